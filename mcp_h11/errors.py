@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""The exceptions, each carrying its own answer: JSON-RPC code, HTTP status, data.
+
+Rule: an exception holds plain values only (no connection, no request), so that every floor may raise it, and
+whoever refuses something decides the answer where the reason is known.  The one place that catches them turns
+them into bytes; nothing here knows how.
+
+The code-to-status table follows 2026-07-28 basic/transports/streamable-http.  Before that revision an ordinary
+JSON-RPC error rides on HTTP 200, because clients of those revisions take other statuses for a transport fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+# Not assigned by JSON-RPC; what the official SDKs use on the wire.
+SESSION_NOT_FOUND = -32001
+RESOURCE_NOT_FOUND = -32002  # 2025-11-25 server/resources, Error Handling; forbidden from 2026-07-28 on
+REQUEST_CANCELLED = -32800
+# 2026-07-28 basic/index, Error Codes
+HEADER_MISMATCH = -32020
+MISSING_CLIENT_CAPABILITY = -32021
+UNSUPPORTED_PROTOCOL_VERSION = -32022
+# 2025-11-25 client/elicitation
+URL_ELICITATION_REQUIRED = -32042
+
+# Everything absent from this table is 200: the exchange worked, the method failed.
+MODERN_STATUS = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    METHOD_NOT_FOUND: 404,
+    HEADER_MISMATCH: 400,
+    MISSING_CLIENT_CAPABILITY: 400,
+    UNSUPPORTED_PROTOCOL_VERSION: 400,
+}
+
+
+class MCPError(Exception):
+    """A JSON-RPC error: raise it in a handler and the client gets exactly this code, message and data.
+
+    Codes of your own belong outside -32768 to -32000 (2026-07-28 basic/index, Error Codes).
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def to_json(self) -> dict[str, Any]:
+        """The `error` member of a JSON-RPC error response."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.data is not None:
+            error["data"] = self.data
+        return error
+
+
+class ParseError(MCPError):
+    """The body is not JSON (or not UTF-8, or too deep): -32700."""
+
+    def __init__(self, message: str = "Parse error") -> None:
+        super().__init__(PARSE_ERROR, message)
+
+
+class InvalidRequest(MCPError):
+    """JSON, but no JSON-RPC message: -32600.  `request_id` is the id where one could be read, else None."""
+
+    def __init__(self, message: str = "Invalid Request", request_id: str | int | None = None) -> None:
+        super().__init__(INVALID_REQUEST, message)
+        self.request_id = request_id
+
+
+class MethodNotFound(MCPError):
+    """-32601: no such method in this revision, or its capability is not offered."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(METHOD_NOT_FOUND, f"Method not found: {method}", {"method": method})
+
+
+class InvalidParams(MCPError):
+    """-32602: wrong or missing params; also an unknown tool, prompt or cursor."""
+
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(INVALID_PARAMS, message, data)
+
+
+class InternalError(MCPError):
+    """-32603 with a text that gives nothing away; the reason is in the log."""
+
+    def __init__(self, message: str = "Internal error") -> None:
+        super().__init__(INTERNAL_ERROR, message)
+
+
+class ResourceNotFound(MCPError):
+    """No such resource: -32602 in 2026-07-28, -32002 before; the era that answers picks the code."""
+
+    def __init__(self, uri: str, message: str | None = None) -> None:
+        super().__init__(INVALID_PARAMS, message or f"Resource not found: {uri}", {"uri": uri})
+
+
+class HeaderMismatch(MCPError):
+    """-32020: a mirrored header is missing, malformed, or disagrees with the body (2026-07-28)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HEADER_MISMATCH, message)
+
+
+class MissingClientCapability(MCPError):
+    """-32021: the call needs something that the client did not declare.
+
+    `required` has the shape of ClientCapabilities, for example ``{"sampling": {}}``.
+    """
+
+    def __init__(self, required: dict[str, Any], message: str | None = None) -> None:
+        text = message or f"The client did not declare a capability that this request needs: {', '.join(required)}"
+        super().__init__(MISSING_CLIENT_CAPABILITY, text, {"requiredCapabilities": required})
+
+
+class UnsupportedProtocolVersion(MCPError):
+    """-32022, with the revisions that would be accepted."""
+
+    def __init__(self, requested: str, supported: Sequence[str]) -> None:
+        data = {"supported": list(supported), "requested": requested}
+        super().__init__(UNSUPPORTED_PROTOCOL_VERSION, f"Unsupported protocol version: {requested}", data)
+
+
+class ToolError(Exception):
+    """A tool failure you foresaw: the message reaches the model (`isError`), and no traceback is logged."""
+
+
+class EventsExpired(Exception):
+    """An `EventStore` no longer holds what followed the cursor: resuming would leave a gap."""
+
+
+class Refusal(MCPError):
+    """A refusal that HTTP itself can see: a status other than 200, maybe extra headers, maybe the end of it.
+
+    `close` is True where the connection must not be used again.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: int = INVALID_REQUEST,
+        headers: Sequence[tuple[str, str]] = (),
+        close: bool = False,
+        data: Any = None,
+    ) -> None:
+        super().__init__(code, message, data)
+        self.status = status
+        self.headers = tuple(headers)
+        self.close = close
+
+
+def session_required() -> Refusal:
+    """2025-11-25 basic/transports, Session Management 2: a request without the session header is 400."""
+    return Refusal(400, "Bad Request: Mcp-Session-Id header is required", code=-32000)
+
+
+def session_not_found() -> Refusal:
+    """2025-11-25 basic/transports, Session Management 3: 404, and clients start anew on it."""
+    return Refusal(404, "Session not found", code=SESSION_NOT_FOUND)
+
+
+def overloaded(message: str = "Server is busy", retry_after: int = 1) -> Refusal:
+    """503 with `Retry-After` in seconds: a cap is reached and waiting would be unbounded."""
+    return Refusal(503, message, code=-32000, headers=(("Retry-After", str(retry_after)),))
