@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: MIT
+"""What an older revision does not have is left out, or said in words that it has.
+
+Handlers speak the newest form; this module takes from it what the client's revision cannot read.  Pure functions over
+JSON values: it validates nothing, adds nothing that an older form would require, and leaves members alone that no
+revision knows, because those are the author's.
+
+Rules: the input is never changed, because results are shared between calls and clients; where nothing has to change the
+same object comes back, and for the two newest revisions finding that out costs next to nothing.
+
+Answers to the `changelog` page of each revision and to the definitions in its schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from typing import Any
+
+from .revisions import REVISIONS, Revision
+
+Object = dict[str, Any]
+
+# 2026-07-28: "resultType", caching hints and input rounds.  Earlier revisions leave result objects open, so that a
+# stray member would be legal there; it would still be one that the revision does not have.
+_MODERN_FIELDS = frozenset({"resultType", "ttlMs", "cacheScope", "inputRequests", "requestState"})
+# In the result of a method that no revision defines, all but this one may be the author's own.
+_RESULT_TYPE = frozenset({"resultType"})
+# 2026-07-28 basic/patterns/mrtr, Supported Requests
+_INPUT_REQUESTS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
+_METHODS = frozenset(
+    {
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        "logging/setLevel",
+        "subscriptions/listen",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The facts of one revision as the sets of members to leave out, by the object they sit in."""
+
+    revision: Revision
+    entity: frozenset[str]  # resources, templates, prompts, resource links
+    tool: frozenset[str]
+    prompt_argument: frozenset[str]
+    block: frozenset[str]  # content blocks other than links, and the contents of resources
+    implementation: frozenset[str]
+    capabilities: frozenset[str]
+    rewrites: Mapping[str, Callable[[_Plan, Object], Object]] = field(repr=False)
+
+
+def server_fields(revision: Revision, method: str, result: Object) -> Object:
+    """The result of `method` as `revision` has it; the same object where nothing changes.
+
+    Structured content that is not an object becomes ``{"result": value}`` where a revision wants objects, and the
+    tool's output schema is rewritten to match.  Audio and resource links become text where they do not exist.
+    """
+    plan = _PLANS[revision.name]
+    if not revision.result_type:
+        result = _without(result, _MODERN_FIELDS if method in _METHODS else _RESULT_TYPE)
+    rewrite = plan.rewrites.get(method)
+    return result if rewrite is None else rewrite(plan, result)
+
+
+def notification_params(revision: Revision, method: str, params: Object) -> Object:
+    """The params of a notification to the client as `revision` has them; the same object where nothing changes."""
+    if method == "notifications/progress" and not revision.progress_message:
+        return _without(params, frozenset({"message"}))
+    return params
+
+
+def client_request(revision: Revision, method: str, params: Object) -> Object:
+    """The params of a question to the client (`elicitation/create`, `sampling/createMessage`, `roots/list`).
+
+    Raises:
+        ValueError: the revision has no way to ask this; the message says what is missing.
+    """
+    if revision.input_required and method not in _INPUT_REQUESTS:
+        raise ValueError(f"revision {revision.name} has no {method} from server to client")
+    if method == "elicitation/create":
+        return _elicitation(revision, params)
+    if method == "sampling/createMessage":
+        return _sampling(_PLANS[revision.name], params)
+    return params
+
+
+# -- helpers that keep identity --
+
+
+def _without(value: Object, names: frozenset[str]) -> Object:
+    if names.isdisjoint(value):
+        return value
+    return {k: v for k, v in value.items() if k not in names}
+
+
+def _replaced(value: Object, key: str, new: Any) -> Object:
+    return value if new is value.get(key) else {**value, key: new}
+
+
+# The same list where no element changes.  What is no object is passed on: judging it is the schema's business.
+def _each(plan: _Plan, items: Any, change: Callable[[_Plan, Object], Object]) -> Any:
+    if not isinstance(items, list):
+        return items
+    changed = [change(plan, item) if isinstance(item, dict) else item for item in items]
+    return items if all(map(is_, changed, items)) else changed
+
+
+def _list_of(key: str, change: Callable[[_Plan, Object], Object]) -> Callable[[_Plan, Object], Object]:
+    return lambda plan, result: _replaced(result, key, _each(plan, result.get(key), change))
+
+
+# -- what lists hold --
+
+
+def _annotations(plan: _Plan, value: Object) -> Object:
+    annotations = value.get("annotations")
+    if plan.revision.last_modified or not isinstance(annotations, dict):
+        return value
+    return _replaced(value, "annotations", _without(annotations, frozenset({"lastModified"})))
+
+
+def _entity(plan: _Plan, value: Object) -> Object:
+    return _annotations(plan, _without(value, plan.entity))
+
+
+def _prompt(plan: _Plan, prompt: Object) -> Object:
+    prompt = _without(prompt, plan.entity)
+    return _replaced(prompt, "arguments", _each(plan, prompt.get("arguments"), _prompt_argument))
+
+
+def _prompt_argument(plan: _Plan, argument: Object) -> Object:
+    return _without(argument, plan.prompt_argument)
+
+
+def _tool(plan: _Plan, tool: Object) -> Object:
+    tool = _without(tool, plan.tool)
+    if plan.revision.structured == "object" and "outputSchema" in tool:
+        tool = _replaced(tool, "outputSchema", _object_schema(tool["outputSchema"]))
+    return tool
+
+
+def _server(plan: _Plan, result: Object) -> Object:
+    for key, names in (("serverInfo", plan.implementation), ("capabilities", plan.capabilities)):
+        value = result.get(key)
+        if isinstance(value, dict):
+            result = _replaced(result, key, _without(value, names))
+    return result
+
+
+# -- output schemas: the counterpart of `_call`, which wraps values that are not objects --
+
+
+def _object_schema(schema: Any) -> Any:
+    if not isinstance(schema, dict) or schema.get("type") == "object":
+        return schema
+    inner = _without(schema, frozenset({"$schema"}))
+    wrapped: Object = {"$schema": schema["$schema"]} if "$schema" in schema else {}
+    wrapped["type"] = "object"
+    if not _admits_objects(schema):
+        wrapped["properties"] = {"result": _moved(inner, "#/properties/result")}
+        wrapped["required"] = ["result"]
+        return wrapped
+    # The schema takes objects beside other values, and whoever wraps a value does not see the schema: an object goes
+    # out as it is, all else wrapped, so both have to be valid.
+    wrapped["$defs"] = {"value": _moved(inner, "#/$defs/value")}
+    value = {"$ref": "#/$defs/value"}
+    wrapped["anyOf"] = [{"properties": {"result": value}, "required": ["result"]}, value]
+    return wrapped
+
+
+# False only where it is certain that no object is valid; doubt costs no more than a longer schema.
+def _admits_objects(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return schema is not False
+    kind = schema.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        return False
+    if "const" in schema:
+        return isinstance(schema["const"], dict)
+    if isinstance(schema.get("enum"), list):
+        return any(isinstance(value, dict) for value in schema["enum"])
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list):
+            return any(_admits_objects(choice) for choice in schema[key])
+    return True
+
+
+_DATA_KEYWORDS = frozenset({"const", "enum", "default", "examples"})
+
+
+# "#" and "#/..." point from the root of the schema resource: they have to follow when it stops being the root.  A
+# schema with an `$id` is a resource of its own and takes its references along.
+def _moved(schema: Any, root: str) -> Any:
+    if isinstance(schema, list):
+        return [_moved(item, root) for item in schema]
+    if not isinstance(schema, dict) or isinstance(schema.get("$id"), str):
+        return schema
+    moved: Object = {}
+    for key, value in schema.items():
+        if key in ("$ref", "$dynamicRef") and isinstance(value, str) and (value == "#" or value.startswith("#/")):
+            moved[key] = root + value[1:]
+        else:
+            moved[key] = value if key in _DATA_KEYWORDS else _moved(value, root)
+    return moved
+
+
+# -- content --
+
+
+def _call(plan: _Plan, result: Object) -> Object:
+    if "structuredContent" in result:
+        value = result["structuredContent"]
+        if not plan.revision.structured:
+            result = _unstructured(result)
+        elif not isinstance(value, dict):
+            result = {**result, "structuredContent": {"result": value}}
+    if plan.revision.icons:  # the newest legacy revision has every content block as it is
+        return result
+    return _replaced(result, "content", _each(plan, result.get("content"), _block))
+
+
+# 2025-06-18 server/tools, Structured Content: "SHOULD also return the serialized JSON in a TextContent block".  Who did
+# not would here lose the whole result.
+def _unstructured(result: Object) -> Object:
+    plain = _without(result, frozenset({"structuredContent"}))
+    if not plain.get("content"):
+        plain["content"] = [_text(json.dumps(result["structuredContent"], ensure_ascii=False), {})]
+    return plain
+
+
+def _messages(plan: _Plan, result: Object) -> Object:
+    return _replaced(result, "messages", _each(plan, result.get("messages"), _message))
+
+
+def _message(plan: _Plan, message: Object) -> Object:
+    content = message.get("content")
+    return _replaced(message, "content", _block(plan, content)) if isinstance(content, dict) else message
+
+
+def _block(plan: _Plan, block: Object) -> Object:
+    revision = plan.revision
+    kind = block.get("type")
+    if kind == "audio" and not revision.audio:
+        block = _text(f"[{block.get('mimeType', 'audio')}, {len(block.get('data') or '')} bytes of base64]", block)
+    elif kind == "resource_link":
+        if revision.resource_links:
+            return _entity(plan, block)
+        block = _text(f"[resource {block.get('name', '')}: {block.get('uri', '')}]", block)
+    elif kind == "resource" and isinstance(block.get("resource"), dict):
+        block = _replaced(block, "resource", _without(block["resource"], plan.block))
+    return _annotations(plan, _without(block, plan.block))
+
+
+def _text(text: str, instead_of: Object) -> Object:
+    block: Object = {"type": "text", "text": text}
+    if "annotations" in instead_of:  # the audience of what is replaced is the audience of its replacement
+        block["annotations"] = instead_of["annotations"]
+    return block
+
+
+def _contents(plan: _Plan, contents: Object) -> Object:
+    return _without(contents, plan.block)
+
+
+# -- questions to the client --
+
+
+def _elicitation(revision: Revision, params: Object) -> Object:
+    if not revision.elicitation:
+        raise ValueError(f"revision {revision.name} has no elicitation")
+    names = set() if revision.task_support else {"task"}
+    if revision.input_required:
+        names.add("_meta")
+    if not revision.elicitation_id:
+        names.add("elicitationId")
+    if revision.elicitation == "full":
+        return _without(params, frozenset(names))
+    if params.get("mode", "form") != "form":
+        raise ValueError(f"revision {revision.name} has no elicitation by {params['mode']}")
+    params = _without(params, frozenset(names | {"mode"}))
+    return _replaced(params, "requestedSchema", _plain_form(revision, params.get("requestedSchema")))
+
+
+def _plain_form(revision: Revision, schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    schema = _without(schema, frozenset({"$schema"}))
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return schema
+    plain = {name: _plain_field(revision, name, value) for name, value in properties.items()}
+    if all(plain[name] is properties[name] for name in properties):
+        return schema
+    return {**schema, "properties": plain}
+
+
+# 2025-06-18 client/elicitation, Requested Schema: four primitives, a default for booleans only.
+def _plain_field(revision: Revision, name: str, schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "array":
+        raise ValueError(f"revision {revision.name} has no multiple choice: {name}")
+    if schema.get("type") != "boolean":
+        schema = _without(schema, frozenset({"default"}))
+    choices = schema.get("oneOf")
+    if isinstance(choices, list):
+        if not all(isinstance(choice, dict) and "const" in choice for choice in choices):
+            raise ValueError(f"revision {revision.name} has no oneOf but for a titled choice: {name}")
+        schema = _without(schema, frozenset({"oneOf"}))
+        schema["enum"] = [choice["const"] for choice in choices]
+        schema["enumNames"] = [choice.get("title", choice["const"]) for choice in choices]
+    return schema
+
+
+def _sampling(plan: _Plan, params: Object) -> Object:
+    revision = plan.revision
+    if not revision.sampling_tools and ("tools" in params or "toolChoice" in params):
+        raise ValueError(f"revision {revision.name} has no tools in sampling")
+    names = set() if revision.task_support else {"task"}
+    if revision.input_required:
+        names.add("_meta")
+    params = _without(params, frozenset(names))
+    params = _replaced(params, "tools", _each(plan, params.get("tools"), _tool))
+    messages = params.get("messages")
+    if revision.sampling_tools or not isinstance(messages, list):
+        return params
+    plain = [new for old in messages for new in _plain_messages(plan, old)]
+    same = len(plain) == len(messages) and all(map(is_, plain, messages))
+    return params if same else {**params, "messages": plain}
+
+
+# Before 2025-11-25 a sampling message holds one block: several become as many messages of the same role, in order.
+def _plain_messages(plan: _Plan, message: Any) -> list[Any]:
+    if not isinstance(message, dict):
+        return [message]
+    message = _without(message, frozenset({"_meta"}))
+    content = message.get("content")
+    if not isinstance(content, list):
+        return [_plain_message(plan, message)]
+    return [_plain_message(plan, {**message, "content": block}) for block in content]
+
+
+def _plain_message(plan: _Plan, message: Object) -> Object:
+    content = message.get("content")
+    if not isinstance(content, dict):
+        return message
+    if content.get("type") in ("tool_use", "tool_result"):
+        raise ValueError(f"revision {plan.revision.name} has no tools in sampling")
+    return _replaced(message, "content", _block(plan, content))
+
+
+# -- the facts, read once --
+
+
+def _plan(revision: Revision) -> _Plan:
+    def missing(*facts: tuple[object, tuple[str, ...]]) -> frozenset[str]:
+        return frozenset(name for present, names in facts if not present for name in names)
+
+    titles = (revision.titles, ("title", "_meta"))
+    icons = (revision.icons, ("icons",))
+    rewrites: dict[str, Callable[[_Plan, Object], Object]] = {
+        "initialize": _server,
+        "server/discover": _server,
+        "tools/list": _list_of("tools", _tool),
+    }
+    if revision.structured != "any":
+        rewrites["tools/call"] = _call
+    if not revision.icons:
+        rewrites["prompts/list"] = _list_of("prompts", _prompt)
+        rewrites["resources/list"] = _list_of("resources", _entity)
+        rewrites["resources/templates/list"] = _list_of("resourceTemplates", _entity)
+        rewrites["prompts/get"] = _messages
+        rewrites["resources/read"] = _list_of("contents", _contents)
+    return _Plan(
+        revision=revision,
+        entity=missing(titles, icons),
+        tool=missing(
+            titles,
+            icons,
+            (revision.tool_annotations, ("annotations",)),
+            (revision.structured, ("outputSchema",)),
+            (revision.task_support, ("execution",)),
+        ),
+        prompt_argument=missing((revision.titles, ("title",))),
+        block=missing((revision.titles, ("_meta",))),
+        implementation=missing((revision.titles, ("title",)), (revision.icons, ("icons", "description", "websiteUrl"))),
+        capabilities=missing(
+            (revision.completions_capability, ("completions",)),
+            (revision.task_support, ("tasks",)),
+            (revision.modern, ("extensions",)),
+        ),
+        rewrites=rewrites,
+    )
+
+
+_PLANS = {name: _plan(revision) for name, revision in REVISIONS.items()}
