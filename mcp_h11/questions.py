@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""What a server may ask its client in the middle of a call: each question to its request, each answer to a value.
+
+In a legacy session a question travels as a request to the client; in 2026-07-28 it travels in an `input_required`
+result and the answer in the next call (basic/patterns/mrtr).  The words are the same in both, so they are here.
+
+Rule: a question knows its request, which capability of the client it needs, and how to read the answer.  It does not
+know how it is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .signature import elicitation_schema, read_elicited
+
+DEFAULT_MAX_TOKENS = 1024
+
+
+class Question(Protocol):
+    """One thing to ask.  `method` is elicitation/create, sampling/createMessage or roots/list."""
+
+    @property
+    def method(self) -> str: ...
+
+    def params(self) -> dict[str, Any]:
+        """The request's params."""
+        ...
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What of the client's capabilities this needs and does not find; None when all is there."""
+        ...
+
+    def read(self, result: Any) -> Any:
+        """The answer as a value.  Raises ValueError where it has the wrong shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Elicited:
+    """How the user answered: `action` is "accept", "decline" or "cancel"; `data` is None unless accepted.
+
+    `data` is what the schema's type makes of `content`; for a plain JSON schema the two are the same.
+    """
+
+    action: str
+    data: Any = None
+    content: dict[str, Any] | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.action == "accept"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the client's model said: `content` is a content block, or a list of them."""
+
+    role: str
+    content: Any
+    model: str
+    stop_reason: str | None
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined."""
+        blocks = self.content if isinstance(self.content, list) else [self.content]
+        return "".join(b.get("text", "") for b in blocks if isinstance(b, dict) and b.get("type") == "text")
+
+
+@dataclass(frozen=True)
+class Elicit:
+    """Ask the user to fill in a form.
+
+    `schema` is a dataclass, TypedDict, pydantic model, or a JSON schema: one flat object of primitives.  Never ask for
+    a secret by form (2025-11-25 client/elicitation); that is what `ElicitURL` is for.
+    """
+
+    message: str
+    schema: Any
+
+    method = "elicitation/create"
+
+    def params(self) -> dict[str, Any]:
+        return {"mode": "form", "message": self.message, "requestedSchema": elicitation_schema(self.schema)}
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        declared = capabilities.get("elicitation")
+        # "{}" means form only (2025-11-25 client/elicitation, Capabilities).
+        if isinstance(declared, Mapping) and (not declared or "form" in declared):
+            return None
+        return {"elicitation": {"form": {}}}
+
+    def read(self, result: Any) -> Elicited:
+        action = _action(result)
+        if action != "accept":
+            return Elicited(action)
+        content = result.get("content")
+        if not isinstance(content, dict):
+            raise ValueError("an accepted form has content")
+        return Elicited(action, read_elicited(self.schema, content), content)
+
+
+@dataclass(frozen=True)
+class ElicitURL:
+    """Ask the user to open a page; what happens there does not pass through the client.
+
+    Accepting means that the user agreed to open it, no more.  `elicitation_id` is sent where the revision has one.
+    """
+
+    message: str
+    url: str
+    elicitation_id: str | None = None
+
+    method = "elicitation/create"
+
+    def params(self) -> dict[str, Any]:
+        params = {"mode": "url", "message": self.message, "url": self.url}
+        if self.elicitation_id is not None:
+            params["elicitationId"] = self.elicitation_id
+        return params
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        declared = capabilities.get("elicitation")
+        return None if isinstance(declared, Mapping) and "url" in declared else {"elicitation": {"url": {}}}
+
+    def read(self, result: Any) -> Elicited:
+        return Elicited(_action(result))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Ask the client's model.  `messages` is a text, or sampling messages as the specification has them.
+
+    `options` are further params by their wire names, for example ``{"temperature": 0.2, "tools": [...]}``.
+    """
+
+    messages: str | Sequence[Mapping[str, Any]]
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    system_prompt: str | None = None
+    options: Mapping[str, Any] | None = None
+
+    method = "sampling/createMessage"
+
+    def params(self) -> dict[str, Any]:
+        messages: Any = self.messages
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": {"type": "text", "text": messages}}]
+        params: dict[str, Any] = {"messages": list(messages), "maxTokens": self.max_tokens}
+        if self.system_prompt is not None:
+            params["systemPrompt"] = self.system_prompt
+        params.update(self.options or {})
+        return params
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        declared = capabilities.get("sampling")
+        if not isinstance(declared, Mapping):
+            return {"sampling": {}}
+        options = self.options or {}
+        if ("tools" in options or "toolChoice" in options) and "tools" not in declared:
+            return {"sampling": {"tools": {}}}
+        return None
+
+    def read(self, result: Any) -> Sampled:
+        if not isinstance(result, dict) or not isinstance(result.get("role"), str):
+            raise ValueError("a sampling result has a role")
+        content = result.get("content")
+        if not isinstance(content, (dict, list)):
+            raise ValueError("a sampling result has content")
+        return Sampled(result["role"], content, str(result.get("model", "")), result.get("stopReason"))
+
+
+@dataclass(frozen=True)
+class ListRoots:
+    """Ask which folders the user works in.  The answer is advice: check paths all the same."""
+
+    method = "roots/list"
+
+    def params(self) -> dict[str, Any]:
+        return {}
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        return None if isinstance(capabilities.get("roots"), Mapping) else {"roots": {}}
+
+    def read(self, result: Any) -> list[dict[str, Any]]:
+        roots = result.get("roots") if isinstance(result, dict) else None
+        if not isinstance(roots, list) or not all(isinstance(r, dict) and isinstance(r.get("uri"), str) for r in roots):
+            raise ValueError("a roots result has roots with a uri each")
+        return roots
+
+
+@dataclass(frozen=True)
+class RawQuestion:
+    """A question that a handler wrote as ``{"method": ..., "params": ...}`` itself; its answer stays a dict."""
+
+    method: str
+    raw: Mapping[str, Any]
+
+    def params(self) -> dict[str, Any]:
+        return dict(self.raw)
+
+    def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        return self._typed().missing(capabilities)
+
+    def read(self, result: Any) -> Any:
+        if not isinstance(result, dict):
+            raise ValueError("an answer is an object")
+        if self.method == "elicitation/create":
+            _action(result)
+        return result
+
+    def _typed(self) -> Question:
+        if self.method == "roots/list":
+            return ListRoots()
+        if self.method == "sampling/createMessage":
+            return Sample((), options={k: v for k, v in self.raw.items() if k in ("tools", "toolChoice")})
+        if self.method == "elicitation/create":
+            return ElicitURL("", "") if self.raw.get("mode") == "url" else Elicit("", {})
+        raise ValueError(f"{self.method} cannot be asked of a client")
+
+
+@dataclass(frozen=True)
+class InputRequired:
+    """Return it from a tool, prompt or resource to ask by yourself: the call comes again with the answers.
+
+    `requests` maps keys of your choice to questions; the next time `ctx.input_responses` has the raw answers under the
+    same keys and `ctx.request_state` has `state`.  The state is signed, so it comes back as it left or not at all;
+    the client can read it.  At least one of the two is needed (2026-07-28 basic/patterns/mrtr).
+    """
+
+    requests: Mapping[str, Question | Mapping[str, Any]] | None = None
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.requests and self.state is None:
+            raise ValueError("InputRequired needs requests, a state, or both")
+
+    def questions(self) -> dict[str, Question]:
+        return {key: as_question(q) for key, q in (self.requests or {}).items()}
+
+
+def as_question(question: Question | Mapping[str, Any]) -> Question:
+    """A question object as it is; a ``{"method", "params"}`` mapping as a `RawQuestion`."""
+    if isinstance(question, Mapping):
+        return RawQuestion(str(question["method"]), question.get("params") or {})
+    return question
+
+
+def digest(*parts: Any) -> str:
+    """A short fingerprint of JSON values: equal values, whatever the order of their keys, equal fingerprints."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
+
+
+def _action(result: Any) -> str:
+    action = result.get("action") if isinstance(result, dict) else None
+    if action not in ("accept", "decline", "cancel"):
+        raise ValueError("an elicitation is accepted, declined or cancelled")
+    return str(action)

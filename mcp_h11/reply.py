@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""The answer to one HTTP request: undecided, then one JSON body, or server-sent events until their end.
+
+Rule: this object knows how far the answer has come and writes it in order; it never knows what a message means,
+never waits, and writes nothing once the answer is complete or the peer is gone.  Whoever answers may therefore call
+it at any time: a late call is dropped, not an error, because a peer can leave at any moment.
+
+JSON or events is decided late (2026-07-28 basic/transports/streamable-http, Receiving): only an answer that has not
+begun can still choose its status.
+
+    state      answer()   open()     send()     end()      gone()
+    UNDECIDED  DONE       STREAMING  -          -          GONE
+    STREAMING  -          -          STREAMING  DONE       GONE
+    DONE       -          -          -          -          DONE
+    GONE       -          -          -          -          GONE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from .http11 import HTTPRequest, ServerConnection
+from .sse import encode_comment
+
+UNDECIDED, STREAMING, DONE, GONE = range(4)
+
+Headers = tuple[tuple[str, str], ...]
+
+JSON_HEADERS: Headers = (("Content-Type", "application/json"),)
+# `no-transform` and X-Accel-Buffering keep proxies from compressing or collecting events
+# (2026-07-28 basic/transports/streamable-http, Receiving Messages).
+SSE_HEADERS: Headers = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
+COMMENT = encode_comment()
+
+
+class Link(Protocol):
+    """The connection as a reply sees it; the server's protocol object is one."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def date(self) -> bytes:
+        """The value of the Date header."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """False while the peer reads slower than we write."""
+        ...
+
+    def drained(self) -> Awaitable[None]:
+        """Waits until the connection is writable or gone."""
+        ...
+
+    def replied(self, reply: Reply) -> None:
+        """The answer is complete: the next request may be read."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection without ceremony."""
+        ...
+
+
+class Reply:
+    """One answer.  `allow_json` and `allow_events` are what the client accepts, narrowed by the settings."""
+
+    __slots__ = (
+        "_connection",
+        "_link",
+        "allow_events",
+        "allow_json",
+        "extra",
+        "on_gone",
+        "on_silence",
+        "quiet",
+        "request",
+        "state",
+    )
+
+    def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest) -> None:
+        self._link = link
+        self._connection = connection
+        self.request = request
+        self.state = UNDECIDED
+        self.allow_json = True
+        self.allow_events = True
+        self.extra: Headers = ()  # goes with every answer on this exchange: CORS
+        self.quiet = 0  # ticks of the server's clock since something was written
+        self.on_gone: Callable[[], None] | None = None
+        self.on_silence: Callable[[], None] | None = None  # undecided for too long
+
+    @property
+    def open_ended(self) -> bool:
+        """True while this is an event stream that has not ended."""
+        return self.state == STREAMING
+
+    @property
+    def alive(self) -> bool:
+        """True while something can still be written."""
+        return self.state <= STREAMING
+
+    @property
+    def writable(self) -> bool:
+        """True when a write now would not pile up behind a slow reader."""
+        return self._link.writable
+
+    def drained(self) -> Awaitable[None]:
+        """Waits until the peer has read enough, or is gone."""
+        return self._link.drained()
+
+    def answer(self, status: int, body: bytes = b"", headers: Headers = JSON_HEADERS, *, close: bool = False) -> None:
+        """The whole answer at once."""
+        if self.state != UNDECIDED:
+            return
+        self.state = DONE
+        if close:
+            self._connection.close_after()
+        if self.extra:
+            headers += self.extra
+        link = self._link
+        link.write(self._connection.respond(status, headers, body, date=link.date()))
+        link.replied(self)
+
+    def open(self, first: bytes = COMMENT, headers: Headers = ()) -> None:
+        """Begin an event stream; `first` is encoded events that leave in the same write as the head."""
+        if self.state != UNDECIDED:
+            return
+        self.state = STREAMING
+        self.quiet = 0
+        connection, link = self._connection, self._link
+        head = connection.start_stream(200, SSE_HEADERS + headers + self.extra, date=link.date())
+        link.write(head + connection.send_chunk(first) if first else head)
+
+    def send(self, events: bytes) -> None:
+        """Encoded events, onto the stream that `open` began."""
+        if self.state != STREAMING:
+            return
+        self.quiet = 0
+        self._link.write(self._connection.send_chunk(events))
+
+    def end(self, events: bytes = b"") -> None:
+        """The last events, and the clean end of the stream."""
+        if self.state != STREAMING:
+            return
+        self.state = DONE
+        link, connection = self._link, self._connection
+        last = connection.end_stream()
+        # One write: a client that closes on the last event must not make the terminator fail.
+        link.write(connection.send_chunk(events) + last if events else last)
+        link.replied(self)
+
+    def abort(self) -> None:
+        """Drop the connection: its reader made no progress for too long."""
+        if self.alive:
+            self._link.abort()
+
+    def gone(self) -> None:
+        """The connection is lost; who waits for it is told once."""
+        if self.state >= DONE:
+            return
+        self.state = GONE
+        callback, self.on_gone, self.on_silence = self.on_gone, None, None
+        if callback is not None:
+            callback()
+
+    def tick(self, patience: int, keep_alive: int) -> None:
+        """One beat of the server's clock.
+
+        After `patience` beats an undecided answer is handed to `on_silence`; after `keep_alive` beats without a
+        write an open stream gets a comment, so that no proxy takes it for dead.  0 switches either off.
+        """
+        self.quiet += 1
+        if self.state == STREAMING:
+            # A comment behind unread data would only grow what a stalled reader costs.
+            if keep_alive and self.quiet >= keep_alive and self._link.writable:
+                self.send(COMMENT)
+        elif self.state == UNDECIDED and self.on_silence is not None and patience and self.quiet >= patience:
+            callback, self.on_silence = self.on_silence, None
+            callback()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Strings that travel through the client and come back unchanged, or are refused.
+
+`requestState` passes through the client, so it is hostile input when it returns (2026-07-28 basic/patterns/mrtr,
+Server Requirements 4 and 5).  A sealed string carries an expiry and an HMAC over what it is bound to: another
+principal, another method or other arguments make another MAC.  It is signed, not encrypted: the client can read it.
+
+Rule: no clock here (`now` is an argument, in seconds since the epoch), and every way to fail is one exception with
+one text, so that nothing can be learned from which check failed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import InvalidParams
+
+DEFAULT_TTL = 600  # seconds; the time a user may take to answer
+MAX_SEALED = 64 * 1024  # bytes; a longer string is refused before it is decoded
+_MAC_SIZE = hashlib.sha256().digest_size
+_EXPIRY_SIZE = 8
+
+
+def new_key() -> bytes:
+    """A key for one process; give all replicas the same one where several serve one endpoint."""
+    return secrets.token_bytes(32)
+
+
+class Sealer:
+    """Seals with the first key, opens with any: to rotate, put the new key in front and drop the old one after `ttl`."""
+
+    def __init__(self, keys: Sequence[bytes] = (), ttl: float = DEFAULT_TTL) -> None:
+        if any(len(key) < 16 for key in keys):
+            raise ValueError("a sealing key has at least 16 bytes")
+        self._keys = tuple(keys) or (new_key(),)
+        self._ttl = ttl
+
+    def seal(self, payload: dict[str, Any], bound: bytes, now: float) -> str:
+        """`payload` as an opaque string that `open` accepts for the same `bound` until `ttl` seconds from `now`.
+
+        Raises ValueError or TypeError where the payload is no JSON, or is larger than a client should carry.
+        """
+        text = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
+        head = int(now + self._ttl).to_bytes(_EXPIRY_SIZE, "big")
+        sealed = base64.urlsafe_b64encode(_mac(self._keys[0], head, text, bound) + head + text).decode("ascii")
+        if len(sealed) > MAX_SEALED:
+            raise ValueError(f"the state of this call is larger than {MAX_SEALED} bytes")
+        return sealed
+
+    def open(self, sealed: str, bound: bytes, now: float) -> dict[str, Any]:
+        """The payload.  Raises InvalidParams where it was changed, is too old, or belongs to another request."""
+        try:
+            if len(sealed) > MAX_SEALED:
+                raise ValueError
+            raw = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
+            mac, head, text = raw[:_MAC_SIZE], raw[_MAC_SIZE : _MAC_SIZE + _EXPIRY_SIZE], raw[_MAC_SIZE + _EXPIRY_SIZE :]
+            # Every key is tried, so that the time taken says nothing of which one fits.
+            if not any([hmac.compare_digest(mac, _mac(key, head, text, bound)) for key in self._keys]):
+                raise ValueError
+            if now > int.from_bytes(head, "big"):
+                raise ValueError
+            payload = json.loads(text)
+        except (ValueError, binascii.Error):
+            raise InvalidParams("Invalid or expired requestState") from None
+        if not isinstance(payload, dict):
+            raise InvalidParams("Invalid or expired requestState")
+        return payload
+
+
+def _mac(key: bytes, head: bytes, text: bytes, bound: bytes) -> bytes:
+    # Both lengths are fixed or hashed first, so no two (text, bound) pairs give the same input.
+    return hmac.new(key, head + hashlib.sha256(text).digest() + bound, hashlib.sha256).digest()

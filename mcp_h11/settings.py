@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Everything an operator can set, with its default and what the default protects.
+
+Rule: a limit of None is switched off on purpose; 0 is refused, because it reads as "none" to one person and as
+"unlimited" to the next.  Settings are frozen: a running server does not change under its connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .http11 import Limits
+from .storage import EventStore, SessionManager
+
+DEFAULT_PATH = "/mcp"
+
+# Called with the head of each request (`.get(name)`, `.method`, `.path`); returns who it is, as an object with a
+# `subject` (or a str), or None for "401".  May be a coroutine function.
+Authorize = Callable[[Any], Any | Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who is asking, as `authorize` found out.  Sessions and sealed state are bound to `subject`."""
+
+    subject: str
+    scopes: frozenset[str] = frozenset()
+    claims: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Times are seconds, sizes bytes.  See the README's table for the reasons."""
+
+    path: str = DEFAULT_PATH
+    # "auto": JSON unless something is emitted first or `patience` passes; "json" and "sse" force one.
+    response: Literal["auto", "json", "sse"] = "auto"
+    stateless: bool = False  # no sessions: GET and DELETE are 405
+    legacy_sse: bool = False  # HTTP+SSE of 2024-11-05 at `sse_path` and by a bare GET of `path`
+    sse_path: str = "/sse"
+    messages_path: str = "/messages"
+    strict_accept: bool = False  # refuse a POST whose Accept does not name both types
+
+    # None: loopback names where every bound address is loopback, and the bound address itself.  "*" is any.
+    allowed_hosts: Sequence[str] | None = None
+    allowed_origins: Sequence[str] | None = None  # None: loopback origins; ("*",) is any
+    cors: Sequence[str] = ()  # origins whose pages may read answers; they count as allowed origins
+    token: str | None = None  # a bearer token that every request must carry
+    authorize: Authorize | None = None
+    ssl: Any = None  # an ssl.SSLContext
+
+    json: Any = None  # a module with loads and dumps; None is the standard library's
+    access_log: bool = False
+    mask_errors: bool = False  # hide the message of any exception in a tool but ToolError
+    call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
+    max_threads: int = 40  # worker threads for sync tools
+
+    limits: Limits = Limits()
+    max_connections: int | None = 10_000
+    backlog: int = 1024
+    read_ahead: int = 64 * 1024  # bytes buffered while an answer is under way, then reading pauses
+    write_high: int = 256 * 1024  # bytes not yet taken by a peer, then the writer waits
+    first_byte_timeout: float | None = 10.0
+    head_timeout: float | None = 10.0
+    body_timeout: float | None = 30.0
+    idle_timeout: float | None = 75.0
+    max_requests: int | None = 1_000  # per connection
+    write_timeout: float | None = 30.0  # without progress
+    grace: float = 10.0  # for running calls at shutdown
+
+    max_running: int | None = 100
+    max_running_session: int | None = 64
+    max_waiting: int | None = 1_000
+    patience: float | None = 15.0  # an undecided answer becomes an event stream
+    keep_alive: float | None = 15.0  # between comments on a silent event stream
+    retry: int = 3_000  # milliseconds; how soon a client comes back to a cut stream
+    ask_timeout: float | None = 600.0  # for an answer of the client to a question of a legacy call
+
+    session_idle: float | None = 1_800.0  # with nothing running and no stream open
+    session_initialize: float | None = 60.0  # from initialize to initialized
+    max_sessions: int | None = 10_000
+    max_sessions_peer: int | None = 1_000
+    max_listeners: int | None = 1_024  # open subscriptions/listen streams
+    max_subscriptions: int | None = 1_000  # resource URIs of one session or listener
+    session_manager: SessionManager | None = None
+    event_store: EventStore | None = None  # None: MemoryEventStore()
+    replay: bool = True  # False: streams are not resumable, and carry no ids
+
+    state_keys: Sequence[bytes] = ()  # for requestState; one key for all replicas of an endpoint
+    state_ttl: float = 600.0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if type(value) in (int, float) and not value > 0 and f.name != "grace":
+                raise ValueError(f"{f.name} must be greater than 0 (None switches a limit off), not {value!r}")
+        if self.response not in ("auto", "json", "sse"):
+            raise ValueError(f"response is auto, json or sse, not {self.response!r}")
+        if self.token is not None and (not self.token or not self.token.isascii() or " " in self.token):
+            raise ValueError("a token is visible ASCII without blanks")
+        if self.token is not None and self.authorize is not None:
+            raise ValueError("give either token or authorize")
+        for name in ("path", "sse_path", "messages_path"):
+            if not getattr(self, name).startswith("/"):
+                raise ValueError(f"{name} begins with a slash")

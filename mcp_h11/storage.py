@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""The two storage protocols, and their forms in memory.
+
+A `SessionManager` keeps what must outlive a process: small `SessionState` records.  An `EventStore` keeps bytes under
+(session, stream, index) so that a cut stream can be resumed.
+
+Rule: a store never sees a message, never mints an id, and never hands out a part of what was asked for.  Where
+something after the cursor is missing it raises `EventsExpired`: a replay with a gap is worse than none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .errors import EventsExpired
+
+MAX_STREAM_EVENTS = 256
+MAX_SESSION_BYTES = 1024 * 1024
+MAX_TOTAL_BYTES = 64 * 1024 * 1024
+KEEP_FINISHED = 300.0  # seconds after a stream's end
+# What one kept event costs beside its own bytes, so that a million empty events are not free.
+EVENT_OVERHEAD = 120
+STREAM_OVERHEAD = 600
+
+
+@dataclass
+class SessionState:
+    """What a session is, without what runs in it.  `times` are seconds since the epoch."""
+
+    id: str
+    revision: str = ""
+    client_info: dict[str, Any] = field(default_factory=dict)
+    client_capabilities: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "info"
+    subscriptions: set[str] = field(default_factory=set)
+    principal: str = ""
+    peer: str = ""
+    created: float = 0.0
+
+
+class SessionManager(Protocol):
+    """Where session records live.  Every method may suspend; none raises for an id it does not know."""
+
+    async def create(self, state: SessionState) -> None:
+        """Keep a new record."""
+
+    async def load(self, session_id: str) -> SessionState | None:
+        """The record, or None where there is none or it has expired."""
+
+    async def save(self, state: SessionState) -> None:
+        """Keep a changed record."""
+
+    async def delete(self, session_id: str) -> None:
+        """Forget it."""
+
+    async def touch(self, session_id: str) -> None:
+        """It is in use: begin its idle time anew."""
+
+
+class EventStore(Protocol):
+    """Where the events of streams live until nobody can ask for them any more."""
+
+    async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        """Keep one event.  Indexes of a stream rise by one from 1."""
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        """The kept events with an index greater than `after`, in order.
+
+        Raises EventsExpired where the first of them is no longer there, or the stream is not known.
+        """
+
+    async def finish(self, session_id: str, stream_id: str) -> None:
+        """The stream has its last event: it may be dropped after a while."""
+
+    async def discard(self, session_id: str, stream_id: str | None = None) -> None:
+        """Forget one stream, or all of a session."""
+
+
+class MemorySessionManager:
+    """Records in a dict: they end with the process, and expire when the server says so."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, SessionState] = {}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    async def create(self, state: SessionState) -> None:
+        self._states[state.id] = state
+
+    async def load(self, session_id: str) -> SessionState | None:
+        return self._states.get(session_id)
+
+    async def save(self, state: SessionState) -> None:
+        self._states[state.id] = state
+
+    async def delete(self, session_id: str) -> None:
+        self._states.pop(session_id, None)
+
+    async def touch(self, session_id: str) -> None:
+        pass
+
+
+class _Log:
+    """The kept tail of one stream: `events` hold the indexes first, first + 1, ..."""
+
+    __slots__ = ("events", "first", "size")
+
+    def __init__(self) -> None:
+        self.events: deque[bytes] = deque()
+        self.first = 1
+        self.size = STREAM_OVERHEAD
+
+
+class MemoryEventStore:
+    """Events in memory, bounded per stream, per session and in all; the oldest go first.
+
+    `clock` returns seconds and only has to rise.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_stream_events: int = MAX_STREAM_EVENTS,
+        max_session_bytes: int = MAX_SESSION_BYTES,
+        max_total_bytes: int = MAX_TOTAL_BYTES,
+        keep_finished: float = KEEP_FINISHED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_events = max_stream_events
+        self._max_session = max_session_bytes
+        self._max_total = max_total_bytes
+        self._keep = keep_finished
+        self._clock = clock
+        self._sessions: dict[str, OrderedDict[str, _Log]] = {}
+        self._sizes: dict[str, int] = {}
+        self._age: OrderedDict[tuple[str, str], None] = OrderedDict()  # streams, oldest first
+        self._ended: OrderedDict[tuple[str, str], float] = OrderedDict()  # when finished streams go, soonest first
+        self._total = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """What is kept now, overhead included."""
+        return self._total
+
+    async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        logs = self._sessions.get(session_id)
+        if logs is None:
+            logs = self._sessions[session_id] = OrderedDict()
+            self._sizes[session_id] = 0
+        log = logs.get(stream_id)
+        if log is None:
+            log = logs[stream_id] = _Log()
+            log.first = index
+            self._age[(session_id, stream_id)] = None
+            self._grow(session_id, STREAM_OVERHEAD)
+        cost = len(data) + EVENT_OVERHEAD
+        log.events.append(data)
+        log.size += cost
+        self._grow(session_id, cost)
+        if len(log.events) > self._max_events:
+            self._shrink(session_id, log)
+        if self._sizes[session_id] > self._max_session:
+            self._evict_from_session(session_id, logs)
+        if self._total > self._max_total:
+            self._evict_oldest()
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        self._expire()
+        logs = self._sessions.get(session_id)
+        log = logs.get(stream_id) if logs is not None else None
+        if log is None or after + 1 < log.first:
+            raise EventsExpired(stream_id)
+        skip = after + 1 - log.first
+        return [(log.first + n, data) for n, data in enumerate(log.events) if n >= skip]
+
+    async def finish(self, session_id: str, stream_id: str) -> None:
+        log = self._sessions.get(session_id, {}).get(stream_id)
+        if log is not None:
+            self._ended.setdefault((session_id, stream_id), self._clock() + self._keep)
+        self._expire()
+
+    async def discard(self, session_id: str, stream_id: str | None = None) -> None:
+        logs = self._sessions.get(session_id)
+        if logs is None:
+            return
+        for name in [stream_id] if stream_id is not None else list(logs):
+            self._drop(session_id, name)
+
+    def _grow(self, session_id: str, size: int) -> None:
+        self._sizes[session_id] += size
+        self._total += size
+
+    def _shrink(self, session_id: str, log: _Log) -> None:
+        # The oldest event of one stream goes; its successor is the first that can still be replayed.
+        cost = len(log.events.popleft()) + EVENT_OVERHEAD
+        log.first += 1
+        log.size -= cost
+        self._grow(session_id, -cost)
+
+    def _evict_from_session(self, session_id: str, logs: OrderedDict[str, _Log]) -> None:
+        # Whole old streams first (most are finished), then the head of the newest one.
+        while self._sizes[session_id] > self._max_session and len(logs) > 1:
+            self._drop(session_id, next(iter(logs)))
+        log = next(iter(logs.values()))
+        while self._sizes[session_id] > self._max_session and len(log.events) > 1:
+            self._shrink(session_id, log)
+
+    def _evict_oldest(self) -> None:
+        while self._total > self._max_total and len(self._age) > 1:
+            self._drop(*next(iter(self._age)))
+
+    def _expire(self) -> None:
+        now = self._clock()
+        while self._ended:
+            key, deadline = next(iter(self._ended.items()))
+            if deadline > now:
+                return
+            self._drop(*key)
+
+    def _drop(self, session_id: str, stream_id: str) -> None:
+        logs = self._sessions.get(session_id)
+        log = logs.pop(stream_id, None) if logs is not None else None
+        if logs is None or log is None:
+            return
+        self._age.pop((session_id, stream_id), None)
+        self._ended.pop((session_id, stream_id), None)
+        self._grow(session_id, -log.size)
+        if not logs:
+            del self._sessions[session_id]
+            del self._sizes[session_id]
