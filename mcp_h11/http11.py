@@ -1,0 +1,768 @@
+# SPDX-License-Identifier: MIT
+"""HTTP/1.1 by whole requests, server role: bytes in, `HTTPRequest` out; an answer in, bytes out.  Sans-IO.
+
+The rule it keeps: **h11 is the authority on syntax, and it sees each distinct request head once.**  Clients repeat the
+same head byte for byte, so what h11 said of a plain head (HTTP/1.1, keep-alive, a Content-Length or no body, no
+Expect, no Upgrade, at most 4 KiB) is kept in a `HeadCache` under the exact bytes and used again.  Any other head is
+read by h11 each time, and chunked bodies are decoded by it.  Answer heads are written by h11, once per status and
+header set; only the length and the date are spliced in afterwards.
+
+Where h11 is laxer than a server on the open internet may be, this module refuses, on both paths alike:
+Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encoding on HTTP/1.0, versions other than
+1.0 and 1.1, obs-fold, a Host that is no authority, a target of no known form, and everything past `Limits`, which
+are counted here so that they do not depend on how the bytes were cut.
+
+It refuses to know anything of MCP, of sockets, of time.  It never reads a next request before `response_done()`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from enum import Enum
+from http import HTTPStatus
+from sys import maxsize
+from typing import Any, Final
+
+import h11
+
+from .errors import Refusal
+
+# Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
+MAX_CACHED_HEAD = 4 * 1024
+MAX_CACHED_HEADS = 1024
+MAX_TEMPLATES = 256
+# RFC 9112 2.2: "a server ... SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
+MAX_LEADING_CRLF = 2
+# What h11 is handed at once of a chunked body when more is buffered.  It grows with the body, so that giving back
+# what was too much stays linear for many small requests and cheap for one large one.
+FIRST_PIECE = 2 * 1024
+LARGEST_PIECE = 64 * 1024
+# The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
+_OPEN_CHUNK = 24
+
+
+class Signal(Enum):
+    """What `ServerConnection.next_event` returns when there is no request to return."""
+
+    NEED_DATA = "more bytes, please"
+    PAUSED = "answer first, then call response_done()"
+    CLOSED = "no further request will come from this connection"
+
+
+NEED_DATA: Final = Signal.NEED_DATA
+PAUSED: Final = Signal.PAUSED
+CLOSED: Final = Signal.CLOSED
+
+
+class HTTPError(Refusal):
+    """The peer broke HTTP or passed a limit: answer with `status` by `respond()`, then close."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message, close=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes (and a count of fields), as the peer sent them; None switches one off.
+
+    `max_request_line` includes the line end, `max_head` the request line and the blank line.  `max_chunk_overhead` is
+    for all that a chunked body carries beside its data and the least framing: extensions, padding, trailers.
+    """
+
+    max_request_line: int | None = 8 * 1024
+    max_head: int | None = 32 * 1024
+    max_fields: int | None = 100
+    max_body: int | None = 4 * 1024 * 1024
+    max_chunk_overhead: int | None = 16 * 1024
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{field.name} must be positive, or None for no limit")
+
+
+class Head:
+    """What h11 said of one request head.  Shared by all requests that repeat it: treat it as read-only.
+
+    `memo` is for the floors above, which keep verdicts there that depend on the head alone.
+    """
+
+    __slots__ = (
+        "cached",
+        "chunked",
+        "content_length",
+        "expect_continue",
+        "headers",
+        "keep_alive",
+        "memo",
+        "method",
+        "path",
+        "query",
+        "size",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self, method: str, target: str, path: str, version: str, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query = path.partition("?")
+        self.version = version
+        self.headers = headers
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.expect_continue = False
+        self.memo: Any = None
+        self.cached = False
+        # Bytes of body to slice off after the head; -1: h11 knows (chunked).
+        self.size = 0
+
+    def get(self, name: str) -> str | None:
+        """The first value of the header `name` (lower-case), latin-1, or None."""
+        wanted = name.encode("ascii")
+        for found, value in self.headers:
+            if found == wanted:
+                return value.decode("latin-1")
+        return None
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of the header `name` (lower-case), latin-1, in order."""
+        wanted = name.encode("ascii")
+        return [value.decode("latin-1") for found, value in self.headers if found == wanted]
+
+
+class HTTPRequest:
+    """One whole request."""
+
+    __slots__ = ("body", "head")
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        self.head = head
+        self.body = body
+
+
+Template = tuple[bytes, bytes, bytes]
+
+
+class HeadCache:
+    """What h11 said of request heads and how it wrote answer heads.  One per server, shared by its connections.
+
+    Both dicts are cleared when full: bounded, O(1), and nothing to keep in order on the hot path.
+    """
+
+    __slots__ = ("heads", "limits", "max_head_bytes", "max_heads", "templates")
+
+    def __init__(self, max_heads: int = MAX_CACHED_HEADS, max_head_bytes: int = MAX_CACHED_HEAD) -> None:
+        self.max_heads = max_heads
+        self.max_head_bytes = max_head_bytes
+        self.heads: dict[bytes, Head] = {}
+        self.templates: dict[tuple[Any, ...], Template] = {}
+        self.limits: Limits | None = None
+
+    def add_head(self, raw: bytes, head: Head) -> None:
+        if len(raw) > self.max_head_bytes:
+            return
+        if len(self.heads) >= self.max_heads:
+            self.heads.clear()
+        head.cached = True
+        self.heads[raw] = head
+
+    def add_template(self, key: tuple[Any, ...], template: Template) -> None:
+        if len(self.templates) >= MAX_TEMPLATES:
+            self.templates.clear()
+        self.templates[key] = template
+
+
+# --- Reading heads -------------------------------------------------------------------------------------------------
+
+# The same definition of "end of head" as h11's: line ends may lack their CR (RFC 9112 2.2 allows it).
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_OBS_FOLD = re.compile(rb"\n[ \t]")
+_CONTENT_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECASE)
+# RFC 3986 3.2 without userinfo, which RFC 9110 4.2.4 forbids here: IP-literal, or reg-name (IPv4 is one), then a port.
+_AUTHORITY = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?"
+)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+
+
+def _explain(error: h11.RemoteProtocolError) -> str:
+    # h11 quotes the offending bytes; an answer does not echo them.
+    return str(error).partition(": bytearray")[0][:200]
+
+
+def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
+    return {token.strip() for found, value in headers if found == name for token in value.lower().split(b",")}
+
+
+def _path(method: bytes, target: bytes, host: bytes | None) -> bytes:
+    # RFC 9112 3.2: origin-form, absolute-form, authority-form (CONNECT), asterisk-form.
+    if target.startswith(b"/") or target == b"*" or method == b"CONNECT":
+        return target
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if not absolute or not _AUTHORITY.fullmatch(absolute[1]):
+        raise HTTPError(400, "Illegal request target")
+    # RFC 9112 3.2.2 lets the target win over Host.  The two agree in every honest request, and a policy on Host must
+    # not be passed by with a target that says something else.
+    if host is not None and host.lower() != absolute[1].lower():
+        raise HTTPError(400, "Host header and request target disagree")
+    rest = absolute[2]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _set_framing(head: Head, raw: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
+        if name == b"content-length":
+            head.size = head.content_length = int(value)
+        elif name == b"transfer-encoding":
+            head.chunked = True
+    if head.chunked:
+        # RFC 9112 6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header
+        # field MUST treat the message as if the framing is faulty", and a message with both fields "ought to be
+        # handled as an error".
+        if head.version != "1.1":
+            raise HTTPError(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if head.content_length is not None:
+            raise HTTPError(400, "Content-Length and Transfer-Encoding in one request")
+        head.size = -1
+    elif head.content_length is not None:
+        # h11 folds equal values into one; RFC 9112 6.3 lets a server refuse them instead.
+        sent = _CONTENT_LENGTH.findall(raw)
+        if len(sent) != 1 or b"," in sent[0]:
+            raise HTTPError(400, "Repeated Content-Length")
+
+
+def _judge(raw: bytes, request: h11.Request) -> tuple[Head, bool]:
+    """The `Head` of what h11 accepted, and whether it is plain; raises HTTPError where we are stricter than h11."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise HTTPError(505, "HTTP version not supported")
+    if _OBS_FOLD.search(raw):
+        raise HTTPError(400, "Obsolete line folding")
+    headers = list(request.headers)
+    names = dict(headers)
+    host = names.get(b"host")
+    if host is not None and not _AUTHORITY.fullmatch(host):
+        raise HTTPError(400, "Illegal Host header")
+    method = request.method
+    head = Head(
+        method.decode("ascii"),
+        request.target.decode("ascii"),
+        _path(method, request.target, host).decode("ascii"),
+        request.http_version.decode("ascii"),
+        tuple(headers),
+    )
+    _set_framing(head, raw, headers)
+    # After CONNECT the two ends may disagree on who speaks what; it is never granted, so it ends the connection.
+    if head.version != "1.1" or method == b"CONNECT" or b"close" in _tokens(headers, b"connection"):
+        head.keep_alive = False
+    if b"expect" in names and head.version == "1.1":
+        head.expect_continue = b"100-continue" in _tokens(headers, b"expect")
+    plain = head.keep_alive and not head.chunked and b"expect" not in names and b"upgrade" not in names
+    return head, plain
+
+
+# --- Writing heads -------------------------------------------------------------------------------------------------
+
+_BODILESS = frozenset((204, 304))
+_OURS = frozenset(("content-length", "transfer-encoding", "connection"))
+_ANY_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
+_ANY_REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def _write_head(
+    status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
+) -> Template:
+    """Has h11 write an answer head; (up to the date, up to the length, the rest), the parts that do not apply empty."""
+    lines = [("Date", _ANY_DATE)] if dated else []
+    if sized:
+        lines.append(("Content-Length", "0"))
+    for name, _ in headers:
+        if name.lower() in _OURS:
+            raise ValueError(f"{name} is written by the connection")
+    lines += headers
+    if close:
+        lines.append(("Connection", "close"))
+    connection = h11.Connection(h11.SERVER)
+    if chunked:
+        # Without a request h11 assumes that the peer cannot read chunks.
+        connection.receive_data(_ANY_REQUEST)
+        connection.next_event()
+    try:
+        response = h11.Response(status_code=status, headers=lines, reason=_PHRASES.get(status, ""))
+        out = connection.send(response)
+    except h11.LocalProtocolError as error:
+        raise ValueError(str(error)) from None
+    assert out is not None
+    # No header value can hold a line end (h11 has checked), so the first match is the line that was put first.
+    before_date = before_length = b""
+    if dated:
+        before_date, _, out = out.partition(_ANY_DATE.encode("ascii"))
+    if sized:
+        before_length, mark, out = out.partition(b"\r\nContent-Length: ")
+        before_length += mark
+        out = out[1:]
+    return before_date, before_length, out
+
+
+# --- The connection ------------------------------------------------------------------------------------------------
+
+# Where the connection is.  The order matters to receive_data: bytes are kept up to _RESPONDING, dropped from
+# _DRAINING on.
+_READY = 0  # between requests, or in a head
+_CHUNKS = 1  # h11 decodes a chunked body
+_RESPONDING = 2  # a whole request was handed out and the connection may be used again after the answer
+_BODY = 3  # a length-delimited body is arriving
+_DRAINING = 4  # an answer is due or under way, and it is the last one
+_CLOSED = 5
+
+# What has been sent of the answer.
+_NOTHING = 0
+_STREAM = 1
+_WHOLE = 2
+
+
+class ServerConnection:
+    """One connection.  Feed `receive_data`, ask `next_event` until it returns a `Signal`, answer, `response_done()`.
+
+    Hand in what one read gave, at most some 64 KiB, so that other connections get their turn.
+
+    Attributes:
+        head: the request that is being received or answered, else None.
+        requests: how many requests were handed out.
+        eof: the peer will send nothing more (a half-closed peer still gets its answers).
+        closing: close the transport now; `next_event` returns CLOSED.
+        awaiting_body: bytes of a length-delimited body that have not arrived.
+        body_received: bytes of the body that have arrived, of the request that is being received.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_blank_lines",
+        "_body",
+        "_buffer",
+        "_cache",
+        "_close",
+        "_exempt",
+        "_fed",
+        "_frame",
+        "_h11",
+        "_heads",
+        "_max_body",
+        "_max_cached",
+        "_max_fields",
+        "_max_head",
+        "_max_line",
+        "_max_overhead",
+        "_open_chunk",
+        "_scanned",
+        "_start",
+        "_state",
+        "_templates",
+        "awaiting_body",
+        "body_received",
+        "closing",
+        "eof",
+        "head",
+        "requests",
+    )
+
+    def __init__(self, cache: HeadCache, limits: Limits) -> None:
+        if cache.limits is None:
+            cache.limits = limits
+        elif cache.limits is not limits and cache.limits != limits:
+            raise ValueError("connections that share a HeadCache need equal limits")
+        self._cache = cache
+        self._heads = cache.heads
+        self._templates = cache.templates
+        self._max_cached = cache.max_head_bytes
+        self._max_head = limits.max_head or maxsize
+        self._max_line = min(limits.max_request_line or maxsize, self._max_head)
+        self._max_fields = limits.max_fields or maxsize
+        self._max_body = limits.max_body or maxsize
+        self._max_overhead = limits.max_chunk_overhead or maxsize
+        # What has arrived and was not consumed starts at _start.  bytes as it was read; a bytearray as soon as
+        # something has to be appended, which keeps many small reads linear.
+        self._buffer: bytes | bytearray = b""
+        self._start = 0
+        self._scanned = 0
+        self._blank_lines = 0
+        self._state = _READY
+        self._answer = _NOTHING
+        self._close = False
+        self._frame = False
+        self._body: list[bytes | bytearray] = []
+        # Only of a request that h11 goes on reading: chunked, or waiting for 100 (Continue).
+        self._h11: h11.Connection | None = None
+        self._fed = self._exempt = self._open_chunk = 0
+        self.head: Head | None = None
+        self.awaiting_body = 0
+        self.body_received = 0
+        self.requests = 0
+        self.eof = False
+        self.closing = False
+
+    # -- in
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what one read gave; b"" is the end of the peer's bytes.  Call `next_event` next."""
+        if not data:
+            self.eof = True
+        elif self._state <= _RESPONDING:
+            if self._buffer:
+                self._append(data)
+            else:
+                self._buffer = data
+        elif self._state == _BODY:
+            missing = self.awaiting_body
+            if len(data) > missing:
+                # The rest belongs to the next request (it may be here before next_event was asked for this one).
+                self._append(data[missing:])
+                data = data[:missing]
+            self._body.append(data)
+            self.awaiting_body = missing - len(data)
+            self.body_received += len(data)
+
+    def _append(self, data: bytes) -> None:
+        buffer = self._buffer
+        if type(buffer) is bytearray:
+            # Deleting from the front of a bytearray moves a pointer.
+            del buffer[: self._start]
+        else:
+            self._buffer = buffer = bytearray(buffer[self._start :])
+        buffer += data
+        self._start = 0
+
+    def next_event(self) -> HTTPRequest | Head | Signal:
+        """The next whole request, once per request preceded by its `Head` if its body has not all arrived.
+
+        After a `Head`: refuse it with `respond`, or send `continue_100()`, or just go on.  After an `HTTPRequest`:
+        answer it, then `response_done()`; until then PAUSED.  NEED_DATA: call again after `receive_data`.
+
+        Raises:
+            HTTPError: answer with its status by `respond`, which says `Connection: close`; then drain and close.
+        """
+        if self._state != _READY:
+            return self._continue()
+        buffer = self._buffer
+        start = self._start
+        head: Head | None = None
+        # A cached head has no blank line but its last, so whatever starts with its bytes starts with that head.
+        end = buffer.find(b"\r\n\r\n", start, start + self._max_cached) + 4
+        if end != 3:
+            head = self._heads.get(bytes(buffer[start:end]))
+        if head is None:
+            found = self._read_head()
+            if type(found) is not Head:
+                return found
+            head = found
+            end = self._start
+        self.head = head
+        size = head.size
+        if size > self._max_body:
+            raise self._refusal(413, "Request body too large")
+        if size < 0:
+            self._state = _CHUNKS
+            self.body_received = self._fed = self._exempt = self._open_chunk = 0
+            return self._read_chunks() or (CLOSED if self.eof else head)
+        stop = end + size
+        length = len(buffer)
+        if stop > length:
+            return self._await_body(head, bytes(buffer[end:]))
+        if stop == length:
+            self._buffer = b""
+            self._start = 0
+        else:
+            self._start = stop
+        return self._deliver(head, bytes(buffer[end:stop]))
+
+    def _deliver(self, head: Head, body: bytes) -> HTTPRequest:
+        self._scanned = self._blank_lines = 0
+        self.requests += 1
+        if head.keep_alive:
+            self._state = _RESPONDING
+        else:
+            self._drain()
+        return HTTPRequest(head, body)
+
+    def _await_body(self, head: Head, begun: bytes) -> Head | Signal:
+        self._state = _BODY
+        self._body = [begun]
+        self._buffer = b""
+        self._start = 0
+        self.body_received = len(begun)
+        self.awaiting_body = head.size - len(begun)
+        return CLOSED if self.eof else head
+
+    def _continue(self) -> HTTPRequest | Signal:
+        """`next_event` anywhere but between requests."""
+        state = self._state
+        if state == _BODY:
+            if self.awaiting_body:
+                return CLOSED if self.eof else NEED_DATA
+            body = b"".join(self._body)
+            self._body = []
+            assert self.head is not None
+            return self._deliver(self.head, body)
+        if state == _CHUNKS:
+            return self._read_chunks() or (CLOSED if self.eof else NEED_DATA)
+        return CLOSED if state == _CLOSED else PAUSED
+
+    def _read_head(self) -> Head | Signal:
+        """A head that the cache does not know, or not at this place; leaves `_start` behind it."""
+        buffer = self._buffer
+        start = self._start
+        while self._blank_lines < MAX_LEADING_CRLF and buffer.startswith(b"\r\n", start):
+            self._blank_lines += 1
+            start += 2
+        self._start = start
+        available = len(buffer) - start
+        if not available:
+            self._buffer = b""
+            self._start = 0
+            return CLOSED if self.eof else NEED_DATA
+        if buffer[start] < 0x21:
+            if available == 1 and buffer[start] == 0x0D and self._blank_lines < MAX_LEADING_CRLF:
+                return CLOSED if self.eof else NEED_DATA
+            # h11 gives up here too: most often it is TLS, spoken to a plain port.
+            raise self._refusal(400, "Illegal request line")
+        line_end = buffer.find(b"\n", start, min(start + self._max_line, len(buffer)))
+        if line_end < 0 and available >= self._max_line:
+            raise self._refusal(414, "Request line too long")
+        blank = _BLANK_LINE.search(buffer, start + max(0, self._scanned - 2), min(start + self._max_head, len(buffer)))
+        if blank is None:
+            if available >= self._max_head:
+                raise self._refusal(431, "Request head too large")
+            self._scanned = available
+            return CLOSED if self.eof else NEED_DATA
+        self._start = blank.end()
+        return self._ask_h11(bytes(buffer[start : self._start]))
+
+    def _ask_h11(self, raw: bytes) -> Head:
+        head = self._heads.get(raw)
+        if head is not None:
+            return head
+        # Counted before h11 reads them: 100,000 fields take it 0.16 s.
+        if raw.count(b"\n") - 2 > self._max_fields:
+            raise self._refusal(431, "Too many header fields")
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=maxsize)
+        connection.receive_data(raw)
+        try:
+            request = connection.next_event()
+            assert type(request) is h11.Request
+            head, plain = _judge(raw, request)
+        except h11.RemoteProtocolError as error:
+            raise self._refusal(error.error_status_hint, _explain(error)) from None
+        except HTTPError:
+            self._drain()
+            raise
+        if plain:
+            self._cache.add_head(raw, head)
+        elif head.chunked or head.expect_continue:
+            self._h11 = connection
+        return head
+
+    def _read_chunks(self) -> HTTPRequest | None:
+        """Lets h11 decode what is buffered; the request when its body has ended, else None."""
+        connection = self._h11
+        head = self.head
+        assert connection is not None and head is not None
+        try:
+            while True:
+                event = connection.next_event()
+                if type(event) is h11.Data:
+                    self._add_chunk(event)
+                elif type(event) is h11.EndOfMessage:
+                    break
+                elif not self._feed_h11(connection):
+                    return None
+        except h11.RemoteProtocolError as error:
+            raise self._refusal(error.error_status_hint, _explain(error)) from None
+        surplus = len(connection.trailing_data[0])
+        self._fed -= surplus
+        self._start -= surplus
+        self._exempt += len(b"0\r\n\r\n")
+        self._check_overhead(0)
+        body = b"".join(self._body)
+        self._body = []
+        self._h11 = None
+        if self._start == len(self._buffer):
+            self._buffer = b""
+            self._start = 0
+        return self._deliver(head, body)
+
+    def _add_chunk(self, event: h11.Data) -> None:
+        size = len(event.data)
+        self._body.append(event.data)
+        self.body_received += size
+        if self.body_received > self._max_body:
+            raise self._refusal(413, "Request body too large")
+        self._open_chunk += size
+        if event.chunk_end:
+            # The framing that no sender can leave out: the size in hex and two line ends.
+            self._exempt += len(b"%x" % self._open_chunk) + 4
+            self._open_chunk = 0
+
+    def _feed_h11(self, connection: h11.Connection) -> bool:
+        # h11 has no byte of data left unread here, so that all it was fed beyond the data is overhead.
+        self._check_overhead(_OPEN_CHUNK)
+        start = self._start
+        piece = bytes(self._buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
+        if not piece:
+            self._buffer = b""
+            self._start = 0
+            return False
+        self._start += len(piece)
+        self._fed += len(piece)
+        connection.receive_data(piece)
+        return True
+
+    def _check_overhead(self, slack: int) -> None:
+        # With the slack it is a lower bound of what the whole message will come to: where the bytes were cut can
+        # change when an excess is noticed, never whether.
+        if self._fed - self.body_received - self._exempt - slack > self._max_overhead:
+            raise self._refusal(413, "Too much overhead in a chunked body")
+
+    def _refusal(self, status: int, message: str) -> HTTPError:
+        self._drain()
+        return HTTPError(status, message)
+
+    def _drain(self) -> None:
+        """From here on whatever arrives is dropped, and the answer is the last one."""
+        self._state = _DRAINING
+        self._buffer = b""
+        self._start = 0
+        self._body = []
+        self._h11 = None
+        self.awaiting_body = 0
+
+    # -- out
+
+    def continue_100(self) -> bytes:
+        """`100 Continue`, if the client waits for it before it sends its body; else b""."""
+        connection = self._h11
+        if connection is None or not self.receiving_body or self.body_received:
+            return b""
+        if not connection.they_are_waiting_for_100_continue:
+            return b""
+        return connection.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
+
+    def respond(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes, *, date: bytes = b"") -> bytes:
+        """A whole answer.  Call `response_done()` when it was written.
+
+        `Content-Length` and `Connection` are set here.  HEAD, 204 and 304 get no body; 204 and 304 no length either.
+        Before a request is complete (a refusal, a timeout) the answer closes the connection.
+
+        Raises:
+            ValueError: a header that cannot be sent, or that is written here.
+            RuntimeError: the request has been answered.
+        """
+        close = self._begin_answer(_WHOLE)
+        if status in _BODILESS:
+            return self._head(status, headers, close, False, date)
+        key = (status, headers, close, not date)
+        template = self._templates.get(key)
+        if template is None:
+            template = _write_head(status, headers, close, True, False, bool(date))
+            self._cache.add_template(key, template)
+        before_date, before_length, rest = template
+        head = self.head
+        sent = body if head is None or head.method != "HEAD" else b""
+        return b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
+
+    def start_stream(self, status: int, headers: tuple[tuple[str, str], ...], *, date: bytes = b"") -> bytes:
+        """The head of an answer of unknown length: chunked on 1.1, up to the close on 1.0.  Then `send_chunk`.
+
+        Raises: as `respond`; ValueError also for 204 and 304, which have no body.
+        """
+        if status in _BODILESS:
+            raise ValueError(f"{status} has no body to stream")
+        head = self.head
+        chunked = head is not None and head.version == "1.1"
+        close = self._begin_answer(_STREAM)
+        self._frame = chunked
+        return self._head(status, headers, close or not chunked, chunked, date)
+
+    def send_chunk(self, data: bytes) -> bytes:
+        """The bytes for a piece of the stream; b"" for an empty piece, or after HEAD."""
+        if self._answer != _STREAM:
+            raise RuntimeError("no stream is open")
+        if not data or (self.head is not None and self.head.method == "HEAD"):
+            return b""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._frame else data
+
+    def end_stream(self) -> bytes:
+        """The bytes that end the stream.  Call `response_done()` when they were written."""
+        if self._answer != _STREAM:
+            raise RuntimeError("no stream is open")
+        self._answer = _WHOLE
+        if not self._frame or (self.head is not None and self.head.method == "HEAD"):
+            return b""
+        return b"0\r\n\r\n"
+
+    def response_done(self) -> None:
+        """The answer was written: the next request may be read, or `closing` is set.
+
+        Without a whole answer (a call that was given up, a stream that broke off) the connection cannot go on.
+        """
+        if self._state == _RESPONDING and self._answer == _WHOLE and not self._close:
+            self._state = _READY
+        else:
+            self._drain()
+            self._state = _CLOSED
+            self.closing = True
+        self._answer = _NOTHING
+        self.head = None
+
+    def close_after(self) -> None:
+        """The answer to come says `Connection: close`, and nothing is read after it."""
+        self._close = True
+
+    def _begin_answer(self, answer: int) -> bool:
+        """Whether the answer has to say close: only after a whole keep-alive request is the next one's start known."""
+        if self._answer != _NOTHING or self._state == _CLOSED:
+            raise RuntimeError("the request has been answered")
+        close = self._close or self._state != _RESPONDING
+        if close:
+            self._drain()
+        self._answer = answer
+        return close
+
+    def _head(
+        self, status: int, headers: tuple[tuple[str, str], ...], close: bool, chunked: bool, date: bytes
+    ) -> bytes:
+        """A head without Content-Length."""
+        key = (status, headers, close, chunked, not date)
+        template = self._templates.get(key)
+        if template is None:
+            template = _write_head(status, headers, close, False, chunked, bool(date))
+            self._cache.add_template(key, template)
+        return template[0] + date + template[2]
+
+    # -- where it is
+
+    @property
+    def must_close(self) -> bool:
+        """An answer begun now would say `Connection: close`, or the last one did."""
+        return self._close or self._state != _RESPONDING
+
+    @property
+    def receiving_body(self) -> bool:
+        """A head has been seen and its body is outstanding."""
+        return self._state == _BODY or self._state == _CHUNKS
+
+    @property
+    def idle(self) -> bool:
+        """No request is being received or answered, and no byte of a next one is here."""
+        return self._state == _READY and not self._buffer
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held: not consumed yet, or of a body that is not complete."""
+        held = len(self._buffer) - self._start
+        return held + self.body_received if self.receiving_body else held
