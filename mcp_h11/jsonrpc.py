@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: MIT
+"""One JSON-RPC message to bytes and back; ids; newline framing.
+
+What it refuses: text that is not strict UTF-8 JSON (RFC 8259: no byte order mark, no NaN or Infinity, no number that
+overflows to one), nesting and integers past a limit, and JSON that is no JSON-RPC 2.0 message as MCP narrows it: ids
+are strings or integers and never null, params are objects, and no member of the envelope comes twice, because a
+gateway that reads the first copy and a server that reads the last one see two different messages.
+
+Rule: the answer depends on the bytes alone.  A faster codec changes the time, never the verdict nor the value: what
+the standard library and such a codec treat differently goes to the standard library.
+
+2026-07-28 basic/index, Messages; 2025-03-26 basic/index, Batching.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+from typing import Any, Protocol
+
+from .errors import INTERNAL_ERROR, InvalidRequest, MCPError, ParseError
+
+# RecursionError in the standard library comes at about 1,000 less what the stack already holds, so it is no limit to
+# rely on; nothing in MCP nests deeper than a JSON Schema does.
+MAX_DEPTH = 128
+# CPython's own default for int(str).  A host may have moved that one (sys.set_int_max_str_digits), this stays.
+MAX_DIGITS = 4_300
+# Only 2025-03-26 has batches.
+MAX_BATCH = 100
+# A line of stdio: four times the body that HTTP takes, because results go this way too.
+MAX_LINE = 16 * 1024 * 1024
+
+
+class Codec(Protocol):
+    """What `JSON` wants of a faster codec: `orjson` has it, and so has any module or object with these two."""
+
+    def loads(self, data: bytes, /) -> Any: ...
+
+    def dumps(self, obj: Any, /) -> str | bytes: ...
+
+
+class Request:
+    """A call that wants an answer.  `id` keeps the type it came with: 1 and "1" are two ids."""
+
+    __slots__ = ("id", "method", "params")
+
+    def __init__(self, id: str | int, method: str, params: dict[str, Any]) -> None:
+        self.id = id
+        self.method = method
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"Request(id={self.id!r}, method={self.method!r})"
+
+
+class Notification:
+    """A call that wants none."""
+
+    __slots__ = ("method", "params")
+
+    def __init__(self, method: str, params: dict[str, Any]) -> None:
+        self.method = method
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"Notification(method={self.method!r})"
+
+
+class Response:
+    """The result of a request that this side sent."""
+
+    __slots__ = ("id", "result")
+
+    def __init__(self, id: str | int, result: Any) -> None:
+        self.id = id
+        self.result = result
+
+    def __repr__(self) -> str:
+        return f"Response(id={self.id!r})"
+
+
+class ErrorResponse:
+    """The failure of a request that this side sent; `id` is None where the other side could not read it.
+
+    `error` has `code` (an integer) and `message` (a string), and maybe `data`.
+    """
+
+    __slots__ = ("error", "id")
+
+    def __init__(self, id: str | int | None, error: dict[str, Any]) -> None:
+        self.id = id
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"ErrorResponse(id={self.id!r}, code={self.error['code']!r})"
+
+
+Message = Request | Notification | Response | ErrorResponse
+# What `JSON.decode` returns for an array: a bad element does not spoil its neighbours.
+Batch = list[Request | Notification | Response | ErrorResponse | InvalidRequest]
+
+
+# --- strict reading ---------------------------------------------------------------------------------------------
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    # inf - inf is NaN: the cheapest way to ask.
+    if value - value != 0.0:
+        raise ValueError("number out of range")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) - (text[0] == "-") > MAX_DIGITS:
+        raise ValueError("integer too long")
+    return int(text)
+
+
+class _Members(list[Any]):
+    """The members of an object as pairs; a type of its own because an array of pairs is a list too."""
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+_read = _decoder.decode
+_read_prefix = _decoder.raw_decode
+# The hook costs a call for each integer; only texts with a long run of digits need it.
+_read_bounded = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_constant=_refuse_constant).decode
+_read_members = json.JSONDecoder(object_pairs_hook=_Members).decode
+
+# Digits become "0", all else becomes " ".  With `in`, a linear search for a long run of digits at the speed of memory.
+_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
+_LONG_INTEGER = b"0" * (MAX_DIGITS + 1)
+# 19 digits can leave 64 bits, 18 cannot.
+_PAST_64_BITS = b"0" * 19
+
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
+
+
+def _too_deep(body: bytes) -> bool:
+    # Escapes go first, "\\" before "\"" so that the quote after an even run of backslashes still ends its string; then
+    # every second piece between quotes lies outside of strings.  Exact up to the first syntax error, where the parser
+    # stops as well.
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(body.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH
+
+
+def _strict(body: bytes) -> Any:
+    try:
+        # The whole of "strict UTF-8": json.loads(bytes) would guess UTF-16 and UTF-32 and let surrogates pass.
+        text = body.decode("utf-8")
+        if len(body) > MAX_DIGITS and _LONG_INTEGER in body.translate(_DIGITS):
+            return _read_bounded(text)
+        try:
+            # A quarter faster than `decode`, which looks for whitespace on both sides with regular expressions.
+            value, end = _read_prefix(text)
+            if end == len(text) or not text[end:].strip(" \t\r\n"):
+                return value
+        except ValueError:
+            pass
+        # A byte order mark is no JSON whitespace, so that the decoder refuses it by itself.
+        return _read(text)
+    except (ValueError, RecursionError) as error:
+        # ValueError covers json.JSONDecodeError, UnicodeDecodeError, and int() under a limit that the host lowered.
+        # JSONDecodeError says where, never what, so that nothing of the body comes back in the answer.
+        raise ParseError(f"Parse error: {error}" if type(error) is json.JSONDecodeError else "Parse error") from None
+
+
+# --- strict writing ---------------------------------------------------------------------------------------------
+
+# U+2028 and U+2029 may stay as they are: neither JSON, nor server-sent events, nor lines on stdio split there.
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_write_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def _dumps(obj: Any) -> bytes:
+    try:
+        return _write(obj).encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8, but it has an escape.
+        return _write_ascii(obj).encode("ascii")
+    except RecursionError:
+        raise ValueError("nested too deeply to be written as JSON") from None
+
+
+# --- the envelope -----------------------------------------------------------------------------------------------
+
+_ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
+
+
+def _members(body: bytes) -> Any:
+    # A body that `loads` has taken, again, with nothing overwritten.
+    try:
+        return _read_members(body.decode("utf-8"))
+    except RecursionError:
+        # A codec needs less of the stack than the standard library does.
+        raise ParseError from None
+
+
+def _repeats(members: Any) -> str:
+    # The name of an envelope member that comes twice in what `_members` returned, or "".
+    if type(members) is _Members:
+        names = [name for name, _ in members]
+        for name in _ENVELOPE:
+            if names.count(name) > 1:
+                return name
+    return ""
+
+
+def _may_repeat(body: bytes, value: Any) -> bool:
+    # Cheap and never wrong about "no": a key is spelled in plain bytes or with an escape, and the escape of an ASCII
+    # letter is \u00xx.  A "yes" is often only an argument that is called "id".
+    count = body.count
+    return (
+        count(b'"id"') > 1
+        or count(b'"method"') > 1
+        or count(b'"jsonrpc"') > 1
+        or count(b'"params"') > 1
+        # `find` is faster than `in`.
+        or body.find(b"\\u00") >= 0
+        # Repeated or not, next to a method these two are refused.
+        or ("method" not in value and (count(b'"result"') > 1 or count(b'"error"') > 1))
+    )
+
+
+def _readable_id(value: dict[str, Any]) -> str | int | None:
+    id = value.get("id")
+    # Not isinstance: True is an int, and 1.5 or null are no ids.
+    return id if type(id) is str or type(id) is int else None
+
+
+def _call(value: dict[str, Any]) -> Request | Notification:
+    method = value["method"]
+    params = value.get("params")
+    if type(method) is not str:
+        raise InvalidRequest("method must be a string", _readable_id(value))
+    if type(params) is not dict:
+        # XX null is not in the schema, but some serialisers write it for "none" and nothing else can be meant.
+        if params is not None:
+            raise InvalidRequest("params must be an object", _readable_id(value))
+        params = {}
+    if "result" in value or "error" in value:
+        raise InvalidRequest("a message has a method, or a result, or an error", _readable_id(value))
+    if "id" not in value:
+        return Notification(method, params)
+    # "id" is there, so it is a request whatever its value; taken for a notification it would never be answered.
+    id = value["id"]
+    if type(id) is not int and type(id) is not str:
+        raise InvalidRequest("id must be a string or an integer")
+    return Request(id, method, params)
+
+
+def _answer(value: dict[str, Any]) -> Response | ErrorResponse:
+    id = _readable_id(value)
+    if "result" in value:
+        if "error" in value:
+            raise InvalidRequest("a response has a result or an error, not both")
+        if id is None:
+            raise InvalidRequest("id must be a string or an integer")
+        return Response(id, value["result"])
+    if "error" not in value:
+        raise InvalidRequest("a message needs a method, a result or an error", id)
+    if id is None and value.get("id") is not None:
+        raise InvalidRequest("id must be a string or an integer")
+    error = value["error"]
+    if type(error) is not dict or type(error.get("code")) is not int or type(error.get("message")) is not str:
+        raise InvalidRequest("error must be an object with an integer code and a string message")
+    return ErrorResponse(id, error)
+
+
+def _message(value: Any) -> Message:
+    if type(value) is not dict:
+        raise InvalidRequest("a message must be an object")
+    if value.get("jsonrpc") != "2.0":
+        raise InvalidRequest('jsonrpc must be "2.0"', _readable_id(value))
+    return _call(value) if "method" in value else _answer(value)
+
+
+def _element(value: Any, members: Any) -> Message | InvalidRequest:
+    name = _repeats(members)
+    if name:
+        return InvalidRequest(f"{name} comes twice")
+    try:
+        return _message(value)
+    except InvalidRequest as error:
+        return error
+
+
+# --- the codec --------------------------------------------------------------------------------------------------
+
+# A codec that takes one of these would let through what the standard library refuses.
+_MUST_REFUSE = (
+    b"NaN",
+    b"[Infinity]",
+    b"[-Infinity]",
+    b"\xef\xbb\xbf{}",
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b"[1,]",
+    b"{}{}",
+)
+_MUST_AGREE = (b'{"a":1,"b":[2.0,-0.0,1e3,true,null,"\xc3\xa9\\u00e9\\n"],"a":-3}', b"123456789012345678", b" [] ")
+
+
+def _vet(codec: Codec) -> None:
+    for body in _MUST_REFUSE:
+        try:
+            codec.loads(body)
+        except Exception:  # each codec has exceptions of its own, and any of them is a refusal
+            continue
+        raise ValueError(f"the JSON codec accepts {body!r}, which is not JSON")
+    for body in _MUST_AGREE:
+        if repr(codec.loads(body)) != repr(_strict(body)):
+            raise ValueError(f"the JSON codec reads {body!r} in a way of its own")
+    try:
+        written = codec.dumps([float("nan")])
+    except Exception:
+        return
+    if written not in ("[null]", b"[null]"):
+        raise ValueError("the JSON codec writes NaN")
+
+
+class JSON:
+    """Reads and writes messages; one per server.  Keeps no state, so that any thread may use it.
+
+    Args:
+        codec: `orjson`, or anything with its `loads(bytes)` and `dumps(obj)`; None for the standard library.
+
+    Raises:
+        ValueError: the codec takes or writes something that is not JSON.
+    """
+
+    __slots__ = ("_codec_dumps", "_codec_loads")
+
+    def __init__(self, codec: Codec | None = None) -> None:
+        self._codec_loads = self._codec_dumps = None
+        if codec is not None and codec is not json:
+            _vet(codec)
+            self._codec_loads = codec.loads
+            self._codec_dumps = codec.dumps
+
+    def loads(self, body: bytes) -> Any:
+        """Any JSON value.
+
+        Raises:
+            ParseError: not strict UTF-8 JSON, nested deeper than MAX_DEPTH, an integer of more than MAX_DIGITS digits,
+                or a number past the range of a double.
+        """
+        # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
+        if len(body) > 2 * MAX_DEPTH and body.count(b"[") + body.count(b"{") > MAX_DEPTH and _too_deep(body):
+            raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
+        # orjson reads an integer past 64 bits as a float, silently.
+        if self._codec_loads is not None and body.translate(_DIGITS).find(_PAST_64_BITS) < 0:
+            try:
+                return self._codec_loads(body)
+            except Exception:  # whatever its exception is called, what it is narrow about the standard library decides
+                pass
+        return _strict(body)
+
+    def dumps(self, obj: Any) -> bytes:
+        """Compact JSON in UTF-8 on one line; lone surrogates as escapes.
+
+        A codec may spell a float in another way (1e22 for 1e+22) and take more types (orjson: datetime); the JSON
+        value of what both can write is the same.
+
+        Raises:
+            ValueError: NaN or Infinity, a circular reference, or nesting that exhausts the stack.
+            TypeError: not made of dict, list, tuple, str, int, float, bool and None.
+        """
+        if self._codec_dumps is not None:
+            try:
+                text = self._codec_dumps(obj)
+                written = text.encode("utf-8") if isinstance(text, str) else text
+            except Exception:  # big integers, lone surrogates, keys that are numbers: not written by all
+                return _dumps(obj)
+            # orjson writes NaN as null, which would turn a fault of the handler into an answer.
+            if written.find(b"null") < 0:
+                return written
+        return _dumps(obj)
+
+    def decode(self, body: bytes) -> Message | Batch:
+        """The message in a body, or the messages of an array, where a bad element is an `InvalidRequest` in the list.
+
+        Raises:
+            ParseError: as `loads`.
+            InvalidRequest: JSON but no message, an empty array, or one longer than MAX_BATCH; `request_id` is the id
+                of the request where it is readable.
+        """
+        value = self.loads(body)
+        if type(value) is list:
+            return self._batch(body, value)
+        if type(value) is dict and _may_repeat(body, value):
+            name = _repeats(_members(body))
+            if name:
+                # Without the id: which of two ids is meant nobody can say, and of a repeated method neither is run.
+                raise InvalidRequest(f"{name} comes twice")
+        return _message(value)
+
+    def _batch(self, body: bytes, values: list[Any]) -> Batch:
+        if not values:
+            raise InvalidRequest("an empty batch")
+        if len(values) > MAX_BATCH:
+            raise InvalidRequest(f"a batch of more than {MAX_BATCH} messages")
+        members = _members(body)
+        return [_element(value, members[index]) for index, value in enumerate(values)]
+
+    def request(self, id: str | int, method: str, params: dict[str, Any] | None = None) -> bytes:
+        """A request; params are left out when None."""
+        if params is None:
+            return self.dumps({"jsonrpc": "2.0", "id": id, "method": method})
+        return self.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+
+    def notification(self, method: str, params: dict[str, Any] | None = None) -> bytes:
+        """A notification; params are left out when None."""
+        if params is None:
+            return self.dumps({"jsonrpc": "2.0", "method": method})
+        return self.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+
+    def result(self, id: str | int, result: Any) -> bytes:
+        """The answer to a request.  Raises as `dumps` does."""
+        return self.dumps({"jsonrpc": "2.0", "id": id, "result": result})
+
+    def result_encoded(self, id: str | int, encoded_result: bytes) -> bytes:
+        """The answer to a request whose result is JSON already, as `dumps` wrote it."""
+        # Only the exact type: str(True) is no JSON.
+        text = b"%d" % id if type(id) is int else self.dumps(id)
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, encoded_result)
+
+    def error(self, id: str | int | None, error: MCPError) -> bytes:
+        """The failure of a request; without an id where there is none.  Never raises, whatever `error.data` holds."""
+        body: dict[str, Any] = {"jsonrpc": "2.0"}
+        # 2025-11-25 schema, JSONRPCErrorResponse: `id` is optional and never null.
+        if id is not None:
+            body["id"] = id
+        try:
+            body["error"] = error.to_json()
+            return self.dumps(body)
+        except Exception:  # data comes from handlers; the error path must not have an error path
+            code = error.code if type(error.code) is int and abs(error.code) < 2**53 else INTERNAL_ERROR
+            message = error.message if isinstance(error.message, str) else "Internal error"
+            body["error"] = {"code": code, "message": message}
+            return _dumps(body)
+
+    def batch(self, messages: list[bytes]) -> bytes:
+        """Encoded messages as one array."""
+        return b"[" + b",".join(messages) + b"]"
+
+
+# --- newline framing --------------------------------------------------------------------------------------------
+
+
+class LineTooLong(ParseError):
+    """In the place of a line that was longer than the limit and has been skipped."""
+
+
+class LineDecoder:
+    """Bytes to lines, as 2026-07-28 basic/transports/stdio frames messages.  Feed it; then `end` at end of file.
+
+    Splits at LF only: U+2028 and a lone CR are data.
+    """
+
+    __slots__ = ("_max_line", "_pieces", "_size", "_skipping")
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max_line = max_line
+        # Pieces of the unfinished line: joined once, so that many small reads stay linear.
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> list[bytes | LineTooLong]:
+        """The lines that this chunk completes, without their line end; blank ones are left out.
+
+        A line past the limit gives one `LineTooLong`, as soon as that is certain, and the rest of it is thrown away.
+        """
+        found: list[bytes | LineTooLong] = []
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            self._push(piece, found)
+            self._finish(found)
+        self._push(rest, found)
+        return found
+
+    def end(self) -> list[bytes | LineTooLong]:
+        """The last line where the other side closed without a line end: `printf '{...}' | server` does."""
+        found: list[bytes | LineTooLong] = []
+        self._finish(found)
+        return found
+
+    def _push(self, piece: bytes, found: list[bytes | LineTooLong]) -> None:
+        if self._skipping or not piece:
+            return
+        self._size += len(piece)
+        if self._size > self._max_line:
+            self._pieces.clear()
+            self._skipping = True
+            found.append(LineTooLong(f"Parse error: a line longer than {self._max_line} bytes"))
+        else:
+            self._pieces.append(piece)
+
+    def _finish(self, found: list[bytes | LineTooLong]) -> None:
+        line = b"".join(self._pieces).strip(b" \t\r")
+        if line:
+            found.append(line)
+        self._pieces.clear()
+        self._size = 0
+        self._skipping = False
+
+
+def encode_line(payload: bytes) -> bytes:
+    """One message as a line of stdio.
+
+    Raises:
+        ValueError: a line feed in it, which would make it two.  Nothing that `JSON` writes has one.
+    """
+    if b"\n" in payload:
+        raise ValueError("a message on stdio must not contain a line feed")
+    return payload + b"\n"
