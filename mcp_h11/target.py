@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""What the TARGET of a command line stands for: a file, a module, or an object in either, as a server.
+
+It runs the user's module, so whatever that raises is the user's to read: `UsageError` carries the traceback of their
+frames alone.  It serves nothing and prints nothing.
+
+Rule: a module is not changed, and is not run twice; what its author named is taken before what we would guess.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, TypeAlias
+
+from .app import MCPServer
+from .handler import ServerHandler
+
+Handler: TypeAlias = MCPServer | ServerHandler
+KINDS: tuple[type, ...] = (MCPServer, ServerHandler)
+
+# Where a module has several servers, these names say which one is meant, in this order.
+PREFERRED_NAMES = ("server", "mcp", "app")
+
+
+class UsageError(Exception):
+    """What the person has to change, in one line; `details` (a traceback of theirs) is printed above it."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class _RunCalled(BaseException):
+    """A module calls `server.run()` while we import it."""
+
+
+# README's ten lines end in `server.run()`.  Served from inside the import it would never see our options, and would
+# be served a second time after its end: say what to change instead.
+@contextlib.contextmanager
+def _run_refused() -> Iterator[None]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise _RunCalled
+
+    original = MCPServer.run
+    MCPServer.run = refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        MCPServer.run = original  # type: ignore[method-assign]
+
+
+# Our own frames and the import system's are left out: the first frame is the user's.
+def _traceback(exc: BaseException) -> str:
+    tb: TracebackType | None = exc.__traceback__
+    while tb is not None:
+        filename = tb.tb_frame.f_code.co_filename
+        if filename not in (__file__, importlib.__file__) and not filename.startswith("<frozen importlib"):
+            break
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(exc), exc, tb))
+
+
+# Runs the user's code: an import, or the making of an instance.
+def _call(what: str, function: Callable[[], Any]) -> Any:
+    try:
+        with _run_refused():
+            return function()
+    except _RunCalled as exc:
+        line = traceback.extract_tb(exc.__traceback__)[-2].lineno
+        reason = 'calls run() itself: put that line under `if __name__ == "__main__":`'
+        raise UsageError(f"{what} (line {line}) {reason}") from None
+    except (Exception, SystemExit) as exc:
+        text = " ".join(str(exc).split())
+        raise UsageError(f"{what} failed: {type(exc).__name__}{text and ': '}{text}", _traceback(exc)) from None
+
+
+def _on_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file in it, or a package by its module name")
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise UsageError(f"cannot read {path}: {exc.strerror}") from None
+    path = path.resolve()
+    _on_path(str(path.parent))
+    # Under its own name, so that annotations are found and helpers beside it can import it; not so where that would
+    # replace a module that others rely on (a json.py).
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} ({path})"
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        _call(f"import of {path.name}", lambda: loader.exec_module(module))
+    except UsageError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{name!r} is neither a Python file nor the name of a module")
+    _on_path(os.getcwd())
+
+    def load() -> ModuleType | UsageError:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            # Missing is the target or a package on the way to it, not something that the user's code imports.
+            if exc.name and f"{name}.".startswith(f"{exc.name}."):
+                return UsageError(f"{exc.msg} (a file is named with its .py)")
+            raise
+
+    module: ModuleType | UsageError = _call(f"import of {name}", load)
+    if isinstance(module, UsageError):
+        raise module
+    return module
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """A target's file or module, and the object's name ("" where none is named)."""
+    where, _, name = target.rpartition(":")
+    # The last colon, unless it is a drive's (C:\\tools.py).
+    if not where or re.search(r"[/\\]", name):
+        return target, ""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{target!r}: after the colon comes the name of an object")
+    return where, name
+
+
+def is_file(where: str) -> bool:
+    """Whether the first half of a target is a file's name, rather than a module's."""
+    return where.endswith(".py") or re.search(r"[/\\]", where) is not None or os.path.isfile(where)
+
+
+def _instance(value: Any, label: str) -> Handler:
+    if isinstance(value, type) and issubclass(value, KINDS):
+        value = _call(label, value)
+    if not isinstance(value, MCPServer | ServerHandler):
+        raise UsageError(f"{label} is of type {type(value).__name__}, not an MCPServer or a ServerHandler")
+    return value
+
+
+def _attribute(module: ModuleType, where: str, name: str) -> Handler:
+    value: Any = module
+    try:
+        for part in name.split("."):
+            value = getattr(value, part)
+    except AttributeError:
+        raise UsageError(f"{where} has no attribute {name!r}") from None
+    return _instance(value, f"{where}:{name}")
+
+
+# Objects before classes: where there is an object, the class is what it was made of.
+def _servers(module: ModuleType) -> dict[str, Any]:
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    found: dict[str, Any] = {name: value for name, value in public.items() if isinstance(value, KINDS)}
+    if not found:
+        own = {n: v for n, v in public.items() if isinstance(v, type) and v.__module__ == module.__name__}
+        found = {name: value for name, value in own.items() if issubclass(value, KINDS)}
+    # Two names of one server are one candidate; the preferred name stays.
+    order = sorted(found, key=lambda name: name not in PREFERRED_NAMES)
+    unique = {id(found[name]): name for name in reversed(order)}.values()
+    return {name: found[name] for name in found if name in unique}
+
+
+# A function, or what functools.cache and the like made of one.
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type) and inspect.isfunction(inspect.unwrap(value))
+
+
+def _functions(module: ModuleType, where: str) -> dict[str, Callable[..., Any]]:
+    exported = getattr(module, "__all__", None)
+    if exported is None:
+        own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
+        values = {name: value for name, value in own.items() if not name.startswith("_")}
+    else:
+        missing = [name for name in exported if not hasattr(module, name)]
+        if missing:
+            raise UsageError(f"{where}: __all__ names {missing[0]!r}, which is not there")
+        values = {name: getattr(module, name) for name in exported}
+    functions = {name: value for name, value in values.items() if _is_function(value)}
+    # vars() keeps the order in which names were first bound; __all__ is often sorted, so it is not asked for order.
+    position = {name: index for index, name in enumerate(vars(module))}
+    return dict(sorted(functions.items(), key=lambda item: position.get(item[0], len(position))))
+
+
+def _from_functions(module: ModuleType, where: str) -> MCPServer:
+    functions = _functions(module, where)
+    if not functions:
+        raise UsageError(f"{where} has no MCPServer, no ServerHandler and no public function")
+    version = getattr(module, "__version__", None)
+    server = MCPServer(
+        Path(where).stem if is_file(where) else where.rpartition(".")[2],
+        instructions=inspect.getdoc(module),
+        version=version if isinstance(version, str) else "0",
+    )
+    name = ""
+    try:
+        for name, function in functions.items():
+            server.add_tool(function, name=name)
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"{where}: {name}() cannot be a tool: {exc}") from None
+    return server
+
+
+def load_target(target: str) -> Handler:
+    """What `file.py`, `package.module`, or either with `:object`, stands for.
+
+    An MCPServer or ServerHandler of the module (a class is instantiated), else its public functions as tools.
+
+    Raises:
+        UsageError: it is not there, cannot be imported, or is nothing that can be served.
+    """
+    where, name = split_target(target)
+    module = _load_file(Path(where)) if is_file(where) else _load_module(where)
+    if name:
+        return _attribute(module, where, name)
+    servers = _servers(module)
+    if not servers:
+        return _from_functions(module, where)
+    if len(servers) > 1:
+        preferred = [name for name in PREFERRED_NAMES if name in servers]
+        if not preferred:
+            raise UsageError(f"{where} has several servers: {', '.join(f'{where}:{name}' for name in servers)}")
+        servers = {preferred[0]: servers[preferred[0]]}
+    ((name, value),) = servers.items()
+    return _instance(value, f"{where}:{name}")
