@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""Official clients, each in a process of its own, against our server in another: what they see is what we promise.
+
+Every client runs the same battery (`tests/interop/steps.*`) and has to see the same values; `DIFFERENT` names where
+an era or a client differs, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from provision import (
+    EVERYTHING,
+    Running,
+    Unavailable,
+    everything_required,
+    everything_server,
+    npm_folder,
+    python_with,
+    server_environment,
+    trouble_in,
+)
+
+pytestmark = pytest.mark.interop
+
+DRIVERS = Path(__file__).parent / "interop"
+RUN_LIMIT = 120  # seconds for one driver; it takes about five
+LEGACY = "2025-11-25"
+MODERN = "2026-07-28"
+
+TOOLS = re.findall(r"^@server\.tool.*?^(?:async )?def (\w+)\(", EVERYTHING.read_text(), re.M | re.S)
+PERSON = '{"email": "alice@example.com", "username": "alice"}'
+
+EXPECTED: dict[str, Any] = {
+    "connect": {
+        "protocol": LEGACY,
+        "server": "everything",
+        "capabilities": ["completions", "logging", "prompts", "resources", "tools"],
+    },
+    "tools": TOOLS,
+    "resources": ["test://static-text", "test://static-binary", "test://watched-resource"],
+    "templates": ["test://template/{id}/data"],
+    "prompts": [
+        "test_simple_prompt",
+        "test_prompt_with_arguments",
+        "test_prompt_with_embedded_resource",
+        "test_prompt_with_image",
+        "test_input_required_result_prompt",
+    ],
+    "call_text": "This is a simple text response for testing.",
+    "call_echo": True,
+    "call_image": ["image", "image/png"],
+    "call_structured": {"city": "Paris", "celsius": 21.5},
+    "call_big": 3_000_000,
+    "call_failing": [True, True],
+    "call_parallel": 10,
+    "progress": [[done, 100, f"Completed step {done} of 100"] for done in (0, 50, 100)],
+    "logs_all": ["Tool execution started", "Tool processing data", "Tool execution completed"],
+    "logs_filtered": [],
+    "sampling": "LLM response: the answer to hello",
+    "elicit_accept": f"User response: action=accept, content={PERSON}",
+    "elicit_decline": "User response: action=decline, content={}",
+    "roots": "file:///interop/root",
+    "changes": ["test://watched-resource", "ToolsListChanged"],
+    "complete": ["testValue1", "testValue2"],
+    "prompt": "Prompt with arguments: arg1='one', arg2='two'",
+    "read_text": "This is the content of the static text resource.",
+    "read_blob": ["image/png", 96],
+    "read_template": True,
+    "cancel": 1,
+    "resume": ["Reconnection test completed", True],
+    "unknown_tool": -32602,
+    "unknown_prompt": -32602,
+    "unknown_resource": -32002,
+    "bad_cursor": -32602,
+    "ping": "pong",
+    "after_delete": 404,
+    "end": "done",
+}
+
+# HTTP+SSE and stdio have nothing to resume and no session to name.
+NO_SESSION = {"resume": ["Reconnection test completed", False], "after_delete": "no session"}
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "legacy": {},
+    "modern": {
+        **NO_SESSION,
+        "connect": {**EXPECTED["connect"], "protocol": MODERN},
+        "unknown_resource": -32602,
+        "ping": "not in this revision",
+    },
+}
+# Pinned to a revision, this client asks for nothing before its first call, so it knows nobody's name.
+UNASKED = {"connect": {"protocol": MODERN, "server": None, "capabilities": []}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One client, one transport, one mode."""
+
+    name: str
+    driver: str
+    transport: str  # "http", "sse" or "stdio"
+    era: str = "legacy"
+    mode: str | None = None
+    response: str = "auto"  # how the server answers
+    different: tuple[tuple[str, Any], ...] = ()
+
+    def expected(self) -> dict[str, Any]:
+        bare = NO_SESSION if self.transport != "http" else {}
+        return {**EXPECTED, **bare, **DIFFERENT[self.era], **dict(self.different)}
+
+    def command(self, server: Running) -> list[str]:
+        mode = [self.mode] if self.mode else []
+        if self.transport == "stdio":
+            target = [*mode, sys.executable, "-X", "dev", str(EVERYTHING), "--stdio"]
+        else:
+            target = [server.url if self.transport == "http" else server.sse_url, *mode]
+        return [*RUNTIMES[self.driver](), str(DRIVERS / self.driver), self.transport, *target]
+
+
+def python_1() -> list[str]:
+    return [os.environ.get("MCP_H11_PY130") or python_with("py-mcp-1.30.0", "mcp==1.30.0")]
+
+
+def node() -> list[str]:
+    if not os.environ.get("MCP_H11_NPM"):
+        npm_packages()
+    return [shutil.which("node") or "node"]
+
+
+def npm_packages() -> str:
+    wanted = ["@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0"]
+    return os.environ.get("MCP_H11_NPM") or str(npm_folder("npm", *wanted))
+
+
+RUNTIMES: dict[str, Callable[[], list[str]]] = {
+    "py23.py": lambda: [sys.executable],
+    "py130.py": python_1,
+    "ts_sdk.mjs": node,
+    "ts_client.mjs": node,
+}
+
+CASES = [
+    Case("python-2.3-http-auto", "py23.py", "http", "modern", "auto"),
+    Case("python-2.3-http-modern", "py23.py", "http", "modern", MODERN, different=tuple(UNASKED.items())),
+    Case("python-2.3-http-legacy", "py23.py", "http", "legacy", "legacy"),
+    Case("python-2.3-stdio-auto", "py23.py", "stdio", "modern", "auto"),
+    Case("python-2.3-stdio-modern", "py23.py", "stdio", "modern", MODERN, different=tuple(UNASKED.items())),
+    Case("python-2.3-stdio-legacy", "py23.py", "stdio", "legacy", "legacy"),
+    Case("python-1.30-http", "py130.py", "http"),
+    Case("python-1.30-http-always-sse", "py130.py", "http", response="sse"),
+    Case("python-1.30-sse", "py130.py", "sse"),
+    Case("python-1.30-stdio", "py130.py", "stdio"),
+    Case("typescript-1-http", "ts_sdk.mjs", "http"),
+    Case("typescript-1-http-always-sse", "ts_sdk.mjs", "http", response="sse"),
+    Case("typescript-1-sse", "ts_sdk.mjs", "sse"),
+    Case("typescript-1-stdio", "ts_sdk.mjs", "stdio"),
+    Case("typescript-2-http-auto", "ts_client.mjs", "http", "modern", "auto"),
+    Case("typescript-2-http-modern", "ts_client.mjs", "http", "modern", MODERN),
+    Case("typescript-2-http-legacy", "ts_client.mjs", "http", "legacy", "legacy"),
+    Case("typescript-2-stdio-modern", "ts_client.mjs", "stdio", "modern", MODERN),
+    Case("typescript-2-stdio-legacy", "ts_client.mjs", "stdio", "legacy", "legacy"),
+]
+
+
+@pytest.fixture(scope="module", params=["auto", "sse"])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with everything_server("--response", request.param) as running:
+        yield running
+
+
+def drive(case: Case, server: Running) -> dict[str, Any]:
+    """Run the driver; what each step saw, `ERROR …` where it raised."""
+    environment = server_environment()
+    if case.driver.endswith(".mjs"):
+        environment["MCP_H11_NPM"] = npm_packages()
+    done = subprocess.run(case.command(server), env=environment, timeout=RUN_LIMIT, capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    seen = {line["step"]: line["value"] if "value" in line else f"ERROR {line['error']}" for line in lines}
+    if case.transport == "stdio":
+        # The clients pass the server's stderr on, and they end it with a signal where it does not end by itself.
+        assert not trouble_in(done.stderr), trouble_in(done.stderr)
+    assert "end" in seen, f"the driver broke off:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("server", "case"), [pytest.param(c.response, c, id=c.name) for c in CASES], indirect=["server"]
+)
+def test_an_official_client_sees_every_feature(server: Running, case: Case) -> None:
+    try:
+        seen = drive(case, server)
+    except Unavailable as reason:
+        if everything_required():
+            raise
+        pytest.skip(str(reason))
+    expected = case.expected()
+    wrong = {step: (seen.get(step, "(no such step)"), expected[step]) for step in expected}
+    wrong = {step: pair for step, pair in wrong.items() if pair[0] != pair[1]}
+    report = [f"{step}:\n  saw      {saw}\n  expected {wanted}" for step, (saw, wanted) in wrong.items()]
+    assert not wrong, "\n".join([case.name, *report])
+    assert not seen.keys() - expected.keys(), f"steps that nothing is expected of: {seen.keys() - expected.keys()}"
