@@ -34,6 +34,7 @@ from referencing import Registry, Resource
 A, B, C, D, E = ALL = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
 _DIALECT_2020 = "https://json-schema.org/draft/2020-12/schema"
 VARIABLE = "MCP_H11_SCHEMAS"
+MAX_COMPLETIONS = 100
 SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 RESULTS = {
@@ -95,11 +96,13 @@ def _directories() -> Iterator[Path]:
 
 def load_schema(revision: str) -> dict[str, Any]:
     """The published schema of `revision`, or one made from the models of mcp-types; raises Unavailable."""
-    for directory in _directories():
-        path = directory / f"{revision}.json"
-        if path.is_file():
-            return json.loads(path.read_text("utf-8"))
-    return schema_from_models(revision)
+    path = published(revision)
+    return schema_from_models(revision) if path is None else json.loads(path.read_text("utf-8"))
+
+
+def published(revision: str) -> Path | None:
+    """The file of the published schema of `revision`, if it is at hand."""
+    return next((p for d in _directories() if (p := d / f"{revision}.json").is_file()), None)
 
 
 def schema_from_models(revision: str) -> dict[str, Any]:
@@ -265,7 +268,11 @@ class Validator:
                 return []
             if kind != "complete":
                 return [f"$.resultType: {kind!r} is none that {method} has"]
-        return self.definition(name, result)
+        wrong = self.definition(name, result)
+        # server/utilities/completion, Completion Results: "Maximum 100 items per response"
+        if name == "CompleteResult" and not wrong and len(result["completion"]["values"]) > MAX_COMPLETIONS:
+            wrong = [f"$.completion.values is too long: more than {MAX_COMPLETIONS}"]
+        return wrong
 
     # 2026-07-28 basic/patterns/mrtr, Server Requirements
     def _input_required(self, result: dict[str, Any], method: str) -> list[str]:
@@ -348,7 +355,8 @@ def _validator_or_none(revision: str) -> Validator | None:
 # An `anyOf` fails once for each branch: the branch that was meant is the one whose constants fit best.
 def _explain(error: jsonschema.ValidationError) -> list[str]:
     if not error.context:
-        return [f"{error.json_path}: {error.message[:300]}"]
+        text = error.message if len(error.message) < 400 else f"{error.message[:200]} ... {error.message[-200:]}"
+        return [f"{error.json_path}: {text}"]
     branches: dict[Any, list[jsonschema.ValidationError]] = {}
     for cause in error.context:
         branches.setdefault(cause.schema_path[0], []).append(cause)
