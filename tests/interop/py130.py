@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Drives a server with the official Python SDK 1.x.
 
-python py130.py http URL
-python py130.py sse URL
+python py130.py http URL [REVISION]
+python py130.py sse URL [REVISION]
 python py130.py stdio COMMAND...
+
+REVISION is the one to ask for in `initialize`, where it is not to be the newest that the SDK knows.
 """
 
 from __future__ import annotations
@@ -259,6 +261,8 @@ async def main(arguments: list[str]) -> None:
     battery = Battery()
     transport, url = arguments[:2]
     session_id = None
+    if transport != "stdio" and len(arguments) > 2:
+        t.LATEST_PROTOCOL_VERSION = arguments[2]  # type: ignore[misc]  # what ClientSession.initialize sends
     async with AsyncExitStack() as stack:
         read: Any
         write: Any
