@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: MIT
+"""The header vocabulary of MCP, for both ends: Accept, Content-Type, Host, Origin, CORS, `Mcp-*`.
+
+What it refuses: a Host or Origin that is not exactly an authority or an origin (DNS rebinding lives on near misses),
+and, in 2026-07-28, a mirrored header that is missing, repeated, malformed or not what the body says.
+
+Rule: what a client writes (`request_headers`) and what a server checks (`check_*`) stand side by side and are tested
+against each other.  Every function is linear in its input; there are no regular expressions.  Header values are `str`
+as latin-1 gives them, without the line they came in.
+
+2026-07-28 basic/transports/streamable-http: Security & Endpoint, Request Metadata.
+"""
+
+from __future__ import annotations
+
+import binascii
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import HeaderMismatch
+
+Headers = tuple[tuple[str, str], ...]
+
+JSON_TYPE = "application/json"
+SSE_TYPE = "text/event-stream"
+
+JSON_HEADERS: Headers = (("Content-Type", JSON_TYPE),)
+# X-Accel-Buffering: 2026-07-28 streamable-http, Receiving Messages, SHOULD.  no-transform keeps proxies from
+# compressing, which buffers as well.
+SSE_HEADERS: Headers = (
+    ("Content-Type", SSE_TYPE),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
+
+VERSION_HEADER = "MCP-Protocol-Version"
+METHOD_HEADER = "Mcp-Method"
+NAME_HEADER = "Mcp-Name"
+PARAM_PREFIX = "Mcp-Param-"
+SESSION_HEADER = "Mcp-Session-Id"
+ANNOTATION = "x-mcp-header"
+
+# Method to the member of params that `Mcp-Name` mirrors.  The tasks extension (SEP-2663) adds the last three.
+NAME_SOURCE = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
+
+# RFC 9110 5.6.2
+_TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and _TOKEN.issuperset(text)
+
+
+# --- Accept and Content-Type ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Accept:
+    """What the client can read.  `html` is True only where text/html is named: a wildcard is no browser."""
+
+    json: bool
+    sse: bool
+    prefers_sse: bool = False
+    html: bool = False
+
+
+def _quality(parameters: Iterable[str]) -> float:
+    # RFC 9110 12.4.2; what is no number between 0 and 1 counts as 1, because refusing a client for that helps nobody.
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        value = value.strip()
+        if name.strip().lower() == "q" and value and len(value) <= 16 and not value.strip("0123456789."):
+            try:
+                return min(float(value), 1.0)
+            except ValueError:
+                pass
+    return 1.0
+
+
+def parse_accept(value: str | None) -> Accept:
+    """Reads an Accept header, several joined with ", "; absent or empty means anything.
+
+    The most specific range decides, so that `application/json;q=0, */*` excludes JSON.  What is malformed is skipped.
+    """
+    if not value or not value.strip():
+        return Accept(json=True, sse=True)
+    ranges: dict[str, float] = {}
+    for part in value.split(","):
+        name, *parameters = part.split(";")
+        name = name.strip().lower()
+        ranges[name] = max(ranges.get(name, 0.0), _quality(parameters))
+    any_type = ranges.get("*/*", ranges.get("*", 0.0))  # java.net sends "*; q=.2"
+    json = ranges.get(JSON_TYPE, ranges.get("application/*", any_type))
+    sse = ranges.get(SSE_TYPE, ranges.get("text/*", any_type))
+    return Accept(json > 0, sse > 0, sse > json, ranges.get("text/html", 0.0) > 0)
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a body is declared as JSON in UTF-8.
+
+    The essence alone counts, whatever its case.  A comma is a second Content-Type: refused, as a browser would send
+    the one without asking and we would read the other.
+    """
+    if content_type is None or "," in content_type:
+        return False
+    essence, *parameters = content_type.split(";")
+    if essence.strip().lower() != JSON_TYPE:
+        return False
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8"):
+            return False
+    return True
+
+
+# --- Host and Origin --------------------------------------------------------------------------------------------
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+_NAME = frozenset(string.ascii_lowercase + string.digits + "-_.")
+_IPV6 = frozenset(string.hexdigits + ":.")
+_SCHEME = frozenset(string.ascii_lowercase + string.digits + "+-.")
+_DEFAULT_PORT = {"http": 80, "https": 443}
+# In a set of ports: any.  None in it is "no port given".
+_ANY_PORT = -1
+
+
+def _port(text: str) -> int | None:
+    if not (text.isdigit() and len(text) <= 5):
+        return None
+    port = int(text)
+    return port if port <= 65_535 else None
+
+
+def _authority(text: str) -> tuple[str, int | None] | None:
+    # Host in lower case, without one trailing dot, and the port; None for anything that is not exactly that.  No
+    # userinfo, no percent-encoding, no IPv6 zone: nobody has them in a Host, and each is a way to look like another.
+    if not text.isascii():  # before lower(): U+212A, the Kelvin sign, becomes a "k"
+        return None
+    text = text.lower()
+    if text.startswith("["):
+        address, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in address or not _IPV6.issuperset(address):
+            return None
+        host, colon, port_text = f"[{address}]", rest[:1], rest[1:]
+        if rest and colon != ":":
+            return None
+    else:
+        host, colon, port_text = text.partition(":")
+        host = host[:-1] if host.endswith(".") else host
+        if not _NAME.issuperset(host) or not all(host.split(".")):
+            return None
+    if not colon:
+        return host, None
+    port = _port(port_text)
+    return None if port is None else (host, port)
+
+
+def _origin(text: str) -> tuple[str, str, int | None] | None:
+    # Scheme, host, port as RFC 6454 7.1 serialises them; the port of the scheme counts as given.  None for "null".
+    scheme, separator, rest = text.partition("://")
+    authority = _authority(rest)
+    scheme = scheme.lower()
+    if authority is None or not separator or not scheme or not _SCHEME.issuperset(scheme):
+        return None
+    host, port = authority
+    return scheme, host, _DEFAULT_PORT.get(scheme) if port is None else port
+
+
+def _split_any_port(pattern: str) -> tuple[str, bool]:
+    return (pattern[:-2], True) if pattern.endswith(":*") else (pattern, False)
+
+
+class HostPolicy:
+    """Who may be addressed (Host), and who may ask from inside a browser (Origin).
+
+    Args:
+        allowed_hosts: `"example.com"` or `"[::1]"` with any port, `"example.com:8443"` with that one only,
+            `"example.com:*"`, or `"*"` for any host.  None is `LOOPBACK_HOSTS`.
+        allowed_origins: `"https://a.example"`, `"https://a.example:8443"`, `"https://a.example:*"`, or `"*"`.  Pages
+            from http and https on loopback pass, from any port, where a loopback host is allowed; nothing else does.
+
+    Raises:
+        ValueError: a pattern that could never match.
+    """
+
+    __slots__ = ("_any_host", "_any_origin", "_hosts", "_loopback", "_origins")
+
+    def __init__(
+        self, allowed_hosts: Iterable[str] | None = None, allowed_origins: Iterable[str] | None = None
+    ) -> None:
+        self._hosts: dict[str, set[int | None]] = {}
+        self._origins: dict[tuple[str, str], set[int | None]] = {}
+        self._any_host = self._any_origin = False
+        for pattern in LOOPBACK_HOSTS if allowed_hosts is None else _patterns(allowed_hosts):
+            self._allow_host(pattern)
+        for pattern in () if allowed_origins is None else _patterns(allowed_origins):
+            self._allow_origin(pattern)
+        self._loopback = self._any_host or any(host in self._hosts for host in LOOPBACK_HOSTS)
+
+    def _allow_host(self, pattern: str) -> None:
+        if pattern == "*":
+            self._any_host = True
+            return
+        name, any_port = _split_any_port(pattern)
+        authority = _authority(name)
+        if authority is None or (any_port and authority[1] is not None):
+            raise ValueError(f"not a host, host:port, [ipv6] or *: {pattern!r}")
+        host, port = authority
+        ports = self._hosts.setdefault(host, set())
+        ports.add(_ANY_PORT if port is None else port)
+        if port in _DEFAULT_PORT.values():
+            # A client leaves out the port of its scheme, and which scheme it was a proxy may have hidden.
+            ports.add(None)
+
+    def _allow_origin(self, pattern: str) -> None:
+        if pattern == "*":
+            self._any_origin = True
+            return
+        name, any_port = _split_any_port(pattern)
+        origin = _origin(name)
+        if origin is None or (any_port and _origin(name + ":1") is None):
+            raise ValueError(f"not scheme://host, scheme://host:port or *: {pattern!r}")
+        scheme, host, port = origin
+        self._origins.setdefault((scheme, host), set()).add(_ANY_PORT if any_port else port)
+
+    def check_host(self, value: str | None) -> bool:
+        """Whether this Host is one of ours.  A browser always sends it, so that absent (HTTP/1.0) is refused."""
+        if value is None:
+            return self._any_host
+        authority = _authority(value)
+        if authority is None:
+            return False
+        if self._any_host:
+            return True
+        ports = self._hosts.get(authority[0])
+        return ports is not None and (_ANY_PORT in ports or authority[1] in ports)
+
+    def check_origin(self, value: str | None) -> bool:
+        """Whether a page of this origin may ask; absent is no browser and passes, "null" and several never do.
+
+        2026-07-28 streamable-http, Security & Endpoint 1: False is answered with 403.
+        """
+        if value is None:
+            return True
+        origin = _origin(value)
+        if origin is None:
+            return False
+        if self._any_origin:
+            return True
+        scheme, host, port = origin
+        if self._loopback and host in LOOPBACK_HOSTS and scheme in _DEFAULT_PORT:
+            return True
+        ports = self._origins.get((scheme, host))
+        return ports is not None and (_ANY_PORT in ports or port in ports)
+
+
+def _patterns(patterns: Iterable[str]) -> Iterable[str]:
+    if isinstance(patterns, str):
+        raise ValueError("a list of patterns is wanted, not a string")
+    return patterns
+
+
+# --- CORS -------------------------------------------------------------------------------------------------------
+
+CORS_METHODS = "GET, POST, DELETE, OPTIONS"
+CORS_REQUEST_HEADERS = (
+    "content-type, accept, authorization, mcp-protocol-version, mcp-session-id, last-event-id, mcp-method, mcp-name"
+)
+CORS_EXPOSED = "Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version"
+# Two hours: what Chromium caps it at.
+CORS_MAX_AGE = "7200"
+
+
+def cors_exposed(origin: str) -> Headers:
+    """The headers that let a page of this origin read an answer.  Check first that it may: `()` is for the others."""
+    if _origin(origin) is None:  # it is copied into the answer
+        return ()
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Vary", "Origin"),
+        ("Access-Control-Expose-Headers", CORS_EXPOSED),
+    )
+
+
+def cors_headers(origin: str, requested_headers: str | None = None) -> Headers:
+    """The headers of the answer to a preflight; `requested_headers` is Access-Control-Request-Headers.
+
+    The names that are asked for come back: `Mcp-Param-*` has no other way in, as CORS knows no prefixes.
+    """
+    if _origin(origin) is None:
+        return ()
+    names = [name.strip() for name in (requested_headers or "").split(",")]
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Vary", "Origin"),
+        ("Access-Control-Allow-Methods", CORS_METHODS),
+        ("Access-Control-Allow-Headers", ", ".join(filter(_is_token, names)) or CORS_REQUEST_HEADERS),
+        ("Access-Control-Max-Age", CORS_MAX_AGE),
+    )
+
+
+# --- 2026-07-28: values -----------------------------------------------------------------------------------------
+
+_PREFIX = "=?base64?"
+_SUFFIX = "?="
+
+
+def _is_plain(text: str) -> bool:
+    # Printable ASCII is exactly 0x20 to 0x7E.
+    return text.isascii() and text.isprintable()
+
+
+def encode_value(text: str) -> str:
+    """A header value for any text: as it is where that is safe, else `=?base64?...?=`.
+
+    2026-07-28 streamable-http, Value Encoding.
+
+    Raises:
+        ValueError: a lone surrogate, which has no UTF-8.
+    """
+    looks_encoded = text.startswith(_PREFIX) and text.endswith(_SUFFIX)
+    if _is_plain(text) and not looks_encoded and text == text.strip(" "):
+        return text
+    return _PREFIX + binascii.b2a_base64(text.encode("utf-8"), newline=False).decode("ascii") + _SUFFIX
+
+
+def decode_value(text: str) -> str:
+    """The text that a header value stands for; one that lacks either marker is literal.
+
+    Raises:
+        HeaderMismatch: characters that a header value cannot have, base64 that is not canonical, or not UTF-8.
+    """
+    # Tab is legal inside: "visible ASCII characters (0x21-0x7E), space (0x20), and horizontal tab (0x09)"
+    if not _is_plain(text) and not _is_plain(text.replace("\t", " ")):
+        raise HeaderMismatch("Header mismatch: a header value has illegal characters")
+    # "=?base64?=" has both, but overlapping.
+    if not (text.startswith(_PREFIX) and text.endswith(_SUFFIX) and len(text) >= len(_PREFIX) + len(_SUFFIX)):
+        return text
+    payload = text[len(_PREFIX) : -len(_SUFFIX)]
+    try:
+        data = binascii.a2b_base64(payload)
+        # a2b_base64 skips what it does not know; what comes back the same had nothing to skip, and right padding.
+        if binascii.b2a_base64(data, newline=False).decode("ascii") == payload:
+            return data.decode("utf-8")
+    except ValueError:  # binascii.Error and UnicodeDecodeError are
+        pass
+    raise HeaderMismatch("Header mismatch: malformed base64 in a header value") from None
+
+
+# --- 2026-07-28: the server's check ------------------------------------------------------------------------------
+
+_SHOWN = 80
+
+
+def _show(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def _single(values: Sequence[str], name: str) -> str:
+    if not values:
+        raise HeaderMismatch(f"Header mismatch: {name} header is required")
+    if len(values) > 1:
+        # Whoever routed this on the first copy and whoever reads the last one would act on two different requests.
+        raise HeaderMismatch(f"Header mismatch: {name} header is repeated")
+    return values[0].strip(" \t")
+
+
+def _differs(name: str, value: str, expected: str) -> HeaderMismatch:
+    return HeaderMismatch(
+        f"Header mismatch: {name} header value {_show(value)} does not match body value {_show(expected)}"
+    )
+
+
+def check_version_header(values: Sequence[str], claim: str) -> None:
+    """Rung 3: `MCP-Protocol-Version` is there once and equals the claim in `_meta`.  Raises HeaderMismatch."""
+    value = _single(values, VERSION_HEADER)
+    if value != claim or not _is_plain(value):
+        raise _differs(VERSION_HEADER, value, claim)
+
+
+def check_method_header(values: Sequence[str], method: str) -> None:
+    """Rung 4: `Mcp-Method` is there once and equals the method, case and all.  Raises HeaderMismatch."""
+    value = _single(values, METHOD_HEADER)
+    if value != method or not _is_plain(value):
+        raise _differs(METHOD_HEADER, value, method)
+
+
+def check_name_header(values: Sequence[str], method: str, params: Mapping[str, Any]) -> None:
+    """Rung 5: for the methods of `NAME_SOURCE`, `Mcp-Name` is there once and says what params say.
+
+    Params that lack the member, or have something else than a string there, are left to the check of params.
+
+    Raises:
+        HeaderMismatch: it does not.
+    """
+    source = NAME_SOURCE.get(method)
+    expected = None if source is None else params.get(source)
+    if type(expected) is str:
+        value = _single(values, NAME_HEADER)
+        if decode_value(value) != expected:
+            raise _differs(NAME_HEADER, value, expected)
+
+
+def check_param_headers(
+    get: Callable[[str], Sequence[str]], header_map: Mapping[tuple[str, ...], str], arguments: Mapping[str, Any]
+) -> None:
+    """Rung 9: each annotated argument is mirrored if it has a value, and is not if it has none.
+
+    Args:
+        get: all values of a header by its name.
+        header_map: what `header_map` made of the tool's schema; headers that it does not know are not looked at.
+        arguments: the tool's.
+
+    Raises:
+        HeaderMismatch: a header is missing, repeated, malformed, superfluous, or says something else.
+    """
+    for path, suffix in header_map.items():
+        name = PARAM_PREFIX + suffix
+        values = get(name)
+        expected = _value_at(arguments, path)
+        if expected is None:
+            if values:
+                raise HeaderMismatch(f"Header mismatch: {name} header without a value in the body")
+        elif values or type(expected) in _SCALARS:
+            value = _single(values, name)
+            if not _says(decode_value(value), expected):
+                raise HeaderMismatch(f"Header mismatch: {name} header value {_show(value)} does not match the body")
+
+
+_SCALARS = (str, int, float, bool)
+
+
+def _value_at(arguments: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        if type(arguments) is not dict:
+            return None
+        arguments = arguments.get(key)
+    return arguments
+
+
+def _says(text: str, expected: Any) -> bool:
+    if type(expected) is str:
+        return text == expected
+    if type(expected) is bool:
+        return text == ("true" if expected else "false")
+    # "servers SHOULD compare the header value and the body value numerically": 42.0 is 42.
+    if type(expected) is int:
+        return _integer(text) == expected
+    return type(expected) is float and _float(text) == expected
+
+
+# Python's own int() and float() would take "1_0", " 1", "inf" and the digits of every script.
+
+
+def _integer(text: str) -> int | None:
+    # Never by way of a float, which would make neighbours past 2**53 equal.
+    whole, dot, fraction = text.removeprefix("-").partition(".")
+    if not (text.isascii() and whole.isdigit()) or (dot and (not fraction or fraction.strip("0"))):
+        return None
+    try:
+        return -int(whole) if text.startswith("-") else int(whole)
+    except ValueError:  # more digits than the interpreter reads
+        return None
+
+
+def _float(text: str) -> float | None:
+    if text.strip("0123456789+-.eE"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# --- 2026-07-28: annotations in a tool's schema -------------------------------------------------------------------
+
+# JSON Schema 2020-12 keywords with a schema, a list of schemas and a map of schemas in them (and the older names of
+# three).  The others hold data, where an "x-mcp-header" means nothing.
+_ONE = frozenset(
+    "additionalItems additionalProperties contains contentSchema else if items not propertyNames then "
+    "unevaluatedItems unevaluatedProperties".split()
+)
+_MANY = frozenset("allOf anyOf items oneOf prefixItems".split())
+_NAMED = frozenset("$defs definitions dependencies dependentSchemas patternProperties".split())
+_PRIMITIVE = ("string", "integer", "boolean")
+
+
+def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]]]:
+    # Every schema with its chain of `properties` names, None where something else is on the way.  A list for a stack:
+    # this reads what servers send, which may be deep.
+    waiting: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
+    while waiting:
+        path, schema = waiting.pop()
+        if type(schema) is not dict:
+            continue
+        yield path, schema
+        inner: list[tuple[tuple[str, ...] | None, Any]] = []
+        for keyword, value in schema.items():
+            if keyword == "properties" and type(value) is dict:
+                inner += ((None if path is None else (*path, name), sub) for name, sub in value.items())
+            elif keyword in _NAMED and type(value) is dict:
+                inner += ((None, sub) for sub in value.values())
+            elif keyword in _MANY and type(value) is list:
+                inner += ((None, sub) for sub in value)
+            elif keyword in _ONE:
+                inner.append((None, value))
+        waiting += reversed(inner)
+
+
+def header_map(input_schema: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """The annotated properties of a tool's input schema: path of property names to the part behind `Mcp-Param-`.
+
+    A server calls it when a tool is registered, a client for each tool that it lists: a tool whose annotations are
+    wrong is not offered to the user (2026-07-28 streamable-http, Schema Extension).
+
+    Raises:
+        ValueError: an annotation is wrong; the text says which and why.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    taken: set[str] = set()
+    for path, schema in _schemas(input_schema):
+        if ANNOTATION not in schema:
+            continue
+        name = schema[ANNOTATION]
+        if not path:
+            raise ValueError(f"{ANNOTATION} on something that is not reached through `properties` alone")
+        where = f"{ANNOTATION} on {'.'.join(path)!r}"
+        if type(name) is not str or not _is_token(name):
+            raise ValueError(f"{where}: the value must be a token of RFC 9110")
+        if schema.get("type") not in _PRIMITIVE:
+            raise ValueError(f"{where}: the type must be string, integer or boolean")
+        if name.lower() in taken:
+            raise ValueError(f"{where}: {name!r} is taken by another property")
+        taken.add(name.lower())
+        found[path] = name
+    return found
+
+
+# --- 2026-07-28: the client's headers ----------------------------------------------------------------------------
+
+
+def request_headers(
+    method: str,
+    params: Mapping[str, Any] | None,
+    version: str,
+    header_map: Mapping[tuple[str, ...], str] | None = None,
+) -> list[tuple[str, str]]:
+    """The headers that mirror a request of a modern client; `header_map` is that of the tool which is called.
+
+    Raises:
+        ValueError: a method or version that no header can carry, or a lone surrogate in a name or argument.
+    """
+    for value in (method, version):
+        if not _is_plain(value) or value != value.strip(" "):
+            raise ValueError(f"no header can carry {value!r}")
+    params = params or {}
+    headers = [(VERSION_HEADER, version), (METHOD_HEADER, method)]
+    name = params.get(NAME_SOURCE.get(method, ""))
+    if type(name) is str and method in NAME_SOURCE:
+        headers.append((NAME_HEADER, encode_value(name)))
+    for path, suffix in (header_map or {}).items():
+        text = _written(_value_at(params.get("arguments"), path))
+        if text is not None:
+            headers.append((PARAM_PREFIX + suffix, encode_value(text)))
+    return headers
+
+
+def _written(value: Any) -> str | None:
+    # "Type conversion: Convert the parameter value to its string representation"; None for what has none.
+    if type(value) is str:
+        return value
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return str(value) if type(value) is int or type(value) is float else None
