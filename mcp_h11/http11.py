@@ -90,20 +90,9 @@ class Head:
     """
 
     __slots__ = (
-        "cached",
-        "chunked",
-        "content_length",
-        "expect_continue",
-        "headers",
-        "keep_alive",
-        "memo",
-        "method",
-        "path",
-        "query",
-        "size",
-        "target",
-        "version",
-    )
+        "cached", "chunked", "content_length", "expect_continue", "headers", "keep_alive", "memo", "method",
+        "path", "query", "size", "target", "version",
+    )  # fmt: skip
 
     def __init__(
         self, method: str, target: str, path: str, version: str, headers: tuple[tuple[bytes, bytes], ...]
@@ -123,16 +112,16 @@ class Head:
         self.size = 0
 
     def get(self, name: str) -> str | None:
-        """The first value of the header `name` (lower-case), latin-1, or None."""
-        wanted = name.encode("ascii")
+        """The first value of the header `name`, latin-1, or None."""
+        wanted = name.lower().encode("ascii")
         for found, value in self.headers:
             if found == wanted:
                 return value.decode("latin-1")
         return None
 
     def get_all(self, name: str) -> list[str]:
-        """All values of the header `name` (lower-case), latin-1, in order."""
-        wanted = name.encode("ascii")
+        """All values of the header `name`, latin-1, in order."""
+        wanted = name.lower().encode("ascii")
         return [value.decode("latin-1") for found, value in self.headers if found == wanted]
 
 
@@ -191,9 +180,9 @@ _AUTHORITY = re.compile(
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 
-def _explain(error: h11.RemoteProtocolError) -> str:
+def _translate(error: h11.RemoteProtocolError) -> HTTPError:
     # h11 quotes the offending bytes; an answer does not echo them.
-    return str(error).partition(": bytearray")[0][:200]
+    return HTTPError(error.error_status_hint, str(error).partition(": bytearray")[0][:200])
 
 
 def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
@@ -237,8 +226,22 @@ def _set_framing(head: Head, raw: bytes, headers: list[tuple[bytes, bytes]]) -> 
             raise HTTPError(400, "Repeated Content-Length")
 
 
-def _judge(raw: bytes, request: h11.Request) -> tuple[Head, bool]:
-    """The `Head` of what h11 accepted, and whether it is plain; raises HTTPError where we are stricter than h11."""
+def _ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
+    """Has h11 read a head; then says where we are stricter.  The `Head`, the h11 connection, and whether it is plain.
+
+    Raises HTTPError.
+    """
+    # Counted before h11 reads them: 100,000 fields take it 0.16 s.
+    if raw.count(b"\n") - 2 > max_fields:
+        raise HTTPError(431, "Too many header fields")
+    # No limit of h11's applies: it is tested on some cuts only.
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=maxsize)
+    connection.receive_data(raw)
+    try:
+        request = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise _translate(error) from None
+    assert type(request) is h11.Request
     if request.http_version not in (b"1.0", b"1.1"):
         raise HTTPError(505, "HTTP version not supported")
     if _OBS_FOLD.search(raw):
@@ -263,7 +266,7 @@ def _judge(raw: bytes, request: h11.Request) -> tuple[Head, bool]:
     if b"expect" in names and head.version == "1.1":
         head.expect_continue = b"100-continue" in _tokens(headers, b"expect")
     plain = head.keep_alive and not head.chunked and b"expect" not in names and b"upgrade" not in names
-    return head, plain
+    return head, connection, plain
 
 
 # --- Writing heads -------------------------------------------------------------------------------------------------
@@ -310,6 +313,65 @@ def _write_head(
     return before_date, before_length, out
 
 
+# --- Chunked bodies ------------------------------------------------------------------------------------------------
+
+
+class _ChunkedBody:
+    """A body that h11 decodes, and the count of what it carries beside its data, which h11 does not keep."""
+
+    __slots__ = ("_connection", "_exempt", "_fed", "_max_overhead", "_max_size", "_open_chunk", "data")
+
+    def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int) -> None:
+        self._connection = connection
+        self._max_size = max_size
+        self._max_overhead = max_overhead
+        self._fed = self._exempt = self._open_chunk = 0
+        # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
+        self.data = bytearray()
+
+    def read(self, buffer: bytes | bytearray, start: int) -> tuple[bool, int]:
+        """Decodes `buffer` from `start` on; whether the body has ended, and where in the buffer it stopped."""
+        try:
+            while True:
+                event = self._connection.next_event()
+                if type(event) is h11.Data:
+                    self._add(event)
+                elif type(event) is h11.EndOfMessage:
+                    break
+                else:
+                    # All that h11 has not given out as data is overhead.  With the slack for a chunk that has begun it
+                    # is less than the message will come to: where the bytes were cut changes when an excess is
+                    # noticed, never whether.
+                    self._check_overhead(_OPEN_CHUNK)
+                    piece = bytes(buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
+                    if not piece:
+                        return False, start
+                    start += len(piece)
+                    self._fed += len(piece)
+                    self._connection.receive_data(piece)
+        except h11.RemoteProtocolError as error:
+            raise _translate(error) from None
+        surplus = len(self._connection.trailing_data[0])
+        self._fed -= surplus
+        self._exempt += len(b"0\r\n\r\n")
+        self._check_overhead(0)
+        return True, start - surplus
+
+    def _add(self, event: h11.Data) -> None:
+        self.data += event.data
+        if len(self.data) > self._max_size:
+            raise HTTPError(413, "Request body too large")
+        self._open_chunk += len(event.data)
+        if event.chunk_end:
+            # What no sender can leave out: the size in hex and two line ends.
+            self._exempt += len(b"%x" % self._open_chunk) + 4
+            self._open_chunk = 0
+
+    def _check_overhead(self, slack: int) -> None:
+        if self._fed - len(self.data) - self._exempt - slack > self._max_overhead:
+            raise HTTPError(413, "Too much overhead in a chunked body")
+
+
 # --- The connection ------------------------------------------------------------------------------------------------
 
 # Where the connection is.  The order matters to receive_data: bytes are kept up to _RESPONDING, dropped from
@@ -338,39 +400,13 @@ class ServerConnection:
         eof: the peer will send nothing more (a half-closed peer still gets its answers).
         closing: close the transport now; `next_event` returns CLOSED.
         awaiting_body: bytes of a length-delimited body that have not arrived.
-        body_received: bytes of the body that have arrived, of the request that is being received.
     """
 
     __slots__ = (
-        "_answer",
-        "_blank_lines",
-        "_body",
-        "_buffer",
-        "_cache",
-        "_close",
-        "_exempt",
-        "_fed",
-        "_frame",
-        "_h11",
-        "_heads",
-        "_max_body",
-        "_max_cached",
-        "_max_fields",
-        "_max_head",
-        "_max_line",
-        "_max_overhead",
-        "_open_chunk",
-        "_scanned",
-        "_start",
-        "_state",
-        "_templates",
-        "awaiting_body",
-        "body_received",
-        "closing",
-        "eof",
-        "head",
-        "requests",
-    )
+        "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_framed", "_heads", "_limits",
+        "_max_body", "_max_cached", "_scanned", "_start", "_state", "_templates", "_waiting", "awaiting_body",
+        "closing", "eof", "head", "requests",
+    )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
         if cache.limits is None:
@@ -381,28 +417,24 @@ class ServerConnection:
         self._heads = cache.heads
         self._templates = cache.templates
         self._max_cached = cache.max_head_bytes
-        self._max_head = limits.max_head or maxsize
-        self._max_line = min(limits.max_request_line or maxsize, self._max_head)
-        self._max_fields = limits.max_fields or maxsize
+        self._limits = limits
         self._max_body = limits.max_body or maxsize
-        self._max_overhead = limits.max_chunk_overhead or maxsize
         # What has arrived and was not consumed starts at _start.  bytes as it was read; a bytearray as soon as
         # something has to be appended, which keeps many small reads linear.
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._scanned = 0
         self._blank_lines = 0
+        self._body: bytes | bytearray = b""
+        self._chunks: _ChunkedBody | None = None
+        # The h11 connection of a request that expects 100 (Continue).
+        self._waiting: h11.Connection | None = None
         self._state = _READY
         self._answer = _NOTHING
         self._close = False
-        self._frame = False
-        self._body: list[bytes | bytearray] = []
-        # Only of a request that h11 goes on reading: chunked, or waiting for 100 (Continue).
-        self._h11: h11.Connection | None = None
-        self._fed = self._exempt = self._open_chunk = 0
+        self._framed = False
         self.head: Head | None = None
         self.awaiting_body = 0
-        self.body_received = 0
         self.requests = 0
         self.eof = False
         self.closing = False
@@ -419,14 +451,7 @@ class ServerConnection:
             else:
                 self._buffer = data
         elif self._state == _BODY:
-            missing = self.awaiting_body
-            if len(data) > missing:
-                # The rest belongs to the next request (it may be here before next_event was asked for this one).
-                self._append(data[missing:])
-                data = data[:missing]
-            self._body.append(data)
-            self.awaiting_body = missing - len(data)
-            self.body_received += len(data)
+            self._receive_body(data)
 
     def _append(self, data: bytes) -> None:
         buffer = self._buffer
@@ -437,6 +462,20 @@ class ServerConnection:
             self._buffer = buffer = bytearray(buffer[self._start :])
         buffer += data
         self._start = 0
+
+    def _receive_body(self, data: bytes) -> None:
+        missing = self.awaiting_body
+        if len(data) > missing:
+            # The rest belongs to the next request.
+            self._append(data[missing:])
+            data = data[:missing]
+        self.awaiting_body = missing - len(data)
+        if not self._body:
+            self._body = data
+            return
+        if type(self._body) is bytes:
+            self._body = bytearray(self._body)
+        self._body += data
 
     def next_event(self) -> HTTPRequest | Head | Signal:
         """The next whole request, once per request preceded by its `Head` if its body has not all arrived.
@@ -465,15 +504,18 @@ class ServerConnection:
         self.head = head
         size = head.size
         if size > self._max_body:
-            raise self._refusal(413, "Request body too large")
+            raise self._refused(HTTPError(413, "Request body too large"))
         if size < 0:
             self._state = _CHUNKS
-            self.body_received = self._fed = self._exempt = self._open_chunk = 0
             return self._read_chunks() or (CLOSED if self.eof else head)
         stop = end + size
         length = len(buffer)
         if stop > length:
-            return self._await_body(head, bytes(buffer[end:]))
+            self._state = _BODY
+            self._body = bytes(buffer[end:])
+            self.awaiting_body = stop - length
+            self._forget_buffer()
+            return CLOSED if self.eof else head
         if stop == length:
             self._buffer = b""
             self._start = 0
@@ -483,6 +525,7 @@ class ServerConnection:
 
     def _deliver(self, head: Head, body: bytes) -> HTTPRequest:
         self._scanned = self._blank_lines = 0
+        self._waiting = None
         self.requests += 1
         if head.keep_alive:
             self._state = _RESPONDING
@@ -490,24 +533,14 @@ class ServerConnection:
             self._drain()
         return HTTPRequest(head, body)
 
-    def _await_body(self, head: Head, begun: bytes) -> Head | Signal:
-        self._state = _BODY
-        self._body = [begun]
-        self._buffer = b""
-        self._start = 0
-        self.body_received = len(begun)
-        self.awaiting_body = head.size - len(begun)
-        return CLOSED if self.eof else head
-
     def _continue(self) -> HTTPRequest | Signal:
         """`next_event` anywhere but between requests."""
         state = self._state
         if state == _BODY:
             if self.awaiting_body:
                 return CLOSED if self.eof else NEED_DATA
-            body = b"".join(self._body)
-            self._body = []
             assert self.head is not None
+            body, self._body = bytes(self._body), b""
             return self._deliver(self.head, body)
         if state == _CHUNKS:
             return self._read_chunks() or (CLOSED if self.eof else NEED_DATA)
@@ -523,134 +556,84 @@ class ServerConnection:
         self._start = start
         available = len(buffer) - start
         if not available:
-            self._buffer = b""
-            self._start = 0
+            self._forget_buffer()
             return CLOSED if self.eof else NEED_DATA
         if buffer[start] < 0x21:
             if available == 1 and buffer[start] == 0x0D and self._blank_lines < MAX_LEADING_CRLF:
                 return CLOSED if self.eof else NEED_DATA
             # h11 gives up here too: most often it is TLS, spoken to a plain port.
-            raise self._refusal(400, "Illegal request line")
-        line_end = buffer.find(b"\n", start, min(start + self._max_line, len(buffer)))
-        if line_end < 0 and available >= self._max_line:
-            raise self._refusal(414, "Request line too long")
-        blank = _BLANK_LINE.search(buffer, start + max(0, self._scanned - 2), min(start + self._max_head, len(buffer)))
-        if blank is None:
-            if available >= self._max_head:
-                raise self._refusal(431, "Request head too large")
-            self._scanned = available
-            return CLOSED if self.eof else NEED_DATA
-        self._start = blank.end()
-        return self._ask_h11(bytes(buffer[start : self._start]))
+            raise self._refused(HTTPError(400, "Illegal request line"))
+        # Both limits are tested against what has arrived, so that a head cannot grow past them; a byte more or less in
+        # one read makes no difference.
+        max_head = self._limits.max_head or maxsize
+        max_line = min(self._limits.max_request_line or maxsize, max_head)
+        if available >= max_line and buffer.find(b"\n", start, start + max_line) < 0:
+            raise self._refused(HTTPError(414, "Request line too long"))
+        blank = _BLANK_LINE.search(buffer, start + max(0, self._scanned - 2), start + min(max_head, available))
+        if blank is not None:
+            self._start = blank.end()
+            return self._judge(bytes(buffer[start : self._start]))
+        if available >= max_head:
+            raise self._refused(HTTPError(431, "Request head too large"))
+        self._scanned = available
+        return CLOSED if self.eof else NEED_DATA
 
-    def _ask_h11(self, raw: bytes) -> Head:
+    def _judge(self, raw: bytes) -> Head:
         head = self._heads.get(raw)
         if head is not None:
             return head
-        # Counted before h11 reads them: 100,000 fields take it 0.16 s.
-        if raw.count(b"\n") - 2 > self._max_fields:
-            raise self._refusal(431, "Too many header fields")
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=maxsize)
-        connection.receive_data(raw)
         try:
-            request = connection.next_event()
-            assert type(request) is h11.Request
-            head, plain = _judge(raw, request)
-        except h11.RemoteProtocolError as error:
-            raise self._refusal(error.error_status_hint, _explain(error)) from None
-        except HTTPError:
-            self._drain()
-            raise
+            head, connection, plain = _ask_h11(raw, self._limits.max_fields or maxsize)
+        except HTTPError as error:
+            raise self._refused(error) from None
         if plain:
             self._cache.add_head(raw, head)
-        elif head.chunked or head.expect_continue:
-            self._h11 = connection
+        elif head.chunked:
+            self._chunks = _ChunkedBody(connection, self._max_body, self._limits.max_chunk_overhead or maxsize)
+        if head.expect_continue:
+            self._waiting = connection
         return head
 
     def _read_chunks(self) -> HTTPRequest | None:
-        """Lets h11 decode what is buffered; the request when its body has ended, else None."""
-        connection = self._h11
+        """The request when its body has ended in what is buffered, else None."""
+        chunks = self._chunks
         head = self.head
-        assert connection is not None and head is not None
+        assert chunks is not None and head is not None
         try:
-            while True:
-                event = connection.next_event()
-                if type(event) is h11.Data:
-                    self._add_chunk(event)
-                elif type(event) is h11.EndOfMessage:
-                    break
-                elif not self._feed_h11(connection):
-                    return None
-        except h11.RemoteProtocolError as error:
-            raise self._refusal(error.error_status_hint, _explain(error)) from None
-        surplus = len(connection.trailing_data[0])
-        self._fed -= surplus
-        self._start -= surplus
-        self._exempt += len(b"0\r\n\r\n")
-        self._check_overhead(0)
-        body = b"".join(self._body)
-        self._body = []
-        self._h11 = None
+            ended, self._start = chunks.read(self._buffer, self._start)
+        except HTTPError as error:
+            raise self._refused(error) from None
         if self._start == len(self._buffer):
-            self._buffer = b""
-            self._start = 0
-        return self._deliver(head, body)
+            self._forget_buffer()
+        if not ended:
+            return None
+        self._chunks = None
+        return self._deliver(head, bytes(chunks.data))
 
-    def _add_chunk(self, event: h11.Data) -> None:
-        size = len(event.data)
-        self._body.append(event.data)
-        self.body_received += size
-        if self.body_received > self._max_body:
-            raise self._refusal(413, "Request body too large")
-        self._open_chunk += size
-        if event.chunk_end:
-            # The framing that no sender can leave out: the size in hex and two line ends.
-            self._exempt += len(b"%x" % self._open_chunk) + 4
-            self._open_chunk = 0
+    def _forget_buffer(self) -> None:
+        self._buffer = b""
+        self._start = 0
 
-    def _feed_h11(self, connection: h11.Connection) -> bool:
-        # h11 has no byte of data left unread here, so that all it was fed beyond the data is overhead.
-        self._check_overhead(_OPEN_CHUNK)
-        start = self._start
-        piece = bytes(self._buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
-        if not piece:
-            self._buffer = b""
-            self._start = 0
-            return False
-        self._start += len(piece)
-        self._fed += len(piece)
-        connection.receive_data(piece)
-        return True
-
-    def _check_overhead(self, slack: int) -> None:
-        # With the slack it is a lower bound of what the whole message will come to: where the bytes were cut can
-        # change when an excess is noticed, never whether.
-        if self._fed - self.body_received - self._exempt - slack > self._max_overhead:
-            raise self._refusal(413, "Too much overhead in a chunked body")
-
-    def _refusal(self, status: int, message: str) -> HTTPError:
+    def _refused(self, error: HTTPError) -> HTTPError:
         self._drain()
-        return HTTPError(status, message)
+        return error
 
     def _drain(self) -> None:
         """From here on whatever arrives is dropped, and the answer is the last one."""
         self._state = _DRAINING
-        self._buffer = b""
-        self._start = 0
-        self._body = []
-        self._h11 = None
+        self._forget_buffer()
+        self._body = b""
+        self._chunks = self._waiting = None
         self.awaiting_body = 0
 
     # -- out
 
     def continue_100(self) -> bytes:
         """`100 Continue`, if the client waits for it before it sends its body; else b""."""
-        connection = self._h11
-        if connection is None or not self.receiving_body or self.body_received:
+        waiting = self._waiting
+        if waiting is None or self.body_received or not waiting.they_are_waiting_for_100_continue:
             return b""
-        if not connection.they_are_waiting_for_100_continue:
-            return b""
-        return connection.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
+        return waiting.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
 
     def respond(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes, *, date: bytes = b"") -> bytes:
         """A whole answer.  Call `response_done()` when it was written.
@@ -662,18 +645,19 @@ class ServerConnection:
             ValueError: a header that cannot be sent, or that is written here.
             RuntimeError: the request has been answered.
         """
-        close = self._begin_answer(_WHOLE)
+        close = self._close or self._state != _RESPONDING
         if status in _BODILESS:
-            return self._head(status, headers, close, False, date)
-        key = (status, headers, close, not date)
-        template = self._templates.get(key)
-        if template is None:
-            template = _write_head(status, headers, close, True, False, bool(date))
-            self._cache.add_template(key, template)
-        before_date, before_length, rest = template
-        head = self.head
-        sent = body if head is None or head.method != "HEAD" else b""
-        return b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
+            out = self._write_head(status, headers, close, False, date)
+        else:
+            template = self._templates.get((status, headers, close, not date))
+            if template is None:
+                template = _write_head(status, headers, close, True, False, bool(date))
+                self._cache.add_template((status, headers, close, not date), template)
+            before_date, before_length, rest = template
+            sent = b"" if self._is_head() else body
+            out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
+        self._begin_answer(_WHOLE, close)
+        return out
 
     def start_stream(self, status: int, headers: tuple[tuple[str, str], ...], *, date: bytes = b"") -> bytes:
         """The head of an answer of unknown length: chunked on 1.1, up to the close on 1.0.  Then `send_chunk`.
@@ -682,28 +666,27 @@ class ServerConnection:
         """
         if status in _BODILESS:
             raise ValueError(f"{status} has no body to stream")
-        head = self.head
-        chunked = head is not None and head.version == "1.1"
-        close = self._begin_answer(_STREAM)
-        self._frame = chunked
-        return self._head(status, headers, close or not chunked, chunked, date)
+        chunked = self.head is not None and self.head.version == "1.1"
+        close = self._close or self._state != _RESPONDING
+        out = self._write_head(status, headers, close, chunked, date)
+        self._begin_answer(_STREAM, close)
+        self._framed = chunked
+        return out
 
     def send_chunk(self, data: bytes) -> bytes:
         """The bytes for a piece of the stream; b"" for an empty piece, or after HEAD."""
         if self._answer != _STREAM:
             raise RuntimeError("no stream is open")
-        if not data or (self.head is not None and self.head.method == "HEAD"):
+        if not data or self._is_head():
             return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._frame else data
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data
 
     def end_stream(self) -> bytes:
         """The bytes that end the stream.  Call `response_done()` when they were written."""
         if self._answer != _STREAM:
             raise RuntimeError("no stream is open")
         self._answer = _WHOLE
-        if not self._frame or (self.head is not None and self.head.method == "HEAD"):
-            return b""
-        return b"0\r\n\r\n"
+        return b"0\r\n\r\n" if self._framed and not self._is_head() else b""
 
     def response_done(self) -> None:
         """The answer was written: the next request may be read, or `closing` is set.
@@ -723,17 +706,19 @@ class ServerConnection:
         """The answer to come says `Connection: close`, and nothing is read after it."""
         self._close = True
 
-    def _begin_answer(self, answer: int) -> bool:
-        """Whether the answer has to say close: only after a whole keep-alive request is the next one's start known."""
+    def _is_head(self) -> bool:
+        head = self.head
+        return head is not None and head.method == "HEAD"
+
+    def _begin_answer(self, answer: int, close: bool) -> None:
         if self._answer != _NOTHING or self._state == _CLOSED:
             raise RuntimeError("the request has been answered")
-        close = self._close or self._state != _RESPONDING
-        if close:
-            self._drain()
         self._answer = answer
-        return close
+        if close:
+            # Of a request that has not all arrived nothing more is wanted, and no next one.
+            self._drain()
 
-    def _head(
+    def _write_head(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, chunked: bool, date: bytes
     ) -> bytes:
         """A head without Content-Length."""
@@ -748,13 +733,18 @@ class ServerConnection:
 
     @property
     def must_close(self) -> bool:
-        """An answer begun now would say `Connection: close`, or the last one did."""
-        return self._close or self._state != _RESPONDING
+        """The connection ends with the answer that is due, under way or last given."""
+        return self._close or self._state >= _BODY or self._state == _CHUNKS
 
     @property
     def receiving_body(self) -> bool:
         """A head has been seen and its body is outstanding."""
         return self._state == _BODY or self._state == _CHUNKS
+
+    @property
+    def body_received(self) -> int:
+        """Bytes of the body that have arrived of the request that is being received."""
+        return len(self._chunks.data) if self._chunks is not None else len(self._body)
 
     @property
     def idle(self) -> bool:
@@ -764,5 +754,4 @@ class ServerConnection:
     @property
     def buffered(self) -> int:
         """Bytes held: not consumed yet, or of a body that is not complete."""
-        held = len(self._buffer) - self._start
-        return held + self.body_received if self.receiving_body else held
+        return len(self._buffer) - self._start + self.body_received

@@ -1,0 +1,1172 @@
+# SPDX-License-Identifier: MIT
+"""http11: what h11 would say, said once; stricter where a public server has to be; the same whatever the cut.
+
+`reference` is the oracle: a plain h11 server loop, with the extra strictness that the module documents written down a
+second time, from what h11 reports.  The connection under test runs against it cold and with a warm cache.
+"""
+
+import time
+import tracemalloc
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_h11.http11 import (
+    CLOSED,
+    MAX_LEADING_CRLF,
+    MAX_TEMPLATES,
+    NEED_DATA,
+    PAUSED,
+    Head,
+    HeadCache,
+    HTTPError,
+    HTTPRequest,
+    Limits,
+    ServerConnection,
+)
+
+POST = b"POST /mcp HTTP/1.1\r\nHost: localhost:8000\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+GET = b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+JSON = (("Content-Type", "application/json"),)
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def connect(cache=None, **limits):
+    return ServerConnection(cache or HeadCache(), Limits(**limits))
+
+
+def fed(data, cache=None, **limits):
+    connection = connect(cache, **limits)
+    connection.receive_data(data)
+    return connection
+
+
+def summary(request):
+    head = request.head
+    return (head.method, head.target, head.version, head.headers, request.body)
+
+
+def drive(connection, pieces):
+    """Feeds, answers each request at once; (requests, status of the refusal or "end")."""
+    requests = []
+    for piece in pieces:
+        connection.receive_data(piece)
+        try:
+            while True:
+                event = connection.next_event()
+                if type(event) is HTTPRequest:
+                    requests.append(summary(event))
+                    connection.respond(200, JSON, b"{}", date=DATE)
+                    connection.response_done()
+                elif type(event) is not Head:
+                    assert event is (CLOSED if connection.closing or connection.eof else NEED_DATA)
+                    break
+        except HTTPError as error:
+            assert b"\r\nConnection: close\r\n" in connection.respond(error.status, (), b"")
+            assert connection.must_close
+            connection.response_done()
+            assert connection.closing
+            return requests, error.status
+        if connection.closing:
+            break
+    return requests, "end"
+
+
+def run(cache, pieces):
+    """`drive` under SMALL limits, comparable: a chunked body with two faults is refused for the one seen first."""
+    return one_fault(drive(ServerConnection(cache, SMALL), pieces), b"".join(pieces))
+
+
+def one_fault(outcome, stream):
+    requests, end = outcome
+    return requests, 400 if end == 413 and b"chunked" in stream.lower() else end
+
+
+def bytewise(data):
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+def cut(data, places):
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
+# --- The oracle ----------------------------------------------------------------------------------------------------
+
+NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%")
+
+
+def is_authority(value):
+    if value.startswith(b"["):
+        name, bracket, port = value[1:].partition(b"]")
+        known = frozenset(b"0123456789abcdefABCDEF:.")
+        if not bracket or not 2 <= len(name) <= 45 or (port and not port.startswith(b":")):
+            return False
+        port = port[1:]
+    else:
+        name, _, port = value.partition(b":")
+        known = NAME_CHARACTERS
+        escapes = name.split(b"%")[1:]
+        if any(len(e) < 2 or set(e[:2]) - frozenset(b"0123456789abcdefABCDEF") for e in escapes) or len(name) > 255:
+            return False
+    return bool(name) and not set(name) - known and (not port or port.isdigit()) and len(port) <= 5
+
+
+def stricter(raw, event):
+    """The status by which we refuse a head that h11 accepts, or None."""
+    headers = dict(event.headers)
+    lines = raw.split(b"\n")[1:]
+    if event.http_version not in (b"1.0", b"1.1"):
+        return 505
+    lengths = [line.partition(b":")[2] for line in lines if line.lower().startswith(b"content-length:")]
+    target = event.target
+    host = headers.get(b"host")
+    absolute = target.lower().startswith((b"http://", b"https://")) and event.method != b"CONNECT"
+    authority = target.partition(b"://")[2].replace(b"?", b"/").replace(b"#", b"/").partition(b"/")[0]
+    if (
+        any(line.startswith((b" ", b"\t")) for line in lines)
+        or len(lengths) > 1
+        or any(b"," in value for value in lengths)
+        or (b"transfer-encoding" in headers and (lengths or event.http_version == b"1.0"))
+        or (host is not None and not is_authority(host))
+        or (absolute and (not is_authority(authority) or authority.lower() != (host or authority).lower()))
+        or not (absolute or target.startswith(b"/") or target == b"*" or event.method == b"CONNECT")
+    ):
+        return 400
+    return None
+
+
+def sizes(rest, limits):
+    """The status by which a head is refused for its size, complete or not, or None; and where it ends, or None."""
+    ends = [rest.find(mark) + len(mark) for mark in (b"\n\r\n", b"\n\n") if mark in rest]
+    end = min(ends) if ends else None
+    if b"\n" not in rest[: limits.max_request_line] and len(rest) >= limits.max_request_line:
+        return 414, end
+    if (end or len(rest) + 1) > limits.max_head:
+        return 431, end
+    if end and len(rest[:end].splitlines()) - 2 > limits.max_fields:
+        return 431, end
+    return None, end
+
+
+def plain_h11(data):
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 30)
+    connection.receive_data(data)
+    return connection
+
+
+def without_empty_lines(data):
+    for _ in range(MAX_LEADING_CRLF):
+        if data == b"\r":
+            return b""
+        data = data.removeprefix(b"\r\n")
+    return data
+
+
+def reference(stream, limits):
+    """What a plain h11 server loop makes of a stream, with our strictness on top: like `drive`."""
+    requests = []
+    connection = plain_h11(stream)
+    while True:
+        rest = without_empty_lines(connection.trailing_data[0])
+        if rest != connection.trailing_data[0]:
+            connection = plain_h11(rest)
+        if not rest:
+            return requests, "end"
+        refusal, end = sizes(rest, limits)
+        if rest[0] >= 0x21 and refusal:
+            return requests, refusal
+        try:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                return requests, "end"
+            assert type(event) is h11.Request
+            refusal = stricter(rest[:end], event)
+            if refusal:
+                return requests, refusal
+            outcome = read_body(connection, rest, end, limits)
+        except h11.RemoteProtocolError as error:
+            return requests, error.error_status_hint
+        if type(outcome) is not bytes:
+            return requests, outcome
+        version = event.http_version.decode()
+        requests.append((event.method.decode(), event.target.decode(), version, tuple(event.headers), outcome))
+        if event.method == b"CONNECT":
+            return requests, "end"
+        connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+        connection.send(h11.EndOfMessage())
+        if connection.our_state is h11.MUST_CLOSE:
+            return requests, "end"
+        connection.start_next_cycle()
+
+
+def read_body(connection, rest, end, limits):
+    """The body, or a status, or "end" if it is incomplete."""
+    body = b""
+    minimum = size = 0
+    length = [line for line in rest[:end].lower().split(b"\n") if line.startswith(b"content-length:")]
+    if length and int(length[0].partition(b":")[2]) > limits.max_body:
+        return 413
+    while True:
+        event = connection.next_event()
+        if type(event) is h11.Data:
+            body += event.data
+            size += len(event.data)
+            if event.chunk_end:
+                minimum += len(f"{size:x}\r\n\r\n")
+                size = 0
+            if len(body) > limits.max_body:
+                return 413
+        elif type(event) is h11.EndOfMessage:
+            if not length and rest[end - 4 : end] and b"transfer-encoding" in rest[:end].lower():
+                consumed = len(rest) - end - len(connection.trailing_data[0])
+                if consumed - len(body) - minimum - len(b"0\r\n\r\n") > limits.max_chunk_overhead:
+                    return 413
+            return body
+        else:
+            overhead = len(rest) - end - len(body) - minimum
+            return 413 if not length and overhead - 24 > limits.max_chunk_overhead else "end"
+
+
+# --- Streams -------------------------------------------------------------------------------------------------------
+
+SMALL = Limits(max_request_line=48, max_head=400, max_fields=9, max_body=40, max_chunk_overhead=30)
+METHODS = st.sampled_from([b"POST", b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"post", b"CONNECT", b"P\xd6ST"])
+TARGETS = st.sampled_from(
+    [b"/mcp", b"/", b"/mcp?a=b", b"*", b"http://a/mcp", b"http://b", b"HTTPS://a?x", b"a", b"/" + b"x" * 40, b"http://"]
+)
+VERSIONS = st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.2", b"http/1.1", b"HTTP/1.10"])
+FIELDS = st.sampled_from(
+    [
+        b"Host: a", b"Host: a:1", b"Host: b", b"Host: a b", b"Host:", b"Host: [::1]:80", b"Host: a/b", b"Host: u@a",
+        b"Accept: */*", b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: 5, 5", b"Content-Length: 41",
+        b"content-length:40", b"Content-Length: +5", b"Content-Length: 0x5", b"Content-Length: 5 5",
+        b"Transfer-Encoding: chunked", b"Transfer-Encoding: Chunked", b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: xchunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\tchunked",
+        b"Connection: close", b"Connection: keep-alive", b"Connection: a, Close", b"Connection: upgrade",
+        b"Upgrade: h2c", b"Expect: 100-continue", b"Expect: x", b" folded", b"\tfolded", b"X: a\x00b", b"X: a\rb",
+        b"X : a", b": a", b"X", b"X: \xff", b"X: " + b"y" * 90, b"X: a\x0bb", b"X:a\r", b"", b"Content_Length: 9",
+    ]
+)  # fmt: skip
+CHUNKS = st.sampled_from(
+    [
+        b"0\r\n\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"5;ext=1\r\nhello\r\n", b"2\r\nhi\r\n",
+        b"2\nhi\r\n", b"1\r\nx", b"0\r\nX: y\r\n\r\n", b"0\n\n", b"-1\r\n", b"0x1\r\nx\r\n",
+        b"ffffffffffffffffffff\r\n", b"2\r\nhi\n", b"2\r\nhix\r\n", b"00000000002\r\nhi\r\n",
+        b"1;" + b"e" * 60 + b"\r\nx\r\n", b"0\r\n" + b"T: " + b"t" * 60 + b"\r\n\r\n", b"1 \r\nx\r\n",
+        b"28\r\n" + b"b" * 40 + b"\r\n", b"1\r\nx\r\n", b"1;\n\r\nx\r\n", b" 1\r\nx\r\n", b"\r\n",
+        b"0\r\n bad\r\n\r\n",
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def requests(draw):
+    host = draw(st.sampled_from([[b"Host: a"]] * 9 + [[]]))
+    line = draw(st.just(b"POST /mcp HTTP/1.1") | st.builds(lambda *parts: b" ".join(parts), METHODS, TARGETS, VERSIONS))
+    lines = [line, *host, *draw(st.lists(FIELDS, max_size=2)), *[b"X: y"] * draw(st.sampled_from([0, 0, 0, 6, 9]))]
+    line_end = draw(st.sampled_from([b"\r\n"] * 8 + [b"\n"]))
+    body = draw(st.sampled_from([b"", b"hello", b"b" * 40, b"b" * 41]) | st.lists(CHUNKS, max_size=4).map(b"".join))
+    return line_end.join([*lines, b"", b""]) + body
+
+
+PLAIN = st.builds(
+    lambda path, body, close: (
+        b"POST /%b HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b" % (path, close, len(body), body)
+    ),
+    st.sampled_from([b"mcp", b"", b"sse?x=y"]),
+    st.sampled_from([b"", b"{}", b"b" * 40, b"b" * 41, b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"]),
+    st.sampled_from([b""] * 9 + [b"Connection: close\r\n"]),
+)
+GOOD_CHUNKED = st.lists(st.binary(min_size=1, max_size=9), max_size=4).map(
+    lambda chunks: CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + b"0\r\n\r\n"
+)
+
+ODD_CHUNKED = st.lists(CHUNKS, max_size=6).map(lambda chunks: CHUNKED + b"".join(chunks))
+
+
+@st.composite
+def mutated(draw):
+    """A good request with a few bytes replaced, removed, or put in."""
+    data = draw(PLAIN | GOOD_CHUNKED)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(data)))
+        new = draw(st.sampled_from([b"", b" ", b"\r", b"\n", b"\r\n", b"\x00", b":", b"\t", b",", b"1", b"x", b"\xff"]))
+        data = data[:at] + new + data[at + draw(st.integers(0, 2)) :]
+    return data
+
+
+STREAMS = st.lists(
+    PLAIN
+    | GOOD_CHUNKED
+    | ODD_CHUNKED
+    | requests()
+    | mutated()
+    | st.sampled_from([b"\r\n", b"\n", b"\r", GET, POST, POST.replace(b"/mcp", b"/" + b"x" * 48)])
+    | st.binary(max_size=9),
+    min_size=1,
+    max_size=5,
+).map(b"".join)
+CUTS = st.lists(st.integers(0, 2000), max_size=12)
+WARM = HeadCache(max_heads=64)
+
+
+@settings(max_examples=3000, deadline=None)
+@given(STREAMS, CUTS)
+def test_any_stream_gives_what_plain_h11_and_the_stricter_rules_give(stream, places):
+    wanted = one_fault(reference(stream, SMALL), stream)
+    assert run(HeadCache(), [stream]) == wanted
+    assert run(WARM, [stream]) == wanted
+    assert run(WARM, cut(stream, places)) == wanted
+
+
+@settings(max_examples=1000, deadline=None)
+@given(STREAMS)
+def test_the_cut_makes_no_difference(stream):
+    wanted = run(HeadCache(), [stream])
+    cache = HeadCache()
+    assert run(cache, bytewise(stream)) == wanted
+    assert run(cache, [*bytewise(stream), b""]) == wanted
+
+
+@settings(max_examples=800, deadline=None)
+@given(PLAIN, st.integers(0, 200), st.integers(0, 255), st.booleans())
+def test_a_head_that_differs_in_one_byte_from_a_cached_one_is_read_anew(first, at, byte, insert):
+    at %= len(first)
+    second = first[:at] + bytes([byte]) + first[at + (not insert) :]
+    for stream in (first + second, second + first, first + second + first):
+        cache = HeadCache()
+        run(cache, [first])
+        wanted = reference(stream, SMALL)
+        assert run(cache, [stream]) == wanted
+        assert run(cache, cut(stream, [at, at + 1, len(first)])) == wanted
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PLAIN | GOOD_CHUNKED, min_size=1, max_size=6).map(b"".join), CUTS)
+def test_heads_and_signals_come_in_the_documented_order(stream, places):
+    """Whatever the cut: at most one Head, then its request, then PAUSED until the answer is done."""
+    connection = connect()
+    announced = None
+    for piece in cut(stream, places):
+        connection.receive_data(piece)
+        while True:
+            event = connection.next_event()
+            if type(event) is Head:
+                assert announced is None
+                assert connection.receiving_body
+                announced = event
+            elif type(event) is HTTPRequest:
+                assert announced in (None, event.head)
+                assert not connection.receiving_body
+                announced = None
+                assert connection.next_event() is PAUSED
+                connection.respond(200, (), b"")
+                assert connection.next_event() is PAUSED
+                connection.response_done()
+            else:
+                break
+    if not connection.closing:
+        assert connection.idle
+        assert connection.buffered == 0
+
+
+# --- Refusals, on a cold cache and on a warm one -------------------------------------------------------------------
+
+HEAD_OF = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
+SMUGGLED = b"GET /admin HTTP/1.1\r\nHost: localhost\r\n\r\n"
+REFUSED = {
+    "CL.TE": (400, HEAD_OF + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "TE.CL": (400, HEAD_OF + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+    "CL.0 with TE": (400, HEAD_OF + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "TE twice": (501, HEAD_OF + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "TE twice, one unknown": (501, HEAD_OF + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
+    "TE identity": (501, HEAD_OF + b"Transfer-Encoding: identity\r\n\r\n"),
+    "TE gzip, chunked": (501, HEAD_OF + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "TE chunked, identity": (501, HEAD_OF + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+    "TE quoted": (501, HEAD_OF + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n'),
+    "TE xchunked": (501, HEAD_OF + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+    "TE empty": (501, HEAD_OF + b"Transfer-Encoding:\r\n\r\n0\r\n\r\n"),
+    "TE with a vertical tab": (400, HEAD_OF + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
+    "TE with a space before the colon": (400, HEAD_OF + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+    "TE folded": (400, HEAD_OF + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
+    "TE behind a bare CR": (400, HEAD_OF + b"X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "TE on HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "CL twice, unequal": (400, HEAD_OF + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
+    "CL twice, equal": (400, HEAD_OF + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+    "CL twice, other case": (400, HEAD_OF + b"Content-Length: 5\r\ncontent-length: 5\r\n\r\nhello"),
+    "CL list": (400, HEAD_OF + b"Content-Length: 5, 5\r\n\r\nhello"),
+    "CL list of one": (400, HEAD_OF + b"Content-Length: 5,\r\n\r\nhello"),
+    "CL with a sign": (400, HEAD_OF + b"Content-Length: +5\r\n\r\nhello"),
+    "CL negative": (400, HEAD_OF + b"Content-Length: -5\r\n\r\nhello"),
+    "CL hex": (400, HEAD_OF + b"Content-Length: 0x5\r\n\r\nhello"),
+    "CL with a space": (400, HEAD_OF + b"Content-Length: 5 5\r\n\r\nhello"),
+    "CL with an underscore": (400, HEAD_OF + b"Content-Length: 1_0\r\n\r\nhellohello"),
+    "CL empty": (400, HEAD_OF + b"Content-Length:\r\n\r\nhello"),
+    "CL in other digits": (400, HEAD_OF + "Content-Length: ٥\r\n\r\nhello".encode()),
+    "CL of 21 digits": (400, HEAD_OF + b"Content-Length: 000000000000000000005\r\n\r\nhello"),
+    "CL with a space before the colon": (400, HEAD_OF + b"Content-Length : 5\r\n\r\nhello"),
+    "CL folded": (400, HEAD_OF + b"Content-Length: \r\n 5\r\n\r\nhello"),
+    "field name with NUL": (400, HEAD_OF + b"X\x00: y\r\n\r\n"),
+    "field value with NUL": (400, HEAD_OF + b"X: a\x00b\r\n\r\n"),
+    "field without a name": (400, HEAD_OF + b": y\r\n\r\n"),
+    "field without a colon": (400, HEAD_OF + b"X\r\n\r\n"),
+    "field after a space": (400, HEAD_OF + b" X: y\r\n\r\n"),
+    "line of one space": (400, HEAD_OF + b" \r\n\r\n"),
+    "fold after the request line": (400, b"POST / HTTP/1.1\r\n Host: a\r\n\r\n"),
+    "fold of an ordinary field": (400, HEAD_OF + b"X: a\r\n\tb\r\n\r\n"),
+    "two CRs": (400, HEAD_OF + b"X: y\r\r\n\r\n"),
+    "no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
+    "two Hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+    "empty Host": (400, b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    "Host with a space": (400, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+    "Host with a path": (400, b"GET / HTTP/1.1\r\nHost: a/../\r\n\r\n"),
+    "Host with a user": (400, b"GET / HTTP/1.1\r\nHost: @c\r\n\r\n"),
+    "Host with a bad port": (400, b"GET / HTTP/1.1\r\nHost: a:8o\r\n\r\n"),
+    "Host with two ports": (400, b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n"),
+    "Host with an open bracket": (400, b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
+    "Host with a bad escape": (400, b"GET / HTTP/1.1\r\nHost: a%2\r\n\r\n"),
+    "Host beyond ASCII": (400, b"GET / HTTP/1.1\r\nHost: a\xff\r\n\r\n"),
+    "Host and target disagree": (400, b"GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
+    "target with a user": (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "target of no form": (400, b"GET mcp HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "target of another scheme": (400, b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "target with a space": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "no version": (400, b"GET /\r\nHost: a\r\n\r\n"),
+    "lower-case version": (400, b"GET / http/1.1\r\nHost: a\r\n\r\n"),
+    "HTTP/2.0": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/9.9": (505, b"GET / HTTP/9.9\r\nHost: a\r\n\r\n"),
+    "HTTP/1.2": (505, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+    "HTTP/0.9": (505, b"GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
+    "space first": (400, b" GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "bare LF first": (400, b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+    "chunk size with a sign": (400, CHUNKED + b"+5\r\nhello\r\n0\r\n\r\n"),
+    "chunk size negative": (400, CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n"),
+    "chunk size with 0x": (400, CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "chunk size with an underscore": (400, CHUNKED + b"1_0\r\nhello\r\n0\r\n\r\n"),
+    "chunk size after a space": (400, CHUNKED + b" 5\r\nhello\r\n0\r\n\r\n"),
+    "chunk size empty": (400, CHUNKED + b"\r\nhello\r\n0\r\n\r\n"),
+    "chunk size of 21 digits": (400, CHUNKED + b"000000000000000000005\r\nhello\r\n0\r\n\r\n"),
+    "chunk size line ended by LF": (400, CHUNKED + b"5\nhello\r\n0\r\n\r\n"),
+    "bare LF in a chunk extension": (400, CHUNKED + b"5;a\nhello\r\n0\r\n\r\n"),
+    "chunk ended by LF": (400, CHUNKED + b"5\r\nhello\n0\r\n\r\n"),
+    "chunk ended by other bytes": (400, CHUNKED + b"5\r\nhelloXX0\r\n\r\n"),
+    "chunk longer than it says": (400, CHUNKED + b"5\r\nhello!\r\n0\r\n\r\n"),
+    "last chunk ended by LF": (400, CHUNKED + b"0\n\nX: y\r\n\r\n"),
+    "trailer without a colon": (400, CHUNKED + b"0\r\nX\r\n\r\n"),
+    "trailer with NUL": (400, CHUNKED + b"0\r\nX: \x00\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_be_understood_in_two_ways_is_refused_and_ends_the_connection(case):
+    status, attack = REFUSED[case]
+    warm = HeadCache()
+    drive(connect(warm), [POST, GET])
+    assert len(warm.heads) == 2
+    good = summary(fed(POST).next_event())
+    for cache in (HeadCache(), warm, warm):
+        for before in (b"", POST):
+            stream = before + attack + SMUGGLED
+            pieces = ([stream], bytewise(stream), [before + attack, SMUGGLED], [*bytewise(before + attack), SMUGGLED])
+            for way in pieces:
+                assert drive(connect(cache), way) == ([good] if before else [], status)
+    # Nothing that was refused was kept.
+    assert len(warm.heads) == 2
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_does_not_echo_what_was_sent(case):
+    with pytest.raises(HTTPError) as caught:
+        connection = fed(REFUSED[case][1])
+        connection.next_event()
+        connection.next_event()
+    assert caught.value.close
+    assert caught.value.message
+    assert "bytearray" not in caught.value.message
+    assert len(caught.value.message) < 80
+
+
+ACCEPTED = {
+    "bare LF line ends": (b"POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi", b"hi"),
+    "a bare LF at the end of the head": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\nhi", b"hi"),
+    "two empty lines first": (b"\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
+    "CL with leading zeros": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0002\r\n\r\nhi", b"hi"),
+    "CL padded": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t 2 \r\n\r\nhi", b"hi"),
+    "TE in capitals": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi"),
+    "a chunk extension": (CHUNKED + b"2;a=b\r\nhi\r\n0\r\n\r\n", b"hi"),
+    "a trailer, dropped": (CHUNKED + b"2\r\nhi\r\n0\r\nContent-Length: 9\r\n\r\n", b"hi"),
+    "HTTP/1.0 without Host": (b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
+    "h2c offered": (POST.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"), b"{}"),
+    "h2c offered, chunked": (CHUNKED[:-2] + b"Upgrade: h2c\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi"),
+    "a body on GET": (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
+    "CONNECT": (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", b""),
+    "an unknown method": (b"post / HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+    "Host with IPv6": (b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", b""),
+    "Host with an escape": (b"GET / HTTP/1.1\r\nHost: a%2Db_c\r\n\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_is_unusual_but_clear_is_accepted(case):
+    stream, body = ACCEPTED[case]
+    warm = HeadCache()
+    for cache in (HeadCache(), warm, warm):
+        for pieces in ([stream], bytewise(stream)):
+            requests, end = drive(connect(cache), pieces)
+            assert [request[4] for request in requests] == [body]
+            assert end == "end"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path", "query"),
+    [
+        (b"/mcp", b"a", "/mcp", ""),
+        (b"/mcp?x=1?y", b"a", "/mcp", "x=1?y"),
+        (b"/%2e?", b"a", "/%2e", ""),
+        (b"http://a:80/mcp?x", b"A:80", "/mcp", "x"),
+        (b"HTTPS://a", b"a", "/", ""),
+        (b"http://a?x", b"a", "/", "x"),
+        (b"*", b"a", "*", ""),
+        (b"//b/mcp", b"a", "//b/mcp", ""),
+    ],
+)
+def test_path_and_query_are_taken_from_each_form_of_target(target, host, path, query):
+    head = fed(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host)).next_event().head
+    assert (head.target, head.path, head.query) == (target.decode(), path, query)
+
+
+def test_headers_keep_their_order_and_repeat():
+    head = fed(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a:\xe9\r\n\r\n").next_event().head
+    assert head.headers == ((b"host", b"a"), (b"x-a", b"1"), (b"x-a", b"\xe9"))
+    assert head.get("x-a") == "1"
+    assert head.get_all("X-A") == ["1", "\xe9"]
+    assert head.get("absent") is None
+    assert head.get_all("absent") == []
+
+
+# --- The cache -----------------------------------------------------------------------------------------------------
+
+
+def test_h11_sees_a_repeated_plain_head_once():
+    cache = HeadCache()
+    first = fed(POST, cache).next_event().head
+    first.memo = "verdict"
+    again = fed(b"\r\n" + POST, cache).next_event().head
+    assert again is first
+    assert first.cached
+    assert len(cache.heads) == 1
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        CHUNKED + b"0\r\n\r\n",
+        POST.replace(b"1.1", b"1.0"),
+        POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"),
+        POST.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\n\r\n"),
+        b"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_not_plain_is_read_by_h11_each_time(request_bytes):
+    cache = HeadCache()
+    assert not fed(request_bytes, cache).next_event().head.cached
+    assert cache.heads == {}
+
+
+def padded(size):
+    """A plain GET whose head is `size` bytes long."""
+    start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+    return start + b"y" * (size - len(start) - 4) + b"\r\n\r\n"
+
+
+def test_heads_are_cached_up_to_their_size_limit():
+    for size, kept in ((4096, 1), (4097, 0)):
+        cache = HeadCache()
+        assert fed(padded(size), cache).next_event().head.cached == bool(kept)
+        assert fed(padded(size), cache).next_event().head.cached == bool(kept)
+        assert len(cache.heads) == kept
+
+
+def test_a_full_cache_is_cleared_and_goes_on():
+    cache = HeadCache(max_heads=2)
+    for number in (1, 2):
+        fed(GET.replace(b"/mcp", b"/%d" % number), cache).next_event()
+    assert len(cache.heads) == 2
+    assert fed(GET, cache).next_event().head.path == "/mcp"
+    assert len(cache.heads) == 1
+    connection = fed(GET, cache)
+    assert connection.next_event().head.cached
+    for number in range(MAX_TEMPLATES + 1):
+        assert b"X: %d\r\n" % number in connection.respond(200, (("X", str(number)),), b"")
+        connection.response_done()
+        connection.receive_data(GET)
+        connection.next_event()
+        assert len(cache.templates) == number % MAX_TEMPLATES + 1
+
+
+def test_connections_with_different_limits_cannot_share_a_cache():
+    cache = HeadCache()
+    connect(cache, max_fields=5)
+    connect(cache, max_fields=5)
+    with pytest.raises(ValueError, match="equal limits"):
+        connect(cache, max_fields=6)
+
+
+# --- Limits --------------------------------------------------------------------------------------------------------
+
+
+def outcome(data, cache=None, **limits):
+    """The status of the refusal or "end", which must not depend on the cut or on a warm cache."""
+    cache = HeadCache()
+    ends = [
+        drive(connect(cache, **limits), pieces) for pieces in ([data], bytewise(data), [data], cut(data, [7, 40, 99]))
+    ]
+    assert all(end == ends[0] for end in ends)
+    return ends[0][1] if ends[0][1] != "end" else len(ends[0][0])
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_the_request_line_is_limited_with_its_line_end(line_end):
+    line = b"GET /long HTTP/1.1" + line_end
+    data = line + b"Host: a\r\n\r\n"
+    assert outcome(data, max_request_line=len(line)) == 1
+    assert outcome(data, max_request_line=len(line) - 1) == 414
+    assert outcome(data, max_request_line=None) == 1
+
+
+def test_a_request_line_is_refused_before_it_ends():
+    assert outcome(b"G" * 8191) == 0
+    assert outcome(b"G" * 8192) == 414
+
+
+def test_the_head_is_limited_with_its_blank_line():
+    assert outcome(padded(300), max_head=300) == 1
+    assert outcome(padded(300), max_head=299) == 431
+    assert outcome(padded(300)[:-2], max_head=298) == 431
+    assert outcome(padded(300)[:-2], max_head=299) == 0
+    assert outcome(padded(300), max_head=20) == 431
+    assert outcome(padded(300), max_head=10) == 414
+
+
+def test_the_default_head_limit_holds_in_one_read():
+    for size, end in ((32 * 1024, "end"), (32 * 1024 + 1, 431)):
+        assert drive(connect(), [padded(size)])[1] == end
+    assert drive(connect(max_head=None), [padded(100_000)])[1] == "end"
+
+
+def test_the_fields_are_counted():
+    data = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 4 + b"\r\n"
+    assert outcome(data, max_fields=5) == 1
+    assert outcome(data, max_fields=4) == 431
+    assert outcome(data, max_fields=None) == 1
+
+
+def test_the_announced_body_is_limited_before_any_of_it_is_read():
+    assert outcome(POST, max_body=2) == 1
+    assert outcome(POST, max_body=1) == 413
+    assert outcome(POST, max_body=None) == 1
+    head = POST[:-2]
+    with pytest.raises(HTTPError) as caught:
+        fed(head, max_body=1).next_event()
+    assert caught.value.status == 413
+    huge = head.replace(b"Content-Length: 2", b"Content-Length: 99999999999999999999")
+    assert outcome(huge, max_body=None) == 413
+    assert outcome(head.replace(b"Content-Length: 2", b"Content-Length: 4194304")) == 0
+    assert outcome(head.replace(b"Content-Length: 2", b"Content-Length: 4194305")) == 413
+
+
+def test_the_chunked_body_is_limited_as_it_arrives():
+    data = CHUNKED + b"3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n"
+    assert outcome(data, max_body=6) == 1
+    assert outcome(data, max_body=5) == 413
+    assert outcome(data, max_body=None) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "overhead"),
+    [
+        (b"2;abc\r\nhi\r\n1;\r\nx\r\n0;e\r\n\r\n", 4 + 1 + 2),
+        (b"2\r\nhi\r\n0\r\nX: yy\r\n\r\n", 7),
+        (b"0002\r\nhi\r\n0000\r\nX\r\n\r\n".replace(b"X\r\n", b""), 3 + 3),
+        (b"2    \r\nhi\r\n0\r\n\r\n", 4),
+        (b"10\r\n" + b"x" * 16 + b"\r\n0;\r\n\r\n", 1),
+    ],
+)
+def test_what_a_chunked_body_carries_beside_its_data_is_limited(body, overhead):
+    assert outcome(CHUNKED + body, max_chunk_overhead=overhead) == 1
+    assert outcome(CHUNKED + body, max_chunk_overhead=None) == 1
+    if overhead > 1:
+        assert outcome(CHUNKED + body, max_chunk_overhead=overhead - 1) == 413
+
+
+@pytest.mark.parametrize("endless", [b"5;", b"0\r\nX: ", b"0\r\nX: y\r\n", b"000", b"1"])
+def test_endless_overhead_is_refused_before_it_ends(endless):
+    data = CHUNKED + endless + b"e" * (16 * 1024 + 64)
+    assert drive(connect(), [data])[1] in (400, 413)
+    assert drive(connect(), [data[i : i + 1000] for i in range(0, len(data), 1000)])[1] in (400, 413)
+    assert drive(connect(), [CHUNKED, b"5;" + b"e" * (16 * 1024 + 22)])[1] == "end"
+    assert drive(connect(), [CHUNKED, b"5;" + b"e" * (16 * 1024 + 23)])[1] == 413
+
+
+def test_ordinary_chunk_framing_is_not_overhead():
+    data = CHUNKED + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n"
+    requests, end = drive(connect(), [data])
+    assert (len(requests[0][4]), end) == (5000, "end")
+
+
+def test_at_most_two_empty_lines_come_before_a_request():
+    assert outcome(b"\r\n" * 2 + GET + b"\r\n" * 2 + GET) == 2
+    assert outcome(b"\r\n" * 3 + GET) == 400
+    assert outcome(GET + b"\r\n" * 2 + b"\r") == 400
+
+
+def test_limits_of_zero_are_refused():
+    for name in ("max_request_line", "max_head", "max_fields", "max_body", "max_chunk_overhead"):
+        with pytest.raises(ValueError, match=name):
+            Limits(**{name: 0})
+
+
+# --- One request after the other -----------------------------------------------------------------------------------
+
+
+def test_the_head_comes_first_when_the_body_is_outstanding():
+    connection = fed(POST[:-1])
+    head = connection.next_event()
+    assert type(head) is Head
+    assert (connection.receiving_body, connection.awaiting_body, connection.body_received) == (True, 1, 1)
+    assert connection.buffered == 1
+    assert connection.next_event() is NEED_DATA
+    connection.receive_data(b"}" + GET)
+    assert connection.awaiting_body == 0
+    connection.receive_data(GET)
+    request = connection.next_event()
+    assert (request.head, request.body) == (head, b"{}")
+    assert connection.buffered == 2 * len(GET)
+    assert drive_on(connection) == ["/mcp", "/mcp"]
+
+
+def drive_on(connection):
+    """Answers the request that is due and all that are buffered; the paths of the latter."""
+    paths = []
+    while True:
+        connection.respond(200, (), b"")
+        connection.response_done()
+        event = connection.next_event()
+        if type(event) is not HTTPRequest:
+            assert event is NEED_DATA
+            return paths
+        paths.append(event.head.path)
+
+
+def test_the_head_of_a_chunked_request_comes_first_too():
+    connection = fed(CHUNKED + b"2\r\nh")
+    assert connection.next_event().chunked
+    assert (connection.receiving_body, connection.body_received, connection.awaiting_body) == (True, 1, 0)
+    assert connection.next_event() is NEED_DATA
+    connection.receive_data(b"i\r\n0\r\n\r\n" + GET)
+    assert connection.next_event().body == b"hi"
+    assert drive_on(connection) == ["/mcp"]
+
+
+def test_pipelined_requests_wait_for_their_turn():
+    connection = fed(b"".join(GET.replace(b"/mcp", b"/%d" % i) for i in range(3)))
+    for i in range(3):
+        assert connection.next_event().head.path == f"/{i}"
+        connection.receive_data(GET.replace(b"/mcp", b"/%d" % (i + 3)))
+        assert connection.next_event() is PAUSED
+        assert not connection.idle
+        connection.respond(200, (), b"")
+        assert connection.next_event() is PAUSED
+        connection.response_done()
+    assert [connection.next_event().head.path, *drive_on(connection)] == ["/3", "/4", "/5"]
+    assert connection.requests == 6
+    assert connection.idle
+
+
+def test_idle_is_false_as_soon_as_a_byte_of_a_request_is_here():
+    connection = connect()
+    assert connection.idle
+    connection.receive_data(b"\r\n")
+    assert connection.next_event() is NEED_DATA
+    assert connection.idle
+    connection.receive_data(b"G")
+    assert not connection.idle
+    assert connection.next_event() is NEED_DATA
+    assert connection.buffered == 1
+    assert not connection.receiving_body
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r", b"\r\n", GET[:-1], POST[:-1], CHUNKED, CHUNKED + b"5\r\nhe"])
+def test_the_end_of_the_peer_in_the_middle_of_a_request_is_no_error(sent):
+    connection = connect()
+    if sent:
+        connection.receive_data(sent)
+    connection.receive_data(b"")
+    assert connection.eof
+    assert connection.next_event() is CLOSED
+    assert connection.next_event() is CLOSED
+    assert connection.requests == 0
+    connection = connect()
+    for byte in bytewise(sent):
+        connection.receive_data(byte)
+        connection.next_event()
+    connection.receive_data(b"")
+    assert connection.next_event() is CLOSED
+
+
+def test_a_half_closed_peer_gets_all_its_answers():
+    connection = fed(GET + CHUNKED + b"0\r\n\r\n")
+    connection.receive_data(b"")
+    for _ in range(2):
+        assert type(connection.next_event()) is HTTPRequest
+        assert connection.next_event() is PAUSED
+        assert b"Connection" not in connection.respond(200, (), b"")
+        connection.response_done()
+    assert not connection.closing
+    assert connection.next_event() is CLOSED
+
+
+def test_nothing_is_read_after_a_request_that_says_close():
+    for request in (GET[:-2] + b"Connection: foo, CLOSE\r\n\r\n", GET.replace(b"1.1", b"1.0")):
+        connection = fed(request + GET)
+        assert type(connection.next_event()) is HTTPRequest
+        assert connection.must_close
+        connection.receive_data(GET)
+        assert connection.buffered == 0
+        assert b"\r\nConnection: close\r\n" in connection.respond(200, (), b"")
+        assert connection.next_event() is PAUSED
+        connection.response_done()
+        assert connection.closing
+        assert connection.next_event() is CLOSED
+
+
+def test_close_after_makes_the_next_answer_the_last():
+    connection = fed(GET + GET)
+    connection.next_event()
+    assert not connection.must_close
+    connection.close_after()
+    assert connection.must_close
+    assert b"\r\nConnection: close\r\n" in connection.respond(200, (), b"")
+    connection.response_done()
+    assert connection.next_event() is CLOSED
+
+
+def test_close_after_in_the_middle_of_a_stream_ends_the_connection_with_it():
+    connection = fed(GET + GET)
+    connection.next_event()
+    connection.start_stream(200, ())
+    connection.close_after()
+    connection.end_stream()
+    connection.response_done()
+    assert connection.closing
+
+
+@pytest.mark.parametrize("begun", [POST[:-1], CHUNKED + b"5\r\nhe", GET[:-1], b"", CHUNKED + b"5\r\nhelloXX"])
+def test_an_answer_before_the_request_is_whole_closes(begun):
+    """An early refusal, a timeout, a bad body: where the next request starts is not known."""
+    connection = fed(begun) if begun else connect()
+    try:
+        connection.next_event()
+    except HTTPError as error:
+        assert error.status == 400
+        assert connection.next_event() is PAUSED
+    assert b"\r\nConnection: close\r\n" in connection.respond(408, (), b"late")
+    connection.receive_data(b"llo" + GET)
+    assert (connection.buffered, connection.receiving_body, connection.awaiting_body) == (0, False, 0)
+    assert connection.next_event() is PAUSED
+    connection.response_done()
+    assert connection.next_event() is CLOSED
+    connection.receive_data(GET)
+    assert connection.next_event() is CLOSED
+
+
+def test_a_request_that_is_given_up_ends_the_connection():
+    connection = fed(GET + GET)
+    connection.next_event()
+    connection.response_done()
+    assert connection.closing
+    connection = fed(GET + GET)
+    connection.next_event()
+    connection.start_stream(200, ())
+    connection.response_done()
+    assert connection.next_event() is CLOSED
+
+
+# --- 100 (Continue) ------------------------------------------------------------------------------------------------
+
+EXPECT = POST[:-4] + b"Expect: 100-Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [(EXPECT, b"{}"), (CHUNKED[:-2] + b"Expect: 100-continue\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n")],
+)
+def test_a_client_that_waits_is_told_once_to_continue(head, body):
+    connection = fed(head)
+    assert connection.next_event().expect_continue
+    assert connection.continue_100() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert connection.continue_100() == b""
+    connection.receive_data(body)
+    assert connection.next_event().body == b"{}"
+    assert connection.continue_100() == b""
+    connection = fed(head)
+    connection.next_event()
+    for byte in bytewise(body)[:-1]:
+        connection.receive_data(byte)
+        connection.next_event()
+    assert connection.continue_100() == b""
+
+
+def test_no_continue_where_none_is_expected():
+    for begun in (POST[:-2], EXPECT.replace(b"1.1", b"1.0"), EXPECT.replace(b"100-", b"1-"), CHUNKED):
+        connection = fed(begun)
+        assert not connection.next_event().expect_continue
+        assert connection.continue_100() == b""
+
+
+def test_an_expectation_does_not_reach_the_next_request():
+    connection = fed(EXPECT + b"{}" + POST[:-2])
+    assert type(connection.next_event()) is HTTPRequest
+    connection.respond(200, (), b"")
+    connection.response_done()
+    assert type(connection.next_event()) is Head
+    assert connection.continue_100() == b""
+
+
+def test_a_refused_expectation_is_not_continued():
+    connection = fed(EXPECT)
+    connection.next_event()
+    assert b"Connection: close" in connection.respond(403, (), b"")
+    assert connection.continue_100() == b""
+
+
+# --- Answers -------------------------------------------------------------------------------------------------------
+
+
+def read_back(answer, method="GET", eof=False):
+    """What an h11 client reads; (status, headers, body, whether the connection may be used again)."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(answer)
+    if eof:
+        client.receive_data(b"")
+    response = client.next_event()
+    body = b""
+    while type(event := client.next_event()) is h11.Data:
+        body += event.data
+    assert type(event) is h11.EndOfMessage
+    assert client.trailing_data[0] == b""
+    return response.status_code, list(response.headers), body, client.their_state is h11.DONE
+
+
+HEADER_SETS = st.lists(
+    st.tuples(
+        st.sampled_from(["X-A", "x-b", "Date", "Vary"]),
+        st.text(st.characters(codec="ascii", min_codepoint=33), max_size=9),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([200, 202, 204, 304, 400, 503, 599]),
+    HEADER_SETS,
+    st.lists(st.binary(max_size=20), max_size=3),
+    st.sampled_from(["GET", "HEAD", "POST"]),
+    st.sampled_from([b"", DATE]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_an_h11_client_reads_what_was_answered(status, headers, pieces, method, date, close, stream):
+    body = b"".join(pieces)
+    headers = tuple((name, value) for name, value in headers if "\x7f" not in value)
+    connection = fed(GET.replace(b"GET", method.encode()), WARM_DEFAULT)
+    connection.next_event()
+    if close:
+        connection.close_after()
+    bodiless = status in (204, 304)
+    if stream and not bodiless:
+        answer = connection.start_stream(status, headers, date=date)
+        answer += b"".join(map(connection.send_chunk, pieces)) + connection.end_stream()
+        framing = [(b"transfer-encoding", b"chunked")]
+    else:
+        answer = connection.respond(status, headers, body, date=date)
+        framing = [] if bodiless else [(b"content-length", b"%d" % len(body))]
+    wanted = [(b"date", date)] * bool(date) + [(name.lower().encode(), value.encode()) for name, value in headers]
+    wanted += framing + [(b"connection", b"close")] * close
+    sent = b"" if bodiless or method == "HEAD" else body
+    read = read_back(answer, method)
+    assert (read[0], sorted(read[1]), read[2], read[3]) == (status, sorted(wanted), sent, not close)
+    connection.response_done()
+    assert connection.closing == close
+
+
+WARM_DEFAULT = HeadCache(max_heads=8)
+
+
+def test_a_whole_answer_byte_for_byte():
+    connection = fed(POST + POST)
+    connection.next_event()
+    wanted = (
+        b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n"
+        b"Content-Type: application/json\r\n\r\n{}"
+    )
+    assert connection.respond(200, JSON, b"{}", date=DATE) == wanted
+    connection.response_done()
+    connection.next_event()
+    wanted = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: application/json\r\n\r\n0123456789"
+    assert connection.respond(200, JSON, b"0123456789") == wanted
+
+
+def test_accepted_has_a_length_and_no_content_has_none():
+    connection = fed(GET + GET)
+    connection.next_event()
+    assert connection.respond(202, (), b"") == b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    connection.response_done()
+    connection.next_event()
+    assert connection.respond(204, (), b"ignored") == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def test_a_stream_byte_for_byte():
+    connection = fed(GET + GET)
+    connection.next_event()
+    wanted = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert connection.start_stream(200, (("Content-Type", "text/event-stream"),)) == wanted
+    assert connection.send_chunk(b"data: 0123456789\n\n") == b"12\r\ndata: 0123456789\n\n\r\n"
+    assert connection.send_chunk(b"") == b""
+    assert connection.end_stream() == b"0\r\n\r\n"
+    connection.response_done()
+    assert type(connection.next_event()) is HTTPRequest
+
+
+def test_a_stream_to_http_1_0_lasts_until_the_close():
+    connection = fed(GET.replace(b"1.1", b"1.0"))
+    connection.next_event()
+    answer = connection.start_stream(200, JSON) + connection.send_chunk(b"a") + connection.send_chunk(b"b")
+    answer += connection.end_stream()
+    assert answer == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\nab"
+    assert read_back(answer, eof=True)[2] == b"ab"
+    connection.response_done()
+    assert connection.closing
+
+
+def test_a_stream_begun_before_the_body_was_here_closes():
+    connection = fed(POST[:-1])
+    connection.next_event()
+    assert b"\r\nConnection: close\r\n" in connection.start_stream(200, ())
+    assert connection.send_chunk(b"x") == b"1\r\nx\r\n"
+
+
+def test_head_gets_the_headers_of_get_and_no_body():
+    connection = fed(GET.replace(b"GET", b"HEAD") * 2)
+    connection.next_event()
+    assert connection.respond(405, (), b"12345") == b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 5\r\n\r\n"
+    connection.response_done()
+    connection.next_event()
+    connection.start_stream(200, ())
+    assert connection.send_chunk(b"x") + connection.end_stream() == b""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("X", "a\r\nSet-Cookie: b"),), (("X", "a\nb"),), (("X", "a\x00"),), (("X: y\r\nZ", "a"),), (("X", "é"),),
+        (("Content-Length", "1"),), (("transfer-encoding", "chunked"),), (("Connection", "close"),),
+    ],
+)  # fmt: skip
+def test_a_header_that_cannot_be_sent_is_refused_and_another_answer_is_possible(headers):
+    connection = fed(GET + GET)
+    connection.next_event()
+    with pytest.raises(ValueError, match=r"."):
+        connection.respond(200, headers, b"")
+    with pytest.raises(ValueError, match=r"."):
+        connection.start_stream(200, headers)
+    with pytest.raises(ValueError, match=r"."):
+        connection.respond(204, headers, b"")
+    assert connection.respond(500, (), b"").startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    connection.response_done()
+    assert type(connection.next_event()) is HTTPRequest
+
+
+def test_a_status_that_is_no_answer_is_refused():
+    connection = fed(GET)
+    connection.next_event()
+    for status in (101, 1000):
+        with pytest.raises(ValueError, match="status_code"):
+            connection.respond(status, (), b"")
+    for status in (204, 304):
+        with pytest.raises(ValueError, match="no body"):
+            connection.start_stream(status, ())
+
+
+def test_one_request_gets_one_answer():
+    connection = fed(GET)
+    connection.next_event()
+    for call in (connection.end_stream, lambda: connection.send_chunk(b"x")):
+        with pytest.raises(RuntimeError, match="no stream"):
+            call()
+    connection.respond(200, (), b"")
+    for call in (lambda: connection.respond(200, (), b""), lambda: connection.start_stream(200, ())):
+        with pytest.raises(RuntimeError, match="answered"):
+            call()
+    connection.close_after()
+    connection.response_done()
+    with pytest.raises(RuntimeError, match="answered"):
+        connection.respond(200, (), b"")
+
+
+# --- Cost ----------------------------------------------------------------------------------------------------------
+
+
+def grows(work):
+    """How many times longer four times the work takes, at best."""
+
+    def seconds(n):
+        started = time.perf_counter()
+        work(n)
+        return time.perf_counter() - started
+
+    return min(seconds(4000) / seconds(1000) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [GET, GET.replace(b"\r", b""), POST, CHUNKED + b"1\r\nx\r\n0\r\n\r\n"],
+    ids=["GET", "LF", "POST", "chunked"],
+)
+def test_many_pipelined_requests_in_one_read_cost_linear_time(request_bytes):
+    assert grows(lambda n: drive(connect(), [request_bytes * n])) < 9
+    assert grows(lambda n: drive(connect(), [request_bytes[:9], (request_bytes * n)[9:]])) < 9
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET / HTTP/1.1\r\nX: ", POST.replace(b": 2", b": 99999")[:-2], CHUNKED + b"fffff\r\n"],
+    ids=["head", "CL", "chunked"],
+)
+def test_many_small_reads_cost_linear_time(begun):
+    assert grows(lambda n: drive(connect(), [begun, *[b"xyzw"] * n])) < 9
+
+
+def test_a_body_in_tiny_pieces_is_held_in_its_own_size():
+    for begun, piece in ((POST.replace(b": 2", b": 4000000")[:-2], b"ab"), (CHUNKED, b"2\r\nab\r\n")):
+        connection = fed(begun)
+        tracemalloc.start()
+        try:
+            connection.next_event()
+            for _ in range(20_000):
+                connection.receive_data(piece)
+                connection.next_event()
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert 40_000 <= connection.buffered < 50_000
+        assert held < 200_000
