@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MIT
+"""Functions that make a Python value of a JSON value or say, with its path, what is wrong with it.
+
+Rule: strict.  A boolean is no integer and a string is never read as a number; only what JSON itself does not tell
+apart is the same (1 and 1.0).  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Reader = Callable[[Any], Any]
+MAX_PROBLEMS = 20  # enough for a model to mend its call; more would let a bad call order a huge answer
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+
+
+class Mismatch(Exception):
+    """A JSON value is not what the annotation wants; `problems` are (path, text) pairs."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+def render(problem: Problem) -> str:
+    """A path and a text as one line, ``address.lines[2]: expected string, got null``."""
+    path, text = problem
+    out = ""
+    for step in path:
+        out += f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" if out else shorten(step)
+    return f"{out}: {text}" if out else text
+
+
+def shorten(text: str, limit: int = 64) -> str:
+    """A name that a client chose, cut to what a message can bear."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def kind(value: Any) -> str:
+    """The JSON type of a value."""
+    if value is None:
+        return "null"
+    for types, name in _KINDS:
+        if isinstance(value, types):
+            return name
+    return type(value).__name__
+
+
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (bool, "boolean"),  # before int, of which it is a subclass
+    (int, "integer"),
+    (float, "number"),
+    (str, "string"),
+    (dict, "object"),
+    (list, "array"),
+)
+
+
+def canonical(value: Any) -> str:
+    """Equal for JSON values that are equal: 1 and 1.0 are, 1 and true are not."""
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def nearest(tried: list[list[Problem]], path: Path) -> list[Problem]:
+    """The problems of the alternative that came furthest into the value; of all, where none came into it at all."""
+    inner = [found for found in tried if all(len(where) > len(path) for where, _ in found)]
+    if len(inner) == 1:
+        return inner[0]
+    texts = dict.fromkeys(text for found in inner or tried for _, text in found[:1])
+    return [(path, "; or ".join(list(texts)[:MAX_PROBLEMS]) or "nothing is allowed here")]
+
+
+# --- scalars -------------------------------------------------------------------------------------------------
+
+
+def refuse(expected: str, value: Any) -> Mismatch:
+    return Mismatch([((), f"expected {expected}, got {kind(value)}")])
+
+
+def read_str(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise refuse("string", value)
+
+
+def read_int(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise refuse("integer", value)
+
+
+def read_float(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise Mismatch([((), "too large a number")]) from None
+    raise refuse("number", value)
+
+
+def read_number(value: Any) -> int | float:
+    if type(value) is float or type(value) is int:
+        return value
+    raise refuse("number", value)
+
+
+def read_bool(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise refuse("boolean", value)
+
+
+def read_none(value: Any) -> None:
+    if value is not None:
+        raise refuse("null", value)
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def text_reader(convert: Callable[[str], Any], expected: str) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise refuse(expected, value)
+        try:
+            return convert(value)
+        except (ValueError, ArithmeticError):
+            raise Mismatch([((), f"expected {expected}")]) from None
+
+    return read
+
+
+def to_datetime(text: str) -> datetime.datetime:
+    # RFC 3339 says "Z", which `fromisoformat` reads from Python 3.11 on only.
+    return datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
+
+
+def to_time(text: str) -> datetime.time:
+    return datetime.time.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
+
+
+def to_decimal(text: str) -> decimal.Decimal:
+    value = decimal.Decimal(text)
+    if not value.is_finite():
+        raise ValueError(text)
+    return value
+
+
+# --- containers ----------------------------------------------------------------------------------------------
+
+
+def read_each(pairs: Iterable[tuple[str | int, Any, Reader]]) -> list[Any]:
+    """Read all items, and where some are bad report all of those rather than the first."""
+    out, problems = [], []
+    for step, item, read in pairs:
+        try:
+            out.append(read(item))
+        except Mismatch as error:  # noqa: PERF203
+            problems += [((step, *path), text) for path, text in error.problems]
+            if len(problems) >= MAX_PROBLEMS:
+                break
+    if problems:
+        raise Mismatch(problems)
+    return out
+
+
+def list_reader(read: Reader) -> Reader:
+    def read_list(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise refuse("array", value)
+        try:
+            return [read(item) for item in value]
+        except Mismatch:
+            return read_each((index, item, read) for index, item in enumerate(value))
+
+    return read_list
+
+
+def set_reader(read: Reader, make: type) -> Reader:
+    read_list = list_reader(read)
+
+    def read_set(value: Any) -> Any:
+        items = read_list(value)
+        if len({canonical(item) for item in value}) < len(items):
+            raise Mismatch([((), "expected items that all differ")])
+        try:
+            return make(items)
+        except TypeError:
+            raise Mismatch([((), "expected items that can be in a set")]) from None
+
+    return read_set
+
+
+def tuple_reader(reads: list[Reader]) -> Reader:
+    def read_tuple(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise refuse("array", value)
+        if len(value) != len(reads):
+            raise Mismatch([((), f"expected array of {len(reads)}, got {len(value)}")])
+        return tuple(read_each(zip(range(len(reads)), value, reads, strict=True)))
+
+    return read_tuple
+
+
+def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:
+    def read_mapping(value: Any) -> dict[Any, Any]:
+        if not isinstance(value, dict):
+            raise refuse("object", value)
+        items = read_each((key, item, read) for key, item in value.items())
+        keys = value if read_key is None else read_each((key, key, read_key) for key in value)
+        return dict(zip(keys, items, strict=True))
+
+    return read_mapping
+
+
+def key_reader(read: Reader) -> Reader:
+    """Member names are strings: an integer key is read from its digits."""
+
+    def read_key(value: str) -> Any:
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal()) or len(digits) > 640:  # int() refuses far longer ones itself
+            raise Mismatch([((), "expected digits as a member's name")])
+        return read(int(value))
+
+    return read_key
+
+
+class ObjectReader:
+    """Reads an object member by member.  `closed` refuses unknown members; else `extra` reads them, or they go."""
+
+    __slots__ = ("_closed", "_extra", "_fills", "_reads", "_required")
+
+    def __init__(
+        self,
+        reads: Mapping[str, Reader],
+        required: Mapping[str, str],
+        *,
+        closed: bool,
+        extra: Reader | None = None,
+        fills: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
+        """`required` has, for messages, what each such member has to be; `fills` make what is absent."""
+        self._reads = dict(reads)
+        self._required = dict(required)
+        self._fills = tuple((fills or {}).items())
+        self._closed = closed
+        self._extra = extra
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        """The members' values by name; raises Mismatch with all that is wrong."""
+        out: dict[str, Any] = {}
+        reads = self._reads
+        try:
+            for name, item in value.items():
+                out[name] = reads[name](item)
+        except (KeyError, Mismatch, AttributeError):
+            out = self._slow(value)
+        if len(out) < len(reads):
+            if not self._required.keys() <= out.keys():
+                self._slow(value)
+            for name, fill in self._fills:
+                if name not in out:
+                    out[name] = fill()
+        return out
+
+    def _slow(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise refuse("object", value)
+        problems: list[Problem] = [
+            ((name,), f"missing, expected {expected}") for name, expected in self._required.items() if name not in value
+        ]
+        unknown = [name for name in value if name not in self._reads]
+        if self._closed:
+            names = ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
+            problems += [((name,), f"unknown, the names are: {names}") for name in unknown[:MAX_PROBLEMS]]
+        pairs = [(name, value[name], self._reads[name]) for name in value if name in self._reads]
+        extra = self._extra
+        if extra is not None:
+            pairs += [(name, value[name], extra) for name in unknown]
+        items: list[Any] = []
+        try:
+            items = read_each(pairs)
+        except Mismatch as error:
+            problems += error.problems
+        if problems:
+            raise Mismatch(problems[:MAX_PROBLEMS])
+        return dict(zip([pair[0] for pair in pairs], items, strict=True))

@@ -1,0 +1,531 @@
+# SPDX-License-Identifier: MIT
+"""A Python annotation to a JSON Schema and to a function that makes the Python value of a JSON value.
+
+Types of the standard library; and, where the annotation is pydantic's and only then, whatever pydantic says.
+
+Rule: strict.  A boolean is no integer and a string is never read as a number; only what JSON itself does not tell
+apart is the same (1 and 1.0).  What the schema allows the reader accepts and the other way round, `format` apart.
+An annotation that has no JSON form is a `TypeError` when it is compiled, never a surprise in a call.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import pathlib
+import sys
+import types
+import typing
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from .docstrings import parse
+from .jsonreaders import (
+    MAX_PROBLEMS,
+    Mismatch,
+    ObjectReader,
+    Reader,
+    canonical,
+    key_reader,
+    kind,
+    list_reader,
+    mapping_reader,
+    nearest,
+    read_bool,
+    read_float,
+    read_int,
+    read_none,
+    read_number,
+    read_str,
+    refuse,
+    same,
+    set_reader,
+    shorten,
+    text_reader,
+    to_datetime,
+    to_decimal,
+    to_time,
+    tuple_reader,
+)
+from .schema import ParamHeader
+from .tojson import enum_json, to_json
+
+JSONSchema = dict[str, Any]
+# Makes of a schema what lists the problems of a value, or None where the schema refuses nothing.
+Checker = Callable[[JSONSchema], "Callable[[Any], list[str]] | None"]
+
+# Keys whose value is data, not schema: references in there are none.
+_DATA_KEYS = frozenset({"default", "enum", "const", "examples"})
+
+
+class Shape(NamedTuple):
+    """What an annotation means in JSON: its schema, its reader, and a name for messages."""
+
+    schema: JSONSchema
+    read: Reader
+    expected: str
+
+
+class Field(NamedTuple):
+    """One member of an object.  `fill` makes the value where the member is absent and Python has no default."""
+
+    shape: Shape
+    required: bool
+    fill: Callable[[], Any] | None = None
+
+
+def _string(convert: Callable[[str], Any], expected: str, **keywords: str) -> Shape:
+    return Shape({"type": "string", **keywords}, text_reader(convert, expected), expected)
+
+
+_ANY = Shape({}, same, "anything")
+_STRING = Shape({"type": "string"}, read_str, "string")
+_NUMBER = Shape({"type": "number"}, read_number, "number")
+_NULL = Shape({"type": "null"}, read_none, "null")
+_PATH = "string that is a path"
+_SIMPLE: dict[Any, Shape] = {
+    Any: _ANY,
+    object: _ANY,
+    str: _STRING,
+    int: Shape({"type": "integer"}, read_int, "integer"),
+    float: Shape({"type": "number"}, read_float, "number"),
+    bool: Shape({"type": "boolean"}, read_bool, "boolean"),
+    None: _NULL,
+    type(None): _NULL,
+    datetime.datetime: _string(to_datetime, "string that is a date and time (ISO 8601)", format="date-time"),
+    datetime.date: _string(datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", format="date"),
+    datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", format="time"),
+    uuid.UUID: _string(uuid.UUID, "string that is a UUID", format="uuid"),
+    decimal.Decimal: _string(to_decimal, "string that is a decimal number", format="decimal"),
+    bytes: _string(lambda s: base64.b64decode(s, validate=True), "string in base64", contentEncoding="base64"),
+    pathlib.Path: _string(pathlib.Path, _PATH, format="path"),
+    pathlib.PurePath: _string(pathlib.PurePath, _PATH, format="path"),
+    pathlib.PurePosixPath: _string(pathlib.PurePosixPath, _PATH, format="path"),
+    pathlib.PureWindowsPath: _string(pathlib.PureWindowsPath, _PATH, format="path"),
+}
+
+# --- containers ----------------------------------------------------------------------------------------------
+
+_ABC = collections.abc
+_LISTS = {list, _ABC.Sequence, _ABC.MutableSequence, _ABC.Collection, _ABC.Iterable}
+_SETS: dict[Any, type] = {set: set, frozenset: frozenset, _ABC.Set: frozenset, _ABC.MutableSet: set}
+_MAPPINGS = {dict, _ABC.Mapping, _ABC.MutableMapping}
+
+
+# --- the compiler --------------------------------------------------------------------------------------------
+
+
+class Compiler:
+    """Compiles the annotations of one signature, which share their `$defs`.
+
+    `closed`: objects refuse members they do not know (right for what a model writes, wrong for what a function
+    returns).  `output`: pydantic's schema is that of serialized values, and its values are taken as they are.
+    `names` helps to resolve forward references in classes made inside a function.  `checker` holds values to the
+    schemas that authors write in `Annotated`.
+    """
+
+    def __init__(
+        self,
+        checker: Checker,
+        *,
+        closed: bool = True,
+        output: bool = False,
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._checker = checker
+        self._closed = closed
+        self._output = output
+        self._names = dict(names or {})
+        self._defs: dict[str, JSONSchema] = {}
+        self._classes: dict[Any, Shape] = {}
+
+    def shape(self, annotation: Any) -> Shape:
+        """The shape; raises TypeError where the annotation has no JSON form."""
+        if _hashable(annotation) and annotation in _SIMPLE:
+            return _SIMPLE[annotation]
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            return self._annotated(annotation)
+        if is_pydantic(annotation):
+            return self._pydantic(annotation)
+        if origin in {Union, types.UnionType}:
+            return self._union(get_args(annotation))
+        if origin is Literal:
+            return _choice([(enum_json(item), item) for item in get_args(annotation)])
+        if qualifier(annotation):
+            return self.shape(get_args(annotation)[0])
+        if isinstance(annotation, type) and origin is None and annotation not in _GENERICS:
+            return self._class(annotation)
+        return self._generic(origin or annotation, get_args(annotation), annotation)
+
+    def _generic(self, origin: Any, args: tuple[Any, ...], annotation: Any) -> Shape:
+        if origin in _LISTS:
+            return self._array(args, same)
+        if origin in _SETS:
+            item = self.shape(args[0]) if args else _ANY
+            schema = {"type": "array", **_items(item), "uniqueItems": True}
+            return Shape(schema, set_reader(item.read, _SETS[origin]), "array")
+        if origin is tuple:
+            return self._tuple(args)
+        if origin in _MAPPINGS:
+            return self._mapping(args)
+        for attribute in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
+            if (inner := getattr(origin, attribute, None)) is not None:
+                return self.shape(inner)
+        if isinstance(origin, typing.TypeVar):
+            return _ANY
+        raise TypeError(f"{annotation!r} has no JSON form")
+
+    def _array(self, args: tuple[Any, ...], make: Callable[[list[Any]], Any]) -> Shape:
+        item = self.shape(args[0]) if args else _ANY
+        read = list_reader(item.read)
+        return Shape({"type": "array", **_items(item)}, read if make is same else lambda v: make(read(v)), "array")
+
+    def _tuple(self, args: tuple[Any, ...]) -> Shape:
+        if not args or (len(args) == 2 and args[1] is Ellipsis):
+            return self._array(args, tuple)
+        args = () if args == ((),) else args  # tuple[()] on Python 3.10
+        items = [self.shape(arg) for arg in args]
+        schema: JSONSchema = {"type": "array", "minItems": len(items), "maxItems": len(items)}
+        if items:
+            schema["prefixItems"] = [item.schema for item in items]
+        return Shape(schema, tuple_reader([item.read for item in items]), "array")
+
+    def _mapping(self, args: tuple[Any, ...]) -> Shape:
+        schema: JSONSchema = {"type": "object"}
+        key, item = (self.shape(args[0]), self.shape(args[1])) if args else (_STRING, _ANY)
+        if item.schema:
+            schema["additionalProperties"] = item.schema
+        read_key = None if key.read in {read_str, same} else key.read
+        if key.read is read_int:
+            read_key = key_reader(key.read)
+            schema["propertyNames"] = {"pattern": "^-?[0-9]+$"}
+        elif read_key is not None:
+            if key.schema.get("type") != "string":
+                raise TypeError(f"members of a JSON object are named by strings, not by {key.expected}")
+            schema["propertyNames"] = key.schema
+        return Shape(schema, mapping_reader(read_key, item.read), "object")
+
+    def _union(self, args: tuple[Any, ...]) -> Shape:
+        shapes = [self.shape(arg) for arg in args]
+        if read_int in (reads := {shape.read for shape in shapes}) and read_float in reads:
+            # Either alone would make the other's values its own.
+            shapes = [_NUMBER if s.read is read_float else s for s in shapes if s.read is not read_int]
+        if len(shapes) == 1:
+            return shapes[0]
+        expected = " or ".join(dict.fromkeys(shape.expected for shape in shapes))
+
+        def read_union(value: Any) -> Any:
+            tried = []
+            for shape in shapes:
+                try:
+                    return shape.read(value)
+                except Mismatch as error:  # noqa: PERF203
+                    tried.append(error.problems)
+            found = nearest(tried, ())
+            raise Mismatch(found) if found[0][0] else refuse(expected, value)
+
+        return Shape({"anyOf": [shape.schema for shape in shapes]}, read_union, expected)
+
+    def _annotated(self, annotation: Any) -> Shape:
+        base, *metadata = get_args(annotation)
+        shape = self._pydantic(annotation) if any(map(_is_pydantic_metadata, metadata)) else self.shape(base)
+        schema = dict(shape.schema)
+        read = shape.read
+        for item in metadata:
+            if isinstance(item, str):
+                schema["description"] = item
+            elif isinstance(item, ParamHeader):
+                schema["x-mcp-header"] = item.name
+            elif isinstance(item, dict):
+                schema.update(item)
+                if (check := self._checker(item)) is not None:
+                    read = _constrained(check, read)
+            elif isinstance(text := getattr(item, "documentation", None), str):  # typing_extensions.Doc
+                schema["description"] = text
+        return Shape(schema, read, shape.expected)
+
+    def allows_none(self, annotation: Any) -> bool:
+        """Whether null is a value of this annotation."""
+        try:
+            self.shape(annotation).read(None)
+        except Mismatch:
+            return False
+        return True
+
+    # Classes are compiled once, under a name in $defs; `finish` puts back in place what is used once only.
+
+    def _class(self, cls: type) -> Shape:
+        if issubclass(cls, enum.Enum):
+            return _choice([(enum_json(member), member) for member in cls])
+        if cls in self._classes:
+            return self._classes[cls]
+        if not (typing.is_typeddict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)):
+            raise TypeError(f"{cls.__module__}.{cls.__qualname__} has no JSON form")
+        name = self._name(cls.__name__)
+        self._defs[name] = {}
+        late: list[Reader] = []
+        reference = {"$ref": f"#/$defs/{name}"}
+        # A class that contains itself finds this one while it is compiled.
+        self._classes[cls] = Shape(reference, lambda value: late[0](value), "object")
+        fields = self.fields(cls)
+        late.append(_class_reader(cls, object_reader(fields, closed=self._closed)))
+        self._defs[name] = object_schema(fields, closed=self._closed)
+        documentation = cls.__doc__ or ""
+        if documentation and not documentation.startswith((f"{cls.__name__}(", "dict(")):  # those write themselves
+            text = parse(documentation)[0]
+            self._defs[name] = {"type": "object", "description": text, **self._defs[name]}
+        self._classes[cls] = Shape(reference, late[0], "object")
+        return self._classes[cls]
+
+    def _name(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self._defs:
+            number += 1
+            name = f"{wanted}{number}"
+        return name
+
+    def fields(self, cls: type) -> dict[str, Field]:
+        """The members of a dataclass, TypedDict or NamedTuple."""
+        try:
+            hints = typing.get_type_hints(cls, localns={**self._names, cls.__name__: cls}, include_extras=True)
+        except NameError as error:
+            raise TypeError(f"{cls.__qualname__}: {error}; its annotations cannot be resolved") from None
+        described = parse(cls.__doc__)[1]
+        out = {}
+        for name, default in _members(cls, hints):
+            shape = self.shape(hints[name])
+            out[name] = describe_field(shape, described.get(name), default)
+        return out
+
+    def _pydantic(self, annotation: Any) -> Shape:
+        import pydantic
+
+        try:
+            adapter: Any = pydantic.TypeAdapter(annotation)
+            schema = self._pydantic_schema(adapter)
+        except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError) as error:
+            raise TypeError(f"pydantic: {error}") from None
+
+        def read(value: Any) -> Any:
+            try:
+                return adapter.validate_python(value)
+            except pydantic.ValidationError as error:
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                raise Mismatch([(tuple(item["loc"]), item["msg"]) for item in found[:MAX_PROBLEMS]]) from None
+
+        return Shape(schema, same if self._output else read, schema.get("type", "value"))
+
+    def _pydantic_schema(self, adapter: Any) -> JSONSchema:
+        mode = "serialization" if self._output else "validation"
+        prefix = ""
+        while True:
+            schema: JSONSchema = adapter.json_schema(mode=mode, ref_template=f"#/$defs/{prefix}{{model}}")
+            defs = {prefix + name: definition for name, definition in schema.pop("$defs", {}).items()}
+            if all(self._defs.get(name, definition) == definition for name, definition in defs.items()):
+                self._defs.update(defs)
+                return schema
+            prefix += "_"  # one of our own classes has the name already
+
+    def finish(self, schema: JSONSchema) -> JSONSchema:
+        """`schema` with its `$defs`; a class that is used once, and not by itself, stands where it is used."""
+        uses: Counter[str] = Counter()
+        self._count(schema, uses)
+        kept = {name for name, number in uses.items() if number > 1}
+        out: JSONSchema = self._inline(schema, kept)
+        if (name := _reference(out)) in kept:  # MCP wants "type": "object" at the top
+            out = {**self._inline(self._defs[name], kept), **{k: v for k, v in out.items() if k != "$ref"}}
+        if kept:
+            out["$defs"] = {name: self._inline(self._defs[name], kept) for name in self._defs if name in kept}
+        return out
+
+    def resolve(self, schema: JSONSchema) -> JSONSchema:
+        """`schema`, or what its reference names."""
+        name = _reference(schema)
+        if name not in self._defs:
+            return schema
+        return {**self._defs[name], **{key: value for key, value in schema.items() if key != "$ref"}}
+
+    def _count(self, node: Any, uses: Counter[str]) -> None:
+        if isinstance(node, dict):
+            name = _reference(node)
+            if name in self._defs:
+                uses[name] += 1
+                if uses[name] == 1:
+                    self._count(self._defs[name], uses)
+            for key, value in node.items():
+                if key not in _DATA_KEYS:
+                    self._count(value, uses)
+        elif isinstance(node, list):
+            for value in node:
+                self._count(value, uses)
+
+    def _inline(self, node: Any, kept: set[str]) -> Any:
+        if isinstance(node, list):
+            return [self._inline(value, kept) for value in node]
+        if not isinstance(node, dict):
+            return node
+        out = {key: value if key in _DATA_KEYS else self._inline(value, kept) for key, value in node.items()}
+        name = _reference(node)
+        if name in self._defs and name not in kept:
+            del out["$ref"]
+            out = {**self._inline(self._defs[name], kept), **out}
+        return out
+
+
+# A property may be called "$ref": only a string that points into $defs is a reference.
+def _reference(schema: Any) -> str:
+    reference = schema.get("$ref")
+    return reference[len("#/$defs/") :] if isinstance(reference, str) and reference.startswith("#/$defs/") else ""
+
+
+_GENERICS = {tuple, *_LISTS, *_SETS, *_MAPPINGS}
+
+
+def _hashable(annotation: Any) -> bool:
+    try:
+        hash(annotation)
+    except TypeError:  # Annotated[int, {"minimum": 0}]
+        return False
+    return True
+
+
+def _items(item: Shape) -> JSONSchema:
+    return {"items": item.schema} if item.schema else {}
+
+
+def _constrained(check: Callable[[Any], list[str]], read: Reader) -> Reader:
+    def read_constrained(value: Any) -> Any:
+        made = read(value)
+        if problems := check(value):
+            raise Mismatch([((), text) for text in problems])
+        return made
+
+    return read_constrained
+
+
+def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
+    if not all(value is None or isinstance(value, (str, int, float)) for value, _ in pairs):
+        raise TypeError("a Literal of something other than strings, numbers, booleans and None has no JSON form")
+    values = [value for value, _ in pairs]
+    table = {canonical(value): item for value, item in pairs}
+    expected = f"one of {shorten(', '.join(json.dumps(value, ensure_ascii=False) for value in values), 500)}"
+    kinds = {kind(value) for value in values}
+    schema: JSONSchema = {"type": kinds.pop()} if len(kinds) == 1 else {}
+    schema |= {"const": values[0]} if len(values) == 1 else {"enum": values}
+
+    def read_choice(value: Any) -> Any:
+        try:
+            return table[canonical(value)]
+        except (KeyError, TypeError):
+            raise Mismatch([((), f"expected {expected}")]) from None
+
+    return Shape(schema, read_choice, expected)
+
+
+def qualifier(annotation: Any) -> str:
+    """ "Required", "NotRequired", "ReadOnly", "Final" or "ClassVar", or "": by name, as Python 3.10 lacks some."""
+    name = getattr(get_origin(annotation), "_name", None)
+    return name if name in {"Required", "NotRequired", "ReadOnly", "Final", "ClassVar"} else ""
+
+
+def is_pydantic(annotation: Any) -> bool:
+    """Whether this is a type of pydantic's: a model, a pydantic dataclass, or one of its own types."""
+    if "pydantic" not in sys.modules or not isinstance(annotation, type):
+        return False
+    return hasattr(annotation, "__get_pydantic_core_schema__") or hasattr(annotation, "__pydantic_validator__")
+
+
+def _is_pydantic_metadata(item: Any) -> bool:
+    if "pydantic" not in sys.modules:
+        return False
+    module = type(item).__module__.partition(".")[0]
+    return module in {"pydantic", "pydantic_core", "annotated_types"} or hasattr(item, "__get_pydantic_core_schema__")
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+_MISSING = object()  # no default
+_OPTIONAL = object()  # may be left out, and then is not there
+
+
+def _members(cls: Any, hints: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names with their defaults (or `_MISSING`, `_OPTIONAL`)."""
+    if dataclasses.is_dataclass(cls):
+        return [(f.name, _dataclass_default(f)) for f in dataclasses.fields(cls) if f.init]
+    if _is_namedtuple(cls):
+        return [(name, cls._field_defaults.get(name, _MISSING)) for name in cls._fields]
+    out = []
+    for name, hint in hints.items():
+        # With `from __future__ import annotations` the class itself does not see its Required and NotRequired.
+        said = qualifier(hint)
+        while said and said not in {"Required", "NotRequired"}:
+            hint = get_args(hint)[0]
+            said = qualifier(hint)
+        required = said == "Required" or (said != "NotRequired" and name in cls.__required_keys__)
+        out.append((name, _MISSING if required else _OPTIONAL))
+    return out
+
+
+def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return _MISSING if field.default_factory is dataclasses.MISSING else _OPTIONAL
+
+
+def describe_field(shape: Shape, description: str | None, default: Any = _MISSING) -> Field:
+    """A member with what a docstring says of it, and its default if that has a JSON form."""
+    schema = dict(shape.schema)
+    if description:
+        schema.setdefault("description", description)
+    if default is not _MISSING and default is not _OPTIONAL:
+        try:
+            schema["default"] = to_json(default)
+            json.dumps(schema["default"], allow_nan=False)
+        except (TypeError, ValueError):
+            schema.pop("default", None)
+    return Field(shape._replace(schema=schema), default is _MISSING)
+
+
+def object_schema(fields: Mapping[str, Field], *, closed: bool) -> JSONSchema:
+    """The schema of an object with these members."""
+    schema: JSONSchema = {"type": "object", "properties": {name: field.shape.schema for name, field in fields.items()}}
+    if required := [name for name, field in fields.items() if field.required]:
+        schema["required"] = required
+    if closed:
+        schema["additionalProperties"] = False
+    return schema
+
+
+def object_reader(fields: Mapping[str, Field], *, closed: bool, extra: Reader | None = None) -> ObjectReader:
+    """The reader of an object with these members."""
+    return ObjectReader(
+        {name: field.shape.read for name, field in fields.items()},
+        {name: field.shape.expected for name, field in fields.items() if field.required},
+        closed=closed,
+        extra=extra,
+        fills={name: field.fill for name, field in fields.items() if field.fill is not None},
+    )
+
+
+def _class_reader(cls: type, members: ObjectReader) -> Reader:
+    if typing.is_typeddict(cls):
+        return members
+
+    def read_object(value: Any) -> Any:
+        given = members(value)
+        try:
+            return cls(**given)
+        except (TypeError, ValueError) as error:  # the class's own __post_init__ refuses
+            raise Mismatch([((), shorten(str(error), 500))]) from None
+
+    return read_object

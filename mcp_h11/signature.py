@@ -1,0 +1,599 @@
+# SPDX-License-Identifier: MIT
+"""A Python function as a tool: its signature to JSON Schema, arguments to Python values, its result to content.
+
+Everything that depends on the signature alone is done once, by `describe`; a call only runs compiled readers.
+
+Rule: whatever is wrong with a signature is a `TypeError` at registration that names the function and the parameter;
+whatever is wrong with arguments is a `BadArguments` that names every bad one, for the model to mend its call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from . import schema as content_types
+from .docstrings import parse
+from .jsonreaders import Mismatch, ObjectReader, Reader, render
+from .jsonschema import checker, validate
+from .jsontypes import Compiler, Field, Shape, describe_field, is_pydantic, object_reader, object_schema
+from .schema import CONTENT_TYPES, Audio, Image
+from .tojson import to_json
+
+JSONSchema = dict[str, Any]
+
+
+class BadArguments(ValueError):
+    """Arguments that do not fit; `problems` has one line for each, and the message all of them."""
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        super().__init__(f"Invalid arguments for {name}: {'; '.join(problems)}")
+        self.problems = problems
+
+
+class BadResult(TypeError):
+    """A function returned something that the schema of its own return annotation does not allow."""
+
+
+class Signature:
+    """What `describe` found out about a function.
+
+    `input_schema`; `output_schema` (None: results are unstructured) and `wrapped` (structured results are
+    ``{"result": value}``); `context_parameter` (its name, or None); `is_async`; `description` (the docstring without
+    what it says of parameters).
+    """
+
+    __slots__ = (
+        "_fields",
+        "_guarded",
+        "_read",
+        "_structure",
+        "context_parameter",
+        "description",
+        "input_schema",
+        "is_async",
+        "name",
+        "output_schema",
+        "wrapped",
+    )
+
+    def __init__(self, name: str, description: str, is_async: bool) -> None:
+        self.name = name
+        self.description = description
+        self.is_async = is_async
+        self.context_parameter: str | None = None
+        self.input_schema: JSONSchema = {}
+        self.output_schema: JSONSchema | None = None
+        self.wrapped = False
+        self._fields: dict[str, Field] = {}
+        self._guarded: str | None = None
+        self._read: ObjectReader = ObjectReader({}, {}, closed=True)
+        self._structure: Callable[[Any], Any] | None = None
+
+    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """JSON arguments to keyword arguments, without the context.  Raises BadArguments."""
+        if self._guarded is not None and self._guarded in arguments:
+            # **kwargs would take it, and a client would have passed something off as the context.
+            raise BadArguments(self.name, [f"{self._guarded}: unknown"])
+        try:
+            return self._read(arguments)
+        except Mismatch as error:
+            raise BadArguments(self.name, [render(problem) for problem in error.problems]) from None
+
+    def bind_text(self, values: Mapping[str, str | list[str]]) -> dict[str, Any]:
+        """As `bind`, for values that are strings by protocol: arguments of prompts, variables of URI templates.
+
+        A parameter that takes no string gets what the string says as JSON: ``"3"`` is 3 for an int.
+        """
+        return self.bind({name: self._from_text(name, value) for name, value in values.items()})
+
+    def _from_text(self, name: str, value: Any) -> Any:
+        field = self._fields.get(name)
+        if field is None or not isinstance(value, str):
+            return value
+        try:
+            field.shape.read(value)
+        except Mismatch:
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError):
+                return value
+        return value
+
+    def content(self, value: Any) -> tuple[list[dict[str, Any]], Any]:
+        """A return value as (content blocks, structuredContent); the second is None for an unstructured function.
+
+        Raises BadResult where a structured value is not what the annotation promised.
+        """
+        if self._structure is None:
+            return to_content(value), None
+        structured = self._structure(value)
+        if is_content(value):
+            return [value], structured
+        plain = structured["result"] if self.wrapped else structured
+        return [_text_block(plain if isinstance(plain, str) else _dumps(plain))], structured
+
+
+def describe(
+    fn: Callable[..., Any],
+    *,
+    name: str | None = None,
+    context_type: type | tuple[type, ...] | None = None,
+    structured_output: bool | None = None,
+    control_types: tuple[type, ...] = (),
+) -> Signature:
+    """Read a function's signature; next, `bind` arguments, call it, and give `content` the result.
+
+    Args:
+        fn: A function, method, partial, or an object with `__call__`.
+        name: For messages; the function's own otherwise.
+        context_type: The parameter annotated with this type is left out of the schema.
+        structured_output: True wants an output schema and False wants none; None makes one where the return
+            annotation has structure.
+        control_types: Types in a union of the return annotation that are no results, and so not in the schema.
+
+    Raises:
+        TypeError: A parameter or (with `structured_output=True`) the return value cannot be expressed in JSON.
+    """
+    target, hints_of = _unwrap(fn)
+    title = name or getattr(target, "__name__", None) or type(fn).__name__
+    description, described = parse(inspect.getdoc(target) if inspect.isroutine(target) else type(fn).__doc__)
+    signature = Signature(title, description, _is_async(fn))
+    names = _Names(title, hints_of)
+    _read_parameters(signature, _parameters(fn, title), names, described, context_type)
+    if structured_output is not False:
+        _read_result(signature, names, structured_output, control_types)
+    return signature
+
+
+# --- finding annotations -------------------------------------------------------------------------------------
+
+
+def _unwrap(fn: Any) -> tuple[Any, Any]:
+    """The function beneath partials and decorators, and where its annotations are."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    target = inspect.unwrap(fn)
+    if inspect.isroutine(target) or inspect.isclass(target):
+        return target, target
+    return target, inspect.unwrap(type(target).__call__)
+
+
+def _is_async(fn: Any) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
+
+
+def _parameters(fn: Any, title: str) -> Mapping[str, inspect.Parameter]:
+    try:
+        if sys.version_info >= (3, 14):  # annotations may be lazy there, and name what is not imported
+            import annotationlib
+
+            return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF).parameters
+        return inspect.signature(fn).parameters
+    except (ValueError, NameError) as error:
+        raise TypeError(f"{title}: its signature cannot be read: {error}") from None
+
+
+def _annotations(function: Any) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+    found: Mapping[str, Any] = getattr(function, "__annotations__", {})
+    return found
+
+
+class _Names:
+    """Evaluates annotations one by one, so that an error can say which."""
+
+    def __init__(self, title: str, function: Any) -> None:
+        self.title = title
+        function = getattr(function, "__func__", function)
+        self._globals: dict[str, Any] = getattr(function, "__globals__", {})
+        self._code = getattr(function, "__code__", None)
+        closure = getattr(function, "__closure__", None) or ()
+        free = self._code.co_freevars if self._code else ()
+        self.local = {n: cell.cell_contents for n, cell in zip(free, closure, strict=False) if _is_filled(cell)}
+        self.returns = _annotations(function).get("return", inspect.Parameter.empty)
+        self._searched = False
+
+    def evaluate(self, annotation: Any, where: str) -> Any:
+        """The annotation with its strings resolved.  Raises TypeError naming `where`."""
+        if annotation is inspect.Parameter.empty:
+            return Any
+        try:
+            return self._evaluate(annotation)
+        except NameError:
+            self._search()
+        except (SyntaxError, TypeError) as error:
+            raise TypeError(f"{self.title}: {where}: {annotation!r} is no annotation: {error}") from None
+        try:
+            return self._evaluate(annotation)
+        except NameError as error:
+            hint = "a class made inside a function, or imported for type checkers only?"
+            raise TypeError(f"{self.title}: {where}: {annotation!r} cannot be resolved: {error} ({hint})") from None
+
+    def _evaluate(self, annotation: Any) -> Any:
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        return typing.get_type_hints(holder, self._globals, self.local, include_extras=True)["it"]
+
+    def _search(self) -> None:
+        """Add the local names of the function that made this one, if it still runs: decorators run inside it."""
+        frame = None if self._searched or self._code is None else inspect.currentframe()
+        self._searched = True
+        while frame is not None:
+            if self._code in frame.f_code.co_consts:
+                self.local = {**frame.f_locals, **self.local}
+                return
+            frame = frame.f_back
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+# --- parameters ----------------------------------------------------------------------------------------------
+
+
+def _read_parameters(
+    signature: Signature,
+    parameters: Mapping[str, inspect.Parameter],
+    names: _Names,
+    described: Mapping[str, str],
+    context_type: type | tuple[type, ...] | None,
+) -> None:
+    annotations: dict[str, Any] = {}
+    for parameter in parameters.values():
+        where = f"parameter {parameter.name!r}"
+        if _is_context(parameter, names, where, context_type):
+            if signature.context_parameter is not None:
+                raise TypeError(f"{names.title}: {where} is a second context")
+            signature.context_parameter = parameter.name
+            continue
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY}:
+            form = "*args" if parameter.kind is parameter.VAR_POSITIONAL else "positional-only"
+            raise TypeError(f"{names.title}: {where} is {form}, but JSON arguments have names")
+        annotations[parameter.name] = names.evaluate(parameter.annotation, where)
+    compiler = Compiler(checker, names=names.local)
+    fields: dict[str, Field] = {}
+    extra: Shape | None = None
+    for name, annotation in annotations.items():
+        try:
+            if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                extra = compiler.shape(annotation)
+            else:
+                fields[name] = _field(compiler, annotation, parameters[name].default, described.get(name))
+        except TypeError as error:  # noqa: PERF203
+            raise TypeError(f"{names.title}: parameter {name!r}: {error}") from None
+    signature._fields = fields
+    signature._guarded = signature.context_parameter if extra is not None else None
+    signature._read = object_reader(fields, closed=extra is None, extra=extra and extra.read)
+    raw = object_schema(fields, closed=extra is None)
+    if extra is not None:
+        raw["additionalProperties"] = extra.schema or True
+    signature.input_schema = compiler.finish(raw)
+
+
+def _is_context(
+    parameter: inspect.Parameter, names: _Names, where: str, context_type: type | tuple[type, ...] | None
+) -> bool:
+    if context_type is None or parameter.annotation is inspect.Parameter.empty:
+        return False
+    kinds = context_type if isinstance(context_type, tuple) else (context_type,)
+    try:
+        annotation = names.evaluate(parameter.annotation, where)
+    except TypeError:
+        # Imported under TYPE_CHECKING, as one does with a type that only annotates.
+        written = parameter.annotation
+        last = written.split("|")[0].split("[")[0].strip().rpartition(".")[2] if isinstance(written, str) else ""
+        return any(last == kind.__name__ for kind in kinds)
+    arms = get_args(annotation) if _is_union(annotation) else (annotation,)
+    classes = [get_origin(arm) or arm for arm in arms]
+    return any(isinstance(cls, type) and issubclass(cls, kinds) for cls in classes)
+
+
+def _field(compiler: Compiler, annotation: Any, default: Any, description: str | None) -> Field:
+    if default is inspect.Parameter.empty:
+        return describe_field(compiler.shape(annotation), description)
+    if _is_field_info(default):  # def f(x: int = Field(ge=0)): pydantic's way to say it without Annotated
+        return _pydantic_field(compiler, annotation, default, description)
+    if default is None and not compiler.allows_none(annotation):
+        annotation = annotation | None if isinstance(annotation, type) else Union[annotation, None]  # noqa: UP007
+    return describe_field(compiler.shape(annotation), description, default)
+
+
+def _is_field_info(value: Any) -> bool:
+    module = sys.modules.get("pydantic.fields")
+    return module is not None and isinstance(value, module.FieldInfo)
+
+
+def _pydantic_field(compiler: Compiler, annotation: Any, info: Any, description: str | None) -> Field:
+    shape = compiler.shape(Annotated[annotation, info])
+    if info.is_required():
+        return describe_field(shape, description)
+    field = describe_field(shape, description)
+    return field._replace(required=False, fill=lambda: info.get_default(call_default_factory=True))
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in {Union, types.UnionType}
+
+
+# --- results -------------------------------------------------------------------------------------------------
+
+_CONTENT = (
+    content_types.TextContent,
+    content_types.ImageContent,
+    content_types.AudioContent,
+    content_types.ResourceLink,
+    content_types.EmbeddedResource,
+    content_types.CallToolResult,
+)
+# What has no structure that a schema could tell a client of.
+_SHAPELESS = (inspect.Parameter.empty, None, type(None), Any, object, str, dict, list, tuple, set, frozenset)
+
+
+def _read_result(signature: Signature, names: _Names, wanted: bool | None, control_types: tuple[type, ...]) -> None:
+    where = "return value"
+    if wanted and names.returns is inspect.Parameter.empty:
+        raise TypeError(f"{names.title}: {where}: structured output needs a return annotation")
+    try:
+        annotation = _without(names.evaluate(names.returns, where), control_types)
+        if wanted is None and _is_unstructured(annotation):
+            return
+        compiler = Compiler(checker, closed=False, output=True, names=names.local)
+        shape = compiler.shape(annotation)
+    except TypeError as error:
+        if wanted:
+            message = str(error)
+            prefix = f"{names.title}: {where}: "
+            raise TypeError(message if message.startswith(prefix) else prefix + message) from None
+        return  # no schema, and so unstructured: whatever it returns is shown as text
+    schema = compiler.finish(shape.schema)
+    signature.wrapped = _is_union(annotation) or schema.get("type") != "object"
+    if signature.wrapped:
+        wrapper = {"type": "object", "properties": {"result": shape.schema}, "required": ["result"]}
+        schema = compiler.finish(wrapper)
+    signature.output_schema = schema
+    signature._structure = _structurer(names.title, annotation, shape, signature.wrapped)
+
+
+def _without(annotation: Any, control_types: tuple[type, ...]) -> Any:
+    if not _is_union(annotation):
+        return None if isinstance(annotation, type) and issubclass(annotation, control_types) else annotation
+    kept = [arm for arm in get_args(annotation) if not (isinstance(arm, type) and issubclass(arm, control_types))]
+    return Union[tuple(kept)] if kept else None  # noqa: UP007
+
+
+def _is_unstructured(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _is_unstructured(get_args(annotation)[0])
+    if any(annotation is shapeless for shapeless in _SHAPELESS) or _is_content_type(annotation):
+        return True
+    arms = get_args(annotation)
+    if _is_union(annotation):
+        return any(map(_holds_content, arms)) or all(map(_is_unstructured, arms))
+    # list[Any] is what a function says that returns blocks of several kinds
+    return _holds_content(annotation) or (_is_list(annotation) and all(arm in (Any, object, ...) for arm in arms))
+
+
+def _is_content_type(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, (Image, Audio)):
+        return True
+    return any(annotation is content for content in _CONTENT)
+
+
+def _is_list(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    return isinstance(origin, type) and issubclass(origin, (list, tuple, typing.Sequence))
+
+
+def _holds_content(annotation: Any) -> bool:
+    if _is_content_type(annotation):
+        return True
+    return (_is_list(annotation) or _is_union(annotation)) and any(map(_holds_content, get_args(annotation)))
+
+
+def _structurer(title: str, annotation: Any, shape: Shape, wrapped: bool) -> Callable[[Any], Any]:
+    """The function that makes `structuredContent` of a value, and holds it to the schema."""
+    adapter: Any = None
+    if is_pydantic(annotation):
+        adapter = sys.modules["pydantic"].TypeAdapter(annotation)
+
+    def structure(value: Any) -> Any:
+        # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"
+        try:
+            if adapter is not None:
+                plain = adapter.dump_python(adapter.validate_python(value), mode="json", by_alias=True)
+            else:
+                plain = to_json(value)
+                shape.read(plain)
+        except Mismatch as error:
+            problems = "; ".join(render((("result", *path), text)) for path, text in error.problems)
+            raise BadResult(f"{title} returned what its return annotation does not allow: {problems}") from None
+        except (TypeError, ValueError) as error:
+            raise BadResult(f"{title} returned what its return annotation does not allow: {error}") from None
+        return {"result": plain} if wrapped else plain
+
+    return structure
+
+
+# --- content -------------------------------------------------------------------------------------------------
+
+_NEEDED = {"text": "text", "image": "data", "audio": "data", "resource_link": "uri", "resource": "resource"}
+
+
+def is_content(value: Any) -> bool:
+    """Whether this is a content block: a dict with the `type` of one and the member that such a block needs."""
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in CONTENT_TYPES and _NEEDED[kind] in value
+
+
+def is_result(value: Any) -> bool:
+    """Whether this is a whole CallToolResult, which goes to the client as it is."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("content"), list)
+        and value.keys() <= {"content", "structuredContent", "isError", "_meta"}
+        and all(map(is_content, value["content"]))
+    )
+
+
+def to_content(value: Any) -> list[dict[str, Any]]:
+    """What a function without an output schema returned, as content blocks.
+
+    None is no block; a list or tuple of strings and blocks is one each; what else there is becomes JSON.
+    """
+    if type(value) is str:
+        return [{"type": "text", "text": value}]
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        if any(map(_is_block, value)) or all(isinstance(item, str) for item in value):
+            return [block for item in value for block in to_content(item)]
+    elif _is_block(value):
+        return [value if isinstance(value, dict) else value.to_content()]
+    return [_text_block(value if isinstance(value, str) else _text(value))]
+
+
+def _is_block(value: Any) -> bool:
+    return is_content(value) or isinstance(value, (Image, Audio))
+
+
+def _text(value: Any) -> str:
+    plain = to_json(value, unknown=str)
+    # An enumeration's member, a date, an object that only `str` can show: the bare text, not a quoted one
+    return plain if isinstance(plain, str) else _dumps(plain)
+
+
+# One encoder: `json.dumps` with options makes a new one each time.
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _text_block(value: str) -> dict[str, Any]:
+    return {"type": "text", "text": value}
+
+
+# --- elicitation ---------------------------------------------------------------------------------------------
+
+# 2025-11-25 client/elicitation, Requested Schema: all that a property of each type may say
+_COMMON = ("type", "title", "description", "default")
+_ALLOWED = {
+    "string": (*_COMMON, "minLength", "maxLength", "format", "enum", "enumNames", "oneOf"),
+    "number": (*_COMMON, "minimum", "maximum"),
+    "integer": (*_COMMON, "minimum", "maximum"),
+    "boolean": _COMMON,
+    "array": (*_COMMON, "minItems", "maxItems", "items"),
+}
+_FORMATS = frozenset({"email", "uri", "date", "date-time"})
+
+
+def elicitation_schema(form: Any) -> JSONSchema:
+    """The `requestedSchema` for a form: a dataclass, TypedDict, NamedTuple or pydantic model, or a schema as a dict.
+
+    A dict is passed on as it is, once it is known to be flat.
+
+    Raises:
+        TypeError: A member is not one of string, number, integer, boolean, enumeration, or list of an enumeration.
+    """
+    if isinstance(form, dict):
+        _check_flat(form)
+        return form
+    return _form(form).schema
+
+
+def read_elicited(form: Any, content: dict[str, Any]) -> Any:
+    """What the user filled in, as a value of `form` (for a dict schema, `content` itself).  Raises ValueError."""
+    if isinstance(form, dict):
+        if problems := validate(form, content):
+            raise ValueError("; ".join(problems))
+        return content
+    compiled = _form(form)
+    if not isinstance(content, dict):
+        raise ValueError("expected object")
+    try:
+        return compiled.read({**dict.fromkeys(compiled.nullable), **content})
+    except Mismatch as error:
+        raise ValueError("; ".join(render(problem) for problem in error.problems)) from None
+
+
+class _Form(typing.NamedTuple):
+    schema: JSONSchema
+    read: Reader
+    nullable: tuple[str, ...]  # may be left out of the form, though Python has no default for them
+
+
+@functools.lru_cache(maxsize=256)
+def _form(form: Any) -> _Form:
+    compiler = Compiler(checker, closed=False)
+    shape = compiler.shape(form)
+    whole = compiler.resolve(shape.schema)
+    if whole.get("type") != "object" or "properties" not in whole:
+        raise TypeError(f"{form!r} is no flat object")
+    required = list(whole.get("required", ()))
+    properties, nullable = {}, []
+    for name, member in whole["properties"].items():
+        properties[name], optional = _primitive(compiler, name, member)
+        if optional and name in required:
+            required.remove(name)
+            nullable.append(name)
+    schema: JSONSchema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    _check_flat(schema)
+    return _Form(schema, shape.read, tuple(nullable))
+
+
+def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONSchema, bool]:
+    """A member's schema in the words that a form may use, and whether it may be null (a form leaves it out)."""
+    schema = dict(compiler.resolve(member))
+    optional = False
+    if arms := schema.pop("anyOf", None):
+        kept = [compiler.resolve(arm) for arm in arms if arm.get("type") != "null"]
+        optional = len(kept) < len(arms)
+        if len(kept) != 1:
+            raise TypeError(f"{name!r} may be of several types, which no form can show")
+        schema = {**kept[0], **schema}
+    if "const" in schema:
+        schema["enum"] = [schema.pop("const")]
+    if schema.get("format") not in _FORMATS:
+        schema.pop("format", None)
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    if isinstance(schema.get("items"), dict):
+        items = dict(compiler.resolve(schema["items"]))
+        if "const" in items:
+            items["enum"] = [items.pop("const")]
+        schema["items"] = {key: items[key] for key in ("type", "enum", "anyOf") if key in items}
+    allowed = _ALLOWED.get(str(schema.get("type")), ())
+    return {key: value for key, value in schema.items() if key in allowed} or member, optional
+
+
+def _check_flat(schema: JSONSchema) -> None:
+    properties = schema.get("properties", {})
+    if schema.get("type") != "object" or not isinstance(properties, dict):
+        raise TypeError("an elicitation schema has the type 'object', and its properties are an object")
+    for name, member in properties.items():
+        kind = member.get("type") if isinstance(member, dict) else None
+        if not isinstance(kind, str) or kind not in _ALLOWED:
+            raise TypeError(f"{name!r} is none of string, number, integer, boolean, enumeration, list of enumeration")
+        if kind == "array":
+            items = member.get("items")
+            if not isinstance(items, dict) or not ("enum" in items or "anyOf" in items or "oneOf" in items):
+                raise TypeError(f"{name!r} is an array of something other than an enumeration")
+        if not all(isinstance(value, str) for value in member.get("enum", ())):
+            raise TypeError(f"{name!r} is an enumeration of something other than strings")

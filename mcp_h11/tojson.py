@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Python values to JSON values: dataclasses, pydantic models, enumerations, times, sets, bytes and so on.
+
+Rule: what the reader of a value's annotation reads is what is written here, so that a result conforms to the schema
+of its annotation.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import pathlib
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def to_json(value: Any, unknown: Callable[[Any], Any] | None = None) -> Any:
+    """The JSON form of a value: what the reader of its annotation reads.
+
+    `unknown` makes something of what has none; without it that is a TypeError.  What contains itself is a ValueError.
+    """
+    try:
+        return _to_json(value, unknown)
+    except RecursionError:
+        raise ValueError("the value contains itself, or is nested too deeply for JSON") from None
+
+
+def _to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
+    cls = type(value)
+    if cls is str or cls is int or cls is float or cls is bool or value is None:
+        return value
+    if cls is dict:
+        return {k if type(k) is str else _key(k): _to_json(item, unknown) for k, item in value.items()}
+    if cls is list or cls is tuple:
+        return [_to_json(item, unknown) for item in value]
+    return _object_to_json(value, unknown)
+
+
+def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
+    for types_, convert in _CONVERSIONS:
+        if isinstance(value, types_):
+            return convert(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _to_json(getattr(value, f.name), unknown) for f in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True)
+    if hasattr(value, "to_content"):
+        return value.to_content()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: _to_json(getattr(value, name), unknown) for name in value._fields}
+    if isinstance(value, Mapping):
+        return {_key(key): _to_json(item, unknown) for key, item in value.items()}
+    if isinstance(value, collections.abc.Set):
+        items = [_to_json(item, unknown) for item in value]
+        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))  # the same set gives the same JSON
+    if isinstance(value, (collections.abc.Sequence, collections.abc.ValuesView)):
+        return [_to_json(item, unknown) for item in value]
+    if unknown is not None:
+        return unknown(value)
+    raise TypeError(f"{type(value).__qualname__} has no JSON form")
+
+
+def enum_json(member: Any) -> Any:
+    """What stands for an enumeration's member in JSON: its value where that is a scalar, else its name."""
+    if not isinstance(member, enum.Enum):
+        return member
+    value = member.value
+    return value if value is None or isinstance(value, (str, int, float)) else member.name
+
+
+_CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (enum.Enum, enum_json),
+    ((str, int, float), lambda value: value),  # subclasses
+    ((datetime.datetime, datetime.date, datetime.time), lambda value: value.isoformat()),
+    ((uuid.UUID, decimal.Decimal, pathlib.PurePath), str),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode("ascii")),
+)
+
+
+def _key(key: Any) -> str:
+    key = _to_json(key, None)
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, (int, float)):
+        return json.dumps(key)
+    raise TypeError(f"{type(key).__qualname__} cannot name a member of a JSON object")
