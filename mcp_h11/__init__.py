@@ -1,1 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""A Model Context Protocol server on h11 and anyio: every published revision on one endpoint.
+
+Ten lines to a server::
+
+    from mcp_h11 import MCPServer
+
+    server = MCPServer("demo")
+
+    @server.tool
+    def add(a: int, b: int) -> int:
+        "Add two numbers."
+        return a + b
+
+    server.run()  # http://127.0.0.1:8000/mcp
+
+What `__all__` lists is public; everything else may change.
+"""
+
+from .app import MCPServer
+from .context import Context
+from .embed import ServerThread, start_in_thread
+from .errors import (
+    EventsExpired,
+    HeaderMismatch,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    MCPError,
+    MethodNotFound,
+    MissingClientCapability,
+    Refusal,
+    ResourceNotFound,
+    ToolError,
+    UnsupportedProtocolVersion,
+)
+from .handler import ServerHandler
+from .http11 import Limits
+from .questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
+from .revisions import REVISIONS, Revision
+from .schema import (
+    Audio,
+    Image,
+    ParamHeader,
+    assistant,
+    audio,
+    embedded,
+    image,
+    resource_link,
+    text,
+    user,
+)
+from .server import Server, listening, run, serve
+from .settings import Principal, Settings
+from .stdio import run_stdio, serve_stdio
+from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+
 __version__ = "0.1.0"
+
+__all__ = (
+    # a server of functions, or of your own handler
+    "MCPServer",
+    "ServerHandler",
+    "Context",
+    # serving
+    "Principal",
+    "Server",
+    "ServerThread",
+    "Settings",
+    "Limits",
+    "listening",
+    "run",
+    "run_stdio",
+    "serve",
+    "serve_stdio",
+    "start_in_thread",
+    # what functions take and return
+    "Audio",
+    "Image",
+    "ParamHeader",
+    "assistant",
+    "audio",
+    "embedded",
+    "image",
+    "resource_link",
+    "text",
+    "user",
+    # asking the client
+    "Elicit",
+    "ElicitURL",
+    "Elicited",
+    "InputRequired",
+    "ListRoots",
+    "Sample",
+    "Sampled",
+    # errors
+    "EventsExpired",
+    "HeaderMismatch",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "MCPError",
+    "MethodNotFound",
+    "MissingClientCapability",
+    "Refusal",
+    "ResourceNotFound",
+    "ToolError",
+    "UnsupportedProtocolVersion",
+    # storage
+    "EventStore",
+    "MemoryEventStore",
+    "MemorySessionManager",
+    "SessionManager",
+    "SessionState",
+    # the table of revisions
+    "REVISIONS",
+    "Revision",
+)

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .handler import Settings
 from .server import run
+from .settings import Settings
 from .stdio import run_stdio
 from .target import Handler, UsageError, is_file, load_target, split_target
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import anyio
 
-from . import Context, MCPServer, __version__
+from . import Context, MCPServer, ResourceNotFound, __version__
 
 server = MCPServer(
     "demo",
@@ -106,7 +106,9 @@ def about() -> str:
 @server.resource("demo://cities/{name}", mime_type="text/plain")
 def city_page(name: str) -> str:
     """One city, as text."""
-    city = find_city(name)
+    city = CITIES.get(name.lower())
+    if city is None:
+        raise ResourceNotFound(f"demo://cities/{name}")
     return f"{city.name}, {city.country}: {city.latitude}, {city.longitude}"
 
 

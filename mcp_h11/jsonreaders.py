@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -170,18 +171,26 @@ def to_decimal(text: str) -> decimal.Decimal:
 # --- containers ----------------------------------------------------------------------------------------------
 
 
-def read_each(pairs: Iterable[tuple[str | int, Any, Reader]]) -> list[Any]:
-    """Read all items, and where some are bad report all of those rather than the first."""
-    out, problems = [], []
+# Every reader reads a member once only, also when something is wrong: a second look at each level would be
+# exponential in the depth of a hostile value.
+
+
+def _inside(step: str | int, error: Mismatch) -> list[Problem]:
+    return [((step, *path), text) for path, text in error.problems]
+
+
+def read_each(pairs: Iterable[tuple[str | int, Any, Reader]], problems: list[Problem]) -> list[Any]:
+    """Read all items; if any is bad, or was in `problems` already, raise Mismatch with all of those."""
+    out = []
     for step, item, read in pairs:
         try:
             out.append(read(item))
         except Mismatch as error:  # noqa: PERF203
-            problems += [((step, *path), text) for path, text in error.problems]
+            problems += _inside(step, error)
             if len(problems) >= MAX_PROBLEMS:
                 break
     if problems:
-        raise Mismatch(problems)
+        raise Mismatch(problems[:MAX_PROBLEMS])
     return out
 
 
@@ -189,10 +198,15 @@ def list_reader(read: Reader) -> Reader:
     def read_list(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise refuse("array", value)
+        out: list[Any] = []
         try:
-            return [read(item) for item in value]
-        except Mismatch:
-            return read_each((index, item, read) for index, item in enumerate(value))
+            for item in value:
+                out.append(read(item))  # noqa: PERF401
+        except Mismatch as error:
+            at = len(out)
+            rest = ((index, value[index], read) for index in range(at + 1, len(value)))
+            read_each(rest, _inside(at, error))
+        return out
 
     return read_list
 
@@ -218,7 +232,7 @@ def tuple_reader(reads: list[Reader]) -> Reader:
             raise refuse("array", value)
         if len(value) != len(reads):
             raise Mismatch([((), f"expected array of {len(reads)}, got {len(value)}")])
-        return tuple(read_each(zip(range(len(reads)), value, reads, strict=True)))
+        return tuple(read_each(zip(range(len(reads)), value, reads, strict=True), []))
 
     return read_tuple
 
@@ -227,8 +241,8 @@ def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:
     def read_mapping(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise refuse("object", value)
-        items = read_each((key, item, read) for key, item in value.items())
-        keys = value if read_key is None else read_each((key, key, read_key) for key in value)
+        items = read_each(((key, item, read) for key, item in value.items()), [])
+        keys = value if read_key is None else read_each(((key, key, read_key) for key in value), [])
         return dict(zip(keys, items, strict=True))
 
     return read_mapping
@@ -269,40 +283,104 @@ class ObjectReader:
 
     def __call__(self, value: Any) -> dict[str, Any]:
         """The members' values by name; raises Mismatch with all that is wrong."""
+        if not isinstance(value, dict):
+            raise refuse("object", value)
         out: dict[str, Any] = {}
         reads = self._reads
+        name = ""
         try:
             for name, item in value.items():
                 out[name] = reads[name](item)
-        except (KeyError, Mismatch, AttributeError):
-            out = self._slow(value)
-        if len(out) < len(reads):
+        except (KeyError, Mismatch) as error:
+            self._go_on(value, out, name, error)
+        if len(out) < len(reads) or self._extra is not None:
             if not self._required.keys() <= out.keys():
-                self._slow(value)
+                raise Mismatch(self._missing(out))
             for name, fill in self._fills:
                 if name not in out:
                     out[name] = fill()
         return out
 
-    def _slow(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise refuse("object", value)
-        problems: list[Problem] = [
-            ((name,), f"missing, expected {expected}") for name, expected in self._required.items() if name not in value
+    def _missing(self, given: Mapping[str, Any]) -> list[Problem]:
+        out: list[Problem] = [
+            ((name,), f"missing, expected {wanted}") for name, wanted in self._required.items() if name not in given
         ]
-        unknown = [name for name in value if name not in self._reads]
-        if self._closed:
-            names = ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
-            problems += [((name,), f"unknown, the names are: {names}") for name in unknown[:MAX_PROBLEMS]]
-        pairs = [(name, value[name], self._reads[name]) for name in value if name in self._reads]
-        extra = self._extra
-        if extra is not None:
-            pairs += [(name, value[name], extra) for name in unknown]
-        items: list[Any] = []
-        try:
-            items = read_each(pairs)
-        except Mismatch as error:
-            problems += error.problems
+        return out[:MAX_PROBLEMS]
+
+    def _go_on(self, value: dict[str, Any], out: dict[str, Any], failed: str, error: KeyError | Mismatch) -> None:
+        """Read what comes after the member that failed, unless that was only unknown and may be."""
+        problems = self._missing(value)
+        if isinstance(error, Mismatch):
+            problems += _inside(failed, error)
+        elif failed in self._reads:
+            raise error  # not from the look-up above, but from somebody's reader
+        for name, item in value.items():
+            if name in out or (name == failed and isinstance(error, Mismatch)):
+                continue
+            read = self._reads.get(name, self._extra)
+            if read is None:
+                problems += [((name,), f"unknown, the names are: {self._names()}")] if self._closed else []
+            else:
+                try:
+                    out[name] = read(item)
+                except Mismatch as more:
+                    problems += _inside(name, more)
+            if len(problems) >= MAX_PROBLEMS:
+                break
         if problems:
             raise Mismatch(problems[:MAX_PROBLEMS])
-        return dict(zip([pair[0] for pair in pairs], items, strict=True))
+
+    def _names(self) -> str:
+        return ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
+
+
+class _Tried(threading.local):
+    """What the unions of the value that this thread is reading came to."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.memo: dict[tuple[int, int], tuple[Any, Any]] = {}
+
+
+_tried = _Tried()
+
+
+def union_reader(reads: list[Reader], expected: str) -> Reader:
+    """The first of these that reads the value.
+
+    What a union makes of a container is kept while the outermost union runs: its alternatives may hold the same
+    union, and each would read the same members anew, which again is exponential in the depth.
+    """
+
+    def attempt(value: Any) -> Any:
+        tried = []
+        for read in reads:
+            try:
+                return read(value)
+            except Mismatch as error:  # noqa: PERF203
+                tried.append(error.problems)
+        found = nearest(tried, ())
+        return Mismatch(found) if found[0][0] else refuse(expected, value)
+
+    def read_union(value: Any) -> Any:
+        if not isinstance(value, (dict, list)):
+            made = attempt(value)
+        else:
+            key = (id(attempt), id(value))
+            # The entry holds the value, so that its id is not given to another one.
+            if (kept := _tried.memo.get(key)) is not None:
+                made = kept[1]
+            else:
+                _tried.depth += 1
+                try:
+                    made = attempt(value)
+                    _tried.memo[key] = (value, made)
+                finally:
+                    _tried.depth -= 1
+                    if not _tried.depth:
+                        _tried.memo.clear()
+        if type(made) is Mismatch:
+            raise made
+        return made
+
+    return read_union

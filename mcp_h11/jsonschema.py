@@ -66,8 +66,9 @@ class _Check:
             problems.append((path, "not allowed"))
         if not isinstance(schema, dict):
             return
-        for keyword, rule in _RULES.items():
-            if keyword in schema and len(problems) < MAX_PROBLEMS:
+        for keyword in schema:
+            rule = _RULES.get(keyword)
+            if rule is not None and len(problems) < MAX_PROBLEMS:
                 rule(self, schema, value, path, problems, depth + 1)
 
     def passes(self, schema: Any, value: Any, depth: int) -> bool:

@@ -37,14 +37,12 @@ from .jsonreaders import (
     kind,
     list_reader,
     mapping_reader,
-    nearest,
     read_bool,
     read_float,
     read_int,
     read_none,
     read_number,
     read_str,
-    refuse,
     same,
     set_reader,
     shorten,
@@ -53,6 +51,7 @@ from .jsonreaders import (
     to_decimal,
     to_time,
     tuple_reader,
+    union_reader,
 )
 from .schema import ParamHeader
 from .tojson import enum_json, to_json
@@ -222,16 +221,7 @@ class Compiler:
             return shapes[0]
         expected = " or ".join(dict.fromkeys(shape.expected for shape in shapes))
 
-        def read_union(value: Any) -> Any:
-            tried = []
-            for shape in shapes:
-                try:
-                    return shape.read(value)
-                except Mismatch as error:  # noqa: PERF203
-                    tried.append(error.problems)
-            found = nearest(tried, ())
-            raise Mismatch(found) if found[0][0] else refuse(expected, value)
-
+        read_union = union_reader([shape.read for shape in shapes], expected)
         return Shape({"anyOf": [shape.schema for shape in shapes]}, read_union, expected)
 
     def _annotated(self, annotation: Any) -> Shape:
@@ -424,7 +414,7 @@ def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
     def read_choice(value: Any) -> Any:
         try:
             return table[canonical(value)]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise Mismatch([((), f"expected {expected}")]) from None
 
     return Shape(schema, read_choice, expected)
@@ -525,7 +515,7 @@ def _class_reader(cls: type, members: ObjectReader) -> Reader:
         given = members(value)
         try:
             return cls(**given)
-        except (TypeError, ValueError) as error:  # the class's own __post_init__ refuses
+        except (TypeError, ValueError, LookupError) as error:  # the class's own __post_init__ refuses
             raise Mismatch([((), shorten(str(error), 500))]) from None
 
     return read_object

@@ -8,11 +8,11 @@ it at any time: a late call is dropped, not an error, because a peer can leave a
 JSON or events is decided late (2026-07-28 basic/transports/streamable-http, Receiving): only an answer that has not
 begun can still choose its status.
 
-    state      answer()   open()     send()     end()      gone()
-    UNDECIDED  DONE       STREAMING  -          -          GONE
-    STREAMING  -          -          STREAMING  DONE       GONE
-    DONE       -          -          -          -          DONE
-    GONE       -          -          -          -          GONE
+    state      answer()   stream_once()  open()     send()     end()  gone()
+    UNDECIDED  DONE       DONE           STREAMING  -          -      GONE
+    STREAMING  -          -              -          STREAMING  DONE   GONE
+    DONE       -          -              -          -          -      DONE
+    GONE       -          -              -          -          -      GONE
 """
 
 from __future__ import annotations
@@ -20,21 +20,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from .headers import JSON_HEADERS, SSE_HEADERS, Headers
 from .http11 import HTTPRequest, ServerConnection
 from .sse import encode_comment
 
 UNDECIDED, STREAMING, DONE, GONE = range(4)
 
-Headers = tuple[tuple[str, str], ...]
-
-JSON_HEADERS: Headers = (("Content-Type", "application/json"),)
-# `no-transform` and X-Accel-Buffering keep proxies from compressing or collecting events
-# (2026-07-28 basic/transports/streamable-http, Receiving Messages).
-SSE_HEADERS: Headers = (
-    ("Content-Type", "text/event-stream"),
-    ("Cache-Control", "no-cache, no-transform"),
-    ("X-Accel-Buffering", "no"),
-)
 COMMENT = encode_comment()
 
 
@@ -64,6 +55,11 @@ class Link(Protocol):
         """Drop the connection without ceremony."""
         ...
 
+    @property
+    def peer(self) -> str:
+        """The address of the other end, without its port; empty where there is none."""
+        ...
+
 
 class Reply:
     """One answer.  `allow_json` and `allow_events` are what the client accepts, narrowed by the settings."""
@@ -76,6 +72,7 @@ class Reply:
         "extra",
         "on_gone",
         "on_silence",
+        "prefers_events",
         "quiet",
         "request",
         "state",
@@ -88,6 +85,7 @@ class Reply:
         self.state = UNDECIDED
         self.allow_json = True
         self.allow_events = True
+        self.prefers_events = False
         self.extra: Headers = ()  # goes with every answer on this exchange: CORS
         self.quiet = 0  # ticks of the server's clock since something was written
         self.on_gone: Callable[[], None] | None = None
@@ -108,6 +106,11 @@ class Reply:
         """True when a write now would not pile up behind a slow reader."""
         return self._link.writable
 
+    @property
+    def peer(self) -> str:
+        """The address of the client, without its port."""
+        return self._link.peer
+
     def drained(self) -> Awaitable[None]:
         """Waits until the peer has read enough, or is gone."""
         return self._link.drained()
@@ -125,15 +128,26 @@ class Reply:
         link.write(self._connection.respond(status, headers, body, date=link.date()))
         link.replied(self)
 
-    def open(self, first: bytes = COMMENT, headers: Headers = ()) -> None:
+    def open(self, first: bytes = COMMENT) -> None:
         """Begin an event stream; `first` is encoded events that leave in the same write as the head."""
         if self.state != UNDECIDED:
             return
         self.state = STREAMING
         self.quiet = 0
         connection, link = self._connection, self._link
-        head = connection.start_stream(200, SSE_HEADERS + headers + self.extra, date=link.date())
+        head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
         link.write(head + connection.send_chunk(first) if first else head)
+
+    def stream_once(self, events: bytes) -> None:
+        """A whole event stream in one write, its end included."""
+        if self.state != UNDECIDED:
+            return
+        self.state = DONE
+        connection, link = self._connection, self._link
+        head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
+        body = connection.send_chunk(events) if events else b""
+        link.write(head + body + connection.end_stream())
+        link.replied(self)
 
     def send(self, events: bytes) -> None:
         """Encoded events, onto the stream that `open` began."""
@@ -148,9 +162,9 @@ class Reply:
             return
         self.state = DONE
         link, connection = self._link, self._connection
-        last = connection.end_stream()
         # One write: a client that closes on the last event must not make the terminator fail.
-        link.write(connection.send_chunk(events) + last if events else last)
+        chunk = connection.send_chunk(events) if events else b""
+        link.write(chunk + connection.end_stream())
         link.replied(self)
 
     def abort(self) -> None:

@@ -34,7 +34,7 @@ def new_key() -> bytes:
 
 
 class Sealer:
-    """Seals with the first key, opens with any: to rotate, put the new key in front and drop the old one after `ttl`."""
+    """Seals with the first key, opens with any: to rotate, put the new one in front, drop the old one after `ttl`."""
 
     def __init__(self, keys: Sequence[bytes] = (), ttl: float = DEFAULT_TTL) -> None:
         if any(len(key) < 16 for key in keys):
@@ -60,9 +60,14 @@ class Sealer:
             if len(sealed) > MAX_SEALED:
                 raise ValueError
             raw = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
-            mac, head, text = raw[:_MAC_SIZE], raw[_MAC_SIZE : _MAC_SIZE + _EXPIRY_SIZE], raw[_MAC_SIZE + _EXPIRY_SIZE :]
+            mac, head, text = (
+                raw[:_MAC_SIZE],
+                raw[_MAC_SIZE : _MAC_SIZE + _EXPIRY_SIZE],
+                raw[_MAC_SIZE + _EXPIRY_SIZE :],
+            )
             # Every key is tried, so that the time taken says nothing of which one fits.
-            if not any([hmac.compare_digest(mac, _mac(key, head, text, bound)) for key in self._keys]):
+            fits = [hmac.compare_digest(mac, _mac(key, head, text, bound)) for key in self._keys]
+            if not any(fits):
                 raise ValueError
             if now > int.from_bytes(head, "big"):
                 raise ValueError

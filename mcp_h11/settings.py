@@ -30,6 +30,14 @@ class Principal:
     claims: Any = None
 
 
+def subject(principal: Any) -> str:
+    """What sessions and sealed state are bound to: a name for the caller, empty where nobody asks for one.
+
+    Not the token: a refreshed one is still the same caller.
+    """
+    return "" if principal is None else str(getattr(principal, "subject", principal))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Times are seconds, sizes bytes.  See the README's table for the reasons."""
@@ -53,7 +61,6 @@ class Settings:
 
     json: Any = None  # a module with loads and dumps; None is the standard library's
     access_log: bool = False
-    mask_errors: bool = False  # hide the message of any exception in a tool but ToolError
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
 

@@ -179,7 +179,8 @@ class MemoryEventStore:
         return [(log.first + n, data) for n, data in enumerate(log.events) if n >= skip]
 
     async def finish(self, session_id: str, stream_id: str) -> None:
-        log = self._sessions.get(session_id, {}).get(stream_id)
+        logs = self._sessions.get(session_id)
+        log = logs.get(stream_id) if logs is not None else None
         if log is not None:
             self._ended.setdefault((session_id, stream_id), self._clock() + self._keep)
         self._expire()

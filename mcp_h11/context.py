@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: MIT
+"""What a running handler is given: who asks, and ways to speak to the client while the call is under way.
+
+`Context` is the face for users, the same in every revision; `Exchange` is what an era puts behind it.
+
+Rule: a context speaks for one call only, on that call's own stream, and falls silent when the call is over: late
+notifications are dropped (2026-07-28 basic/patterns/progress: stop at completion).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import InvalidParams
+from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
+from .revisions import Revision
+from .schema import LOGGING_LEVELS
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+T = TypeVar("T")
+
+LEVELS: dict[str, int] = {name: rank for rank, name in enumerate(LOGGING_LEVELS)}
+META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+
+
+class NeedInput(BaseException):
+    """The call cannot go on before the client has answered; the era turns it into an `input_required` result.
+
+    Not an Exception, so that a handler's `except Exception` does not swallow it.
+    """
+
+    def __init__(self, questions: dict[str, Question]) -> None:
+        super().__init__("this call waits for input from the client")
+        self.questions = questions
+
+
+class Exchange:
+    """One request in flight, as an era keeps it.  Subclasses fill the slots and the four ways to speak."""
+
+    __slots__ = (
+        "done",
+        "gone",
+        "input_responses",
+        "memo",
+        "method",
+        "params",
+        "principal",
+        "request_id",
+        "request_state",
+        "revision",
+        "runtime",
+    )
+
+    runtime: Runtime
+    revision: Revision
+    request_id: str | int
+    method: str
+    params: dict[str, Any]
+    principal: Any
+    input_responses: dict[str, Any] | None
+    request_state: str | None
+    memo: dict[str, Any] | None  # results of `once`
+    gone: asyncio.Event | None  # made when somebody asks for it
+    done: bool
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def session(self) -> Any:
+        return None
+
+    @property
+    def headers(self) -> Any:
+        """The request's head, or None where there is no HTTP."""
+        return None
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is there to read the answer now."""
+        return True
+
+    def wants_log(self, rank: int) -> bool:
+        raise NotImplementedError
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
+        """The answers by the same keys.  May raise NeedInput, or MissingClientCapability."""
+        raise NotImplementedError
+
+    async def close_stream(self) -> None:
+        """End the connection of this call but not the call, where the client can come back for the rest."""
+
+
+class Context:
+    """Ask for it in a handler by annotating a parameter with `Context`; never make one yourself."""
+
+    __slots__ = ("_asked", "_exchange", "_progress")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._asked = 0
+        self._progress: float | None = None
+
+    # --- who asks ----------------------------------------------------------------------------------------
+
+    @property
+    def request_id(self) -> str | int:
+        """The JSON-RPC id, in its own type."""
+        return self._exchange.request_id
+
+    @property
+    def protocol_version(self) -> str:
+        """The revision this call is served in."""
+        return self._exchange.revision.name
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        """What the client calls itself: never a reason to trust it."""
+        return self._exchange.client_info
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        """What the client said it can do."""
+        return self._exchange.client_capabilities
+
+    @property
+    def session(self) -> Any:
+        """The legacy session (`.id`, `.state`: a dict of yours that lives as long), or None in 2026-07-28."""
+        return self._exchange.session
+
+    @property
+    def principal(self) -> Any:
+        """What `authorize` returned for this request, or None."""
+        return self._exchange.principal
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP request's fields, names in lower case; empty on stdio.  Client input: no proof of anything."""
+        head = self._exchange.headers
+        return {n.decode("latin-1"): v.decode("latin-1") for n, v in head.headers} if head is not None else {}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The request's `_meta`."""
+        meta = self._exchange.params.get("_meta")
+        return meta if isinstance(meta, dict) else {}
+
+    @property
+    def progress_token(self) -> str | int | None:
+        """What the client wants progress reported under, or None."""
+        token = self.meta.get("progressToken")
+        return token if type(token) in (str, int) else None
+
+    @property
+    def lifespan(self) -> Any:
+        """What the server's `lifespan` yielded."""
+        return self._exchange.runtime.lifespan
+
+    @property
+    def server(self) -> Any:
+        """The handler that serves this call."""
+        return self._exchange.runtime.handler
+
+    @property
+    def settings(self) -> Any:
+        """The server's settings."""
+        return self._exchange.runtime.settings
+
+    # --- the client's presence ---------------------------------------------------------------------------
+
+    @property
+    def disconnected(self) -> asyncio.Event:
+        """Set when the connection that carried this call is lost.
+
+        In 2026-07-28 the call is cancelled then as well; in a legacy session it goes on, and a client that comes back
+        for the answer does not clear the event.
+        """
+        exchange = self._exchange
+        if exchange.gone is None:
+            exchange.gone = asyncio.Event()
+            if not exchange.connected:
+                exchange.gone.set()
+        return exchange.gone
+
+    async def close_sse_stream(self) -> None:
+        """End this call's connection, not the call: the client polls, coming back for the rest after `retry`.
+
+        Does nothing where the client could not come back (2025-11-25 basic/transports, Sending Messages 6).
+        """
+        await self._exchange.close_stream()
+
+    # --- telling -----------------------------------------------------------------------------------------
+
+    async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Report progress, where the client asked for it; a value that does not rise is left out.
+
+        "The progress value MUST increase with each notification" (basic/patterns/progress).
+        """
+        token = self.progress_token
+        if token is None or (self._progress is not None and progress <= self._progress):
+            return
+        self._progress = progress
+        params: dict[str, Any] = {"progressToken": token, "progress": progress}
+        if total is not None:
+            params["total"] = total
+        if message is not None and self._exchange.revision.progress_message:
+            params["message"] = message
+        await self._exchange.notify("notifications/progress", params)
+
+    async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+        """Send a log message if the client wants that level.  `data` is any JSON value, and never a secret."""
+        rank = LEVELS.get(level)
+        if rank is None:
+            raise ValueError(f"{level!r} is none of {', '.join(LEVELS)}")
+        if not self._exchange.wants_log(rank):
+            return
+        params: dict[str, Any] = {"level": level, "data": data}
+        name = logger or logger_name
+        if name is not None:
+            params["logger"] = name
+        await self._exchange.notify("notifications/message", params)
+
+    async def debug(self, data: Any, **kwargs: Any) -> None:
+        """`log` at level debug."""
+        await self.log("debug", data, **kwargs)
+
+    async def info(self, data: Any, **kwargs: Any) -> None:
+        """`log` at level info."""
+        await self.log("info", data, **kwargs)
+
+    async def notice(self, data: Any, **kwargs: Any) -> None:
+        """`log` at level notice."""
+        await self.log("notice", data, **kwargs)
+
+    async def warning(self, data: Any, **kwargs: Any) -> None:
+        """`log` at level warning."""
+        await self.log("warning", data, **kwargs)
+
+    async def error(self, data: Any, **kwargs: Any) -> None:
+        """`log` at level error."""
+        await self.log("error", data, **kwargs)
+
+    async def notify(self, method: str, params: dict[str, Any] | None = None) -> None:
+        """Send a notification of your own on this call's stream."""
+        await self._exchange.notify(method, params or {})
+
+    async def notify_tools_changed(self) -> None:
+        """Tell every subscriber that the list of tools changed."""
+        self.server.notify_tools_changed()
+
+    async def notify_prompts_changed(self) -> None:
+        """Tell every subscriber that the list of prompts changed."""
+        self.server.notify_prompts_changed()
+
+    async def notify_resources_changed(self) -> None:
+        """Tell every subscriber that the list of resources changed."""
+        self.server.notify_resources_changed()
+
+    async def notify_resource_updated(self, uri: str) -> None:
+        """Tell every subscriber of `uri` that it changed."""
+        self.server.notify_resource_updated(str(uri))
+
+    # --- asking ------------------------------------------------------------------------------------------
+
+    @property
+    def input_responses(self) -> dict[str, Any] | None:
+        """The raw answers to an `InputRequired` of the round before, by its keys; None in the first round."""
+        return self._exchange.input_responses
+
+    @property
+    def request_state(self) -> str | None:
+        """The `state` of the `InputRequired` of the round before, verified; None where there is none."""
+        return self._exchange.request_state
+
+    async def elicit(self, message: str, schema: Any) -> Elicited:
+        """Ask the user to fill in a form; see `Elicit` for what `schema` may be.
+
+        In 2026-07-28 the function ends here and runs again from its start when the answer has come: do what must
+        not happen twice inside `once`.  Raises MissingClientCapability where the client cannot ask.
+        """
+        return await self._ask_one(Elicit(message, schema))  # type: ignore[no-any-return]
+
+    async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> Elicited:
+        """Ask the user to open a page; see `ElicitURL`."""
+        return await self._ask_one(ElicitURL(message, url, elicitation_id))  # type: ignore[no-any-return]
+
+    async def sample(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        max_tokens: int = 1024,
+        *,
+        system_prompt: str | None = None,
+        **options: Any,
+    ) -> Sampled:
+        """Ask the client's model; `options` are further params by their wire names (`temperature`, `tools`)."""
+        return await self._ask_one(Sample(messages, max_tokens, system_prompt, options or None))  # type: ignore[no-any-return]
+
+    async def list_roots(self) -> list[dict[str, Any]]:
+        """Ask which folders the user works in: a list of ``{"uri": ..., "name": ...}``."""
+        return await self._ask_one(ListRoots())  # type: ignore[no-any-return]
+
+    async def ask(self, **questions: Question | Mapping[str, Any]) -> dict[str, Any]:
+        """Ask several things at once; the answers come by the same names."""
+        if not questions:
+            return {}
+        return await self._exchange.ask({key: as_question(q) for key, q in questions.items()})
+
+    async def once(self, key: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call `fn(*args)`, but only in the first round of this call: later rounds get the kept result.
+
+        The result has to be JSON.  It travels in the signed state, so it is bound to this call and this principal;
+        a client that starts the call anew runs `fn` again.
+        """
+        exchange = self._exchange
+        if exchange.memo is None:
+            exchange.memo = {}
+        if key not in exchange.memo:
+            value = fn(*args)
+            exchange.memo[key] = await value if inspect.isawaitable(value) else value
+        return exchange.memo[key]
+
+    async def _ask_one(self, question: Question) -> Any:
+        # Questions without a name are matched by their order, so the n-th is the n-th in every round.
+        self._asked += 1
+        key = f"input-{self._asked}"
+        return (await self._exchange.ask({key: question}))[key]
+
+    # --- threads ----------------------------------------------------------------------------
+
+    async def run_sync(self, fn: Callable[[], T]) -> T:
+        """Run a blocking function off the loop, on the server's own bounded threads (or the host's, by `call_in`)."""
+        return await self._exchange.runtime.run_sync(fn)
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """For sync tools: run something of this context on the loop and wait, e.g. ``ctx.wait(ctx.info("half"))``.
+
+        Raises RuntimeError on the loop's own thread, which would wait for itself.
+        """
+        loop = self._exchange.runtime.loop
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is loop:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            raise RuntimeError("ctx.wait is for functions that run in a thread; here, await instead")
+        return asyncio.run_coroutine_threadsafe(_await(awaitable), loop).result()
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def log_rank(level: Any) -> int:
+    """The rank of a level's name.  Raises InvalidParams where it is none of the eight."""
+    rank = LEVELS.get(level) if isinstance(level, str) else None
+    if rank is None:
+        raise InvalidParams(f"Unknown log level; expected one of {', '.join(LEVELS)}")
+    return rank

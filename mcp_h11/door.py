@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""All verdicts that depend on a request's head alone, computed once per distinct head and kept on it.
+
+The order is the specification's and common sense: where to, who says so, what for, in which format; nothing of the
+body is needed for any of it.
+
+Rule: what can expire is not judged here (authorization, sessions), because a verdict lives as long as the head is
+remembered.  A refusal names the option that would allow what it refuses.
+"""
+
+from __future__ import annotations
+
+from .errors import Refusal
+from .headers import VERSION_HEADER, Headers, HostPolicy, cors_exposed, cors_headers, is_json, parse_accept
+from .http11 import Head
+from .revisions import MODERN
+from .settings import Settings
+
+MCP, SSE, MESSAGES, NOWHERE = range(4)
+
+_ALLOWED = {MCP: ("GET", "POST", "DELETE", "OPTIONS"), SSE: ("GET", "OPTIONS"), MESSAGES: ("POST", "OPTIONS")}
+
+
+class Door:
+    """What the head of a request says, in the protocol's terms."""
+
+    __slots__ = (
+        "accepts_events", "accepts_json", "allow_events", "allow_json", "extra", "head", "last_event_id", "method",
+        "prefers_events", "preflight", "refusal", "route", "session_id", "unfit", "version", "versions",
+    )  # fmt: skip
+
+    def __init__(self, head: Head, route: int) -> None:
+        self.head = head
+        self.method = head.method
+        self.route = route
+        self.refusal: Refusal | None = None  # before anything else
+        self.unfit: Refusal | None = None  # after authorization: the format is wrong
+        self.extra: Headers = ()  # CORS, on every answer
+        self.preflight: Headers | None = None  # the answer to OPTIONS
+        self.versions = head.get_all(VERSION_HEADER)
+        self.version = self.versions[0].strip() if self.versions else None
+        self.session_id = head.get("mcp-session-id")
+        self.last_event_id = head.get("last-event-id")
+        # What the client can read, and what it will be sent: the settings may narrow the second.
+        self.accepts_json = self.accepts_events = False
+        self.allow_json = self.allow_events = self.prefers_events = False
+
+
+class Doorkeeper:
+    """Examines heads.  `hosts` is the policy for the addresses that the server is bound to."""
+
+    def __init__(self, settings: Settings, hosts: HostPolicy) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._cors = frozenset(settings.cors)
+        self._routes = {settings.path.rstrip("/"): MCP}
+        if settings.legacy_sse and not settings.stateless:
+            self._routes[settings.sse_path.rstrip("/")] = SSE
+            self._routes[settings.messages_path.rstrip("/")] = MESSAGES
+
+    def examine(self, head: Head) -> Door:
+        """The verdicts; never raises."""
+        # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
+        path = head.path
+        route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
+        door = Door(head, route)
+        origins = head.get_all("origin")
+        door.refusal = self._check_sender(head, origins)
+        if door.refusal is None:
+            self._set_cors(door, origins[0] if origins else None)
+            door.refusal = self._check_target(door)
+        if door.refusal is None:
+            self._set_format(door)
+        return door
+
+    def _check_sender(self, head: Head, origins: list[str]) -> Refusal | None:
+        host = head.get("host")
+        if not self._hosts.check_host(host):
+            return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
+        # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
+        if len(origins) > 1 or (
+            origins
+            and origins[0] not in self._cors
+            and "*" not in self._cors
+            and not self._hosts.check_origin(origins[0])
+        ):
+            return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
+        return None
+
+    def _set_cors(self, door: Door, origin: str | None) -> None:
+        if origin is not None and (origin in self._cors or "*" in self._cors):
+            door.extra = cors_exposed(origin)
+            if door.method == "OPTIONS":
+                door.preflight = cors_headers(origin, door.head.get("access-control-request-headers"))
+
+    def _check_target(self, door: Door) -> Refusal | None:
+        if door.route == NOWHERE:
+            return Refusal(404, f"Nothing is served here; the endpoint is {self._settings.path}")
+        allowed = _ALLOWED[door.route]
+        if door.route == MCP:
+            if door.version in MODERN and door.method != "POST":
+                # 2026-07-28 streamable-http, Earlier Streamable HTTP Revisions: GET and DELETE are 405.
+                allowed = ("POST", "OPTIONS")
+            elif self._settings.stateless:
+                allowed = ("POST", "OPTIONS")
+        if door.method not in allowed:
+            return Refusal(405, f"Method Not Allowed: {door.method:.20}", headers=(("Allow", ", ".join(allowed)),))
+        if door.method == "OPTIONS" and door.preflight is None:
+            door.preflight = (("Allow", ", ".join(allowed)),)
+        return None
+
+    def _set_format(self, door: Door) -> None:
+        head, settings = door.head, self._settings
+        accept = parse_accept(", ".join(head.get_all("accept")) or None)
+        door.accepts_json, door.accepts_events = accept.json, accept.sse
+        door.allow_events = accept.sse and settings.response != "json"
+        door.allow_json = accept.json or not door.allow_events
+        door.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
+        if door.method == "POST":
+            # Any page may send text/plain without a preflight: only JSON gets in.
+            if not is_json(head.get("content-type")):
+                door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
+            elif door.route == MCP and not self._acceptable(door):
+                door.unfit = Refusal(
+                    406, "Not Acceptable: Accept must allow application/json and text/event-stream", headers=()
+                )
+        elif door.method == "GET" and not accept.sse:
+            door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
+
+    def _acceptable(self, door: Door) -> bool:
+        if self._settings.strict_accept:
+            return door.accepts_json and door.accepts_events
+        # A listen stream is events whatever the settings say, so either will do here.
+        return door.accepts_json or door.accepts_events

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""A server beside a host that owns the main thread: Blender, IDA, Maya, QGIS, a game engine.
+
+The server has a thread and an event loop of its own.  Tools that must touch the host run where `call_in` puts them:
+
+    thread = start_in_thread(server, port=0, call_in=lambda job: bpy.app.timers.register(job))
+    print(thread.url)
+    ...
+    thread.stop()
+
+Rule: nothing here is global.  Two threads are two servers that do not know of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .handler import ServerHandler
+from .server import Server, listening
+
+START_TIMEOUT = 10.0  # seconds to bind and to enter the handler's lifespan
+STOP_TIMEOUT = 15.0
+
+
+class ServerThread:
+    """A running server; `start_in_thread` makes one."""
+
+    def __init__(self, handler: ServerHandler, options: dict[str, Any]) -> None:
+        self._handler = handler
+        self._options = options
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._server: Server | None = None
+        # A daemon, so that a host that ends without `stop` can end.
+        self._thread = threading.Thread(target=self._main, name="mcp_h11", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        return self._running.url
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return self._running.port
+
+    @property
+    def alive(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """End it in order and wait for its thread; harmless a second time.
+
+        A host that runs tools by `call_in` on the thread that calls this lets no running tool finish meanwhile; the
+        grace of the settings bounds how long that takes.  Raises TimeoutError.
+        """
+        server = self._server
+        if server is not None and self._thread.is_alive():
+            try:
+                server.loop.call_soon_threadsafe(server.stop)
+            except RuntimeError:  # it has just ended by itself
+                pass
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the server did not end within {timeout:g} s")
+
+    def __enter__(self) -> ServerThread:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("the server does not run")
+        return self._server
+
+    def _start(self) -> None:
+        self._thread.start()
+        if not self._ready.wait(START_TIMEOUT):
+            raise TimeoutError(f"the server did not start within {START_TIMEOUT:g} s")
+        if self._error is not None:
+            raise self._error
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as exc:
+            if self._ready.is_set():
+                raise
+            self._error = exc
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        async with listening(self._handler, **self._options) as server:
+            self._server = server
+            self._ready.set()
+            await server.wait_stopped()
+
+
+def start_in_thread(
+    handler: ServerHandler,
+    *,
+    port: int = 0,
+    call_in: Callable[[Callable[[], None]], Any] | None = None,
+    **options: Any,
+) -> ServerThread:
+    """Serve in a thread; returns once it accepts.  Then `.url`, `.port`, `.stop()`.
+
+    Args:
+        port: 0 takes a free one.
+        call_in: Called with a job (a function of no arguments) for each call of a sync tool; it arranges for the job
+            to run on a thread of the host's, and need not wait for it.  Without it, worker threads run them.
+        options: As for `listening`.
+
+    Raises:
+        OSError: the address cannot be had; whatever the handler's lifespan raised.
+    """
+    if call_in is not None:
+        options["call_in"] = call_in
+    thread = ServerThread(handler, {"port": port, **options})
+    thread._start()
+    return thread

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""`ServerHandler`: the whole interface between the protocol and whoever answers it.
+
+Subclass it and override what you serve: capabilities follow from what is overridden.  Params and results are plain
+dicts in the wire's own words (see `schema`), for the newest revision; the eras leave out what an older client does
+not know.  `request` is the catch-all beneath, for handlers that answer by something other than methods (a proxy).
+
+Rule: a handler never learns over which transport or in which era it is asked.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .context import Context
+from .errors import InternalError, MCPError, MethodNotFound, ToolError
+from .questions import InputRequired
+from .schema import text
+
+logger = logging.getLogger(__name__)
+
+Params = dict[str, Any]
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One request that a handler may answer.  `capability` is the member of ServerCapabilities that offers it."""
+
+    attribute: str
+    capability: str
+    cacheable: bool = False  # its 2026-07-28 result carries ttlMs and cacheScope
+    input_required: bool = False  # may end with questions (2026-07-28 basic/patterns/mrtr, Supported Requests)
+
+
+METHODS: dict[str, Method] = {
+    "tools/list": Method("list_tools", "tools", cacheable=True),
+    "tools/call": Method("call_tool", "tools", input_required=True),
+    "resources/list": Method("list_resources", "resources", cacheable=True),
+    "resources/templates/list": Method("list_resource_templates", "resources", cacheable=True),
+    "resources/read": Method("read_resource", "resources", cacheable=True, input_required=True),
+    "prompts/list": Method("list_prompts", "prompts", cacheable=True),
+    "prompts/get": Method("get_prompt", "prompts", input_required=True),
+    "completion/complete": Method("complete", "completions"),
+}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was."""
+
+    kind: str
+    uri: str | None = None
+
+
+class Notices:
+    """Carries notices from whoever changes something to every server that serves the handler."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._lock = threading.Lock()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        """`listener` is called for every notice, in the thread that published it, and must not raise or block."""
+        with self._lock:
+            self._listeners = [*self._listeners, listener]
+
+    def unsubscribe(self, listener: Callable[[Notice], None]) -> None:
+        """No further calls; harmless where it was not subscribed."""
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known != listener]
+
+    def publish(self, notice: Notice) -> None:
+        """From any thread."""
+        for listener in self._listeners:
+            listener(notice)
+
+
+class ServerHandler:
+    """Override `list_tools` and `call_tool`, or any other pair, with `def` or `async def`."""
+
+    name = "mcp-server"
+    version = "0"
+    title: str | None = None
+    description: str | None = None
+    instructions: str | None = None
+    website_url: str | None = None
+    icons: list[Any] | None = None
+
+    # --- what is offered ---------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """The Implementation object: `serverInfo` on the wire."""
+        info: dict[str, Any] = {"name": self.name, "version": self.version}
+        optional = {
+            "title": self.title,
+            "description": self.description,
+            "websiteUrl": self.website_url,
+            "icons": self.icons,
+        }
+        info.update((key, value) for key, value in optional.items() if value)
+        return info
+
+    def capabilities(self) -> dict[str, Any]:
+        """ServerCapabilities, from what is overridden; extend the dict where you offer more."""
+        offered: dict[str, Any] = {"logging": {}}
+        for method in METHODS.values():
+            if getattr(type(self), method.attribute) is not getattr(ServerHandler, method.attribute):
+                offered.setdefault(
+                    method.capability, {} if method.capability == "completions" else {"listChanged": True}
+                )
+        if "resources" in offered:
+            offered["resources"]["subscribe"] = True
+        return offered
+
+    def cache_hint(self, method: str) -> tuple[int, str | None]:
+        """How long a client may keep a result (milliseconds), and for whom: "public", "private", or None.
+
+        None lets the server choose: private where requests are authorized, else public.
+        """
+        return 0, None
+
+    def param_headers(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
+        """Which arguments of a tool are mirrored in `Mcp-Param-*` headers, as `headers.header_map` makes it.
+
+        Called for each tools/call of 2026-07-28 over HTTP; None where there is nothing to check.
+        """
+        return None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[Any]:
+        """Entered once before the first request and left after the last; what it yields is `ctx.lifespan`."""
+        yield None
+
+    # --- requests ----------------------------------------------------------------------------------------
+
+    async def request(self, method: str, params: Params, ctx: Context) -> Result | InputRequired:
+        """Answer any request: by the method table, unless overridden.  Raises MCPError for a JSON-RPC error."""
+        entry = METHODS.get(method)
+        if entry is None:
+            raise MethodNotFound(method)
+        result = getattr(self, entry.attribute)(params, ctx)
+        if inspect.isawaitable(result):
+            result = await result
+        return result  # type: ignore[no-any-return]
+
+    async def notification(self, method: str, params: Params, ctx: Context | None) -> None:
+        """A notification that the server does not act upon itself.  By default unknown ones are ignored."""
+
+    async def list_tools(self, params: Params, ctx: Context) -> Result:
+        """``{"tools": [...], "nextCursor": ...}``"""
+        raise MethodNotFound("tools/list")
+
+    async def call_tool(self, params: Params, ctx: Context) -> Result | InputRequired:
+        """``{"content": [...], "structuredContent": ..., "isError": ...}`` for ``params["name"]``."""
+        raise MethodNotFound("tools/call")
+
+    async def list_resources(self, params: Params, ctx: Context) -> Result:
+        """``{"resources": [...]}``"""
+        raise MethodNotFound("resources/list")
+
+    async def list_resource_templates(self, params: Params, ctx: Context) -> Result:
+        """``{"resourceTemplates": [...]}``"""
+        raise MethodNotFound("resources/templates/list")
+
+    async def read_resource(self, params: Params, ctx: Context) -> Result | InputRequired:
+        """``{"contents": [...]}`` for ``params["uri"]``; raise ResourceNotFound for one that is not there."""
+        raise MethodNotFound("resources/read")
+
+    async def subscribe(self, uri: str, ctx: Context) -> None:
+        """A session wants to hear of `uri`; the server keeps count, this is for whoever wants to know."""
+
+    async def unsubscribe(self, uri: str, ctx: Context) -> None:
+        """It no longer wants to."""
+
+    async def list_prompts(self, params: Params, ctx: Context) -> Result:
+        """``{"prompts": [...]}``"""
+        raise MethodNotFound("prompts/list")
+
+    async def get_prompt(self, params: Params, ctx: Context) -> Result | InputRequired:
+        """``{"messages": [...]}`` for ``params["name"]``, ``["arguments"]``."""
+        raise MethodNotFound("prompts/get")
+
+    async def complete(self, params: Params, ctx: Context) -> Result:
+        """``{"completion": {"values": [...]}}`` for ``params["ref"]``, ``["argument"]``."""
+        raise MethodNotFound("completion/complete")
+
+    async def set_level(self, level: str, ctx: Context) -> None:
+        """A session chose its log level; the server filters by itself."""
+
+    # --- changes, from any thread ------------------------------------------------------------------------
+
+    @property
+    def notices(self) -> Notices:
+        """Where changes are published; made at first use, so that subclasses need not call `__init__`."""
+        notices: Notices | None = self.__dict__.get("_notices")
+        if notices is None:
+            notices = self.__dict__.setdefault("_notices", Notices())
+        return notices
+
+    def notify_tools_changed(self) -> None:
+        """Tell every subscriber, in either era, that the list of tools changed."""
+        self.notices.publish(Notice("tools"))
+
+    def notify_prompts_changed(self) -> None:
+        """Tell every subscriber that the list of prompts changed."""
+        self.notices.publish(Notice("prompts"))
+
+    def notify_resources_changed(self) -> None:
+        """Tell every subscriber that the list of resources changed."""
+        self.notices.publish(Notice("resources"))
+
+    def notify_resource_updated(self, uri: str) -> None:
+        """Tell every subscriber of `uri` that it changed."""
+        self.notices.publish(Notice("updated", uri))
+
+
+async def dispatch(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
+    """Let the handler answer.  Raises MCPError and nothing else (but what cancels a task, and NeedInput).
+
+    Whatever a tool raises is a result that the model can act on (2025-11-25 server/tools, Error Handling); the
+    traceback goes to the log and never to the client.
+    """
+    try:
+        result = await handler.request(method, params, ctx)
+    except MCPError:
+        raise
+    except ToolError as exc:
+        return tool_error(str(exc))
+    except Exception as exc:
+        logger.exception("%s failed", method)
+        if method == "tools/call":
+            return tool_error(describe(exc))
+        raise InternalError() from None
+    if isinstance(result, (dict, InputRequired)):
+        return result
+    logger.error("%s returned a %s, not a dict", method, type(result).__name__)
+    raise InternalError()
+
+
+def tool_error(message: str) -> dict[str, Any]:
+    """A tool result that tells the model what went wrong."""
+    return {"content": [text(message)], "isError": True}
+
+
+def describe(exc: BaseException) -> str:
+    """One line for the model: the message, or the type's name where there is none."""
+    return str(exc) or type(exc).__name__

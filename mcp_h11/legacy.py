@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: MIT
+"""Streamable HTTP for sessions: POST, GET and DELETE of 2025-03-26 to 2025-11-25 (basic/transports).
+
+`Legacy` is the table of sessions of one server: it opens them on a successful `initialize` and on nothing else, finds
+them by their header, rests and expires them, and ends them.
+
+Rules:
+- 404 means "this session is gone" and nothing else: clients start anew on it.  Its body has no id, since a client
+  would take an error with an id for an ordinary failure of that call.
+- Another principal's session looks exactly like one that never was.
+- Only a session at rest (nothing runs, nobody reads) expires or is evicted.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict
+from typing import Any
+
+from .door import Door
+from .errors import (
+    EventsExpired,
+    InvalidRequest,
+    MCPError,
+    Refusal,
+    overloaded,
+    session_not_found,
+    session_required,
+)
+from .handler import Notice
+from .headers import JSON_HEADERS, SESSION_HEADER
+from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from .reply import Reply
+from .revisions import ASSUMED, LEGACY, Revision
+from .runtime import Runtime
+from .session import Call, Session, encode_notice
+from .settings import subject
+from .sse import encode_event
+from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+
+logger = logging.getLogger(__name__)
+
+SESSION_ID_BYTES = 32  # 256 bits from the operating system
+ALLOW = ("Allow", "GET, POST, DELETE, OPTIONS")
+
+
+class Legacy:
+    """The sessions of one server."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        self.runtime = runtime
+        self.settings = settings
+        self.manager: SessionManager = settings.session_manager or MemorySessionManager()
+        self.shared = settings.session_manager is not None
+        self.store: EventStore | None = None
+        if settings.replay and not settings.stateless:
+            self.store = settings.event_store or MemoryEventStore()
+        self.sessions: dict[str, Session] = {}
+        self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
+        self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
+        self.peers: dict[str, int] = {}
+        runtime.on_notice.append(self.noticed)
+
+    # --- POST ----------------------------------------------------------------------------------------------
+
+    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        """Answer one POST.  Raises a Refusal where it gets no further than the door."""
+        revision = _claimed(door)
+        if type(message) is Request and message.method == "initialize":
+            self._initialize(door, message, reply, principal)
+            return
+        if self.settings.stateless:
+            self._take(self._fleeting(revision), message, reply, principal)
+            return
+        if door.session_id is None:
+            raise self._without_session(message)
+        session = self.sessions.get(door.session_id)
+        if session is None and self.shared:
+            self.runtime.spawn(self._restore_and_take(door.session_id, message, reply, principal))
+            return
+        self._take(self._check(session, principal), message, reply, principal)
+
+    def _without_session(self, message: Message | Batch) -> MCPError:
+        if type(message) is Request and message.method in ("server/discover", "subscriptions/listen"):
+            # Only 2026-07-28 has these: say what is missing rather than that a session is.
+            return Refusal(400, "Missing _meta: io.modelcontextprotocol/protocolVersion", code=-32602)
+        if isinstance(message, list):
+            return Refusal(400, "A batch needs a session")
+        return session_required()
+
+    def _check(self, session: Session | None, principal: Any) -> Session:
+        if session is None or session.closed or session.state.principal != subject(principal):
+            raise session_not_found()
+        return session
+
+    def _take(self, session: Session, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        kind = type(message)
+        if kind is Request:
+            assert isinstance(message, Request)
+            if message.method == "initialize":
+                raise InvalidRequest("initialize cannot be part of this", message.id)
+            session.call(self._call(session, message, reply, principal))
+        elif isinstance(message, list):
+            self._take_batch(session, message, reply, principal)
+        else:
+            self._deliver(session, message)
+            reply.answer(202, b"", ())
+
+    def _call(self, session: Session, message: Request, reply: Reply, principal: Any) -> Call:
+        call = Call(session, message, reply, principal)
+        reply.on_gone = call.lost
+        reply.on_silence = call.silent
+        return call
+
+    def _deliver(self, session: Session, message: Message) -> None:
+        """A notification, or an answer to a question of ours."""
+        if isinstance(message, Notification):
+            if message.method == "notifications/initialized":
+                self.fresh.pop(session.id, None)
+            session.notified(message)
+        elif isinstance(message, (Response, ErrorResponse)):
+            session.answered(message)
+        if session.id in self.resting:
+            self._rest(session)
+
+    # --- batches (2025-03-26) --------------------------------------------------------------------------------
+
+    def _take_batch(self, session: Session, batch: Batch, reply: Reply, principal: Any) -> None:
+        """2025-03-26 basic/index, Batching.  Later revisions removed it."""
+        if not session.revision.batches:
+            raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")
+        requests = [m for m in batch if isinstance(m, Request)]
+        if any(m.method == "initialize" for m in requests):
+            # 2025-03-26 basic/lifecycle: "The initialize request MUST NOT be part of a JSON-RPC batch".
+            raise InvalidRequest("initialize cannot be part of a batch")
+        wrong = [self.runtime.json.error(m.request_id, m) for m in batch if isinstance(m, InvalidRequest)]
+        for message in batch:
+            if isinstance(message, (Notification, Response, ErrorResponse)):
+                self._deliver(session, message)
+        if not requests and not wrong:
+            reply.answer(202, b"", ())
+            return
+        gathering = Gathering(session, reply, len(requests), wrong)
+        if not requests:
+            gathering.settle()
+        for message in requests:
+            session.call(BatchedCall(session, message, reply, principal, gathering))
+
+    # --- initialize ------------------------------------------------------------------------------------------
+
+    def _initialize(self, door: Door, message: Request, reply: Reply, principal: Any) -> None:
+        if door.session_id is not None and door.session_id in self.sessions:
+            self._check(self.sessions[door.session_id], principal)
+            raise InvalidRequest("This session is already initialized", message.id)
+        if not self.settings.stateless:
+            self._make_room(reply.peer)
+        state = SessionState(
+            id="" if self.settings.stateless else secrets.token_urlsafe(SESSION_ID_BYTES),
+            principal=subject(principal),
+            peer=reply.peer,
+            created=self.runtime.now(),
+        )
+        session = Session(self.runtime, state, ASSUMED, self.store)
+        try:
+            result = session.initialize(message.params)
+        except MCPError as exc:
+            _answer(reply, self.runtime.json.error(message.id, exc))
+            return
+        payload = self.runtime.json.result(message.id, result)
+        if self.settings.stateless:
+            _answer(reply, payload)
+        elif self.shared:
+            self.runtime.spawn(self._create(session, payload, reply))
+        else:
+            self._admit(session)
+            _answer(reply, payload, session.id)
+
+    async def _create(self, session: Session, payload: bytes, reply: Reply) -> None:
+        try:
+            await self.manager.create(session.state)
+        except Exception:
+            logger.exception("the session store failed")
+            refusal = overloaded("The session store is away")
+            body = self.runtime.json.error(None, refusal)
+            reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
+            return
+        self._admit(session)
+        _answer(reply, payload, session.id)
+
+    def _admit(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        peer = session.state.peer
+        self.peers[peer] = self.peers.get(peer, 0) + 1
+        session.on_rest, session.on_work = self._rest, self._work
+        self.fresh[session.id] = self.runtime.loop.time()
+        self._rest(session)
+
+    def _fleeting(self, revision: Revision) -> Session:
+        """Stateless: a session for one POST, which nobody can find again."""
+        return Session(self.runtime, SessionState(id="", revision=revision.name), revision, None)
+
+    async def _restore_and_take(self, session_id: str, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        try:
+            session = self._check(await self.restore(session_id), principal)
+            self._take(session, message, reply, principal)
+        except MCPError as exc:
+            status = exc.status if isinstance(exc, Refusal) else 400
+            reply.answer(status, self.runtime.json.error(None, exc))
+
+    async def restore(self, session_id: str) -> Session | None:
+        """A session that another process, or an earlier one, opened."""
+        state = await self.manager.load(session_id)
+        if session_id in self.sessions:
+            return self.sessions[session_id]
+        if state is None:
+            return None
+        session = Session(self.runtime, state, LEGACY.get(state.revision, ASSUMED), self.store)
+        self._admit(session)
+        self.fresh.pop(session_id, None)
+        return session
+
+    # --- GET and DELETE ----------------------------------------------------------------------------------------
+
+    def listen(self, door: Door, reply: Reply, principal: Any) -> None:
+        """GET: the session's own stream, or the rest of one that was cut (2025-11-25 basic/transports, Listening)."""
+        session = self._named(door, principal)
+        if not door.accepts_events:
+            raise Refusal(406, "Not Acceptable: a GET is answered with text/event-stream")
+        self.runtime.spawn(self._attach(session, door.last_event_id, reply))
+
+    async def _attach(self, session: Session, last_event_id: str | None, reply: Reply) -> None:
+        session.attached(+1)
+        try:
+            if last_event_id is None:
+                await session.standalone.listen(reply)
+            else:
+                stream_id, _, index = last_event_id.rpartition(".")
+                # Looked up in this session only: "MUST NOT replay messages that would have been delivered on a
+                # different stream" (2025-11-25 basic/transports, Resumability), let alone of another session.
+                stream = session.streams.get(stream_id)
+                if stream is None or not index.isascii() or not index.isdigit() or len(index) > 15:
+                    raise EventsExpired(stream_id)
+                await stream.resume(reply, int(index))
+        except EventsExpired:
+            refusal = Refusal(400, "Nothing to resume: this event id is unknown, or what followed it has expired")
+            reply.answer(400, self.runtime.json.error(None, refusal))
+        finally:
+            session.attached(-1)
+
+    def delete(self, door: Door, reply: Reply, principal: Any) -> None:
+        """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
+        session = self._named(door, principal)
+        self.end(session)
+        reply.answer(204, b"", ())
+
+    def _named(self, door: Door, principal: Any) -> Session:
+        if self.settings.stateless:
+            raise Refusal(
+                405, "Method Not Allowed: this server keeps no sessions", headers=(("Allow", "POST, OPTIONS"),)
+            )
+        _claimed(door)
+        if door.session_id is None:
+            if door.method == "GET":
+                # Not 400: a client that tries HTTP+SSE first gives up at 400, and goes on at 405.
+                raise Refusal(405, "Method Not Allowed: a GET needs a session", headers=(ALLOW,))
+            raise session_required()
+        return self._check(self.sessions.get(door.session_id), principal)
+
+    # --- rest, expiry, end -----------------------------------------------------------------------------------
+
+    def _rest(self, session: Session) -> None:
+        self.resting[session.id] = self.runtime.loop.time()
+        self.resting.move_to_end(session.id)
+
+    def _work(self, session: Session) -> None:
+        self.resting.pop(session.id, None)
+
+    def _make_room(self, peer: str) -> None:
+        limit, peer_limit = self.settings.max_sessions, self.settings.max_sessions_peer
+        if limit is not None and len(self.sessions) >= limit and not self._evict(None):
+            raise overloaded("Too many sessions")
+        if peer_limit is not None and self.peers.get(peer, 0) >= peer_limit and not self._evict(peer):
+            raise overloaded("Too many sessions from this address")
+
+    def _evict(self, peer: str | None) -> bool:
+        for session_id in self.resting:
+            session = self.sessions[session_id]
+            if peer is None or session.state.peer == peer:
+                self.end(session)
+                return True
+        return False
+
+    def sweep(self) -> None:
+        """End what has rested too long, and what never finished its handshake."""
+        now = self.runtime.loop.time()
+        self._expire(self.resting, self.settings.session_idle, now)
+        self._expire(self.fresh, self.settings.session_initialize, now)
+
+    def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
+        while limit is not None and table:
+            session_id, since = next(iter(table.items()))
+            if now - since < limit:
+                return
+            del table[session_id]
+            session = self.sessions.get(session_id)
+            # Busy without `initialized`: a client that skips it is still a client.
+            if session is not None and not session.busy:
+                self.end(session)
+
+    def end(self, session: Session) -> None:
+        """End one session: the entry first, then what runs, then its streams, then the stores."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        self.resting.pop(session.id, None)
+        self.fresh.pop(session.id, None)
+        peer = session.state.peer
+        self.peers[peer] -= 1
+        if not self.peers[peer]:
+            del self.peers[peer]
+        session.close()
+        self.runtime.spawn(self._forget(session.id))
+
+    async def _forget(self, session_id: str) -> None:
+        try:
+            if self.shared:
+                await self.manager.delete(session_id)
+            if self.store is not None:
+                await self.store.discard(session_id)
+        except Exception:
+            logger.exception("the store failed; session %.8s is gone all the same", session_id)
+
+    def quiet(self) -> None:
+        """Shutting down: end the streams that only listen; calls still run."""
+        for session in list(self.sessions.values()):
+            if session.has_standalone:
+                session.standalone.take_over()
+
+    def close(self) -> None:
+        """End every session."""
+        for session in list(self.sessions.values()):
+            self.end(session)
+
+    # --- notices ---------------------------------------------------------------------------------------------
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell each session that wants to know, on its own stream."""
+        payload = encode_notice(self.runtime.json, notice)
+        for session in list(self.sessions.values()):
+            # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
+            if session.id not in self.fresh and session.wants(notice):
+                session.announce(payload)
+
+
+class Gathering:
+    """The answers of one batch: an array, or events on one stream if something is emitted first."""
+
+    def __init__(self, session: Session, reply: Reply, expected: int, answers: list[bytes]) -> None:
+        self.session = session
+        self.reply = reply
+        self.open = expected
+        self.answers = answers
+        self.stream = None if reply.allow_json else self.begin()
+
+    stream: Any
+
+    def begin(self) -> Any:
+        """The one stream of the batch."""
+        stream = self.stream = self.session.new_stream()
+        stream.start(self.reply)
+        return stream
+
+    async def add(self, payload: bytes | None) -> None:
+        """One call of the batch is over; a cancelled one has no answer."""
+        self.open -= 1
+        if payload is not None:
+            if self.stream is None:
+                self.answers.append(payload)
+            else:
+                await self.stream.send(payload)
+        if self.open <= 0:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """All is answered."""
+        if self.stream is None:
+            self.settle()
+            return
+        for payload in self.answers:
+            await self.stream.send(payload)
+        self.stream.finished = True
+        self.stream.take_over()
+
+    def settle(self) -> None:
+        """As JSON: "an array" even of one (JSON-RPC 2.0 section 6); nothing left to say is 202."""
+        if self.answers:
+            self.reply.answer(200, self.session.runtime.json.batch(self.answers))
+        else:
+            self.reply.answer(202, b"", ())
+
+
+class BatchedCall(Call):
+    """A request of a batch: its answer goes to the gathering."""
+
+    __slots__ = ("_gathering",)
+
+    def __init__(self, session: Session, message: Request, reply: Reply, principal: Any, gathering: Gathering) -> None:
+        super().__init__(session, message, reply, principal)
+        self._gathering = gathering
+        self.stream = gathering.stream
+
+    async def emit(self, payload: bytes) -> None:
+        gathering = self._gathering
+        if gathering.stream is None and gathering.reply.allow_events and gathering.reply.alive:
+            gathering.begin()
+        if gathering.stream is not None:
+            await gathering.stream.send(payload)
+
+    async def finish(self, payload: bytes, failed: bool) -> None:
+        self.done = True
+        await self._gathering.add(payload)
+
+    def cancelled(self) -> None:
+        self.done = True
+        self.runtime.spawn(self._gathering.add(None))
+
+    async def close_stream(self) -> None:
+        """Not for one call of several."""
+
+
+def _claimed(door: Door) -> Revision:
+    """The revision the header names.  Raises 400 for one that is none (2025-11-25 basic/transports, Protocol
+    Version Header); which legacy one it is does not matter in a session, which has its own."""
+    if door.version is None:
+        return ASSUMED
+    revision = LEGACY.get(door.version)
+    if revision is None:
+        raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {door.version!r:.64}", code=-32000)
+    return revision
+
+
+def _answer(reply: Reply, payload: bytes, session_id: str = "") -> None:
+    headers = ((SESSION_HEADER, session_id),) if session_id else ()
+    if reply.allow_json:
+        reply.answer(200, payload, JSON_HEADERS + headers)
+    else:
+        reply.extra += headers
+        reply.stream_once(encode_event(payload))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""HTTP+SSE of 2024-11-05: one stream for everything the server says, one address to POST what the client says.
+
+Deprecated, and still what older clients speak.  A session of it is the same `Session` as elsewhere, with one channel.
+
+Rule: the session is its stream; when that is gone, so is the session and all that ran in it (2024-11-05
+basic/transports, HTTP with SSE).
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from .door import Door
+from .errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
+from .handler import Notice
+from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from .reply import Reply
+from .revisions import ASSUMED
+from .runtime import Runtime
+from .session import PipeCall, Session, encode_notice
+from .settings import subject
+from .sse import encode_event
+from .storage import SessionState
+
+SESSION_ID_BYTES = 32
+
+
+class LegacySSE:
+    """The HTTP+SSE sessions of one server."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.sessions: dict[str, tuple[Session, Reply]] = {}
+        self.initialized: set[str] = set()
+        runtime.on_notice.append(self.noticed)
+
+    def open(self, door: Door, reply: Reply, principal: Any) -> None:
+        """GET: the stream; its first event says where to POST."""
+        settings = self.runtime.settings
+        if settings.max_sessions is not None and len(self.sessions) >= settings.max_sessions:
+            raise overloaded("Too many sessions")
+        if self.runtime.draining:
+            raise overloaded("The server is shutting down")
+        state = SessionState(id=secrets.token_urlsafe(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
+        session = Session(self.runtime, state, ASSUMED, None)
+        session.sink = partial(self._write, reply)
+        self.sessions[session.id] = (session, reply)
+        reply.on_gone = partial(self.end, session)
+        # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
+        # them is not known here.
+        endpoint = f"{settings.messages_path}?session_id={session.id}"
+        reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
+
+    async def _write(self, reply: Reply, payload: bytes) -> None:
+        reply.send(encode_event(payload, event="message"))
+        if not reply.writable:
+            await reply.drained()
+
+    def find(self, door: Door, principal: Any) -> Session:
+        """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
+        names = parse_qs(door.head.query).get("session_id")
+        if not names:
+            raise Refusal(400, "session_id is required", code=-32000)
+        found = self.sessions.get(names[0])
+        if found is None or found[0].state.principal != subject(principal):
+            raise session_not_found()
+        return found[0]
+
+    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        """POST: 202; what there is to answer goes on the stream."""
+        session = self.find(door, principal)
+        if isinstance(message, list):
+            if session.revision.version_header:  # the revisions that removed batches are those with this header
+                raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")
+            messages: Batch = message
+        else:
+            messages = [message]
+        for one in messages:
+            self.take(session, one, principal)
+        reply.answer(202, b"", ())
+
+    def take(self, session: Session, message: Message | InvalidRequest, principal: Any) -> None:
+        """One message of a session with one channel."""
+        if isinstance(message, Request):
+            if message.method == "initialize" and session.id not in self.initialized:
+                self.initialize(session, message)
+            else:
+                session.call(PipeCall(session, message, None, principal))
+        elif isinstance(message, Notification):
+            session.notified(message)
+        elif isinstance(message, (Response, ErrorResponse)):
+            session.answered(message)
+        else:
+            self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))
+
+    def initialize(self, session: Session, message: Request) -> None:
+        """The handshake."""
+        json = self.runtime.json
+        try:
+            payload = json.result(message.id, session.initialize(message.params))
+            self.initialized.add(session.id)
+        except MCPError as exc:
+            payload = json.error(message.id, exc)
+        self.runtime.spawn(session.send(payload))
+
+    def end(self, session: Session) -> None:
+        """The stream is gone: so is the session."""
+        if self.sessions.pop(session.id, None) is not None:
+            self.initialized.discard(session.id)
+            session.close()
+
+    def quiet(self) -> None:
+        """Shutting down: end every stream, cleanly."""
+        for session, reply in list(self.sessions.values()):
+            reply.on_gone = None
+            reply.end()
+            self.end(session)
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell each session that wants to know."""
+        payload = encode_notice(self.runtime.json, notice)
+        for session, _ in list(self.sessions.values()):
+            if session.id in self.initialized and session.wants(notice):
+                session.announce(payload)

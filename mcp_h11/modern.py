@@ -1,0 +1,569 @@
+# SPDX-License-Identifier: MIT
+"""One self-contained POST of 2026-07-28: the envelope, discovery, calls with input rounds, and listen streams.
+
+Rules:
+- Every request is judged by its own `_meta`; nothing is carried over from an earlier one or from the connection
+  (basic/index, Statelessness).
+- The body says what is asked; the mirrored headers have to agree (basic/transports/streamable-http, Server Validation).
+- A closed response stream cancels the call, and nothing more is sent for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from .compat import client_request, notification_params, server_fields
+from .context import META_LOG_LEVEL, Context, Exchange, NeedInput, log_rank
+from .door import Door
+from .errors import (
+    MODERN_STATUS,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    MCPError,
+    MethodNotFound,
+    MissingClientCapability,
+    Refusal,
+    UnsupportedProtocolVersion,
+    overloaded,
+)
+from .handler import METHODS, Notice, dispatch
+from .headers import check_method_header, check_name_header, check_param_headers, check_version_header
+from .jsonrpc import Batch, Message, Notification, Request
+from .questions import InputRequired, Question, digest
+from .reply import STREAMING, UNDECIDED, Reply
+from .revisions import LATEST_MODERN, MODERN, SUPPORTED
+from .runtime import Gate, Runtime
+from .schema import StableResult
+from .settings import subject
+from .sse import encode_event
+
+logger = logging.getLogger(__name__)
+
+META_VERSION = "io.modelcontextprotocol/protocolVersion"
+META_CLIENT = "io.modelcontextprotocol/clientInfo"
+META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
+META_SERVER = "io.modelcontextprotocol/serverInfo"
+META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+
+# Methods of earlier revisions that this one removed: not to be had here, whatever the handler would say.
+REMOVED = frozenset(
+    ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/ping")
+)
+MAX_UNSENT = 256  # notices that wait for one slow listener
+LISTEN_FLAGS = {
+    "toolsListChanged": ("tools", "notifications/tools/list_changed"),
+    "promptsListChanged": ("prompts", "notifications/prompts/list_changed"),
+    "resourcesListChanged": ("resources", "notifications/resources/list_changed"),
+}
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+UPDATED = "notifications/resources/updated"
+
+
+def claimed_version(message: Any) -> Any:
+    """The protocol version that a message claims in `_meta`, or None: a claim makes it a modern one."""
+    meta = message.params.get("_meta") if isinstance(message, (Request, Notification)) else None
+    return meta.get(META_VERSION) if isinstance(meta, dict) else None
+
+
+def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The claimed version and the client's capabilities.  Raises InvalidParams (basic/index, `_meta`)."""
+    meta = params.get("_meta")
+    if not isinstance(meta, dict):
+        meta = {}
+    version, capabilities = meta.get(META_VERSION), meta.get(META_CAPABILITIES)
+    wrong = []
+    if not isinstance(version, str):
+        wrong.append(META_VERSION)
+    if not isinstance(capabilities, dict):
+        wrong.append(META_CAPABILITIES)
+    if wrong:
+        raise InvalidParams(f"Missing or malformed in _meta: {', '.join(wrong)}", {"supported": list(SUPPORTED)})
+    return version, capabilities  # type: ignore[return-value]
+
+
+class ModernCall(Exchange):
+    """One request, answered on its own HTTP exchange."""
+
+    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply", "task")
+
+    def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, principal: Any) -> None:
+        self.runtime = runtime
+        self.revision = LATEST_MODERN
+        self.request_id = message.id
+        self.method = message.method
+        self.params = params = message.params
+        self.principal = principal
+        self.input_responses = None
+        self.request_state = None
+        self.memo = None
+        self.gone = None
+        self.done = False
+        self.reply = reply
+        self.task: asyncio.Task[None] | None = None
+        meta = params["_meta"]
+        self._capabilities: dict[str, Any] = meta[META_CAPABILITIES]
+        level = meta.get(META_LOG_LEVEL)
+        # basic/utilities/logging: nothing unless this request asks for it; a bad level is -32602.
+        self._log_rank = log_rank(level) if level is not None else None
+        self._asked: dict[str, str] = {}  # open questions of the round before: key to digest
+        self._answers: dict[str, Any] = {}  # key to [digest of the question, raw answer]
+        self._used = False
+        if "requestState" in params or "inputResponses" in params:
+            self._read_round()
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        info = self.params["_meta"].get(META_CLIENT)
+        return info if isinstance(info, dict) else {}
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        return self._capabilities
+
+    @property
+    def headers(self) -> Any:
+        return self.reply.request.head if self.reply is not None else None
+
+    @property
+    def connected(self) -> bool:
+        return self.reply is None or self.reply.alive
+
+    @property
+    def first_round(self) -> bool:
+        """Whether this request brought nothing of an earlier one; only then may its result be cached."""
+        return not self._used
+
+    def wants_log(self, rank: int) -> bool:
+        return self._log_rank is not None and rank >= self._log_rank
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        if not self.done:
+            params = notification_params(self.revision, method, params)
+            await self.emit(self.runtime.json.notification(method, params))
+
+    async def emit(self, payload: bytes) -> None:
+        """One message on this request's own stream; nowhere else to put it where the client reads no events."""
+        reply = self.reply
+        if reply is None or not reply.allow_events:
+            return
+        frame = encode_event(payload)
+        if reply.state == UNDECIDED:
+            reply.open(frame)
+        else:
+            reply.send(frame)
+        if not reply.writable:
+            await reply.drained()
+
+    async def finish(self, payload: bytes, status: int) -> None:
+        """The response: JSON with its status, or the last event of the stream."""
+        self.done = True
+        reply = self.reply
+        assert reply is not None
+        if reply.state == STREAMING:
+            reply.end(encode_event(payload))
+        elif reply.allow_json and not (reply.prefers_events and status == 200):
+            reply.answer(status, payload)
+        else:
+            reply.stream_once(encode_event(payload))
+
+    def lost(self) -> None:
+        """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""
+        self.done = True
+        if self.gone is not None:
+            self.gone.set()
+        if self.task is not None:
+            self.task.cancel()
+
+    def silent(self) -> None:
+        """No answer for so long that a proxy may give up: begin the stream."""
+        if self.reply is not None and self.reply.allow_events:
+            self.reply.open()
+
+    # --- input rounds (basic/patterns/mrtr) -----------------------------------------------------------------
+
+    def _read_round(self) -> None:
+        """What the client brings from the round before.  Raises InvalidParams for a state that is not ours."""
+        params = self.params
+        sealed, responses = params.get("requestState"), params.get("inputResponses")
+        kept: dict[str, Any] = {}
+        if sealed is not None:
+            if not isinstance(sealed, str):
+                raise InvalidParams("requestState must be a string")
+            kept = self.runtime.sealer.open(sealed, self._bound(), self.runtime.now())
+        if responses is not None and not isinstance(responses, dict):
+            raise InvalidParams("inputResponses must be an object")
+        self._used = True
+        self._answers = kept.get("a", {})
+        self.memo = kept.get("o")
+        self.request_state = kept.get("s")
+        if responses is not None:
+            # "ignore any information it does not recognize": what is no answer object is as if it were not there.
+            usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
+            self.input_responses = usable
+            asked = kept.get("q", {})
+            self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
+
+    def _bound(self) -> bytes:
+        # The principal and the request's salient parameters (basic/patterns/mrtr, Server Requirements 5).
+        params = {k: v for k, v in self.params.items() if k not in ("_meta", "inputResponses", "requestState")}
+        return digest(subject(self.principal), self.method, params).encode("ascii")
+
+    async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        open_questions: dict[str, Question] = {}
+        for key, question in questions.items():
+            self._check_capability(question)
+            kept = self._answers.get(key)
+            if kept is not None and kept[0] == digest(question.method, question.params()):
+                try:
+                    found[key] = question.read(kept[1])
+                    continue
+                except ValueError:
+                    pass  # not an answer: ask again (basic/patterns/mrtr, Error Handling)
+            open_questions[key] = question
+        if open_questions:
+            raise NeedInput(open_questions)
+        return found
+
+    def _check_capability(self, question: Question) -> None:
+        missing = question.missing(self._capabilities)
+        if missing is not None:
+            raise MissingClientCapability(missing)
+
+    def input_required(self, result: InputRequired | NeedInput) -> dict[str, Any]:
+        """The `input_required` result that asks what the handler asked."""
+        state: dict[str, Any] = {}
+        if isinstance(result, NeedInput):
+            questions = result.questions
+            state["a"] = self._answers
+            state["q"] = {key: digest(q.method, q.params()) for key, q in questions.items()}
+        else:
+            questions = result.questions()
+            if result.state is not None:
+                state["s"] = result.state
+        if self.memo:
+            state["o"] = self.memo
+        wire: dict[str, Any] = {"resultType": "input_required"}
+        if questions:
+            wire["inputRequests"] = {key: self._as_request(question) for key, question in questions.items()}
+        if state:
+            wire["requestState"] = self.runtime.sealer.seal(state, self._bound(), self.runtime.now())
+        return wire
+
+    def _as_request(self, question: Question) -> dict[str, Any]:
+        # basic/patterns/mrtr, Server Requirements 6: never ask what the client did not declare.
+        self._check_capability(question)
+        return {
+            "method": question.method,
+            "params": client_request(self.revision, question.method, question.params()),
+        }
+
+
+class Listener:
+    """One open `subscriptions/listen`: what it wants to hear, and the stream it hears it on."""
+
+    __slots__ = ("_flushing", "_json", "_runtime", "_unsent", "id", "kinds", "reply", "uris")
+
+    def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, wanted: dict[str, Any]) -> None:
+        self.id = message.id
+        self.reply = reply
+        self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
+        self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
+        self._runtime = runtime
+        self._json = runtime.json
+        self._unsent: dict[bytes, None] = {}  # in order, each once
+        self._flushing = False
+
+    def notification(self, method: str, params: dict[str, Any]) -> bytes:
+        """basic/patterns/subscriptions: each notification names the listen request that it belongs to."""
+        return self._json.notification(method, {**params, "_meta": {META_SUBSCRIPTION: self.id}})
+
+    def acknowledgement(self, honoured: dict[str, Any]) -> bytes:
+        """The first message on the stream: what of the filter is honoured."""
+        return self.notification(ACKNOWLEDGED, {"notifications": honoured})
+
+    def payload(self, notice: Notice) -> bytes | None:
+        """The notification for this listener, or None where it did not ask for it."""
+        if notice.kind in self.kinds:
+            return self.notification(self.kinds[notice.kind], {})
+        if notice.kind == "updated" and notice.uri in self.uris:
+            return self.notification(UPDATED, {"uri": notice.uri})
+        return None
+
+    def noticed(self, notice: Notice) -> None:
+        """Pass it on; a slow reader gets each notice once, when it can."""
+        payload = self.payload(notice)
+        if payload is None or self.reply is None:
+            return
+        if self.reply.writable and not self._unsent:
+            self.reply.send(encode_event(payload))
+            return
+        self._unsent[payload] = None
+        if len(self._unsent) > MAX_UNSENT:
+            # It would miss something: better it comes back and fetches the lists.
+            self.reply.abort()
+        elif not self._flushing:
+            self._flushing = True
+            self._runtime.spawn(self._flush())
+
+    async def _flush(self) -> None:
+        reply = self.reply
+        while reply is not None and self._unsent and reply.alive:
+            await reply.drained()
+            payload = next(iter(self._unsent))
+            del self._unsent[payload]
+            reply.send(encode_event(payload))
+        self._flushing = False
+
+    def result(self) -> dict[str, Any]:
+        """basic/patterns/subscriptions, Graceful Closure: the server ends it with a result."""
+        return {"resultType": "complete", "_meta": {META_SUBSCRIPTION: self.id}}
+
+    def close(self) -> None:
+        """End the stream, cleanly."""
+        if self.reply is not None:
+            self.reply.on_gone = None
+            self.reply.end(encode_event(self._json.result(self.id, self.result())))
+
+
+class Modern:
+    """The modern side of one server."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.listeners: set[Listener] = set()
+        self._gate = Gate(None)
+        runtime.on_notice.append(self.noticed)
+
+    # --- POST ------------------------------------------------------------------------------------------------
+
+    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        """Answer one POST.  Raises MCPError where it gets no further than the envelope."""
+        if isinstance(message, Request):
+            self._check_headers(door, message)
+            self.start(message, reply, principal)
+        elif isinstance(message, Notification):
+            self._check_notification(door, message)
+            # The core defines none over HTTP.  `notifications/cancelled` above all is dropped: ids are chosen by
+            # clients, and one must not cancel another's call (basic/patterns/cancellation).
+            reply.answer(202, b"", ())
+        elif isinstance(message, list):
+            raise InvalidRequest("JSON-RPC batches are not part of this revision")
+        else:
+            # basic/transports/streamable-http, Sending Messages 4: clients send no responses.
+            raise InvalidRequest("A response is not accepted here")
+
+    def _check_headers(self, door: Door, message: Request) -> None:
+        """The ladder; the first rung that fails decides."""
+        version, _ = check_envelope(message.params)
+        check_version_header(door.versions, version)
+        if version not in MODERN:
+            raise UnsupportedProtocolVersion(version, SUPPORTED)
+        head = door.head
+        check_method_header(head.get_all("mcp-method"), message.method)
+        check_name_header(head.get_all("mcp-name"), message.method, message.params)
+        self.check_method(message.method)
+        if message.method == "tools/call":
+            name, arguments = message.params.get("name"), message.params.get("arguments")
+            annotated = self.runtime.handler.param_headers(name) if isinstance(name, str) else None
+            if annotated:
+                check_param_headers(head.get_all, annotated, arguments if isinstance(arguments, dict) else {})
+
+    def _check_notification(self, door: Door, message: Notification) -> None:
+        claim = claimed_version(message)
+        version = claim if isinstance(claim, str) else door.version
+        if claim is not None and door.versions:
+            check_version_header(door.versions, str(claim))
+        if version not in MODERN:
+            raise UnsupportedProtocolVersion(str(version), SUPPORTED)
+
+    def check_method(self, method: str) -> None:
+        """Raises MethodNotFound for what this revision removed, and for what the server does not offer."""
+        if method in REMOVED:
+            raise MethodNotFound(method)
+        entry = METHODS.get(method)
+        if entry is not None and entry.capability not in self.capabilities():
+            raise MethodNotFound(method)
+
+    def capabilities(self) -> dict[str, Any]:
+        """ServerCapabilities as this revision has them."""
+        return self.runtime.handler.capabilities()
+
+    def start(self, message: Request, reply: Reply, principal: Any) -> None:
+        """Run a request that passed the ladder."""
+        if message.method == "subscriptions/listen":
+            self._listen(message, reply)
+            return
+        call = ModernCall(self.runtime, message, reply, principal)
+        reply.on_gone = call.lost
+        reply.on_silence = call.silent
+        call.task = self.runtime.start(self._run(call), self._gate)
+        call.task.add_done_callback(partial(self._ended, call))
+
+    def _ended(self, call: ModernCall, task: asyncio.Task[None]) -> None:
+        reply = call.reply
+        if not call.done and reply is not None:
+            # Cancelled by the end of the server, not by the client: say so while somebody listens.
+            error = MCPError(-32000, "The server is shutting down")
+            payload = self.runtime.json.error(call.request_id, error)
+            if reply.state == STREAMING:
+                reply.end(encode_event(payload))
+            else:
+                reply.answer(503, payload)
+
+    async def _run(self, call: ModernCall) -> None:
+        payload, status = await self.respond(call)
+        await call.finish(payload, status)
+
+    async def respond(self, call: ModernCall) -> tuple[bytes, int]:
+        """The response to a call, encoded, and the HTTP status it has where nothing was streamed before."""
+        json = self.runtime.json
+        try:
+            return self._encode(call, await self._result(call)), 200
+        except Exception as exc:
+            error = exc if isinstance(exc, MCPError) else None
+            if error is None:
+                logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
+                error = InternalError("The result cannot be encoded as JSON")
+            return json.error(call.request_id, error), status_of(error)
+
+    async def _result(self, call: ModernCall) -> Mapping[str, Any]:
+        if call.method == "server/discover":
+            return self._discover()
+        try:
+            result = await dispatch(self.runtime.handler, call.method, call.params, Context(call))
+        except BaseException as exc:
+            need = _need_input(exc)
+            if need is None:
+                raise
+            return self._ask(call, need)
+        if isinstance(result, InputRequired):
+            return self._ask(call, result)
+        return result
+
+    def _ask(self, call: ModernCall, asked: InputRequired | NeedInput) -> dict[str, Any]:
+        entry = METHODS.get(call.method)
+        if entry is not None and not entry.input_required:
+            # basic/patterns/mrtr, Supported Requests: "MUST NOT [...] on any other client requests".
+            logger.error("%s asked for input, which only calls, reads and prompts may", call.method)
+            raise InternalError()
+        return call.input_required(asked)
+
+    def _encode(self, call: ModernCall, result: Mapping[str, Any]) -> bytes:
+        json = self.runtime.json
+        if type(result) is StableResult and call.first_round:
+            encoded = result.encoded.get(self)
+            if encoded is None:
+                encoded = json.dumps(self.complete(call, result))
+                result.encoded[self] = encoded
+            return json.result_encoded(call.request_id, encoded)
+        return json.result(call.request_id, self.complete(call, result))
+
+    def complete(self, call: ModernCall, result: Mapping[str, Any]) -> dict[str, Any]:
+        """A result with what this revision adds: `resultType`, who served it, and for how long it holds."""
+        handler = self.runtime.handler
+        full = dict(server_fields(LATEST_MODERN, call.method, result))  # type: ignore[arg-type]
+        full.setdefault("resultType", "complete")
+        # basic/index, `_meta`: SHOULD be on every result.
+        full["_meta"] = {META_SERVER: handler.info(), **(full.get("_meta") or {})}
+        entry = METHODS.get(call.method)
+        if full["resultType"] == "complete" and (call.method == "server/discover" or (entry and entry.cacheable)):
+            ttl, scope = handler.cache_hint(call.method)
+            if not call.first_round:
+                ttl, scope = 0, "private"  # basic/patterns/mrtr: the result of a retry is not for the cache
+            full.setdefault("ttlMs", ttl)
+            full.setdefault("cacheScope", scope or self._default_scope())
+        return full
+
+    def _default_scope(self) -> str:
+        settings = self.runtime.settings
+        return "private" if settings.token is not None or settings.authorize is not None else "public"
+
+    def _discover(self) -> dict[str, Any]:
+        handler = self.runtime.handler
+        result: dict[str, Any] = {"supportedVersions": list(SUPPORTED), "capabilities": self.capabilities()}
+        if handler.instructions:
+            result["instructions"] = handler.instructions
+        return result
+
+    # --- subscriptions/listen (basic/patterns/subscriptions) ----------------------------------------------------
+
+    def _listen(self, message: Request, reply: Reply) -> None:
+        if not reply.allow_events and not _reads_events(reply):
+            raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
+        honoured = self.honoured(message)
+        limit = self.runtime.settings.max_listeners
+        if limit is not None and len(self.listeners) >= limit:
+            raise overloaded("Too many listeners")
+        listener = Listener(self.runtime, message, reply, honoured)
+        acknowledged = encode_event(listener.acknowledgement(honoured))
+        if not honoured or self.runtime.draining:
+            reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
+            return
+        self.listeners.add(listener)
+        reply.on_gone = partial(self.listeners.discard, listener)
+        reply.open(acknowledged)
+
+    def honoured(self, message: Request) -> dict[str, Any]:
+        """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""
+        wanted = message.params.get("notifications")
+        if not isinstance(wanted, dict):
+            raise InvalidParams("notifications must be an object")
+        offered, honoured = self.capabilities(), dict[str, Any]()
+        for flag, (capability, _) in LISTEN_FLAGS.items():
+            value = wanted.get(flag)
+            if value is not None and not isinstance(value, bool):
+                raise InvalidParams(f"notifications.{flag} must be a boolean")
+            if value and offered.get(capability, {}).get("listChanged"):
+                honoured[flag] = True
+        uris = wanted.get("resourceSubscriptions")
+        if uris is None:
+            return honoured
+        if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+            raise InvalidParams("notifications.resourceSubscriptions must be a list of URIs")
+        limit = self.runtime.settings.max_subscriptions
+        if limit is not None and len(uris) > limit:
+            raise InvalidParams(f"A listener subscribes to at most {limit} resources")
+        if uris and offered.get("resources", {}).get("subscribe"):
+            honoured["resourceSubscriptions"] = uris
+        return honoured
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell every listener that asked."""
+        for listener in list(self.listeners):
+            listener.noticed(notice)
+
+    def quiet(self) -> None:
+        """Shutting down: end the listen streams, each with its result."""
+        for listener in list(self.listeners):
+            listener.close()
+        self.listeners.clear()
+
+
+def status_of(error: MCPError) -> int:
+    """The HTTP status of a modern error; a Refusal brings its own."""
+    return error.status if isinstance(error, Refusal) else MODERN_STATUS.get(error.code, 200)
+
+
+def _reads_events(reply: Reply) -> bool:
+    door = reply.request.head.memo
+    return isinstance(door, Door) and door.accepts_events
+
+
+def _need_input(exc: BaseException) -> NeedInput | None:
+    """The NeedInput that `exc` is, or that a task group wrapped."""
+    if isinstance(exc, NeedInput):
+        return exc
+    for inner in getattr(exc, "exceptions", ()):
+        found = _need_input(inner)
+        if found is not None:
+            return found
+    return None
+
+
+Write = Callable[[bytes], None]

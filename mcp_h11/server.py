@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: MIT
+"""A listening server: sockets, the clock of its connections, signals, and an orderly end.
+
+`serve` and `run` are for programs that are the server; `listening` is for programs that have one.
+
+Rule: the end has an order, and every step of it a limit.  Stop accepting; end the streams on which nothing runs;
+let running calls finish for `grace` seconds; cancel; close; clean up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from email.utils import formatdate
+from ipaddress import ip_address
+from typing import Any
+
+from .connection import Connection
+from .endpoint import Endpoint
+from .handler import ServerHandler
+from .headers import LOOPBACK_HOSTS, HostPolicy
+from .http11 import HeadCache
+from .reply import Reply
+from .runtime import Runtime
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+MAX_TICK = 1.0  # seconds between two looks at the deadlines; less where a deadline is short
+CANCEL_TIME = 1.0  # for what was cancelled to end
+FLUSH_TIME = 0.5  # for the last bytes to leave
+RESERVED_DESCRIPTORS = 64
+PORT_TRIES = 8  # to find one port that is free on both families
+
+
+class Server:
+    """One endpoint on its sockets.  `async with listening(...)` makes, starts and ends one."""
+
+    def __init__(
+        self,
+        handler: ServerHandler,
+        settings: Settings | None = None,
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        uds: str | None = None,
+        fd: int | None = None,
+        sock: socket.socket | None = None,
+    ) -> None:
+        self.settings = _with_descriptor_limit(settings or Settings())
+        self.runtime = Runtime(handler, self.settings)
+        self.heads = HeadCache()
+        self.connections: set[Connection] = set()
+        self.replies: set[Reply] = set()
+        self.draining = False
+        self.log_access = self.settings.access_log
+        self.now = 0.0
+        self.date = b""
+        self.sockets: list[socket.socket] = []
+        self.loop: asyncio.AbstractEventLoop
+        self.endpoint: Endpoint
+        self._bind = (host, port, uds, fd, sock)
+        self._uds = uds
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tick_time = _tick_time(self.settings)
+        self._patience = self._beats(self.settings.patience)
+        self._keep_alive = self._beats(self.settings.keep_alive)
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._closed: asyncio.Task[None] | None = None
+
+    # --- where it is -----------------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The bound addresses: (host, port, ...) tuples, or the path of a Unix socket."""
+        return [s.getsockname() for s in self.sockets]
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port; 0 where there is none."""
+        for address in self.addresses:
+            if isinstance(address, tuple):
+                return int(address[1])
+        return 0
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        scheme = "https" if self.settings.ssl is not None else "http"
+        for address in self.addresses:
+            if isinstance(address, tuple):
+                host = str(address[0])
+                host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+                return f"{scheme}://{host}:{address[1]}{self.settings.path}"
+        return f"{scheme}+unix://{self._uds or ''}:{self.settings.path}"
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind, enter the handler's lifespan, and accept.
+
+        Raises OSError where an address cannot be had, ValueError where it may not be served as it is set.
+        """
+        self.loop = asyncio.get_running_loop()
+        host, port, uds, fd, sock = self._bind
+        if sock is not None:
+            self.sockets = [sock]
+        elif fd is not None:
+            self.sockets = [socket.socket(fileno=fd)]
+        elif uds is not None:
+            self.sockets = [_bind_unix(uds)]
+        else:
+            self.sockets = await _bind_tcp(self.loop, host, port)
+        try:
+            hosts = host_policy(self.settings, self.addresses)
+            await self.runtime.__aenter__()
+            self.endpoint = Endpoint(self.runtime, hosts)
+            self._tick()
+            for one in self.sockets:
+                one.setblocking(False)
+                self._servers.append(await self._listen(one))
+        except BaseException:
+            for one in self.sockets:
+                one.close()
+            raise
+
+    async def _listen(self, sock: socket.socket) -> asyncio.Server:
+        # asyncio takes any bound stream socket here, a Unix one as well.
+        return await self.loop.create_server(
+            lambda: Connection(self), sock=sock, ssl=self.settings.ssl, backlog=self.settings.backlog
+        )
+
+    def stop(self) -> None:
+        """Ask it to end; a second time, at once.  On the loop's thread; returns immediately."""
+        if self._stopping.is_set():
+            self._forced.set()
+        self._stopping.set()
+
+    async def wait_stopped(self) -> None:
+        """Until `stop` is called."""
+        await self._stopping.wait()
+
+    async def aclose(self, grace: float | None = None) -> None:
+        """End it in order; running calls have `grace` seconds (default: the settings').  Idempotent."""
+        if self._closed is None:
+            self._closed = self.loop.create_task(self._close(self.settings.grace if grace is None else grace))
+        await asyncio.shield(self._closed)
+
+    async def _close(self, grace: float) -> None:
+        self._stopping.set()
+        self.draining = self.runtime.draining = True
+        for server in self._servers:
+            server.close()
+        if self._uds is not None:
+            with suppress(OSError):
+                os.unlink(self._uds)
+        self.endpoint.quiet()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        await self._wait_for(self.runtime.tasks, grace)
+        self.endpoint.close()
+        for task in list(self.runtime.tasks):
+            task.cancel()
+        await self._wait_for(self.runtime.tasks, CANCEL_TIME)
+        if self.runtime.tasks:
+            logger.warning("%d calls ignored their cancellation", len(self.runtime.tasks))
+        for connection in list(self.connections):
+            connection.close()
+        await self._wait_gone(FLUSH_TIME)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.runtime.__aexit__(None, None, None)
+
+    async def _wait_for(self, tasks: set[asyncio.Task[None]], limit: float) -> None:
+        """Until all have ended, the limit has passed, or somebody insists."""
+        deadline = self.loop.time() + limit
+        forced = self.loop.create_task(self._forced.wait())
+        try:
+            while tasks and not self._forced.is_set():
+                left = deadline - self.loop.time()
+                if left <= 0:
+                    return
+                await asyncio.wait({*tasks, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            forced.cancel()
+
+    async def _wait_gone(self, limit: float) -> None:
+        deadline = self.loop.time() + limit
+        while self.connections and self.loop.time() < deadline and not self._forced.is_set():
+            await asyncio.sleep(0.005)
+
+    # --- the clock -------------------------------------------------------------------------------------------
+
+    def _beats(self, seconds: float | None) -> int:
+        return 0 if seconds is None else max(1, round(seconds / self._tick_time))
+
+    def _tick(self) -> None:
+        self.now = now = self.loop.time()
+        self.date = formatdate(usegmt=True).encode("ascii")
+        self._timer = self.loop.call_later(self._tick_time, self._tick)
+        for connection in list(self.connections):
+            connection.tick(now)
+        patience, keep_alive = self._patience, self._keep_alive
+        for reply in list(self.replies):
+            reply.tick(patience, keep_alive)
+        self.endpoint.sweep()
+
+
+# --- serving -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(
+    handler: ServerHandler,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    uds: str | None = None,
+    fd: int | None = None,
+    sock: socket.socket | None = None,
+    settings: Settings | None = None,
+    **fields: Any,
+) -> AsyncIterator[Server]:
+    """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.
+
+    ``async with listening(handler, port=0) as server: print(server.url)``.  Further keywords are fields of `Settings`.
+    """
+    server = Server(handler, _settings(settings, fields), host=host, port=port, uds=uds, fd=fd, sock=sock)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.aclose()
+
+
+async def serve(
+    handler: ServerHandler,
+    *,
+    on_start: Callable[[Server], None] | None = None,
+    signals: bool = True,
+    **options: Any,
+) -> None:
+    """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
+
+    `options` are those of `listening`; `on_start` is called with the server once it accepts.
+    """
+    async with listening(handler, **options) as server:
+        remove = _install_signals(server) if signals else None
+        try:
+            if on_start is not None:
+                on_start(server)
+            await server.wait_stopped()
+            # Closing belongs inside, while the second signal still counts.
+            await server.aclose()
+        finally:
+            if remove is not None:
+                remove()
+
+
+def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
+    """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed)."""
+    factory = _loop_factory(loop)
+    policy_free = asyncio.new_event_loop if factory is None else factory
+    event_loop = policy_free()
+    try:
+        asyncio.set_event_loop(event_loop)
+        event_loop.run_until_complete(serve(handler, **options))
+    finally:
+        try:
+            event_loop.run_until_complete(event_loop.shutdown_asyncgens())
+            event_loop.run_until_complete(event_loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            event_loop.close()
+
+
+def _settings(settings: Settings | None, fields: dict[str, Any]) -> Settings:
+    return replace(settings or Settings(), **fields) if fields else settings or Settings()
+
+
+def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if loop not in ("auto", "asyncio", "uvloop"):
+        raise ValueError(f"loop is auto, asyncio or uvloop, not {loop!r}")
+    if loop == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if loop == "uvloop":
+            raise
+        return None
+    return uvloop.new_event_loop
+
+
+def _install_signals(server: Server) -> Callable[[], None] | None:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    loop, wanted = server.loop, (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in wanted:
+            loop.add_signal_handler(number, server.stop)
+        return lambda: [loop.remove_signal_handler(number) for number in wanted].clear()
+    except NotImplementedError:  # Windows
+        before = {n: signal.signal(n, lambda *_: loop.call_soon_threadsafe(server.stop)) for n in wanted}
+        return lambda: [signal.signal(n, handler) for n, handler in before.items()].clear()
+
+
+# --- sockets -----------------------------------------------------------------------------------------------------
+
+
+def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
+    """Who may be addressed.  Raises ValueError where a server that others can reach does not say."""
+    if settings.allowed_hosts is not None:
+        return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
+    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
+    for host in own:
+        if not ip_address(host.partition("%")[0]).is_loopback:
+            raise ValueError(
+                f"{host} can be reached from elsewhere: name the hosts that clients use in allowed_hosts "
+                '(--allowed-hosts), or "*" for any'
+            )
+    names = [f"[{host}]" if ":" in host else host for host in own]
+    return HostPolicy([*LOOPBACK_HOSTS, *names], settings.allowed_origins)
+
+
+async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
+    name = None if host in ("", "*") else host
+    found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for attempt in range(PORT_TRIES):
+        try:
+            return _bind_all(targets, port)
+        except OSError as exc:
+            # A free port of one family may be taken on the other: then try another.
+            if port or exc.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in targets:
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError:
+                if len(targets) > 1:
+                    continue  # the machine has no such family
+                raise
+            sockets.append(sock)
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind((address[0], port, *address[2:]))
+            except OSError as exc:
+                if exc.errno == errno.EADDRNOTAVAIL and len(targets) > 1:
+                    sockets.pop().close()  # the family is there, the address is not
+                    continue
+                raise
+            port = sock.getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, "no address of this host can be bound")
+    return sockets
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """A Unix socket; one that a dead server left behind is replaced, a living one is not."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+                else:
+                    raise OSError(errno.EADDRINUSE, "a server listens there already", path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _with_descriptor_limit(settings: Settings) -> Settings:
+    """Keep some descriptors for everything that is not a connection."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return settings
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or settings.max_connections is None:
+        return settings
+    room = max(1, soft - RESERVED_DESCRIPTORS)
+    return replace(settings, max_connections=room) if room < settings.max_connections else settings
+
+
+def _tick_time(settings: Settings) -> float:
+    waits = (
+        settings.first_byte_timeout,
+        settings.head_timeout,
+        settings.body_timeout,
+        settings.idle_timeout,
+        settings.write_timeout,
+        settings.patience,
+        settings.keep_alive,
+        settings.session_idle,
+        settings.session_initialize,
+    )
+    return min([MAX_TICK, *(wait / 4 for wait in waits if wait is not None)])

@@ -1,0 +1,571 @@
+# SPDX-License-Identifier: MIT
+"""What runs in one legacy session, whatever carries it: calls, questions to the client, notices (up to 2025-11-25).
+
+A `Call` is one request on its own HTTP exchange; HTTP+SSE and stdio, which have one channel for everything, derive
+theirs from it.
+
+Rules:
+- A response goes where its request came from: by the exchange, never by JSON-RPC id, because one client may use one
+  id for all its requests.
+- A lost connection is not a cancellation.
+- A session ends in one function, `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from .compat import client_request, notification_params, server_fields
+from .context import Context, Exchange, log_rank
+from .errors import (
+    REQUEST_CANCELLED,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    MCPError,
+    MethodNotFound,
+    MissingClientCapability,
+    ResourceNotFound,
+    ToolError,
+)
+from .handler import Notice, dispatch
+from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
+from .questions import InputRequired, Question
+from .reply import UNDECIDED, Reply
+from .revisions import Revision, negotiate
+from .runtime import Gate, Runtime
+from .schema import StableResult
+from .storage import EventStore, SessionState
+from .streams import Stream
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
+CHANGED = {
+    "tools": "notifications/tools/list_changed",
+    "prompts": "notifications/prompts/list_changed",
+    "resources": "notifications/resources/list_changed",
+}
+UPDATED = "notifications/resources/updated"
+MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
+
+
+class Call(Exchange):
+    """A request of a session, answered on its own HTTP exchange."""
+
+    __slots__ = ("_session", "reply", "stream", "task")
+
+    def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
+        self.runtime = session.runtime
+        self.revision = session.revision
+        self.request_id = message.id
+        self.method = message.method
+        self.params = message.params
+        self.principal = principal
+        self.input_responses = None
+        self.request_state = None
+        self.memo = None
+        self.gone = None
+        self.done = False
+        self._session = session
+        self.reply = reply
+        self.stream: Stream | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        return self._session.state.client_info
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        return self._session.state.client_capabilities
+
+    @property
+    def session(self) -> Any:
+        return self._session if self._session.id else None
+
+    @property
+    def headers(self) -> Any:
+        return self.reply.request.head if self.reply is not None else None
+
+    @property
+    def connected(self) -> bool:
+        return self.reply is None or self.reply.alive or self.stream is not None
+
+    def wants_log(self, rank: int) -> bool:
+        return rank >= self._session.log_rank
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        if not self.done:
+            params = notification_params(self.revision, method, params)
+            await self.emit(self.runtime.json.notification(method, params))
+
+    async def emit(self, payload: bytes) -> None:
+        """One message on the way to the answer."""
+        stream = self.stream or self._begin()
+        if stream is not None:
+            await stream.send(payload)
+
+    def _begin(self) -> Stream | None:
+        """The stream of this call; the session's own where the client takes no events here."""
+        reply = self.reply
+        if reply is None:
+            return None
+        if not reply.allow_events or not reply.alive:
+            return self._session.standalone if self._session.id else None
+        stream = self.stream = self._session.new_stream()
+        stream.start(reply)
+        return stream
+
+    def silent(self) -> None:
+        """No answer yet for so long that a proxy may give up: begin the stream."""
+        if self.reply is not None and self.reply.allow_events and self._begin() is not None and self.stream is not None:
+            self.stream.open()
+
+    def lost(self) -> None:
+        """The connection went before the answer began.  The call goes on: that is no cancellation."""
+        if self.gone is not None:
+            self.gone.set()
+
+    async def finish(self, payload: bytes, failed: bool) -> None:
+        """The response.  Errors are JSON where that is still possible: on a stream with ids, official clients take
+        an error for an unfinished answer and come back for the rest."""
+        self.done = True
+        reply, stream = self.reply, self.stream
+        if stream is not None:
+            await stream.send(payload, last=True)
+        elif reply is None:
+            return
+        elif reply.allow_json and (failed or not reply.prefers_events or not reply.allow_events):
+            reply.answer(200, payload)
+        else:
+            stream = self._session.new_stream()
+            stream.start(reply)
+            await stream.send(payload, last=True)
+
+    def cancelled(self) -> None:
+        """The client cancelled: "not send a response" (2025-11-25 basic/utilities/cancellation), but end the HTTP
+        exchange, which would hang otherwise."""
+        self.done = True
+        stream, reply = self.stream, self.reply
+        if stream is not None:
+            stream.finished = True
+            stream.take_over()
+        elif reply is not None and reply.state == UNDECIDED:
+            if reply.allow_events:
+                reply.stream_once(b"")
+            else:
+                error = MCPError(REQUEST_CANCELLED, "Request cancelled")
+                reply.answer(200, self.runtime.json.error(self.request_id, error))
+
+    async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
+        return await self._session.ask(questions, self.emit)
+
+    async def close_stream(self) -> None:
+        """2025-11-25 basic/transports, Sending Messages 6: close after an id was sent; the client polls."""
+        if not self._session.resumable or self.reply is None or not self.reply.allow_events:
+            return
+        stream = self.stream or self._begin()
+        if stream is not None and stream is self.stream:
+            stream.open()
+            stream.take_over()
+
+
+class PipeCall(Call):
+    """A request on a channel that carries everything of its session: HTTP+SSE, stdio."""
+
+    __slots__ = ()
+
+    @property
+    def connected(self) -> bool:
+        return not self._session.closed
+
+    async def emit(self, payload: bytes) -> None:
+        await self._session.send(payload)
+
+    async def finish(self, payload: bytes, failed: bool) -> None:
+        self.done = True
+        await self._session.send(payload)
+
+    def cancelled(self) -> None:
+        self.done = True
+
+    async def close_stream(self) -> None:
+        """There is one channel, and it is not this call's to close."""
+
+
+class Session:
+    """What runs in one session."""
+
+    def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
+        self.runtime = runtime
+        self.state = state
+        self.revision = revision
+        self.store = store
+        self.gate = Gate(runtime.settings.max_running_session)
+        self.calls: dict[str | int, list[Call]] = {}
+        self.pending: dict[str, asyncio.Future[Any]] = {}
+        self.streams: OrderedDict[str, Stream] = OrderedDict()
+        self.busy = 0  # calls that run and connections that read
+        self.closed = False
+        self.data: dict[str, Any] = {}  # the handler's own
+        # Where everything goes that has no exchange of its own: HTTP+SSE and stdio have one channel for all.
+        self.sink: Callable[[bytes], Awaitable[None]] | None = None
+        self.on_rest: Callable[[Session], None] | None = None  # called when `busy` falls to 0,
+        self.on_work: Callable[[Session], None] | None = None  # and when it rises from 0
+        self.log_rank = log_rank(state.log_level)
+        self._standalone: Stream | None = None
+        self._asked = 0
+
+    @property
+    def id(self) -> str:
+        """The session id; empty where there is none to speak of (stateless, stdio)."""
+        return self.state.id
+
+    @property
+    def resumable(self) -> bool:
+        """Streams begin with a priming event and may be closed early (2025-11-25)."""
+        return self.store is not None and self.revision.priming
+
+    @property
+    def standalone(self) -> Stream:
+        """The stream for what belongs to no call."""
+        if self._standalone is None:
+            self._standalone = self.new_stream()
+        return self._standalone
+
+    @property
+    def has_standalone(self) -> bool:
+        """Whether `standalone` was ever used."""
+        return self._standalone is not None
+
+    def attached(self, by: int) -> None:
+        """A connection began or ceased to read."""
+        before = self.busy
+        self.busy = before + by
+        if not self.busy:
+            if self.on_rest is not None:
+                self.on_rest(self)
+        elif not before and self.on_work is not None:
+            self.on_work(self)
+
+    # --- lifecycle ---------------------------------------------------------------------------------------
+
+    def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The InitializeResult, and what it settles (2025-11-25 basic/lifecycle, Initialization)."""
+        info, capabilities = params.get("clientInfo"), params.get("capabilities")
+        if not isinstance(params.get("protocolVersion"), str):
+            raise InvalidParams("initialize needs a protocolVersion")
+        if not isinstance(info, dict) or not isinstance(capabilities, dict):
+            raise InvalidParams("initialize needs clientInfo and capabilities")
+        state, handler = self.state, self.runtime.handler
+        self.revision = negotiate(params["protocolVersion"])
+        state.revision = self.revision.name
+        state.client_info, state.client_capabilities = info, capabilities
+        result: dict[str, Any] = {
+            "protocolVersion": self.revision.name,
+            "capabilities": handler.capabilities(),
+            "serverInfo": handler.info(),
+        }
+        if handler.instructions:
+            result["instructions"] = handler.instructions
+        return server_fields(self.revision, "initialize", result)
+
+    def close(self) -> None:
+        """End what runs here; idempotent.  Whoever keeps a table has removed the entry before."""
+        if self.closed:
+            return
+        self.closed = True
+        self.on_rest = self.on_work = None
+        for calls in list(self.calls.values()):
+            for call in list(calls):
+                if call.task is not None:
+                    call.task.cancel()
+        for future in self.pending.values():
+            future.cancel()
+        for stream in list(self.streams.values()):
+            stream.finished = True
+            stream.take_over()
+        self.streams.clear()
+
+    # --- messages from the client --------------------------------------------------------------------------
+
+    def call(self, call: Call) -> None:
+        """Run a request.  Raises `overloaded` where there is no place to wait."""
+        task = self.runtime.start(self._run(call), self.gate)
+        call.task = task
+        self.attached(+1)
+        same = self.calls.get(call.request_id)
+        if same is None:
+            self.calls[call.request_id] = [call]
+        else:
+            same.append(call)
+        task.add_done_callback(partial(self._ended, call))
+
+    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
+        same = self.calls[call.request_id]
+        same.remove(call)
+        if not same:
+            del self.calls[call.request_id]
+        if not call.done:
+            # Cancelled: by the client, by the end of the session, or by that of the server.
+            call.cancelled()
+        self.attached(-1)
+
+    async def _run(self, call: Call) -> None:
+        json = self.runtime.json
+        failed = False
+        try:
+            result = await self.result(call)
+            payload = self._encode(call, result)
+        except Exception as exc:
+            failed = True
+            payload = json.error(call.request_id, self.as_error(exc, call.method))
+        await call.finish(payload, failed)
+
+    def _encode(self, call: Call, result: Any) -> bytes:
+        json = self.runtime.json
+        if type(result) is StableResult:
+            key = self.revision.name
+            encoded = result.encoded.get(key)
+            if encoded is None:
+                encoded = json.dumps(server_fields(self.revision, call.method, result))
+                result.encoded[key] = encoded
+            return json.result_encoded(call.request_id, encoded)
+        return json.result(call.request_id, server_fields(self.revision, call.method, result))
+
+    def as_error(self, exc: Exception, method: str) -> MCPError:
+        """The error for the wire; what was not meant for it goes to the log."""
+        if isinstance(exc, ResourceNotFound):
+            return MCPError(self.revision.missing_resource, exc.message, exc.data)
+        if isinstance(exc, MCPError):
+            return exc
+        logger.error("the result of %s cannot be sent", method, exc_info=exc)
+        return InternalError("The result cannot be encoded as JSON")
+
+    async def result(self, call: Call) -> Any:
+        """The answer to a request, in the newest revision's words."""
+        own = OWN_METHODS.get(call.method)
+        if own is not None:
+            return await own(self, call)
+        handler, params = self.runtime.handler, call.params
+        result = await dispatch(handler, call.method, params, Context(call))
+        for _ in range(MAX_ROUNDS):
+            if not isinstance(result, InputRequired):
+                return result
+            # The same questions, asked the way this revision asks them; then the call runs again with the answers.
+            call.input_responses = await self._raw_answers(call, result)
+            call.request_state = result.state
+            result = await dispatch(handler, call.method, params, Context(call))
+        if isinstance(result, InputRequired):
+            raise MCPError(-32603, f"The call asked for input more than {MAX_ROUNDS} times")
+        return result
+
+    async def _raw_answers(self, call: Call, result: InputRequired) -> dict[str, Any]:
+        questions = result.questions()
+        if not questions:  # only a state: nothing to ask, the call simply runs again
+            return {}
+        return await self.ask(questions, call.emit, raw=True)
+
+    def notified(self, message: Notification) -> None:
+        """A notification of the client; unknown ones are ignored (JSON-RPC 2.0)."""
+        if message.method == "notifications/cancelled":
+            self._cancel(message.params.get("requestId"))
+        elif message.method not in ("notifications/initialized", "notifications/progress"):
+            self.runtime.spawn(self._notify_handler(message))
+
+    async def _notify_handler(self, message: Notification) -> None:
+        try:
+            await self.runtime.handler.notification(message.method, message.params, None)
+        except Exception:
+            logger.exception("%s failed", message.method)
+
+    def _cancel(self, request_id: Any) -> None:
+        calls = self.calls.get(request_id) if type(request_id) in (str, int) else None
+        if not calls:
+            return
+        if len(calls) > 1:
+            # Which of them is meant cannot be told, and the wrong one must not be cancelled.
+            logger.warning("session %.8s cancelled an id that %d of its calls use", self.id, len(calls))
+            return
+        task = calls[0].task
+        if task is not None:
+            task.cancel()
+
+    def answered(self, message: Response | ErrorResponse) -> None:
+        """The client's answer to a question; one that nobody waits for is dropped."""
+        future = self.pending.get(message.id) if isinstance(message.id, str) else None
+        if future is None or future.done():
+            return
+        if isinstance(message, Response):
+            future.set_result(message.result)
+        else:
+            future.set_exception(_as_exception(message.error))
+
+    # --- messages to the client ----------------------------------------------------------------------------
+
+    def new_stream(self) -> Stream:
+        """A stream that can be found again while it or the store remembers it."""
+        stream = Stream(self)
+        if self.store is not None:
+            self.streams[stream.id] = stream
+            while len(self.streams) > MAX_STREAMS and self._forget_oldest():
+                pass
+        return stream
+
+    def _forget_oldest(self) -> bool:
+        for stream_id, stream in self.streams.items():
+            if stream.finished:
+                del self.streams[stream_id]
+                return True
+        return False
+
+    async def ask(
+        self,
+        questions: dict[str, Question],
+        emit: Callable[[bytes], Awaitable[None]],
+        *,
+        raw: bool = False,
+    ) -> dict[str, Any]:
+        """Ask all, wait for all; `raw` leaves the answers as they came.
+
+        Raises MissingClientCapability, or ToolError where an answer cannot be used or did not come in time.
+        """
+        requests: dict[str, bytes] = {}
+        waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
+        for key, question in questions.items():
+            self._check_capability(question)
+            try:
+                params = client_request(self.revision, question.method, question.params())
+            except ValueError as exc:
+                raise ToolError(str(exc)) from None
+            self._asked += 1
+            request_id = f"server-{self._asked}"
+            waiting[key] = (request_id, self.runtime.loop.create_future())
+            requests[request_id] = self.runtime.json.request(request_id, question.method, params)
+        self.pending.update(waiting.values())
+        self.runtime.gate.leave()  # who waits for a person should not keep others waiting
+        try:
+            for payload in requests.values():
+                await emit(payload)
+            results = await self._await_answers(waiting, emit)
+        finally:
+            self.runtime.gate.inside += 1
+            for request_id, _ in waiting.values():
+                self.pending.pop(request_id, None)
+        if raw:
+            return results
+        try:
+            return {key: question.read(results[key]) for key, question in questions.items()}
+        except ValueError as exc:
+            raise ToolError(f"The client's answer cannot be used: {exc}") from None
+
+    def _check_capability(self, question: Question) -> None:
+        missing = question.missing(self.state.client_capabilities)
+        if missing is not None:
+            raise MissingClientCapability(missing)
+
+    async def _await_answers(
+        self, waiting: dict[str, tuple[str, asyncio.Future[Any]]], emit: Callable[[bytes], Awaitable[None]]
+    ) -> dict[str, Any]:
+        futures = [future for _, future in waiting.values()]
+        try:
+            await asyncio.wait_for(asyncio.gather(*futures), self.runtime.settings.ask_timeout)
+        except asyncio.TimeoutError:
+            # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that nobody waits any more.
+            for request_id, _ in waiting.values():
+                params = {"requestId": request_id, "reason": "timed out"}
+                await emit(self.runtime.json.notification("notifications/cancelled", params))
+            raise ToolError("The client did not answer in time") from None
+        return {key: future.result() for key, (_, future) in waiting.items()}
+
+    def wants(self, notice: Notice) -> bool:
+        """Whether this session is to hear of it: a resource only if it subscribed."""
+        return notice.kind in CHANGED or notice.uri in self.state.subscriptions
+
+    def announce(self, payload: bytes) -> None:
+        """A notice that belongs to no call."""
+        if self.sink is not None:
+            self.runtime.spawn(self.send(payload))
+        elif self.id:
+            self.standalone.post(payload)
+
+    async def send(self, payload: bytes) -> None:
+        """One message, where one channel carries them all."""
+        if self.sink is not None and not self.closed:
+            await self.sink(payload)
+
+
+def encode_notice(json: JSON, notice: Notice) -> bytes:
+    """The notification of a change; the same for all sessions."""
+    if notice.kind in CHANGED:
+        return json.notification(CHANGED[notice.kind])
+    return json.notification(UPDATED, {"uri": notice.uri})
+
+
+def _as_exception(error: dict[str, Any]) -> MCPError:
+    code, message = error.get("code"), error.get("message")
+    return MCPError(code if type(code) is int else -32603, f"The client refused: {message}", error.get("data"))
+
+
+# --- requests that the session answers by itself -----------------------------------------------------------
+
+
+async def _ping(session: Session, call: Call) -> dict[str, Any]:
+    return {}
+
+
+async def _initialize(session: Session, call: Call) -> dict[str, Any]:
+    raise InvalidRequest("This session is already initialized")
+
+
+async def _set_level(session: Session, call: Call) -> dict[str, Any]:
+    handler = session.runtime.handler
+    if "logging" not in handler.capabilities():
+        raise MethodNotFound(call.method)
+    level = call.params.get("level")
+    session.log_rank = log_rank(level)
+    session.state.log_level = str(level)
+    await handler.set_level(str(level), Context(call))
+    return {}
+
+
+async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
+    uri = _subscription(session, call)
+    limit = session.runtime.settings.max_subscriptions
+    subscriptions = session.state.subscriptions
+    if uri not in subscriptions and limit is not None and len(subscriptions) >= limit:
+        raise InvalidParams(f"A session subscribes to at most {limit} resources")
+    await session.runtime.handler.subscribe(uri, Context(call))
+    subscriptions.add(uri)
+    return {}
+
+
+async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
+    uri = _subscription(session, call)
+    session.state.subscriptions.discard(uri)
+    await session.runtime.handler.unsubscribe(uri, Context(call))
+    return {}
+
+
+def _subscription(session: Session, call: Call) -> str:
+    if not session.runtime.handler.capabilities().get("resources", {}).get("subscribe"):
+        raise MethodNotFound(call.method)
+    uri = call.params.get("uri")
+    if not isinstance(uri, str) or not uri:
+        raise InvalidParams("uri must be a string")
+    return uri
+
+
+OWN_METHODS: dict[str, Callable[[Session, Call], Awaitable[dict[str, Any]]]] = {
+    "ping": _ping,
+    "initialize": _initialize,
+    "logging/setLevel": _set_level,
+    "resources/subscribe": _subscribe,
+    "resources/unsubscribe": _unsubscribe,
+}
