@@ -63,8 +63,8 @@ class Connection(asyncio.Protocol):
 
     # --- what asyncio tells --------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
+        # Any: uvloop's transports are asyncio's in all but their class.
         self._transport = transport
         settings = self.server.settings
         transport.set_write_buffer_limits(high=settings.write_high)

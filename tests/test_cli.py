@@ -9,13 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import signal
 import socket
 import ssl
+import subprocess
 import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import anyio
+import mcp
 import pytest
+from mcp.client.stdio import StdioServerParameters
 
 import mcp_h11
 from mcp_h11 import MCPServer, ServerHandler, __version__, cli, target
@@ -640,7 +650,9 @@ def test_an_inherited_descriptor_has_to_be_a_stream_socket(capsys: pytest.Captur
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     trustme = pytest.importorskip("trustme")
     folder = tmp_path_factory.mktemp("tls")
-    issued = trustme.CA().issue_cert("localhost")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert("localhost")
     chain, key = folder / "chain.pem", folder / "key.pem"
     chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
@@ -847,3 +859,262 @@ def test_the_log_goes_to_stderr_at_the_level_asked_for(
     cli.main(["--port", "0", "--log-level", "WARNING"])
     assert configured["level"] == "WARNING"
     assert "stream" not in configured and "filename" not in configured  # logging's own default is stderr
+
+
+# --- a process of its own --------------------------------------------------------------------------------------------
+
+LIMIT = 20  # seconds until a process that does not do what is waited for is killed
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}},
+}
+HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+
+
+class Process:
+    """`python -m mcp_h11 …` in a folder of its own; killed when its time is up, so that no read waits for ever."""
+
+    def __init__(self, *arguments: str, module: str = "mcp_h11", pass_fds: tuple[int, ...] = (), **env: str) -> None:
+        environ = {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONWARNINGS": "error", **os.environ, **env}
+        self.errors = tempfile.TemporaryFile("w+")
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environ,
+            pass_fds=pass_fds,
+        )
+        self.timer = threading.Timer(LIMIT, self.child.kill)
+        self.timer.start()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        self.timer.cancel()
+        self.child.kill()
+        self.child.communicate()
+        self.errors.close()
+
+    @property
+    def stderr(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def line(self, beginning: str) -> str:
+        """Read stdout up to the line that begins so."""
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            if line.startswith(beginning):
+                return line.rstrip("\n")
+        raise AssertionError(f"no line {beginning!r} in {LIMIT} s; stderr: {self.stderr}")
+
+    def url(self) -> str:
+        return self.line("claude mcp add --transport http ").split()[-1]
+
+    def stop(self, signum: int) -> tuple[int, str]:
+        """Send a signal; the exit code and the rest of stdout."""
+        self.child.send_signal(signum)
+        rest, _ = self.child.communicate()
+        return self.child.returncode, rest
+
+
+def post(url: str, message: dict[str, Any], **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(url, json.dumps(message).encode(), {**HEADERS, **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_is_served_until_a_signal(signum: int) -> None:
+    with Process("--port", "0") as process:
+        url = process.url()
+        status, answer = post(url, INITIALIZE)
+        assert (status, answer["result"]["serverInfo"]["name"]) == (200, "demo")
+        assert process.stop(signum) == (0, "")
+        assert "Traceback" not in process.stderr
+
+
+def test_functions_of_a_file_are_tools_over_http() -> None:
+    write("tools.py", 'def twice(text: str) -> str:\n    "Say it twice."\n    return text + text\ndef _no(): ...\n')
+
+    async def main(url: str) -> None:
+        with anyio.fail_after(LIMIT):
+            async with mcp.Client(url) as client:
+                (tool,) = (await client.list_tools()).tools
+                assert (tool.name, tool.description) == ("twice", "Say it twice.")
+                result = await client.call_tool("twice", {"text": "ab"})
+                assert result.content[0].text == "abab"
+
+    with Process("tools.py", "--port", "0", "--log-level", "warning") as process:
+        anyio.run(main, process.url())
+        assert process.stop(signal.SIGTERM) == (0, "")
+        assert process.stderr == ""
+
+
+def test_a_call_under_way_gets_its_answer_when_the_server_is_stopped() -> None:
+    async def main(process: Process, url: str) -> None:
+        async def on_progress(done: float, total: float | None, message: str | None) -> None:
+            if done == 1:
+                process.child.send_signal(signal.SIGTERM)
+
+        with anyio.fail_after(LIMIT):
+            async with mcp.Client(url, mode="2026-07-28") as client:
+                arguments = {"to": 3, "pause": 0.1}
+                result = await client.call_tool("count", arguments, progress_callback=on_progress)
+                assert result.content[0].text == "counted to 3"
+
+    with Process("--port", "0") as process:
+        anyio.run(main, process, process.url())
+        process.child.communicate()
+        assert process.child.returncode == 0
+
+
+def test_a_token_from_the_environment_is_asked_for_and_not_printed() -> None:
+    with Process("--port", "0", "--access-log", "--log-level", "debug", MCP_H11_TOKEN="s3cret-token") as process:
+        command = process.line("claude mcp add")
+        url = command.split()[6]
+        assert post(url, INITIALIZE)[0] == 401
+        assert post(url, INITIALIZE, Authorization="Bearer s3cret-token")[0] == 200
+        code, rest = process.stop(signal.SIGTERM)
+        assert code == 0
+        assert "s3cret-token" not in command + rest + process.stderr
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+def test_a_unix_socket_and_an_inherited_socket_are_served() -> None:
+    body = json.dumps(INITIALIZE)
+    lines = ["POST /mcp HTTP/1.1", "Host: localhost", *(f"{n}: {v}" for n, v in HEADERS.items())]
+    request = "\r\n".join([*lines, "Connection: close", f"Content-Length: {len(body)}", "", body]).encode()
+
+    def ask(connection: socket.socket) -> bytes:
+        with connection, connection.makefile("rb") as answer:
+            connection.settimeout(LIMIT)
+            connection.sendall(request)
+            return answer.read()
+
+    with Process("--uds", "demo.sock") as process:
+        process.line("mcp_h11 ")
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect("demo.sock")
+        assert ask(connection).startswith(b"HTTP/1.1 200 ")
+        assert process.stop(signal.SIGTERM)[0] == 0
+        assert not Path("demo.sock").exists()
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        with Process("--fd", str(inherited.fileno()), pass_fds=(inherited.fileno(),)) as process:
+            assert post(process.url(), INITIALIZE)[0] == 200
+            assert process.stop(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("busy.sock", "is already in use"),
+        ("none/x.sock", "No such file or directory"),
+        ("file.txt", "is already in use"),
+        ("x" * 200, "AF_UNIX path too long"),
+    ],
+)
+def test_a_unix_socket_that_cannot_be_had(path: str, reason: str) -> None:
+    write("file.txt", "precious")
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind("busy.sock")
+        busy.listen()
+        with Process("--uds", path) as process:
+            out, _ = process.child.communicate()
+            assert (process.child.returncode, out) == (2, "")
+            assert process.stderr == f"{PROG}: error: cannot listen on {path}: {reason}\n"
+    assert Path("file.txt").read_text() == "precious"
+
+
+def test_a_busy_port_ends_a_process_with_2_and_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with Process("--port", str(port)) as process:
+            out, _ = process.child.communicate()
+            assert (process.child.returncode, out) == (2, "")
+            assert process.stderr.startswith(f"{PROG}: error: cannot listen on 127.0.0.1 port {port}: ")
+            assert process.stderr.count("\n") == 1
+
+
+def test_https_with_a_certificate(certificate: tuple[Path, Path]) -> None:
+    chain, key = certificate
+    context = ssl.create_default_context(cafile=str(chain.with_name("ca.pem")))
+    with Process("--host", "localhost", "--port", "0", "--certfile", str(chain), "--keyfile", str(key)) as process:
+        url = process.url().replace("127.0.0.1", "localhost")
+        assert url.startswith("https://localhost:")
+        request = urllib.request.Request(url, json.dumps(INITIALIZE).encode(), HEADERS)
+        with urllib.request.urlopen(request, timeout=LIMIT, context=context) as answer:
+            assert answer.status == 200
+        assert process.stop(signal.SIGTERM)[0] == 0
+
+
+def test_the_command_form_that_is_printed_works_from_another_folder(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("noisy.py", "print('import')\ndef shout(text: str) -> str:\n    print('call')\n    return text.upper()\n")
+    terminal = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        patch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
+        assert cli.main(["noisy", "--stdio"]) == 0
+    (entry,) = pasted(terminal.text)[0]["mcpServers"].values()
+
+    async def main() -> None:
+        parameters = StdioServerParameters(**entry, cwd=PACKAGE_ROOT.anchor)
+        with anyio.fail_after(LIMIT):
+            async with mcp.Client(parameters) as client:
+                result = await client.call_tool("shout", {"text": "loud"})
+                assert result.content[0].text == "LOUD"
+
+    anyio.run(main)
+
+
+def test_stdout_carries_protocol_alone_and_the_end_of_stdin_is_the_end() -> None:
+    write("noisy.py", "print('import')\ndef shout(text: str) -> str:\n    print('call')\n    return text.upper()\n")
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "shout", "arguments": {"text": "a"}}}
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    with Process("noisy.py", "--stdio") as process:
+        text = "".join(json.dumps(message) + "\n" for message in (INITIALIZE, ready, call))
+        out, _ = process.child.communicate(text)
+        assert [json.loads(line)["id"] for line in out.splitlines()] == [1, 2]
+        assert process.child.returncode == 0
+        assert "import" in process.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
+    with Process("--stdio") as process:
+        assert process.child.stdin is not None
+        process.child.stdin.write(json.dumps(INITIALIZE) + "\n")
+        process.child.stdin.flush()
+        process.line('{"jsonrpc"')
+        assert process.stop(signum) == (0, "")
+        assert "Traceback" not in process.stderr
+
+
+def test_it_runs_under_another_name_inside_another_package() -> None:
+    package = Path(cli.__file__).parent
+    vendored = Path("host/_vendor/renamed_mcp")
+    shutil.copytree(package, vendored, ignore=shutil.ignore_patterns("__pycache__"))
+    write("host/__init__.py")
+    write("host/_vendor/__init__.py")
+    name = "host._vendor.renamed_mcp"
+    write("tools.py", f"from {name} import MCPServer\nserver = MCPServer('inside')")
+    environ = {"PYTHONPATH": str(Path.cwd())}
+    with Process("tools.py", "--port", "0", module=name, **environ) as process:
+        assert process.line(f"{name} {__version__} serves 'inside' at http://127.0.0.1:")
+        assert post(process.url(), INITIALIZE)[0] == 200
+        assert process.stop(signal.SIGTERM)[0] == 0
+    with Process("--port", "x", module=name, **environ) as process:
+        process.child.communicate()
+        assert process.stderr.startswith(f"python -m {name}: error: argument --port: ")

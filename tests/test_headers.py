@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcp_h11.errors import HeaderMismatch
@@ -110,6 +110,7 @@ def test_only_a_browser_names_html(value: str | None, html: bool) -> None:
     assert parse_accept(value).html is html
 
 
+@settings(deadline=None)
 @given(st.text(string.ascii_lowercase[:3] + '*/;=,q01. \t"'))
 def test_accept_never_fails(value: str) -> None:
     assert isinstance(parse_accept(value), Accept)
@@ -423,6 +424,7 @@ def test_an_origin_pattern_that_cannot_match_is_a_mistake(pattern: str) -> None:
         HostPolicy(None, [pattern])
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         "{}{}{}".format,
@@ -575,6 +577,7 @@ def test_a_lone_surrogate_has_no_header_value() -> None:
 texts = st.text() | st.text(string.printable) | st.sampled_from(["=?base64?x?=", "=?base64?", "42", "true", ""])
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_value_survives_and_is_a_legal_field_value(text: str) -> None:
     value = encode_value(text)
@@ -584,6 +587,7 @@ def test_a_value_survives_and_is_a_legal_field_value(text: str) -> None:
     assert decode_value(value) == text
 
 
+@settings(deadline=None)
 @given(st.text(string.ascii_letters + string.digits + "+/=-_ ", max_size=12))
 def test_base64_is_as_strict_as_its_canonical_form(payload: str) -> None:
     try:
@@ -880,6 +884,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return method, {"name": draw(texts), "uri": draw(texts), "taskId": draw(texts), "arguments": arguments}
 
 
+@settings(deadline=None)
 @given(calls())
 def test_what_a_client_writes_a_server_takes(call: tuple[str, dict[str, Any]]) -> None:
     method, params = call
@@ -896,6 +901,7 @@ def means(value: str) -> str:
     return text
 
 
+@settings(deadline=None)
 @given(calls(), st.data())
 def test_one_changed_character_is_refused_or_changes_nothing(
     call: tuple[str, dict[str, Any]], data: st.DataObject
@@ -917,6 +923,7 @@ def test_one_changed_character_is_refused_or_changes_nothing(
     assert means(changed) == means(value) or float(means(changed)) == float(means(value))
 
 
+@settings(deadline=None)
 @given(calls(), st.data())
 def test_a_header_that_is_dropped_or_doubled_is_refused(call: tuple[str, dict[str, Any]], data: st.DataObject) -> None:
     method, params = call

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_h11.sse import MAX_RETRY_DIGITS, Event, EventDecoder, SSEError, encode_comment, encode_event
@@ -264,6 +264,7 @@ streams = st.lists(pieces, max_size=30).map(b"".join) | st.binary(max_size=40)
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(streams, sizes)
 def test_reading_agrees_with_the_standard_whatever_the_cuts(data: bytes, cuts: list[int]) -> None:
     expected = by_the_book(data)
@@ -282,6 +283,7 @@ def test_reading_agrees_with_the_standard_whatever_the_cuts(data: bytes, cuts: l
 fields = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\x00"))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
