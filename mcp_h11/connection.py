@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import Refusal, overloaded
 from .headers import JSON_HEADERS
 from .http11 import CLOSED, NEED_DATA, PAUSED, HTTPError, HTTPRequest, ServerConnection
-from .reply import Reply
+from .reply import UNDECIDED, Reply
 
 if TYPE_CHECKING:
     from .server import Server
@@ -96,8 +96,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._http.receive_data(b"")
-        if self._phase == ANSWERING:
-            return True  # the peer only stopped sending: it still gets its answer
+        reply = self._reply
+        if reply is not None and reply.state == UNDECIDED and not reply.cancel_on_eof:
+            # It may only have stopped sending (`nc` does): it still gets its answer.  Where leaving means to cancel,
+            # and on a stream, it counts as gone, since most peers that stop sending are.
+            return True
         self.close()
         return False
 

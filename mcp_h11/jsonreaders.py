@@ -24,9 +24,10 @@ Problem = tuple[Path, str]
 class Mismatch(Exception):
     """A JSON value is not what the annotation wants; `problems` are (path, text) pairs."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], *, kind_only: bool = False) -> None:
         super().__init__(problems)
         self.problems = problems
+        self.kind_only = kind_only  # the value is not even of the right JSON type
 
 
 def render(problem: Problem) -> str:
@@ -83,7 +84,9 @@ def nearest(tried: list[list[Problem]], path: Path) -> list[Problem]:
     inner = [found for found in tried if all(len(where) > len(path) for where, _ in found)]
     if len(inner) == 1:
         return inner[0]
-    texts = dict.fromkeys(text for found in inner or tried for _, text in found[:1])
+    if len(tried) == 1:
+        return tried[0]
+    texts = dict.fromkeys(render((where[len(path) :], text)) for found in inner or tried for where, text in found[:1])
     return [(path, "; or ".join(list(texts)[:MAX_PROBLEMS]) or "nothing is allowed here")]
 
 
@@ -91,7 +94,7 @@ def nearest(tried: list[list[Problem]], path: Path) -> list[Problem]:
 
 
 def refuse(expected: str, value: Any) -> Mismatch:
-    return Mismatch([((), f"expected {expected}, got {kind(value)}")])
+    return Mismatch([((), f"expected {expected}, got {kind(value)}")], kind_only=True)
 
 
 def read_str(value: Any) -> str:
@@ -358,9 +361,9 @@ def union_reader(reads: list[Reader], expected: str) -> Reader:
             try:
                 return read(value)
             except Mismatch as error:  # noqa: PERF203
-                tried.append(error.problems)
-        found = nearest(tried, ())
-        return Mismatch(found) if found[0][0] else refuse(expected, value)
+                tried.append(error)
+        closer = [error.problems for error in tried if not error.kind_only]
+        return Mismatch(nearest(closer, ())) if closer else refuse(expected, value)
 
     def read_union(value: Any) -> Any:
         if not isinstance(value, (dict, list)):

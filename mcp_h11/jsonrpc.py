@@ -15,6 +15,7 @@ the standard library and such a codec treat differently goes to the standard lib
 from __future__ import annotations
 
 import json
+import re
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -132,31 +133,49 @@ _read_prefix = _decoder.raw_decode
 _read_bounded = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_constant=_refuse_constant).decode
 _read_members = json.JSONDecoder(object_pairs_hook=_Members).decode
 
-# Digits become "0", all else becomes " ".  With `in`, a linear search for a long run of digits at the speed of memory.
+# Digits become "0", all else becomes " ", so that a run of digits is found at the speed of memory.
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
-_LONG_INTEGER = b"0" * (MAX_DIGITS + 1)
 # 19 digits can leave 64 bits, 18 cannot.
-_PAST_64_BITS = b"0" * 19
+_PAST_64_BITS = 19
+# Up to here it is not worth looking twice.
+_SMALL = 1024
 
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+def _has_digits(body: bytes, run: int, stride: int) -> bool:
+    # A run of so many digits covers at least run // stride of the bytes at multiples of stride, wherever it begins.
+    if len(body) > _SMALL and body[::stride].translate(_DIGITS).find(b"0" * (run // stride)) < 0:
+        return False
+    return body.translate(_DIGITS).find(b"0" * run) >= 0
+
+
+_NO_BRACKETS_OR_QUOTES = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _STEP = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
 
 
 def _too_deep(body: bytes) -> bool:
+    # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
+    if len(body) <= 2 * MAX_DEPTH:
+        return False
+    # Stops looking after MAX_DEPTH + 1 brackets; `count` would not.
+    most = MAX_DEPTH + 1
+    if len(body.split(b"[", most)) + len(body.split(b"{", most)) - 2 < most:
+        return False
     # Escapes go first, "\\" before "\"" so that the quote after an even run of backslashes still ends its string; then
     # every second piece between quotes lies outside of strings.  Exact up to the first syntax error, where the parser
     # stops as well.
-    if b"\\" in body:
+    if body.find(b"\\") >= 0:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(body.split(b'"')[::2]).translate(None, _NO_BRACKETS)
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH
+    # Two quotes with nothing between them leave everything else where it was, inside of a string or outside.
+    brackets = body.translate(None, _NO_BRACKETS_OR_QUOTES).replace(b'""', b"")
+    outside = b"".join(brackets.split(b'"')[::2])
+    return max(accumulate(map(_STEP.__getitem__, outside)), default=0) > MAX_DEPTH
 
 
 def _strict(body: bytes) -> Any:
     try:
         # The whole of "strict UTF-8": json.loads(bytes) would guess UTF-16 and UTF-32 and let surrogates pass.
         text = body.decode("utf-8")
-        if len(body) > MAX_DIGITS and _LONG_INTEGER in body.translate(_DIGITS):
+        if len(body) > MAX_DIGITS and _has_digits(body, MAX_DIGITS + 1, MAX_DIGITS // 10):
             return _read_bounded(text)
         try:
             # A quarter faster than `decode`, which looks for whitespace on both sides with regular expressions.
@@ -214,20 +233,22 @@ def _repeats(members: Any) -> str:
     return ""
 
 
+# One pass over a large body instead of four.
+_find_envelope = re.compile(rb'"(?:%b)"' % "|".join(_ENVELOPE).encode()).findall
+
+
 def _may_repeat(body: bytes, value: Any) -> bool:
     # Cheap and never wrong about "no": a key is spelled in plain bytes or with an escape, and the escape of a lower
-    # case letter is \u006x or \u007x.  A "yes" is often only an argument that is called "id".
+    # case letter is \u006x or \u007x.  A "yes" is often only an argument that is called "id".  `find` is faster
+    # than `in`, and fastest for one byte: most bodies have no escape at all.
+    if body.find(b"\\") >= 0 and (body.find(b"\\u006") >= 0 or body.find(b"\\u007") >= 0):
+        return True
+    if len(body) > _SMALL or "method" not in value:
+        found = _find_envelope(body)
+        return len(set(found)) < len(found)
+    # Repeated or not, next to a method a result and an error are refused.
     count = body.count
-    return (
-        count(b'"id"') > 1
-        or count(b'"method"') > 1
-        or count(b'"jsonrpc"') > 1
-        or count(b'"params"') > 1
-        # `find` is faster than `in`; most bodies have no escape at all.
-        or (body.find(b"\\u00") >= 0 and (body.find(b"\\u006") >= 0 or body.find(b"\\u007") >= 0))
-        # Repeated or not, next to a method these two are refused.
-        or ("method" not in value and (count(b'"result"') > 1 or count(b'"error"') > 1))
-    )
+    return count(b'"id"') > 1 or count(b'"method"') > 1 or count(b'"jsonrpc"') > 1 or count(b'"params"') > 1
 
 
 def _readable_id(value: dict[str, Any]) -> str | int | None:
@@ -353,11 +374,10 @@ class JSON:
             ParseError: not strict UTF-8 JSON, nested deeper than MAX_DEPTH, an integer of more than MAX_DIGITS digits,
                 or a number past the range of a double.
         """
-        # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
-        if len(body) > 2 * MAX_DEPTH and body.count(b"[") + body.count(b"{") > MAX_DEPTH and _too_deep(body):
+        if _too_deep(body):
             raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
         # orjson reads an integer past 64 bits as a float, silently.
-        if self._codec_loads is not None and body.translate(_DIGITS).find(_PAST_64_BITS) < 0:
+        if self._codec_loads is not None and not _has_digits(body, _PAST_64_BITS, 6):
             try:
                 return self._codec_loads(body)
             except Exception:  # whatever its exception is called, what it is narrow about the standard library decides

@@ -172,7 +172,7 @@ class Compiler:
             schema = {"type": "array", **_items(item), "uniqueItems": True}
             return Shape(schema, set_reader(item.read, _SETS[origin]), "array")
         if origin is tuple:
-            return self._tuple(args)
+            return self._tuple(None if annotation in {tuple, typing.Tuple} else args)  # noqa: UP006
         if origin in _MAPPINGS:
             return self._mapping(args)
         for attribute in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
@@ -187,9 +187,9 @@ class Compiler:
         read = list_reader(item.read)
         return Shape({"type": "array", **_items(item)}, read if make is same else lambda v: make(read(v)), "array")
 
-    def _tuple(self, args: tuple[Any, ...]) -> Shape:
-        if not args or (len(args) == 2 and args[1] is Ellipsis):
-            return self._array(args, tuple)
+    def _tuple(self, args: tuple[Any, ...] | None) -> Shape:
+        if args is None or (len(args) == 2 and args[1] is Ellipsis):
+            return self._array(args or (), tuple)
         args = () if args == ((),) else args  # tuple[()] on Python 3.10
         items = [self.shape(arg) for arg in args]
         schema: JSONSchema = {"type": "array", "minItems": len(items), "maxItems": len(items)}
@@ -257,7 +257,7 @@ class Compiler:
             return _choice([(enum_json(member), member) for member in cls])
         if cls in self._classes:
             return self._classes[cls]
-        if not (typing.is_typeddict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)):
+        if not (is_typed_dict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)):
             raise TypeError(f"{cls.__module__}.{cls.__qualname__} has no JSON form")
         name = self._name(cls.__name__)
         self._defs[name] = {}
@@ -440,6 +440,11 @@ def _is_pydantic_metadata(item: Any) -> bool:
     return module in {"pydantic", "pydantic_core", "annotated_types"} or hasattr(item, "__get_pydantic_core_schema__")
 
 
+def is_typed_dict(cls: type) -> bool:
+    """Also those of typing_extensions, which `typing.is_typeddict` does not know before Python 3.13."""
+    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+
+
 def _is_namedtuple(cls: type) -> bool:
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
 
@@ -508,7 +513,7 @@ def object_reader(fields: Mapping[str, Field], *, closed: bool, extra: Reader | 
 
 
 def _class_reader(cls: type, members: ObjectReader) -> Reader:
-    if typing.is_typeddict(cls):
+    if is_typed_dict(cls):
         return members
 
     def read_object(value: Any) -> Any:

@@ -205,8 +205,12 @@ class ModernCall(Exchange):
             # "ignore any information it does not recognize": what is no answer object is as if it were not there.
             usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
             self.input_responses = usable
-            asked = kept.get("q", {})
-            self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
+            if sealed is None:
+                # Answers to questions that were never asked: as good as any, if they fit what will be asked.
+                self._answers = {key: [None, value] for key, value in usable.items()}
+            else:
+                asked = kept.get("q", {})
+                self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
 
     def _bound(self) -> bytes:
         # The principal and the request's salient parameters (basic/patterns/mrtr, Server Requirements 5).
@@ -219,9 +223,11 @@ class ModernCall(Exchange):
         for key, question in questions.items():
             self._check_capability(question)
             kept = self._answers.get(key)
-            if kept is not None and kept[0] == digest(question.method, question.params()):
+            asked = digest(question.method, question.params())
+            if kept is not None and kept[0] in (None, asked):
                 try:
                     found[key] = question.read(kept[1])
+                    kept[0] = asked
                     continue
                 except ValueError:
                     pass  # not an answer: ask again (basic/patterns/mrtr, Error Handling)
@@ -400,7 +406,7 @@ class Modern:
             self._listen(message, reply)
             return
         call = ModernCall(self.runtime, message, reply, principal)
-        reply.on_gone = call.lost
+        reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
         call.task = self.runtime.start(self._run(call), self._gate)
         call.task.add_done_callback(partial(self._ended, call))

@@ -69,6 +69,7 @@ class Reply:
         "_link",
         "allow_events",
         "allow_json",
+        "cancel_on_eof",
         "extra",
         "on_gone",
         "on_silence",
@@ -86,6 +87,7 @@ class Reply:
         self.allow_json = True
         self.allow_events = True
         self.prefers_events = False
+        self.cancel_on_eof = False  # a peer that stops sending has left
         self.extra: Headers = ()  # goes with every answer on this exchange: CORS
         self.quiet = 0  # ticks of the server's clock since something was written
         self.on_gone: Callable[[], None] | None = None

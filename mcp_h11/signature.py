@@ -570,6 +570,8 @@ def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONS
         schema = {**kept[0], **schema}
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
+    if "enum" in schema and schema.get("type") != "string":
+        raise TypeError(f"{name!r} is an enumeration of something other than strings")
     if schema.get("format") not in _FORMATS:
         schema.pop("format", None)
     if schema.get("default", ...) is None:
@@ -595,5 +597,6 @@ def _check_flat(schema: JSONSchema) -> None:
             items = member.get("items")
             if not isinstance(items, dict) or not ("enum" in items or "anyOf" in items or "oneOf" in items):
                 raise TypeError(f"{name!r} is an array of something other than an enumeration")
-        if not all(isinstance(value, str) for value in member.get("enum", ())):
+        values = (member.get("items") or member).get("enum", ())
+        if not all(isinstance(value, str) for value in values):
             raise TypeError(f"{name!r} is an enumeration of something other than strings")

@@ -9,6 +9,7 @@ Rule: a module is not changed, and is not run twice; what its author named is ta
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import importlib.machinery
@@ -21,24 +22,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 from .app import MCPServer
 from .handler import ServerHandler
-
-Handler: TypeAlias = MCPServer | ServerHandler
-KINDS: tuple[type, ...] = (MCPServer, ServerHandler)
+from .options import UsageError
 
 # Where a module has several servers, these names say which one is meant, in this order.
 PREFERRED_NAMES = ("server", "mcp", "app")
-
-
-class UsageError(Exception):
-    """What the person has to change, in one line; `details` (a traceback of theirs) is printed above it."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
 
 
 class _RunCalled(BaseException):
@@ -60,15 +51,23 @@ def _run_refused() -> Iterator[None]:
         MCPServer.run = original  # type: ignore[method-assign]
 
 
-# Our own frames and the import system's are left out: the first frame is the user's.
-def _traceback(exc: BaseException) -> str:
+# Who calls the user's code: leading frames of these are left out of a traceback, so that the first is the user's.
+_CALLERS = (
+    *(os.path.join(os.path.dirname(str(file)), "") for file in (__file__, importlib.__file__, asyncio.__file__)),
+    contextlib.__file__,
+    "<frozen importlib",
+    "uvloop",
+)
+
+
+def users_error(what: str, exc: BaseException) -> UsageError:
+    """What user's code raised, in one line, with the traceback of their frames as details."""
     tb: TracebackType | None = exc.__traceback__
-    while tb is not None:
-        filename = tb.tb_frame.f_code.co_filename
-        if filename not in (__file__, importlib.__file__) and not filename.startswith("<frozen importlib"):
-            break
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_CALLERS):
         tb = tb.tb_next
-    return "".join(traceback.format_exception(type(exc), exc, tb))
+    details = "".join(traceback.format_exception(type(exc), exc, tb))
+    text = " ".join(str(exc).split())
+    return UsageError(f"{what} failed: {type(exc).__name__}{text and ': '}{text}", details)
 
 
 # Runs the user's code: an import, or the making of an instance.
@@ -81,8 +80,7 @@ def _call(what: str, function: Callable[[], Any]) -> Any:
         reason = 'calls run() itself: put that line under `if __name__ == "__main__":`'
         raise UsageError(f"{what} (line {line}) {reason}") from None
     except (Exception, SystemExit) as exc:
-        text = " ".join(str(exc).split())
-        raise UsageError(f"{what} failed: {type(exc).__name__}{text and ': '}{text}", _traceback(exc)) from None
+        raise users_error(what, exc) from None
 
 
 def _on_path(folder: str) -> None:
@@ -151,15 +149,15 @@ def is_file(where: str) -> bool:
     return where.endswith(".py") or re.search(r"[/\\]", where) is not None or os.path.isfile(where)
 
 
-def _instance(value: Any, label: str) -> Handler:
-    if isinstance(value, type) and issubclass(value, KINDS):
+def _instance(value: Any, label: str) -> ServerHandler:
+    if isinstance(value, type) and issubclass(value, ServerHandler):
         value = _call(label, value)
-    if not isinstance(value, MCPServer | ServerHandler):
+    if not isinstance(value, ServerHandler):
         raise UsageError(f"{label} is of type {type(value).__name__}, not an MCPServer or a ServerHandler")
     return value
 
 
-def _attribute(module: ModuleType, where: str, name: str) -> Handler:
+def _attribute(module: ModuleType, where: str, name: str) -> ServerHandler:
     value: Any = module
     try:
         for part in name.split("."):
@@ -172,10 +170,10 @@ def _attribute(module: ModuleType, where: str, name: str) -> Handler:
 # Objects before classes: where there is an object, the class is what it was made of.
 def _servers(module: ModuleType) -> dict[str, Any]:
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    found: dict[str, Any] = {name: value for name, value in public.items() if isinstance(value, KINDS)}
+    found: dict[str, Any] = {name: value for name, value in public.items() if isinstance(value, ServerHandler)}
     if not found:
         own = {n: v for n, v in public.items() if isinstance(v, type) and v.__module__ == module.__name__}
-        found = {name: value for name, value in own.items() if issubclass(value, KINDS)}
+        found = {name: value for name, value in own.items() if issubclass(value, ServerHandler)}
     # Two names of one server are one candidate; the preferred name stays.
     order = sorted(found, key=lambda name: name not in PREFERRED_NAMES)
     unique = {id(found[name]): name for name in reversed(order)}.values()
@@ -222,7 +220,7 @@ def _from_functions(module: ModuleType, where: str) -> MCPServer:
     return server
 
 
-def load_target(target: str) -> Handler:
+def load_target(target: str) -> ServerHandler:
     """What `file.py`, `package.module`, or either with `:object`, stands for.
 
     An MCPServer or ServerHandler of the module (a class is instantiated), else its public functions as tools.

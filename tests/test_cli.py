@@ -6,6 +6,7 @@ Most of it runs `main([...])` beside a fake `run`; what only a process has (sign
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -28,36 +29,30 @@ import pytest
 from mcp.client.stdio import StdioServerParameters
 
 import mcp_h11
-from mcp_h11 import MCPServer, ServerHandler, __version__, cli, target
+from mcp_h11 import MCPServer, ServerHandler, __version__, cli, options, target
 
 PROG = "python -m mcp_h11"
 PACKAGE_ROOT = Path(mcp_h11.__file__).resolve().parents[1]
 
 
 class Served:
-    """Stands in for `run` and `run_stdio`: notes what it was asked to serve, and is done at once."""
+    """Stands in for `run` and `run_stdio`: notes what it was asked to serve, "starts", and is done at once."""
 
     def __init__(self) -> None:
         self.handler: Any = None
         self.options: dict[str, Any] = {}
         self.over = ""
+        self.addresses: list[Any] = [("127.0.0.1", 8000)]
         self.fails: BaseException | None = None
 
-    def run(self, handler: Any, **options: Any) -> None:
+    def run(self, handler: Any, *, on_start: Any, **options: Any) -> None:
         self.handler, self.options, self.over = handler, options, "http"
-        self._end()
+        on_start(self)
+        if self.fails is not None:
+            raise self.fails
 
     def run_stdio(self, handler: Any, **options: Any) -> None:
         self.handler, self.options, self.over = handler, options, "stdio"
-        self._end()
-
-    def _end(self) -> None:
-        if "sock" in self.options:
-            with self.options["sock"] as bound:
-                self.address = bound.getsockname()
-                self.listening = bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-        if self.fails is not None:
-            raise self.fails
 
     @property
     def settings(self) -> Any:
@@ -75,7 +70,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
 @pytest.fixture(autouse=True)
 def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A folder of its own, no variables of ours, and the interpreter as it was afterwards."""
-    for name in [name for name in os.environ if name.startswith(cli.ENVIRONMENT_PREFIX)]:
+    for name in [name for name in os.environ if name.startswith(options.ENVIRONMENT_PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -111,20 +106,14 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_without_a_target_the_demo_is_served(served: Served) -> None:
-    assert cli.main(["--port", "0"]) == 0
+    assert cli.main([]) == 0
     assert (served.over, served.handler.name) == ("http", "demo")
-    assert served.options["path"] == "/mcp"
-    assert served.address[0] == "127.0.0.1"
-    assert served.listening  # before the banner: who reads the URL can connect
-
-
-def test_the_default_address_is_127_0_0_1_8000() -> None:
-    options = cli.read_options(cli.build_parser().parse_args([]), {})
-    assert (options.host, options.port, options.path) == ("127.0.0.1", 8000, "/mcp")
+    assert (served.options["host"], served.options["port"]) == ("127.0.0.1", 8000)
+    assert served.settings.path == "/mcp"
 
 
 def test_defaults_of_the_command_line(served: Served) -> None:
-    cli.main(["--port", "0"])
+    cli.main([])
     settings = served.settings
     assert (settings.response, settings.stateless, settings.access_log) == ("auto", False, False)
     assert settings.legacy_sse is True  # off in the library, on here
@@ -390,7 +379,7 @@ def test_a_module_that_runs_its_server_on_import_is_told_how_not_to(
 
 
 def read(arguments: list[str], environ: dict[str, str] | None = None) -> Any:
-    return cli.read_options(cli.build_parser().parse_args(arguments), environ or {})
+    return options.read_options(options.build_parser().parse_args(arguments), environ or {})
 
 
 OTHER_VALUES = {
@@ -414,7 +403,7 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", [option.name for option in cli.OPTIONS])
+@pytest.mark.parametrize("name", [option.name for option in options.OPTIONS])
 def test_each_option_is_read_from_the_command_line_and_from_the_environment(name: str) -> None:
     text, value = OTHER_VALUES[name]
     key = name.replace("-", "_")
@@ -449,7 +438,7 @@ def test_a_variable_that_the_command_line_overrides_is_not_read() -> None:
 
 def test_an_empty_variable_is_not_set_except_that_no_token_is_never_meant_by_one() -> None:
     assert read([], {"MCP_H11_PORT": "", "MCP_H11_STATELESS": ""}).port == 8000
-    with pytest.raises(cli.UsageError, match="^environment variable MCP_H11_TOKEN has to be a bearer token"):
+    with pytest.raises(options.UsageError, match="^environment variable MCP_H11_TOKEN has to be a bearer token"):
         read([], {"MCP_H11_TOKEN": ""})
 
 
@@ -547,51 +536,32 @@ def test_stateless_has_no_legacy_sse_unless_asked_for(served: Served) -> None:
     assert (served.settings.stateless, served.settings.legacy_sse) == (False, False)
 
 
-# --- who may reach it ------------------------------------------------------------------------------------------------
+# --- where it listens, and for whom ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com", "localhost.example"])
-def test_an_address_that_others_reach_needs_the_hosts_to_answer_to(
-    capsys: pytest.CaptureFixture[str], served: Served, host: str
-) -> None:
-    line = failure(capsys, "--host", host, "--port", "0")
-    assert (
-        line
-        == f"--host: {host} may be reached by others, so --allowed-hosts has to name the hosts to answer to, or 'any'"
-    )
+def test_host_and_port_are_passed_on(served: Served) -> None:
+    assert cli.main(["--host", "[::1]", "--port", "9000"]) == 0
+    assert (served.options["host"], served.options["port"]) == ("::1", 9000)
 
 
 @pytest.mark.parametrize("hosts", ["any", "*", "tools.example"])
-def test_the_hosts_or_any_open_it(served: Served, hosts: str) -> None:
-    assert cli.main(["--host", "0.0.0.0", "--port", "0", "--allowed-hosts", hosts]) == 0
+def test_the_hosts_to_answer_to_or_any(served: Served, hosts: str) -> None:
+    assert cli.main(["--host", "0.0.0.0", "--allowed-hosts", hosts]) == 0
     assert served.settings.allowed_hosts == ["*" if hosts == "any" else hosts]
-    assert served.address[0] == "0.0.0.0"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
-def test_loopback_needs_nothing(served: Served, host: str) -> None:
-    assert cli.main(["--host", host, "--port", "0"]) == 0
+@pytest.mark.parametrize("host", ["0.0.0.0", "*"])
+def test_an_address_that_others_reach_needs_the_hosts_to_answer_to(
+    capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert "--allowed-hosts" in failure(capsys, "--host", host, "--port", "0")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST", "::1%lo"])
-def test_loopback_addresses(host: str) -> None:
-    assert cli.is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["128.0.0.1", "::", "::2", "localhost.evil.example", "", "127.1.evil.example"])
-def test_addresses_that_are_not_loopback(host: str) -> None:
-    assert not cli.is_loopback(host)
-
-
-# --- where it listens ------------------------------------------------------------------------------------------------
-
-
-def test_a_busy_port_is_said_so(capsys: pytest.CaptureFixture[str], served: Served) -> None:
+def test_a_busy_port_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         line = failure(capsys, "--port", str(port))
     assert line == f"cannot listen on 127.0.0.1 port {port}: is already in use; --port takes another, 0 any free one"
-    assert served.over == ""
 
 
 def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -599,48 +569,79 @@ def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> No
     assert line == "cannot listen on 192.0.2.1 port 0: is no address of this machine"
 
 
-def test_a_port_that_may_not_be_taken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **options: Any) -> Any:
-        raise PermissionError(13, "Permission denied")
+@pytest.mark.parametrize(
+    ("exc", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot listen on h port 80: permission denied"),
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), "cannot listen on h port 80: Name not known"),
+        (OSError("AF_UNIX path too long"), "cannot listen on h port 80: AF_UNIX path too long"),
+        (ValueError("not that host"), "not that host"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, exc: Exception, message: str
+) -> None:
+    def refuse(handler: Any, **options: Any) -> None:
+        raise exc
 
-    monkeypatch.setattr(socket, "create_server", refuse)
-    assert failure(capsys, "--port", "80") == "cannot listen on 127.0.0.1 port 80: permission denied"
+    monkeypatch.setattr(cli, "run", refuse)
+    assert failure(capsys, "--host", "h", "--port", "80") == message
 
 
-def test_a_host_that_nobody_knows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*args: Any, **options: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+def test_a_bug_of_ours_is_not_dressed_as_a_mistake_of_theirs(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.fails = OSError(errno.EADDRINUSE, "while serving")
+    with pytest.raises(OSError, match="while serving"):
+        cli.main([])
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    line = failure(capsys, "--host", "nowhere.invalid", "--allowed-hosts", "any")
-    assert line == "cannot listen on nowhere.invalid port 8000: Name or service not known"
+    def broken(handler: Any, **options: Any) -> None:
+        raise LookupError("before")
+
+    monkeypatch.setattr(cli, "run", broken)
+    with pytest.raises(LookupError, match="before"):
+        cli.main([])
+
+
+def test_a_lifespan_that_fails_is_the_users_error(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """\
+from contextlib import asynccontextmanager
+from mcp_h11 import MCPServer
+@asynccontextmanager
+async def lifespan(server):
+    raise ConnectionRefusedError(111, "no database")
+    yield
+server = MCPServer("lively", lifespan=lifespan)
+"""
+    path = write("lively.py", text).resolve()
+    err = failure(capsys, "lively.py", "--port", "0")
+    assert err.splitlines()[1] == f'  File "{path}", line 5, in lifespan'
+    assert err.endswith("its lifespan failed: ConnectionRefusedError: [Errno 111] no database")
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
-def test_a_unix_socket_and_an_inherited_one_are_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_unix_socket_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.addresses = ["s.sock"]
     assert cli.main(["--uds", "s.sock"]) == 0
-    assert served.options["uds"] == "s.sock" and "sock" not in served.options
-    assert "s.sock" in capsys.readouterr().out
-    with socket.create_server(("127.0.0.1", 0)) as inherited:
-        assert cli.main(["--fd", str(inherited.fileno())]) == 0
-        assert served.options["fd"] == inherited.fileno()
-        assert f"http://127.0.0.1:{inherited.getsockname()[1]}/mcp" in capsys.readouterr().out
-        assert inherited.getsockname()  # still open: it is the server that uses it
+    assert served.options["uds"] == "s.sock"
+    assert (
+        capsys.readouterr().out == f"mcp_h11 {__version__} serves 'demo' on the socket s.sock (stop it with Ctrl+C)\n\n"
+    )
+
+
+def test_an_inherited_descriptor_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.addresses = [("127.0.0.1", 7777)]
+    assert cli.main(["--fd", "7"]) == 0
+    assert served.options["fd"] == 7 and "host" not in served.options
+    assert "http://127.0.0.1:7777/mcp" in capsys.readouterr().out
 
 
 def test_an_inherited_descriptor_has_to_be_a_stream_socket(capsys: pytest.CaptureFixture[str]) -> None:
     read_end, write_end = os.pipe()
     try:
-        assert failure(capsys, "--fd", str(read_end)).startswith(f"--fd {read_end}: ")
+        assert failure(capsys, "--fd", str(read_end)).startswith(f"cannot listen on descriptor {read_end}: ")
     finally:
         os.close(read_end)
         os.close(write_end)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-        assert failure(capsys, "--fd", str(datagram.fileno())) == f"--fd {datagram.fileno()}: is no stream socket"
-    with socket.create_server(("0.0.0.0", 0)) as public:
-        assert "0.0.0.0 may be reached by others" in failure(capsys, "--fd", str(public.fileno()))
-    number = public_number = 1000
-    assert failure(capsys, "--fd", str(number)) == f"--fd {public_number}: Bad file descriptor"
+    assert failure(capsys, "--fd", "1000") == "cannot listen on descriptor 1000: Bad file descriptor"
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
@@ -665,7 +666,7 @@ def test_a_certificate_makes_it_https(
     chain, key = certificate
     assert cli.main(["--port", "0", "--certfile", str(chain), "--keyfile", str(key)]) == 0
     assert isinstance(served.settings.ssl, ssl.SSLContext)
-    assert f"https://127.0.0.1:{served.address[1]}/mcp" in capsys.readouterr().out
+    assert "https://127.0.0.1:8000/mcp" in capsys.readouterr().out
 
 
 def test_a_certificate_that_is_none_and_a_key_that_is_missing(
@@ -691,9 +692,10 @@ def pasted(text: str) -> tuple[dict[str, Any], str]:
 
 
 def test_the_banner_has_what_to_paste(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.addresses = [("127.0.0.1", 54321)]
     cli.main(["--port", "0", "--path", "/here"])
     out, err = capsys.readouterr()
-    url = f"http://127.0.0.1:{served.address[1]}/here"
+    url = "http://127.0.0.1:54321/here"
     assert out.splitlines()[0] == f"mcp_h11 {__version__} serves 'demo' at {url} (stop it with Ctrl+C)"
     assert pasted(out) == (
         {"mcpServers": {"demo": {"type": "http", "url": url}}},
@@ -714,23 +716,26 @@ def test_the_token_is_never_printed(served: Served, capsys: pytest.CaptureFixtur
     assert "s3cret" not in failure(capsys, "--token", "s3cret", "--stdio")
 
 
-def test_the_url_is_one_that_a_client_can_call(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    def url(*arguments: str) -> str:
-        assert cli.main(["--port", "0", *arguments]) == 0
-        return str(pasted(capsys.readouterr().out)[0]["mcpServers"]["demo"]["url"])
-
-    assert url("--host", "0.0.0.0", "--allowed-hosts", "any") == f"http://127.0.0.1:{served.address[1]}/mcp"
-    named = url("--host", "0.0.0.0", "--allowed-hosts", "any,tools.example")
-    assert named == f"http://tools.example:{served.address[1]}/mcp"
-    assert url("--host", "0.0.0.0", "--allowed-hosts", "tools.example:8443") == "http://tools.example:8443/mcp"
-
-
-def test_an_ipv6_address_stands_in_brackets() -> None:
-    options = read(["--host", "::1"])
-    assert cli._url(options, "::1", 80) == "http://[::1]:80/mcp"
-    assert cli._url(options, "::", 80) == "http://[::1]:80/mcp"
-    options = read(["--host", "::", "--allowed-hosts", "[2001:db8::1]"])
-    assert cli._url(options, "::", 80) == "http://[2001:db8::1]:80/mcp"
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        (["--host", "localhost"], "http://localhost:8000/mcp"),
+        (["--host", "0.0.0.0", "--allowed-hosts", "any"], "http://127.0.0.1:8000/mcp"),
+        (["--host", "*", "--allowed-hosts", "any"], "http://127.0.0.1:8000/mcp"),
+        (["--host", "::", "--allowed-hosts", "any"], "http://[::1]:8000/mcp"),
+        (["--host", "::1"], "http://[::1]:8000/mcp"),
+        (["--host", "0.0.0.0", "--allowed-hosts", "any,tools.example"], "http://tools.example:8000/mcp"),
+        (["--host", "0.0.0.0", "--allowed-hosts", "tools.example:*,b.example"], "http://b.example:8000/mcp"),
+        (["--host", "0.0.0.0", "--allowed-hosts", "tools.example:8443"], "http://tools.example:8443/mcp"),
+        (["--host", "::", "--allowed-hosts", "[2001:db8::1]"], "http://[2001:db8::1]:8000/mcp"),
+        (["--host", "127.0.0.1", "--allowed-hosts", "tools.example"], "http://127.0.0.1:8000/mcp"),
+    ],
+)
+def test_the_url_is_one_that_a_client_can_call(
+    served: Served, capsys: pytest.CaptureFixture[str], arguments: list[str], url: str
+) -> None:
+    assert cli.main(arguments) == 0
+    assert pasted(capsys.readouterr().out)[0]["mcpServers"]["demo"]["url"] == url
 
 
 def test_a_servers_name_becomes_a_key_that_clients_take(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -828,7 +833,7 @@ def test_help_and_version_end_with_0(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: {PROG} [TARGET] [options]\n")
-    assert all(option.flag in text for option in cli.OPTIONS)
+    assert all(option.flag in text for option in options.OPTIONS)
     assert "MCP_H11_TOKEN" in text
 
 
@@ -920,7 +925,7 @@ class Process:
         """Send a signal; the exit code and the rest of stdout."""
         self.child.send_signal(signum)
         rest, _ = self.child.communicate()
-        return self.child.returncode, rest
+        return self.child.returncode, rest.strip()
 
 
 def post(url: str, message: dict[str, Any], **headers: str) -> tuple[int, Any]:
@@ -968,6 +973,7 @@ def test_a_call_under_way_gets_its_answer_when_the_server_is_stopped() -> None:
 
         with anyio.fail_after(LIMIT):
             async with mcp.Client(url, mode="2026-07-28") as client:
+                await client.list_tools()  # or this client asks for it after the call, of a server that is gone
                 arguments = {"to": 3, "pause": 0.1}
                 result = await client.call_tool("count", arguments, progress_callback=on_progress)
                 assert result.content[0].text == "counted to 3"

@@ -10,6 +10,7 @@ REVISION is the one to ask for in `initialize`, where it is not to be the newest
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -273,7 +274,7 @@ async def main(arguments: list[str]) -> None:
         elif transport == "sse":
             read, write = await stack.enter_async_context(sse_client(url))
         else:
-            server = StdioServerParameters(command=arguments[1], args=arguments[2:])
+            server = StdioServerParameters(command=arguments[1], args=arguments[2:], env=dict(os.environ))
             read, write = await stack.enter_async_context(stdio_client(server))
         battery.session = await stack.enter_async_context(battery.connect_to(read, write))
         for name, run in battery.steps():

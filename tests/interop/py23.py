@@ -7,6 +7,7 @@ python py23.py stdio auto|legacy|2026-07-28 COMMAND...
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -276,7 +277,7 @@ async def main(arguments: list[str]) -> None:
             target = streamable_http_client(url, http_client=http)
         else:
             mode = arguments[1]
-            target = StdioServerParameters(command=arguments[2], args=arguments[3:])
+            target = StdioServerParameters(command=arguments[2], args=arguments[3:], env=dict(os.environ))
         battery.client = await stack.enter_async_context(Client(target, **battery.options(mode)))
         version = battery.client.protocol_version
         for name, run in battery.steps():
