@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""The options of the command line: one table for the arguments, the environment and the help.
+
+It reads values and says which go together; it opens nothing, and what a value means is `cli`'s business.
+
+Rule: the command line goes before the environment, the environment before the default; and a message names the
+option or variable that the person wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import __version__
+
+PACKAGE = __package__ or "mcp_h11"
+PROG = f"python -m {PACKAGE}"
+ENVIRONMENT_PREFIX = "MCP_H11_"
+ANY = "*"
+
+
+class UsageError(Exception):
+    """What the person has to change, in one line; `details` (a traceback of theirs) is printed above it."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def _bad(reason: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(reason)
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise _bad("may not be empty")
+    return value
+
+
+def _number(value: str, most: int) -> int:
+    # int() also takes "1_000", " 7 " and digits of other scripts
+    if not re.fullmatch("[0-9]{1,10}", value) or int(value) > most:
+        raise _bad(f"has to be a number from 0 to {most}, not {value!r}")
+    return int(value)
+
+
+def _port(value: str) -> int:
+    return _number(value, 65535)
+
+
+def _descriptor(value: str) -> int:
+    return _number(value, 2**31 - 1)
+
+
+def _path(value: str) -> str:
+    # A path as it stands in a request line: visible ASCII, no query and no fragment.
+    if not re.fullmatch(r"/[!-~]*", value) or set(value) & set("?#"):
+        raise _bad(f"has to begin with '/' and have no space, '?' or '#', not {value!r}")
+    return value
+
+
+def _token(value: str) -> str:
+    # RFC 6750 section 2.1, b64token.  The value is kept out of the message.
+    if not re.fullmatch(r"[A-Za-z0-9\-._~+/]+=*", value):
+        raise _bad("has to be a bearer token: letters, digits and - . _ ~ + / with = at the end only")
+    return value
+
+
+def _items(value: str) -> list[str]:
+    items = [item.strip() for item in value.split(",")]
+    if not all(items):
+        raise _bad("has to be a comma-separated list without empty items")
+    return [ANY if item.lower() == "any" else item for item in items]
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def choose(value: str) -> str:
+        if value.lower() not in choices:
+            raise _bad(f"has to be one of {', '.join(choices)}, not {value!r}")
+        return value.lower()
+
+    return choose
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _flag(value: str) -> bool:
+    try:
+        return _WORDS[value.lower()]
+    except KeyError:
+        raise _bad(f"has to be one of {', '.join(_WORDS)}, not {value!r}") from None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option; its destination and its variable follow from its name."""
+
+    name: str
+    group: str
+    help: str
+    read: Callable[[str], Any] = _text
+    metavar: str | None = None
+    default: Any = None
+    address: str = ""  # which kind of address it speaks of; two kinds exclude each other
+    stdio: bool = False  # has a meaning without HTTP
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.key.upper()
+
+
+_WHERE, _WHAT, _WHO, _LOG = "where to listen", "how to answer", "who may connect", "logging"
+_RESPONSE = _choice("auto", "json", "sse")
+_LEVEL = _choice("debug", "info", "warning", "error", "critical")
+
+OPTIONS = (
+    Option("host", _WHERE, "address to listen on, '*' for all (127.0.0.1)", default="127.0.0.1", address="tcp"),
+    Option("port", _WHERE, "port, 0 for a free one (8000)", _port, default=8000, address="tcp"),
+    Option("path", _WHERE, "path of the endpoint (/mcp)", _path, default="/mcp"),
+    Option("uds", _WHERE, "listen on a Unix socket", metavar="FILE", address="uds"),
+    Option("fd", _WHERE, "listen on an inherited socket", _descriptor, metavar="NUMBER", address="fd"),
+    Option("stdio", _WHERE, "speak on stdin and stdout", _flag, default=False, address="stdio", stdio=True),
+    Option("certfile", _WHERE, "TLS: the certificate chain, PEM", metavar="FILE"),
+    Option("keyfile", _WHERE, "TLS: the private key, where the certificate file has none", metavar="FILE"),
+    Option("response", _WHAT, "form of the answers (auto)", _RESPONSE, "auto|json|sse", default="auto"),
+    Option("stateless", _WHAT, "keep no sessions", _flag, default=False),
+    Option("legacy-sse", _WHAT, "serve HTTP+SSE of 2024-11-05 too (on, unless --stateless)", _flag),
+    Option("allowed-hosts", _WHO, "names that clients may call it by, or 'any'; repeatable", _items, "HOST[,HOST]"),
+    Option("allowed-origins", _WHO, "web origins that may call it, or 'any'; repeatable", _items, "ORIGIN[,ORIGIN]"),
+    Option(
+        "cors", _WHO, "web origins whose scripts may read answers; repeatable", _items, "ORIGIN[,ORIGIN]", default=()
+    ),
+    Option(
+        "token",
+        _WHO,
+        f"bearer token to require; rather set {ENVIRONMENT_PREFIX}TOKEN: others can read a command line",
+        _token,
+    ),
+    Option("log-level", _LOG, "debug, info, warning, error or critical (info)", _LEVEL, default="info", stdio=True),
+    Option("access-log", _LOG, "one line for each request", _flag, default=False),
+)
+
+EPILOG = f"""\
+TARGET is a file (tools.py), a module (package.module), or an object in either (tools.py:server); without one, a small
+demo is served.  The object is an MCPServer or a ServerHandler; a module that has neither offers its public functions
+as tools.
+
+Each option can be set in the environment: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  The command line goes first.
+Lists are separated by commas; switches are 1/0, true/false, yes/no, on/off.
+
+examples:
+  {PROG}                                    the demo at http://127.0.0.1:8000/mcp
+  {PROG} tools.py --port 9000
+  {PROG} package.module:server --stdio      for a client that starts its servers itself
+  {PROG} tools.py --host 0.0.0.0 --allowed-hosts tools.example.com
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(message)
+
+
+# A word before the target (`list`, `call`, `proxy`) can become a command: it is looked for here, before this parser.
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the serving command.  A value that was not given is None: the environment comes next."""
+    parser = _Parser(
+        prog=PROG,
+        usage="%(prog)s [TARGET] [options]",
+        description="Serve an MCP server, or the functions of a Python file, to MCP clients.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An abbreviation would change its meaning with the next option that is added.
+        allow_abbrev=False,
+    )
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="file, module or module:object to serve")
+    parser.add_argument("--version", action="version", version=f"{PACKAGE} {__version__}")
+    groups: dict[str, Any] = {}
+    for option in OPTIONS:
+        group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
+        details: dict[str, Any] = {"help": option.help, "dest": option.key}
+        if option.read is _flag:
+            details["action"] = argparse.BooleanOptionalAction
+        else:
+            details.update(type=option.read, metavar=option.metavar or option.name.rpartition("-")[2].upper())
+            if option.read is _items:
+                details["action"] = "extend"
+        group.add_argument(option.flag, **details)
+    return parser
+
+
+def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
+    value = environ.get(option.variable)
+    # An empty variable is how compose files say "not set"; an empty token would silently open the door.
+    if value is None or (not value and option.key != "token"):
+        return None
+    try:
+        return option.read(value)
+    except argparse.ArgumentTypeError as exc:
+        raise UsageError(f"environment variable {option.variable} {exc}") from None
+
+
+def _is_set(option: Option, value: Any) -> bool:
+    return value is not None and not (option.key == "stdio" and value is False)
+
+
+# --port and --uds speak of two addresses; what only HTTP has is a mistake beside --stdio.
+def _check_combination(labels: dict[Option, str]) -> str:
+    kinds: dict[str, str] = {}
+    for option, label in labels.items():
+        if option.address:
+            kinds.setdefault(option.address, label)
+    if len(kinds) > 1:
+        raise UsageError("{} and {} cannot be used together".format(*list(kinds.values())[:2]))
+    kind = next(iter(kinds), "")
+    for option, label in labels.items():
+        if kind == "stdio" and not option.stdio and not label.startswith(ENVIRONMENT_PREFIX):
+            raise UsageError(f"{kinds[kind]} and {label} cannot be used together")
+    return kind
+
+
+def read_options(given: argparse.Namespace, environ: Mapping[str, str]) -> argparse.Namespace:
+    """Command line over environment over default; `.labels` says by which name each one came.
+
+    Raises:
+        UsageError: a variable has a bad value, or two options exclude each other.
+    """
+    labels = {option: option.flag for option in OPTIONS if _is_set(option, getattr(given, option.key))}
+    kind = _check_combination(labels)
+    for option in OPTIONS:
+        # The kind of address that the command line chose makes the environment's other kinds moot.
+        moot = (kind and option.address not in ("", kind)) or (kind == "stdio" and not option.stdio)
+        if getattr(given, option.key) is None and not moot:
+            value = _from_environment(option, environ)
+            setattr(given, option.key, value)
+            if _is_set(option, value):
+                labels[option] = option.variable
+    _check_combination(labels)
+    for option in OPTIONS:
+        if getattr(given, option.key) is None:
+            setattr(given, option.key, option.default)
+    given.labels = {option.key: labels.get(option, option.flag) for option in OPTIONS}
+    return given
