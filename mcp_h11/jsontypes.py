@@ -71,6 +71,14 @@ class Shape(NamedTuple):
     read: Reader
     expected: str
 
+    def accepts(self, value: Any) -> bool:
+        """Whether the reader reads this JSON value."""
+        try:
+            self.read(value)
+        except Mismatch:
+            return False
+        return True
+
 
 class Field(NamedTuple):
     """One member of an object.  `fill` makes the value where the member is absent and Python has no default."""
@@ -126,8 +134,8 @@ class Compiler:
 
     `closed`: objects refuse members they do not know (right for what a model writes, wrong for what a function
     returns).  `output`: pydantic's schema is that of serialized values, and its values are taken as they are.
-    `names` helps to resolve forward references in classes made inside a function.  `checker` holds values to the
-    schemas that authors write in `Annotated`.
+    `names` is asked for local names where a class made inside a function refers to others.  `checker` holds values to
+    the schemas that authors write in `Annotated`.
     """
 
     def __init__(
@@ -136,12 +144,12 @@ class Compiler:
         *,
         closed: bool = True,
         output: bool = False,
-        names: Mapping[str, Any] | None = None,
+        names: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._checker = checker
         self._closed = closed
         self._output = output
-        self._names = dict(names or {})
+        self._names = names
         self._defs: dict[str, JSONSchema] = {}
         self._classes: dict[Any, Shape] = {}
 
@@ -226,6 +234,11 @@ class Compiler:
 
     def _annotated(self, annotation: Any) -> Shape:
         base, *metadata = get_args(annotation)
+        if any(isinstance(item, ParamHeader) for item in metadata) and get_origin(base) in {Union, types.UnionType}:
+            # A header is there or it is not: clients refuse x-mcp-header on anything but a plain primitive type.
+            arms = tuple(arm for arm in get_args(base) if arm is not type(None))
+            base = Union[arms]  # noqa: UP007
+            annotation = Annotated[(base, *metadata)]
         shape = self._pydantic(annotation) if any(map(_is_pydantic_metadata, metadata)) else self.shape(base)
         schema = dict(shape.schema)
         read = shape.read
@@ -241,14 +254,6 @@ class Compiler:
             elif isinstance(text := getattr(item, "documentation", None), str):  # typing_extensions.Doc
                 schema["description"] = text
         return Shape(schema, read, shape.expected)
-
-    def allows_none(self, annotation: Any) -> bool:
-        """Whether null is a value of this annotation."""
-        try:
-            self.shape(annotation).read(None)
-        except Mismatch:
-            return False
-        return True
 
     # Classes are compiled once, under a name in $defs; `finish` puts back in place what is used once only.
 
@@ -285,15 +290,21 @@ class Compiler:
     def fields(self, cls: type) -> dict[str, Field]:
         """The members of a dataclass, TypedDict or NamedTuple."""
         try:
-            hints = typing.get_type_hints(cls, localns={**self._names, cls.__name__: cls}, include_extras=True)
-        except NameError as error:
-            raise TypeError(f"{cls.__qualname__}: {error}; its annotations cannot be resolved") from None
+            hints = self._hints(cls, {})
+        except NameError:
+            try:
+                hints = self._hints(cls, self._names())
+            except NameError as error:
+                raise TypeError(f"{cls.__qualname__}: {error}; its annotations cannot be resolved") from None
         described = parse(cls.__doc__)[1]
         out = {}
         for name, default in _members(cls, hints):
             shape = self.shape(hints[name])
             out[name] = describe_field(shape, described.get(name), default)
         return out
+
+    def _hints(self, cls: type, names: Mapping[str, Any]) -> dict[str, Any]:
+        return typing.get_type_hints(cls, localns={**names, cls.__name__: cls}, include_extras=True)
 
     def _pydantic(self, annotation: Any) -> Shape:
         import pydantic

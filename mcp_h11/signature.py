@@ -173,7 +173,7 @@ def _is_async(fn: Any) -> bool:
 
 def _parameters(fn: Any, title: str) -> Mapping[str, inspect.Parameter]:
     try:
-        if sys.version_info >= (3, 14):  # annotations may be lazy there, and name what is not imported
+        if sys.version_info >= (3, 14):  # pragma: no cover  # annotations there may name what is not imported
             import annotationlib
 
             return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF).parameters
@@ -183,7 +183,7 @@ def _parameters(fn: Any, title: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _annotations(function: Any) -> Mapping[str, Any]:
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14):  # pragma: no cover
         import annotationlib
 
         return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
@@ -212,7 +212,7 @@ class _Names:
         try:
             return self._evaluate(annotation)
         except NameError:
-            self._search()
+            self.search()
         except (SyntaxError, TypeError) as error:
             raise TypeError(f"{self.title}: {where}: {annotation!r} is no annotation: {error}") from None
         try:
@@ -225,15 +225,16 @@ class _Names:
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         return typing.get_type_hints(holder, self._globals, self.local, include_extras=True)["it"]
 
-    def _search(self) -> None:
-        """Add the local names of the function that made this one, if it still runs: decorators run inside it."""
+    def search(self) -> Mapping[str, Any]:
+        """The closure's names and the local ones of the function that made this one: decorators run inside it."""
         frame = None if self._searched or self._code is None else inspect.currentframe()
         self._searched = True
         while frame is not None:
             if self._code in frame.f_code.co_consts:
                 self.local = {**frame.f_locals, **self.local}
-                return
+                break
             frame = frame.f_back
+        return self.local
 
 
 def _is_filled(cell: Any) -> bool:
@@ -266,7 +267,7 @@ def _read_parameters(
             form = "*args" if parameter.kind is parameter.VAR_POSITIONAL else "positional-only"
             raise TypeError(f"{names.title}: {where} is {form}, but JSON arguments have names")
         annotations[parameter.name] = names.evaluate(parameter.annotation, where)
-    compiler = Compiler(checker, names=names.local)
+    compiler = Compiler(checker, names=names.search)
     fields: dict[str, Field] = {}
     extra: Shape | None = None
     for name, annotation in annotations.items():
@@ -309,9 +310,15 @@ def _field(compiler: Compiler, annotation: Any, default: Any, description: str |
         return describe_field(compiler.shape(annotation), description)
     if _is_field_info(default):  # def f(x: int = Field(ge=0)): pydantic's way to say it without Annotated
         return _pydantic_field(compiler, annotation, default, description)
-    if default is None and not compiler.allows_none(annotation):
-        annotation = annotation | None if isinstance(annotation, type) else Union[annotation, None]  # noqa: UP007
-    return describe_field(compiler.shape(annotation), description, default)
+    shape = compiler.shape(annotation)
+    if default is None and "x-mcp-header" in shape.schema:
+        # 2026-07-28 server/tools, x-mcp-header: "primitive types (integer, string, boolean)", so never null
+        return describe_field(shape, description)._replace(required=False)
+    if default is None and not shape.accepts(None):  # def f(x: int = None), as was usual before PEP 484 frowned on it
+        base, *metadata = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+        optional: Any = Union[base, None]  # noqa: UP007
+        shape = compiler.shape(Annotated[(optional, *metadata)] if metadata else optional)
+    return describe_field(shape, description, default)
 
 
 def _is_field_info(value: Any) -> bool:
@@ -353,7 +360,7 @@ def _read_result(signature: Signature, names: _Names, wanted: bool | None, contr
         annotation = _without(names.evaluate(names.returns, where), control_types)
         if wanted is None and _is_unstructured(annotation):
             return
-        compiler = Compiler(checker, closed=False, output=True, names=names.local)
+        compiler = Compiler(checker, closed=False, output=True, names=names.search)
         shape = compiler.shape(annotation)
     except TypeError as error:
         if wanted:

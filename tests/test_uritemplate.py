@@ -168,6 +168,7 @@ def test_a_template_whose_match_would_be_a_guess_is_refused_unless_for_expansion
         ("f:///{+path}", "f:///", None),
         ("f://{host}/{+path}/raw", "f://h/a/raw/raw", {"host": "h", "path": "a/raw"}),
         ("f://{host}/{+path}/raw", "f://h/raw", None),
+        ("f://{host}/{+path}/raw", "g://h/a/raw", None),
         ("f://{host}/{+path}/{v}", "f://h/a/b/1", {"host": "h", "path": "a/b", "v": "1"}),
         ("{+a}", "x", {"a": "x"}),
         ("a{/b}", "a/1", {"b": "1"}),

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_h11.jsonreaders import MAX_PROBLEMS
+from mcp_h11.jsonschema import MAX_DEPTH, MAX_STEPS, checker, validate
+
+names = st.sampled_from(["a", "b", "c"])
+scalars = (
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, -0.5, 2.5]) | st.text("ab", max_size=3)
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
+)
+counts = st.integers(0, 3)
+
+
+def keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    some = st.lists(inner, min_size=1, max_size=3)
+    types = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
+    every: dict[str, st.SearchStrategy[Any]] = {
+        "type": types | st.lists(types, min_size=1, max_size=3, unique=True),
+        "enum": st.lists(values, min_size=1, max_size=3),
+        "const": values,
+        "minimum": st.integers(-2, 2),
+        "exclusiveMaximum": st.integers(-2, 2),
+        "multipleOf": st.sampled_from([1, 2, 0.5]),
+        "minLength": counts,
+        "maxLength": counts,
+        "minItems": counts,
+        "maxItems": counts,
+        "minProperties": counts,
+        "maxProperties": counts,
+        "required": st.lists(names, max_size=2, unique=True),
+        "properties": st.dictionaries(names, inner, max_size=2),
+        "additionalProperties": inner,
+        "propertyNames": inner,
+        "dependentRequired": st.dictionaries(names, st.lists(names, max_size=2, unique=True), max_size=2),
+        "dependentSchemas": st.dictionaries(names, inner, max_size=2),
+        "items": inner,
+        "prefixItems": some,
+        "contains": inner,
+        "minContains": counts,
+        "maxContains": counts,
+        "uniqueItems": st.booleans(),
+        "anyOf": some,
+        "oneOf": some,
+        "allOf": some,
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "$ref": st.sampled_from(["#/$defs/x", "#/$defs/y~1z"]),
+        "description": st.just("says nothing"),
+    }
+    pairs = [st.tuples(st.just(keyword), value) for keyword, value in every.items()]
+    return st.lists(st.one_of(pairs), max_size=4).map(dict)
+
+
+schemas = st.recursive(st.booleans() | st.just({}), keywords, max_leaves=5).filter(lambda s: isinstance(s, dict))
+LEAVES: dict[str, Any] = {"x": {"type": ["integer", "object"]}, "y/z": {"enum": [1, "a", [True]]}}
+
+
+@given(schemas, values)
+def test_a_value_conforms_exactly_where_the_reference_implementation_says_so(schema: Any, value: Any) -> None:
+    schema = {**schema, "$defs": LEAVES}
+    expected = jsonschema.Draft202012Validator(schema).is_valid(value)
+    assert (validate(schema, value) == []) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "problems"),
+    [
+        ({"type": "integer"}, True, ["expected integer, got boolean"]),
+        ({"type": "integer"}, 1.0, []),
+        ({"type": ["string", "null"]}, 1, ["expected string or null, got integer"]),
+        ({"const": 1}, True, ["expected 1"]),
+        ({"const": 1}, 1.0, []),
+        ({"enum": ["é"]}, "e", ['expected one of ["é"]']),
+        ({"minimum": 1}, 0, ["expected at least 1"]),
+        ({"maximum": 1}, 2, ["expected at most 1"]),
+        ({"exclusiveMinimum": 1}, 1, ["expected more than 1"]),
+        ({"minimum": 1}, "0", []),
+        ({"multipleOf": 1e-300}, 1e300, ["expected a multiple of 1e-300"]),
+        ({"multipleOf": 0.5}, 10**400, ["expected a multiple of 0.5"]),
+        ({"maxLength": 1}, "ab", ["expected at most 1 characters, got 2"]),
+        ({"properties": {"a": {"items": {"type": "null"}}}}, {"a": [None, 1]}, ["a[1]: expected null, got integer"]),
+        ({"required": ["a"]}, {}, ["a: missing"]),
+        ({"additionalProperties": False}, {"a" * 65: 1}, ["a" * 63 + "…: unknown"]),
+        ({"patternProperties": {"a": True}, "additionalProperties": False}, {"b": 1}, []),
+        ({"items": [{"type": "null"}], "additionalItems": False}, [1, 2], ["[0]: expected null, got integer"]),
+        ({"$ref": "https://example.com/schema"}, 1, []),
+        ({"$ref": "#/nowhere"}, 1, []),
+        ({"$ref": "#anchor"}, 1, []),
+        ({"$ref": 1}, 1, []),
+        ({"allOf": [{"$ref": "#/x/1"}], "x": [True, {"type": "null"}]}, 1, ["expected null, got integer"]),
+        ({"allOf": [{"$ref": "#/x/9"}], "x": []}, 1, []),
+        ({"pattern": "(a+)+$", "format": "email"}, "b", []),
+        ({"anyOf": [{"type": "null"}, {"minimum": 1}]}, 0, ["expected null, got integer; or expected at least 1"]),
+        (
+            {"anyOf": [{"type": "null"}, {"properties": {"a": {"type": "null"}}}]},
+            {"a": 1},
+            ["a: expected null, got integer"],
+        ),
+        ({"anyOf": []}, 0, ["nothing is allowed here"]),
+        ({"oneOf": [True, {}]}, 0, ["fits 2 of the alternatives, of which it may fit one only"]),
+        ({"not": {}}, 0, ["is what it must not be"]),
+        ({"if": {"type": "null"}, "then": False, "else": {"type": "null"}}, None, ["not allowed"]),
+        ({"multipleOf": 2}, 3, ["expected a multiple of 2"]),
+        ({"multipleOf": 2}, 4, []),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, ["b: missing, as a is there"]),
+        ({"dependentSchemas": {"a": False}}, {"a": 1}, ["not allowed"]),
+        ({"dependentSchemas": {"a": False}}, {"b": 1}, []),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1, "a": 1}, ["ab: not a name that is allowed here"]),
+        ({"prefixItems": [{"type": "null"}]}, [1, 1], ["[0]: expected null, got integer"]),
+        ({"contains": {"type": "null"}}, [1], ["0 of the items are of the kind that is asked for"]),
+        ({"contains": {}, "minContains": 0, "maxContains": 1}, [1], []),
+        ({"uniqueItems": True}, [1, 1.0], ["expected items that all differ"]),
+        ({"uniqueItems": False}, [1, 1.0], []),
+        (False, 1, ["not allowed"]),
+        (True, 1, []),
+    ],
+)
+def test_problems_say_where_and_what(schema: Any, value: Any, problems: list[str]) -> None:
+    assert validate(schema, value) == problems
+
+
+def test_a_schema_that_refuses_nothing_has_no_checker() -> None:
+    assert checker({"description": "d", "pattern": "a", "x-mcp-header": "A"}) is None
+    check = checker({"minimum": 1})
+    assert check is not None
+    assert check(0) == ["expected at least 1"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"type": "null"}}, [1] * 1000),
+        ({"additionalProperties": False}, {str(n): 1 for n in range(1000)}),
+        ({"additionalProperties": {"type": "null"}}, {str(n): 1 for n in range(1000)}),
+        ({"propertyNames": {"maxLength": 0}}, {str(n): 1 for n in range(1000)}),
+        ({"required": [str(n) for n in range(1000)]}, {}),
+    ],
+)
+def test_the_number_of_problems_is_bounded(schema: Any, value: Any) -> None:
+    assert len(validate(schema, value)) == MAX_PROBLEMS
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_depth_is_bounded_at_the_limit_and_not_before() -> None:
+    schema = {"items": {"$ref": "#"}}  # two levels for each of the value's
+    assert validate(schema, nested(MAX_DEPTH // 2)) == []
+    assert validate(schema, nested(MAX_DEPTH // 2 + 1)) == ["too large or too deep to be checked against its schema"]
+
+
+def test_a_reference_to_itself_ends() -> None:
+    assert validate({"$ref": "#"}, 1) == ["too large or too deep to be checked against its schema"]
+    assert validate({"not": {"$ref": "#"}}, 1) == ["too large or too deep to be checked against its schema"]
+
+
+def test_work_is_bounded_at_the_limit_and_not_before() -> None:
+    schema: dict[str, Any] = {"items": True}
+    assert validate(schema, [0] * (MAX_STEPS - 1)) == []
+    assert validate(schema, [0] * MAX_STEPS) == ["too large or too deep to be checked against its schema"]
+    both = {"anyOf": [{"items": {"$ref": "#"}, "minItems": 2}, {"items": {"$ref": "#"}, "type": "array"}]}
+    start = time.process_time()
+    assert validate(both, nested(80)) != []
+    assert time.process_time() - start < 10
