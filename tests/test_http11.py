@@ -1168,7 +1168,7 @@ def test_a_backlog_is_not_copied_with_each_read():
 @pytest.mark.parametrize(
     ("begun", "piece"),
     [
-        (b"GET / HTTP/1.1\r\nX: ", b"x"),
+        (b"GET / HTTP/1.1\r\n", b"a:b\n"),
         (POST.replace(b": 2", b": 4000000")[:-2], b"x" * 64),
         (CHUNKED + b"3fffff\r\n", b"x" * 64),
     ],
@@ -1176,7 +1176,7 @@ def test_a_backlog_is_not_copied_with_each_read():
 )
 def test_many_small_reads_cost_linear_time(begun, piece):
     def work(n):
-        assert drive(connect(), [begun, *[piece] * n])[1] == "end"
+        assert drive(connect(max_head=None), [begun, *[piece] * n])[1] == "end"
 
     assert quickest(work, 24_000) / quickest(work, 6000) < 9
 
