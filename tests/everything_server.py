@@ -218,7 +218,7 @@ def given(ctx: Context, *keys: str) -> bool:
 
 @server.tool
 async def test_input_required_result_elicitation(ctx: Context) -> str:
-    """Asks under a key of its own choice."""
+    """Asks under a key of its own choice; an answer that came before it was asked for is as good."""
     answers = await ctx.ask(user_name=Elicit("What is your name?", NAME))
     return f"Hello, {answers['user_name'].content['name']}!"
 
@@ -245,16 +245,12 @@ async def test_input_required_result_request_state(ctx: Context) -> Any:
 
 
 @server.tool
-async def test_input_required_result_multiple_inputs(ctx: Context) -> Any:
+async def test_input_required_result_multiple_inputs(ctx: Context) -> str:
     """Asks the user, the model and for the roots at once."""
-    if given(ctx, "user_name", "greeting", "roots"):
-        return "All three answered."
-    questions = {
-        "user_name": Elicit("What is your name?", NAME),
-        "greeting": Sample("Say hello", max_tokens=50),
-        "roots": ListRoots(),
-    }
-    return InputRequired(questions, state="all three")
+    answers = await ctx.ask(
+        user_name=Elicit("What is your name?", NAME), greeting=Sample("Say hello", max_tokens=50), roots=ListRoots()
+    )
+    return f"{answers['greeting'].text}, {answers['user_name'].content['name']} of {len(answers['roots'])} roots."
 
 
 @server.tool
@@ -384,8 +380,8 @@ async def battery_weather(city: str) -> Weather:
 async def battery_slow(seconds: float, ctx: Context) -> str:
     """Reports progress once, to show that it runs, then sleeps."""
     global cancelled
-    await ctx.report_progress(0, 1, "running")
     try:
+        await ctx.report_progress(0, 1, "running")  # a client may cancel before this returns
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
         cancelled += 1
