@@ -78,7 +78,7 @@ def _quality(parameters: Iterable[str]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         value = value.strip()
-        if name.strip().lower() == "q" and value and len(value) <= 16 and not value.strip("0123456789."):
+        if name.strip().lower() == "q" and value and not value.strip("0123456789."):
             try:
                 return min(float(value), 1.0)
             except ValueError:

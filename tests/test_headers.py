@@ -96,6 +96,7 @@ def test_accept_says_what_the_client_can_read(value: str | None, json: bool, sse
         ("application/json, text/event-stream;q=0.5", False),
         ("text/event-stream, */*;q=0.1", True),
         ("text/event-stream;q=0, application/json;q=0", False),
+        ("text/event-stream;q=5, application/json", False),
     ],
 )
 def test_sse_is_preferred_by_quality_and_not_by_order(value: str | None, prefers: bool) -> None:
@@ -159,7 +160,7 @@ NO_HOST = [
     "localhost:-1",
     "localhost:+1",
     "localhost:65536",
-    "localhost:080000",
+    "localhost:008000",
     "localhost:80:80",
     "localhost:8\u00b2",
     "localhost ",

@@ -99,6 +99,10 @@ def verdict(read: Any, body: bytes) -> Any:
         b"\xa01",
         b"\x001",
         b"{}\x00",
+        b"{}\x0c",
+        "{}\u00a0".encode(),
+        b'["' + b"7" * 5000 + b'",NaN]',
+        b'["' + b"7" * 5000 + b'",1e400]',
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b'{"a":' * 100_000,
@@ -153,6 +157,20 @@ def test_an_integer_has_at_most_4300_digits(codec: JSON, sign: bytes) -> None:
 
 
 @BOTH
+def test_long_integers_are_found_wherever_they_stand(codec: JSON) -> None:
+    for offset in range(MAX_DIGITS // 10 + 1):
+        with pytest.raises(ParseError):
+            codec.loads(b'["' + b"x" * offset + b'",' + b"7" * (MAX_DIGITS + 1) + b"]")
+    for offset in range(20):
+        text = "x" * (2000 + offset)
+        assert codec.loads(b'["' + text.encode() + b'",9999999999999999999,-9999999999999999999]') == [
+            text,
+            9999999999999999999,
+            -9999999999999999999,
+        ]
+
+
+@BOTH
 @pytest.mark.parametrize("limit", [0, 640, 100_000])
 def test_the_digit_limit_of_the_interpreter_is_not_relied_on(codec: JSON, limit: int) -> None:
     before = sys.get_int_max_str_digits()
@@ -182,6 +200,8 @@ def test_nesting_stops_at_128(codec: JSON, opening: bytes) -> None:
 def test_brackets_side_by_side_or_in_strings_are_no_nesting(codec: JSON) -> None:
     assert len(codec.loads(b"[" + b"[]," * 1000 + b"{}]")) == 1001
     assert codec.loads(b'"' + b"[" * 1000 + b'"') == "[" * 1000
+    # The quote after two backslashes ends its string.
+    assert codec.loads(b'["\\\\","' + b"[" * 1000 + b'"]') == ["\\", "[" * 1000]
     assert codec.loads(b'["' + b'\\"[\\\\\\"{' * 1000 + b'\\\\"]') == ['"[\\"{' * 1000 + "\\"]
 
 

@@ -88,6 +88,7 @@ STREAMS: list[tuple[bytes, list[Event]]] = [
     # Line ends
     (b"data: a\r\rdata: b\r\n\r\ndata: c\n\n", [message("a"), message("b"), message("c")]),
     (b"data: a\r\n\rdata: b\n\r", [message("a"), message("b")]),
+    (b"data: a\r\ndata: b\r\n\r\n", [message("a\nb")]),
     (b"data: a\r\n\ndata: b\r\r", [message("a"), message("b")]),
     ("data: a\u2028b\u2029c\u0085d\x0b\x0c\n\n".encode(), [message("a\u2028b\u2029c\u0085d\x0b\x0c")]),
     # The byte order mark: one, and only at the start
