@@ -18,11 +18,13 @@ import socket
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any
+
+import anyio
 
 from .connection import Connection
 from .endpoint import Endpoint
@@ -37,11 +39,14 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-MAX_TICK = 1.0  # seconds between two looks at the deadlines; less where a deadline is short
-CANCEL_TIME = 1.0  # for what was cancelled to end
+MAX_TICK = 1.0  # seconds between two looks at the deadlines; less where a deadline is short,
+MIN_TICK = 0.005  # but a deadline of nothing must not take all of the time
+CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
+FORCED_TIME = 0.1
 FLUSH_TIME = 0.5  # for the last bytes to leave
 RESERVED_DESCRIPTORS = 64
 PORT_TRIES = 8  # to find one port that is free on both families
+PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
 
 
 class Server:
@@ -80,6 +85,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._closed: asyncio.Task[None] | None = None
+        self._deserted = asyncio.Event()  # the last connection is lost
 
     # --- where it is -----------------------------------------------------------------------------------------
 
@@ -126,22 +132,40 @@ class Server:
             self.sockets = await _bind_tcp(self.loop, host, port)
         try:
             hosts = host_policy(self.settings, self.addresses)
-            await self.runtime.__aenter__()
-            self.endpoint = Endpoint(self.runtime, hosts)
-            self._tick()
-            for one in self.sockets:
-                one.setblocking(False)
-                self._servers.append(await self._listen(one))
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.runtime)
+                self.endpoint = Endpoint(self.runtime, hosts)
+                self._tick()
+                stack.callback(self._unlisten)
+                for one in self.sockets:
+                    one.setblocking(False)
+                    self._servers.append(await self._listen(one))
+                stack.pop_all()
         except BaseException:
             for one in self.sockets:
                 one.close()
+            self._unlink()
             raise
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server:
+        settings = self.settings
+        options: dict[str, Any] = {"sock": sock, "ssl": settings.ssl, "backlog": settings.backlog}
+        if settings.ssl is not None:
+            # Before its handshake a peer is not ours to watch, and asyncio's own patience is a minute.
+            options["ssl_handshake_timeout"] = settings.first_byte_timeout
         # asyncio takes any bound stream socket here, a Unix one as well.
-        return await self.loop.create_server(
-            lambda: Connection(self), sock=sock, ssl=self.settings.ssl, backlog=self.settings.backlog
-        )
+        return await self.loop.create_server(lambda: Connection(self), **options)
+
+    def _unlisten(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _unlink(self) -> None:
+        if self._uds is not None:
+            with suppress(OSError):
+                os.unlink(self._uds)
 
     def stop(self) -> None:
         """Ask it to end; a second time, at once.  On the loop's thread; returns immediately."""
@@ -154,19 +178,27 @@ class Server:
         await self._stopping.wait()
 
     async def aclose(self, grace: float | None = None) -> None:
-        """End it in order; running calls have `grace` seconds (default: the settings').  Idempotent."""
+        """End it in order; running calls have `grace` seconds (default: the settings').  Idempotent.
+
+        Cancelling it does not leave a server half closed: what is left is ended at once, then the cancellation goes on.
+        """
         if self._closed is None:
             self._closed = self.loop.create_task(self._close(self.settings.grace if grace is None else grace))
-        await asyncio.shield(self._closed)
+        # anyio's scopes cancel again at each wait, which would be "at once" even for the first time.
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.shield(self._closed)
+            except asyncio.CancelledError:
+                self._forced.set()
+                await asyncio.wait([self._closed])
+                raise
 
     async def _close(self, grace: float) -> None:
         self._stopping.set()
         self.draining = self.runtime.draining = True
         for server in self._servers:
             server.close()
-        if self._uds is not None:
-            with suppress(OSError):
-                os.unlink(self._uds)
+        self._unlink()
         self.endpoint.quiet()
         for connection in list(self.connections):
             connection.close_if_idle()
@@ -174,14 +206,16 @@ class Server:
         self.endpoint.close()
         for task in list(self.runtime.tasks):
             task.cancel()
-        await self._wait_for(self.runtime.tasks, CANCEL_TIME)
+        if self.runtime.tasks:
+            await asyncio.wait(self.runtime.tasks, timeout=FORCED_TIME if self._forced.is_set() else CANCEL_TIME)
         if self.runtime.tasks:
             logger.warning("%d calls ignored their cancellation", len(self.runtime.tasks))
         for connection in list(self.connections):
             connection.close()
-        await self._wait_gone(FLUSH_TIME)
+        await self._wait_deserted(FORCED_TIME if self._forced.is_set() else FLUSH_TIME)
         for connection in list(self.connections):
             connection.abort()
+        await self._wait_deserted(CANCEL_TIME)  # a turn or two of the loop
         if self._timer is not None:
             self._timer.cancel()
         await self.runtime.__aexit__(None, None, None)
@@ -199,10 +233,17 @@ class Server:
         finally:
             forced.cancel()
 
-    async def _wait_gone(self, limit: float) -> None:
-        deadline = self.loop.time() + limit
-        while self.connections and self.loop.time() < deadline and not self._forced.is_set():
-            await asyncio.sleep(0.005)
+    async def _wait_deserted(self, limit: float) -> None:
+        if self.connections:
+            self._deserted.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._deserted.wait(), limit)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._deserted.set()
 
     # --- the clock -------------------------------------------------------------------------------------------
 
@@ -259,65 +300,73 @@ async def serve(
 
     `options` are those of `listening`; `on_start` is called with the server once it accepts.
     """
-    async with listening(handler, **options) as server:
-        remove = _install_signals(server) if signals else None
-        try:
+    with ExitStack() as stack:
+        # The signals are ours until the end, since a second one counts.
+        async with listening(handler, **options) as server:
+            if signals:
+                _install_signals(server, stack)
             if on_start is not None:
                 on_start(server)
             await server.wait_stopped()
-            # Closing belongs inside, while the second signal still counts.
-            await server.aclose()
-        finally:
-            if remove is not None:
-                remove()
 
 
 def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
-    """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed)."""
-    factory = _loop_factory(loop)
-    policy_free = asyncio.new_event_loop if factory is None else factory
-    event_loop = policy_free()
-    try:
-        asyncio.set_event_loop(event_loop)
-        event_loop.run_until_complete(serve(handler, **options))
-    finally:
+    """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
+
+    Signal handlers and the thread's event loop are afterwards what they were.  Raises RuntimeError inside a running
+    loop: there, await `serve`.
+    """
+    event_loop = _new_loop(loop)
+    with closing(event_loop):
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("a loop runs in this thread already: await serve(...) in it, or use start_in_thread")
         try:
-            event_loop.run_until_complete(event_loop.shutdown_asyncgens())
-            event_loop.run_until_complete(event_loop.shutdown_default_executor())
+            event_loop.run_until_complete(serve(handler, **options))
         finally:
-            asyncio.set_event_loop(None)
-            event_loop.close()
+            event_loop.run_until_complete(_clean_up(event_loop))
+
+
+async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
+    # What handlers left behind, which asyncio.run would end as well.
+    left = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CANCEL_TIME)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 def _settings(settings: Settings | None, fields: dict[str, Any]) -> Settings:
     return replace(settings or Settings(), **fields) if fields else settings or Settings()
 
 
-def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _new_loop(loop: str) -> asyncio.AbstractEventLoop:
     if loop not in ("auto", "asyncio", "uvloop"):
         raise ValueError(f"loop is auto, asyncio or uvloop, not {loop!r}")
-    if loop == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        if loop == "uvloop":
-            raise
-        return None
-    return uvloop.new_event_loop
+    if loop != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if loop == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
 
 
-def _install_signals(server: Server) -> Callable[[], None] | None:
+def _install_signals(server: Server, stack: ExitStack) -> None:
     if threading.current_thread() is not threading.main_thread():
-        return None
-    loop, wanted = server.loop, (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in wanted:
+        return
+    loop = server.loop
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # None: not installed by Python, and not to be had back.
+        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
+        try:
             loop.add_signal_handler(number, server.stop)
-        return lambda: [loop.remove_signal_handler(number) for number in wanted].clear()
-    except NotImplementedError:  # Windows
-        before = {n: signal.signal(n, lambda *_: loop.call_soon_threadsafe(server.stop)) for n in wanted}
-        return lambda: [signal.signal(n, handler) for n, handler in before.items()].clear()
+            stack.callback(loop.remove_signal_handler, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(server.stop))  # type: ignore[misc]
 
 
 # --- sockets -----------------------------------------------------------------------------------------------------
@@ -343,14 +392,17 @@ async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> li
     name = None if host in ("", "*") else host
     found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    for attempt in range(PORT_TRIES):
-        try:
-            return _bind_all(targets, port)
-        except OSError as exc:
-            # A free port of one family may be taken on the other: then try another.
-            if port or exc.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
-                raise
-    raise AssertionError("the loop returns or raises")
+    return _bind_somewhere(targets, port, PORT_TRIES)
+
+
+def _bind_somewhere(targets: list[Any], port: int, tries: int) -> list[socket.socket]:
+    try:
+        return _bind_all(targets, port)
+    except OSError as exc:
+        # A free port of one family may be taken on the other: then try another.
+        if port or exc.errno != errno.EADDRINUSE or tries == 1:
+            raise
+    return _bind_somewhere(targets, port, tries - 1)
 
 
 def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
@@ -358,7 +410,8 @@ def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
     try:
         for family, address in targets:
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
+                # The protocol named: asyncio switches Nagle's algorithm off only where it is.
+                sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             except OSError:
                 if len(targets) > 1:
                     continue  # the machine has no such family
@@ -390,12 +443,15 @@ def _bind_unix(path: str) -> socket.socket:
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(PROBE_TIME)
                 try:
                     probe.connect(path)
                 except ConnectionRefusedError:
                     os.unlink(path)
+                except (BlockingIOError, TimeoutError, socket.timeout):  # it listens, and is busy
+                    raise _in_use(path) from None
                 else:
-                    raise OSError(errno.EADDRINUSE, "a server listens there already", path)
+                    raise _in_use(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -403,6 +459,10 @@ def _bind_unix(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _in_use(path: str) -> OSError:
+    return OSError(errno.EADDRINUSE, "a server listens there already", path)
 
 
 def _with_descriptor_limit(settings: Settings) -> Settings:
@@ -430,4 +490,4 @@ def _tick_time(settings: Settings) -> float:
         settings.session_idle,
         settings.session_initialize,
     )
-    return min([MAX_TICK, *(wait / 4 for wait in waits if wait is not None)])
+    return max(MIN_TICK, min([MAX_TICK, *(wait / 4 for wait in waits if wait is not None)]))
