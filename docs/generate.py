@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Writes the tables of README.md from the code, between their markers: `python docs/generate.py`.
+
+A test does the same in memory and compares, so that the tables cannot drift from what they describe.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+sys.path.insert(0, str(ROOT))
+
+from mcp_h11 import REVISIONS, Limits, Settings  # noqa: E402
+
+# Row label, and what to show of a revision.
+FACTS = (
+    ("handshake (`initialize`) and sessions", lambda r: not r.modern),
+    ("self-describing requests, `server/discover`", lambda r: r.modern),
+    ("JSON-RPC batches", lambda r: r.batches),
+    ("GET stream, `Last-Event-ID` resume, DELETE", lambda r: "HTTP+SSE" if r.name == "2024-11-05" else not r.modern),
+    ("priming event, `retry`, polling", lambda r: r.priming),
+    ("`MCP-Protocol-Version` header", lambda r: r.version_header),
+    ("`Mcp-Method`, `Mcp-Name`, `Mcp-Param-*` headers", lambda r: r.modern),
+    (
+        "a lost connection",
+        lambda r: "ends the session" if r.name == "2024-11-05" else "cancels" if r.modern else "does not cancel",
+    ),
+    (
+        "change notices",
+        lambda r: "`subscriptions/listen`" if r.modern else "sent; resources by `resources/subscribe`",
+    ),
+    ("questions to the client", lambda r: "input rounds" if r.input_required else "requests"),
+    ("elicitation", lambda r: {"": False, "form": "form", "full": "form, URL"}[r.elicitation]),
+    ("sampling, roots", lambda r: True),
+    ("progress; its `message`", lambda r: "yes; yes" if r.progress_message else "yes; no"),
+    ("log level", lambda r: "per request" if r.modern else "per session"),
+    ("completion; its capability", lambda r: "yes; yes" if r.completions_capability else "yes; no"),
+    ("tool annotations", lambda r: r.tool_annotations),
+    ("structured output", lambda r: {"": False, "object": "objects", "any": "any JSON"}[r.structured]),
+    ("audio content", lambda r: r.audio),
+    ("resource links", lambda r: r.resource_links),
+    ("titles, `_meta` on tools, resources, prompts", lambda r: r.titles),
+    ("icons", lambda r: r.icons),
+    ("`resultType`, `serverInfo` on every result", lambda r: r.result_type),
+    ("`ttlMs`, `cacheScope`", lambda r: r.cache_hints),
+    ("missing resource", lambda r: str(r.missing_resource)),
+)
+
+# What each setting is for; a test wants one for every field.
+MEANINGS = {
+    "path": "the endpoint; with or without a slash at its end",
+    "response": "`auto`: JSON unless something is emitted first or `patience` passes; `json`; `sse`",
+    "stateless": "no sessions: GET and DELETE are 405, `initialize` gives no id",
+    "legacy_sse": "HTTP+SSE of 2024-11-05, and by a bare GET of `path` (the command line turns it on)",
+    "sse_path": "where its stream is",
+    "messages_path": "where its messages are posted",
+    "strict_accept": "a POST must accept both JSON and event streams",
+    "allowed_hosts": "Host names served; `None`: loopback and the bound address, `('*',)`: any",
+    "allowed_origins": "pages that may ask, besides loopback ones; `('*',)`: any",
+    "cors": "origins whose pages may read answers",
+    "token": "a bearer token that every request must carry",
+    "authorize": "your function from a request's head to who it is, or `None` for 401",
+    "ssl": "an `ssl.SSLContext`",
+    "json": "a module with `loads` and `dumps` instead of the standard library's, such as orjson",
+    "access_log": "a line for each answer, to the logger `mcp_h11.connection.access`",
+    "call_in": "runs plain functions where the host wants them",
+    "max_threads": "plain functions that run at once",
+    "limits.max_request_line": "then 414",
+    "limits.max_head": "then 431",
+    "limits.max_fields": "then 431",
+    "limits.max_body": "then 413, before the body is read where its length is announced",
+    "limits.max_chunk_overhead": "chunk extensions and trailers, then 413",
+    "max_connections": "then 503; at most the descriptor limit less 64",
+    "backlog": "connections not yet accepted",
+    "read_ahead": "buffered of a client that sends on while it is answered; then reading pauses",
+    "write_high": "not yet taken by a client; then the writer waits",
+    "first_byte_timeout": "on a new connection",
+    "head_timeout": "for a whole head, then 408",
+    "body_timeout": "for a whole body, then 408; and 256 KiB/s after the first 5 s",
+    "idle_timeout": "between two requests of a connection",
+    "max_requests": "of one connection",
+    "write_timeout": "without a byte taken; then the connection is dropped, not the session",
+    "grace": "for running calls at shutdown",
+    "max_running": "calls at once",
+    "max_running_session": "calls of one session at once",
+    "max_waiting": "calls that wait for their turn, then 503",
+    "patience": "then an answer that is still undecided becomes an event stream",
+    "keep_alive": "of silence on an event stream, then a comment",
+    "retry": "milliseconds: how soon a client comes back to a cut stream",
+    "ask_timeout": "for the client's answer to a question in a legacy session",
+    "session_idle": "with nothing running and no stream open; then the session ends",
+    "session_initialize": "from `initialize` to `notifications/initialized`, if nothing else comes",
+    "max_sessions": "then the one longest at rest ends, or 503",
+    "max_sessions_peer": "the same for one client address",
+    "max_listeners": "open `subscriptions/listen` streams, then 503",
+    "max_subscriptions": "resources of one session or listener",
+    "session_manager": "where session records live; `None`: in memory",
+    "event_store": "where events wait to be replayed; `None`: `MemoryEventStore`, 256 events a stream, 1 MiB a "
+    "session, 64 MiB in all, 300 s after a stream's end",
+    "replay": "`False`: streams cannot be resumed",
+    "state_keys": "for signing `requestState`; the same on every replica; empty: one key for this process",
+    "state_ttl": "how long a user may take to answer an input round",
+}
+
+
+def revision_table() -> str:
+    """What is supported of each revision, from `revisions.py`."""
+    names = sorted(REVISIONS)
+    rows = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for label, fact in FACTS:
+        cells = [_cell(fact(REVISIONS[name])) for name in names]
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def settings_table() -> str:
+    """Every field of `Settings` with its default, in order."""
+    rows = ["| setting | default | |", "|---|---|---|"]
+    for name, default in _defaults():
+        rows.append(f"| `{name}` | {_default(default)} | {MEANINGS[name]} |")
+    return "\n".join(rows)
+
+
+def _defaults() -> Iterator[tuple[str, object]]:
+    for field in fields(Settings):
+        if field.name == "limits":
+            yield from ((f"limits.{f.name}", f.default) for f in fields(Limits))
+        else:
+            yield field.name, field.default
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "–"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
+    return f"`{value!r}`"
+
+
+TABLES = {"revisions": revision_table, "settings": settings_table}
+
+
+def generated(text: str) -> str:
+    """The README with its tables made anew."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name}: generated -->\n).*?(<!-- /{name} -->)", re.S)
+        assert pattern.search(text), f"README.md has no marker for {name}"
+        text = pattern.sub(lambda match, make=make: match[1] + make() + "\n" + match[2], text)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(generated(README.read_text("utf-8")), "utf-8")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""The README is held true: its tables are generated, its Python runs, its options exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rawclient import Legacy, Modern
+
+import mcp_h11
+from mcp_h11 import MCPServer, ServerHandler, listening
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def block(containing: str) -> dict[str, Any]:
+    """The names that one of the README's Python blocks defines."""
+    (source,) = [b for b in BLOCKS if containing in b]
+    names: dict[str, Any] = {"__name__": "readme"}
+    # A real module, since annotations of dataclasses are looked up in theirs.
+    module = ModuleType("readme")
+    module.__dict__.update(names)
+    sys.modules["readme"] = module
+    exec(compile(source, "README.md", "exec"), module.__dict__)
+    return module.__dict__
+
+
+def test_the_tables_are_what_the_code_says(generate: ModuleType) -> None:
+    assert generate.generated(TEXT) == TEXT, "run: python docs/generate.py"
+
+
+def test_a_fact_that_changes_changes_the_table(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "REVISIONS", {"2024-11-05": mcp_h11.REVISIONS["2026-07-28"]})
+    assert generate.generated(TEXT) != TEXT
+
+
+def test_every_python_block_compiles() -> None:
+    assert len(BLOCKS) >= 5
+    for source in BLOCKS:
+        compile(source, "README.md", "exec")
+
+
+@pytest.mark.anyio
+async def test_the_ten_lines_are_a_server() -> None:
+    server = block("async def add")["server"]
+    async with listening(server, port=0) as running, Legacy(running.port, "2025-11-25") as client:
+        answer = await client.call("tools/call", {"name": "add", "arguments": {"a": 2, "b": 3}})
+        assert answer.result["content"] == [{"type": "text", "text": "5"}]
+
+
+@pytest.mark.anyio
+async def test_the_library_asks_the_user_in_both_eras() -> None:
+    names = block('MCPServer("library")')
+    order = {"name": "order", "arguments": {"title": "dune"}}
+    accepted = {"action": "accept", "content": {"copies": 2}}
+    async with listening(names["server"], port=0) as running:
+        legacy = Legacy(running.port, "2025-11-25")
+        await legacy.initialize({"elicitation": {}})
+        answer = await legacy.call("tools/call", order, answerer=lambda request: {"result": accepted})
+        assert answer.result["content"][0]["text"] == "ordered 2 of dune"
+        read = await legacy.call("resources/read", {"uri": "book://dune"})
+        assert read.result["contents"][0]["text"] == "A desert planet, and worms."
+        await legacy.delete()
+        modern = Modern(running.port, capabilities={"elicitation": {}})
+        first = await modern.call("tools/call", order)
+        assert first.result["resultType"] == "input_required"
+        ((key, _),) = first.result["inputRequests"].items()
+        again = {**order, "inputResponses": {key: accepted}, "requestState": first.result["requestState"]}
+        second = await modern.call("tools/call", again)
+        assert second.result["content"][0]["text"] == "ordered 2 of dune"
+
+
+@pytest.mark.anyio
+async def test_the_handler_example_is_a_handler() -> None:
+    handler = block("class Echo")["Echo"]()
+    assert isinstance(handler, ServerHandler)
+    async with listening(handler, port=0) as running, Legacy(running.port, "2025-06-18") as client:
+        answer = await client.call("tools/call", {"name": "echo", "arguments": {"x": 1}})
+        assert answer.result["content"][0]["text"] == "{'x': 1}"
+
+
+def test_the_thread_example_starts_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    class Queue:
+        def put(self, job: Any) -> None:
+            job()
+
+    block("def start(server")["start"](MCPServer("threaded"), Queue())
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:")
+
+
+def test_every_option_of_the_table_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    from mcp_h11.cli import main
+
+    section = TEXT.split("## The command line")[1].split("\n## ")[0]
+    named = set(re.findall(r"--[a-z][a-z-]+", section))
+    try:
+        main(["--help"])
+    except SystemExit as stopped:
+        assert stopped.code == 0
+    offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert named and named <= offered
