@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .errors import Refusal, overloaded
-from .headers import JSON_HEADERS
-from .http11 import CLOSED, NEED_DATA, PAUSED, HTTPError, HTTPRequest, ServerConnection
-from .reply import UNDECIDED, Reply
+from .headers import JSON_HEADERS, Headers
+from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, ServerConnection
+from .reply import COMMENT, UNDECIDED, Reply
 
 if TYPE_CHECKING:
     from .server import Server
@@ -26,22 +28,48 @@ access = logging.getLogger(__name__ + ".access")
 
 # A client that pipelines gets so many answers a turn of the loop; then its neighbours have theirs.
 REQUESTS_PER_TURN = 16
-# reliability: a refusal must be readable, so what is still on its way is read and dropped for a moment.
-LINGER_BYTES = 64 * 1024
+# A refusal must be readable, so what is still on its way is read and dropped for a moment.  As much as the usual body
+# and more: most clients read nothing before all of it is written, and dropped bytes cost no memory.
+LINGER_BYTES = 8 * 1024 * 1024
 LINGER_TIME = 1.0
+# So many connections past `max_connections` are told why; any further ones are dropped, since each holds a descriptor.
+TOLD_WHY = 32
 # A body may be slow, but not slower than this after its first seconds.
 BODY_FLOOR = 256 * 1024  # bytes a second
 BODY_FLOOR_AFTER = 5.0  # seconds
 
-NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, GONE = range(7)
+NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
+
+
+class LoggedReply(Reply):
+    """A reply that remembers what a line of the access log says; made only where there is one."""
+
+    __slots__ = ("began", "status")
+
+    def __init__(self, link: Connection, connection: ServerConnection, request: HTTPRequest) -> None:
+        super().__init__(link, connection, request)
+        self.began = link.server.loop.time()
+        self.status = 0
+
+    def answer(self, status: int, body: bytes = b"", headers: Headers = JSON_HEADERS, *, close: bool = False) -> None:
+        self.status = self.status or status
+        super().answer(status, body, headers, close=close)
+
+    def open(self, first: bytes = COMMENT) -> None:
+        self.status = self.status or 200
+        super().open(first)
+
+    def stream_once(self, events: bytes) -> None:
+        self.status = self.status or 200
+        super().stream_once(events)
 
 
 class Connection(asyncio.Protocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
     __slots__ = (
-        "_again", "_dropped", "_http", "_phase", "_pumping", "_reading", "_reply", "_since", "_stalled", "_transport",
-        "_unsent", "_waiters", "peer", "server", "writable",
+        "_again", "_dropped", "_http", "_phase", "_pumping", "_reading", "_reply", "_since", "_stalled", "_taken",
+        "_transport", "_waiters", "_written", "peer", "server", "writable",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -57,8 +85,9 @@ class Connection(asyncio.Protocol):
         self._again = False
         self._reading = True
         self._waiters: list[asyncio.Future[None]] = []
-        self._stalled = 0.0  # when the peer stopped taking what we write
-        self._unsent = 0
+        self._written = 0  # bytes handed to the transport; of those,
+        self._taken = -1  # what had left it when last looked at
+        self._stalled = 0.0  # since when no more has
         self._dropped = 0
 
     # --- what asyncio tells --------------------------------------------------------------------------------
@@ -71,17 +100,23 @@ class Connection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             self.peer = str(address[0])
-        full = settings.max_connections is not None and len(self.server.connections) >= settings.max_connections
+            _send_at_once(transport)
+        others = len(self.server.connections)
         self.server.connections.add(self)
-        if full or self.server.draining:
-            self._refuse(overloaded("Too many connections" if full else "The server is shutting down"))
+        limit = settings.max_connections
+        if limit is not None and others >= limit + TOLD_WHY:
+            transport.abort()
+        elif limit is not None and others >= limit:
+            self._refuse(overloaded("Too many connections"))
+        elif self.server.draining:
+            self._refuse(overloaded("The server is shutting down"))
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase == LINGERING:
+        if phase >= LINGERING:
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
-                self.abort()
+                self.close()
             return
         http = self._http
         http.receive_data(data)
@@ -95,29 +130,33 @@ class Connection(asyncio.Protocol):
         self._pump()
 
     def eof_received(self) -> bool:
-        self._http.receive_data(b"")
-        reply = self._reply
-        if reply is not None and reply.state == UNDECIDED and not reply.cancel_on_eof:
-            # It may only have stopped sending (`nc` does): it still gets its answer.  Where leaving means to cancel,
-            # and on a stream, it counts as gone, since most peers that stop sending are.
-            return True
+        http, reply, transport = self._http, self._reply, self._transport
+        http.receive_data(b"")
+        # It may only have stopped sending (`nc` does): then it still gets its answers.  Where leaving means to cancel,
+        # and on a stream, it counts as gone, since most peers that stop sending are.  TLS has no half-close.
+        if transport is not None and transport.can_write_eof() and self._phase < LINGERING:
+            if reply is None and http.buffered:
+                self._pump()  # to the end of what has arrived; then it closes
+                return True
+            if reply is not None and reply.state == UNDECIDED and not reply.cancel_on_eof:
+                return True
         self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = GONE
         self._transport = None
-        self.server.connections.discard(self)
+        self.server.lost(self)
         self.resume_writing()
         reply, self._reply = self._reply, None
         if reply is not None:
             self.server.replies.discard(reply)
+            if type(reply) is LoggedReply:
+                self._log(reply)
             reply.gone()
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._stalled = self.server.now
-        self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def resume_writing(self) -> None:
         self.writable = True
@@ -156,7 +195,7 @@ class Connection(asyncio.Protocol):
         except HTTPError as exc:
             self._refuse(exc)
             return False
-        if type(event) is HTTPRequest:
+        if isinstance(event, HTTPRequest):
             self._respond(event)
             return True
         if event is NEED_DATA or event is PAUSED:
@@ -173,11 +212,12 @@ class Connection(asyncio.Protocol):
         limit = server.settings.max_requests
         if server.draining or (limit is not None and self._http.requests >= limit):
             self._http.close_after()
-        reply = self._reply = Reply(self, self._http, request)
+        kind = LoggedReply if server.log_access else Reply
+        reply = self._reply = kind(self, self._http, request)
         server.replies.add(reply)
         server.endpoint.respond(request, reply)
 
-    def _begin_body(self, head: Any) -> None:
+    def _begin_body(self, head: Head) -> None:
         """The head is here and its body is not: refuse now what would be refused later, or let it come."""
         refusal = self.server.endpoint.check(head)
         if refusal is not None:
@@ -185,10 +225,27 @@ class Connection(asyncio.Protocol):
             return
         self._phase, self._since = BODY, self.server.now
         if head.expect_continue:
-            self.write(self._http.continue_100())
+            if self.server.endpoint.asks_who:
+                self.server.runtime.spawn(self._invite(head))
+            else:
+                self.write(self._http.continue_100())
 
-    def _refuse(self, refusal: Refusal, extra: tuple[tuple[str, str], ...] = ()) -> None:
+    async def _invite(self, head: Head) -> None:
+        """`100 Continue` for a client that waits for it, once it is known that its request will be taken."""
+        refusal = await self.server.endpoint.approve(head)
+        if self._phase != BODY or self._http.head is not head:
+            return  # it did not wait, or left
+        if refusal is None:
+            self.write(self._http.continue_100())
+        else:
+            self._refuse(refusal, self.server.endpoint.refusal_headers(head))
+
+    def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
         """Answer before, or instead of, a whole request; then let the peer read it."""
+        if self.server.log_access:
+            head = self._http.head
+            method, path = ("-", "-") if head is None else (head.method, head.path)
+            access.info('%s "%s %s" %d', self.peer or "-", method, path, refusal.status)
         body = self.server.runtime.json.error(None, refusal)
         headers = JSON_HEADERS + refusal.headers + extra
         self._http.close_after()
@@ -198,19 +255,18 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         # Closing while the peer still sends makes its kernel drop our answer unread.
         transport = self._transport
-        self._phase, self._since = LINGERING, self.server.now
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
-        if transport.can_write_eof():
+        self._phase, self._since = LINGERING, self.server.now
+        if transport.can_write_eof():  # not over TLS; there the peer has "Connection: close" to go by
             transport.write_eof()
-            self._resume_reading()
-        else:  # TLS has no half-close
-            transport.close()
+        self._resume_reading()
 
     # --- a Link for the reply ----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and data:
+            self._written += len(data)
             self._transport.write(data)
 
     def date(self) -> bytes:
@@ -227,11 +283,13 @@ class Connection(asyncio.Protocol):
         server, http = self.server, self._http
         server.replies.discard(reply)
         self._reply = None
-        if server.log_access:
-            access.info('%s "%s %s" done', self.peer or "-", reply.request.head.method, reply.request.head.path)
+        if type(reply) is LoggedReply:
+            self._log(reply)
         http.response_done()
+        if self._phase >= LINGERING:
+            return
         if http.closing:
-            self._linger() if not http.eof else self.close()
+            self._end()
             return
         self._phase = IDLE if http.idle else HEAD
         self._since = server.now
@@ -241,10 +299,24 @@ class Connection(asyncio.Protocol):
         else:
             self._pump()
 
+    def _end(self) -> None:
+        # All was answered; only a plain connection can say so and still let what is under way arrive.
+        transport = self._transport
+        if transport is not None and transport.can_write_eof() and not self._http.eof:
+            self._linger()
+        else:
+            self.close()
+
+    def _log(self, reply: LoggedReply) -> None:
+        head = reply.request.head
+        took = self.server.loop.time() - reply.began
+        access.info('%s "%s %s" %s %.3fs', self.peer or "-", head.method, head.path, reply.status or "-", took)
+
     def _resume_reading(self) -> None:
-        if not self._reading and self._transport is not None:
+        transport = self._transport
+        if not self._reading and transport is not None and not transport.is_closing():
             self._reading = True
-            self._transport.resume_reading()
+            transport.resume_reading()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -254,7 +326,8 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close when everything written is sent."""
-        if self._transport is not None:
+        if self._transport is not None and self._phase < CLOSING:
+            self._phase, self._since = CLOSING, self.server.now
             self._transport.close()
 
     def close_if_idle(self) -> None:
@@ -264,30 +337,39 @@ class Connection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Enforce the deadlines."""
-        settings = self.server.settings
-        phase, waited = self._phase, now - self._since
-        if not self.writable:
-            self._check_writing(now)
-        if phase == ANSWERING or phase == GONE:
+        transport, phase = self._transport, self._phase
+        if transport is None:
             return
-        if phase == IDLE:
-            limit = settings.idle_timeout
-        elif phase == NEW:
-            limit = settings.first_byte_timeout
-        elif phase == HEAD:
-            limit = settings.head_timeout
-        elif phase == BODY:
-            limit = self._body_limit(waited)
-        else:
-            limit = LINGER_TIME
-        if limit is None or waited < limit:
+        unsent = transport.get_write_buffer_size()
+        if unsent:
+            self._check_writing(now, unsent)
+        if phase == ANSWERING:
+            return
+        if unsent and phase >= IDLE:
+            self._since = now  # it is still being answered; `_check_writing` sees to it that this ends
+            return
+        limit = self._limit(phase, now - self._since)
+        if limit is None or now - self._since < limit:
             return
         if phase == HEAD or phase == BODY:
             self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time", code=-32000))
-        elif phase == LINGERING:
-            self.abort()
+        elif phase == CLOSING:
+            transport.abort()  # over TLS, a peer that does not say goodbye
         else:
             self.close()
+
+    def _limit(self, phase: int, waited: float) -> float | None:
+        settings = self.server.settings
+        if phase == IDLE:
+            return settings.idle_timeout
+        if phase == NEW:
+            return settings.first_byte_timeout
+        if phase == HEAD:
+            return settings.head_timeout
+        if phase == BODY:
+            return self._body_limit(waited)
+        # A closing plain connection is gone at once; over TLS it waits for the peer's goodbye.
+        return LINGER_TIME if phase == LINGERING else settings.write_timeout
 
     def _body_limit(self, waited: float) -> float | None:
         limit = self.server.settings.body_timeout
@@ -296,15 +378,21 @@ class Connection(asyncio.Protocol):
         floor = BODY_FLOOR * (waited - BODY_FLOOR_AFTER)
         return 0.0 if waited > BODY_FLOOR_AFTER and self._http.body_received < floor else limit
 
-    def _check_writing(self, now: float) -> None:
-        transport, limit = self._transport, self.server.settings.write_timeout
-        if transport is None or limit is None:
-            return
-        unsent = transport.get_write_buffer_size()
-        if unsent < self._unsent:
-            self._unsent, self._stalled = unsent, now
-        elif now - self._stalled >= limit:
+    def _check_writing(self, now: float, unsent: int) -> None:
+        taken, limit = self._written - unsent, self.server.settings.write_timeout
+        if taken != self._taken:
+            self._taken, self._stalled = taken, now
+        elif limit is not None and now - self._stalled >= limit:
             # Only the connection: what it was reading can be resumed.
             self.abort()
-        else:
-            self._unsent = max(unsent, self._unsent)
+
+
+def _send_at_once(transport: Any) -> None:
+    """Switch Nagle's algorithm off: behind a delayed acknowledgement each event would wait some 40 ms.
+
+    asyncio does it for sockets it made itself, not for those that were handed to it.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

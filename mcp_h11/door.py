@@ -52,7 +52,7 @@ class Doorkeeper:
     def __init__(self, settings: Settings, hosts: HostPolicy) -> None:
         self._settings = settings
         self._hosts = hosts
-        self._cors = frozenset(settings.cors)
+        self._cors = HostPolicy((), settings.cors)
         self._routes = {settings.path.rstrip("/"): MCP}
         if settings.legacy_sse and not settings.stateless:
             self._routes[settings.sse_path.rstrip("/")] = SSE
@@ -79,16 +79,13 @@ class Doorkeeper:
             return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
-            origins
-            and origins[0] not in self._cors
-            and "*" not in self._cors
-            and not self._hosts.check_origin(origins[0])
+            origins and not self._hosts.check_origin(origins[0]) and not self._cors.check_origin(origins[0])
         ):
             return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
     def _set_cors(self, door: Door, origin: str | None) -> None:
-        if origin is not None and (origin in self._cors or "*" in self._cors):
+        if origin is not None and self._cors.check_origin(origin):
             door.extra = cors_exposed(origin)
             if door.method == "OPTIONS":
                 door.preflight = cors_headers(origin, door.head.get("access-control-request-headers"))
@@ -118,12 +115,10 @@ class Doorkeeper:
         door.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
         if door.method == "POST":
             # Any page may send text/plain without a preflight: only JSON gets in.
-            if not is_json(head.get("content-type")):
+            if not is_json(", ".join(head.get_all("content-type"))):
                 door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
             elif door.route == MCP and not self._acceptable(door):
-                door.unfit = Refusal(
-                    406, "Not Acceptable: Accept must allow application/json and text/event-stream", headers=()
-                )
+                door.unfit = Refusal(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
         elif door.method == "GET" and not accept.sse:
             door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
 

@@ -19,7 +19,15 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .door import MESSAGES, SSE, Door, Doorkeeper
-from .errors import MODERN_STATUS, InvalidRequest, MCPError, Refusal, UnsupportedProtocolVersion
+from .errors import (
+    INTERNAL_ERROR,
+    MODERN_STATUS,
+    InternalError,
+    InvalidRequest,
+    MCPError,
+    Refusal,
+    UnsupportedProtocolVersion,
+)
 from .headers import JSON_HEADERS, Headers, HostPolicy
 from .http11 import Head, HTTPRequest
 from .jsonrpc import Batch, Message, Request
@@ -49,6 +57,11 @@ class Endpoint:
         self._open = self._token is None and self._authorize is None
         self._settings = settings
 
+    @property
+    def asks_who(self) -> bool:
+        """Whether `approve` has something to find out that `check` does not know."""
+        return self._authorize is not None
+
     # --- one request -----------------------------------------------------------------------------------------
 
     def check(self, head: Head) -> Refusal | None:
@@ -62,6 +75,22 @@ class Endpoint:
             except Refusal as exc:
                 return exc
         return door.unfit
+
+    async def approve(self, head: Head) -> Refusal | None:
+        """As `check`, of what only `authorize` knows: before a client is invited to send its body."""
+        if self._authorize is None or self._door(head).preflight is not None:
+            return None
+        try:
+            principal = self._authorize(head)
+            self._known(await principal if inspect.isawaitable(principal) else principal)
+        except Refusal as exc:
+            return exc
+        except MCPError as exc:
+            return Refusal(MODERN_STATUS.get(exc.code, 400), exc.message, code=exc.code, data=exc.data)
+        except Exception:
+            logger.exception("authorize failed")
+            return Refusal(500, "Internal error", code=INTERNAL_ERROR)
+        return None
 
     def refusal_headers(self, head: Head) -> Headers:
         """CORS, so that a page can read why it was refused."""
@@ -87,7 +116,7 @@ class Endpoint:
             self.refuse(reply, exc, None)
         except Exception:
             logger.exception("a request could not be answered")
-            reply.answer(500, b"")
+            self._fail(reply)
 
     def _door(self, head: Head) -> Door:
         door = head.memo
@@ -159,6 +188,11 @@ class Endpoint:
             status, headers, close = MODERN_STATUS.get(error.code, 400), (), False
         reply.answer(status, self._error_body(error, message), JSON_HEADERS + headers, close=close)
 
+    def _fail(self, reply: Reply) -> None:
+        # The reason is in the log, and gives nothing away here.
+        reply.answer(500, self.runtime.json.error(None, InternalError()))
+        reply.end()
+
     def _error_body(self, error: MCPError, message: Message | Batch | None) -> bytes:
         request_id = None
         if isinstance(message, Request):
@@ -189,7 +223,8 @@ class Endpoint:
         return Principal("token")
 
     def _known(self, principal: Any) -> Any:
-        if principal is None:
+        # Not only None: a predicate that says False has not found out who it is.
+        if not principal:
             raise unauthorized(False)
         return principal
 
@@ -199,8 +234,8 @@ class Endpoint:
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
-            logger.exception("authorize failed")
-            reply.answer(500, b"")
+            logger.exception("a request could not be answered")
+            self._fail(reply)
 
     # --- the server's clock and its end ------------------------------------------------------------------------
 

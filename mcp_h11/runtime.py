@@ -13,12 +13,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from contextvars import Context, copy_context
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
-
-import anyio
-import anyio.to_thread
 
 from .errors import overloaded
 from .handler import Notice, ServerHandler
@@ -43,13 +43,14 @@ class Gate:
         self.line: deque[asyncio.Future[None]] = deque()
 
     def leave(self) -> None:
-        """Give the place to the first in line, or free it."""
-        while self.line:
+        """Free the place, for the first in line where there is one."""
+        self.inside -= 1
+        # Who comes back from where it gave its place away may make one too many: then nobody follows.
+        while self.line and self.inside < self.limit:
             waiter = self.line.popleft()
             if not waiter.done():
+                self.inside += 1
                 waiter.set_result(None)
-                return
-        self.inside -= 1
 
     async def wait(self) -> None:
         """Wait for a place; the caller leaves it when done."""
@@ -63,7 +64,88 @@ class Gate:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.leave()  # the place came together with the cancellation
+            elif waiter in self.line:
+                self.line.remove(waiter)  # while nobody leaves, nobody else would
             raise
+
+
+class Threads:
+    """Worker threads for blocking functions: at most `limit`, made when wanted and kept for the next function.
+
+    Not anyio's nor the standard library's: those are joined when the interpreter ends, so that one tool that blocks
+    would keep the whole process from ending.  These are daemons.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._loop = loop
+        self._gate = Gate(limit)
+        self._count = 0
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    async def run(self, fn: Callable[[], T]) -> T:
+        """Run it in its turn.  A thread cannot be stopped: a cancelled call counts until its function ends."""
+        await self._gate.wait()
+        job = ThreadJob(self._loop, copy_context(), fn, self._gate.leave)
+        try:
+            if self._gate.inside > self._count:
+                Thread(target=self._work, name="mcp_h11 tool", daemon=True).start()
+                self._count += 1
+        except BaseException:  # the system has no more threads
+            self._gate.leave()
+            raise
+        self._jobs.put(job)
+        return await job.future  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Each thread ends when it has nothing to do any more."""
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # or it would keep what it returned until the next one comes
+
+
+class ThreadJob:
+    """A blocking function, and the future of what it returns.  Call it in a thread; it never raises there."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: Context, fn: Callable[[], Any], ended: Callable[[], None]
+    ) -> None:
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self._loop = loop
+        self._context = context
+        self._fn = fn
+        self._ended = ended
+
+    def __call__(self) -> None:
+        result: Any = None
+        error: BaseException | None = None
+        if not self.future.cancelled():  # else nobody waits, and it has not begun
+            try:
+                result = self._context.run(self._fn)
+            except (StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
+                # In a future each of these would stop more than the call: the event loop, or whoever awaits it.
+                error = RuntimeError(f"{type(exc).__name__}: {exc}")
+                error.__cause__ = exc
+            except BaseException as exc:  # it belongs to the call, not to this thread
+                error = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        self._ended()
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+def _nothing() -> None:
+    """Nobody counts the jobs that a host runs."""
 
 
 class Runtime:
@@ -81,18 +163,19 @@ class Runtime:
         self.on_notice: list[Callable[[Notice], None]] = []
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
-        self._threads: anyio.CapacityLimiter
+        self._threads: Threads
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
         self.loop = asyncio.get_running_loop()
-        self._threads = anyio.CapacityLimiter(self.settings.max_threads)
+        self._threads = Threads(self.loop, self.settings.max_threads)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._noticed)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self.handler.notices.unsubscribe(self._noticed)
+        self._threads.close()
         await self._stack.aclose()
 
     def now(self) -> float:
@@ -158,44 +241,14 @@ class Runtime:
     async def run_sync(self, fn: Callable[[], T]) -> T:
         """Run a blocking function where it cannot stall the loop: in a worker thread, or where the host wants it.
 
-        A thread cannot be stopped: a cancelled call leaves it running, and it counts until it ends.
+        Neither can be stopped: what a cancelled call has begun runs to its end, and counts until then.
         """
-        if self.settings.call_in is not None:
-            return await self._run_in_host(self.settings.call_in, fn)
-        limiter, token = self._threads, object()
-        await limiter.acquire_on_behalf_of(token)
-
-        def work() -> T:
-            try:
-                return fn()
-            finally:
-                self._release(token)
-
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf))
-
-    def _release(self, token: object) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self._threads.release_on_behalf_of, token)
-        except RuntimeError:  # the loop is closed: nobody counts any more
-            pass
-
-    async def _run_in_host(self, call_in: Callable[[Callable[[], None]], Any], fn: Callable[[], T]) -> T:
-        future: asyncio.Future[T] = self.loop.create_future()
-
-        def settle(setter: Callable[..., None], value: Any) -> None:
-            if not future.done():
-                setter(value)
-
-        def work() -> None:
-            try:
-                result = fn()
-            except BaseException as exc:  # it belongs to the call, not to the host's thread
-                self.loop.call_soon_threadsafe(settle, future.set_exception, exc)
-            else:
-                self.loop.call_soon_threadsafe(settle, future.set_result, result)
-
-        call_in(work)
-        return await future
+        call_in = self.settings.call_in
+        if call_in is None:
+            return await self._threads.run(fn)
+        job = ThreadJob(self.loop, copy_context(), fn, _nothing)
+        call_in(job)
+        return await job.future  # type: ignore[no-any-return]
 
     # --- notices -----------------------------------------------------------------------------------------
 
@@ -209,10 +262,8 @@ class Runtime:
         if running is self.loop:
             self._announce(notice)
             return
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self.loop.call_soon_threadsafe(self._announce, notice)
-        except RuntimeError:  # the loop is closed: nobody listens any more
-            pass
 
     def _announce(self, notice: Notice) -> None:
         for listener in self.on_notice:

@@ -316,10 +316,13 @@ def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
     Signal handlers and the thread's event loop are afterwards what they were.  Raises RuntimeError inside a running
     loop: there, await `serve`.
     """
-    event_loop = _new_loop(loop)
-    with closing(event_loop):
-        if asyncio._get_running_loop() is not None:
-            raise RuntimeError("a loop runs in this thread already: await serve(...) in it, or use start_in_thread")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError("a loop runs in this thread already: await serve(...) in it, or use start_in_thread")
+    with closing(_new_loop(loop)) as event_loop:
         try:
             event_loop.run_until_complete(serve(handler, **options))
         finally:
@@ -366,7 +369,7 @@ def _install_signals(server: Server, stack: ExitStack) -> None:
             loop.add_signal_handler(number, server.stop)
             stack.callback(loop.remove_signal_handler, number)
         except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(server.stop))  # type: ignore[misc]
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(server.stop))
 
 
 # --- sockets -----------------------------------------------------------------------------------------------------
@@ -448,7 +451,7 @@ def _bind_unix(path: str) -> socket.socket:
                     probe.connect(path)
                 except ConnectionRefusedError:
                     os.unlink(path)
-                except (BlockingIOError, TimeoutError, socket.timeout):  # it listens, and is busy
+                except (BlockingIOError, TimeoutError):  # it listens, and is busy
                     raise _in_use(path) from None
                 else:
                     raise _in_use(path)

@@ -101,14 +101,21 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if type(value) in (int, float) and not value > 0 and f.name != "grace":
+            if type(value) in (int, float) and not (value > 0 or (f.name == "grace" and value == 0)):
                 raise ValueError(f"{f.name} must be greater than 0 (None switches a limit off), not {value!r}")
         if self.response not in ("auto", "json", "sse"):
             raise ValueError(f"response is auto, json or sse, not {self.response!r}")
-        if self.token is not None and (not self.token or not self.token.isascii() or " " in self.token):
+        if self.token is not None and not _is_visible(self.token):
             raise ValueError("a token is visible ASCII without blanks")
         if self.token is not None and self.authorize is not None:
             raise ValueError("give either token or authorize")
-        for name in ("path", "sse_path", "messages_path"):
-            if not getattr(self, name).startswith("/"):
-                raise ValueError(f"{name} begins with a slash")
+        paths = [self.path, self.sse_path, self.messages_path]
+        for path in paths:
+            if not path.startswith("/") or not _is_visible(path) or set(path) & set("?#"):
+                raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
+        if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
+            raise ValueError("path, sse_path and messages_path must differ")
+
+
+def _is_visible(text: str) -> bool:
+    return bool(text) and all("!" <= character <= "~" for character in text)
