@@ -59,7 +59,11 @@ class Sealer:
         try:
             if len(sealed) > MAX_SEALED:
                 raise ValueError
-            raw = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
+            given = sealed.encode("ascii")
+            raw = base64.b64decode(given, altchars=b"-_", validate=True)
+            # The last character has bits to spare and "+/" mean the same as "-_": back as it left, or not at all.
+            if base64.urlsafe_b64encode(raw) != given:
+                raise ValueError
             mac, head, text = (
                 raw[:_MAC_SIZE],
                 raw[_MAC_SIZE : _MAC_SIZE + _EXPIRY_SIZE],
