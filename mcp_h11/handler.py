@@ -231,12 +231,13 @@ async def dispatch(handler: ServerHandler, method: str, params: Params, ctx: Con
         result = await handler.request(method, params, ctx)
     except MCPError:
         raise
-    except ToolError as exc:
-        return tool_error(str(exc))
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
+        # SystemExit too: a tool that calls `sys.exit` must not end the server.
+        if method == "tools/call" and isinstance(exc, ToolError):
+            return tool_error(str(exc))
         logger.exception("%s failed", method)
         if method == "tools/call":
-            return tool_error(describe(exc))
+            return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None
     if isinstance(result, (dict, InputRequired)):
         return result
