@@ -111,7 +111,7 @@ class Context:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._asked = 0
+        self._asked: dict[str, int] | None = None  # how often each question was asked, by its name
         self._progress: float | None = None
 
     # --- who asks ----------------------------------------------------------------------------------------
@@ -313,10 +313,15 @@ class Context:
         return await self._ask_one(ListRoots())  # type: ignore[no-any-return]
 
     async def ask(self, **questions: Question | Mapping[str, Any]) -> dict[str, Any]:
-        """Ask several things at once; the answers come by the same names."""
+        """Ask several things at once; the answers come by the same names.
+
+        A name may be used again, for the same question or another one.
+        """
         if not questions:
             return {}
-        return await self._exchange.ask({key: as_question(q) for key, q in questions.items()})
+        keys = {name: self._key(name) for name in questions}
+        answers = await self._exchange.ask({keys[name]: as_question(q) for name, q in questions.items()})
+        return {name: answers[key] for name, key in keys.items()}
 
     async def once(self, key: str, fn: Callable[..., Any], *args: Any) -> Any:
         """Call `fn(*args)`, but only in the first round of this call: later rounds get the kept result.
@@ -333,10 +338,15 @@ class Context:
         return exchange.memo[key]
 
     async def _ask_one(self, question: Question) -> Any:
-        # Questions without a name are matched by their order, so the n-th is the n-th in every round.
-        self._asked += 1
-        key = f"input-{self._asked}"
+        key = self._key("input")
         return (await self._exchange.ask({key: question}))[key]
+
+    def _key(self, name: str) -> str:
+        # Matched by their order: the n-th question of a name is the n-th in every round.
+        if self._asked is None:
+            self._asked = {}
+        count = self._asked[name] = self._asked.get(name, 0) + 1
+        return name if count == 1 else f"{name}-{count}"
 
     # --- threads ----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,11 @@ from .compat import client_request, notification_params, server_fields
 from .context import META_LOG_LEVEL, Context, Exchange, NeedInput, log_rank
 from .door import Door
 from .errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
     MODERN_STATUS,
+    RESOURCE_NOT_FOUND,
+    URL_ELICITATION_REQUIRED,
     InternalError,
     InvalidParams,
     InvalidRequest,
@@ -64,10 +68,14 @@ ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
 
 
-def claimed_version(message: Any) -> Any:
-    """The protocol version that a message claims in `_meta`, or None: a claim makes it a modern one."""
+def claimed_version(message: Any) -> str | None:
+    """The protocol version that a message claims in `_meta`, or None: a claim makes it a modern one.
+
+    A claim that is no text names no version, but claims all the same: it comes back empty.
+    """
     meta = message.params.get("_meta") if isinstance(message, (Request, Notification)) else None
-    return meta.get(META_VERSION) if isinstance(meta, dict) else None
+    claim = meta.get(META_VERSION) if isinstance(meta, dict) else None
+    return claim if claim is None or isinstance(claim, str) else ""
 
 
 def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -166,10 +174,11 @@ class ModernCall(Exchange):
         assert reply is not None
         if reply.state == STREAMING:
             reply.end(encode_event(payload))
-        elif reply.allow_json and not (reply.prefers_events and status == 200):
-            reply.answer(status, payload)
-        else:
+        elif status == 200 and reply.allow_events and (reply.prefers_events or not reply.allow_json):
             reply.stream_once(encode_event(payload))
+        else:
+            # An error's status is a MUST (Protocol Version Header: 404), and an event stream has none but 200.
+            reply.answer(status, payload)
 
     def lost(self) -> None:
         """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""
@@ -201,16 +210,19 @@ class ModernCall(Exchange):
         self._answers = kept.get("a", {})
         self.memo = kept.get("o")
         self.request_state = kept.get("s")
-        if responses is not None:
-            # "ignore any information it does not recognize": what is no answer object is as if it were not there.
-            usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
-            self.input_responses = usable
-            if sealed is None:
-                # Answers to questions that were never asked: as good as any, if they fit what will be asked.
-                self._answers = {key: [None, value] for key, value in usable.items()}
-            else:
-                asked = kept.get("q", {})
-                self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
+        self.input_responses = kept.get("r")
+        if responses is None:
+            return
+        # "ignore any information it does not recognize": what is no answer object is as if it were not there.
+        usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
+        asked = kept.get("q")
+        if asked is not None:
+            self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
+            return
+        self.input_responses = usable
+        if sealed is None:
+            # Answers to questions that were never asked: as good as any, if they fit what will be asked.
+            self._answers = {key: [None, value] for key, value in usable.items()}
 
     def _bound(self) -> bytes:
         # The principal and the request's salient parameters (basic/patterns/mrtr, Server Requirements 5).
@@ -223,7 +235,7 @@ class ModernCall(Exchange):
         for key, question in questions.items():
             self._check_capability(question)
             kept = self._answers.get(key)
-            asked = digest(question.method, question.params())
+            asked = self._digest(question)
             if kept is not None and kept[0] in (None, asked):
                 try:
                     found[key] = question.read(kept[1])
@@ -236,6 +248,10 @@ class ModernCall(Exchange):
             raise NeedInput(open_questions)
         return found
 
+    def _digest(self, question: Question) -> str:
+        # Of what is really asked: an elicitation's id, which this revision does not have, may differ each time.
+        return digest(question.method, client_request(self.revision, question.method, question.params()))
+
     def _check_capability(self, question: Question) -> None:
         missing = question.missing(self._capabilities)
         if missing is not None:
@@ -243,23 +259,31 @@ class ModernCall(Exchange):
 
     def input_required(self, result: InputRequired | NeedInput) -> dict[str, Any]:
         """The `input_required` result that asks what the handler asked."""
-        state: dict[str, Any] = {}
+        # What the function asked so far, in whichever way, it will ask again when it runs from its start.
+        answers = {key: answer for key, answer in self._answers.items() if answer[0] is not None}
+        state: dict[str, Any] = {"a": answers, "o": self.memo}
         if isinstance(result, NeedInput):
             questions = result.questions
-            state["a"] = self._answers
-            state["q"] = {key: digest(q.method, q.params()) for key, q in questions.items()}
+            state["q"] = {key: self._digest(question) for key, question in questions.items()}
+            state["r"], state["s"] = self.input_responses, self.request_state
         else:
             questions = result.questions()
-            if result.state is not None:
-                state["s"] = result.state
-        if self.memo:
-            state["o"] = self.memo
+            state["s"] = result.state
+        state = {key: value for key, value in state.items() if value or (key == "s" and value is not None)}
         wire: dict[str, Any] = {"resultType": "input_required"}
         if questions:
             wire["inputRequests"] = {key: self._as_request(question) for key, question in questions.items()}
         if state:
-            wire["requestState"] = self.runtime.sealer.seal(state, self._bound(), self.runtime.now())
+            wire["requestState"] = self._seal(state)
         return wire
+
+    def _seal(self, state: dict[str, Any]) -> str:
+        try:
+            return self.runtime.sealer.seal(state, self._bound(), self.runtime.now())
+        except (TypeError, ValueError) as exc:
+            # Too much, or a result of `once` that is no JSON: the reason is for whoever wrote the function.
+            logger.error("the state of %s cannot be kept: %s", self.method, exc)
+            raise InternalError("The state of this call cannot be kept") from None
 
     def _as_request(self, question: Question) -> dict[str, Any]:
         # basic/patterns/mrtr, Server Requirements 6: never ask what the client did not declare.
@@ -382,9 +406,9 @@ class Modern:
 
     def _check_notification(self, door: Door, message: Notification) -> None:
         claim = claimed_version(message)
-        version = claim if isinstance(claim, str) else door.version
+        version = door.version if claim is None else claim
         if claim is not None and door.versions:
-            check_version_header(door.versions, str(claim))
+            check_version_header(door.versions, claim)
         if version not in MODERN:
             raise UnsupportedProtocolVersion(str(version), SUPPORTED)
 
@@ -414,13 +438,16 @@ class Modern:
     def _ended(self, call: ModernCall, task: asyncio.Task[None]) -> None:
         reply = call.reply
         if not call.done and reply is not None:
-            # Cancelled by the end of the server, not by the client: say so while somebody listens.
-            error = MCPError(-32000, "The server is shutting down")
+            # Not cancelled by the client: by the end of the server, or from within.  Say so while somebody listens.
+            draining = self.runtime.draining
+            error = InternalError("The server is shutting down" if draining else "Internal error")
             payload = self.runtime.json.error(call.request_id, error)
+            if not draining:
+                logger.error("%s was cancelled from within, or raised what is no Exception", call.method)
             if reply.state == STREAMING:
                 reply.end(encode_event(payload))
             else:
-                reply.answer(503, payload)
+                reply.answer(503 if draining else status_of(error), payload)
 
     async def _run(self, call: ModernCall) -> None:
         payload, status = await self.respond(call)
@@ -432,7 +459,7 @@ class Modern:
         try:
             return self._encode(call, await self._result(call)), 200
         except Exception as exc:
-            error = exc if isinstance(exc, MCPError) else None
+            error = as_defined(exc) if isinstance(exc, MCPError) else None
             if error is None:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
@@ -454,7 +481,7 @@ class Modern:
 
     def _ask(self, call: ModernCall, asked: InputRequired | NeedInput) -> dict[str, Any]:
         entry = METHODS.get(call.method)
-        if entry is not None and not entry.input_required:
+        if entry is None or not entry.input_required:
             # basic/patterns/mrtr, Supported Requests: "MUST NOT [...] on any other client requests".
             logger.error("%s asked for input, which only calls, reads and prompts may", call.method)
             raise InternalError()
@@ -479,9 +506,11 @@ class Modern:
         full["_meta"] = {META_SERVER: handler.info(), **(full.get("_meta") or {})}
         entry = METHODS.get(call.method)
         if full["resultType"] == "complete" and (call.method == "server/discover" or (entry and entry.cacheable)):
-            ttl, scope = handler.cache_hint(call.method)
             if not call.first_round:
-                ttl, scope = 0, "private"  # basic/patterns/mrtr: the result of a retry is not for the cache
+                # server/utilities/caching, Cache Key: results of a retry "MUST NOT be cached", whatever they say.
+                full["ttlMs"], full["cacheScope"] = 0, "private"
+                return full
+            ttl, scope = handler.cache_hint(call.method)
             full.setdefault("ttlMs", ttl)
             full.setdefault("cacheScope", scope or self._default_scope())
         return full
@@ -556,6 +585,20 @@ def status_of(error: MCPError) -> int:
     return error.status if isinstance(error, Refusal) else MODERN_STATUS.get(error.code, 200)
 
 
+def as_defined(error: MCPError) -> MCPError:
+    """The error, in a code that this revision lets a server send.
+
+    basic/index, Error Codes: the code of 2025-11-25 for a missing resource is -32602 now; "MUST NOT emit any code
+    from this sub-range that is not defined by this specification".
+    """
+    code = error.code
+    if code == RESOURCE_NOT_FOUND:
+        return MCPError(INVALID_PARAMS, error.message, error.data)
+    if code == URL_ELICITATION_REQUIRED or (-32099 <= code <= -32020 and code not in MODERN_STATUS):
+        return MCPError(INTERNAL_ERROR, error.message, error.data)
+    return error
+
+
 def _reads_events(reply: Reply) -> bool:
     door = reply.request.head.memo
     return isinstance(door, Door) and door.accepts_events
@@ -570,6 +613,3 @@ def _need_input(exc: BaseException) -> NeedInput | None:
         if found is not None:
             return found
     return None
-
-
-Write = Callable[[bytes], None]

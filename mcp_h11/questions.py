@@ -19,6 +19,8 @@ from typing import Any, Protocol
 from .signature import elicitation_schema, read_elicited
 
 DEFAULT_MAX_TOKENS = 1024
+# 2026-07-28 basic/patterns/mrtr, Server Requirements 2
+_ASKABLE = ("elicitation/create", "sampling/createMessage", "roots/list")
 
 
 class Question(Protocol):
@@ -218,9 +220,7 @@ class RawQuestion:
             return ListRoots()
         if self.method == "sampling/createMessage":
             return Sample((), options={k: v for k, v in self.raw.items() if k in ("tools", "toolChoice")})
-        if self.method == "elicitation/create":
-            return ElicitURL("", "") if self.raw.get("mode") == "url" else Elicit("", {})
-        raise ValueError(f"{self.method} cannot be asked of a client")
+        return ElicitURL("", "") if self.raw.get("mode") == "url" else Elicit("", {})
 
 
 @dataclass(frozen=True)
@@ -238,15 +238,22 @@ class InputRequired:
     def __post_init__(self) -> None:
         if not self.requests and self.state is None:
             raise ValueError("InputRequired needs requests, a state, or both")
+        self.questions()  # a mistake is seen where it was made
 
     def questions(self) -> dict[str, Question]:
         return {key: as_question(q) for key, q in (self.requests or {}).items()}
 
 
 def as_question(question: Question | Mapping[str, Any]) -> Question:
-    """A question object as it is; a ``{"method", "params"}`` mapping as a `RawQuestion`."""
+    """A question object as it is; a ``{"method", "params"}`` mapping as a `RawQuestion`.
+
+    Raises ValueError for a method that no client can be asked.
+    """
     if isinstance(question, Mapping):
-        return RawQuestion(str(question["method"]), question.get("params") or {})
+        method = question.get("method")
+        if method not in _ASKABLE:
+            raise ValueError(f"{method!r} cannot be asked of a client; {', '.join(_ASKABLE)} can")
+        return RawQuestion(method, question.get("params") or {})
     return question
 
 
