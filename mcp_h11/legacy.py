@@ -14,8 +14,11 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .door import Door
@@ -38,10 +41,12 @@ from .session import Call, Session, encode_notice
 from .settings import subject
 from .sse import encode_event
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .streams import Stream
 
 logger = logging.getLogger(__name__)
 
 SESSION_ID_BYTES = 32  # 256 bits from the operating system
+TOUCH_EVERY = 30.0  # seconds; sooner where sessions expire sooner
 ALLOW = ("Allow", "GET, POST, DELETE, OPTIONS")
 
 
@@ -61,6 +66,10 @@ class Legacy:
         self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
         self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
         self.peers: dict[str, int] = {}
+        # A manager that others use as well has its own idea of idleness: it hears of use, though not of every request.
+        self._used: set[str] = set()
+        self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
+        self._touch_at = 0.0
         runtime.on_notice.append(self.noticed)
 
     # --- POST ----------------------------------------------------------------------------------------------
@@ -78,7 +87,8 @@ class Legacy:
             raise self._without_session(message)
         session = self.sessions.get(door.session_id)
         if session is None and self.shared:
-            self.runtime.spawn(self._restore_and_take(door.session_id, message, reply, principal))
+            take = partial(self._take, message=message, reply=reply, principal=principal)
+            self.runtime.spawn(self._restored(door.session_id, reply, principal, take))
             return
         self._take(self._check(session, principal), message, reply, principal)
 
@@ -144,9 +154,9 @@ class Legacy:
             return
         gathering = Gathering(session, reply, len(requests), wrong)
         if not requests:
-            gathering.settle()
+            self.runtime.spawn(gathering.finish())
         for message in requests:
-            session.call(BatchedCall(session, message, reply, principal, gathering))
+            gathering.run(BatchedCall(session, message, reply, principal, gathering))
 
     # --- initialize ------------------------------------------------------------------------------------------
 
@@ -154,8 +164,6 @@ class Legacy:
         if door.session_id is not None and door.session_id in self.sessions:
             self._check(self.sessions[door.session_id], principal)
             raise InvalidRequest("This session is already initialized", message.id)
-        if not self.settings.stateless:
-            self._make_room(reply.peer)
         state = SessionState(
             id="" if self.settings.stateless else secrets.token_urlsafe(SESSION_ID_BYTES),
             principal=subject(principal),
@@ -166,12 +174,15 @@ class Legacy:
         try:
             result = session.initialize(message.params)
         except MCPError as exc:
-            _answer(reply, self.runtime.json.error(message.id, exc))
+            reply.answer(200, self.runtime.json.error(message.id, exc))
             return
         payload = self.runtime.json.result(message.id, result)
         if self.settings.stateless:
             _answer(reply, payload)
-        elif self.shared:
+            return
+        # Only now: a handshake that fails must cost nobody a session.
+        self._make_room(reply.peer)
+        if self.shared:
             self.runtime.spawn(self._create(session, payload, reply))
         else:
             self._admit(session)
@@ -182,9 +193,7 @@ class Legacy:
             await self.manager.create(session.state)
         except Exception:
             logger.exception("the session store failed")
-            refusal = overloaded("The session store is away")
-            body = self.runtime.json.error(None, refusal)
-            reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
+            self._refuse(reply, overloaded("The session store is away"))
             return
         self._admit(session)
         _answer(reply, payload, session.id)
@@ -194,6 +203,8 @@ class Legacy:
         peer = session.state.peer
         self.peers[peer] = self.peers.get(peer, 0) + 1
         session.on_rest, session.on_work = self._rest, self._work
+        if self.shared:
+            session.on_change = self._save
         self.fresh[session.id] = self.runtime.loop.time()
         self._rest(session)
 
@@ -201,13 +212,31 @@ class Legacy:
         """Stateless: a session for one POST, which nobody can find again."""
         return Session(self.runtime, SessionState(id="", revision=revision.name), revision, None)
 
-    async def _restore_and_take(self, session_id: str, message: Message | Batch, reply: Reply, principal: Any) -> None:
+    async def _restored(self, session_id: str, reply: Reply, principal: Any, then: Callable[[Session], None]) -> None:
+        """Go on with a session that is not at hand, if the manager knows it."""
         try:
-            session = self._check(await self.restore(session_id), principal)
-            self._take(session, message, reply, principal)
+            session = await self.restore(session_id)
+        except Exception:
+            # Not 404: the session may well be there, and the client would throw it away.
+            logger.exception("the session store failed")
+            self._refuse(reply, overloaded("The session store is away"))
+            return
+        try:
+            then(self._check(session, principal))
         except MCPError as exc:
-            status = exc.status if isinstance(exc, Refusal) else 400
-            reply.answer(status, self.runtime.json.error(None, exc))
+            self._refuse(reply, exc)
+
+    def _refuse(self, reply: Reply, error: MCPError) -> None:
+        """A refusal that came too late to be raised."""
+        status, headers = (error.status, error.headers) if isinstance(error, Refusal) else (400, ())
+        request_id = error.request_id if isinstance(error, InvalidRequest) else None
+        reply.answer(status, self.runtime.json.error(request_id, error), JSON_HEADERS + headers)
+
+    async def _save(self, session: Session) -> None:
+        try:
+            await self.manager.save(session.state)
+        except Exception:
+            logger.exception("the session store failed; session %.8s is not saved", session.id)
 
     async def restore(self, session_id: str) -> Session | None:
         """A session that another process, or an earlier one, opened."""
@@ -225,10 +254,12 @@ class Legacy:
 
     def listen(self, door: Door, reply: Reply, principal: Any) -> None:
         """GET: the session's own stream, or the rest of one that was cut (2025-11-25 basic/transports, Listening)."""
-        session = self._named(door, principal)
-        if not door.accepts_events:
-            raise Refusal(406, "Not Acceptable: a GET is answered with text/event-stream")
-        self.runtime.spawn(self._attach(session, door.last_event_id, reply))
+        if self.runtime.draining:
+            raise overloaded("The server is shutting down")
+        self._named(door, reply, principal, partial(self._listen, last_event_id=door.last_event_id, reply=reply))
+
+    def _listen(self, session: Session, last_event_id: str | None, reply: Reply) -> None:
+        self.runtime.spawn(self._attach(session, last_event_id, reply))
 
     async def _attach(self, session: Session, last_event_id: str | None, reply: Reply) -> None:
         session.attached(+1)
@@ -246,27 +277,34 @@ class Legacy:
         except EventsExpired:
             refusal = Refusal(400, "Nothing to resume: this event id is unknown, or what followed it has expired")
             reply.answer(400, self.runtime.json.error(None, refusal))
+        except Exception:
+            logger.exception("the event store failed")
+            self._refuse(reply, overloaded("The event store is away"))
         finally:
             session.attached(-1)
 
     def delete(self, door: Door, reply: Reply, principal: Any) -> None:
         """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
-        session = self._named(door, principal)
+        self._named(door, reply, principal, partial(self._delete, reply=reply))
+
+    def _delete(self, session: Session, reply: Reply) -> None:
         self.end(session)
         reply.answer(204, b"", ())
 
-    def _named(self, door: Door, principal: Any) -> Session:
-        if self.settings.stateless:
-            raise Refusal(
-                405, "Method Not Allowed: this server keeps no sessions", headers=(("Allow", "POST, OPTIONS"),)
-            )
+    def _named(self, door: Door, reply: Reply, principal: Any, then: Callable[[Session], None]) -> None:
+        """Go on with the session that a GET or DELETE names; stateless servers do not come here."""
         _claimed(door)
-        if door.session_id is None:
+        session_id = door.session_id
+        if session_id is None:
             if door.method == "GET":
                 # Not 400: a client that tries HTTP+SSE first gives up at 400, and goes on at 405.
                 raise Refusal(405, "Method Not Allowed: a GET needs a session", headers=(ALLOW,))
             raise session_required()
-        return self._check(self.sessions.get(door.session_id), principal)
+        session = self.sessions.get(session_id)
+        if session is None and self.shared:
+            self.runtime.spawn(self._restored(session_id, reply, principal, then))
+        else:
+            then(self._check(session, principal))
 
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
@@ -276,6 +314,8 @@ class Legacy:
 
     def _work(self, session: Session) -> None:
         self.resting.pop(session.id, None)
+        if self.shared:
+            self._used.add(session.id)
 
     def _make_room(self, peer: str) -> None:
         limit, peer_limit = self.settings.max_sessions, self.settings.max_sessions_peer
@@ -297,6 +337,17 @@ class Legacy:
         now = self.runtime.loop.time()
         self._expire(self.resting, self.settings.session_idle, now)
         self._expire(self.fresh, self.settings.session_initialize, now)
+        if self.shared and now >= self._touch_at:
+            self._touch_at = now + self._touch_every
+            self.runtime.spawn(self._touch([*self.sessions.keys() - self.resting.keys(), *self._used]))
+            self._used.clear()
+
+    async def _touch(self, session_ids: list[str]) -> None:
+        try:
+            for session_id in session_ids:
+                await self.manager.touch(session_id)
+        except Exception:
+            logger.exception("the session store failed")
 
     def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
         while limit is not None and table:
@@ -309,7 +360,7 @@ class Legacy:
             if session is not None and not session.busy:
                 self.end(session)
 
-    def end(self, session: Session) -> None:
+    def end(self, session: Session, *, forget: bool = True) -> None:
         """End one session: the entry first, then what runs, then its streams, then the stores."""
         if self.sessions.pop(session.id, None) is None:
             return
@@ -320,7 +371,8 @@ class Legacy:
         if not self.peers[peer]:
             del self.peers[peer]
         session.close()
-        self.runtime.spawn(self._forget(session.id))
+        if forget:
+            self.runtime.spawn(self._forget(session.id))
 
     async def _forget(self, session_id: str) -> None:
         try:
@@ -338,9 +390,9 @@ class Legacy:
                 session.standalone.take_over()
 
     def close(self) -> None:
-        """End every session."""
+        """End every session here; a manager of the user's own keeps what it has for the next process."""
         for session in list(self.sessions.values()):
-            self.end(session)
+            self.end(session, forget=not self.shared)
 
     # --- notices ---------------------------------------------------------------------------------------------
 
@@ -361,24 +413,44 @@ class Gathering:
         self.reply = reply
         self.open = expected
         self.answers = answers
-        self.stream = None if reply.allow_json else self.begin()
+        self.calls: list[BatchedCall] = []
+        self.stream: Stream | None = None
+        reply.on_gone, reply.on_silence = self.lost, self.silent
+        if not reply.allow_json or (reply.prefers_events and reply.allow_events):
+            self.begin()
 
-    stream: Any
-
-    def begin(self) -> Any:
+    def begin(self) -> Stream:
         """The one stream of the batch."""
         stream = self.stream = self.session.new_stream()
-        stream.start(self.reply)
+        stream.start(self.reply, self.lost)
         return stream
+
+    def run(self, call: BatchedCall) -> None:
+        """One request of the batch."""
+        try:
+            self.session.call(call)
+        except MCPError as exc:  # too much at once: what runs already is answered all the same
+            runtime = self.session.runtime
+            runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
+
+    def lost(self) -> None:
+        """The connection went: that is no cancellation."""
+        for call in self.calls:
+            call.lost()
+
+    def silent(self) -> None:
+        """No answer yet for so long that a proxy may give up: begin the stream."""
+        if self.reply.allow_events:
+            (self.stream or self.begin()).open()
 
     async def add(self, payload: bytes | None) -> None:
         """One call of the batch is over; a cancelled one has no answer."""
-        self.open -= 1
         if payload is not None:
             if self.stream is None:
                 self.answers.append(payload)
             else:
                 await self.stream.send(payload)
+        self.open -= 1  # only now: the last one ends the stream, and must not do it before the others have written
         if self.open <= 0:
             await self.finish()
 
@@ -389,8 +461,7 @@ class Gathering:
             return
         for payload in self.answers:
             await self.stream.send(payload)
-        self.stream.finished = True
-        self.stream.take_over()
+        self.stream.close()
 
     def settle(self) -> None:
         """As JSON: "an array" even of one (JSON-RPC 2.0 section 6); nothing left to say is 202."""
@@ -408,14 +479,15 @@ class BatchedCall(Call):
     def __init__(self, session: Session, message: Request, reply: Reply, principal: Any, gathering: Gathering) -> None:
         super().__init__(session, message, reply, principal)
         self._gathering = gathering
-        self.stream = gathering.stream
+        gathering.calls.append(self)
 
-    async def emit(self, payload: bytes) -> None:
+    def _begin(self) -> Stream | None:
         gathering = self._gathering
-        if gathering.stream is None and gathering.reply.allow_events and gathering.reply.alive:
-            gathering.begin()
         if gathering.stream is not None:
-            await gathering.stream.send(payload)
+            return gathering.stream
+        if gathering.reply.allow_events and gathering.reply.alive:
+            return gathering.begin()
+        return self._session.standalone if self._session.id else None
 
     async def finish(self, payload: bytes, failed: bool) -> None:
         self.done = True
@@ -442,7 +514,7 @@ def _claimed(door: Door) -> Revision:
 
 def _answer(reply: Reply, payload: bytes, session_id: str = "") -> None:
     headers = ((SESSION_HEADER, session_id),) if session_id else ()
-    if reply.allow_json:
+    if reply.allow_json and not (reply.prefers_events and reply.allow_events):
         reply.answer(200, payload, JSON_HEADERS + headers)
     else:
         reply.extra += headers

@@ -56,9 +56,10 @@ class LegacySSE:
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
     async def _write(self, reply: Reply, payload: bytes) -> None:
-        reply.send(encode_event(payload, event="message"))
-        if not reply.writable:
+        # Wait first: everybody in the session writes here, and one message from each is too much for a slow reader.
+        while reply.alive and not reply.writable:
             await reply.drained()
+        reply.send(encode_event(payload, event="message"))
 
     def find(self, door: Door, principal: Any) -> Session:
         """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
@@ -76,6 +77,9 @@ class LegacySSE:
         if isinstance(message, list):
             if session.revision.version_header:  # the revisions that removed batches are those with this header
                 raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")
+            if any(isinstance(one, Request) and one.method == "initialize" for one in message):
+                # 2025-03-26 basic/lifecycle: "The initialize request MUST NOT be part of a JSON-RPC batch".
+                raise InvalidRequest("initialize cannot be part of a batch")
             messages: Batch = message
         else:
             messages = [message]
@@ -114,11 +118,16 @@ class LegacySSE:
             session.close()
 
     def quiet(self) -> None:
-        """Shutting down: end every stream, cleanly."""
+        """Shutting down: end every stream, cleanly, as soon as the calls of its session are answered."""
         for session, reply in list(self.sessions.values()):
-            reply.on_gone = None
-            reply.end()
-            self.end(session)
+            session.on_rest = partial(self._finish, reply)
+            if not session.busy:
+                self._finish(reply, session)
+
+    def _finish(self, reply: Reply, session: Session) -> None:
+        reply.on_gone = None
+        reply.end()
+        self.end(session)
 
     def noticed(self, notice: Notice) -> None:
         """Tell each session that wants to know."""

@@ -58,7 +58,7 @@ MAX_STREAMS = 256  # of one session that are remembered; the oldest finished one
 class Call(Exchange):
     """A request of a session, answered on its own HTTP exchange."""
 
-    __slots__ = ("_session", "reply", "stream", "task")
+    __slots__ = ("_lost", "_session", "reply", "stream", "task")
 
     def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
         self.runtime = session.runtime
@@ -72,9 +72,10 @@ class Call(Exchange):
         self.memo = None
         self.gone = None
         self.done = False
+        self._lost = False
         self._session = session
         self.reply = reply
-        self.stream: Stream | None = None
+        self.stream: Stream | None = None  # its own; it ends with the answer
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -95,7 +96,7 @@ class Call(Exchange):
 
     @property
     def connected(self) -> bool:
-        return self.reply is None or self.reply.alive or self.stream is not None
+        return not self._lost
 
     def wants_log(self, rank: int) -> bool:
         return rank >= self._session.log_rank
@@ -103,13 +104,18 @@ class Call(Exchange):
     async def notify(self, method: str, params: dict[str, Any]) -> None:
         if not self.done:
             params = notification_params(self.revision, method, params)
-            await self.emit(self.runtime.json.notification(method, params))
+            await self.emit(self.runtime.json.notification(method, params), passing=True)
 
-    async def emit(self, payload: bytes) -> None:
-        """One message on the way to the answer."""
+    async def emit(self, payload: bytes, passing: bool = False) -> None:
+        """One message on the way to the answer; a `passing` one is for who listens now."""
         stream = self.stream or self._begin()
-        if stream is not None:
+        if stream is None:
+            return
+        if stream is self.stream:
             await stream.send(payload)
+        elif not passing or stream.reply is not None or stream.waiting is None:
+            # A stream that others use as well: a call that is cancelled here must not leave a hole in it.
+            await asyncio.shield(self.runtime.spawn(stream.send(payload)))
 
     def _begin(self) -> Stream | None:
         """The stream of this call; the session's own where the client takes no events here."""
@@ -119,7 +125,7 @@ class Call(Exchange):
         if not reply.allow_events or not reply.alive:
             return self._session.standalone if self._session.id else None
         stream = self.stream = self._session.new_stream()
-        stream.start(reply)
+        stream.start(reply, self.lost)
         return stream
 
     def silent(self) -> None:
@@ -128,7 +134,8 @@ class Call(Exchange):
             self.stream.open()
 
     def lost(self) -> None:
-        """The connection went before the answer began.  The call goes on: that is no cancellation."""
+        """The connection went before the answer was there.  The call goes on: that is no cancellation."""
+        self._lost = True
         if self.gone is not None:
             self.gone.set()
 
@@ -154,8 +161,7 @@ class Call(Exchange):
         self.done = True
         stream, reply = self.stream, self.reply
         if stream is not None:
-            stream.finished = True
-            stream.take_over()
+            stream.close()
         elif reply is not None and reply.state == UNDECIDED:
             if reply.allow_events:
                 reply.stream_once(b"")
@@ -185,7 +191,7 @@ class PipeCall(Call):
     def connected(self) -> bool:
         return not self._session.closed
 
-    async def emit(self, payload: bytes) -> None:
+    async def emit(self, payload: bytes, passing: bool = False) -> None:
         await self._session.send(payload)
 
     async def finish(self, payload: bytes, failed: bool) -> None:
@@ -218,8 +224,10 @@ class Session:
         self.sink: Callable[[bytes], Awaitable[None]] | None = None
         self.on_rest: Callable[[Session], None] | None = None  # called when `busy` falls to 0,
         self.on_work: Callable[[Session], None] | None = None  # and when it rises from 0
+        self.on_change: Callable[[Session], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
         self._standalone: Stream | None = None
+        self._unsent: set[bytes] = set()  # notices that wait for a slow channel
         self._asked = 0
 
     @property
@@ -236,7 +244,7 @@ class Session:
     def standalone(self) -> Stream:
         """The stream for what belongs to no call."""
         if self._standalone is None:
-            self._standalone = self.new_stream()
+            self._standalone = self.new_stream(waits=True)
         return self._standalone
 
     @property
@@ -288,7 +296,12 @@ class Session:
                     call.task.cancel()
         for future in self.pending.values():
             future.cancel()
-        for stream in list(self.streams.values()):
+        # First of all, so that what a cancelled call still says is not kept for nobody.
+        self.store = None
+        streams = set(self.streams.values())
+        if self._standalone is not None:
+            streams.add(self._standalone)
+        for stream in streams:
             stream.finished = True
             stream.take_over()
         self.streams.clear()
@@ -386,7 +399,9 @@ class Session:
             logger.exception("%s failed", message.method)
 
     def _cancel(self, request_id: Any) -> None:
-        calls = self.calls.get(request_id) if type(request_id) in (str, int) else None
+        same = self.calls.get(request_id, ()) if type(request_id) in (str, int) else ()
+        # One that is about to be answered is: cancelling it now would leave its exchange without an end.
+        calls = [call for call in same if not call.done]
         if not calls:
             return
         if len(calls) > 1:
@@ -409,9 +424,9 @@ class Session:
 
     # --- messages to the client ----------------------------------------------------------------------------
 
-    def new_stream(self) -> Stream:
+    def new_stream(self, *, waits: bool = False) -> Stream:
         """A stream that can be found again while it or the store remembers it."""
-        stream = Stream(self)
+        stream = Stream(self, waits=waits)
         if self.store is not None:
             self.streams[stream.id] = stream
             while len(self.streams) > MAX_STREAMS and self._forget_oldest():
@@ -491,9 +506,22 @@ class Session:
     def announce(self, payload: bytes) -> None:
         """A notice that belongs to no call."""
         if self.sink is not None:
-            self.runtime.spawn(self.send(payload))
+            if payload not in self._unsent:
+                self._unsent.add(payload)
+                self.runtime.spawn(self._send_notice(payload))
         elif self.id:
             self.standalone.post(payload)
+
+    async def _send_notice(self, payload: bytes) -> None:
+        try:
+            await self.send(payload)
+        finally:
+            self._unsent.discard(payload)
+
+    async def changed(self) -> None:
+        """`state` is not what it was: whoever keeps it is to know before the client does."""
+        if self.on_change is not None:
+            await self.on_change(self)
 
     async def send(self, payload: bytes) -> None:
         """One message, where one channel carries them all."""
@@ -532,6 +560,7 @@ async def _set_level(session: Session, call: Call) -> dict[str, Any]:
     session.log_rank = log_rank(level)
     session.state.log_level = str(level)
     await handler.set_level(str(level), Context(call))
+    await session.changed()
     return {}
 
 
@@ -543,6 +572,7 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
         raise InvalidParams(f"A session subscribes to at most {limit} resources")
     await session.runtime.handler.subscribe(uri, Context(call))
     subscriptions.add(uri)
+    await session.changed()
     return {}
 
 
@@ -550,6 +580,7 @@ async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
     uri = _subscription(session, call)
     session.state.subscriptions.discard(uri)
     await session.runtime.handler.unsubscribe(uri, Context(call))
+    await session.changed()
     return {}
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -19,7 +21,7 @@ from .errors import EventsExpired
 from .reply import COMMENT, UNDECIDED, Reply
 from .runtime import Runtime
 from .sse import encode_event
-from .storage import EventStore
+from .storage import MAX_STREAM_EVENTS, EventStore
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,11 @@ class Owner(Protocol):
 class Stream:
     """The events of one answer, or of the session's own GET stream; read by at most one connection at a time."""
 
-    __slots__ = ("claim", "cursor", "finished", "id", "last", "live", "lock", "reply", "session", "unread")
+    __slots__ = (
+        "claim", "cursor", "finished", "id", "last", "live", "lock", "pauses", "reply", "session", "unread", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, session: Owner) -> None:
+    def __init__(self, session: Owner, *, waits: bool = False) -> None:
         self.session = session
         # "These event IDs [...] SHOULD be assigned on a per-stream basis" and must not be guessable: with the id of
         # a neighbour's stream one could ask for its events (2025-11-25 basic/transports, Resumability).
@@ -63,13 +67,22 @@ class Stream:
         self.finished = False
         self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
         self.unread: set[bytes] = set()  # notices that nobody has read yet, so that they do not pile up
+        self.pauses: set[asyncio.Future[None]] = set()  # of writers that wait for a slow reader
+        # What waits for a reader where no store keeps it: the session's own stream may be opened at any time, while
+        # a stream of a call that was lost cannot be found again.
+        self.waiting: deque[tuple[int, bytes]] | None = deque(maxlen=MAX_STREAM_EVENTS) if waits else None
 
-    def start(self, reply: Reply) -> None:
-        """The stream of a POST: `reply` reads from the beginning."""
+    def start(self, reply: Reply, lost: Callable[[], None] | None = None) -> None:
+        """The stream of a POST: `reply` reads from the beginning; `lost` is told if its connection goes."""
         self.reply = reply
         self.live = True
         self.session.attached(+1)
-        reply.on_gone = partial(self.detach, reply)
+        reply.on_gone = partial(self._gone, reply, lost)
+
+    def _gone(self, reply: Reply, lost: Callable[[], None] | None) -> None:
+        self.detach(reply)
+        if lost is not None:
+            lost()
 
     def open(self) -> None:
         """Begin the answer now, though there is nothing to say yet."""
@@ -84,18 +97,45 @@ class Stream:
             await self._keep(payload, last)
             reply = self.reply
             if reply is None or not self.live:
+                if self.waiting is not None and self.session.store is None:
+                    self.waiting.append((self.last, payload))
                 return
             self._write(reply, self.last, payload, last)
             if not last and not reply.writable:
-                await reply.drained()
+                await self._room(reply)
+
+    async def _room(self, reply: Reply) -> None:
+        """Wait while `reply` is slow, but no longer than it is the reader: who takes the stream over must not wait
+        for the one it took it from, which may be dead."""
+        pause = asyncio.ensure_future(reply.drained())
+        self.pauses.add(pause)
+        try:
+            await asyncio.wait({pause})
+        finally:
+            self.pauses.discard(pause)
+            pause.cancel()
 
     def post(self, payload: bytes) -> None:
-        """`send` for notices, which wait for nobody: a slow reader gets its own task."""
-        if self.reply is None:
-            if payload in self.unread:
-                return
+        """`send` for notices, which wait for nobody: one that the reader still has to read is not said again."""
+        if payload not in self.unread:
             self.unread.add(payload)
-        self.session.runtime.spawn(self.send(payload))
+            self.session.runtime.spawn(self.send(payload))
+
+    def close(self) -> None:
+        """No more events, and none that says so: a call was cancelled, or a batch is answered."""
+        if self.finished:
+            return
+        self.finished = True
+        if self.live:
+            self.take_over()
+        if self.session.store is not None:
+            self.session.runtime.spawn(self._forget_later(self.session.store))
+
+    async def _forget_later(self, store: EventStore) -> None:
+        try:
+            await store.finish(self.session.id, self.id)
+        except Exception:
+            logger.exception("the event store failed")
 
     async def _keep(self, payload: bytes, last: bool) -> None:
         store, session = self.session.store, self.session
@@ -109,11 +149,14 @@ class Stream:
                 logger.exception("the event store failed; session %.8s is no longer resumable", session.id)
                 session.store = None
         self.last += 1
-        self.finished = last
+        if last:  # never back to False: it may have been closed meanwhile
+            self.finished = True
 
     def _write(self, reply: Reply, index: int, payload: bytes, last: bool) -> None:
         frame = encode_event(payload, self._event_id(index))
         self.cursor = index
+        if self.unread:
+            self.unread.discard(payload)
         if last:
             self._release(reply)
         if reply.state == UNDECIDED:
@@ -148,8 +191,12 @@ class Stream:
         """
         self.claim = reply
         events = await self._events(after)
-        if self.claim is not reply or not reply.alive:
-            reply.answer(409, b"", ())
+        if not reply.alive:
+            return
+        if self.claim is not reply:
+            # Overtaken before it began: it ends as one that was taken over does.  Not 409, which clients take for a
+            # server that still holds their dead connection.
+            reply.stream_once(self._prime(after))
             return
         if self.finished and after >= self.last:
             reply.answer(204, b"", ())
@@ -168,15 +215,35 @@ class Stream:
             await self.resume(reply, self.cursor)
         except EventsExpired:
             # It made no claim, so beginning at what is left hides nothing from it.
-            await self.resume(reply, self.last)
+            await self.resume(reply, await self._oldest())
+
+    async def _oldest(self) -> int:
+        """The smallest index after which everything is still there.  A store only tells whether one is."""
+        low, high = self.cursor, self.last
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                await self._events(middle)
+                high = middle
+            except EventsExpired:
+                low = middle
+        return high
 
     async def _events(self, after: int) -> list[tuple[int, bytes]]:
-        store = self.session.store
-        if after > self.last:
+        store, last = self.session.store, self.last
+        if after > last:
             raise EventsExpired(self.id)
-        if after == self.last or store is None:
+        if after == last:
             return []
-        return await store.replay(self.session.id, self.id, after)
+        if store is not None:
+            events = await store.replay(self.session.id, self.id, after)
+        else:
+            events = [event for event in self.waiting or () if event[0] > after]
+        # One beyond `last` is kept already, and its writer does not know it yet: it will write it.
+        events = [event for event in events if event[0] <= self.last]
+        if [index for index, _ in events[: last - after]] != list(range(after + 1, last + 1)):
+            raise EventsExpired(self.id)
+        return events
 
     async def _catch_up(self, reply: Reply, events: list[tuple[int, bytes]]) -> None:
         while True:
@@ -184,20 +251,26 @@ class Stream:
                 if self.reply is not reply:
                     return
                 if not reply.writable:
-                    await reply.drained()
+                    await self._room(reply)
                     if self.reply is not reply:
                         return
                 self._write(reply, index, payload, self.finished and index == self.last)
             if self.reply is not reply:
                 return
+            while self.waiting and self.waiting[0][0] <= self.cursor:
+                self.waiting.popleft()
             # No await between this look and the flag: a writer either sees `live`, or its event is in the log.
             if self.cursor >= self.last:
                 self.live = True
+                if self.finished:
+                    self.take_over()
                 return
             try:
                 events = await self._events(self.cursor)
-            except EventsExpired:
-                # Too slow for its own history: it may come back, and is then told so.
+            except Exception as exc:
+                # Too slow for its own history, or the store is away: it may come back, and is then told so.
+                if not isinstance(exc, EventsExpired):
+                    logger.exception("the event store failed")
                 self.detach(reply)
                 reply.end()
                 return
@@ -220,4 +293,6 @@ class Stream:
         self.reply = None
         self.live = False
         reply.on_gone = None
+        for pause in self.pauses:
+            pause.cancel()
         self.session.attached(-1)

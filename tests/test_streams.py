@@ -1,0 +1,710 @@
+# SPDX-License-Identifier: MIT
+"""Streams of a session over real sockets: replay as a property, take-over, slow readers, notices that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import wire
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from rawclient import SSE_TYPE, Event, Legacy, Stream
+
+from mcp_h11 import Context, ServerHandler, listening
+from mcp_h11.errors import ResourceNotFound
+from mcp_h11.schema import text
+from mcp_h11.storage import MemoryEventStore
+
+SOON = 0.05  # a limit that is meant to be reached
+LIMIT = 5.0
+LEGACY_HTTP = (wire.B, wire.C, wire.D)
+PORT_FILLER = "x" * 60_000
+
+Tool = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """The log is right to be loud; the test makes it so."""
+    caplog.set_level(logging.CRITICAL + 1, "mcp_h11")
+
+
+class Tools(ServerHandler):
+    """Async functions of the tests as tools: ``fn(ctx, **arguments)``."""
+
+    def __init__(self, **tools: Tool) -> None:
+        self.tools = tools
+        self.told: list[tuple[str, Any]] = []
+
+    async def list_tools(self, params: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
+
+    async def call_tool(self, params: dict[str, Any], ctx: Context) -> Any:
+        result = await self.tools[params["name"]](ctx, **params.get("arguments", {}))
+        return {"content": [text(result)]} if isinstance(result, str) else result
+
+    async def list_resources(self, params: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        return {"resources": []}
+
+    async def read_resource(self, params: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        raise ResourceNotFound(params["uri"])
+
+    async def notification(self, method: str, params: dict[str, Any], ctx: Context | None) -> None:
+        self.told.append((method, params))
+
+
+class Client(Legacy):
+    """A client that knows its server from inside."""
+
+    server: Any
+
+
+@asynccontextmanager
+async def served(handler: ServerHandler, revision: str = wire.D, **options: Any) -> AsyncIterator[Client]:
+    """A server, and a client in a session of it."""
+    async with listening(handler, port=0, **options) as server:
+        client = Client(server.port, revision)
+        client.server = server
+        async with client:
+            yield client
+
+
+def call(name: str, id: str | int = 1, token: str | int | None = None, **arguments: Any) -> dict[str, Any]:
+    params: dict[str, Any] = {"name": name, "arguments": arguments}
+    if token is not None:
+        params["_meta"] = {"progressToken": token}
+    return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
+
+
+def updated(uri: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}}
+
+
+# --- stores that behave badly --------------------------------------------------------------------------------------
+
+
+class SlowStore(MemoryEventStore):
+    """Suspends before and after what it does, as one on a network would."""
+
+    def __init__(self, before: int = 1, after: int = 2) -> None:
+        super().__init__()
+        self.turns = (before, after)
+
+    async def _rest(self, which: int) -> None:
+        for _ in range(self.turns[which]):
+            await asyncio.sleep(0)
+
+    async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        await self._rest(0)
+        await super().append(session_id, stream_id, index, data)
+        await self._rest(1)
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        await self._rest(0)
+        events = await super().replay(session_id, stream_id, after)
+        await self._rest(1)
+        return events
+
+    async def finish(self, session_id: str, stream_id: str) -> None:
+        await self._rest(1)
+        await super().finish(session_id, stream_id)
+
+
+class FailingStore(SlowStore):
+    """Is away from its n-th append on."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__(0, 0)
+        self.good = good
+
+    async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        if self.good <= 0:
+            raise OSError("the store is away")
+        self.good -= 1
+        await super().append(session_id, stream_id, index, data)
+
+
+# --- replay as a property -------------------------------------------------------------------------------------------
+
+
+class Work:
+    """One call under test: what the tool was told to emit, and what its client has read."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.orders: asyncio.Queue[int | None] = asyncio.Queue()
+        self.emitted = 1  # the tool begins with 1
+        self.ended = False
+        self.seen = 0  # the last sequence number read, and the id it came with
+        self.last_id = ""
+        self.answered = False
+        self.refused = False
+        self.reader: Stream | None = None
+        self.stack = AsyncExitStack()
+
+    def read(self, event: Event) -> None:
+        """One event of the connection that counts."""
+        if event.id is not None:
+            self.last_id = event.id
+        if not event.data:
+            assert event.id is not None, "neither data nor id"
+            return
+        assert not self.answered, f"after the answer came {event}"
+        message = event.json()
+        if "method" in message:
+            assert message["params"]["progressToken"] == f"t{self.key}", f"of another call: {message}"
+            assert message["params"]["progress"] == self.seen + 1, f"after {self.seen} came {message}"
+            self.seen += 1
+        else:
+            assert message["result"]["content"][0]["text"] == f"done {self.key}"
+            assert self.seen == self.emitted, f"answered after {self.seen} of {self.emitted}"
+            self.answered = True
+
+
+class Replay:
+    """Drives calls of one session as a list of actions says."""
+
+    def __init__(self, client: Legacy, work: list[Work]) -> None:
+        self.client, self.work = client, work
+
+    async def start(self, work: Work) -> None:
+        message = call("work", work.key + 100, f"t{work.key}", key=work.key)
+        work.reader = await work.stack.enter_async_context(self.client.posting(message))
+        assert work.reader.status == 200
+        await self.read(work, 1)
+
+    async def read(self, work: Work, count: int) -> None:
+        """Reads up to `count` messages, of those that must come."""
+        target = min(work.seen + count, work.emitted)
+        while work.reader is not None and not work.answered and (work.seen < target or count > 500):
+            event = await work.reader.next_event()
+            if event is None:  # taken over, or the store is away: then there is more to come by resuming
+                work.reader = None
+                return
+            work.read(event)
+
+    async def resume(self, work: Work) -> None:
+        if work.refused:
+            return
+        stream = await work.stack.enter_async_context(self.client.get_stream(work.last_id))
+        if stream.status == 400:
+            work.refused, work.reader = True, None
+        elif stream.status == 204:
+            work.reader = None
+            assert work.answered, "204 before all was read"
+        else:
+            assert stream.status == 200
+            work.reader = stream
+
+    async def do(self, action: str, work: Work, amount: int) -> None:
+        if action == "emit" and not work.ended:
+            for _ in range(amount):
+                work.emitted += 1
+                work.orders.put_nowait(work.emitted)
+        elif action == "end" and not work.ended:
+            work.ended = True
+            work.orders.put_nowait(None)
+        elif action == "read":
+            await self.read(work, amount)
+        elif action in ("rst", "fin") and work.reader is not None:
+            if action == "rst":
+                work.reader.abort()
+            else:
+                await work.reader.close()
+            work.reader = None
+        elif action == "resume" and work.last_id:
+            await self.resume(work)  # beside the connection that was there, which is not closed
+        elif action == "race" and work.last_id and not work.refused:
+            first = asyncio.ensure_future(self.follow(work.last_id, work.seen, work.key))
+            await asyncio.sleep(0)
+            await self.resume(work)
+            await first
+
+    async def follow(self, last_id: str, seen: int, key: int) -> None:
+        """The other client of a race: whatever it gets goes on where it left off, and then it is done for."""
+        async with self.client.get_stream(last_id) as stream:
+            if stream.status != 200:
+                return
+            with anyio.move_on_after(SOON):
+                while (event := await stream.next_event()) is not None:
+                    if event.data and "method" in (message := event.json()):
+                        assert message["params"] == {"progressToken": f"t{key}", "progress": seen + 1}
+                        seen += 1
+
+    async def settle(self, work: Work) -> None:
+        """Reads to the end, however often the stream has to be resumed."""
+        if not work.ended:
+            await self.do("end", work, 0)
+        for _ in range(40):
+            if work.answered or work.refused:
+                break
+            if work.reader is None:
+                await self.resume(work)
+            await self.read(work, 1000)
+        assert work.answered or work.refused
+        await work.stack.aclose()
+
+
+async def replay(store: MemoryEventStore, revision: str, script: list[tuple[str, int, int]], calls: int) -> list[Work]:
+    work = [Work(key) for key in range(calls)]
+
+    async def tool(ctx: Context, key: int) -> str:
+        await ctx.report_progress(1)
+        while (number := await work[key].orders.get()) is not None:
+            await ctx.report_progress(number)
+        return f"done {key}"
+
+    with anyio.fail_after(20):
+        async with listening(Tools(work=tool), port=0, event_store=store) as server:
+            async with Legacy(server.port, revision) as client:
+                client.check = False
+                run = Replay(client, work)
+                for one in work:
+                    await run.start(one)
+                for action, key, amount in script:
+                    await run.do(action, work[key % calls], amount)
+                for one in work:
+                    await run.settle(one)
+                for one in work:  # all of it was read: that stops a client from coming back
+                    if not isinstance(store, FailingStore):
+                        async with client.get_stream(one.last_id) as stream:
+                            assert stream.status == 204
+    return work
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["emit", "emit", "emit", "read", "read", "rst", "fin", "resume", "resume", "race", "end"]),
+        st.integers(0, 2),
+        st.integers(1, 5),
+    ),
+    max_size=30,
+)
+PROPERTY = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
+
+
+@PROPERTY
+@given(script=ACTIONS, revision=st.sampled_from(LEGACY_HTTP), calls=st.integers(1, 3))
+def test_each_event_comes_once_and_in_order_wherever_the_connection_is_cut(
+    script: list[tuple[str, int, int]], revision: str, calls: int
+) -> None:
+    work = asyncio.run(replay(MemoryEventStore(), revision, script, calls))
+    assert not any(one.refused for one in work)
+
+
+@PROPERTY
+@given(
+    script=ACTIONS,
+    revision=st.sampled_from(LEGACY_HTTP),
+    calls=st.integers(1, 3),
+    before=st.sampled_from([0, 2, 50, 200]),
+    after=st.sampled_from([0, 2, 50, 200, 400]),
+)
+def test_a_store_that_takes_its_time_loses_nothing_and_repeats_nothing(
+    script: list[tuple[str, int, int]], revision: str, calls: int, before: int, after: int
+) -> None:
+    work = asyncio.run(replay(SlowStore(before, after), revision, script, calls))
+    assert not any(one.refused for one in work)
+
+
+@PROPERTY
+@given(script=ACTIONS, calls=st.integers(1, 3), good=st.integers(0, 20))
+def test_a_store_that_fails_midway_leaves_no_gap_and_no_call_unanswered(
+    script: list[tuple[str, int, int]], calls: int, good: int
+) -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        asyncio.run(replay(FailingStore(good), wire.D, script, calls))
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# --- the same, where the moment matters -----------------------------------------------------------------------------
+
+
+class GatedStore(MemoryEventStore):
+    """Keeps an event at once, and returns (or replays) when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.replaying = asyncio.Event()
+        self.replays = asyncio.Event()
+        self.replays.set()
+        self.away = False
+
+    async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        await super().append(session_id, stream_id, index, data)
+        self.kept.set()
+        await self.gate.wait()
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        if self.away:
+            raise OSError("the store is away")
+        self.replaying.set()
+        await self.replays.wait()
+        return await super().replay(session_id, stream_id, after)
+
+    def hold(self) -> None:
+        self.kept.clear()
+        self.gate.clear()
+
+
+class Steps:
+    """A tool that says what the test tells it to say."""
+
+    def __init__(self) -> None:
+        self.orders: asyncio.Queue[Any] = asyncio.Queue()
+        self.cancelled = asyncio.Event()
+        self.ctx: Context | None = None
+
+    async def __call__(self, ctx: Context) -> str:
+        self.ctx = ctx
+        try:
+            while (order := await self.orders.get()) is not None:
+                await ctx.info(order)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return "done"
+
+    def say(self, *orders: Any) -> None:
+        for order in orders:
+            self.orders.put_nowait(order)
+
+
+def said(message: dict[str, Any]) -> Any:
+    """What a log message says, or the text of the answer."""
+    if "method" in message:
+        return message["params"]["data"]
+    return message["result"]["content"][0]["text"]
+
+
+async def rest(stream: Stream) -> list[Any]:
+    """All that is still to come, up to the clean end."""
+    found = []
+    while (message := await stream.next_message()) is not None:
+        found.append(said(message))
+    return found
+
+
+@pytest.mark.anyio
+async def test_an_event_that_is_kept_before_its_writer_knows_comes_once() -> None:
+    steps, store = Steps(), GatedStore()
+    async with served(Tools(steps=steps), event_store=store) as client:
+        steps.say("1", "2")
+        async with client.posting(call("steps")) as stream:
+            assert said(await stream.next_message()) == "1"
+            last_id = stream.seen[-1].id
+            assert said(await stream.next_message()) == "2"
+            stream.abort()
+        store.hold()
+        steps.say("3")
+        with anyio.fail_after(LIMIT):
+            await store.kept.wait()
+        async with client.get_stream(last_id, in_reply_to="tools/call") as stream:
+            assert said(await stream.next_message()) == "2"
+            store.gate.set()
+            steps.say(None)
+            assert await rest(stream) == ["3", "done"]
+
+
+@pytest.mark.anyio
+async def test_of_two_resumes_that_race_the_newest_reads_and_the_other_ends_cleanly() -> None:
+    steps, store = Steps(), GatedStore()
+    async with (
+        listening(Tools(steps=steps), port=0, event_store=store) as server,
+        Legacy(server.port, wire.D) as client,
+    ):
+        steps.say("1", "2")
+        async with client.posting(call("steps")) as stream:
+            assert said(await stream.next_message()) == "1"
+            last_id = stream.seen[-1].id
+            assert said(await stream.next_message()) == "2"
+        store.replays.clear()
+        headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": last_id}
+        async with client.client() as first, client.client() as second:
+            await first.send_request("GET", "/mcp", headers)
+            with anyio.fail_after(LIMIT):
+                await store.replaying.wait()
+            store.replaying.clear()
+            await second.send_request("GET", "/mcp", headers)
+            with anyio.fail_after(LIMIT):
+                await store.replaying.wait()
+            store.replays.set()
+            steps.say(None)
+            assert await rest(await second.receive_stream()) == ["2", "done"]
+            overtaken = await first.receive()
+            # primed where it was, so that its client comes back for the rest and not for a new stream
+            assert (overtaken.status, [(e.id, e.data) for e in overtaken.events()]) == (200, [(last_id, "")])
+
+
+@pytest.mark.anyio
+async def test_a_resume_beside_a_dead_connection_that_is_full_gets_everything() -> None:
+    count, emitted = 500, 0
+
+    async def pour(ctx: Context) -> str:
+        nonlocal emitted
+        for number in range(count):
+            await ctx.info(f"{number} {PORT_FILLER}")
+            emitted += 1
+        return "done"
+
+    store = MemoryEventStore(max_session_bytes=64 * 1024 * 1024, max_stream_events=1_000)
+    async with served(Tools(pour=pour, echo=echo), event_store=store) as client:
+        async with client.posting(call("pour")) as dead:
+            prime = await dead.next_event()
+            assert prime is not None and prime.data == ""
+            # not closed, and nothing more is read: the server's writes pile up there
+            assert await stalled(client, lambda: emitted) < count
+            async with client.get_stream(prime.id, in_reply_to="tools/call") as stream:
+                heard = [str(one).partition(" ")[0] for one in await rest(stream)]
+            dead.abort()
+    assert heard == [*map(str, range(count)), "done"]
+
+
+async def stalled(client: Legacy, count: Callable[[], int]) -> int:
+    """Calls `echo` until nothing moves any more; each of them is answered at once."""
+    before, same = -1, 0
+    with anyio.fail_after(LIMIT):
+        while same < 15:
+            message, _ = await client.call("tools/call", {"name": "echo"})
+            assert message["result"]["content"][0]["text"] == "echo"
+            same = same + 1 if count() == before else 0
+            before = count()
+    return before
+
+
+async def echo(ctx: Context) -> str:
+    return "echo"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_a_reader_that_does_not_read_stops_its_own_call_and_no_other(revision: str) -> None:
+    emitted = 0
+
+    async def pour(ctx: Context) -> str:
+        nonlocal emitted
+        for _ in range(2_000):
+            await ctx.info(PORT_FILLER)
+            emitted += 1
+        return "done"
+
+    async with served(Tools(pour=pour, echo=echo), revision=revision) as client:
+        async with client.posting(call("pour")) as stream:
+            assert stream.status == 200
+            # 120 MB would have come; what waits is write_high and what the kernel takes
+            assert await stalled(client, lambda: emitted) * len(PORT_FILLER) < 24_000_000
+            stream.abort()
+
+
+@pytest.mark.anyio
+async def test_notices_for_a_reader_that_does_not_read_do_not_pile_up() -> None:
+    uri = "test://" + PORT_FILLER
+    handler = Tools(echo=echo)
+    async with served(handler) as client:
+        assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
+        async with client.get_stream() as stream:
+            for _ in range(40):
+                for _ in range(50):
+                    handler.notify_resource_updated(uri)
+                await stalled_echo(client)
+            heard = 0
+            handler.notify_tools_changed()
+            while (message := await stream.next_message())["method"] != "notifications/tools/list_changed":
+                assert message == updated(uri)
+                heard += 1
+            assert 1 <= heard <= 41, "one a turn at most: 2,000 were announced"
+
+
+async def stalled_echo(client: Legacy) -> None:
+    message, _ = await client.call("tools/call", {"name": "echo"})
+    assert message["result"]["content"][0]["text"] == "echo"
+
+
+@pytest.mark.anyio
+async def test_after_the_write_timeout_only_the_connection_goes_and_the_rest_can_be_resumed() -> None:
+    count = 250
+
+    async def pour(ctx: Context) -> str:
+        for number in range(count):
+            await ctx.info(f"{number} {PORT_FILLER}")
+        return "done"
+
+    store = MemoryEventStore(max_session_bytes=64 * 1024 * 1024)
+    options = {"event_store": store, "write_timeout": 0.2}
+    async with served(Tools(pour=pour), **options) as client:
+        heard: list[str] = []
+        async with client.posting(call("pour")) as stream:
+            writer = stream._client.writer
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            with anyio.fail_after(LIMIT):
+                while client.server.connections:
+                    await anyio.lowlevel.checkpoint()
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            with pytest.raises((AssertionError, OSError)):  # cut in the midst of something
+                while (message := await stream.next_message()) is not None:
+                    heard.append(said(message).partition(" ")[0])
+            assert len(heard) < count
+            last_id = stream.seen[-1].id
+        async with client.get_stream(last_id, in_reply_to="tools/call") as stream:
+            heard += [one.partition(" ")[0] for one in await rest(stream)]
+    assert heard == [*map(str, range(count)), "done"]
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quiet")
+async def test_a_store_that_is_away_makes_a_resume_wait_and_not_fail_for_ever() -> None:
+    steps, store = Steps(), GatedStore()
+    async with (
+        listening(Tools(steps=steps), port=0, event_store=store) as server,
+        Legacy(server.port, wire.D) as client,
+    ):
+        steps.say("1", "2")
+        async with client.posting(call("steps")) as stream:
+            assert said(await stream.next_message()) == "1"
+            last_id = stream.seen[-1].id
+            assert said(await stream.next_message()) == "2"
+        store.away = True
+        async with client.get_stream(last_id) as stream:
+            assert (stream.status, stream.headers["retry-after"]) == (503, "1")
+        store.away = False
+        steps.say(None)
+        async with client.get_stream(last_id, in_reply_to="tools/call") as stream:
+            assert await rest(stream) == ["2", "done"]
+
+
+@pytest.mark.anyio
+async def test_a_stream_closed_while_its_store_is_slow_stays_closed() -> None:
+    steps, store = Steps(), GatedStore()
+    async with (
+        listening(Tools(steps=steps), port=0, event_store=store) as server,
+        Legacy(server.port, wire.D) as client,
+    ):
+        steps.say("1")
+        async with client.posting(call("steps", id=7)) as stream:
+            assert said(await stream.next_message()) == "1"
+            last_id = stream.seen[-1].id
+            assert steps.ctx is not None
+            store.hold()
+            late = asyncio.ensure_future(steps.ctx.info("late"))  # another task of the same call
+            with anyio.fail_after(LIMIT):
+                await store.kept.wait()
+            assert (await client.notify("notifications/cancelled", {"requestId": 7})).status == 202
+            assert await rest(stream) == []
+            store.gate.set()
+            await late
+        async with client.get_stream(last_id) as stream:
+            assert await rest(stream) == ["late"], "and it ends there"
+            newest = stream.seen[-1].id
+        async with client.get_stream(newest) as stream:
+            assert stream.status == 204
+
+
+# --- the session's own stream ---------------------------------------------------------------------------------------
+
+
+async def methods(stream: Stream, count: int) -> list[str]:
+    return [(await stream.next_message())["method"] for _ in range(count)]
+
+
+CHANGED = ["notifications/tools/list_changed", "notifications/prompts/list_changed"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("replay", [True, False])
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_what_nobody_read_waits_once_for_the_next_reader(revision: str, replay: bool) -> None:
+    handler = Tools()
+    async with served(handler, revision=revision, replay=replay) as client:
+        for _ in range(5):
+            handler.notify_tools_changed()
+            handler.notify_prompts_changed()
+        async with client.get_stream() as stream:
+            assert await methods(stream, 2) == CHANGED
+            assert all((event.id is not None) == replay for event in stream.seen)
+            handler.notify_tools_changed()  # read by now: it is news again
+            assert await methods(stream, 1) == CHANGED[:1]
+            handler.notify_resources_changed()
+            assert await methods(stream, 1) == ["notifications/resources/list_changed"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_the_newest_get_takes_over_and_inherits_what_waits(revision: str) -> None:
+    handler = Tools(echo=echo)
+    async with served(handler, revision=revision) as client:
+        async with client.get_stream() as old:
+            handler.notify_tools_changed()
+            assert await methods(old, 1) == CHANGED[:1]
+            async with client.get_stream() as new:
+                assert new.status == 200
+                assert await old.next_message() is None, "the old one ends cleanly, and is told nothing more"
+                handler.notify_prompts_changed()
+                assert await methods(new, 1) == CHANGED[1:]
+        await stalled_echo(client)  # by then the server knows that nobody reads
+        handler.notify_tools_changed()
+        async with client.get_stream() as third:
+            assert await methods(third, 1) == CHANGED[:1]
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_makes_no_claim_gets_what_is_left() -> None:
+    handler = Tools()
+    uris = [f"test://{n}" for n in range(10)]
+    store = MemoryEventStore(max_stream_events=4)
+    async with served(handler, event_store=store) as client:
+        for uri in uris:
+            assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
+        for uri in uris:
+            handler.notify_resource_updated(uri)
+        async with client.get_stream() as stream:
+            assert [await stream.next_message() for _ in range(4)] == [updated(uri) for uri in uris[6:]]
+            handler.notify_resource_updated(uris[0])
+            assert await stream.next_message() == updated(uris[0])
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quiet")
+async def test_notices_that_come_when_the_store_has_failed_wait_all_the_same() -> None:
+    handler = Tools()
+    async with served(handler, event_store=FailingStore(1)) as client:
+        handler.notify_tools_changed()
+        handler.notify_prompts_changed()
+        handler.notify_resources_changed()
+        async with client.get_stream() as stream:
+            assert await methods(stream, 2) == [CHANGED[1], "notifications/resources/list_changed"]
+            assert [event.id for event in stream.seen] == [None, None], "and nobody is promised a replay"
+
+
+@pytest.mark.anyio
+async def test_a_stream_whose_connection_is_lost_tells_the_call_and_goes_on() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps)) as client:
+        steps.say("1")
+        async with client.posting(call("steps")) as stream:
+            assert said(await stream.next_message()) == "1"
+            assert steps.ctx is not None and not steps.ctx.disconnected.is_set()
+            stream.abort()
+        with anyio.fail_after(LIMIT):
+            await steps.ctx.disconnected.wait()
+        assert not steps.cancelled.is_set()
+        steps.say(None)
+        async with client.get_stream(stream.seen[-1].id, in_reply_to="tools/call") as stream:
+            assert await rest(stream) == ["done"]
