@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""HTTP+SSE of 2024-11-05 over real sockets, with every message judged by the schema of the revision spoken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+import wire
+from rawclient import INFO, JSON_TYPE, SSE_TYPE, RawClient, Response, Stream, encode
+from test_streams import LIMIT, PORT_FILLER, Steps, Tools, call, echo, updated
+
+from mcp_h11 import Context, listening
+
+pytestmark = pytest.mark.anyio
+
+
+class Peer:
+    """A client of HTTP+SSE: its stream, and the address to POST to."""
+
+    def __init__(self, port: int, stream: Stream) -> None:
+        self.port, self.stream = port, stream
+        self.endpoint = ""
+        self.revision = ""
+
+    async def post(self, message: Any, endpoint: str | None = None) -> Response:
+        body = message if isinstance(message, bytes) else encode(message)
+        async with RawClient(self.port) as client:
+            return await client.request("POST", endpoint or self.endpoint, {"Content-Type": JSON_TYPE}, body)
+
+    async def next(self, in_reply_to: str | None = None) -> dict[str, Any]:
+        event = await self.stream.next_event()
+        assert event is not None
+        assert (event.event, event.id) == ("message", None)
+        message: dict[str, Any] = event.json()
+        wire.checked(self.revision, message, in_reply_to=in_reply_to)
+        return message
+
+    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        response = await self.post(message)
+        assert (response.status, response.body) == (202, b"")
+        return await self.next(message["method"])
+
+    async def initialize(self, revision: str, **capabilities: Any) -> dict[str, Any]:
+        self.revision = revision
+        params = {"protocolVersion": revision, "capabilities": capabilities, "clientInfo": INFO}
+        answer = await self.ask({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        assert (await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"})).status == 202
+        return answer
+
+
+@asynccontextmanager
+async def connected(port: int, path: str = "/sse") -> AsyncIterator[Peer]:
+    async with RawClient(port) as client:
+        stream = await client.open_stream("GET", path, {"Accept": SSE_TYPE})
+        assert (stream.status, stream.head.content_type) == (200, SSE_TYPE)
+        assert "mcp-session-id" not in stream.headers
+        peer = Peer(port, stream)
+        event = await stream.next_event()
+        assert event is not None and (event.event, event.id) == ("endpoint", None)
+        assert event.data.startswith("/messages?session_id=")  # a path: clients refuse another origin
+        peer.endpoint = event.data
+        yield peer
+
+
+@pytest.mark.parametrize("path", ["/sse", "/mcp"])
+@pytest.mark.parametrize("revision", [wire.A, wire.B, wire.C, wire.D])
+async def test_a_session_is_one_stream_and_posts(revision: str, path: str) -> None:
+    async def work(ctx: Context) -> str:
+        await ctx.report_progress(1, message="half")
+        await ctx.info("working")
+        return "done"
+
+    async with listening(Tools(work=work), port=0, legacy_sse=True) as server, connected(server.port, path) as peer:
+        answer = await peer.initialize(revision)
+        assert answer["result"]["protocolVersion"] == revision
+        progress = await peer.ask(call("work", id="one", token="t"))
+        assert progress["params"] == {"progressToken": "t", "progress": 1} | (
+            {} if revision == wire.A else {"message": "half"}
+        )
+        assert (await peer.next())["params"]["data"] == "working"
+        assert (await peer.next("tools/call"))["id"] == "one"
+        assert await peer.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}) == {
+            "jsonrpc": "2.0", "id": 2, "result": {}
+        }  # fmt: skip
+        again = await peer.ask({"jsonrpc": "2.0", "id": 3, "method": "initialize", "params": {}})
+        assert again["error"]["code"] == -32600
+
+
+@pytest.mark.parametrize(("path", "status"), [("/sse", 404), ("/messages", 404), ("/mcp", 405)])
+async def test_where_it_is_off_there_is_nothing(path: str, status: int) -> None:
+    async with listening(Tools(), port=0) as server, RawClient(server.port) as client:
+        response = await client.request("GET", path, {"Accept": SSE_TYPE})
+        assert response.status == status
+        assert ("allow" in response.headers) == (status == 405)
+
+
+async def test_posts_without_with_an_unknown_and_with_a_dead_session_id() -> None:
+    ping = {"jsonrpc": "2.0", "id": 9, "method": "ping"}
+    async with listening(Tools(), port=0, legacy_sse=True) as server:
+        async with connected(server.port) as peer:
+            missing, unknown = await peer.post(ping, "/messages"), await peer.post(ping, "/messages?session_id=x")
+            assert (missing.status, unknown.status) == (400, 404)
+            assert "id" not in unknown.json()
+            assert (await peer.post(b"{nonsense")).status == 400
+            assert (await peer.post(b'{"jsonrpc":"2.0","id":{},"method":"ping"}')).status == 400
+            endpoint = peer.endpoint
+        gone = Peer(server.port, peer.stream)
+        with anyio.fail_after(LIMIT):
+            while (await gone.post(ping, endpoint)).status != 404:
+                pass
+
+
+@pytest.mark.parametrize("revision", [wire.A, wire.B, wire.C, wire.D])
+async def test_batches_where_no_revision_forbids_them(revision: str) -> None:
+    batch = [{"jsonrpc": "2.0", "id": n, "method": "ping"} for n in (1, 2)]
+    start = {"protocolVersion": revision, "capabilities": {}, "clientInfo": INFO}
+    async with listening(Tools(), port=0, legacy_sse=True) as server, connected(server.port) as peer:
+        early = await peer.post([{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": start}])
+        assert early.status == 400, "initialize must not be part of a batch"
+        await peer.initialize(revision)
+        response = await peer.post([*batch, {"jsonrpc": "2.0"}])
+        if revision in (wire.C, wire.D):
+            assert (response.status, response.json()["error"]["code"]) == (400, -32600)
+        else:
+            assert response.status == 202
+            answers = [await peer.next() for _ in range(3)]
+            assert sorted(a["id"] for a in answers if "result" in a) == [1, 2]
+            assert [a["error"]["code"] for a in answers if "error" in a] == [-32600]
+
+
+async def test_a_failed_handshake_can_be_repeated() -> None:
+    async with listening(Tools(), port=0, legacy_sse=True) as server, connected(server.port) as peer:
+        peer.revision = wire.A
+        answer = await peer.ask({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})
+        assert answer["error"]["code"] == -32602
+        assert (await peer.initialize(wire.A))["result"]["protocolVersion"] == wire.A
+
+
+async def test_the_server_asks_and_the_client_answers_by_post() -> None:
+    async def ask(ctx: Context) -> str:
+        return (await ctx.sample("?")).text
+
+    async with listening(Tools(ask=ask), port=0, legacy_sse=True) as server, connected(server.port) as peer:
+        await peer.initialize(wire.A, sampling={})
+        question = await peer.ask(call("ask", id=1))
+        assert question["method"] == "sampling/createMessage"
+        result = {"role": "assistant", "content": {"type": "text", "text": "!"}, "model": "m"}
+        assert (await peer.post({"jsonrpc": "2.0", "id": question["id"], "result": result})).status == 202
+        assert (await peer.next("tools/call"))["result"]["content"][0]["text"] == "!"
+
+
+async def test_when_the_stream_goes_the_session_goes_and_its_calls_are_cancelled() -> None:
+    steps = Steps()
+    async with listening(Tools(steps=steps), port=0, legacy_sse=True) as server:
+        async with connected(server.port) as peer:
+            await peer.initialize(wire.A)
+            steps.say("1")
+            assert (await peer.ask(call("steps", id=1)))["params"]["data"] == "1"
+            assert steps.ctx is not None and not steps.ctx.disconnected.is_set()
+        with anyio.fail_after(LIMIT):
+            await steps.cancelled.wait()
+
+
+async def test_a_call_is_cancelled_by_its_notification_and_answers_nothing() -> None:
+    steps = Steps()
+    async with listening(Tools(steps=steps), port=0, legacy_sse=True) as server, connected(server.port) as peer:
+        await peer.initialize(wire.A)
+        steps.say("1")
+        assert (await peer.ask(call("steps", id=1)))["params"]["data"] == "1"
+        assert steps.ctx is not None
+        await steps.ctx.close_sse_stream()  # there is one channel, and it is not the call's
+        await peer.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
+        with anyio.fail_after(LIMIT):
+            await steps.cancelled.wait()
+        assert (await peer.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
+
+
+async def test_notices_reach_the_initialized_and_updates_the_subscribed() -> None:
+    handler = Tools()
+    async with listening(handler, port=0, legacy_sse=True) as server:
+        async with connected(server.port) as peer, connected(server.port) as early:
+            await peer.initialize(wire.A)
+            subscribe = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": "test://a"}}
+            assert (await peer.ask(subscribe))["result"] == {}
+            handler.notify_tools_changed()
+            handler.notify_resource_updated("test://b")
+            handler.notify_resource_updated("test://a")
+            assert (await peer.next())["method"] == "notifications/tools/list_changed"
+            assert await peer.next() == updated("test://a")
+            await early.initialize(wire.A)  # the next it hears is its answer
+
+
+async def test_a_stream_that_is_not_read_costs_bounded_memory() -> None:
+    uri = "test://" + PORT_FILLER
+    handler = Tools(echo=echo)
+    async with listening(handler, port=0, legacy_sse=True) as server, connected(server.port) as peer:
+        await peer.initialize(wire.A)
+        subscribe = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": uri}}
+        assert (await peer.ask(subscribe))["result"] == {}
+        for _ in range(40):
+            for _ in range(50):
+                handler.notify_resource_updated(uri)
+            async with connected(server.port) as other:
+                assert other.endpoint != peer.endpoint
+        handler.notify_tools_changed()
+        heard = 0
+        while (message := await peer.next())["method"] != "notifications/tools/list_changed":
+            assert message == updated(uri)
+            heard += 1
+        assert 1 <= heard <= 60, "2,000 were announced"
+
+
+async def test_sessions_are_capped() -> None:
+    async with listening(Tools(), port=0, legacy_sse=True, max_sessions=1) as server:
+        async with connected(server.port):
+            async with RawClient(server.port) as client:
+                response = await client.request("GET", "/sse", {"Accept": SSE_TYPE})
+                assert (response.status, response.headers["retry-after"]) == (503, "1")
+
+
+async def test_at_shutdown_a_running_call_is_answered_and_then_the_stream_ends() -> None:
+    steps = Steps()
+    async with listening(Tools(steps=steps), port=0, legacy_sse=True) as server:
+        async with connected(server.port) as peer, connected(server.port) as idle:
+            await peer.initialize(wire.A)
+            steps.say("1")
+            assert (await peer.ask(call("steps", id=1)))["params"]["data"] == "1"
+            closing = asyncio.ensure_future(server.aclose())
+            assert await idle.stream.next_event() is None, "nothing runs there: it ends at once, cleanly"
+            steps.say(None)
+            assert (await peer.next("tools/call"))["result"]["content"][0]["text"] == "done"
+            assert await peer.stream.next_event() is None
+            await closing
