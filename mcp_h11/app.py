@@ -9,22 +9,26 @@ there; a call only looks up, binds, runs and wraps.  Lists are made once and kep
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
 import inspect
+import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import re
+import threading
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, overload
 
 from .context import Context
 from .errors import InternalError, InvalidParams, MCPError, ResourceNotFound, ToolError
-from .handler import Params, Result, ServerHandler, describe, tool_error
+from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
 from .headers import header_map
-from .jsonschema import validate
+from .jsonschema import checker
 from .questions import InputRequired
-from .schema import StableResult, text
+from .schema import Audio, Image, StableResult
 from .signature import BadArguments, Signature, is_content, is_result, to_content
 from .signature import describe as read_signature
 from .tojson import to_json
@@ -39,20 +43,27 @@ MAX_TOOL_NAME = 128
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 MAX_COMPLETIONS = 100  # server/utilities/completion: "Maximum 100 items per response"
 MASKED = "The tool failed"
+# RFC 3986, 3: a scheme, a colon, and neither blanks nor controls after it
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20\x7f]+")
+_CURSOR = re.compile(rb"[1-9][0-9]{0,17}")
 
 
 class _Function:
     """A registered function: how to give it its arguments and where to run it."""
 
-    __slots__ = ("fn", "raw", "signature", "thread")
+    __slots__ = ("_open", "_parameters", "fn", "signature", "thread")
 
-    def __init__(self, fn: Callable[..., Any], name: str, *, thread: bool, structured: bool | None, raw: bool) -> None:
+    def __init__(self, fn: Callable[..., Any], name: str, *, thread: bool, structured: bool | None = False) -> None:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise TypeError(f"{name}: a generator has no result; return a list, or report progress on the way")
         self.fn = fn
         self.thread = thread
-        self.raw = raw  # the arguments were checked against a schema of the user's: passed as they are
         self.signature: Signature = read_signature(
             fn, name=name, context_type=Context, structured_output=structured, control_types=(InputRequired,)
         )
+        schema = self.signature.input_schema
+        self._open = schema.get("additionalProperties") is not False
+        self._parameters = frozenset(schema.get("properties", ()))
 
     async def call(self, arguments: dict[str, Any], ctx: Context) -> Any:
         signature = self.signature
@@ -69,33 +80,38 @@ class _Function:
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Of arguments that a schema of the user's allows, those that the function has parameters for."""
-        parameters = inspect.signature(self.fn).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        if self._open:
             return dict(arguments)
-        return {name: value for name, value in arguments.items() if name in parameters}
+        return {name: value for name, value in arguments.items() if name in self._parameters}
 
 
-class _Tool:
-    __slots__ = ("definition", "function", "input_schema", "output_schema", "param_headers")
+class _Entry:
+    """What a list has; its number says after which others it came."""
 
-    def __init__(
-        self,
-        function: _Function,
-        definition: dict[str, Any],
-        input_schema: Mapping[str, Any] | None,
-        output_schema: Mapping[str, Any] | None,
-    ) -> None:
+    __slots__ = ("definition", "function", "number")
+
+    def __init__(self, function: _Function, definition: dict[str, Any]) -> None:
         self.function = function
         self.definition = definition
-        self.input_schema = input_schema
-        self.output_schema = output_schema
+        self.number = 0
+
+
+class _Tool(_Entry):
+    __slots__ = ("_check_input", "_check_output", "_own_input", "_own_output", "param_headers")
+
+    def __init__(self, function: _Function, definition: dict[str, Any], *, own_input: bool, own_output: bool) -> None:
+        super().__init__(function, definition)
+        self._own_input = own_input  # the schema is the user's, and not that of the signature
+        self._own_output = own_output
+        self._check_input = checker(definition["inputSchema"]) or _nothing_wrong
+        self._check_output = checker(definition.get("outputSchema", {})) or _nothing_wrong
         # 2026-07-28 streamable-http, Schema Extension: clients drop a tool with a bad annotation, so refuse it here.
         self.param_headers = header_map(definition["inputSchema"])
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self.input_schema is None:
+        if not self._own_input:
             return self.function.signature.bind(arguments)
-        problems = validate(dict(self.input_schema), arguments)
+        problems = self._check_input(arguments)
         if problems:
             raise BadArguments(self.definition["name"], problems)
         return self.function.accepted(arguments)
@@ -104,25 +120,32 @@ class _Tool:
         if isinstance(value, InputRequired):
             return value
         if type(value) is dict and is_result(value):
+            if "outputSchema" in self.definition and not value.get("isError"):
+                if "structuredContent" not in value:
+                    raise TypeError(f"{self.definition['name']} returned a result without structuredContent")
+                self._conform(value["structuredContent"])
             return value
-        if self.output_schema is not None:
+        if self._own_output:
             plain = to_json(value)
-            problems = validate(dict(self.output_schema), plain)
-            if problems:
-                raise TypeError(f"{self.definition['name']} returned what its schema forbids: {'; '.join(problems)}")
+            self._conform(plain)
             return {"content": to_content(value), "structuredContent": plain}
         content, structured = self.function.signature.content(value)
         if self.function.signature.output_schema is None:
             return {"content": content}
         return {"content": content, "structuredContent": structured}
 
+    def _conform(self, structured: Any) -> None:
+        # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"
+        problems = self._check_output(structured)
+        if problems:
+            raise TypeError(f"{self.definition['name']} returned what its schema forbids: {'; '.join(problems)}")
 
-class _Resource:
-    __slots__ = ("definition", "function", "open", "template")
+
+class _Resource(_Entry):
+    __slots__ = ("open", "template")
 
     def __init__(self, function: _Function, definition: dict[str, Any], template: URITemplate | None, open_: bool):
-        self.function = function
-        self.definition = definition
+        super().__init__(function, definition)
         self.template = template
         self.open = open_
 
@@ -138,14 +161,6 @@ class _Resource:
         return values
 
 
-class _Prompt:
-    __slots__ = ("definition", "function")
-
-    def __init__(self, function: _Function, definition: dict[str, Any]) -> None:
-        self.function = function
-        self.definition = definition
-
-
 class MCPServer(ServerHandler):
     """A server made of functions.
 
@@ -156,9 +171,12 @@ class MCPServer(ServerHandler):
         mask_errors: Hide the message of whatever a tool raises, but a `ToolError`'s.
         page_size: Entries of one page of a list; None sends all at once.
         cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and for whom 2026-07-28 clients may keep a
-            result.
+            result; None instead of "public" or "private" leaves that to the server.
         lifespan: Called with the server, returns an async context manager that is open while it serves; what it
             yields is `ctx.lifespan`.
+
+    Raises:
+        ValueError: a page of no entries, or a cache hint that no client may be sent.
     """
 
     def __init__(
@@ -174,7 +192,7 @@ class MCPServer(ServerHandler):
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
         mask_errors: bool = False,
         page_size: int | None = None,
-        cache_hints: Mapping[str, tuple[int, str]] | None = None,
+        cache_hints: Mapping[str, tuple[int, str | None]] | None = None,
     ) -> None:
         if page_size is not None and page_size < 1:
             raise ValueError("page_size is at least 1, or None")
@@ -183,18 +201,20 @@ class MCPServer(ServerHandler):
         self.description = description
         self.instructions = instructions
         self.website_url = website_url
-        self.icons = icons
+        self.icons = _plain(icons)
         self.version = version
         self._lifespan = lifespan
         self._mask_errors = mask_errors
         self._page_size = page_size
-        self._cache_hints = dict(cache_hints or {})
+        self._cache_hints = _checked_hints(cache_hints or {})
         self._tools: dict[str, _Tool] = {}
         self._resources: dict[str, _Resource] = {}
         self._templates: dict[str, _Resource] = {}
-        self._prompts: dict[str, _Prompt] = {}
+        self._prompts: dict[str, _Entry] = {}
         self._completion: _Function | None = None
-        self._pages: dict[tuple[str, str | None], StableResult] = {}
+        self._newest = 0  # entries are numbered as they come
+        self._lock = threading.Lock()  # for whoever registers
+        self._pages: dict[tuple[str, int], StableResult] = {}
 
     # --- registering -----------------------------------------------------------------------------------------
 
@@ -257,13 +277,11 @@ class MCPServer(ServerHandler):
             TypeError: the signature cannot be expressed as a schema.
             ValueError: the name is taken or malformed, or an `x-mcp-header` annotation is wrong.
         """
-        name = name or fn.__name__
+        name = name or _name_of(fn)
         if not 0 < len(name) <= MAX_TOOL_NAME or not _NAME_CHARACTERS.issuperset(name):
             raise ValueError(f"a tool's name is 1 to {MAX_TOOL_NAME} of A-Z a-z 0-9 _ - . , not {name!r}")
-        if name in self._tools:
-            raise ValueError(f"there is a tool {name!r} already")
         structured = False if output_schema is not None else structured_output
-        function = _Function(fn, name, thread=thread, structured=structured, raw=input_schema is not None)
+        function = _Function(fn, name, thread=thread, structured=structured)
         signature = function.signature
         definition = _definition(
             name=name,
@@ -271,13 +289,14 @@ class MCPServer(ServerHandler):
             description=description or signature.description or name,
             inputSchema=dict(input_schema) if input_schema is not None else signature.input_schema,
             outputSchema=dict(output_schema) if output_schema is not None else signature.output_schema,
-            annotations=dict(annotations) if annotations else None,
-            icons=icons,
+            annotations=_plain(annotations),
+            icons=_plain(icons),
             _meta=dict(meta) if meta else None,
         )
         if definition["inputSchema"].get("type") != "object":
             raise ValueError(f"{name}: an input schema has type object")
-        self._tools[name] = _Tool(function, definition, input_schema, output_schema)
+        tool = _Tool(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
+        self._add("tool", self._tools, name, tool)
         self._changed("tools")
 
     def remove_tool(self, name: str) -> None:
@@ -346,27 +365,29 @@ class MCPServer(ServerHandler):
         absolute path) do not match, unless `any_path` says that `fn` checks for itself.
 
         Raises:
-            ValueError: the URI is taken, or no template; TypeError: `fn` does not take the template's variables.
+            ValueError: the URI is taken, or is neither a URI nor a template, or a template has a size.
+            TypeError: `fn` does not take the template's variables.
         """
-        function = _Function(fn, name or fn.__name__, thread=thread, structured=False, raw=False)
+        name = name or _name_of(fn)
+        function = _Function(fn, name, thread=thread)
         template = URITemplate(uri) if "{" in uri else None
+        if template is None and not _URI.fullmatch(uri):
+            raise ValueError(f"a resource's URI has a scheme, as in notes://today, and no blanks: {uri!r}")
+        if template is not None and size is not None:
+            raise ValueError(f"{uri}: a template has no size")
         _check_variables(uri, function, template)
-        if uri in self._resources or uri in self._templates:
-            raise ValueError(f"there is a resource {uri!r} already")
         definition = _definition(
-            name=name or fn.__name__,
+            name=name,
             title=title,
             description=description or function.signature.description or None,
             mimeType=mime_type,
-            icons=icons,
-            annotations=dict(annotations) if annotations else None,
+            icons=_plain(icons),
+            annotations=_plain(annotations),
+            size=size,
             _meta=dict(meta) if meta else None,
         )
-        if template is None:
-            fixed = {"uri": uri, **definition, **({"size": size} if size is not None else {})}
-            self._resources[uri] = _Resource(function, fixed, None, any_path)
-        else:
-            self._templates[uri] = _Resource(function, {"uriTemplate": uri, **definition}, template, any_path)
+        entries, member = (self._resources, "uri") if template is None else (self._templates, "uriTemplate")
+        self._add("resource", entries, uri, _Resource(function, {member: uri, **definition}, template, any_path))
         self._changed("resources")
 
     def remove_resource(self, uri: str) -> None:
@@ -423,19 +444,17 @@ class MCPServer(ServerHandler):
         Raises:
             ValueError: the name is taken; TypeError: the signature cannot be expressed.
         """
-        name = name or fn.__name__
-        if name in self._prompts:
-            raise ValueError(f"there is a prompt {name!r} already")
-        function = _Function(fn, name, thread=thread, structured=False, raw=False)
+        name = name or _name_of(fn)
+        function = _Function(fn, name, thread=thread)
         definition = _definition(
             name=name,
             title=title,
             description=description or function.signature.description or name,
             arguments=_prompt_arguments(function.signature) or None,
-            icons=icons,
+            icons=_plain(icons),
             _meta=dict(meta) if meta else None,
         )
-        self._prompts[name] = _Prompt(function, definition)
+        self._add("prompt", self._prompts, name, _Entry(function, definition))
         self._changed("prompts")
 
     def remove_prompt(self, name: str) -> None:
@@ -451,19 +470,28 @@ class MCPServer(ServerHandler):
         """
 
         def decorate(function: Any) -> Any:
-            self._completion = _Function(function, "completion", thread=thread, structured=False, raw=False)
+            self._completion = _Function(function, "completion", thread=thread)
             return function
 
         return decorate if fn is None else decorate(fn)
 
     def run(self, **options: Any) -> None:
-        """Serve over HTTP and block; options are those of `mcp_h11.run`.  ``transport="stdio"`` serves on stdio."""
+        """Serve over HTTP and block; options are those of `mcp_h11.run`.
+
+        ``transport="stdio"`` serves on stdio, where the one option is `settings`; ``"sse"`` serves 2024-11-05 beside
+        the rest.
+        """
         # The one look upward: a server needs handlers, and users want one object.
-        if options.pop("transport", "streamable-http") == "stdio":
+        transport = options.pop("transport", "streamable-http")
+        if transport == "stdio":
             from .stdio import run_stdio
 
             run_stdio(self, **options)
             return
+        if transport not in ("streamable-http", "sse"):
+            raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")
+        if transport == "sse":
+            options["legacy_sse"] = True
         from .server import run
 
         run(self, **options)
@@ -527,9 +555,22 @@ class MCPServer(ServerHandler):
             return tool.result(await tool.function.call(bound, ctx))
         except (MCPError, ToolError):
             raise
-        except Exception as exc:
-            logger.exception("the tool %s failed", name)
-            return tool_error(MASKED if self._mask_errors else describe(exc))
+        except asyncio.CancelledError as exc:
+            if _is_cancelled():
+                raise
+            return self._failure(tool, exc)
+        except (Exception, SystemExit) as exc:
+            return self._failure(tool, exc)
+
+    def _failure(self, tool: _Tool, exc: BaseException) -> Result:
+        """What is no error of the protocol is a result that the model can act on, a program's `sys.exit` included."""
+        one, inner = exc, _inner(exc)
+        while len(inner) == 1:  # the group that a task group makes of one failure
+            one, inner = inner[0], _inner(inner[0])
+        if isinstance(one, (MCPError, ToolError)):
+            raise one from None
+        logger.error("the tool %s failed", tool.definition["name"], exc_info=exc)
+        return tool_error(MASKED if self._mask_errors else describe(one))
 
     async def read_resource(self, params: Params, ctx: Context) -> Result | InputRequired:
         uri = params.get("uri")
@@ -551,7 +592,8 @@ class MCPServer(ServerHandler):
         fixed = self._resources.get(uri)
         if fixed is not None:
             return fixed, {}
-        for template in self._templates.values():
+        # A copy: another thread may add one meanwhile.
+        for template in list(self._templates.values()):
             values = template.match(uri)
             if values is not None:
                 return template, values
@@ -582,23 +624,31 @@ class MCPServer(ServerHandler):
         if function is None:
             return await super().complete(params, ctx)
         ref, argument, context = params.get("ref"), params.get("argument"), params.get("context")
-        self._check_reference(ref)
+        known = self._arguments_of(ref)
         if not isinstance(argument, dict) or not all(isinstance(argument.get(k), str) for k in ("name", "value")):
             raise InvalidParams("argument must be an object with a name and a value")
+        if known is not None and argument["name"] not in known:
+            raise InvalidParams(f"Unknown argument: {argument['name']!r:.200}")
         given = {"ref": ref, "argument": argument, "context": context if isinstance(context, dict) else None}
         value = await function.call(function.accepted(given), ctx)
         return {"completion": _completion(value)}
 
-    def _check_reference(self, ref: Any) -> None:
+    def _arguments_of(self, ref: Any) -> Container[str] | None:
+        """The names of what can be completed there; None where any name may be.  Raises InvalidParams."""
         kind = ref.get("type") if isinstance(ref, dict) else None
         if kind == "ref/prompt":
-            if ref.get("name") in self._prompts:
-                return
-            raise InvalidParams(f"Unknown prompt: {ref.get('name')!r:.200}")
+            name = ref.get("name")
+            prompt = self._prompts.get(name) if isinstance(name, str) else None
+            if prompt is None:
+                raise InvalidParams(f"Unknown prompt: {name!r:.200}")
+            schema = prompt.function.signature.input_schema
+            return None if schema.get("additionalProperties") is not False else schema["properties"]
         if kind == "ref/resource":
-            if ref.get("uri") in self._templates or ref.get("uri") in self._resources:
-                return
-            raise InvalidParams(f"Unknown resource template: {ref.get('uri')!r:.200}")
+            uri = ref.get("uri")
+            resource = (self._templates.get(uri) or self._resources.get(uri)) if isinstance(uri, str) else None
+            if resource is None:
+                raise InvalidParams(f"Unknown resource template: {uri!r:.200}")
+            return resource.template.names if resource.template is not None else ()
         raise InvalidParams("ref must be of type ref/prompt or ref/resource")
 
     # --- lists -----------------------------------------------------------------------------------------------
@@ -607,26 +657,43 @@ class MCPServer(ServerHandler):
         cursor = params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise InvalidParams("cursor must be a string")
-        page = self._pages.get((kind, cursor))
-        if page is None:
-            page = self._make_page(kind, cursor, dict(entries))
-            self._pages[(kind, cursor)] = page
-        return page
-
-    def _make_page(self, kind: str, cursor: str | None, entries: dict[str, Any]) -> StableResult:
-        keys = list(entries)
+        # This dict, whatever takes its place meanwhile: a page of the list as it was must not outlive it.
+        pages = self._pages
+        listed: list[_Entry] = []
         start = 0
         if cursor is not None:
-            last = _read_cursor(kind, cursor)
-            if self._page_size is None or last not in entries:
-                # server/utilities/pagination, Error Handling: an invalid cursor is -32602.
-                raise InvalidParams("Invalid cursor")
-            start = keys.index(last) + 1
-        stop = len(keys) if self._page_size is None else start + self._page_size
-        page = StableResult({kind: [entries[key].definition for key in keys[start:stop]]})
-        if stop < len(keys):
-            page["nextCursor"] = _make_cursor(kind, keys[stop - 1])
+            listed = list(entries.values())
+            start = bisect_right(listed, self._read_cursor(kind, cursor), key=_number)
+        page = pages.get((kind, start))
+        if page is None:
+            page = pages[(kind, start)] = self._make_page(kind, start, listed or list(entries.values()))
         return page
+
+    def _read_cursor(self, kind: str, cursor: str) -> int:
+        try:
+            found, _, number = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).partition(b"\n")
+        except ValueError:
+            found = number = b""
+        # server/utilities/pagination, Error Handling: an invalid cursor is -32602.
+        issued = self._page_size is not None and found == kind.encode() and _CURSOR.fullmatch(number)
+        if not issued or int(number) > self._newest:
+            raise InvalidParams("Invalid cursor")
+        return int(number)
+
+    def _make_page(self, kind: str, start: int, entries: list[_Entry]) -> StableResult:
+        stop = len(entries) if self._page_size is None else start + self._page_size
+        page = StableResult({kind: [entry.definition for entry in entries[start:stop]]})
+        if stop < len(entries):
+            page["nextCursor"] = _make_cursor(kind, entries[stop - 1].number)
+        return page
+
+    def _add(self, what: str, entries: dict[str, Any], key: str, entry: _Entry) -> None:
+        with self._lock:
+            if key in entries:
+                raise ValueError(f"there is a {what} {key!r} already")
+            self._newest += 1
+            entry.number = self._newest
+            entries[key] = entry
 
     def _changed(self, kind: str) -> None:
         # A new dict rather than a cleared one: whoever reads the old one in another thread keeps it whole.
@@ -636,23 +703,61 @@ class MCPServer(ServerHandler):
         )()
 
 
+def _nothing_wrong(value: Any) -> list[str]:
+    return []
+
+
+def _name_of(fn: Any) -> str:
+    while isinstance(fn, partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _inner(exc: BaseException) -> Sequence[BaseException]:
+    found: Sequence[BaseException] = getattr(exc, "exceptions", ())
+    return found
+
+
+def _is_cancelled() -> bool:
+    """Whether this call is, rather than something that it waited for; before Python 3.11 nobody can tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0
+
+
+def _checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:
+    for method, (ttl, scope) in hints.items():
+        entry = METHODS.get(method)
+        if method != "server/discover" and (entry is None or not entry.cacheable):
+            raise ValueError(f"{method} is nothing that a client may keep")
+        # 2026-07-28 server/utilities/caching: an integer of milliseconds, and one of the two
+        if type(ttl) is not int or ttl < 0 or scope not in ("public", "private", None):
+            raise ValueError(f'a cache hint is (milliseconds, "public" or "private"), not {(ttl, scope)!r}')
+    return dict(hints)
+
+
+def _plain(value: Any) -> Any:
+    """Annotations and icons as JSON; None where there are none.  Objects of the official SDK's types will do."""
+    if not value:
+        return None
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(value)
+
+
 def _definition(**members: Any) -> dict[str, Any]:
     return {key: value for key, value in members.items() if value is not None}
 
 
-def _make_cursor(kind: str, key: str) -> str:
-    # The entry it follows, not a number: a list that changes between two pages does not skip or repeat.
-    return base64.urlsafe_b64encode(f"{kind}\n{key}".encode()).decode("ascii")
+def _number(entry: _Entry) -> int:
+    return entry.number
 
 
-def _read_cursor(kind: str, cursor: str) -> str:
-    try:
-        found, _, key = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode().partition("\n")
-    except (ValueError, binascii.Error):
-        raise InvalidParams("Invalid cursor") from None
-    if found != kind:
-        raise InvalidParams("Invalid cursor")
-    return key
+def _make_cursor(kind: str, number: int) -> str:
+    # The number of the entry it follows, and not a place in the list: whatever is added or removed between two pages,
+    # the next one neither skips nor repeats.
+    return base64.urlsafe_b64encode(f"{kind}\n{number}".encode()).decode("ascii")
 
 
 def _check_variables(uri: str, function: _Function, template: URITemplate | None) -> None:
@@ -685,8 +790,11 @@ def _contents(uri: str, mime_type: str | None, value: Any) -> list[dict[str, Any
         return value
     if _is_contents(value):
         return [value]
-    content = to_content(value)
-    return [{"uri": uri, "mimeType": mime_type or "application/json", "text": "".join(b["text"] for b in content)}]
+    if isinstance(value, (Image, Audio)):
+        block = value.to_content()
+        return [{"uri": uri, "mimeType": mime_type or block["mimeType"], "blob": block["data"]}]
+    document = json.dumps(to_json(value), ensure_ascii=False, allow_nan=False)
+    return [{"uri": uri, "mimeType": mime_type or "application/json", "text": document}]
 
 
 def _is_contents(value: Any) -> bool:
@@ -701,7 +809,7 @@ def _messages(value: Any) -> list[Any]:
 def _message(value: Any) -> list[Any]:
     if isinstance(value, dict) and "role" in value and "content" in value:
         content = value["content"]
-        return [{**value, "content": text(content)} if isinstance(content, str) else value]
+        return [{**value, "content": to_content(content)[0]} if isinstance(content, (str, Image, Audio)) else value]
     if is_content(value):
         return [{"role": "user", "content": value}]
     return [{"role": "user", "content": block} for block in to_content(value)]
@@ -710,6 +818,10 @@ def _message(value: Any) -> list[Any]:
 def _completion(value: Any) -> dict[str, Any]:
     if value is None:
         value = []
+    if isinstance(value, str):
+        value = {}  # no list, though it can be made one, of letters
+    if hasattr(value, "model_dump"):
+        value = _plain(value)
     completion = dict(value) if isinstance(value, Mapping) else {"values": list(value)}
     values = completion.get("values")
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
