@@ -265,7 +265,10 @@ class ModernCall(Exchange):
         if isinstance(result, NeedInput):
             questions = result.questions
             state["q"] = {key: self._digest(question) for key, question in questions.items()}
-            state["r"], state["s"] = self.input_responses, self.request_state
+            if self.request_state is not None:
+                # Answers without a state were perhaps never asked for, and are not worth carrying: who returned an
+                # InputRequired without one will return it again.
+                state["r"], state["s"] = self.input_responses, self.request_state
         else:
             questions = result.questions()
             state["s"] = result.state
