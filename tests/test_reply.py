@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""The answer to one request: which calls write what in which state, to the byte, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from mcp_h11.http11 import HeadCache, HTTPRequest, Limits, ServerConnection
+from mcp_h11.reply import COMMENT, DONE, GONE, STREAMING, UNDECIDED, Reply
+
+DATE = b"Thu, 01 Jan 2026 00:00:00 GMT"
+EVENT = b"data: {}\n\n"
+
+
+class Wire:
+    """A link that keeps what is written, and says when the answer was complete."""
+
+    peer = "192.0.2.1"
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.replies: list[Reply] = []
+        self.aborted = 0
+        self.writable = True
+        self.waiting: Any = object()
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def date(self) -> bytes:
+        return DATE
+
+    def drained(self) -> Awaitable[None]:
+        return self.waiting  # type: ignore[no-any-return]
+
+    def replied(self, reply: Reply) -> None:
+        self.replies.append(reply)
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def reply_on(version: str = "1.1") -> tuple[Reply, Wire, ServerConnection]:
+    connection, link = ServerConnection(HeadCache(), Limits()), Wire()
+    connection.receive_data(f"POST /mcp HTTP/{version}\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    request = connection.next_event()
+    assert isinstance(request, HTTPRequest)
+    return Reply(link, connection, request), link, connection
+
+
+def head_and_body(data: bytes) -> tuple[list[bytes], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *fields = head.split(b"\r\n")
+    return [status, *sorted(f.lower() if f[:4] != b"Date" else f for f in fields)], body
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def test_a_whole_answer_is_one_write() -> None:
+    reply, link, _ = reply_on()
+    assert (reply.state, reply.alive, reply.open_ended) == (UNDECIDED, True, False)
+    reply.answer(400, b'{"a":1}')
+    (data,) = link.written
+    head, body = head_and_body(data)
+    assert head[0].startswith(b"HTTP/1.1 400 ") and body == b'{"a":1}'
+    assert b"content-type: application/json" in head and b"content-length: 7" in head
+    assert link.replies == [reply] and (reply.state, reply.alive) == (DONE, False)
+
+
+def test_an_answer_may_be_the_last_of_its_connection() -> None:
+    reply, link, connection = reply_on()
+    reply.answer(400, b"", (), close=True)
+    assert b"connection: close" in head_and_body(link.written[0])[0]
+    connection.response_done()
+    assert connection.closing
+
+
+def test_what_goes_with_every_answer_goes_with_each_form() -> None:
+    for act in (lambda r: r.answer(200, b"{}"), lambda r: r.open(), lambda r: r.stream_once(EVENT)):
+        reply, link, _ = reply_on()
+        reply.extra = (("X-Extra", "1"),)
+        act(reply)
+        assert b"x-extra: 1" in head_and_body(link.written[0])[0]
+
+
+def test_a_stream_in_one_write_has_its_end_in_it() -> None:
+    reply, link, _ = reply_on()
+    reply.stream_once(EVENT)
+    (data,) = link.written
+    head, body = head_and_body(data)
+    assert b"content-type: text/event-stream" in head and b"x-accel-buffering: no" in head
+    assert body == chunk(EVENT) + b"0\r\n\r\n"
+    assert link.replies == [reply] and reply.state == DONE
+    reply, link, _ = reply_on()
+    reply.stream_once(b"")
+    assert head_and_body(link.written[0])[1] == b"0\r\n\r\n"
+
+
+def test_a_stream_goes_out_as_it_comes_and_its_last_event_with_its_end() -> None:
+    reply, link, _ = reply_on()
+    reply.open(EVENT)
+    assert (reply.state, reply.open_ended, link.replies) == (STREAMING, True, [])
+    reply.send(b"data: 1\n\n")
+    reply.end(b"data: 2\n\n")
+    assert head_and_body(link.written[0])[1] == chunk(EVENT)
+    assert link.written[1:] == [chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n") + b"0\r\n\r\n"]
+    assert link.replies == [reply] and not reply.open_ended
+
+
+def test_a_stream_may_begin_and_end_without_an_event() -> None:
+    reply, link, _ = reply_on()
+    reply.open(b"")
+    reply.end()
+    assert head_and_body(link.written[0])[1] == b"" and link.written[1] == b"0\r\n\r\n"
+    reply, link, _ = reply_on()
+    reply.open()
+    assert head_and_body(link.written[0])[1] == chunk(COMMENT) == b"3\r\n:\n\n\r\n"
+
+
+def test_a_stream_to_http_1_0_ends_with_its_connection() -> None:
+    reply, link, connection = reply_on("1.0")
+    reply.open(EVENT)
+    reply.end(EVENT)
+    assert head_and_body(link.written[0])[1] == EVENT and link.written[1] == EVENT
+    connection.response_done()
+    assert connection.closing
+
+
+ACTS: dict[str, Callable[[Reply], None]] = {
+    "answer": lambda r: r.answer(200, b"{}"),
+    "stream_once": lambda r: r.stream_once(EVENT),
+    "open": lambda r: r.open(),
+    "send": lambda r: r.send(EVENT),
+    "end": lambda r: r.end(EVENT),
+    "gone": lambda r: r.gone(),
+}
+REACH: dict[int, Callable[[Reply], None]] = {
+    UNDECIDED: lambda r: None,
+    STREAMING: ACTS["open"],
+    DONE: ACTS["answer"],
+    GONE: ACTS["gone"],
+}
+# The table of the module's docstring; None where nothing happens.
+TABLE = {
+    UNDECIDED: (DONE, DONE, STREAMING, None, None, GONE),
+    STREAMING: (None, None, None, STREAMING, DONE, GONE),
+    DONE: (None,) * 6,
+    GONE: (None,) * 6,
+}
+
+
+@pytest.mark.parametrize("state", TABLE)
+def test_each_call_does_in_each_state_what_the_table_says(state: int) -> None:
+    for act, after in zip(ACTS, TABLE[state], strict=True):
+        reply, link, _ = reply_on()
+        REACH[state](reply)
+        before = len(link.written), len(link.replies)
+        ACTS[act](reply)
+        wrote = (len(link.written), len(link.replies)) != before
+        assert reply.state == (state if after is None else after), act
+        assert wrote is (after is not None and act != "gone"), act
+
+
+def test_who_waits_is_told_once_that_the_connection_is_lost() -> None:
+    told: list[str] = []
+    for reach in (REACH[UNDECIDED], REACH[STREAMING]):
+        reply, _, _ = reply_on()
+        reply.on_gone = lambda: told.append("gone")
+        reply.on_silence = lambda: told.append("silent")
+        reach(reply)
+        reply.gone()
+        reply.gone()
+        reply.tick(1, 1)
+    assert told == ["gone", "gone"]
+    reply, _, _ = reply_on()
+    reply.gone()  # nobody waits
+    reply, _, _ = reply_on()
+    reply.on_gone = lambda: told.append("too late")
+    reply.answer(200)
+    reply.gone()
+    assert told == ["gone", "gone"]
+
+
+def test_a_stalled_reader_is_dropped_while_there_is_something_to_drop() -> None:
+    for state, aborted in ((UNDECIDED, 1), (STREAMING, 1), (DONE, 0), (GONE, 0)):
+        reply, link, _ = reply_on()
+        REACH[state](reply)
+        reply.abort()
+        assert link.aborted == aborted
+
+
+def test_what_the_link_knows_the_reply_tells() -> None:
+    reply, link, _ = reply_on()
+    assert reply.peer == "192.0.2.1" and reply.writable and reply.drained() is link.waiting
+    link.writable = False
+    assert not reply.writable
+
+
+def test_an_undecided_answer_is_handed_over_after_so_many_beats_once() -> None:
+    reply, link, _ = reply_on()
+    told: list[int] = []
+    reply.on_silence = lambda: told.append(reply.quiet)
+    for _ in range(5):
+        reply.tick(3, 1)
+    assert told == [3] and link.written == []
+    reply, _, _ = reply_on()
+    reply.on_silence = lambda: told.append(0)
+    for _ in range(5):
+        reply.tick(0, 1)
+    reply.on_silence = None
+    for _ in range(5):
+        reply.tick(1, 1)
+    assert told == [3]
+
+
+def test_a_silent_stream_gets_a_comment_after_so_many_beats_and_a_busy_or_full_one_none() -> None:
+    reply, link, _ = reply_on()
+    for _ in range(4):
+        reply.tick(0, 2)
+    reply.open(EVENT)  # the beats before do not count
+    reply.tick(0, 2)
+    assert len(link.written) == 1
+    reply.tick(0, 2)
+    assert link.written[1:] == [chunk(COMMENT)]
+    reply.tick(0, 2)
+    reply.send(EVENT)
+    reply.tick(0, 2)
+    assert link.written[2:] == [chunk(EVENT)]
+    link.writable = False
+    for _ in range(5):
+        reply.tick(0, 2)
+    assert len(link.written) == 3
+    link.writable = True
+    reply.tick(0, 2)
+    assert link.written[3:] == [chunk(COMMENT)]
+    for _ in range(5):
+        reply.tick(0, 0)
+    reply.end()
+    for _ in range(5):
+        reply.tick(1, 1)
+    assert len(link.written) == 5
