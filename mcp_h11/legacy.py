@@ -57,11 +57,13 @@ class Legacy:
         settings = runtime.settings
         self.runtime = runtime
         self.settings = settings
-        self.manager: SessionManager = settings.session_manager or MemorySessionManager()
-        self.shared = settings.session_manager is not None
+        # Not `or`: an empty store is falsy if it has a length.
+        given = settings.session_manager
+        self.manager: SessionManager = MemorySessionManager() if given is None else given
+        self.shared = given is not None
         self.store: EventStore | None = None
         if settings.replay and not settings.stateless:
-            self.store = settings.event_store or MemoryEventStore()
+            self.store = MemoryEventStore() if settings.event_store is None else settings.event_store
         self.sessions: dict[str, Session] = {}
         self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
         self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when

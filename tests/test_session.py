@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: MIT
+"""What runs in a legacy session: calls, questions to the client, cancelling, levels, subscriptions; over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+import wire
+from rawclient import BOTH, JSON_TYPE, SSE_TYPE, Legacy, Stream
+from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
+
+from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, Sample, listening
+from mcp_h11.errors import MCPError
+
+pytestmark = pytest.mark.anyio
+__all__ = ["quiet"]
+
+REVISIONS = [wire.A, *LEGACY_HTTP]
+FORM = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+SAMPLED = {"role": "assistant", "content": {"type": "text", "text": "yes"}, "model": "m"}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "sampling/createMessage": {"result": SAMPLED},
+    "elicitation/create": {"result": {"action": "accept", "content": {"name": "Ann"}}},
+    "roots/list": {"result": {"roots": [{"uri": "file:///home"}]}},
+}
+EVERYTHING = {"sampling": {}, "roots": {}, "elicitation": {"form": {}, "url": {}}}
+
+
+def answering(request: dict[str, Any]) -> dict[str, Any]:
+    return ANSWERS[request["method"]]
+
+
+class Asking(Legacy):
+    """A client that declares what it can be asked."""
+
+    capabilities: dict[str, Any] = EVERYTHING
+
+    async def __aenter__(self) -> Asking:
+        await self.initialize(self.capabilities)
+        return self
+
+
+async def sample(ctx: Context) -> str:
+    return (await ctx.sample("?")).text
+
+
+async def roots(ctx: Context) -> str:
+    return str((await ctx.list_roots())[0]["uri"])
+
+
+async def form(ctx: Context) -> str:
+    answer = await ctx.elicit("Who?", FORM)
+    return f"{answer.action} {answer.data}"
+
+
+async def url(ctx: Context) -> str:
+    return (await ctx.elicit_url("Pay", "https://pay.example/1", "e1")).action
+
+
+async def three(ctx: Context) -> str:
+    found = await ctx.ask(a=Sample("?"), b=ListRoots(), c=Elicit("Who?", FORM))
+    return f"{found['a'].text} {found['b'][0]['uri']} {found['c'].data['name']}"
+
+
+def asking(**more: Any) -> Tools:
+    return Tools(sample=sample, roots=roots, form=form, url=url, three=three, echo=echo, **more)
+
+
+async def text_of(client: Legacy, name: str, **options: Any) -> str:
+    answer = await client.call("tools/call", {"name": name}, **options)
+    return str(answer.result["content"][0]["text"])
+
+
+# --- questions to the client ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_questions_travel_on_the_stream_of_their_call_and_answers_by_post(revision: str) -> None:
+    async with listening(asking(), port=0) as server, Asking(server.port, revision) as client:
+        assert await text_of(client, "sample", answerer=answering) == "yes"
+        assert await text_of(client, "roots", answerer=answering) == "file:///home"
+        if revision >= wire.C:
+            assert await text_of(client, "form", answerer=answering) == "accept {'name': 'Ann'}"
+            assert await text_of(client, "three", answerer=answering) == "yes file:///home Ann"
+        else:
+            assert "has no elicitation" in await text_of(client, "form")
+        if revision == wire.D:
+            answer = await client.call("tools/call", {"name": "url"}, answerer=answering)
+            assert answer.requests[0]["params"] == {
+                "mode": "url", "message": "Pay", "url": "https://pay.example/1", "elicitationId": "e1"
+            }  # fmt: skip
+        else:
+            assert "has no elicitation" in await text_of(client, "url")
+
+
+@pytest.mark.parametrize("name", ["sample", "roots", "form", "url", "three"])
+async def test_what_the_client_did_not_declare_is_not_asked(name: str) -> None:
+    async with served(asking()) as client:
+        answer = await client.call("tools/call", {"name": name})
+        assert (answer.status, answer.requests, answer.error["code"]) == (200, [], -32021)
+        assert set(answer.error["data"]["requiredCapabilities"]) <= {"sampling", "roots", "elicitation"}
+
+
+async def test_ids_of_questions_are_never_used_twice_and_answers_find_their_own() -> None:
+    async with listening(asking(), port=0) as server, Asking(server.port, wire.D) as client:
+        async with AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(client.posting(call("roots", id=1))) for _ in range(4)]
+            asked = [await stream.next_message() for stream in streams]
+            assert len({question["id"] for question in asked}) == 4
+            for number, question in reversed(list(enumerate(asked))):
+                result = {"roots": [{"uri": f"file:///{number}"}]}
+                assert (await client.post({"jsonrpc": "2.0", "id": question["id"], "result": result})).status == 202
+                assert await rest(streams[number]) == [f"file:///{number}"]
+            late = await client.post({"jsonrpc": "2.0", "id": asked[0]["id"], "result": {"roots": []}})
+            assert (late.status, late.body) == (202, b"")
+
+
+@pytest.mark.parametrize("id", ["server-99", 1, "x"])
+async def test_answers_that_nobody_waits_for_are_swallowed(id: str | int) -> None:
+    async with served(Tools()) as client:
+        for body in ({"result": {}}, {"error": {"code": 1, "message": "no"}}):
+            response = await client.post({"jsonrpc": "2.0", "id": id, **body})
+            assert (response.status, response.body) == (202, b"")
+
+
+async def test_a_refusal_of_the_client_is_the_error_of_the_call() -> None:
+    def refuse(request: dict[str, Any]) -> dict[str, Any]:
+        return {"error": {"code": -1, "message": "User rejected sampling request"}}
+
+    async with listening(asking(), port=0) as server, Asking(server.port, wire.D) as client:
+        answer = await client.call("tools/call", {"name": "sample"}, answerer=refuse)
+        assert answer.error["code"] == -1
+        assert "User rejected" in answer.error["message"]
+        answer = await client.call("tools/call", {"name": "three"}, answerer=refuse)
+        assert answer.error["code"] == -1
+
+
+@pytest.mark.parametrize("result", [{}, {"action": "maybe"}, {"action": "accept"}, {"action": "accept", "content": {}}])
+async def test_an_answer_of_the_wrong_shape_is_a_tool_error(result: dict[str, Any]) -> None:
+    async with listening(asking(), port=0) as server, Asking(server.port, wire.D) as client:
+        answer = await client.call("tools/call", {"name": "form"}, answerer=lambda request: {"result": result})
+        assert answer.result["isError"] is True
+
+
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_to_decline_is_an_answer(action: str) -> None:
+    async with listening(asking(), port=0) as server, Asking(server.port, wire.C) as client:
+        assert (
+            await text_of(client, "form", answerer=lambda request: {"result": {"action": action}}) == f"{action} None"
+        )
+
+
+async def test_a_question_that_is_not_answered_is_given_up_and_the_client_told() -> None:
+    async with listening(asking(), port=0, ask_timeout=0.1) as server, Asking(server.port, wire.D) as client:
+        async with client.posting(call("sample")) as stream:
+            question = await stream.next_message()
+            given_up = await stream.next_message()
+            assert given_up["method"] == "notifications/cancelled"
+            assert given_up["params"]["requestId"] == question["id"]
+            answer = await stream.next_message()
+            assert answer["result"]["isError"] is True
+        assert (await client.post({"jsonrpc": "2.0", "id": question["id"], "result": SAMPLED})).status == 202
+
+
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_where_the_call_takes_no_events_the_question_goes_to_the_sessions_stream(revision: str) -> None:
+    async with listening(asking(), port=0, response="json") as server, Asking(server.port, revision) as client:
+        waiting = asyncio.ensure_future(client.post(call("sample", token="t")))
+        async with client.get_stream() as stream:
+            question = await stream.next_message()
+            assert question["method"] == "sampling/createMessage"
+            assert (await client.post({"jsonrpc": "2.0", "id": question["id"], "result": SAMPLED})).status == 202
+            response = await waiting
+            assert (response.content_type, said(response.json())) == (JSON_TYPE, "yes")
+
+
+async def test_progress_that_nobody_can_see_is_not_kept() -> None:
+    async def busy(ctx: Context) -> str:
+        for number in range(300):
+            await ctx.report_progress(number)
+        return "done"
+
+    handler = Tools(busy=busy)
+    async with served(handler, response="json") as client:
+        handler.notify_tools_changed()
+        assert said((await client.post(call("busy", token="t"))).json()) == "done"
+        async with client.get_stream() as stream:
+            assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+            handler.notify_prompts_changed()
+            assert (await stream.next_message())["method"] == "notifications/prompts/list_changed"
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_input_required_is_asked_the_way_the_revision_asks(revision: str) -> None:
+    async def rounds(ctx: Context) -> Any:
+        if ctx.input_responses is None:
+            return InputRequired({"one": Sample("?"), "two": ListRoots()}, state="first")
+        if ctx.request_state == "first":
+            assert set(ctx.input_responses) == {"one", "two"}
+            return InputRequired(state="second")
+        return f"{ctx.request_state} {ctx.input_responses}"
+
+    async def endless(ctx: Context) -> Any:
+        return InputRequired(state="again")
+
+    handler = Tools(rounds=rounds, endless=endless)
+    async with listening(handler, port=0) as server, Asking(server.port, revision) as client:
+        assert await text_of(client, "rounds", answerer=answering) == "second {}"
+        assert (await client.call("tools/call", {"name": "endless"})).error["code"] == -32603
+
+
+# --- cancelling and losing ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_a_cancelled_call_stops_and_its_exchange_ends(revision: str, streaming: bool) -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps, echo=echo), revision) as client, client.client() as connection:
+        await connection.send_request("POST", "/mcp", client.headers_for(None), body(call("steps", id="c")))
+        if streaming:
+            steps.say("1")
+            stream = await connection.receive_stream()
+            assert said(await stream.next_message()) == "1"
+        await started(client, steps)
+        for wrong in ("d", 1, None, True, {"c": 1}, 1.5):
+            assert (await client.notify("notifications/cancelled", {"requestId": wrong})).status == 202
+        assert not steps.cancelled.is_set()
+        assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+        with anyio.fail_after(LIMIT):
+            await steps.cancelled.wait()
+        if not streaming:
+            stream = await connection.receive_stream()
+            assert stream.status == 200
+        assert await stream.next_message() is None, '"not send a response", but end'
+        assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+
+
+def body(message: Any) -> bytes:
+    return json.dumps(message).encode()
+
+
+async def started(client: Legacy, steps: Steps) -> None:
+    with anyio.fail_after(LIMIT):
+        while steps.ctx is None:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_cancelled_call_that_may_only_answer_json_is_told_so() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps), response="json") as client:
+        waiting = asyncio.ensure_future(client.post(call("steps", id=3)))
+        await started(client, steps)
+        await client.notify("notifications/cancelled", {"requestId": 3})
+        response = await waiting
+        assert (response.status, response.json()["error"]["code"], response.json()["id"]) == (200, -32800, 3)
+
+
+async def test_two_calls_with_one_id_get_their_own_answers_and_neither_is_cancelled() -> None:
+    one, two = Steps(), Steps()
+    async with served(Tools(one=one, two=two)) as client:
+        first = asyncio.ensure_future(client.post(call("one", id=1)))
+        second = asyncio.ensure_future(client.post(call("two", id=1)))
+        await started(client, one)
+        await started(client, two)
+        await client.notify("notifications/cancelled", {"requestId": 1})  # which is meant cannot be told
+        two.say("from two", None)
+        assert [said(m) for m in (await second).messages()] == ["from two", "done"]
+        one.say("from one", None)
+        assert [said(m) for m in (await first).messages()] == ["from one", "done"]
+
+
+async def test_1_and_the_string_1_are_two_ids() -> None:
+    one, two = Steps(), Steps()
+    async with served(Tools(one=one, two=two)) as client:
+        first = asyncio.ensure_future(client.post(call("one", id=1)))
+        second = asyncio.ensure_future(client.post(call("two", id="1")))
+        await started(client, one)
+        await started(client, two)
+        await client.notify("notifications/cancelled", {"requestId": "1"})
+        with anyio.fail_after(LIMIT):
+            await two.cancelled.wait()
+        assert (await second).messages() == []
+        one.say(None)
+        answer = (await first).json()
+        assert (answer["id"], said(answer)) == (1, "done")
+
+
+@pytest.mark.parametrize("revision", LEGACY_HTTP)
+async def test_a_lost_connection_does_not_cancel(revision: str) -> None:
+    steps, done = Steps(), asyncio.Event()
+
+    async def work(ctx: Context) -> str:
+        result = await steps(ctx)
+        done.set()
+        return result
+
+    async with served(Tools(work=work, echo=echo), revision) as client:
+        async with client.client() as connection:
+            await connection.send_request("POST", "/mcp", client.headers_for(None), body(call("work")))
+            await started(client, steps)
+            assert steps.ctx is not None and not steps.ctx.disconnected.is_set()
+            connection.abort()
+        with anyio.fail_after(LIMIT):
+            await steps.ctx.disconnected.wait()
+        steps.say(None)
+        with anyio.fail_after(LIMIT):
+            await done.wait()
+        assert not steps.cancelled.is_set()
+        assert await text_of(client, "echo") == "echo"
+
+
+async def test_a_cancel_that_comes_too_late_leaves_the_answer_alone() -> None:
+    steps, store = Steps(), GatedStore()
+    async with served(Tools(steps=steps), event_store=store) as client:
+        steps.say("1")
+        async with client.posting(call("steps", id=5)) as stream:
+            assert said(await stream.next_message()) == "1"
+            store.hold()
+            steps.say(None)
+            with anyio.fail_after(LIMIT):
+                await store.kept.wait()  # the answer is on its way into the store
+            await client.notify("notifications/cancelled", {"requestId": 5})
+            store.gate.set()
+            assert await rest(stream) == ["done"]
+
+
+# --- what the session answers by itself -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_ping_is_answered_at_any_time_with_nothing(revision: str) -> None:
+    async with listening(Tools(), port=0) as server:
+        client = Legacy(server.port, revision)
+        await client.initialize(complete=False)
+        assert (await client.call("ping")).result == {}
+        await client.notify("notifications/initialized")
+        assert (await client.call("ping", {"_meta": {}})).result == {}
+
+
+LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_the_log_level_filters_for_its_session_alone(level: str) -> None:
+    async def chatter(ctx: Context) -> str:
+        for one in LEVELS:
+            await ctx.log(one, one)
+        return "done"
+
+    async with served(Tools(chatter=chatter)) as client, Legacy(client.port, wire.A) as other:
+        assert (await client.call("logging/setLevel", {"level": level})).result == {}
+        _, notifications = await client.call("tools/call", {"name": "chatter"})
+        assert [n["params"]["level"] for n in notifications] == LEVELS[LEVELS.index(level) :]
+        _, notifications = await other.call("tools/call", {"name": "chatter"})
+        assert [n["params"]["level"] for n in notifications] == LEVELS[1:]
+
+
+@pytest.mark.parametrize("params", [{}, {"level": "loud"}, {"level": 1}, {"level": None}])
+async def test_a_level_that_is_none_is_refused(params: dict[str, Any]) -> None:
+    async with served(Tools()) as client:
+        assert (await client.call("logging/setLevel", params)).error["code"] == -32602
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_updates_go_to_subscribers_only_and_lists_to_all_that_are_initialized(revision: str) -> None:
+    handler = Tools()
+    async with listening(handler, port=0) as server, AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(Legacy(server.port, revision)) for _ in range(2)]
+        early = Legacy(server.port, revision)
+        await early.initialize(complete=False)
+        streams: list[Stream] = [await stack.enter_async_context(c.get_stream()) for c in (one, two, early)]
+        for client in (one, early):
+            assert (await client.call("resources/subscribe", {"uri": "test://a"})).result == {}
+        handler.notify_resource_updated("test://a")
+        handler.notify_resource_updated("test://b")
+        handler.notify_tools_changed()
+        assert await streams[0].next_message() == updated("test://a")
+        for stream in streams[:2]:
+            assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+        assert (await one.call("resources/unsubscribe", {"uri": "test://a"})).result == {}
+        handler.notify_resource_updated("test://a")
+        await early.notify("notifications/initialized")
+        handler.notify_prompts_changed()
+        for stream in streams:
+            assert (await stream.next_message())["method"] == "notifications/prompts/list_changed"
+
+
+@pytest.mark.parametrize("method", ["resources/subscribe", "resources/unsubscribe"])
+@pytest.mark.parametrize("params", [{}, {"uri": 1}, {"uri": ""}])
+async def test_a_subscription_names_a_uri(method: str, params: dict[str, Any]) -> None:
+    async with served(Tools()) as client:
+        assert (await client.call(method, params)).error["code"] == -32602
+
+
+async def test_subscriptions_are_capped() -> None:
+    async with served(Tools(), max_subscriptions=2) as client:
+        for uri in ("test://1", "test://2", "test://2"):
+            assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
+        assert (await client.call("resources/subscribe", {"uri": "test://3"})).error["code"] == -32602
+
+
+async def test_what_is_not_offered_is_no_method() -> None:
+    class Bare(Tools):
+        def capabilities(self) -> dict[str, Any]:
+            return {"tools": {}}
+
+    async with served(Bare()) as client:
+        for method, params in (
+            ("logging/setLevel", {"level": "info"}),
+            ("resources/subscribe", {"uri": "test://1"}),
+            ("resources/unsubscribe", {"uri": "test://1"}),
+        ):
+            assert (await client.call(method, params)).error["code"] == -32601
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("method", ["server/discover", "tasks/list", "no/such", "prompts/list"])
+async def test_a_method_of_no_or_another_revision_is_not_found_on_200(revision: str, method: str) -> None:
+    async with served(Tools(), revision) as client:
+        answer = await client.call(method)
+        assert (answer.status, answer.error["code"]) == (200, -32601)
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_errors_of_a_call_are_json_on_200() -> None:
+    async def bad(ctx: Context) -> Any:
+        return {"content": [{"type": "text", "text": float("nan")}]}
+
+    async def own(ctx: Context) -> Any:
+        raise MCPError(-5, "mine", {"why": 1})
+
+    async with served(Tools(bad=bad, own=own), response="sse") as client:
+        client.check = False
+        for name, code in (("bad", -32603), ("own", -5)):
+            answer = await client.call("tools/call", {"name": name})
+            assert (answer.status, answer.headers["content-type"]) == (200, JSON_TYPE)
+            assert answer.error["code"] == code
+        missing = await client.call("resources/read", {"uri": "test://x"})
+        assert (missing.error["code"], missing.error["data"]) == (-32002, {"uri": "test://x"})
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_notifications_reach_the_handler_and_what_it_raises_stays_here() -> None:
+    class Deaf(Tools):
+        async def notification(self, method: str, params: dict[str, Any], ctx: Any) -> None:
+            await super().notification(method, params, ctx)
+            raise RuntimeError("no")
+
+    handler = Deaf()
+    async with served(handler) as client:
+        for method in ("notifications/roots/list_changed", "notifications/progress", "x/y"):
+            assert (await client.notify(method, {"a": 1})).status == 202
+        assert (await client.call("ping")).result == {}
+        assert handler.told == [("notifications/roots/list_changed", {"a": 1}), ("x/y", {"a": 1})]
+
+
+async def test_a_call_knows_its_session_and_its_client() -> None:
+    seen: dict[str, Any] = {}
+
+    async def look(ctx: Context) -> str:
+        seen.update(id=ctx.session.id, info=ctx.client_info, version=ctx.protocol_version, accept=ctx.headers["accept"])
+        return "done"
+
+    async with served(Tools(look=look), wire.C) as client:
+        await text_of(client, "look")
+        assert seen["id"] == client.session
+        assert (seen["info"]["name"], seen["version"], seen["accept"]) == ("rawclient", wire.C, BOTH)
+
+
+async def test_unfinished_is_what_a_closed_session_leaves_nothing_of() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps)) as client:
+        steps.say("1")
+        async with client.posting(call("steps")) as stream, client.get_stream() as own:
+            assert said(await stream.next_message()) == "1"
+            assert (await client.delete()).status == 204
+            assert await rest(stream) == []
+            assert await own.next_message() is None
+            with anyio.fail_after(LIMIT):
+                await steps.cancelled.wait()
+
+
+async def test_raw_and_url_questions_of_input_required() -> None:
+    async def ask(ctx: Context) -> Any:
+        if ctx.input_responses is None:
+            raw = {"method": "roots/list", "params": {}}
+            return InputRequired({"raw": raw, "url": ElicitURL("Pay", "https://pay.example", "1")})
+        return f"{ctx.input_responses['raw']['roots'][0]['uri']} {ctx.input_responses['url']['action']}"
+
+    async with listening(Tools(ask=ask), port=0) as server, Asking(server.port, wire.D) as client:
+        assert await text_of(client, "ask", answerer=answering) == "file:///home accept"
+
+
+async def test_a_very_old_finished_stream_is_forgotten_and_a_running_one_is_not() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps, echo=echo)) as client:
+        steps.say("1")
+        headers = {"Accept": SSE_TYPE}
+        async with client.posting(call("echo", id=0), headers) as stream:
+            assert await rest(stream) == ["echo"]
+            oldest = stream.seen[-1].id
+        async with client.posting(call("steps", id=0)) as stream:
+            assert said(await stream.next_message()) == "1"
+            running = stream.seen[-1].id
+        async with client.client() as connection:
+            for number in range(256):
+                message = body(call("echo", id=number))
+                response = await connection.request("POST", "/mcp", {**client.headers_for(None), **headers}, message)
+                assert [said(m) for m in response.messages()] == ["echo"]
+        async with client.get_stream(oldest) as stream:
+            assert stream.status == 400
+        steps.say(None)
+        async with client.get_stream(running, in_reply_to="tools/call") as stream:
+            assert await rest(stream) == ["done"]
