@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
         server = self.server
         self._phase = ANSWERING
         limit = server.settings.max_requests
-        if server.draining or (limit is not None and self._http.requests >= limit):
+        if limit is not None and self._http.requests >= limit:
             self._http.close_after()
         kind = LoggedReply if server.log_access else Reply
         reply = self._reply = kind(self, self._http, request)
@@ -294,10 +294,7 @@ class Connection(asyncio.Protocol):
         self._phase = IDLE if http.idle else HEAD
         self._since = server.now
         self._resume_reading()
-        if server.draining and http.idle:
-            self.close()
-        else:
-            self._pump()
+        self._pump()
 
     def _end(self) -> None:
         # All was answered; only a plain connection can say so and still let what is under way arrive.
@@ -330,10 +327,12 @@ class Connection(asyncio.Protocol):
             self._phase, self._since = CLOSING, self.server.now
             self._transport.close()
 
-    def close_if_idle(self) -> None:
-        """Shutting down: who waits for a next request waits in vain."""
+    def drain(self) -> None:
+        """Shutting down: who waits for a next request waits in vain; the answer that is due is the last."""
         if self._phase in (NEW, IDLE, HEAD):
             self.close()
+        else:
+            self._http.close_after()
 
     def tick(self, now: float) -> None:
         """Enforce the deadlines."""

@@ -201,7 +201,7 @@ class Server:
         self._unlink()
         self.endpoint.quiet()
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.drain()
         await self._wait_for(self.runtime.tasks, grace)
         self.endpoint.close()
         for task in list(self.runtime.tasks):
@@ -392,9 +392,13 @@ def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
 
 async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
-    name = None if host in ("", "*") else host
-    found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    if host.lower() == "localhost":
+        # Both, whatever the machine's hosts file says: on the family that we leave out, somebody else could listen.
+        targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    else:
+        name = None if host in ("", "*") else host
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     return _bind_somewhere(targets, port, PORT_TRIES)
 
 

@@ -1,0 +1,725 @@
+# SPDX-License-Identifier: MIT
+"""Where a server listens, how it ends, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
+from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, served, still_serves, turns
+
+from mcp_h11 import MCPServer, listening, run, serve
+from mcp_h11 import server as server_module
+from mcp_h11.settings import Settings
+
+pytestmark = pytest.mark.anyio
+SHORT = 0.15
+posix = pytest.mark.skipif(os.name != "posix", reason="Unix sockets and signals")
+
+
+@pytest.fixture(params=[ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
+def anyio_backend(request: Any) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback here")
+
+
+class UnixClient(RawClient):
+    """RawClient over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(0, "localhost")
+        self.path = path
+
+    async def connect(self) -> UnixClient:
+        self._reader, self._writer = await asyncio.open_unix_connection(self.path)
+        return self
+
+
+# --- where it listens ----------------------------------------------------------------------------------------------
+
+
+async def test_a_free_port_is_taken_and_said() -> None:
+    async with served() as server:
+        assert server.port > 0 and server.url == f"http://127.0.0.1:{server.port}/mcp"
+        assert server.addresses == [("127.0.0.1", server.port)]
+        await still_serves(server.port)
+
+
+@ipv6
+async def test_localhost_is_both_families_on_one_port() -> None:
+    async with served(host="localhost") as server:
+        assert {address[:2] for address in server.addresses} == {("127.0.0.1", server.port), ("::1", server.port)}
+        await still_serves(server.port)
+        async with RawClient(server.port, "::1") as client:
+            await client.send(modern("server/discover", Host=f"[::1]:{server.port}"))
+            assert (await client.receive("POST")).status == 200
+
+
+@ipv6
+async def test_a_port_that_only_one_family_has_is_not_half_taken() -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            async with listening(Held(), host="localhost", port=port):
+                pass
+    async with served(host="localhost", port=port) as server:  # and the other half was given back
+        await still_serves(server.port)
+
+
+async def test_a_port_in_use_is_an_oserror() -> None:
+    async with served() as server:
+        with pytest.raises(OSError, match="in use"):
+            async with listening(Held(), port=server.port):
+                pass
+        await still_serves(server.port)
+
+
+async def test_a_free_port_of_both_families_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, tries = server_module._bind_all, []
+
+    def unlucky(targets: Any, port: int) -> Any:
+        tries.append(port)
+        if len(tries) < 3:
+            raise OSError(98, "Address already in use")
+        return original(targets, port)
+
+    monkeypatch.setattr(server_module.errno, "EADDRINUSE", 98)
+    monkeypatch.setattr(server_module, "_bind_all", unlucky)
+    async with served() as server:
+        await still_serves(server.port)
+    assert tries == [0, 0, 0]
+    tries[:] = [0] * -server_module.PORT_TRIES
+    monkeypatch.setattr(server_module, "_bind_all", lambda *_: tries.append(0) or unlucky([], tries.clear() or 0))
+    with pytest.raises(OSError, match="in use"):
+        async with listening(Held(), port=0):
+            pass
+
+
+async def test_an_address_that_is_not_ours_is_an_oserror() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(OSError):
+            async with listening(Held(), host=host, port=0, allowed_hosts=["*"]):
+                pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "*"])
+async def test_a_bind_that_others_can_reach_wants_to_know_the_hosts(host: str) -> None:
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        async with listening(Held(), host=host, port=0):
+            pass
+    async with served(host=host, allowed_hosts=["tools.example"]) as server:
+        assert server.url.startswith(("http://127.0.0.1:", "http://[::1]:"))
+        async with RawClient(server.port) as client:
+            await client.send(modern("server/discover", Host="tools.example"))
+            assert (await client.receive("POST")).status == 200
+            await client.send(modern("server/discover", Host="localhost"))
+            assert (await client.receive("POST")).status == 403
+
+
+@posix
+async def test_a_unix_socket_serves_and_is_removed(place: str) -> None:
+    async with served(uds=place) as server:
+        assert stat.S_ISSOCK(os.stat(place).st_mode)
+        assert (server.port, server.addresses, server.url) == (0, [place], f"http+unix://{place}:/mcp")
+        async with UnixClient(place) as client:
+            await lives(client)
+            await client.send(modern("server/discover", Host="evil.example"))
+            assert (await client.receive("POST")).status == 403
+    assert not os.path.exists(place)
+
+
+@posix
+async def test_a_unix_socket_that_a_dead_server_left_is_replaced(place: str) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(place)
+        dead.listen()
+    async with served(uds=place), UnixClient(place) as client:
+        await lives(client)
+
+
+@posix
+async def test_a_unix_socket_that_lives_or_is_a_file_is_not_replaced(place: str, tmp_path: Path) -> None:
+    async with served(uds=place):
+        with pytest.raises(OSError, match="listens there already"):
+            async with listening(Held(), uds=place):
+                pass
+        async with UnixClient(place) as client:
+            await lives(client)
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OSError, match="in use"):
+        async with listening(Held(), uds=str(tmp_path / "file")):
+            pass
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@posix
+async def test_a_unix_socket_whose_server_is_too_busy_to_answer_lives(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "PROBE_TIME", 0.05)
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(place)
+        busy.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(place)
+        with pytest.raises(OSError, match="listens there already"):
+            async with listening(Held(), uds=place):
+                pass
+        for one in waiting:
+            one.close()
+    assert os.path.exists(place)
+
+
+@posix
+async def test_an_inherited_descriptor_and_a_socket_of_ours_are_served() -> None:
+    for form in ("fd", "sock"):
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        async with served(**{form: sock.detach() if form == "fd" else sock}) as server:
+            assert server.port == port
+            await still_serves(port)
+        sock.close()
+
+
+async def test_a_handler_or_a_listen_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    ended: list[str] = []
+
+    class Living(MCPServer):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[Any]:
+            yield None
+            ended.append("lifespan")
+
+    class Stillborn(MCPServer):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[Any]:
+            raise ZeroDivisionError
+            yield
+
+    async def no_listen(*_: Any) -> Any:
+        raise OSError("no")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(ZeroDivisionError):
+        async with listening(Stillborn("stillborn"), port=0):
+            pass
+    server = server_module.Server(Living("living"), uds=place)
+    monkeypatch.setattr(server, "_listen", no_listen)
+    with pytest.raises(OSError, match="no"):
+        await server.start()
+    assert ended == ["lifespan"] and not os.path.exists(place)
+    assert server._timer is not None and server._timer.cancelled()
+    assert all(sock.fileno() == -1 for sock in server.sockets)
+    assert asyncio.all_tasks() == before
+
+
+# --- TLS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    ours, theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(ours)
+    authority.configure_trust(theirs)
+    return ours, theirs
+
+
+async def test_tls_serves_refuses_and_streams(tls: Any) -> None:
+    handler = Held()
+    handler.released.set()
+    async with served(handler, ssl=tls[0]) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+            await client.send(modern("tools/call", call("big", size=3_000_000)))
+            assert len((await client.receive("POST")).body) > 3_000_000
+            await client.send(head("/nowhere", Content_Length="100000") + b" " * 50_000)
+            assert (await client.receive("POST")).status == 404
+            await client.send(b" " * 50_000)
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await client.send(modern("server/discover", Connection="close"))
+            assert (await client.receive("POST")).status == 200
+            await is_closed(client)
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+
+
+async def test_a_tls_client_that_leaves_is_nothing_to_log(tls: Any, caplog: pytest.LogCaptureFixture) -> None:
+    handler = Held()
+    async with served(handler, ssl=tls[0]) as server:
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await client.send(modern("tools/call", call("hold")))
+            await handler.until(started=1)
+        await handler.until(cancelled=1)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_peer_that_never_shakes_hands_is_left(tls: Any) -> None:
+    asyncio.get_running_loop().set_debug(False)  # which would report it
+    async with served(ssl=tls[0], first_byte_timeout=SHORT) as server, RawClient(server.port) as plain:
+        with suppress(ConnectionError):
+            await plain.receive_eof()
+
+
+async def test_plain_http_on_a_tls_port_harms_nobody(tls: Any) -> None:
+    asyncio.get_running_loop().set_debug(False)  # which would report it
+    async with served(ssl=tls[0]) as server:
+        async with RawClient(server.port) as plain:
+            await plain.send(modern("server/discover"))
+            with suppress(ConnectionError):
+                await plain.receive_eof()
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+
+
+# --- the end, from code --------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def opened(port: int) -> AsyncIterator[dict[str, Any]]:
+    """One open stream of each kind; `sse` servers only."""
+    async with Legacy(port, LEGACY) as session:
+        async with (
+            session.get_stream() as get,
+            Modern(port).listen(toolsListChanged=True) as listen,
+            RawClient(port) as old,
+            session.posting(session.request("tools/call", call("stream", label="post"))) as post,
+        ):
+            sse = await old.open_stream("GET", "/sse", {"Accept": "text/event-stream"})
+            assert (await sse.next_event()).event == "endpoint"  # type: ignore[union-attr]
+            assert (await listen.next_message())["method"].endswith("acknowledged")
+            assert (await post.next_message())["method"] == "notifications/message"
+            await get.next_event()
+            yield {"get": get, "listen": listen, "sse": sse, "post": post}
+        session.session = None
+
+
+async def test_open_streams_end_with_a_clean_chunk_and_running_calls_get_the_grace() -> None:
+    handler = Held()
+    async with served(handler, legacy_sse=True) as server, opened(server.port) as streams:
+        await handler.until(started=1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.aclose)
+            for kind in ("get", "listen", "sse"):  # at once: nothing runs there
+                last = [message async for message in _messages(streams[kind])]
+                assert streams[kind].ended
+                assert [message.get("result", {}).get("resultType") for message in last] == (
+                    ["complete"] if kind == "listen" else []
+                )
+            handler.released.set()
+            answer = await streams["post"].next_message()
+            assert answer["result"]["content"][0]["text"] == "post released"
+            assert await streams["post"].next_message() is None and streams["post"].ended
+        assert handler.cancelled == []
+        with pytest.raises(OSError):
+            await RawClient(server.port).connect()
+
+
+async def _messages(stream: Any) -> AsyncIterator[Any]:
+    while (message := await stream.next_message()) is not None:
+        yield message
+
+
+async def test_calls_that_outlast_the_grace_are_cancelled_and_told_so() -> None:
+    handler = Held()
+    async with served(handler, grace=0.05) as server, Legacy(server.port, LEGACY) as session:
+        async with (
+            RawClient(server.port) as modern_client,
+            session.posting(session.request("tools/call", call("stream"))) as stream,
+        ):
+            await modern_client.send(modern("tools/call", call("hold")))
+            await handler.until(started=2)
+            await server.aclose()
+            answer = await modern_client.receive("POST")
+            assert (answer.status, answer.json()["error"]["message"]) == (503, "The server is shutting down")
+            await stream.next_message()
+            assert await stream.next_message() is None and stream.ended
+        session.session = None
+    assert sorted(handler.cancelled) == ["hold", "stream"]
+
+
+@pytest.mark.parametrize("scope", ["task", "anyio"])
+async def test_a_cancelled_task_ends_in_order_and_a_second_cancel_at_once(scope: str) -> None:
+    for insisted in (False, True):
+        handler, ports, ended = Held(), [], []
+
+        class Living(Held):
+            pass
+
+        async def main(handler: Held = handler, ports: list[int] = ports, ended: list[str] = ended) -> None:
+            try:
+                await serve(handler, port=0, signals=False, on_start=lambda server: ports.append(server.port))
+            finally:
+                ended.append("served")
+
+        task = asyncio.create_task(main())
+        with anyio.fail_after(LIMIT):
+            while not ports:
+                await asyncio.sleep(0)
+            async with RawClient(ports[0]) as client:
+                await client.send(modern("tools/call", call("hold")))
+                await handler.until(started=1)
+                task.cancel()
+                await turns()
+                assert not ended
+                if insisted:
+                    task.cancel()
+                else:
+                    handler.released.set()
+                answer = await client.receive("POST")
+                assert answer.status == (503 if insisted else 200)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert ended == ["served"] and handler.cancelled == (["hold"] if insisted else [])
+
+
+async def test_a_scope_that_is_cancelled_lets_the_server_end_in_order() -> None:
+    handler = Held()
+    with anyio.CancelScope() as scope:
+        async with served(handler) as server:
+            client = await RawClient(server.port).connect()
+            await client.send(modern("tools/call", call("hold")))
+            await handler.until(started=1)
+            asyncio.get_running_loop().call_later(0.02, handler.released.set)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert (await client.receive("POST")).status == 200
+    await client.aclose()
+
+
+async def test_new_connections_are_told_while_a_server_drains() -> None:
+    handler = Held()
+    async with served(handler) as server, RawClient(server.port) as kept, RawClient(server.port) as busy:
+        await busy.send(modern("tools/call", call("hold")))
+        await handler.until(started=1)
+        await kept.send(head(Content_Length="2") + b"{")
+        await turns()
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.aclose)
+            await turns()
+            await kept.send(b"}")
+            answer = await kept.receive("POST")
+            assert (answer.status, answer.headers["connection"]) == (400, "close")
+            handler.released.set()
+            answer = await busy.receive("POST")
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+async def test_a_call_that_ignores_its_cancellation_does_not_keep_the_server(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CANCEL_TIME", 0.05)
+    free = asyncio.Event()
+
+    class Stubborn(Held):
+        async def hold(self, label: str = "hold") -> str:
+            self._began(label)
+            while not free.is_set():
+                with suppress(asyncio.CancelledError):
+                    await free.wait()
+            return label
+
+    handler = Stubborn()
+    async with listening(handler, port=0, grace=0.0) as server:
+        client = await RawClient(server.port).connect()
+        await client.send(modern("tools/call", call("hold")))
+        await handler.until(started=1)
+    assert "1 calls ignored their cancellation" in caplog.text
+    with suppress(Closed, ConnectionError):
+        await client.receive("POST")
+    await client.aclose()
+    free.set()
+    await turns()
+
+
+async def test_a_sync_tool_that_blocks_does_not_keep_the_server() -> None:
+    handler = Held()
+    async with served(handler, grace=0.05) as server, RawClient(server.port) as client:
+        await client.send(modern("tools/call", call("block")))
+        await handler.until(started=1)
+        with anyio.fail_after(LIMIT / 2):
+            await server.aclose()
+        assert (await client.receive("POST")).status == 503
+    handler.unblocked.set()
+
+
+async def test_a_reader_that_has_stopped_does_not_keep_the_server() -> None:
+    async with served() as server:
+        client = await RawClient(server.port).connect()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(modern("tools/call", call("big", size=24 * 1024 * 1024)))
+        while not server.replies:
+            await turns(1)
+        with anyio.fail_after(LIMIT / 2):
+            await server.aclose()
+    client.abort()
+
+
+async def test_a_port_can_be_served_again_and_again_and_two_servers_do_not_know_of_each_other() -> None:
+    one, two = Held(), Held()
+    async with served(one) as server:
+        port = server.port
+        await still_serves(port)
+    for _ in range(3):
+        async with served(one, port=port), served(two) as other:
+            async with Modern(port).listen(toolsListChanged=True) as stream:
+                await stream.next_message()
+                two.notify_tools_changed()
+                one.notify_tools_changed()
+                assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+                await other.aclose()
+                one.notify_tools_changed()
+                assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+            async with Legacy(port, LEGACY) as session:
+                assert session.session
+    gc.collect()  # what was not closed would warn here
+
+
+async def test_closing_is_idempotent() -> None:
+    async with served() as server:
+        await server.aclose()
+        await server.aclose()
+        server.stop()
+
+
+# --- the end, by signals -------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import asyncio, sys, time
+sys.path[:0] = {path!r}
+import serving
+from mcp_h11 import run
+
+class Program(serving.Held):
+    def nap(self) -> str:
+        self._mark_soon()
+        time.sleep(60)
+        return "never"
+
+    def _mark_soon(self):
+        print("napping", flush=True)
+
+handler = Program()
+handler.add_tool(handler.nap, name="nap")
+run(handler, loop={loop!r}, port=0, grace={grace!r}, legacy_sse=True, on_start=lambda s: print(s.port, flush=True))
+print("clean", flush=True)
+"""
+
+
+class Program:
+    """A server in a process of its own."""
+
+    def __init__(self, loop: str, grace: float) -> None:
+        here = Path(__file__).resolve().parent
+        path = [str(here), str(here.parent)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-c", PROGRAM.format(path=path, loop=loop, grace=grace)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    async def end(self, *, clean: bool = True) -> int:
+        out, err = await asyncio.to_thread(self.process.communicate, timeout=LIMIT)
+        if clean:
+            assert (out, err) == ("clean\n", "")
+        return self.process.returncode
+
+
+@contextmanager
+def program(loop: str, grace: float = 5.0) -> Iterator[Program]:
+    one = Program(loop, grace)
+    try:
+        yield one
+    finally:
+        one.process.kill()
+        one.process.communicate()
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_open_streams_cleanly_and_the_exit_code_is_0(
+    number: signal.Signals, anyio_backend: Any
+) -> None:
+    with program("uvloop" if anyio_backend is UVLOOP else "asyncio", grace=0.2) as server:
+        async with opened(server.port) as streams:
+            server.process.send_signal(number)
+            for kind in ("get", "listen", "sse", "post"):
+                async for message in _messages(streams[kind]):
+                    assert kind == "listen" and message["result"]["resultType"] == "complete"
+                assert streams[kind].ended
+        assert await server.end() == 0
+
+
+@posix
+@pytest.mark.parametrize("tool", ["hold", "nap"])
+async def test_a_second_signal_ends_at_once(tool: str, anyio_backend: Any) -> None:
+    with program("uvloop" if anyio_backend is UVLOOP else "asyncio", grace=60.0) as server:
+        async with RawClient(server.port) as client, Modern(server.port).listen(toolsListChanged=True) as stream:
+            await stream.next_message()
+            await client.send(modern("tools/call", call(tool)))
+            if tool == "nap":
+                assert await asyncio.to_thread(server.line) == "napping"
+            else:
+                await lives_elsewhere(server.port)
+            server.process.send_signal(signal.SIGTERM)
+            assert (await stream.next_message())["result"]  # the first one was heard
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.end() == 0
+
+
+async def lives_elsewhere(port: int) -> None:
+    async with RawClient(port) as client:
+        await lives(client)
+
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+
+def stop_soon(server: Any) -> None:
+    server.loop.call_soon(server.stop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "auto"])
+def test_run_leaves_the_process_as_it_found_it(loop: str) -> None:
+    def ours(*_: Any) -> None:
+        raise AssertionError("not called here")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ours) for number in numbers]
+    policy_loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(policy_loop)
+    threads = threading.active_count()
+    try:
+        for _ in range(2):
+            run(Held(), loop=loop, port=0, on_start=stop_soon)
+        assert [signal.getsignal(number) for number in numbers] == [ours, ours]
+        assert asyncio.get_event_loop_policy().get_event_loop() is policy_loop
+        assert signal.set_wakeup_fd(-1) == -1
+        assert threading.active_count() == threads
+    finally:
+        asyncio.set_event_loop(None)
+        policy_loop.close()
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_run_ends_what_handlers_left_behind() -> None:
+    left: list[str] = []
+
+    class Careless(Held):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[Any]:
+            self.task = asyncio.create_task(self.linger())
+            yield None
+
+        async def linger(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                left.append("ended")
+
+    run(Careless(), loop="asyncio", port=0, on_start=lambda s: s.loop.call_later(0.02, s.stop))
+    assert left == ["ended"]
+
+
+def test_run_outside_of_the_main_thread_touches_no_signals() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run, args=(Held(),), kwargs={"port": 0, "on_start": stop_soon})
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive() and signal.getsignal(signal.SIGINT) is before
+
+
+async def test_run_in_a_running_loop_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match="await serve"):
+        run(Held(), port=0)
+
+
+def test_run_names_the_loops_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="auto, asyncio or uvloop"):
+        run(Held(), loop="trio", port=0)
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with pytest.raises(ImportError):
+        run(Held(), loop="uvloop", port=0)
+    run(Held(), loop="auto", port=0, on_start=stop_soon)
+
+
+def test_a_start_that_fails_ends_run_with_its_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        run(Held(), loop="asyncio", port=taken.getsockname()[1])
+
+
+# --- the descriptor limit ------------------------------------------------------------------------------------------
+
+
+@posix
+async def test_connections_leave_some_descriptors_for_others() -> None:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with served(max_connections=10**9) as server:
+        if soft != resource.RLIM_INFINITY:
+            assert server.settings.max_connections == soft - server_module.RESERVED_DESCRIPTORS
+    async with served(max_connections=3, settings=Settings(max_requests=5)) as server:
+        assert (server.settings.max_connections, server.settings.max_requests) == (3, 5)
+
+
+async def test_tiny_deadlines_do_not_take_all_of_the_time() -> None:
+    async with served(idle_timeout=1e-9) as server:
+        await still_serves(server.port)
+        assert server._tick_time >= server_module.MIN_TICK
+
+
+async def test_a_body_in_flight_does_not_keep_a_server_that_ends() -> None:
+    async with served() as server, RawClient(server.port) as client:
+        await client.send(head(Content_Length="100") + encode({}))
+        await turns()
+        with anyio.fail_after(LIMIT / 2):
+            await server.aclose()
+        assert await client.receive_eof() == b""
