@@ -111,8 +111,6 @@ class Legacy:
         kind = type(message)
         if kind is Request:
             assert isinstance(message, Request)
-            if message.method == "initialize":
-                raise InvalidRequest("initialize cannot be part of this", message.id)
             session.call(self._call(session, message, reply, principal))
         elif isinstance(message, list):
             self._take_batch(session, message, reply, principal)

@@ -73,6 +73,13 @@ async def test_a_known_legacy_revision_is_answered_in_kind_and_any_other_by_the_
         assert len(session) >= 22 and all("!" <= c <= "~" for c in session)
 
 
+async def test_instructions_are_part_of_the_handshake() -> None:
+    handler = Tools()
+    handler.instructions = "Be kind"
+    async with served(handler) as client:
+        assert client.initialized["instructions"] == "Be kind"
+
+
 @pytest.mark.parametrize("version", [None, *REVISIONS])
 async def test_the_version_header_of_the_handshake_may_be_any_legacy_one(version: str | None) -> None:
     async with serving() as port:
@@ -320,6 +327,18 @@ async def test_a_batch_is_answered_by_an_array_or_on_one_stream() -> None:
         assert (wrong.status, [m["error"]["code"] for m in wrong.json()]) == (200, [-32600])
         wrong = await client.post([1], {"Accept": SSE_TYPE})
         assert [m["error"]["code"] for m in wrong.messages()] == [-32600]
+
+
+async def test_a_batch_of_which_nothing_is_left_to_say_is_202() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps), wire.B) as client:
+        waiting = asyncio.ensure_future(client.post([call("steps", id=3)]))
+        with anyio.fail_after(LIMIT):
+            while steps.ctx is None:
+                await anyio.sleep(0)
+        await client.notify("notifications/cancelled", {"requestId": 3})
+        response = await waiting
+        assert (response.status, response.body) == (202, b"")
 
 
 async def test_batches_that_may_not_be() -> None:

@@ -708,3 +708,86 @@ async def test_a_stream_whose_connection_is_lost_tells_the_call_and_goes_on() ->
         steps.say(None)
         async with client.get_stream(stream.seen[-1].id, in_reply_to="tools/call") as stream:
             assert await rest(stream) == ["done"]
+
+
+# --- a reader that is slower than its history -------------------------------------------------------------------------
+
+
+class LateStore(GatedStore):
+    """What it replays is what it had when it was asked."""
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        if self.away:
+            raise OSError("the store is away")
+        events = await MemoryEventStore.replay(self, session_id, stream_id, after)
+        self.replaying.set()
+        await self.replays.wait()
+        return events
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("why", ["evicted", "away", "nothing"])
+async def test_a_reader_is_caught_up_or_ended_but_never_given_a_gap(why: str) -> None:
+    steps, store = Steps(), LateStore()
+    store._max_events = 3
+    async with served(Tools(steps=steps, echo=echo), event_store=store) as client, client.client() as connection:
+        steps.say("1", "2")
+        async with client.posting(call("steps")) as stream:
+            assert said(await stream.next_message()) == "1"
+            last_id = stream.seen[-1].id
+            assert said(await stream.next_message()) == "2"
+        await stalled_echo(client)
+        store.replays.clear()
+        headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": last_id}
+        await connection.send_request("GET", "/mcp", headers)
+        with anyio.fail_after(LIMIT):
+            await store.replaying.wait()
+        more = [str(n) for n in range(3, 9 if why == "evicted" else 4)]
+        steps.say(*more)
+        with anyio.fail_after(LIMIT):
+            while not steps.orders.empty():
+                await stalled_echo(client)
+        await stalled_echo(client)
+        store.away = why == "away"
+        store.replays.set()
+        stream = await connection.receive_stream()
+        assert said(await stream.next_message()) == "2"
+        if why == "nothing":
+            steps.say(None)
+            assert await rest(stream) == ["3", "done"]
+            return
+        assert await rest(stream) == []
+        store.away = False
+        steps.say(None)
+        async with client.get_stream(stream.seen[-1].id, in_reply_to="tools/call") as stream:
+            if why == "evicted":
+                assert stream.status == 400
+            else:
+                assert await rest(stream) == ["3", "done"]
+
+
+class Careless(MemoryEventStore):
+    """Cannot finish and cannot forget."""
+
+    async def finish(self, session_id: str, stream_id: str) -> None:
+        raise OSError("no")
+
+    async def discard(self, session_id: str, stream_id: str | None = None) -> None:
+        raise OSError("no")
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quiet")
+async def test_a_store_that_cannot_let_go_fails_no_request() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps), event_store=Careless()) as client:
+        steps.say("1")
+        async with client.posting(call("steps", id="c")) as stream:
+            assert said(await stream.next_message()) == "1"
+            assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+            assert await rest(stream) == []
+        steps.say("2", None)
+        async with client.posting(call("steps")) as stream:
+            assert await rest(stream) == ["2", "done"]
+        assert (await client.delete()).status == 204
