@@ -103,19 +103,17 @@ async def test_capabilities_follow_from_what_is_overridden(names: tuple[str, ...
             assert (await client.call("server/discover")).result["capabilities"] == {"logging": {}, **offered}
 
 
-async def test_what_is_half_overridden_is_not_found() -> None:
-    class Half(ServerHandler):
-        def list_tools(self, params: Any, ctx: Context) -> Any:
-            return {"tools": []}
+@pytest.mark.parametrize(("name", "answered"), [("list_tools", "tools/list"), ("call_tool", "tools/call")])
+async def test_what_is_offered_and_not_overridden_is_not_found(name: str, answered: str) -> None:
+    def capabilities(self: ServerHandler) -> dict[str, Any]:
+        return {**ServerHandler.capabilities(self), **{method.capability: {} for method in METHODS.values()}}
 
-        def capabilities(self) -> dict[str, Any]:
-            return {**super().capabilities(), **{method.capability: {} for method in METHODS.values()}}
-
-    async with served(Half()) as client:
+    members = {name: getattr(Both, name), "capabilities": capabilities}
+    async with served(type("Half", (ServerHandler,), members)()) as client:
         for method in METHODS:
             answer = await client.call(method, {"name": "x", "uri": "x:y"})
-            if method == "tools/list":
-                assert answer.result["tools"] == []
+            if method == answered:
+                assert answer.result
             else:
                 assert (answer.status, answer.error["code"]) == (404, -32601)
 
@@ -178,6 +176,13 @@ async def test_a_handler_may_have_methods_of_its_own_in_both_eras() -> None:
         await session.notify("own/said", {"a": 1})
         assert handler.event.wait(5)
         assert handler.heard == [("own/said", {"a": 1})]
+
+
+async def test_a_notification_that_nobody_waits_for_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(Both()) as client, Legacy(client.port, "2025-11-25") as session:
+        assert (await session.notify("own/said", {"a": 1})).status == 202
+        assert (await session.call("tools/list")).status == 200
+    assert not caplog.records
 
 
 # -- what may go wrong in a handler --

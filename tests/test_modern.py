@@ -689,7 +689,10 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("resources/read", {"uri": "note://one"}),
     ("prompts/list", {}),
     ("prompts/get", {"name": "about", "arguments": {"topic": "x"}}),
-    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "about"}, "argument": {"name": "a", "value": ""}}),
+    (
+        "completion/complete",
+        {"ref": {"type": "ref/prompt", "name": "about"}, "argument": {"name": "topic", "value": ""}},
+    ),
 ]
 CACHED = {
     "server/discover", "tools/list", "resources/list", "resources/templates/list", "resources/read", "prompts/list",
@@ -936,6 +939,30 @@ async def test_an_error_after_something_was_sent_is_the_last_event() -> None:
         assert (answer.status, answer.error["code"], len(answer.notifications)) == (200, -32602, 1)
 
 
+async def test_a_function_that_says_much_waits_for_a_client_that_reads_slowly() -> None:
+    server, said_so_far, total, line = Desk(), [0], 400, "x" * 64 * 1024
+
+    @server.tool
+    async def chatter(ctx: Context) -> str:
+        for _ in range(total):
+            await ctx.info(line)
+            said_so_far[0] += 1
+        return "said"
+
+    async with desk(server, write_high=64 * 1024) as (_, client):
+        async with client.posting(tool(client, "chatter", meta={f"{META}logLevel": "info"})) as stream:
+            with anyio.fail_after(5):
+                before = -1
+                while before != said_so_far[0]:  # until it says no more
+                    before = said_so_far[0]
+                    for _ in range(50):
+                        await anyio.lowlevel.checkpoint()
+                assert 0 < before < total
+                for _ in range(total):
+                    assert (await stream.next_message())["params"]["data"] == line
+                assert said((await stream.next_message())["result"]) == "said"
+
+
 async def test_an_answer_that_takes_long_becomes_a_stream_and_is_kept_alive() -> None:
     async with desk(patience=0.08, keep_alive=0.04) as (server, client):
         async with client.posting(tool(client, "wait")) as stream:
@@ -1114,22 +1141,24 @@ async def test_a_call_that_outlives_the_server_is_told_so(first: bool) -> None:
             await closing
 
 
-async def test_a_tool_that_is_cancelled_from_within_has_failed_and_its_client_is_told(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("first", [False, True])
+async def test_a_call_that_is_cancelled_from_within_has_failed_and_its_client_is_told(
+    first: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = Desk()
+    class Own(Bare):
+        async def list_tools(self, params: Any, ctx: Context) -> Any:
+            if first:
+                await ctx.info("first")
+            task = asyncio.ensure_future(asyncio.sleep(60))
+            task.cancel()
+            await task
 
-    @server.tool
-    async def inner() -> str:
-        task = asyncio.ensure_future(asyncio.sleep(60))
-        task.cancel()
-        await task
-        return "not reached"
-
-    async with desk(server) as (_, client):
-        answer = await client.call("tools/call", {"name": "inner"})
+    async with desk(Own()) as (_, client):
+        answer = await client.call("tools/list", meta={f"{META}logLevel": "info"})
         assert (answer.status, answer.error["code"]) == (200, -32603)
-        assert (await client.call("tools/list")).status == 200
+        assert "shutting down" not in answer.error["message"]
+        assert len(answer.notifications) == first and "tools/list" in caplog.text
+        assert (await client.call("server/discover")).status == 200
 
 
 # -- listen streams --

@@ -140,6 +140,20 @@ class Asking(MCPServer):
         await ask("Two?")
         return f"{names['One?']} {names['Two?']}"
 
+    async def do_crowded(self, ctx: Context) -> str:
+        async def fail() -> None:
+            if ctx.request_id != "last" and ctx.protocol_version == E:
+                raise ValueError("in the same moment")
+
+        async def ask() -> None:
+            names.append((await ctx.elicit("Who?", NAME)).data["name"])
+
+        names: list[str] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail)
+            group.start_soon(ask)
+        return names[0]
+
     def do_threaded(self, ctx: Context) -> str:
         try:
             first = ctx.wait(ctx.elicit("First?", NAME))
@@ -536,6 +550,15 @@ async def test_an_elicitation_capability_without_members_means_forms(declared: A
         assert (await once_more(client, call(client, "one")))["resultType"] == "input_required"
 
 
+async def test_a_question_is_found_among_what_else_went_wrong_in_a_task_group() -> None:
+    async with asking() as (_, client):
+        params = call(client, "crowded")
+        first = await once_more(client, params)
+        assert list(first["inputRequests"]) == ["input"]
+        more = {"inputResponses": {"input": accept(name="Ada")}, "requestState": first["requestState"]}
+        assert said((await client.call("tools/call", {**params, **more}, id="last")).result) == "Ada"
+
+
 async def test_a_question_that_cannot_be_asked_is_the_functions_mistake() -> None:
     async with asking() as (_, client):
         result = await once_more(client, call(client, "bad_raw"))
@@ -644,10 +667,17 @@ def test_a_question_object_or_a_mapping_will_do() -> None:
         (Sample("x"), {"sampling": None}, {"sampling": {}}),
         (ListRoots(), {"roots": {"listChanged": True}}, None),
         (ElicitURL("x", "https://a.example"), {"elicitation": {"url": {}}}, None),
+        (ElicitURL("x", "https://a.example", "id"), {"elicitation": {"form": {}}}, {"elicitation": {"url": {}}}),
     ],
 )
 def test_a_question_knows_which_capability_it_needs(question: Any, capabilities: Any, missing: Any) -> None:
     assert question.missing(capabilities) == missing
+
+
+def test_the_id_of_a_page_is_sent_where_there_is_one() -> None:
+    page = {"mode": "url", "message": "x", "url": "https://a.example"}
+    assert ElicitURL("x", "https://a.example").params() == page
+    assert ElicitURL("x", "https://a.example", "").params() == {**page, "elicitationId": ""}
 
 
 def test_an_input_required_asks_something_or_has_a_state() -> None:
