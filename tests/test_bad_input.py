@@ -26,9 +26,12 @@ ERAS = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 NEW = ERAS[0]
 
 
-@pytest.fixture(params=[ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
+both_loops = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"], indirect=True)
+
+
+@pytest.fixture
 def anyio_backend(request: Any) -> Any:
-    return request.param
+    return getattr(request, "param", ASYNCIO)
 
 
 class Fixture(Held):
@@ -199,6 +202,7 @@ async def test_batches_are_refused_where_the_revision_has_none_and_bounded_where
         assert (answer.status, answer.json()["error"]["code"], "id" in answer.json()) == (400, -32600, False)
 
 
+@both_loops
 @pytest.mark.parametrize("era", [NEW, LEGACY])
 async def test_depth_and_size_are_allowed_to_the_limit_and_no_further(era: str) -> None:
     async with victim(era) as (client, post):
@@ -257,6 +261,7 @@ PARAMS: list[tuple[str, Any, int | None, int | None]] = [
 ]
 
 
+@both_loops
 @pytest.mark.parametrize("era", [NEW, LEGACY])
 async def test_bad_params_are_errors_of_their_call_alone(era: str) -> None:
     handler = Fixture()
@@ -400,6 +405,7 @@ async def test_unknown_notifications_answers_and_cancellations_are_swallowed() -
             assert (answer.status, answer.body) == (202, b"")
 
 
+@both_loops
 async def test_a_parse_error_before_a_good_request_harms_neither() -> None:
     async with served() as server, RawClient(server.port) as client:
         await client.send(request(b"{") + modern("server/discover", id=2) + request(b"[]") + modern("tools/list", id=3))

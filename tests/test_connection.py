@@ -577,7 +577,8 @@ async def test_a_large_last_answer_is_read_to_its_end_however_slowly(
         await is_closed(client)
 
 
-async def test_a_peer_that_stays_after_the_last_answer_is_left() -> None:
+async def test_a_peer_that_stays_after_the_last_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_TIME", SHORT)
     async with connected(first_byte_timeout=SHORT) as (server, client):
         await client.send(head("/nowhere", Content_Length="999"))
         assert (await client.receive("POST")).status == 404
@@ -620,6 +621,9 @@ async def test_an_access_log_line_says_who_what_status_and_how_long(caplog: pyte
             session.posting(session.request("tools/call", call("stream"))) as stream,
         ):
             await stream.read()
+        async with RawClient(server.port) as client:
+            await client.send(modern("server/discover", Accept="text/event-stream"))
+            await client.receive("POST")
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("access")]
     assert all(line.startswith('127.0.0.1 "') for line in lines)
     said = [line.partition(" ")[2].rpartition(" ") for line in lines]
@@ -633,6 +637,7 @@ async def test_an_access_log_line_says_who_what_status_and_how_long(caplog: pyte
         '"POST /mcp" 202',
         '"POST /mcp" 200',
         '"DELETE /mcp" 204',
+        '"POST /mcp" 200',
     ]
 
 

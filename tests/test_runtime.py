@@ -235,12 +235,11 @@ class Rude(MCPServer):
         self.add_tool(self.rude, name="rude")
 
     def rude(self, what: str) -> str:
-        raise {"exit": SystemExit, "stop": StopIteration, "int": KeyboardInterrupt, "cancel": asyncio.CancelledError}[
-            what
-        ](what)
+        kinds = {"exit": SystemExit, "stop": StopIteration, "int": KeyboardInterrupt, "value": ValueError}
+        raise kinds.get(what, asyncio.CancelledError)(what)
 
 
-@pytest.mark.parametrize("what", ["exit", "stop", "int", "cancel"])
+@pytest.mark.parametrize("what", ["exit", "stop", "int", "cancel", "value"])
 @pytest.mark.parametrize("in_host", [False, True], ids=["threads", "call_in"])
 async def test_whatever_a_sync_tool_raises_is_its_own_failure_only(what: str, in_host: bool) -> None:
     options = {"call_in": lambda job: threading.Thread(target=job).start()} if in_host else {}
@@ -309,3 +308,14 @@ async def test_a_task_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> 
         assert (await session.notify("notifications/whatever")).status == 202
         await still_serves(server.port)
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_fails_where_nobody_waits_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError("unseen")
+
+    async with served() as server:
+        with pytest.raises(ZeroDivisionError):
+            await server.runtime.spawn(fail())
+        await still_serves(server.port)
+    assert "a task failed" in caplog.text and "ZeroDivisionError: unseen" in caplog.text
