@@ -291,9 +291,13 @@ class Connection(asyncio.Protocol):
         if http.closing:
             self._end()
             return
-        self._phase = IDLE if http.idle else HEAD
         self._since = server.now
-        self._resume_reading()
+        if not self._reading:
+            self._resume_reading()
+        if http.idle and not http.eof:
+            self._phase = IDLE
+            return  # nothing to hand out, which is the rule: most clients wait for one answer before they ask again
+        self._phase = IDLE if http.idle else HEAD
         self._pump()
 
     def _end(self) -> None:

@@ -174,7 +174,7 @@ class ModernCall(Exchange):
         assert reply is not None
         if reply.state == STREAMING:
             reply.end(encode_event(payload))
-        elif status == 200 and reply.allow_events and (reply.prefers_events or not reply.allow_json):
+        elif status == 200 and reply.allow_events and reply.as_event(payload):
             reply.stream_once(encode_event(payload))
         else:
             # An error's status is a MUST (Protocol Version Header: 404), and an event stream has none but 200.
@@ -435,8 +435,7 @@ class Modern:
         call = ModernCall(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
-        call.task = self.runtime.start(self._run(call), self._gate)
-        call.task.add_done_callback(partial(self._ended, call))
+        call.task = self.runtime.start(self._run(call), self._gate, partial(self._ended, call))
 
     def _ended(self, call: ModernCall, task: asyncio.Task[None]) -> None:
         reply = call.reply

@@ -27,6 +27,8 @@ from .sse import encode_comment
 UNDECIDED, STREAMING, DONE, GONE = range(4)
 
 COMMENT = encode_comment()
+# Official clients refuse a larger event (Python `mcp` 2: 1 MiB), so an answer that may still be JSON is.
+MAX_ANSWER_EVENT = 1024 * 1024 - 1024
 
 
 class Link(Protocol):
@@ -116,6 +118,12 @@ class Reply:
     def drained(self) -> Awaitable[None]:
         """Waits until the peer has read enough, or is gone."""
         return self._link.drained()
+
+    def as_event(self, payload: bytes) -> bool:
+        """Whether an answer that can still be either is better one event than JSON."""
+        if not self.allow_json:
+            return True
+        return self.prefers_events and self.allow_events and len(payload) <= MAX_ANSWER_EVENT
 
     def answer(self, status: int, body: bytes = b"", headers: Headers = JSON_HEADERS, *, close: bool = False) -> None:
         """The whole answer at once."""

@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Job = Coroutine[Any, Any, None]
+Ended = Callable[["asyncio.Task[None]"], None]
+
+
+def _over(task: asyncio.Task[None]) -> None:
+    """Nobody else wants to know."""
 
 
 class Gate:
@@ -184,8 +189,8 @@ class Runtime:
 
     # --- tasks -------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, own: Gate) -> asyncio.Task[None]:
-        """Run a call as a task, in its turn: `own` is the gate of its session.
+    def start(self, job: Job, own: Gate, ended: Ended = _over) -> asyncio.Task[None]:
+        """Run a call as a task, in its turn: `own` is the gate of its session; `ended` is called when it is over.
 
         Raises `overloaded` where even the line is full.
         """
@@ -193,9 +198,11 @@ class Runtime:
         if own.inside < own.limit and gate.inside < gate.limit:
             own.inside += 1
             gate.inside += 1
-            task = self.spawn(job)
-            # Not a `finally` in the job: a task that is cancelled before its first step never runs one.
-            task.add_done_callback(partial(self._leave, [own, gate]))
+            task = self.loop.create_task(job)
+            self.tasks.add(task)
+            # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
+            # for everything, because each is a turn of the loop's machinery.
+            task.add_done_callback(partial(self._called, own, ended))
             return task
         limit = self.settings.max_waiting
         if limit is not None and self.waiting >= limit:
@@ -205,7 +212,14 @@ class Runtime:
         taken: list[Gate] = []
         task = self.spawn(self._in_turn(job, own, taken))
         task.add_done_callback(partial(self._end_waiting, job, taken))
+        task.add_done_callback(ended)
         return task
+
+    def _called(self, own: Gate, ended: Ended, task: asyncio.Task[None]) -> None:
+        own.leave()
+        self.gate.leave()
+        self._ended(task)
+        ended(task)
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """A task that is kept until it ends, and whose failure is logged."""
@@ -225,10 +239,7 @@ class Runtime:
         if len(taken) < 2:  # it never got its turn
             self.waiting -= 1
             job.close()
-        self._leave(taken, task)
-
-    def _leave(self, gates: list[Gate], _: asyncio.Task[None]) -> None:
-        for gate in gates:
+        for gate in taken:
             gate.leave()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

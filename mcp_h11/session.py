@@ -148,7 +148,7 @@ class Call(Exchange):
             await stream.send(payload, last=True)
         elif reply is None:
             return
-        elif reply.allow_json and (failed or not reply.prefers_events or not reply.allow_events):
+        elif not reply.as_event(payload) or (failed and reply.allow_json):
             reply.answer(200, payload)
         else:
             stream = self._session.new_stream()
@@ -310,7 +310,7 @@ class Session:
 
     def call(self, call: Call) -> None:
         """Run a request.  Raises `overloaded` where there is no place to wait."""
-        task = self.runtime.start(self._run(call), self.gate)
+        task = self.runtime.start(self._run(call), self.gate, partial(self._ended, call))
         call.task = task
         self.attached(+1)
         same = self.calls.get(call.request_id)
@@ -318,7 +318,6 @@ class Session:
             self.calls[call.request_id] = [call]
         else:
             same.append(call)
-        task.add_done_callback(partial(self._ended, call))
 
     def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
         same = self.calls[call.request_id]
@@ -464,12 +463,14 @@ class Session:
             waiting[key] = (request_id, self.runtime.loop.create_future())
             requests[request_id] = self.runtime.json.request(request_id, question.method, params)
         self.pending.update(waiting.values())
-        self.runtime.gate.leave()  # who waits for a person should not keep others waiting
+        for gate in (self.gate, self.runtime.gate):  # who waits for a person should not keep others waiting
+            gate.leave()
         try:
             for payload in requests.values():
                 await emit(payload)
             results = await self._await_answers(waiting, emit)
         finally:
+            self.gate.inside += 1
             self.runtime.gate.inside += 1
             for request_id, _ in waiting.values():
                 self.pending.pop(request_id, None)
