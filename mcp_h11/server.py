@@ -26,7 +26,7 @@ from typing import Any
 
 import anyio
 
-from .connection import Connection
+from .connection import READ_SIZE, Connection
 from .endpoint import Endpoint
 from .handler import ServerHandler
 from .headers import LOOPBACK_HOSTS, HostPolicy
@@ -65,6 +65,8 @@ class Server:
     ) -> None:
         self.settings = _with_descriptor_limit(settings or Settings())
         self.runtime = Runtime(handler, self.settings)
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.shares_buffer = True
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
         self.replies: set[Reply] = set()
@@ -121,6 +123,8 @@ class Server:
         Raises OSError where an address cannot be had, ValueError where it may not be served as it is set.
         """
         self.loop = asyncio.get_running_loop()
+        proactor = getattr(asyncio, "ProactorEventLoop", None)
+        self.shares_buffer = proactor is None or not isinstance(self.loop, proactor)
         host, port, uds, fd, sock = self._bind
         if sock is not None:
             self.sockets = [sock]
