@@ -4,24 +4,25 @@
 The era is decided message by message, as at the HTTP door: an envelope in `_meta` is modern; `initialize` opens the
 process's one legacy session.
 
-Rules: nothing but protocol is written to stdout, so while this runs `print` goes to stderr.  The reader never waits
-for a handler.  The end of stdin is the end of the server.
+Rules: nothing but protocol is written to stdout, and nobody else reads stdin, so while this runs `print` goes to stderr
+and `input` finds nothing.  The reader never waits for a handler.  The end of stdin is the end of the server, and so is
+SIGINT or SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
-import anyio
-import anyio.to_thread
-
-from .errors import InvalidRequest, MCPError, UnsupportedProtocolVersion
+from .errors import InvalidRequest, MCPError, ToolError, UnsupportedProtocolVersion, overloaded
 from .handler import Notice, ServerHandler
 from .jsonrpc import Batch, ErrorResponse, LineDecoder, Message, Notification, Request, Response, encode_line
 from .modern import Listener, Modern, ModernCall, check_envelope, claimed_version
@@ -32,8 +33,88 @@ from .settings import Settings
 from .storage import SessionState
 
 READ_SIZE = 64 * 1024
-# What may wait to be written before writers wait for the client.
-WRITE_AHEAD = 256
+READ_AHEAD = 2  # pieces that were read and not yet looked at
+# Bytes that the client has not taken; then nothing more is read from it either.  Far above `write_high`, where calls
+# begin to wait: a client that is slow to read must still be able to cancel and to answer.
+MAX_UNWRITTEN = 16 * 1024 * 1024
+MAX_LINES = 256  # in one write
+CANCEL_TIME = 1.0  # seconds for what was cancelled to end
+FLUSH_TIME = 0.5  # for the last lines to leave
+
+
+class Outlet:
+    """Lines to the client, in the order in which they were given, written by a thread that may block on it.
+
+    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
+        self.closed = asyncio.Event()  # the client is gone
+        self._loop = loop
+        self._stdout = stdout
+        self._high = high
+        self._unwritten = 0
+        self._room = asyncio.Event()  # set anew at each piece that was written
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
+        self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever can wait should."""
+        return self._unwritten > self._high and not self.closed.is_set()
+
+    def post(self, payload: bytes) -> None:
+        """One message."""
+        line = encode_line(payload)
+        if not self.closed.is_set():
+            self._unwritten += len(line)
+            self._lines.put(line)
+
+    async def drained(self, limit: int | None = None) -> None:
+        """Wait until no more than `limit` bytes wait to be written."""
+        limit = self._high if limit is None else limit
+        while self._unwritten > limit and not self.closed.is_set():
+            self._room.clear()
+            await self._room.wait()
+
+    async def close(self, limit: float) -> None:
+        """Let what was given leave, for so many seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.drained(0), limit)
+        self.closed.set()
+        self._lines.put(None)
+
+    def _work(self) -> None:
+        while (line := self._lines.get()) is not None:
+            lines, ending = [line], False
+            with suppress(Empty):  # what came meanwhile goes with it
+                while not ending and len(lines) < MAX_LINES:
+                    more = self._lines.get_nowait()
+                    ending = more is None
+                    lines.append(more or b"")
+            piece = b"".join(lines)
+            try:
+                self._write(piece)
+            except (OSError, ValueError):  # the client went away, or the stream was closed
+                piece = b""
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wrote, len(piece))
+            if ending or not piece:
+                return
+
+    def _write(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest:
+            count = self._stdout.write(rest)
+            rest = rest[len(rest) if count is None else count :]  # an unbuffered stream may take a part
+        self._stdout.flush()
+
+    def _wrote(self, count: int) -> None:
+        self._unwritten -= count
+        if not count:
+            self.closed.set()
+        self._room.set()
 
 
 class PipeModernCall(ModernCall):
@@ -49,8 +130,11 @@ class PipeModernCall(ModernCall):
         await self._pipe.send(payload)
 
     async def finish(self, payload: bytes, status: int) -> None:
-        self.done = True
-        await self._pipe.send(payload)
+        # basic/transports/stdio, Cancellation: "MUST NOT send any further messages for it", though the function may
+        # have gone on to its end.
+        if not self.done:
+            self.done = True
+            await self._pipe.send(payload)
 
 
 class PipeListener(Listener):
@@ -63,7 +147,42 @@ class PipeListener(Listener):
     def noticed(self, notice: Notice) -> None:
         payload = self.payload(notice)
         if payload is not None:
-            self._runtime.spawn(self.pipe.send(payload))
+            self.pipe.tell(payload)
+
+
+class Gathering:
+    """The answers of one batch, which go out as one array (JSON-RPC 2.0, 6)."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._answers: list[bytes] = []
+        self.missing = 1  # who fills it counts as well
+
+    def add(self, answer: bytes | None) -> None:
+        """One answer, or None where there is none: of a call that was cancelled."""
+        if answer is not None:
+            self._answers.append(answer)
+        self.missing -= 1
+        if not self.missing and self._answers:
+            self._pipe.outlet.post(self._pipe.runtime.json.batch(self._answers))
+
+
+class GatheredCall(PipeCall):
+    """A request of a batch."""
+
+    __slots__ = ("_gathering",)
+
+    def __init__(self, session: Session, message: Request, gathering: Gathering) -> None:
+        super().__init__(session, message, None, None)
+        self._gathering = gathering
+
+    async def finish(self, payload: bytes, failed: bool) -> None:
+        self.done = True
+        self._gathering.add(payload)
+
+    def cancelled(self) -> None:
+        self.done = True
+        self._gathering.add(None)
 
 
 class Pipe:
@@ -72,32 +191,40 @@ class Pipe:
     def __init__(self, runtime: Runtime, stdout: BinaryIO) -> None:
         self.runtime = runtime
         self.modern = Modern(runtime)
-        self._stdout = stdout
+        self.outlet = Outlet(runtime.loop, stdout, runtime.settings.write_high)
+        self.forced = asyncio.Event()  # somebody does not want to wait for the end
         self._session = Session(runtime, SessionState(id=""), ASSUMED, None)
         self._session.sink = self.send
         self._initialized = False
         self._gate = Gate(runtime.settings.max_running_session)
-        self._calls: dict[str | int, ModernCall] = {}
+        self._calls: dict[str | int, PipeModernCall] = {}
         self._listeners: dict[str | int, PipeListener] = {}
-        self._lock = asyncio.Lock()
-        self._closed = False
+        self._untold: dict[bytes, None] = {}  # notices for a client that does not read; in order, each once
         runtime.on_notice.append(self._noticed)
 
     # --- out -------------------------------------------------------------------------------------------------
 
     async def send(self, payload: bytes) -> None:
-        """One message; whole lines, in the order of their calls."""
-        async with self._lock:
-            if self._closed:
-                return
-            try:
-                await anyio.to_thread.run_sync(self._write, encode_line(payload))
-            except (BrokenPipeError, ValueError):  # the client went away
-                self._closed = True
+        """One message; waits while the client does not read."""
+        self.outlet.post(payload)
+        if self.outlet.full:
+            await self.outlet.drained()
 
-    def _write(self, line: bytes) -> None:
-        self._stdout.write(line)
-        self._stdout.flush()
+    def tell(self, payload: bytes) -> None:
+        """A notice, which nobody waits for: for a slow client equal ones are one."""
+        if not self.outlet.full and not self._untold:
+            self.outlet.post(payload)
+            return
+        if not self._untold:
+            self.runtime.spawn(self._tell_later())
+        self._untold[payload] = None
+
+    async def _tell_later(self) -> None:
+        while self._untold:
+            await self.outlet.drained()
+            payload = next(iter(self._untold))
+            del self._untold[payload]
+            self.outlet.post(payload)
 
     # --- in --------------------------------------------------------------------------------------------------
 
@@ -111,70 +238,83 @@ class Pipe:
             self._reply_error(getattr(exc, "request_id", None), exc)
 
     def take(self, message: Message | Batch) -> None:
-        """One message.  Raises MCPError where it is refused."""
+        """One message.  Raises MCPError where it is refused and has no id."""
         if isinstance(message, list):
             self._take_batch(message)
-        elif claimed_version(message) is not None or self._is_modern_only(message):
-            self._take_modern(message)
-        elif isinstance(message, Request) and message.method == "initialize" and not self._initialized:
-            self._initialize(message)
-        elif isinstance(message, Request):
-            self._session.call(PipeCall(self._session, message, None, None))
-        elif isinstance(message, Notification):
-            self._cancel(message)
-            self._session.notified(message)
-        elif isinstance(message, (Response, ErrorResponse)):
-            self._session.answered(message)
+        elif not isinstance(message, Request):
+            self._take_other(message)
+        else:
+            try:
+                self._take_request(message)
+            except MCPError as exc:
+                self._reply_error(message.id, exc)
 
-    def _is_modern_only(self, message: Any) -> bool:
-        # Without its envelope it is refused for the missing keys rather than as unknown.
-        return isinstance(message, Request) and message.method in ("server/discover", "subscriptions/listen")
+    def _take_request(self, message: Request) -> None:
+        # Without its envelope what only the newest revision has is refused for the missing keys, not as unknown.
+        if claimed_version(message) is not None or message.method in ("server/discover", "subscriptions/listen"):
+            self._take_modern(message)
+        elif self._initialized or message.method == "ping":
+            self._session.call(PipeCall(self._session, message, None, None))
+        elif message.method == "initialize":
+            result = self._session.initialize(message.params)
+            self._initialized = True
+            self.outlet.post(self.runtime.json.result(message.id, result))
+        else:
+            # 2025-11-25 basic/lifecycle: "The initialization phase MUST be the first interaction".
+            raise InvalidRequest("initialize comes first, or an envelope in _meta (2026-07-28)")
+
+    def _take_other(self, message: Notification | Response | ErrorResponse) -> None:
+        if not isinstance(message, Notification):
+            self._session.answered(message)
+            return
+        self._cancel(message)
+        if claimed_version(message) is None:
+            self._session.notified(message)
 
     def _take_batch(self, batch: Batch) -> None:
-        if not self._initialized or self._session.revision.version_header:
+        if not self._initialized or not self._session.revision.batches:
             raise InvalidRequest("JSON-RPC batches are not part of this revision")
+        gathering = Gathering(self)
         for message in batch:
-            if isinstance(message, InvalidRequest):
-                self._reply_error(message.request_id, message)
-            elif isinstance(message, Request) and message.method == "initialize":
-                self._reply_error(message.id, InvalidRequest("initialize cannot be part of a batch"))
-            else:
-                self.take(message)
+            if isinstance(message, (Notification, Response, ErrorResponse)):
+                self._take_other(message)
+                continue
+            gathering.missing += 1
+            error = message if isinstance(message, InvalidRequest) else self._take_gathered(message, gathering)
+            if error is not None:
+                request_id = message.id if isinstance(message, Request) else message.request_id
+                gathering.add(self.runtime.json.error(request_id, error))
+        gathering.add(None)
 
-    def _initialize(self, message: Request) -> None:
+    def _take_gathered(self, message: Request, gathering: Gathering) -> MCPError | None:
+        """A request of a batch, or why it is none."""
+        if message.method == "initialize" or claimed_version(message) is not None:
+            # 2025-03-26 basic/lifecycle: initialize "MUST NOT be part of a JSON-RPC batch"; 2026-07-28 has none.
+            return InvalidRequest("This cannot be part of a batch")
         try:
-            result = self._session.initialize(message.params)
+            self._session.call(GatheredCall(self._session, message, gathering))
         except MCPError as exc:
-            self._reply_error(message.id, exc)
-            return
-        self._initialized = True
-        self.runtime.spawn(self.send(self.runtime.json.result(message.id, result)))
+            return exc
+        return None
 
-    def _take_modern(self, message: Any) -> None:
-        if isinstance(message, Notification):
-            self._cancel(message)
+    def _take_modern(self, message: Request) -> None:
+        version, _ = check_envelope(message.params)
+        if version not in MODERN:
+            raise UnsupportedProtocolVersion(version, SUPPORTED)
+        self.modern.check_method(message.method)
+        if message.method == "subscriptions/listen":
+            self._listen(message)
             return
-        try:
-            version, _ = check_envelope(message.params)
-            if version not in MODERN:
-                raise UnsupportedProtocolVersion(version, SUPPORTED)
-            self.modern.check_method(message.method)
-            if message.method == "subscriptions/listen":
-                self._listen(message)
-                return
-            call = PipeModernCall(self.runtime, message, self)
-        except MCPError as exc:
-            self._reply_error(message.id, exc)
-            return
-        self._calls[message.id] = call
+        call = PipeModernCall(self.runtime, message, self)
         call.task = self.runtime.start(self._run(call), self._gate)
+        self._calls[message.id] = call
         call.task.add_done_callback(partial(self._ended, call))
 
-    async def _run(self, call: ModernCall) -> None:
+    async def _run(self, call: PipeModernCall) -> None:
         payload, status = await self.modern.respond(call)
         await call.finish(payload, status)
 
-    def _ended(self, call: ModernCall, _: object) -> None:
+    def _ended(self, call: PipeModernCall, _: object) -> None:
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
 
@@ -193,38 +333,53 @@ class Pipe:
 
     def _listen(self, message: Request) -> None:
         honoured = self.modern.honoured(message)
+        limit = self.runtime.settings.max_listeners
+        if limit is not None and len(self._listeners) >= limit:
+            raise overloaded("Too many listeners")
         listener = PipeListener(self.runtime, message, None, honoured)
         listener.pipe = self
-        self.runtime.spawn(self.send(listener.acknowledgement(honoured)))
+        self.outlet.post(listener.acknowledgement(honoured))
         if honoured:
             self._listeners[message.id] = listener
         else:
-            self.runtime.spawn(self.send(self.runtime.json.result(message.id, listener.result())))
+            self.outlet.post(self.runtime.json.result(message.id, listener.result()))
 
     def _reply_error(self, request_id: str | int | None, error: MCPError) -> None:
-        self.runtime.spawn(self.send(self.runtime.json.error(request_id, error)))
+        self.outlet.post(self.runtime.json.error(request_id, error))
 
     def _noticed(self, notice: Notice) -> None:
         for listener in list(self._listeners.values()):
             listener.noticed(notice)
         if self._initialized and self._session.wants(notice):
-            self._session.announce(encode_notice(self.runtime.json, notice))
+            self.tell(encode_notice(self.runtime.json, notice))
+
+    # --- the end ---------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """End the listen streams, let what runs finish within the grace, then cancel it."""
-        json = self.runtime.json
-        for listener in list(self._listeners.values()):
-            await self.send(json.result(listener.id, listener.result()))
+        for listener in self._listeners.values():
+            self.outlet.post(self.runtime.json.result(listener.id, listener.result()))
         self._listeners.clear()
-        tasks = self.runtime.tasks
-        if tasks:
-            await asyncio.wait(set(tasks), timeout=self.runtime.settings.grace)
-        self._closed = True
+        for future in self._session.pending.values():
+            if not future.done():  # the answer cannot come any more
+                future.set_exception(ToolError("The client has gone"))
+        await self._wait(self.runtime.settings.grace)
         self._session.close()
-        for task in list(tasks):
+        for task in list(self.runtime.tasks):
             task.cancel()
-        if tasks:
-            await asyncio.wait(set(tasks), timeout=1.0)
+        if self.runtime.tasks:
+            await asyncio.wait(set(self.runtime.tasks), timeout=CANCEL_TIME)
+        await self.outlet.close(FLUSH_TIME)
+
+    async def _wait(self, limit: float) -> None:
+        """Until nothing runs, the limit has passed, or somebody insists."""
+        loop, forced = self.runtime.loop, self.runtime.loop.create_task(self.forced.wait())
+        deadline = loop.time() + limit
+        try:
+            while self.runtime.tasks and not self.forced.is_set() and (left := deadline - loop.time()) > 0:
+                await asyncio.wait({*self.runtime.tasks, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            forced.cancel()
 
 
 async def serve_stdio(
@@ -233,50 +388,172 @@ async def serve_stdio(
     settings: Settings | None = None,
     stdin: BinaryIO | None = None,
     stdout: BinaryIO | None = None,
+    signals: bool = True,
 ) -> None:
-    """Serve on stdin and stdout until stdin ends."""
-    with _own_stdout() if stdout is None else _given(stdout) as out:
+    """Serve on stdin and stdout until stdin ends, the client is gone, or SIGINT or SIGTERM (a second ends at once).
+
+    What runs then has the `grace` of the settings to finish; of the others those apply that are not about HTTP.
+
+    Args:
+        stdin: Read instead of the process's own, in a thread that is left behind where it blocks.
+        stdout: Written instead of the process's own, which is then left alone.
+        signals: Handle the two, where this is the main thread.
+    """
+    with ExitStack() as stack:
+        source = stdin if stdin is not None else stack.enter_context(_own_stdin())
+        out = stdout if stdout is not None else stack.enter_context(_own_stdout())
         async with Runtime(handler, settings or Settings()) as runtime:
             pipe = Pipe(runtime, out)
-            decoder = LineDecoder()
-            source = stdin if stdin is not None else sys.stdin.buffer
-            read = getattr(source, "read1", source.read)
-            while True:
-                chunk = await anyio.to_thread.run_sync(read, READ_SIZE, abandon_on_cancel=True)
-                for line in decoder.feed(chunk) if chunk else decoder.end():
-                    pipe.take_line(line)
-                if not chunk:
-                    break
-            await pipe.close()
+            stopped = asyncio.Event()
+            if signals:
+                _install_signals(runtime.loop, pipe, stopped, stack)
+            reading = runtime.loop.create_task(_read(source, pipe))
+            ends = [runtime.loop.create_task(end.wait()) for end in (stopped, pipe.outlet.closed)]
+            try:
+                await asyncio.wait({reading, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reading, *ends):
+                    task.cancel()
+                await pipe.close()
+            if reading.done() and not reading.cancelled():
+                reading.result()
 
 
 def run_stdio(handler: ServerHandler, *, settings: Settings | None = None) -> None:
     """Serve on stdin and stdout and block, until stdin ends or the process is interrupted."""
-    try:
+    _need_stderr()
+    with suppress(KeyboardInterrupt):  # before our own handlers were there, or after
         asyncio.run(serve_stdio(handler, settings=settings))
-    except KeyboardInterrupt:
-        pass
+
+
+async def _read(source: BinaryIO, pipe: Pipe) -> None:
+    decoder = LineDecoder()
+    async for piece in _pieces(source, pipe.runtime.loop):
+        for line in decoder.feed(piece):
+            pipe.take_line(line)
+        await pipe.outlet.drained(MAX_UNWRITTEN)
+    for line in decoder.end():
+        pipe.take_line(line)
+
+
+async def _pieces(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
+    """What can be read, as it comes, up to the end."""
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(READ_AHEAD)
+    # `read` of a buffered stream waits until it has all that was asked for.
+    read = source.read1 if hasattr(source, "read1") else source.read
+
+    def work() -> None:
+        piece = b"more"
+        while piece:
+            room.acquire()
+            try:
+                piece = read(READ_SIZE) or b""
+            except (OSError, ValueError):  # closed under us
+                piece = b""
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                return
+
+    # A daemon: a read that blocks cannot be ended, and must not keep the process from ending.
+    threading.Thread(target=work, name="mcp_h11 stdin", daemon=True).start()
+    while piece := await pieces.get():
+        yield piece
+        room.release()
+
+
+def _install_signals(loop: asyncio.AbstractEventLoop, pipe: Pipe, stopped: asyncio.Event, stack: ExitStack) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop() -> None:
+        if stopped.is_set():
+            pipe.forced.set()
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # None: not installed by Python, and not to be had back.
+        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
+        try:
+            loop.add_signal_handler(number, stop)
+            stack.callback(loop.remove_signal_handler, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+class _Descriptor:
+    """A descriptor of ours, without a buffer: a thread that is left behind in a call must not hold a lock that the end
+    of the interpreter wants."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._busy = False
+
+    def read(self, size: int) -> bytes:
+        self._busy = True
+        piece = os.read(self.number, size)
+        self._busy = False
+        return piece
+
+    def write(self, piece: memoryview) -> int:
+        self._busy = True
+        count = os.write(self.number, piece)
+        self._busy = False
+        return count
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        # Where a thread is still at it, its number must not become another file's.
+        if not self._busy:
+            os.close(self.number)
 
 
 @contextmanager
-def _own_stdout() -> Iterator[BinaryIO]:
+def _own_stdin() -> Iterator[Any]:
+    """The real stdin for the protocol; for everybody else, child processes included, it is empty meanwhile."""
+    source = _Descriptor(os.dup(0))
+    before = sys.stdin
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
+        os.dup2(sys.stdin.fileno(), 0)
+        try:
+            yield source
+        finally:
+            sys.stdin = before
+            os.dup2(source.number, 0)
+            source.close()
+
+
+@contextmanager
+def _own_stdout() -> Iterator[Any]:
     """The real stdout for the protocol; for everything else, `print` included, stdout is stderr meanwhile.
 
     The descriptor itself is moved, so that child processes and C libraries cannot break the protocol either.
     """
-    sys.stdout.flush()
-    keep = os.dup(1)
+    before = sys.stdout
+    if before is not None:
+        before.flush()
+    out = _Descriptor(os.dup(1))
     os.dup2(2, 1)
-    before, sys.stdout = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr
     try:
-        with os.fdopen(os.dup(keep), "wb") as out:
-            yield out
+        yield out
     finally:
         sys.stdout = before
-        os.dup2(keep, 1)
-        os.close(keep)
+        if before is not None:
+            before.flush()  # what somebody who kept it wrote belongs to stderr as well
+        os.dup2(out.number, 1)
+        out.close()
 
 
-@contextmanager
-def _given(stdout: BinaryIO) -> Iterator[BinaryIO]:
-    yield stdout
+def _need_stderr() -> None:
+    # Some processes are started without one; its number would be that of the next file, the event loop's even.
+    try:
+        os.fstat(2)
+    except OSError:
+        number = os.open(os.devnull, os.O_WRONLY)
+        if number != 2:
+            os.dup2(number, 2)
+            os.close(number)

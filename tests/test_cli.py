@@ -1121,7 +1121,6 @@ def test_stdout_carries_protocol_alone_and_the_end_of_stdin_is_the_end() -> None
         assert "import" in process.stderr
 
 
-@pytest.mark.xfail(reason="the thread that reads stdin keeps the process until stdin ends", raises=AssertionError)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
     with Process("--stdio", limit=5) as process:
