@@ -120,11 +120,7 @@ class _Tool(_Entry):
         if isinstance(value, InputRequired):
             return value
         if type(value) is dict and is_result(value):
-            if "outputSchema" in self.definition and not value.get("isError"):
-                if "structuredContent" not in value:
-                    raise TypeError(f"{self.definition['name']} returned a result without structuredContent")
-                self._conform(value["structuredContent"])
-            return value
+            return self._whole(value)
         if self._own_output:
             plain = to_json(value)
             self._conform(plain)
@@ -133,6 +129,21 @@ class _Tool(_Entry):
         if self.function.signature.output_schema is None:
             return {"content": content}
         return {"content": content, "structuredContent": structured}
+
+    def _whole(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A result that the function wrote itself, held to the schema that it is listed with."""
+        if "outputSchema" not in self.definition or value.get("isError"):
+            return value
+        if "structuredContent" in value:
+            self._conform(value["structuredContent"])
+            return value
+        try:
+            if not self._own_output:
+                # Annotated as some dict, which is what it is: then the schema asks for no more.
+                return {**value, "structuredContent": self.function.signature.content(value)[1]}
+        except TypeError:
+            pass
+        raise TypeError(f"{self.definition['name']} returned a result without structuredContent")
 
     def _conform(self, structured: Any) -> None:
         # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"

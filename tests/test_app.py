@@ -1741,3 +1741,13 @@ def test_run_serves_over_the_transport_that_is_named(monkeypatch: pytest.MonkeyP
 
 def test_a_user_may_log_what_fails_elsewhere() -> None:
     assert logging.getLogger("mcp_h11.app").parent is not None and not logging.getLogger("mcp_h11.app").handlers
+
+
+async def test_a_whole_result_of_a_function_that_returns_some_dict_is_its_own_structure() -> None:
+    server = MCPServer()
+    server.add_tool(returning({"content": [text("hello")]}, dict[str, Any]), "t")
+    async with connected(server, D) as client:
+        result = await call(client, "t")
+        assert result["content"] == [text("hello")]
+        # Listed with a schema, so a structure is owed (server/tools, Output Schema); any object satisfies this one.
+        assert result["structuredContent"] == {"content": [text("hello")]}
