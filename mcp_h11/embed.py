@@ -14,15 +14,20 @@ Rule: nothing here is global.  Two threads are two servers that do not know of e
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .handler import ServerHandler
 from .server import Server, listening
 
+logger = logging.getLogger(__name__)
+
 START_TIMEOUT = 10.0  # seconds to bind and to enter the handler's lifespan
 STOP_TIMEOUT = 15.0
+CLOSE_TIME = 3.0  # of these for all that comes after the grace: cancelling, the last bytes, the lifespan's end
 
 
 class ServerThread:
@@ -34,17 +39,20 @@ class ServerThread:
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._server: Server | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._grace: float | None = None
         # A daemon, so that a host that ends without `stop` can end.
         self._thread = threading.Thread(target=self._main, name="mcp_h11", daemon=True)
 
     @property
     def url(self) -> str:
-        """Where a client connects."""
+        """Where a client connects.  Raises RuntimeError when it has ended."""
         return self._running.url
 
     @property
     def port(self) -> int:
-        """The bound port."""
+        """The bound port.  Raises RuntimeError when it has ended."""
         return self._running.port
 
     @property
@@ -55,15 +63,20 @@ class ServerThread:
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """End it in order and wait for its thread; harmless a second time.
 
-        A host that runs tools by `call_in` on the thread that calls this lets no running tool finish meanwhile; the
-        grace of the settings bounds how long that takes.  Raises TimeoutError.
+        Running tools have the `grace` of the settings to finish, or as much of it as `timeout` leaves.  A host that
+        runs tools by `call_in` on the thread that calls this lets none finish meanwhile: give it a short one.  Called
+        by a tool on the server's own thread, it does not wait.
+
+        Raises:
+            TimeoutError: it is still at it.
         """
         server = self._server
-        if server is not None and self._thread.is_alive():
-            try:
+        if server is not None:
+            self._grace = max(0.0, min(server.settings.grace, timeout - CLOSE_TIME))
+            with suppress(RuntimeError):  # it has just ended by itself
                 server.loop.call_soon_threadsafe(server.stop)
-            except RuntimeError:  # it has just ended by itself
-                pass
+        if threading.current_thread() is self._thread:
+            return
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise TimeoutError(f"the server did not end within {timeout:g} s")
@@ -82,26 +95,40 @@ class ServerThread:
 
     def _start(self) -> None:
         self._thread.start()
-        if not self._ready.wait(START_TIMEOUT):
+        started = False
+        try:
+            started = self._ready.wait(START_TIMEOUT)
+        finally:
+            if not started:  # too late, or the host was interrupted: it must not begin to serve when nobody knows
+                self._give_up()
+        if not started:
             raise TimeoutError(f"the server did not start within {START_TIMEOUT:g} s")
         if self._error is not None:
             raise self._error
+
+    def _give_up(self) -> None:
+        if self._loop is not None and self._task is not None:
+            with suppress(RuntimeError):  # it has just ended by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     def _main(self) -> None:
         try:
             asyncio.run(self._serve())
         except BaseException as exc:
             if self._ready.is_set():
-                raise
+                logger.error("the server ended by an error", exc_info=exc)
             self._error = exc
         finally:
+            self._server = None
             self._ready.set()
 
     async def _serve(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         async with listening(self._handler, **self._options) as server:
             self._server = server
             self._ready.set()
             await server.wait_stopped()
+            await server.aclose(self._grace)
 
 
 def start_in_thread(
@@ -120,7 +147,10 @@ def start_in_thread(
         options: As for `listening`.
 
     Raises:
-        OSError: the address cannot be had; whatever the handler's lifespan raised.
+        OSError: the address cannot be had.
+        ValueError: the options cannot be served with.
+        TimeoutError: it takes too long; it is given up.
+        Exception: whatever the handler's lifespan raised.
     """
     if call_in is not None:
         options["call_in"] = call_in
