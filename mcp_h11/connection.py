@@ -368,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
         if limit is None or now - self._since < limit:
             return
         if phase == HEAD or phase == BODY:
-            self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time", code=-32000))
+            self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time"))
         elif phase == CLOSING:
             transport.abort()  # over TLS, a peer that does not say goodbye
         else:

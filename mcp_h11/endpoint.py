@@ -257,4 +257,4 @@ class Endpoint:
 def unauthorized(invalid: bool) -> Refusal:
     """401 with the challenge that RFC 6750 section 3 asks for."""
     challenge = 'Bearer error="invalid_token"' if invalid else "Bearer"
-    return Refusal(401, "Unauthorized", code=-32000, headers=(("WWW-Authenticate", challenge),))
+    return Refusal(401, "Unauthorized", headers=(("WWW-Authenticate", challenge),))

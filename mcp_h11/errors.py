@@ -173,4 +173,5 @@ def session_not_found() -> Refusal:
 
 def overloaded(message: str = "Server is busy", retry_after: int = 1) -> Refusal:
     """503 with `Retry-After` in seconds: a cap is reached and waiting would be unbounded."""
-    return Refusal(503, message, code=-32000, headers=(("Retry-After", str(retry_after)),))
+    # -32603 and not -32000: new implementations avoid -32000 to -32019 (2026-07-28 basic/index, Error Codes).
+    return Refusal(503, message, code=INTERNAL_ERROR, headers=(("Retry-After", str(retry_after)),))

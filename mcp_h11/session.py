@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -335,7 +336,7 @@ class Session:
         try:
             result = await self.result(call)
             payload = self._encode(call, result)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # nothing that a handler raises ends the server
             failed = True
             payload = json.error(call.request_id, self.as_error(exc, call.method))
         await call.finish(payload, failed)
@@ -349,16 +350,20 @@ class Session:
                 encoded = json.dumps(server_fields(self.revision, call.method, result))
                 result.encoded[key] = encoded
             return json.result_encoded(call.request_id, encoded)
-        return json.result(call.request_id, server_fields(self.revision, call.method, result))
+        try:
+            return json.result(call.request_id, server_fields(self.revision, call.method, result))
+        except (TypeError, ValueError) as exc:
+            logger.error("the result of %s is not JSON: %s", call.method, exc)
+            raise InternalError("The result cannot be encoded as JSON") from None
 
-    def as_error(self, exc: Exception, method: str) -> MCPError:
+    def as_error(self, exc: BaseException, method: str) -> MCPError:
         """The error for the wire; what was not meant for it goes to the log."""
         if isinstance(exc, ResourceNotFound):
             return MCPError(self.revision.missing_resource, exc.message, exc.data)
         if isinstance(exc, MCPError):
             return exc
-        logger.error("the result of %s cannot be sent", method, exc_info=exc)
-        return InternalError("The result cannot be encoded as JSON")
+        logger.error("%s failed", method, exc_info=exc)
+        return InternalError()
 
     async def result(self, call: Call) -> Any:
         """The answer to a request, in the newest revision's words."""
@@ -393,8 +398,8 @@ class Session:
 
     async def _notify_handler(self, message: Notification) -> None:
         try:
-            await self.runtime.handler.notification(message.method, message.params, None)
-        except Exception:
+            await _settled(self.runtime.handler.notification(message.method, message.params, None))
+        except (Exception, SystemExit):
             logger.exception("%s failed", message.method)
 
     def _cancel(self, request_id: Any) -> None:
@@ -545,6 +550,12 @@ def _as_exception(error: dict[str, Any]) -> MCPError:
 # --- requests that the session answers by itself -----------------------------------------------------------
 
 
+async def _settled(value: Any) -> None:
+    """Handlers may be written with `def` or `async def`."""
+    if inspect.isawaitable(value):
+        await value
+
+
 async def _ping(session: Session, call: Call) -> dict[str, Any]:
     return {}
 
@@ -560,7 +571,7 @@ async def _set_level(session: Session, call: Call) -> dict[str, Any]:
     level = call.params.get("level")
     session.log_rank = log_rank(level)
     session.state.log_level = str(level)
-    await handler.set_level(str(level), Context(call))
+    await _settled(handler.set_level(str(level), Context(call)))
     await session.changed()
     return {}
 
@@ -571,7 +582,7 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
     subscriptions = session.state.subscriptions
     if uri not in subscriptions and limit is not None and len(subscriptions) >= limit:
         raise InvalidParams(f"A session subscribes to at most {limit} resources")
-    await session.runtime.handler.subscribe(uri, Context(call))
+    await _settled(session.runtime.handler.subscribe(uri, Context(call)))
     subscriptions.add(uri)
     await session.changed()
     return {}
@@ -580,7 +591,7 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
 async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
     uri = _subscription(session, call)
     session.state.subscriptions.discard(uri)
-    await session.runtime.handler.unsubscribe(uri, Context(call))
+    await _settled(session.runtime.handler.unsubscribe(uri, Context(call)))
     await session.changed()
     return {}
 

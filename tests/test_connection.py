@@ -388,7 +388,7 @@ async def test_silence_from_the_beginning_is_closed_without_a_word() -> None:
 async def test_a_slow_head_is_408() -> None:
     async with connected(head_timeout=SHORT) as (_, client):
         await client.send(b"POST /mcp HTTP/1.1\r\nHost: local")
-        await refused(client, 408, -32000)
+        await refused(client, 408, -32600)
 
 
 async def test_a_head_that_trickles_is_408_all_the_same() -> None:
@@ -410,14 +410,14 @@ async def test_a_head_that_trickles_is_408_all_the_same() -> None:
 async def test_a_slow_body_is_408() -> None:
     async with connected(body_timeout=SHORT) as (_, client):
         await client.send(head(Content_Length="10") + b"{")
-        await refused(client, 408, -32000)
+        await refused(client, 408, -32600)
 
 
 async def test_a_body_slower_than_the_floor_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BODY_FLOOR_AFTER", SHORT)
     async with connected(first_byte_timeout=SHORT) as (_, client):  # short, for the clock to tick
         await client.send(head(Content_Length="4000000") + b" " * 1000)
-        await refused(client, 408, -32000)
+        await refused(client, 408, -32600)
 
 
 async def test_a_body_without_a_deadline_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +462,7 @@ async def test_one_connection_too_many_is_503_and_a_place_that_is_left_is_free()
             await lives(first)
             await lives(second)
             async with RawClient(server.port) as third:
-                answer = await refused(third, 503, -32000)
+                answer = await refused(third, 503, -32603)
                 assert answer.headers["retry-after"] == "1"
             await lives(first)
         await still_serves(server.port)

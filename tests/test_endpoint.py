@@ -49,7 +49,7 @@ async def test_a_token_is_wanted_of_every_request(header: str | None, status: in
         if status == 200:
             assert answer.json()["result"]["cacheScope"] == "private"
             return
-        assert answer.json()["error"]["code"] == -32000 and "s3cret" not in answer.body.decode()
+        assert answer.json()["error"]["code"] == -32600 and "s3cret" not in answer.body.decode()
         for method, target in (("GET", "/mcp"), ("DELETE", "/mcp"), ("GET", "/sse"), ("POST", "/messages")):
             await client.send(head(target, method=method, Authorization=header, Content_Length="0"))
             assert (await client.receive(method)).status == 401

@@ -41,7 +41,7 @@ async def is_busy(port: int) -> None:
             await client.send(modern("tools/call", call("echo", text="x"), id=id))
             answer = await client.receive("POST")
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            assert answer.json()["error"] == {"code": -32000, "message": "Server is busy"}
+            assert answer.json()["error"] == {"code": -32603, "message": "Server is busy"}
             assert answer.json()["id"] == id
 
 
@@ -71,7 +71,7 @@ async def test_a_full_house_is_told_to_legacy_sessions_as_well() -> None:
         await handler.until(started=1)
         response = await session.post(session.request("tools/call", call("echo", text="x"), id=7))
         assert (response.status, response.headers["retry-after"]) == (503, "1")
-        assert (response.json()["id"], response.json()["error"]["code"]) == (7, -32000)
+        assert (response.json()["id"], response.json()["error"]["code"]) == (7, -32603)
         await first.aclose()
         await second.aclose()
         await handler.until(cancelled=1)

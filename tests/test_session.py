@@ -14,7 +14,7 @@ import wire
 from rawclient import BOTH, JSON_TYPE, SSE_TYPE, Legacy, Stream
 from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
-from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, Sample, listening
+from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, Sample, ServerHandler, listening
 from mcp_h11.errors import MCPError
 
 pytestmark = pytest.mark.anyio
@@ -518,3 +518,49 @@ async def test_a_very_old_finished_stream_is_forgotten_and_a_running_one_is_not(
         steps.say(None)
         async with client.get_stream(running, in_reply_to="tools/call") as stream:
             assert await rest(stream) == ["done"]
+
+
+class Plain(ServerHandler):
+    """A handler whose hooks are written without `async`, and fail when they are told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def list_resources(self, params: Any, ctx: Any) -> Any:
+        return {"resources": []}
+
+    def subscribe(self, uri: str, ctx: Any) -> None:
+        if uri == "x://bad":
+            raise RuntimeError("secret")
+        if uri == "x://exit":
+            raise SystemExit(3)
+        self.heard.append(uri)
+
+    def unsubscribe(self, uri: str, ctx: Any) -> None:
+        self.heard.append("-" + uri)
+
+    def set_level(self, level: str, ctx: Any) -> None:
+        self.heard.append(level)
+
+    def notification(self, method: str, params: Any, ctx: Any) -> None:
+        self.heard.append(method)
+
+
+async def test_hooks_may_be_plain_functions_and_their_failures_give_nothing_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = Plain()
+    async with listening(handler, port=0) as running, Legacy(running.port, "2025-11-25") as client:
+        for method, params in (
+            ("resources/subscribe", {"uri": "x://a"}),
+            ("resources/unsubscribe", {"uri": "x://a"}),
+            ("logging/setLevel", {"level": "error"}),
+        ):
+            assert (await client.call(method, params)).result == {}
+        await client.notify("notifications/custom")
+        for uri in ("x://bad", "x://exit"):
+            answer = await client.call("resources/subscribe", {"uri": uri})
+            assert answer.error == {"code": -32603, "message": "Internal error"}
+        assert (await client.call("ping")).result == {}
+    assert handler.heard == ["x://a", "-x://a", "error", "notifications/custom"]
+    assert "secret" in caplog.text
