@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""Servers as processes: started in a group of their own, watched from outside, ended by that group.
+
+CPU time is what the operating system charged to every process of the group, threads that have ended and children that
+were reaped included.  Linux only: the figures come from /proc and from the kernel's per-process clocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+START_LIMIT = 30.0  # seconds until a server listens
+STOP_LIMIT = 5.0  # seconds until it has ended after SIGTERM
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+class Failed(Exception):
+    """A server that did not start, or is no more."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a group of processes: CPU seconds so far, and resident bytes now."""
+
+    cpu: float
+    rss: int
+
+
+class Group:
+    """The processes of one server."""
+
+    def __init__(self, leader: int, whole: bool = True) -> None:
+        self.leader = leader
+        self._whole = whole  # else only this process: it is in a group with others
+
+    def pids(self) -> list[int]:
+        if not self._whole:
+            return [self.leader]
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                fields = stat_fields(int(name))
+                if fields is not None and int(fields[2]) == self.leader:
+                    found.append(int(name))
+        return found
+
+    def cpu(self, pids: Sequence[int]) -> float:
+        return sum(cpu_seconds(pid) for pid in pids)
+
+    def usage(self) -> Usage:
+        pids = self.pids()
+        if not pids:
+            raise Failed("the server is no more")
+        return Usage(self.cpu(pids), sum(resident(pid) for pid in pids))
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the third (state) on."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of one process and of its reaped children."""
+    fields = stat_fields(pid)
+    if fields is None:
+        return 0.0
+    children = (int(fields[13]) + int(fields[14])) / TICK
+    try:
+        # The clock behind clock_getcpuclockid(3): nanoseconds where stat has ticks of 10 ms.
+        return time.clock_gettime((~pid << 3) | 2) + children
+    except OSError:
+        return (int(fields[11]) + int(fields[12])) / TICK + children
+
+
+def resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        return 0
+
+
+def machine_busy() -> float:
+    """CPU seconds that all processes of this machine used, and that others took from it."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, soft, steal = (int(x) for x in file.readline().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / TICK
+
+
+def listener_of(port: int) -> int | None:
+    """The process that listens on a loopback port, where we may see it."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as file:
+            for line in file.readlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    for name in os.listdir("/proc") if inodes else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                for fd in os.listdir(f"/proc/{name}/fd"):
+                    with contextlib.suppress(OSError):
+                        if os.readlink(f"/proc/{name}/fd/{fd}") in inodes:
+                            return int(name)
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A server that was started here."""
+
+    port: int
+    group: Group
+    process: subprocess.Popen[bytes]
+    started: float  # seconds from its start until it accepted a connection
+    log: str  # path of what it says
+
+    def said(self) -> str:
+        """The end of what it said, for error messages."""
+        with contextlib.suppress(OSError), open(self.log, "rb") as file:
+            return file.read()[-2000:].decode("utf-8", "replace")
+        return ""
+
+
+def start(command: Sequence[str], env: dict[str, str] | None = None, cwd: str | None = None) -> Server:
+    """Start it, with {port} in its command filled in, and wait until it listens.  Raises Failed."""
+    port = free_port()
+    words = [word.replace("{port}", str(port)) for word in command]
+    handle, log = tempfile.mkstemp(prefix="bench-server-")
+    began = time.perf_counter()
+    try:
+        process = subprocess.Popen(
+            words,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Failed(f"{words[0]} did not start: {error}") from None
+    finally:
+        os.close(handle)
+    server = Server(port, Group(process.pid), process, 0.0, log)
+    try:
+        server.started = wait_until_it_listens(server, began)
+    except BaseException:
+        stop(server)
+        raise
+    return server
+
+
+def wait_until_it_listens(server: Server, began: float) -> float:
+    while server.process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=1):
+            return time.perf_counter() - began
+        if time.perf_counter() - began > START_LIMIT:
+            raise Failed(f"nothing listens after {START_LIMIT:g} s: {server.said()}")
+        time.sleep(0.001)
+    raise Failed(f"the server ended at once with status {server.process.returncode}: {server.said()}")
+
+
+def stop(server: Server) -> None:
+    """End its group: politely, then for sure."""
+    for number, limit in ((signal.SIGTERM, STOP_LIMIT), (signal.SIGKILL, STOP_LIMIT)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.group.leader, number)
+        try:
+            server.process.wait(limit)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(server.group.leader, signal.SIGKILL)  # children that outlived their parent
+    with contextlib.suppress(OSError):
+        os.unlink(server.log)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], env: dict[str, str] | None = None, cwd: str | None = None) -> Iterator[Server]:
+    server = start(command, env, cwd)
+    try:
+        yield server
+    except BaseException:
+        sys.stderr.write(server.said())
+        raise
+    finally:
+        stop(server)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""What a connection does under load: one generator for each, that yields requests and is sent their answers.
+
+None marks the end of one operation, which is what is counted and timed.  A request may come with an `EventWatch`,
+which then decides when its answer is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from talk import (
+    MAX_KNOWN,
+    VARIANTS,
+    Answer,
+    Dialect,
+    EventWatch,
+    Judge,
+    Same,
+    Wrong,
+    check_ticks,
+    events,
+    result_of,
+    wants_text,
+    wants_ticks,
+    wants_tools,
+)
+
+RESUMED = 255  # notifications, and the result after them: 256 events
+
+Script = Generator[Any, Any, None]
+
+
+@dataclass
+class Scenario:
+    """What one connection does over and over."""
+
+    name: str
+    make: Callable[[Load, int], Script]
+    title: str = ""
+    concurrency: tuple[int, ...] = (20,)
+    eras: tuple[str, ...] = ("legacy",)
+    reconnect: bool = False  # a new connection for each operation
+    sessions: bool = False  # needs a server with sessions
+    streams: bool = False  # needs a server that can send events before its answer
+    exchanges: int = 1  # requests of one operation
+    events: int = 0  # events of one operation
+
+
+@dataclass
+class Load:
+    """One run: what is done, to whom, by how many, how long."""
+
+    scenario: Scenario
+    port: int
+    host: str = "127.0.0.1"
+    path: str = "/mcp"
+    era: str = "legacy"
+    concurrency: int = 1
+    duration: float = 1.0
+    warmup: float = 0.3
+    most: int = 1_000_000  # operations, then it ends before its time
+    processes: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    tool: str = "add"
+    arguments: dict[str, Any] = field(default_factory=lambda: {"a": 1, "b": 2})
+    expect: str | None = None
+    any_answer: bool = False
+    new_head: bool = False
+    listed: int = 100
+    sessions: dict[str, Dialect] = field(default_factory=dict)  # those that are open
+
+    def dialect(self) -> Dialect:
+        return Dialect(f"{self.host}:{self.port}", self.path, self.era, self.headers)
+
+
+def opened(load: Load, dialect: Dialect) -> Script:
+    """Initialize and initialized; the modern era has neither."""
+    if load.era == "modern":
+        return
+    answer = yield dialect.initialize()
+    result, _ = result_of(answer, 0)
+    dialect.version = result["protocolVersion"]
+    dialect.session = answer.framing.session
+    if dialect.session is not None:
+        load.sessions[dialect.session] = dialect
+    answer = yield dialect.initialized()
+    if answer.framing.status not in (200, 202, 204):
+        raise Wrong(f"initialized was answered with {answer.framing.status}: {answer.body[:200]!r}")
+
+
+def repeated(load: Load, calls: Sequence[tuple[bytes, Judge]]) -> Script:
+    """The calls in turn, for ever."""
+    known: list[bytes | None] = [None] * len(calls)
+    number = 0
+    while True:
+        for index, (request, judge) in enumerate(calls):
+            if load.new_head:
+                number += 1
+                request = request.replace(b"\r\n\r\n", b"\r\nX-Request-Id: %d\r\n\r\n" % number, 1)
+            answer = yield request
+            body = answer.body
+            if body != known[index] or answer.framing.status != 200:
+                judge(answer)
+                if len(body) <= MAX_KNOWN:
+                    known[index] = body
+            yield None
+
+
+def adding(load: Load, dialect: Dialect, number: int) -> list[tuple[bytes, Judge]]:
+    # Numbers of one width, so that repeated heads are repeated heads; others on each connection.
+    calls = []
+    for turn in range(VARIANTS):
+        a, b = 100 + (number * 7 + turn) % 400, 100 + (number * 3 + turn * 11) % 400
+        id = 100 + turn
+        params = {"name": "add", "arguments": {"a": a, "b": b}}
+        calls.append((dialect.request(id, "tools/call", params), wants_text(id, str(a + b))))
+    return calls
+
+
+def call(load: Load, number: int) -> Script:
+    dialect = load.dialect()
+    yield from opened(load, dialect)
+    yield from repeated(load, adding(load, dialect, number))
+
+
+def call_any(load: Load, number: int) -> Script:
+    """A tool that we know nothing of."""
+    dialect = load.dialect()
+    yield from opened(load, dialect)
+    judge: Judge = Same(100)
+    if load.any_answer:
+
+        def judge(answer: Answer) -> None:
+            result_of(answer, 100)
+    elif load.expect is not None:
+        judge = wants_text(100, load.expect)
+    params = {"name": load.tool, "arguments": load.arguments}
+    yield from repeated(load, [(dialect.request(100, "tools/call", params), judge)])
+
+
+def call_new_head(load: Load, number: int) -> Script:
+    load.new_head = True
+    return call(load, number)
+
+
+def session(load: Load, number: int) -> Script:
+    while True:
+        dialect = load.dialect()
+        yield from opened(load, dialect)
+        if dialect.session is None:
+            raise Wrong("no session id at initialize")
+        request, judge = adding(load, dialect, number)[0]
+        judge((yield request))
+        answer = yield dialect.delete()
+        if answer.framing.status not in (200, 202, 204):
+            raise Wrong(f"DELETE was answered with {answer.framing.status}")
+        del load.sessions[dialect.session]
+        yield None
+
+
+def list_tools(load: Load, number: int) -> Script:
+    dialect = load.dialect()
+    yield from opened(load, dialect)
+    yield from repeated(load, [(dialect.request(100, "tools/list", {}), wants_tools(100, load.listed))])
+
+
+def ticking(count: int) -> Callable[[Load, int], Script]:
+    def stream(load: Load, number: int) -> Script:
+        dialect = load.dialect()
+        yield from opened(load, dialect)
+        params = {"name": "ticks", "arguments": {"n": count}}
+        request = dialect.request(100, "tools/call", params, progress=True)
+        yield from repeated(load, [(request, wants_ticks(100, count))])
+
+    return stream
+
+
+def echoing(size: int) -> Callable[[Load, int], Script]:
+    def echo(load: Load, number: int) -> Script:
+        dialect = load.dialect()
+        yield from opened(load, dialect)
+        calls = []
+        for turn in range(2):
+            text = (chr(ord("a") + (number + turn) % 26) * 63 + " ") * (size // 64)
+            params = {"name": "echo", "arguments": {"text": text}}
+            calls.append((dialect.request(100 + turn, "tools/call", params), wants_text(100 + turn, text)))
+        yield from repeated(load, calls)
+
+    return echo
+
+
+def sleeping(load: Load, number: int) -> Script:
+    dialect = load.dialect()
+    yield from opened(load, dialect)
+    params = {"name": "sleep", "arguments": {"seconds": 0.01}}
+    yield from repeated(load, [(dialect.request(100, "tools/call", params), wants_text(100, "slept"))])
+
+
+def resume(load: Load, number: int) -> Script:
+    """The events of a call that is over, again and again, each time on a connection of its own.
+
+    Servers may leave the replayed stream open, so we close it when the last event is there, for all alike.
+    """
+    dialect = load.dialect()
+    yield from opened(load, dialect)
+    params = {"name": "ticks", "arguments": {"n": RESUMED}}
+    answer = yield dialect.request(100, "tools/call", params, progress=True)
+    wants_ticks(100, RESUMED)(answer)
+    ids = [(data, id) for data, id in events(answer.body) if id]
+    if not ids:
+        raise Wrong("the events have no ids: not resumable")
+    primed = not ids[0][0]
+    due = RESUMED + 1 - (0 if primed else 1)
+    request = dialect.listen(ids[0][1])
+    while True:
+        watch = EventWatch(due)
+        yield request, watch
+        check_ticks(watch.seen, due - 1, first=1 if primed else 2)
+        yield None
+
+
+SCENARIOS = {
+    one.name: one
+    for one in (
+        Scenario("call", call, "a call on a repeated head", (1, 20, 100, 300), ("legacy", "modern")),
+        Scenario("call-new-head", call_new_head, "a call, each head different", (20,), ("legacy", "modern")),
+        Scenario("modern", call, "a call of 2026-07-28", (20,), ("modern",)),
+        Scenario("session", session, "initialize, initialized, call, DELETE", (20,), sessions=True, exchanges=4),
+        Scenario("list", list_tools, "tools/list of 100 tools", (20,), ("legacy", "modern")),
+        Scenario("stream", ticking(100), "100 progress events and the result", (20,), ("legacy", "modern"),
+                 streams=True, events=101),
+        Scenario("echo-1k", echoing(1024), "1 KiB there and back", (20,), ("legacy", "modern")),
+        Scenario("echo-64k", echoing(64 * 1024), "64 KiB there and back", (20,), ("legacy", "modern")),
+        Scenario("echo-1m", echoing(1024 * 1024), "1 MiB there and back", (4,), ("legacy", "modern")),
+        Scenario("sleep", sleeping, "a tool that waits 10 ms", (20,), ("legacy", "modern")),
+        Scenario("connect", call, "a call on a new connection", (20,), ("legacy", "modern"), reconnect=True),
+        Scenario("resume", resume, "256 events replayed, on a new connection", (4,), sessions=True, streams=True,
+                 reconnect=True, events=RESUMED + 1),
+    )
+}  # fmt: skip
+ANY_TOOL = Scenario("tool", call_any, "a call of the named tool", (1, 20, 100), ("legacy", "modern"))

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""Who is measured: one server each of the same four tools, pinned, installed on demand into `.cache/bench`.
+
+A subject says what it needs; `prepare` makes that, once, and raises `Missing` with the reason where this machine
+cannot.  Nothing is skipped in silence: whoever cannot run is named in the table with that reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CACHE = ROOT / ".cache" / "bench"
+MARKER = "complete"
+INSTALL_LIMIT = 1200  # seconds; a cold cargo build takes minutes
+
+
+class Missing(Exception):
+    """This machine cannot run a subject."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server and what it can be asked."""
+
+    name: str
+    title: str
+    kind: str  # python, node, go, rust
+    program: str
+    words: tuple[str, ...] = ()
+    pins: str = ""  # python: the file in pins/
+    legacy: bool = True
+    modern: bool = False
+    sessions: bool = True  # the session scenario and idle sessions
+    streams: bool = True  # events before the answer
+    resume: bool = False  # with a replay store that ships
+    only: tuple[str, ...] = ()  # the scenarios that this variant is for; empty: all it can
+    listing: tuple[str, ...] = ()  # words that add the hundred tools, where registering them costs each call
+    imports: str = ""  # python: what a user of it imports
+    quick: bool = True  # part of --quick
+    notes: str = ""  # why it cannot resume
+    env: dict[str, str] = field(default_factory=dict)
+
+    def why_not(self, scenario: str) -> str | None:
+        """Why it has no figure in a scenario, or None where it has one."""
+        if self.only and scenario not in self.only:
+            return "measured in another variant"
+        if scenario == "modern":
+            return None if self.modern else "does not speak 2026-07-28"
+        if scenario in ("session", "idle") and not self.sessions:
+            return "has no sessions"
+        if scenario in ("stream", "resume") and not self.streams:
+            return "sends no events"
+        if scenario == "resume" and not self.resume:
+            return self.notes or "ships no replay store"
+        return None
+
+    def command(self, python: str, scenario: str = "") -> list[str]:
+        """How it is started; {port} stands for the port."""
+        words = [*self.words, *(self.listing if scenario == "list" else ())]
+        if self.kind == "python":
+            return [python, str(HERE / self.program), "{port}", *words]
+        if self.kind == "node":
+            return ["node", str(CACHE / "node" / self.program), "{port}", *words]
+        return [str(CACHE / self.kind / "subject"), "{port}", *words]
+
+    def version(self) -> str:
+        """What is measured, as its package manager names it."""
+        return VERSIONS.get(self.pins or self.program, "")
+
+
+VERSIONS = {
+    "ours.txt": "this clone",
+    "ours-speed.txt": "this clone, uvloop 0.23.0, orjson 3.13.0",
+    "mcp.txt": "mcp 2.3.0",
+    "fastmcp.txt": "fastmcp 4.1.2",
+    "zeromcp.txt": "zeromcp 1.10.3",
+    "sdk.mjs": "@modelcontextprotocol/sdk 1.32.2",
+    "server.mjs": "@modelcontextprotocol/server 2.4.0",
+    "go": "go-sdk 1.8.0",
+    "rust": "rmcp 3.9.0",
+}
+
+OURS = "mcp_h11"
+FLOOR = "h11"
+
+SUBJECTS = {
+    one.name: one
+    for one in (
+        Subject("h11", "plain h11 loop (the floor)", "python", "h11_loop.py", pins="ours.txt", modern=True,
+                sessions=False),
+        Subject("asyncio", "raw asyncio (no HTTP to speak of)", "python", "raw_asyncio.py", pins="ours.txt",
+                modern=True, sessions=False, quick=False),
+        Subject("ours", "mcp_h11", "python", "ours.py", pins="ours.txt", modern=True, resume=True, imports=OURS),
+        Subject("ours-speed", "mcp_h11, speed extra", "python", "ours.py", ("speed",), pins="ours-speed.txt",
+                modern=True, resume=True),
+        Subject("ours-stateless", "mcp_h11, stateless", "python", "ours.py", ("stateless",), pins="ours.txt",
+                sessions=False, quick=False),
+        Subject("ours-sse", "mcp_h11, SSE", "python", "ours.py", ("sse",), pins="ours.txt", modern=True, resume=True),
+        Subject("mcp", "mcp (Python SDK), SSE", "python", "python_sdk.py", pins="mcp.txt",
+                imports="mcp.server.mcpserver"),
+        Subject("mcp-json", "mcp (Python SDK), JSON", "python", "python_sdk.py", ("json",), pins="mcp.txt",
+                modern=True, streams=False),
+        Subject("mcp-stateless", "mcp (Python SDK), stateless, JSON", "python", "python_sdk.py",
+                ("json", "stateless"), pins="mcp.txt", sessions=False, streams=False, quick=False),
+        Subject("fastmcp", "fastmcp, SSE", "python", "fast_mcp.py", pins="fastmcp.txt", imports="fastmcp", quick=False),
+        Subject("fastmcp-json", "fastmcp, JSON", "python", "fast_mcp.py", ("json",), pins="fastmcp.txt", modern=True,
+                streams=False),
+        Subject("zeromcp", "zeromcp, JSON", "python", "zero_mcp.py", pins="zeromcp.txt", sessions=False,
+                streams=False, imports="zeromcp"),
+        Subject("ts-sdk", "@modelcontextprotocol/sdk, SSE", "node", "sdk.mjs", listing=("tools",), quick=False),
+        Subject("ts-sdk-json", "@modelcontextprotocol/sdk, JSON", "node", "sdk.mjs", ("json",), listing=("tools",),
+                streams=False),
+        Subject("ts-server", "@modelcontextprotocol/server", "node", "server.mjs", listing=("tools",), modern=True,
+                sessions=False),
+        Subject("go", "Go SDK, SSE", "go", "go", quick=False),
+        Subject("go-json", "Go SDK, JSON", "go", "go", ("json",), streams=False),
+        Subject("go-stateless", "Go SDK, stateless, JSON", "go", "go", ("json", "stateless"), modern=True,
+                sessions=False, streams=False, quick=False),
+        Subject("go-store", "Go SDK, SSE, replay store", "go", "go", ("store",), resume=True,
+                only=("stream", "resume"), quick=False),
+        Subject("rmcp", "rmcp (Rust SDK), SSE", "rust", "rust", modern=True, quick=False,
+                notes="keeps 16 events of a stream"),
+        Subject("rmcp-stateless", "rmcp (Rust SDK), stateless, JSON", "rust", "rust", ("stateless", "json"),
+                modern=True, sessions=False),
+    )
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------ installing
+
+
+def prepare(subject: Subject, say: Callable[[str], None] = print) -> str:
+    """Make what it needs; the interpreter for Python subjects, else an empty string.  Raises Missing."""
+    if subject.kind == "python":
+        return python_with(subject.pins, say)
+    {"node": node, "go": go, "rust": rust}[subject.kind](say)
+    return ""
+
+
+def made(name: str, recipe: Sequence[Path], make: Callable[[Path], None]) -> Path:
+    """`.cache/bench/<name>`, made by `make` unless it was made from the very same recipe."""
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in recipe)).hexdigest()
+    folder = CACHE / name
+    marker = folder / MARKER
+    if not marker.exists() or marker.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        make(folder)
+        marker.write_text(digest)
+    return folder
+
+
+def run(command: Sequence[str], cwd: Path, say: Callable[[str], None]) -> None:
+    say(f"installing: {Path(command[0]).name} {' '.join(command[1:])}")
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, timeout=INSTALL_LIMIT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"{Path(command[0]).name} did not run: {error}") from None
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or ["it failed"]
+        raise Missing(f"{Path(command[0]).name}: {lines[-1][-200:]}")
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+def python_with(pins: str, say: Callable[[str], None]) -> str:
+    """An interpreter that has exactly what a file of pins/ names."""
+    recipe = HERE / "pins" / pins
+
+    def make(folder: Path) -> None:
+        run([sys.executable, "-m", "venv", str(folder)], folder, say)
+        run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(recipe)], folder, say)
+
+    tag = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return str(made(f"py{tag}-{recipe.stem}", [recipe], make) / "bin" / "python")
+
+
+def node(say: Callable[[str], None]) -> Path:
+    npm = tool("npm")
+    tool("node")
+    source = HERE / "node"
+    recipe = sorted(path for path in source.iterdir() if path.suffix in (".json", ".mjs"))
+
+    def make(folder: Path) -> None:
+        for path in recipe:
+            shutil.copy(path, folder)
+        run([npm, "ci", "--no-audit", "--no-fund"], folder, say)
+
+    return made("node", recipe, make)
+
+
+def go(say: Callable[[str], None]) -> Path:
+    program = tool("go")
+    source = HERE / "go"
+    recipe = sorted(source.glob("*.go")) + [source / "go.mod", source / "go.sum"]
+
+    def make(folder: Path) -> None:
+        run([program, "build", "-o", str(folder / "subject"), "."], source, say)
+
+    return made("go", recipe, make)
+
+
+def rust(say: Callable[[str], None]) -> Path:
+    program = tool("cargo")
+    source = HERE / "rust"
+    recipe = [source / "Cargo.toml", source / "src" / "main.rs"]
+
+    def make(folder: Path) -> None:
+        # The lock file that cargo writes would land beside the manifest: build a copy.
+        shutil.copytree(source, folder / "source")
+        target = CACHE / "rust-target"
+        run([program, "build", "--release", "--target-dir", str(target)], folder / "source", say)
+        shutil.copy(target / "release" / "subject", folder / "subject")
+
+    return made("rust", recipe, make)
+
+
+def environment(subject: Subject) -> dict[str, str]:
+    """What its process needs to find this clone."""
+    paths = [str(ROOT), str(HERE)] if subject.kind == "python" else []
+    return {**subject.env, "PYTHONPATH": os.pathsep.join(paths)} if paths else dict(subject.env)

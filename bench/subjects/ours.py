@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""This library: `ours.py PORT [stateless] [sse] [speed] [tools=N]`.
+
+Two defaults are set otherwise: a connection is not closed after its thousandth request, and one address may hold more
+than a thousand sessions, since all load comes from one.
+"""
+
+import asyncio
+import sys
+
+from mcp_h11 import Context, MCPServer, run
+
+port, words = int(sys.argv[1]), sys.argv[2:]
+options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
+if "sse" in words:
+    options["response"] = "sse"
+if "speed" in words:
+    import orjson
+
+    options["json"] = orjson
+
+server = MCPServer("subject", version="1")
+
+
+@server.tool(structured_output=False)
+async def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+
+@server.tool(structured_output=False)
+async def ticks(n: int, ctx: Context) -> str:
+    "Report progress n times."
+    for i in range(1, n + 1):
+        await ctx.report_progress(i, n)
+    return "done"
+
+
+@server.tool(structured_output=False)
+async def echo(text: str) -> str:
+    "Say it again."
+    return text
+
+
+@server.tool(structured_output=False)
+async def sleep(seconds: float) -> str:
+    "Wait."
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+for number in range(96):
+
+    async def extra(a: int, b: int) -> int:
+        "Another tool, for the list."
+        return a + b
+
+    server.tool(name=f"extra_{number}", structured_output=False)(extra)
+
+run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)
