@@ -138,7 +138,7 @@ class Context:
 
     @property
     def session(self) -> Any:
-        """The legacy session (`.id`, `.state`: a dict of yours that lives as long), or None in 2026-07-28."""
+        """The legacy session (`.id`; `.data`, a dict of yours that lives as long), or None in 2026-07-28."""
         return self._exchange.session
 
     @property

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from contextvars import Context, copy_context
@@ -45,14 +44,15 @@ class Gate:
     def __init__(self, limit: int | None) -> None:
         self.limit = math.inf if limit is None else limit
         self.inside = 0
-        self.line: deque[asyncio.Future[None]] = deque()
+        self.line: dict[asyncio.Future[None], None] = {}  # in order; a tenth of an empty deque, for each session
 
     def leave(self) -> None:
         """Free the place, for the first in line where there is one."""
         self.inside -= 1
         # Who comes back from where it gave its place away may make one too many: then nobody follows.
         while self.line and self.inside < self.limit:
-            waiter = self.line.popleft()
+            waiter = next(iter(self.line))
+            del self.line[waiter]
             if not waiter.done():
                 self.inside += 1
                 waiter.set_result(None)
@@ -63,14 +63,14 @@ class Gate:
             self.inside += 1
             return
         waiter = asyncio.get_running_loop().create_future()
-        self.line.append(waiter)
+        self.line[waiter] = None
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.leave()  # the place came together with the cancellation
             elif waiter in self.line:
-                self.line.remove(waiter)  # while nobody leaves, nobody else would
+                del self.line[waiter]  # while nobody leaves, nobody else would
             raise
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -114,7 +113,7 @@ class Call(Exchange):
             return
         if stream is self.stream:
             await stream.send(payload)
-        elif not passing or stream.reply is not None or stream.waiting is None:
+        elif not passing or stream.reply is not None or not stream.waits:
             # A stream that others use as well: a call that is cancelled here must not leave a hole in it.
             await asyncio.shield(self.runtime.spawn(stream.send(payload)))
 
@@ -209,6 +208,11 @@ class PipeCall(Call):
 class Session:
     """What runs in one session."""
 
+    __slots__ = (
+        "_asked", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "log_rank", "on_change",
+        "on_rest", "on_work", "pending", "revision", "runtime", "sink", "state", "store", "streams",
+    )  # fmt: skip
+
     def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
         self.runtime = runtime
         self.state = state
@@ -217,7 +221,7 @@ class Session:
         self.gate = Gate(runtime.settings.max_running_session)
         self.calls: dict[str | int, list[Call]] = {}
         self.pending: dict[str, asyncio.Future[Any]] = {}
-        self.streams: OrderedDict[str, Stream] = OrderedDict()
+        self.streams: dict[str, Stream] = {}  # oldest first
         self.busy = 0  # calls that run and connections that read
         self.closed = False
         self.data: dict[str, Any] = {}  # the handler's own
@@ -228,7 +232,7 @@ class Session:
         self.on_change: Callable[[Session], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
         self._standalone: Stream | None = None
-        self._unsent: set[bytes] = set()  # notices that wait for a slow channel
+        self._unsent: dict[bytes, None] = {}  # notices that wait for a slow channel
         self._asked = 0
 
     @property
@@ -513,7 +517,7 @@ class Session:
         """A notice that belongs to no call."""
         if self.sink is not None:
             if payload not in self._unsent:
-                self._unsent.add(payload)
+                self._unsent[payload] = None
                 self.runtime.spawn(self._send_notice(payload))
         elif self.id:
             self.standalone.post(payload)
@@ -522,7 +526,7 @@ class Session:
         try:
             await self.send(payload)
         finally:
-            self._unsent.discard(payload)
+            self._unsent.pop(payload, None)
 
     async def changed(self) -> None:
         """`state` is not what it was: whoever keeps it is to know before the client does."""

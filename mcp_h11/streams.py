@@ -52,6 +52,7 @@ class Stream:
 
     __slots__ = (
         "claim", "cursor", "finished", "id", "last", "live", "lock", "pauses", "reply", "session", "unread", "waiting",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, session: Owner, *, waits: bool = False) -> None:
@@ -66,11 +67,13 @@ class Stream:
         self.claim: Reply | None = None  # the newest connection that wants to read
         self.finished = False
         self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
-        self.unread: set[bytes] = set()  # notices that nobody has read yet, so that they do not pile up
-        self.pauses: set[asyncio.Future[None]] = set()  # of writers that wait for a slow reader
+        # Dicts as ordered sets: an idle session costs what its empty containers cost.
+        self.unread: dict[bytes, None] = {}  # notices that nobody has read yet, so that they do not pile up
+        self.pauses: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
         # What waits for a reader where no store keeps it: the session's own stream may be opened at any time, while
         # a stream of a call that was lost cannot be found again.
-        self.waiting: deque[tuple[int, bytes]] | None = deque(maxlen=MAX_STREAM_EVENTS) if waits else None
+        self.waits = waits
+        self.waiting: deque[tuple[int, bytes]] | None = None
 
     def start(self, reply: Reply, lost: Callable[[], None] | None = None) -> None:
         """The stream of a POST: `reply` reads from the beginning; `lost` is told if its connection goes."""
@@ -97,7 +100,9 @@ class Stream:
             await self._keep(payload, last)
             reply = self.reply
             if reply is None or not self.live:
-                if self.waiting is not None and self.session.store is None:
+                if self.waits and self.session.store is None:
+                    if self.waiting is None:
+                        self.waiting = deque(maxlen=MAX_STREAM_EVENTS)
                     self.waiting.append((self.last, payload))
                 return
             self._write(reply, self.last, payload, last)
@@ -108,17 +113,17 @@ class Stream:
         """Wait while `reply` is slow, but no longer than it is the reader: who takes the stream over must not wait
         for the one it took it from, which may be dead."""
         pause = asyncio.ensure_future(reply.drained())
-        self.pauses.add(pause)
+        self.pauses[pause] = None
         try:
             await asyncio.wait({pause})
         finally:
-            self.pauses.discard(pause)
+            self.pauses.pop(pause, None)
             pause.cancel()
 
     def post(self, payload: bytes) -> None:
         """`send` for notices, which wait for nobody: one that the reader still has to read is not said again."""
         if payload not in self.unread:
-            self.unread.add(payload)
+            self.unread[payload] = None
             self.session.runtime.spawn(self.send(payload))
 
     def close(self) -> None:
@@ -156,7 +161,7 @@ class Stream:
         frame = encode_event(payload, self._event_id(index))
         self.cursor = index
         if self.unread:
-            self.unread.discard(payload)
+            self.unread.pop(payload, None)
         if last:
             self._release(reply)
         if reply.state == UNDECIDED:
@@ -293,6 +298,6 @@ class Stream:
         self.reply = None
         self.live = False
         reply.on_gone = None
-        for pause in self.pauses:
+        for pause in list(self.pauses):
             pause.cancel()
         self.session.attached(-1)
