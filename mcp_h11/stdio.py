@@ -32,14 +32,14 @@ from .session import PipeCall, Session, encode_notice
 from .settings import Settings
 from .storage import SessionState
 
-READ_SIZE = 64 * 1024
+PIECE_SIZE = 64 * 1024
 READ_AHEAD = 2  # pieces that were read and not yet looked at
 # Bytes that the client has not taken; then nothing more is read from it either.  Far above `write_high`, where calls
 # begin to wait: a client that is slow to read must still be able to cancel and to answer.
 MAX_UNWRITTEN = 16 * 1024 * 1024
 MAX_LINES = 256  # in one write
-CANCEL_TIME = 1.0  # seconds for what was cancelled to end
-FLUSH_TIME = 0.5  # for the last lines to leave
+END_TIME = 1.0  # seconds for what was cancelled to end
+LAST_LINES_TIME = 0.5  # for the last lines to leave
 
 
 class Outlet:
@@ -150,7 +150,7 @@ class PipeListener(Listener):
             self.pipe.tell(payload)
 
 
-class Gathering:
+class PipeBatch:
     """The answers of one batch, which go out as one array (JSON-RPC 2.0, 6)."""
 
     def __init__(self, pipe: Pipe) -> None:
@@ -167,12 +167,12 @@ class Gathering:
             self._pipe.outlet.post(self._pipe.runtime.json.batch(self._answers))
 
 
-class GatheredCall(PipeCall):
+class BatchedPipeCall(PipeCall):
     """A request of a batch."""
 
     __slots__ = ("_gathering",)
 
-    def __init__(self, session: Session, message: Request, gathering: Gathering) -> None:
+    def __init__(self, session: Session, message: Request, gathering: PipeBatch) -> None:
         super().__init__(session, message, None, None)
         self._gathering = gathering
 
@@ -274,7 +274,7 @@ class Pipe:
     def _take_batch(self, batch: Batch) -> None:
         if not self._initialized or not self._session.revision.batches:
             raise InvalidRequest("JSON-RPC batches are not part of this revision")
-        gathering = Gathering(self)
+        gathering = PipeBatch(self)
         for message in batch:
             if isinstance(message, (Notification, Response, ErrorResponse)):
                 self._take_other(message)
@@ -286,13 +286,13 @@ class Pipe:
                 gathering.add(self.runtime.json.error(request_id, error))
         gathering.add(None)
 
-    def _take_gathered(self, message: Request, gathering: Gathering) -> MCPError | None:
+    def _take_gathered(self, message: Request, gathering: PipeBatch) -> MCPError | None:
         """A request of a batch, or why it is none."""
         if message.method == "initialize" or claimed_version(message) is not None:
             # 2025-03-26 basic/lifecycle: initialize "MUST NOT be part of a JSON-RPC batch"; 2026-07-28 has none.
             return InvalidRequest("This cannot be part of a batch")
         try:
-            self._session.call(GatheredCall(self._session, message, gathering))
+            self._session.call(BatchedPipeCall(self._session, message, gathering))
         except MCPError as exc:
             return exc
         return None
@@ -368,8 +368,8 @@ class Pipe:
         for task in list(self.runtime.tasks):
             task.cancel()
         if self.runtime.tasks:
-            await asyncio.wait(set(self.runtime.tasks), timeout=CANCEL_TIME)
-        await self.outlet.close(FLUSH_TIME)
+            await asyncio.wait(set(self.runtime.tasks), timeout=END_TIME)
+        await self.outlet.close(LAST_LINES_TIME)
 
     async def _wait(self, limit: float) -> None:
         """Until nothing runs, the limit has passed, or somebody insists."""
@@ -448,7 +448,7 @@ async def _pieces(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIte
         while piece:
             room.acquire()
             try:
-                piece = read(READ_SIZE) or b""
+                piece = read(PIECE_SIZE) or b""
             except (OSError, ValueError):  # closed under us
                 piece = b""
             try:

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""The folder, copied into somebody else's package: it runs there, with only h11 and anyio (and theirs) beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rawclient import LIMIT, Legacy, Modern
+from wire import D
+
+import mcp_h11
+
+PACKAGE = Path(mcp_h11.__file__).parent
+NAMES = ("h11", "anyio")
+
+
+def needed() -> list[str]:
+    """The distributions that ours names, and what those need in turn on this Python; no extras."""
+    found: list[str] = []
+    wanted = list(NAMES)
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        try:
+            requires = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # for another Python
+            continue
+        found.append(name)
+        plain = [line for line in requires if "extra ==" not in line]
+        wanted += [match[0] for line in plain if (match := re.match(r"[\w.-]+", line))]
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with those distributions and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in needed():
+        for file in metadata.files(name) or ():
+            source, target = Path(str(file.locate())), folder / str(file)
+            if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+    assert (folder / "h11" / "__init__.py").is_file() and (folder / "anyio" / "__init__.py").is_file()
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two hosts, each with a copy of its own, one of them under another name."""
+    for vendored in ("host/_vendor/mcp_h11", "other/libs/renamed"):
+        shutil.copytree(PACKAGE, tmp_path / vendored, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "host" / "__init__.py").touch()
+    (tmp_path / "host" / "_vendor" / "__init__.py").touch()
+    return tmp_path
+
+
+class Isolated:
+    """Python with neither site-packages nor the environment, that finds what is in `folders` alone."""
+
+    def __init__(self, *folders: Path) -> None:
+        # -I: no PYTHON* variables, no current folder; -S: no site-packages.
+        self._command = [sys.executable, "-I", "-S", "-X", "dev", "-W", "error", "-c"]
+        self._folders = [str(folder) for folder in folders]
+
+    def command(self, code: str) -> list[str]:
+        return [*self._command, f"import sys\nsys.path[:0] = {self._folders!r}\n{textwrap.dedent(code)}"]
+
+    def run(self, code: str) -> Any:
+        """What it printed, as JSON."""
+        ran = subprocess.run(self.command(code), capture_output=True, text=True, timeout=30, check=False)
+        assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+        return json.loads(ran.stdout)
+
+
+@pytest.fixture
+def python(site: Path, tree: Path) -> Isolated:
+    return Isolated(tree, site)
+
+
+def module(name: str, *arguments: str) -> str:
+    """Code that does what `python -m name` does."""
+    return f"""
+        import runpy
+        sys.argv = [{name!r}, *{list(arguments)!r}]
+        runpy.run_module({name!r}, run_name="__main__", alter_sys=True)
+    """
+
+
+class Server:
+    """`python -m ...` in a process of its own, until the block ends."""
+
+    def __init__(self, python: Isolated, name: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            python.command(module(name, "--port", "0", *arguments)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> int:
+        """The port that it says it listens on."""
+        assert self.process.stdout is not None
+        seen = []
+        for line in self.process.stdout:
+            seen.append(line)
+            _, found, rest = line.partition("http://127.0.0.1:")
+            if found:
+                return int(rest.partition("/")[0])
+        raise AssertionError("".join(seen))
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(LIMIT)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+        assert code == 0
+
+
+def test_nothing_else_can_be_imported_there(python: Isolated) -> None:
+    found = python.run("""
+        import json
+        found = []
+        for name in ("mcp_h11", "mcp", "pydantic", "orjson", "uvloop", "pytest", "h11", "anyio"):
+            try:
+                __import__(name)
+            except ImportError:
+                continue
+            found.append(name)
+        print(json.dumps(found))
+    """)
+    assert found == list(NAMES)  # or the tests below would show nothing
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process is not asked to end there")
+@pytest.mark.parametrize("name", ["host._vendor.mcp_h11", "other.libs.renamed"])
+def test_a_copied_folder_serves_by_its_own_name(python: Isolated, tree: Path, name: str) -> None:
+    (tree / "tools.py").write_text('def add(a: int, b: int = 2) -> int:\n    "Add."\n    return a + b\n')
+
+    async def main(port: int) -> None:
+        call = {"name": "add", "arguments": {"a": 1}}
+        answer = await Modern(port).call("tools/call", call)
+        assert answer.result["structuredContent"] == {"result": 3}
+        async with Legacy(port, D) as client:
+            assert (await client.call("tools/call", call)).result["content"][0]["text"] == "3"
+
+    with Server(python, name, str(tree / "tools.py")) as port:
+        asyncio.run(main(port))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process is not asked to end there")
+def test_the_demo_of_a_copied_folder_serves(python: Isolated) -> None:
+    async def main(port: int) -> None:
+        assert (await Modern(port).call("tools/list")).result["tools"]
+
+    with Server(python, "host._vendor.mcp_h11") as port:
+        asyncio.run(main(port))
+
+
+def test_a_copied_folder_knows_the_name_that_it_has(python: Isolated) -> None:
+    modules, loggers, version = python.run("""
+        import json, logging
+        import other.libs.renamed as ours
+        names = [name for name in sys.modules if name.endswith((".app", ".runtime", ".http11"))]
+        loggers = [name for name in logging.root.manager.loggerDict if name.startswith(("other", "mcp"))]
+        print(json.dumps([names, loggers, ours.__version__]))
+    """)
+    ours = [name for name in modules if not name.startswith("h11")]
+    assert ours and all(name.startswith("other.libs.renamed.") for name in ours)
+    assert any(name.startswith("other.libs.renamed.") for name in loggers)
+    assert not any(name.startswith("mcp") for name in loggers)
+    assert version == mcp_h11.__version__
+
+
+def test_two_copies_in_one_process_do_not_know_of_each_other(python: Isolated) -> None:
+    found = python.run("""
+        import asyncio, json, urllib.request, urllib.error
+        import host._vendor.mcp_h11 as one
+        import other.libs.renamed as two
+
+        def ask(running, session=None, method="initialize"):
+            params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params if method == "initialize" else {}}
+            headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+            if session:
+                headers["Mcp-Session-Id"] = session
+            request = urllib.request.Request(running.url, json.dumps(body).encode(), headers)
+            try:
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    name = json.load(answer).get("result", {}).get("serverInfo", {}).get("name")
+                    return answer.status, name, answer.headers["Mcp-Session-Id"]
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, None, None
+
+        servers = [copy.MCPServer(name) for copy, name in ((one, "first"), (two, "second"))]
+        with one.start_in_thread(servers[0]) as first, two.start_in_thread(servers[1]) as second:
+            a, b = ask(first), ask(second)
+            crossed = ask(first, b[2], "ping")[0], ask(second, a[2], "ping")[0]
+            own = ask(first, a[2], "ping")[0], ask(second, b[2], "ping")[0]
+        shared = {
+            name for name in one.__all__
+            if isinstance(getattr(one, name), type) and getattr(one, name) is getattr(two, name)
+        }
+        try:
+            raise two.ToolError("of the other")
+        except one.ToolError:
+            caught = True
+        except Exception:
+            caught = False
+        print(json.dumps([a[:2], b[:2], crossed, own, sorted(shared), caught]))
+    """)
+    assert found == [[200, "first"], [200, "second"], [404, 404], [200, 200], [], False]
+
+
+def test_a_copied_folder_serves_on_stdio(python: Isolated) -> None:
+    call = Modern(0).request("server/discover", id=1)
+    ran = subprocess.run(
+        python.command(module("host._vendor.mcp_h11", "--stdio")),
+        input=json.dumps(call) + "\n", capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, json.loads(ran.stdout)["id"]) == (0, 1), ran.stderr
+
+
+def test_the_folder_carries_no_data_that_is_read_by_path() -> None:
+    def others() -> Iterator[str]:
+        for path in PACKAGE.iterdir():
+            if path.suffix != ".py" and path.name != "__pycache__":
+                yield path.name
+
+    assert sorted(others()) == ["py.typed"]
+    for path in PACKAGE.glob("*.py"):
+        if path.stem not in ("cli", "target"):  # which read the user's files
+            assert "__file__" not in path.read_text("utf-8"), path.name
