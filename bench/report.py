@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import budget
 import subjects
 from scenarios import SCENARIOS
 
@@ -106,6 +107,9 @@ def text(found: dict[str, Any]) -> str:
             lines.append(f"  {name:16} {figures['start_ms']:9.0f} {figures['rss_mib']:8.1f} {imports}")
     for name, reason in found["missing"].items():
         lines.append(f"  {name}: cannot run here: {reason}")
+    lines.append("")
+    for what, value, limit, met in budget.rows(found):
+        lines.append(f"  {'met ' if met else 'MISS'} {what:45} {value:>8}  {limit}")
     lines += [
         "",
         "* the load generator took more than 90 % of a core: throughput and latency are its own",
@@ -173,6 +177,15 @@ def sizes(found: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def budgets(found: dict[str, Any]) -> Iterator[str]:
+    """Which of ours are met by this run."""
+    yield "| budget (budget.json) | measured | wanted | |"
+    yield "|---|--:|--:|---|"
+    for what, value, limit, met in budget.rows(found):
+        yield f"| {what} | {value} | {limit} | {'met' if met else '**missed**'} |"
+    yield ""
+
+
 def markdown(found: dict[str, Any]) -> str:
     machine, plan = found["machine"], found["plan"]
     tools = ", ".join(
@@ -201,6 +214,7 @@ def markdown(found: dict[str, Any]) -> str:
     if found["errors"]:
         lines += ["**Errors:**", "", *(f"- {error}" for error in found["errors"]), ""]
     lines += sizes(found)
+    lines += budgets(found)
     lines += ["<details><summary>Every scenario in full</summary>", ""]
     for key, row in cells(found).items():
         lines += detail(key, row)
