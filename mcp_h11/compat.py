@@ -240,7 +240,9 @@ def _call(plan: _Plan, result: Object) -> Object:
 def _unstructured(result: Object) -> Object:
     plain = _without(result, frozenset({"structuredContent"}))
     if not plain.get("content"):
-        plain["content"] = [_text(json.dumps(result["structuredContent"], ensure_ascii=False), {})]
+        # No NaN: what no other revision could be sent is not to pass here as text.
+        text = json.dumps(result["structuredContent"], ensure_ascii=False, allow_nan=False)
+        plain["content"] = [_text(text, {})]
     return plain
 
 

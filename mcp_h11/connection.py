@@ -278,9 +278,11 @@ class Connection(asyncio.BufferedProtocol):
     # --- a Link for the reply ----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None and data:
+        transport = self._transport
+        # It closes when a write fails, turns of the loop before we are told; asyncio logs what is written meanwhile.
+        if transport is not None and data and not transport.is_closing():
             self._written += len(data)
-            self._transport.write(data)
+            transport.write(data)
 
     def date(self) -> bytes:
         return self.server.date

@@ -17,6 +17,7 @@ from .revisions import MODERN
 from .settings import Settings
 
 MCP, SSE, MESSAGES, NOWHERE = range(4)
+ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
 _ALLOWED = {MCP: ("GET", "POST", "DELETE", "OPTIONS"), SSE: ("GET", "OPTIONS"), MESSAGES: ("POST", "OPTIONS")}
 
@@ -68,7 +69,7 @@ class Doorkeeper:
         door.refusal = self._check_sender(head, origins)
         if door.refusal is None:
             self._set_cors(door, origins[0] if origins else None)
-            door.refusal = self._check_target(door)
+            door.refusal = self._check_target(door) or _check_once(head)
         if door.refusal is None:
             self._set_format(door)
         return door
@@ -127,3 +128,11 @@ class Doorkeeper:
             return door.accepts_json and door.accepts_events
         # A listen stream is events whatever the settings say, so either will do here.
         return door.accepts_json or door.accepts_events
+
+
+def _check_once(head: Head) -> Refusal | None:
+    # Of two values, something in front of us may have read the other one.
+    for name in ONCE:
+        if len(head.get_all(name)) > 1:
+            return Refusal(400, f"Bad Request: {name} comes more than once")
+    return None

@@ -506,6 +506,8 @@ def _claimed(door: Door) -> Revision:
     Version Header); which legacy one it is does not matter in a session, which has its own."""
     if door.version is None:
         return ASSUMED
+    if len(set(door.versions)) > 1:
+        raise Refusal(400, "Bad Request: MCP-Protocol-Version comes with two values", code=-32000)
     revision = LEGACY.get(door.version)
     if revision is None:
         raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {door.version!r:.64}", code=-32000)

@@ -10,6 +10,7 @@ basic/transports, HTTP with SSE).
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -36,6 +37,7 @@ class LegacySSE:
         self.runtime = runtime
         self.sessions: dict[str, tuple[Session, Reply]] = {}
         self.initialized: set[str] = set()
+        self.peers: Counter[str] = Counter()
         runtime.on_notice.append(self.noticed)
 
     def open(self, door: Door, reply: Reply, principal: Any) -> None:
@@ -43,12 +45,16 @@ class LegacySSE:
         settings = self.runtime.settings
         if settings.max_sessions is not None and len(self.sessions) >= settings.max_sessions:
             raise overloaded("Too many sessions")
+        limit = settings.max_sessions_peer
+        if limit is not None and self.peers[reply.peer] >= limit:
+            raise overloaded("Too many sessions from this address")
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
         state = SessionState(id=secrets.token_urlsafe(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
         session = Session(self.runtime, state, ASSUMED, None)
         session.sink = partial(self._write, reply)
         self.sessions[session.id] = (session, reply)
+        self.peers[reply.peer] += 1
         reply.on_gone = partial(self.end, session)
         # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
         # them is not known here.
@@ -115,6 +121,10 @@ class LegacySSE:
         """The stream is gone: so is the session."""
         if self.sessions.pop(session.id, None) is not None:
             self.initialized.discard(session.id)
+            peer = session.state.peer
+            self.peers[peer] -= 1
+            if not self.peers[peer]:
+                del self.peers[peer]
             session.close()
 
     def quiet(self) -> None:

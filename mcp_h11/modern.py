@@ -45,6 +45,7 @@ from .runtime import Gate, Runtime
 from .schema import StableResult
 from .settings import subject
 from .sse import encode_event
+from .storage import MAX_SUBSCRIBED_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -566,6 +567,8 @@ class Modern:
         limit = self.runtime.settings.max_subscriptions
         if limit is not None and len(uris) > limit:
             raise InvalidParams(f"A listener subscribes to at most {limit} resources")
+        if sum(map(len, uris)) > MAX_SUBSCRIBED_SIZE:
+            raise InvalidParams(f"The URIs of a listener have at most {MAX_SUBSCRIBED_SIZE} characters")
         if uris and offered.get("resources", {}).get("subscribe"):
             honoured["resourceSubscriptions"] = uris
         return honoured

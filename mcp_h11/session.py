@@ -40,7 +40,7 @@ from .reply import UNDECIDED, Reply
 from .revisions import Revision, negotiate
 from .runtime import Gate, Runtime
 from .schema import StableResult
-from .storage import EventStore, SessionState
+from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
 
 logger = logging.getLogger(__name__)
@@ -276,6 +276,8 @@ class Session:
             raise InvalidParams("initialize needs a protocolVersion")
         if not isinstance(info, dict) or not isinstance(capabilities, dict):
             raise InvalidParams("initialize needs clientInfo and capabilities")
+        if len(self.runtime.json.dumps([info, capabilities])) > MAX_CLIENT_SIZE:
+            raise InvalidParams(f"clientInfo and capabilities have at most {MAX_CLIENT_SIZE} bytes")
         state, handler = self.state, self.runtime.handler
         self.revision = negotiate(params["protocolVersion"])
         state.revision = self.revision.name
@@ -586,6 +588,8 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
     subscriptions = session.state.subscriptions
     if uri not in subscriptions and limit is not None and len(subscriptions) >= limit:
         raise InvalidParams(f"A session subscribes to at most {limit} resources")
+    if sum(map(len, subscriptions)) + len(uri) > MAX_SUBSCRIBED_SIZE:
+        raise InvalidParams(f"The URIs of a session have at most {MAX_SUBSCRIBED_SIZE} characters")
     await _settled(session.runtime.handler.subscribe(uri, Context(call)))
     subscriptions.add(uri)
     await session.changed()
