@@ -91,6 +91,8 @@ MEANINGS = {
     "max_running": "calls at once",
     "max_running_session": "calls of one session at once",
     "max_waiting": "calls that wait for their turn, then 503",
+    "call_timeout": "for a call; then it is cancelled and answered so; progress gives it the whole time again",
+    "call_ceiling": "for a call that has a timeout, whatever its progress",
     "patience": "then an answer that is still undecided becomes an event stream",
     "keep_alive": "of silence on an event stream, then a comment",
     "retry": "milliseconds: how soon a client comes back to a cut stream",

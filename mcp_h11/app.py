@@ -246,6 +246,7 @@ class MCPServer(ServerHandler):
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         thread: bool = True,
+        timeout: float | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -274,6 +275,7 @@ class MCPServer(ServerHandler):
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         thread: bool = True,
+        timeout: float | None = None,
     ) -> None:
         """Add a tool, from any thread.  Its schema comes from the annotations and the docstring of `fn`.
 
@@ -283,6 +285,8 @@ class MCPServer(ServerHandler):
             output_schema: A JSON schema for what `fn` returns.
             structured_output: False: never list an output schema; True: it must be possible.
             thread: False runs a sync function on the event loop itself; only for what cannot block.
+            timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
+                many again, and `math.inf` is no limit.  The thread of a sync function cannot be stopped.
 
         Raises:
             TypeError: the signature cannot be expressed as a schema.
@@ -291,6 +295,8 @@ class MCPServer(ServerHandler):
         name = name or _name_of(fn)
         if not 0 < len(name) <= MAX_TOOL_NAME or not _NAME_CHARACTERS.issuperset(name):
             raise ValueError(f"a tool's name is 1 to {MAX_TOOL_NAME} of A-Z a-z 0-9 _ - . , not {name!r}")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"{name}: a timeout is greater than 0 (math.inf is none), not {timeout!r}")
         structured = False if output_schema is not None else structured_output
         function = _Function(fn, name, thread=thread, structured=structured)
         signature = function.signature
@@ -308,11 +314,14 @@ class MCPServer(ServerHandler):
             raise ValueError(f"{name}: an input schema has type object")
         tool = _Tool(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
         self._add("tool", self._tools, name, tool)
+        if timeout is not None:
+            self.timeouts = {**self.timeouts, name: timeout}
         self._changed("tools")
 
     def remove_tool(self, name: str) -> None:
         """Remove a tool, from any thread.  Raises KeyError where there is none of that name."""
         del self._tools[name]
+        self.timeouts = {tool: seconds for tool, seconds in self.timeouts.items() if tool != name}
         self._changed("tools")
 
     def resource(

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .deadlines import Deadline
 from .errors import InvalidParams
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .revisions import Revision
@@ -43,6 +44,7 @@ class Exchange:
     """One request in flight, as an era keeps it.  Subclasses fill the slots and the four ways to speak."""
 
     __slots__ = (
+        "deadline",
         "done",
         "gone",
         "input_responses",
@@ -66,6 +68,7 @@ class Exchange:
     request_state: str | None
     memo: dict[str, Any] | None  # results of `once`
     gone: asyncio.Event | None  # made when somebody asks for it
+    deadline: Deadline | None  # of a call that has one, while it runs
     done: bool
 
     @property
@@ -207,12 +210,17 @@ class Context:
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, where the client asked for it; a value that does not rise is left out.
 
-        "The progress value MUST increase with each notification" (basic/patterns/progress).
+        "The progress value MUST increase with each notification" (basic/patterns/progress).  A call that has a
+        deadline gets its whole time again, whether or not the client asked.
         """
-        token = self.progress_token
-        if token is None or (self._progress is not None and progress <= self._progress):
+        if self._progress is not None and progress <= self._progress:
             return
         self._progress = progress
+        deadline, token = self._exchange.deadline, self.progress_token
+        if deadline is not None:
+            deadline.extend()
+        if token is None:
+            return
         params: dict[str, Any] = {"progressToken": token, "progress": progress}
         if total is not None:
             params["total"] = total
@@ -320,7 +328,7 @@ class Context:
         if not questions:
             return {}
         keys = {name: self._key(name) for name in questions}
-        answers = await self._exchange.ask({keys[name]: as_question(q) for name, q in questions.items()})
+        answers = await self._ask_all({keys[name]: as_question(q) for name, q in questions.items()})
         return {name: answers[key] for name, key in keys.items()}
 
     async def once(self, key: str, fn: Callable[..., Any], *args: Any) -> Any:
@@ -339,7 +347,17 @@ class Context:
 
     async def _ask_one(self, question: Question) -> Any:
         key = self._key("input")
-        return (await self._exchange.ask({key: question}))[key]
+        return (await self._ask_all({key: question}))[key]
+
+    async def _ask_all(self, questions: dict[str, Question]) -> dict[str, Any]:
+        deadline = self._exchange.deadline
+        if deadline is None:
+            return await self._exchange.ask(questions)
+        deadline.hold()
+        try:
+            return await self._exchange.ask(questions)
+        finally:
+            deadline.release()
 
     def _key(self, name: str) -> str:
         # Matched by their order: the n-th question of a name is the n-th in every round.

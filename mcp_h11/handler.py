@@ -10,15 +10,18 @@ Rule: a handler never learns over which transport or in which era it is asked.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import math
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .context import Context
+from .deadlines import Deadline, TimedOut, run_within
 from .errors import InternalError, MCPError, MethodNotFound, ToolError
 from .questions import InputRequired
 from .schema import text
@@ -92,6 +95,8 @@ class ServerHandler:
     instructions: str | None = None
     website_url: str | None = None
     icons: list[Any] | None = None
+    # Seconds that a tool may take, by its name, instead of the settings' `call_timeout`; math.inf is no limit.
+    timeouts: Mapping[str, float] = {}
 
     # --- what is offered ---------------------------------------------------------------------------------
 
@@ -221,7 +226,42 @@ class ServerHandler:
         self.notices.publish(Notice("updated", uri))
 
 
-async def dispatch(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
+def dispatch(
+    handler: ServerHandler, method: str, params: Params, ctx: Context
+) -> Coroutine[Any, Any, Result | InputRequired]:
+    """Let the handler answer, within the time it has.  The coroutine raises as `answer` does."""
+    timeout = ctx.settings.call_timeout
+    if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
+        timeout = handler.timeouts.get(name, timeout)
+    if timeout is None or timeout == math.inf:
+        return answer(handler, method, params, ctx)
+    return _answer_within(timeout, handler, method, params, ctx)
+
+
+async def _answer_within(
+    timeout: float, handler: ServerHandler, method: str, params: Params, ctx: Context
+) -> Result | InputRequired:
+    exchange = ctx._exchange
+    runtime = exchange.runtime
+    what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
+
+    def leave(task: asyncio.Task[Any]) -> None:
+        logger.warning("%s ignores its cancellation; its answer will be dropped", what)
+        runtime.leave(task)
+
+    deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
+    try:
+        return await run_within(answer(handler, method, params, ctx), deadline, leave)
+    except TimedOut as exc:
+        logger.warning("%s: %s", what, exc)
+        if method == "tools/call":
+            return tool_error(str(exc))
+        raise InternalError(str(exc)) from None
+    finally:
+        exchange.deadline = None
+
+
+async def answer(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
     """Let the handler answer.  Raises MCPError and nothing else (but what cancels a task, and NeedInput).
 
     Whatever a tool raises is a result that the model can act on (2025-11-25 server/tools, Error Handling); the

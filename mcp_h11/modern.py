@@ -111,6 +111,7 @@ class ModernCall(Exchange):
         self.request_state = None
         self.memo = None
         self.gone = None
+        self.deadline = None
         self.done = False
         self.reply = reply
         self.task: asyncio.Task[None] | None = None

@@ -221,6 +221,18 @@ class Runtime:
         self._ended(task)
         ended(task)
 
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """A call that is answered and still runs: it keeps its place, or such calls would be without number."""
+        self.gate.inside += 1
+        self.tasks.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[Any]) -> None:
+        self.gate.leave()
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more
+
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """A task that is kept until it ends, and whose failure is logged."""
         task = self.loop.create_task(job)

@@ -22,6 +22,7 @@ from typing import Any
 
 from .compat import client_request, notification_params, server_fields
 from .context import Context, Exchange, log_rank
+from .deadlines import CLEANUP_TIME
 from .errors import (
     REQUEST_CANCELLED,
     InternalError,
@@ -71,6 +72,7 @@ class Call(Exchange):
         self.request_state = None
         self.memo = None
         self.gone = None
+        self.deadline = None
         self.done = False
         self._lost = False
         self._session = session
@@ -345,7 +347,8 @@ class Session:
         except (Exception, SystemExit) as exc:  # nothing that a handler raises ends the server
             failed = True
             payload = json.error(call.request_id, self.as_error(exc, call.method))
-        await call.finish(payload, failed)
+        if not call.done:  # else it was cancelled, ignored that, and is not waited for any more
+            await call.finish(payload, failed)
 
     def _encode(self, call: Call, result: Any) -> bytes:
         json = self.runtime.json
@@ -421,6 +424,13 @@ class Session:
         task = calls[0].task
         if task is not None:
             task.cancel()
+            self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
+
+    def _give_up(self, call: Call) -> None:
+        """A function that ignores its cancellation keeps its place, and not the client's exchange."""
+        if not call.done:
+            logger.warning("%s ignores its cancellation; its answer will be dropped", call.method)
+            call.cancelled()
 
     def answered(self, message: Response | ErrorResponse) -> None:
         """The client's answer to a question; one that nobody waits for is dropped."""

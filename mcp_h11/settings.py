@@ -80,6 +80,8 @@ class Settings:
     max_running: int | None = 100
     max_running_session: int | None = 64
     max_waiting: int | None = 1_000
+    call_timeout: float | None = None  # of a call, from when it runs; progress gives it the whole time again,
+    call_ceiling: float | None = 3_600.0  # but no more than this.  A tool may have a time of its own
     patience: float | None = 15.0  # an undecided answer becomes an event stream
     keep_alive: float | None = 15.0  # between comments on a silent event stream
     retry: int = 3_000  # milliseconds; how soon a client comes back to a cut stream

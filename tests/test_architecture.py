@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reply", "signature"),
     ("questions",),
     # what runs
-    ("storage",),
+    ("deadlines", "storage"),
     ("context", "settings"),
     ("door", "handler"),
     ("app", "runtime"),
