@@ -633,6 +633,31 @@ async def test_a_client_that_does_not_read_is_still_read_from() -> None:
         assert texts(await client.result(3)) == ["released 3"]
 
 
+async def test_a_call_that_talks_waits_for_a_client_that_does_not_read() -> None:
+    server, steps = Held(), 50_000
+    said: list[int] = []
+
+    @server.tool
+    async def talks(ctx: Context) -> None:
+        for step in range(steps):
+            said.append(step)
+            await ctx.info("x" * 100)
+
+    async with piped(server, write_high=1024) as client:
+        await client.initialize()
+        client._reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.call(1, "talks")
+        client.call(2, "hold")
+        await server.until(running=1)
+        assert len(said) < steps / 10  # or all of them were in memory now
+        client.notify("notifications/cancelled", requestId=1)
+        server.release.set()
+        client._reader._transport.resume_reading()  # type: ignore[attr-defined]
+        while (message := await client.receive()).get("method") == "notifications/message":
+            pass
+        assert message["id"] == 2
+
+
 async def test_equal_notices_wait_as_one_for_a_client_that_does_not_read() -> None:
     server = Held()
     async with piped(server, write_high=1024) as client:
