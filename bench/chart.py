@@ -41,7 +41,9 @@ def main():
         axes.annotate(f" {row[2]:,.0f}", (row[4], position), va="center", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(right=max(row[4] for row in rows) * 2)
-    axes.set_xlabel("microseconds of server CPU for one tools/call, 20 connections (logarithmic; lines: all rounds)")
+    axes.set_xlabel(
+        "microseconds of server CPU for one tools/call, 20 connections\n(logarithmic; thin lines: all rounds)"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(HERE / "results" / "chart.svg", metadata={"Date": None, "Creator": None})

@@ -177,8 +177,14 @@ def one(found: Found, servers: Servers, plan: Plan, subject: Subject, name: str,
         load = Load(scenario, server.port, era=era, concurrency=concurrency, duration=plan.duration, warmup=plan.warmup)
         return measure(load, server.group)
     except (Wrong, Failed, OSError) as error:
-        found.errors.append(f"{subject.name}, {name} x{concurrency}: {error}")
+        found.errors.append(f"{subject.name}, {name} x{concurrency}: {brief(error)}")
         return None
+
+
+def brief(error: Exception) -> str:
+    """The last line of what a server said says the most, and no folder of this machine."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300] if len(lines) == 1 else f"{lines[0][:60]} ... {lines[-1].strip()[:200]}"
 
 
 def idle(found: Found, servers: Servers, chosen: Sequence[Subject], sessions: int, progress: Progress) -> None:
@@ -196,7 +202,7 @@ def idle(found: Found, servers: Servers, chosen: Sequence[Subject], sessions: in
                     held = hold_idle(load, server.group, sessions)
                     found.idle.setdefault(subject.name, []).append(held.kib_each)
         except (Wrong, Failed, OSError) as error:
-            found.errors.append(f"{subject.name}, idle: {error}")
+            found.errors.append(f"{subject.name}, idle: {brief(error)}")
             progress.say(found.errors[-1])
 
 
@@ -215,7 +221,7 @@ def start_up(found: Found, servers: Servers, chosen: Sequence[Subject], progress
                 figures["import_ms"] = import_time(servers.python(subject), subject)
             found.start[subject.name] = figures
         except (Failed, OSError, subprocess.SubprocessError) as error:
-            found.errors.append(f"{subject.name}, start: {error}")
+            found.errors.append(f"{subject.name}, start: {brief(error)}")
             progress.say(found.errors[-1])
 
 
@@ -354,6 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.install:
         return 0
     able = [subject for subject in chosen if subject.name in pythons]
+    subjects.freeze()
     servers = Servers(pythons)
     began = time.monotonic()
     try:
@@ -373,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def finish(found: dict[str, Any], options: argparse.Namespace, whole: bool) -> int:
     """Keep, print, and say what went wrong."""
-    folder = RESULTS if whole or options.write else subjects.CACHE
+    folder = RESULTS if (whole or options.write) and not found["errors"] else subjects.CACHE
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(json.dumps(report.rounded(found), indent=1) + "\n")
     print(report.text(found))

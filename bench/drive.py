@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import BrokenBarrierError
@@ -53,7 +53,7 @@ class Peer:
 class Driver:
     """Runs the scripts of one process; `latencies` has the seconds of each operation while `measuring`."""
 
-    def __init__(self, load: Load, numbers: Iterable[int]) -> None:
+    def __init__(self, load: Load, numbers: range) -> None:
         self.load = load
         self.reader = Reader()
         self.poll = select.epoll()
@@ -71,14 +71,16 @@ class Driver:
             self._connect(peer)
             self._send(peer, next(peer.script))
 
-    def run(self, seconds: float, most: int | None = None, finish: bool = False) -> int:
-        """Go on for so long; the operations that were completed.  `finish` lets what is under way end and stops."""
+    def run(self, seconds: float, least: int = 0, most: int | None = None, finish: bool = False) -> int:
+        """Go on for so long, and for `least` operations; how many there were.
+
+        `finish` lets what is under way end, and stops.
+        """
         self._stopping = finish
         before = len(self.latencies)
         clock = time.perf_counter
         end = clock() + seconds
         wait = ANSWER_LIMIT if finish else min(ANSWER_LIMIT, seconds)
-        enough = before + most if most is not None else None
         heard = clock()
         while self._left:
             ready = self.poll.poll(wait)
@@ -89,7 +91,8 @@ class Driver:
                 raise Wrong(f"no answer for {ANSWER_LIMIT:g} s")
             for fd, what in ready:
                 self._handle(self.peers[fd], what)
-            if not finish and (now >= end or (enough is not None and len(self.latencies) >= enough)):
+            done = len(self.latencies) - before
+            if not finish and done >= least and (now >= end or (most is not None and done >= most)):
                 break
         return len(self.latencies) - before
 
@@ -251,7 +254,7 @@ class Part:
     kinds: set[str]
 
 
-def drive(load: Load, numbers: Iterable[int], ready: Callable[[], Any], done: Callable[[], Any]) -> Part:
+def drive(load: Load, numbers: range, ready: Callable[[], Any], done: Callable[[], Any]) -> Part:
     """Warm up, say so, measure, say so, let what is under way end."""
     driver = Driver(load, numbers)
     try:
@@ -261,7 +264,8 @@ def drive(load: Load, numbers: Iterable[int], ready: Callable[[], Any], done: Ca
         driver.reconnects = 0
         ready()
         began, cpu = time.perf_counter(), time.process_time()
-        driver.run(load.duration, load.most)
+        # Two turns of everybody at the least: what is half done at either end must not weigh much.
+        driver.run(load.duration, least=2 * len(numbers), most=load.most)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         done()
         latencies = driver.latencies[:]

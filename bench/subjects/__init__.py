@@ -8,12 +8,11 @@ cannot.  Nothing is skipped in silence: whoever cannot run is named in the table
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +46,6 @@ class Subject:
     imports: str = ""  # python: what a user of it imports
     quick: bool = True  # part of --quick
     notes: str = ""  # why it cannot resume
-    env: dict[str, str] = field(default_factory=dict)
 
     def why_not(self, scenario: str) -> str | None:
         """Why it has no figure in a scenario, or None where it has one."""
@@ -231,7 +229,13 @@ def rust(say: Callable[[str], None]) -> Path:
     return made("rust", recipe, make)
 
 
+def freeze() -> None:
+    """Copy the package, so that a long run measures one state of it even where somebody goes on working."""
+    copy = CACHE / "frozen" / OURS
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT / OURS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 def environment(subject: Subject) -> dict[str, str]:
-    """What its process needs to find this clone."""
-    paths = [str(ROOT), str(HERE)] if subject.kind == "python" else []
-    return {**subject.env, "PYTHONPATH": os.pathsep.join(paths)} if paths else dict(subject.env)
+    """What its process needs to find the package."""
+    return {"PYTHONPATH": str(CACHE / "frozen")} if subject.kind == "python" else {}
