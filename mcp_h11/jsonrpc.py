@@ -14,6 +14,7 @@ the standard library and such a codec treat differently goes to the standard lib
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -31,6 +32,9 @@ MAX_DIGITS = 4_300
 MAX_BATCH = 100
 # A line of stdio: four times the body that HTTP takes, because results go this way too.
 MAX_LINE = 16 * 1024 * 1024
+# From here on the garbage collector waits while a message is read.  Nothing of it can be garbage yet, and what the
+# collector does meanwhile is most of the time that the event loop stands still for a million empty arrays.
+LARGE = 64 * 1024
 
 
 class Codec(Protocol):
@@ -434,6 +438,15 @@ class JSON:
             InvalidRequest: JSON but no message, an empty array, or one longer than MAX_BATCH; `request_id` is the id
                 of the request where it is readable.
         """
+        if len(body) < LARGE or not gc.isenabled():
+            return self._decode(body)
+        gc.disable()
+        try:
+            return self._decode(body)
+        finally:
+            gc.enable()
+
+    def _decode(self, body: bytes) -> Message | Batch:
         value = self.loads(body)
         if type(value) is list:
             return self._batch(body, value)

@@ -161,8 +161,9 @@ class Legacy:
     # --- initialize ------------------------------------------------------------------------------------------
 
     def _initialize(self, door: Door, message: Request, reply: Reply, principal: Any) -> None:
-        if door.session_id is not None and door.session_id in self.sessions:
-            self._check(self.sessions[door.session_id], principal)
+        known = self.sessions.get(door.session_id or "")
+        # Somebody else's session is none: the handshake succeeds as it does beside any id that is not known.
+        if known is not None and known.state.principal == subject(principal):
             raise InvalidRequest("This session is already initialized", message.id)
         state = SessionState(
             id="" if self.settings.stateless else secrets.token_urlsafe(SESSION_ID_BYTES),

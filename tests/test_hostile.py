@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
-from rawclient import META, SSE_TYPE, Legacy, Modern, RawClient, Response, encode
-from serving import LEGACY, Held, call, head, lives, request, served, turns
+from rawclient import META, SSE_TYPE, Legacy, Modern, RawClient, Response, Stream, encode
+from serving import LEGACY, Held, call, head, is_closed, lives, modern, request, served, turns
+from test_http11 import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
 from test_legacy_sse import connected
 
 from mcp_h11 import Context, MCPServer
@@ -251,3 +253,518 @@ async def test_much_that_is_said_to_a_peer_that_has_just_left_is_nothing_to_log(
                 handler.released.set()
                 await turns()
     assert [record.getMessage() for record in caplog.records] == []
+
+
+# --- HTTP, on the path of a head never seen and on that of a repeated one --------------------------------------------
+
+
+async def refused(client: RawClient, data: bytes, status: int, what: str) -> None:
+    """One answer, the end of the connection, and nothing of what came behind."""
+    try:
+        await client.send(data)
+    except ConnectionError:
+        pass  # it was refused before all of it was sent
+    answer = await client.receive("POST")
+    assert (answer.status, answer.json()["error"]["code"]) == (status, -32600), what
+    assert answer.headers["connection"] == "close" and "id" not in answer.json(), what
+    await is_closed(client)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+async def test_where_h11_is_lax_the_socket_is_refused_and_nothing_behind_it_is_read(warm: bool) -> None:
+    good = modern("server/discover")
+    async with guarded() as server:
+        for case, (status, data) in REFUSED.items():
+            async with RawClient(server.port) as client:
+                if warm:
+                    for _ in range(2):
+                        await lives(client)
+                    data = good + data
+                    await client.send(b"")
+                if warm:
+                    await client.send(data + SMUGGLED)
+                    assert (await client.receive("POST")).status == 200, case
+                    await refused(client, b"", status, case)
+                else:
+                    await refused(client, data + SMUGGLED, status, case)
+            await newcomer_is_served(server.port)
+
+
+MEGABYTE = 1024 * 1024
+# What one read, or many, bring in bulk.
+BULK: dict[str, tuple[int, bytes]] = {
+    "a head of a megabyte": (431, HEAD_OF + b"A: " + b"x" * MEGABYTE + b"\r\n\r\n"),
+    "a line of a megabyte": (414, b"GET /" + b"x" * MEGABYTE),
+    "fields of a megabyte": (431, HEAD_OF + b"A: b\r\n" * (MEGABYTE // 6) + b"\r\n"),
+    "101 fields": (431, GET[:-2] + b"A: b\r\n" * 100 + b"\r\n"),
+    "an extension of a megabyte": (413, CHUNKED + b"1;" + b"x" * MEGABYTE + b"\r\nx\r\n0\r\n\r\n"),
+    "trailers of a megabyte": (413, CHUNKED + b"0\r\n" + b"A: b\r\n" * (MEGABYTE // 6) + b"\r\n"),
+    "a trailer of a megabyte": (413, CHUNKED + b"0\r\nA: " + b"x" * MEGABYTE + b"\r\n\r\n"),
+    "a chunk size that is past the limit": (413, CHUNKED + b"fffffff\r\n" + b"x" * 5 * MEGABYTE),
+    "a length past the limit": (413, HEAD_OF + b"Content-Length: 99999999999999999999\r\n\r\n"),
+    "an unknown body of 5 MiB": (413, HEAD_OF + b"Content-Length: 5242880\r\n\r\n" + b"x" * 5 * MEGABYTE),
+}
+
+
+async def test_bulk_is_refused_at_its_limit_however_it_comes() -> None:
+    with_type = b"localhost\r\nContent-Type: application/json"
+    async with guarded() as server:
+        for case, (status, data) in BULK.items():
+            for piece in (len(data), 100_000):
+                async with RawClient(server.port) as client:
+                    text = data.replace(b"localhost", with_type, 1)
+                    try:
+                        for at in range(0, len(text), piece):
+                            await client.send(text[at : at + piece])
+                    except ConnectionError:
+                        pass  # it was refused on the way
+                    answer = await client.receive("POST")
+                    assert (answer.status, answer.headers["connection"]) == (status, "close"), case
+            await newcomer_is_served(server.port)
+
+
+DISCOVER = modern("server/discover")
+# What is unusual and clear: the connection lives.
+CLEAR: dict[str, bytes] = {
+    "an empty line first": b"\r\n" + DISCOVER,
+    "two empty lines first": b"\r\n\r\n" + DISCOVER,
+    "bare line feeds": DISCOVER.replace(b"\r\n", b"\n"),
+    "names in capitals": DISCOVER.replace(b"Content-Type", b"CONTENT-TYPE").replace(b"Mcp-Method", b"MCP-METHOD"),
+    "no blanks": DISCOVER.replace(b": ", b":", 6),
+    "blanks": DISCOVER.replace(b": ", b": \t ", 6),
+    "an absolute target": DISCOVER.replace(b"POST /mcp", b"POST http://localhost/mcp"),
+    "a query": DISCOVER.replace(b"/mcp ", b"/mcp?a=b ", 1),
+    "a trailing slash": DISCOVER.replace(b"/mcp ", b"/mcp/ ", 1),
+    "an upgrade": modern("server/discover", Upgrade="h2c", Connection="Upgrade, HTTP2-Settings", HTTP2_Settings="AAMA"),
+    "a charset": modern("server/discover", Content_Type="Application/JSON; charset=UTF-8"),
+    "100 fields": DISCOVER.replace(b"\r\n", b"\r\n" + b"A: b\r\n" * (101 - DISCOVER.count(b"\r\n")), 1),
+    "an unknown expectation": modern("server/discover", Expect="the-unexpected"),
+}
+
+
+async def test_what_is_unusual_and_clear_is_answered_and_the_connection_lives() -> None:
+    async with guarded() as server:
+        for case, data in CLEAR.items():
+            async with RawClient(server.port) as client:
+                for _ in range(3):  # the second and third time from memory
+                    await client.send(data)
+                    assert (await client.receive("POST")).status == 200, case
+                await lives(client)
+
+
+async def test_what_is_dropped_is_dropped_and_no_method_is_another() -> None:
+    cases = [("CONNECT", "localhost:1", 404, True), ("CONNECT", "/mcp", 405, True), ("post", "/mcp", 405, False),
+             ("TRACE", "/mcp", 405, False), ("GET", "/nowhere", 404, False), ("OPTIONS", "*", 404, False)]  # fmt: skip
+    async with guarded() as server:
+        for method, target, status, closes in cases:
+            async with RawClient(server.port) as client:
+                await client.send(head(target, method))
+                answer = await client.receive(method)
+                assert (answer.status, answer.headers.get("connection") == "close") == (status, closes), method
+                if closes:
+                    await is_closed(client)
+                else:
+                    await lives(client)
+            await newcomer_is_served(server.port)
+
+
+# --- what one client costs its neighbours -----------------------------------------------------------------------------
+
+
+def distinct(count: int) -> bytes:
+    return b"".join(modern("ping", id=n, X=str(n)) for n in range(count))
+
+
+def tiny_chunks(count: int) -> bytes:
+    return head(Transfer_Encoding="chunked") + b"1\r\n[\r\n" * count + b"0\r\n\r\n"
+
+
+FLOODS = {
+    "5,000 requests": lambda: modern("ping") * 5_000,
+    "5,000 heads of which none is like another": lambda: distinct(5_000),
+    "5,000 bodies that are no JSON": lambda: request(b"{") * 5_000,
+    "a hundred thousand chunks of one byte": lambda: tiny_chunks(100_000),
+    "a body of arrays": lambda: request(b"[" + b"[],".join([b""] * 1_000_000) + b"[]]"),
+    "a body of strings": lambda: request(b'{"a":' + b'["\\u2028\\ud800",' * 120 + b'"' + b"\\n" * 1_900_000 + b'"]}'),
+    "a body of numbers": lambda: request(b"[" + b",".join([b"9" * 4_300] * 900) + b"]"),
+    "a body of keys": lambda: request(b"{" + b",".join(b'"%d":0' % n for n in range(300_000)) + b"}"),
+    "a batch of batches": lambda: request(b"[" + b",".join([b"[]"] * 100) + b"]") * 2_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_does_not_keep_a_neighbour_waiting(flood: str) -> None:
+    data, worst, done = FLOODS[flood](), 0.0, False
+    async with (
+        guarded(max_requests=None) as server,
+        RawClient(server.port, limit=30) as flooder,
+        RawClient(server.port) as neighbour,
+    ):
+        await lives(neighbour)
+
+        async def pour() -> None:
+            nonlocal done
+            try:
+                await flooder.send(data)
+                await flooder.send_eof()
+            except ConnectionError:
+                pass
+
+        async def drink() -> None:
+            nonlocal done
+            while await flooder.reader.read(1 << 20):
+                pass
+            done = True
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(pour)
+            group.start_soon(drink)
+            while not done:
+                began = time.perf_counter()
+                await lives(neighbour)
+                worst = max(worst, time.perf_counter() - began)
+        assert worst < SOON
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+
+# The id as JSON -> None where it comes back byte for byte, else the code of the refusal, which has none.
+IDS: dict[str, int | None] = {
+    "1": None,
+    '"1"': None,
+    "-1": None,
+    "0": None,
+    "9007199254740993": None,
+    "-9223372036854775809": None,
+    "18446744073709551616": None,
+    "9" * 4_300: None,
+    "-" + "9" * 4_300: None,
+    "9" * 4_301: -32700,
+    '""': None,
+    '"null"': None,
+    '"' + "x" * 100_000 + '"': None,
+    '"\\ud800"': None,
+    '"\\"quoted\\""': None,
+    '"\u2028"': None,
+    "1.5": -32600,
+    "1.0": -32600,
+    "1e2": -32600,
+    "-0.0": -32600,
+    "true": -32600,
+    "false": -32600,
+    "null": -32600,
+    "{}": -32600,
+    '{"id":1}': -32600,
+    "[]": -32600,
+    "[1]": -32600,
+    "01": -32700,
+    "+1": -32700,
+    "0x1": -32700,
+    "1_0": -32700,
+    ".5": -32700,
+    "NaN": -32700,
+    "-Infinity": -32700,
+    "1e999": -32700,
+    "'1'": -32700,
+    "": -32700,
+}
+
+
+@pytest.mark.parametrize("json_name", CODECS)
+@pytest.mark.parametrize("era", [LEGACY, NEW])
+async def test_an_id_comes_back_byte_for_byte_or_is_refused(era: str, json_name: str) -> None:
+    async with guarded(json=codec(json_name)) as server, Legacy(server.port, LEGACY) as session:
+        client: Any = Modern(server.port) if era == NEW else session
+        message = client.request("tools/call", call("echo", text="x"), id="HERE")
+        usual = {name.replace("-", "_"): value for name, value in client.headers_for(message).items()}
+        async with RawClient(server.port) as connection:
+            for id, code in IDS.items():
+                await connection.send(request(encode(message).replace(b'"HERE"', id.encode()), **usual))
+                answer = await connection.receive("POST")
+                if code is None:
+                    assert answer.status == 200 and answer.json()["result"], id[:50]
+                    assert b'"id":%b,' % id.encode() in answer.body, id[:50]
+                else:
+                    assert (answer.status, answer.json()["error"]["code"]) == (400, code), id[:50]
+                    assert "id" not in answer.json(), id[:50]
+                await lives(connection)
+            without = encode(message).replace(b'"id":"HERE",', b"")
+            await connection.send(request(without, **usual))
+            answer = await connection.receive("POST")
+            assert (answer.status, answer.body) == (202, b"")
+            await lives(connection)
+
+
+class Turns(Held):
+    """A call that takes so many turns of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_tool(self.take, name="take")
+
+    async def take(self, count: int) -> str:
+        await turns(count)
+        return "taken"
+
+
+@pytest.mark.parametrize("accept", ["application/json", SSE_TYPE, None])
+async def test_a_cancel_that_meets_its_answer_leaves_one_outcome(accept: str | None) -> None:
+    outcomes = set()
+    async with guarded(Turns()) as server, Legacy(server.port, LEGACY) as session:
+        usual = {**fields_of(session), **({"Accept": accept} if accept else {})}
+        for gap in range(0, 40, 2):
+            message = session.request("tools/call", call("take", count=10), id="it")
+            cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "it"}}
+            async with RawClient(server.port) as one, RawClient(server.port) as two:
+                await lives(one)
+                await lives(two)
+                await one.send(request(encode(message), **usual))
+                await turns(gap)
+                await two.send(request(encode(cancel), **fields_of(session)))
+                assert (await two.receive("POST")).status == 202
+                answer = await one.receive("POST")
+                said = answer.messages()
+                assert answer.status == 200 and len(said) <= 1, said
+                if not said:
+                    outcome = "none"
+                    assert answer.content_type == SSE_TYPE
+                else:
+                    assert said[0]["id"] == "it"
+                    outcome = "result" if "result" in said[0] else str(said[0]["error"]["code"])
+                outcomes.add(outcome)
+                assert outcome in ("result", "-32800" if accept == "application/json" else "none")
+                await lives(one)
+        assert len(outcomes) == 2 and "result" in outcomes
+        assert not [one for one in server.runtime.tasks if not one.done()]
+
+
+async def test_an_answer_to_a_question_counts_in_the_session_that_was_asked_alone() -> None:
+    handler = Held()
+    async with guarded(handler) as server, Legacy(server.port, LEGACY) as asked, Legacy(server.port, LEGACY) as other:
+        client = Legacy(server.port, LEGACY)
+        await client.initialize({"elicitation": {}})
+        async with client.posting(client.request("tools/call", call("ask"), id=7)) as stream:
+            question = await stream.next_message()
+            answer = {"jsonrpc": "2.0", "id": question["id"]}
+            stolen = {**answer, "result": {"action": "accept", "content": {"it": "stolen"}}}
+            for peer in (asked, other):
+                assert (await peer.post(stolen)).status == 202
+            await turns()
+            mine = {**answer, "result": {"action": "accept", "content": {"it": "mine"}}}
+            assert (await client.post(mine)).status == 202
+            last = await stream.next_message()
+            assert last["id"] == 7 and "mine" in last["result"]["content"][0]["text"]
+        for late in (mine, stolen, {**answer, "error": {"code": 1, "message": "no"}}):
+            assert (await client.post(late)).status == 202
+        assert (await client.delete()).status == 204
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_cannot_choose_a_session_id() -> None:
+    async with guarded() as server:
+        chosen = "chosen-by-the-client-chosen-by-the-client"
+        client = Legacy(server.port, LEGACY)
+        client.extra_headers = {"Mcp-Session-Id": chosen}
+        await client.initialize(complete=False)
+        assert client.session is not None and client.session != chosen
+        client.extra_headers = {}
+        assert (await client.call("ping")).result == {}
+        client.session = chosen
+        assert (await client.post(client.request("ping"))).status == 404
+        assert chosen not in server.endpoint.legacy.sessions
+
+
+async def test_session_ids_are_long_and_unlike_and_what_is_like_one_is_unknown() -> None:
+    async with guarded() as server, Legacy(server.port, LEGACY) as session:
+        ids = set()
+        for _ in range(200):
+            client = Legacy(server.port, LEGACY)
+            await client.initialize(complete=False)
+            ids.add(str(client.session))
+        assert len(ids) == 200 and min(map(len, ids)) >= 22  # 128 bits in base 64
+        assert len({one[:8] for one in ids}) == 200 and len({one[-8:] for one in ids}) == 200
+        real = str(session.session)
+        bodies = set()
+        near = [real[:-1], real + "x", real.swapcase(), real[::-1], f'"{real}"', real + ",x", f"{real}%00", "x" * 43]
+        for guess in near:
+            async with RawClient(server.port) as connection:
+                for method in ("POST", "GET", "DELETE"):
+                    body = encode(session.request("ping", id=1)) if method == "POST" else b""
+                    fields = {**session.headers_for(None), "Mcp-Session-Id": guess}
+                    answer = await connection.request(method, "/mcp", fields, body)
+                    assert (answer.status, answer.json()["error"]["code"]) == (404, -32001), guess
+                    bodies.add(answer.body)
+                await lives(connection)
+        assert len(bodies) == 1
+        assert (await session.call("ping")).result == {}
+
+
+def named(head: Any) -> str | None:
+    return head.get("x-user")
+
+
+async def test_somebody_elses_session_is_as_unknown_as_one_that_never_was() -> None:
+    async with served(authorize=named) as server:
+        mine = Legacy(server.port, LEGACY)
+        mine.extra_headers = {"X-User": "me"}
+        await mine.initialize()
+        async with mine.get_stream(), RawClient(server.port) as connection:
+            for method, message, more in [
+                ("POST", mine.request("ping", id=1), {}),
+                ("POST", {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}, {}),
+                ("POST", {"jsonrpc": "2.0", "id": "server-1", "result": {}}, {}),
+                ("GET", None, {}),
+                ("GET", None, {"Last-Event-ID": "x.1"}),
+                ("DELETE", None, {}),
+                ("POST", mine.request("initialize", handshake(100), id=1), {}),
+            ]:
+                seen = []
+                for id in (mine.session, "x" * 43):
+                    fields = {**mine.headers_for(None), "X-User": "you", "Mcp-Session-Id": id, **more}
+                    body = b"" if message is None else encode(message)
+                    answer = await connection.request(method, "/mcp", fields, body)
+                    minted = answer.headers.pop("mcp-session-id", "")
+                    assert minted not in (mine.session, id)
+                    answer.headers.pop("date")
+                    seen.append((answer.status, answer.headers, answer.body))
+                assert seen[0] == seen[1], (method, message)
+                assert seen[0][0] == (200 if message and message.get("method") == "initialize" else 404)
+        assert (await mine.call("ping")).result == {}
+        assert (await mine.delete()).status == 204
+
+
+@pytest.mark.parametrize("tool", ["hold", "stream", "ask"])
+async def test_a_session_that_is_deleted_ends_its_calls_and_their_exchanges(tool: str) -> None:
+    handler = Held()
+    async with guarded(handler) as server:
+        session = Legacy(server.port, LEGACY)
+        await session.initialize({"elicitation": {}})
+        fields, id = fields_of(session), session.session
+        async with RawClient(server.port) as calling, RawClient(server.port) as listening, session.get_stream() as own:
+            await calling.send(request(encode(session.request("tools/call", call(tool))), **fields))
+            await handler.until(started=1)
+            assert (await session.delete()).status == 204
+            answer = await calling.receive("POST")
+            assert not [one for one in answer.messages() if "result" in one]
+            assert await own.next_message() is None
+            await lives(calling)
+            assert handler.cancelled == ([tool] if tool != "ask" else [])
+            session.session = id
+            for method in ("POST", "GET", "DELETE"):
+                body = encode(session.request("ping")) if method == "POST" else b""
+                assert (await listening.request(method, "/mcp", session.headers_for(None), body)).status == 404
+        assert not [one for one in server.runtime.tasks if not one.done()]
+
+
+async def test_a_second_initialize_changes_nothing_of_the_first() -> None:
+    async with guarded() as server:
+        session = Legacy(server.port, LEGACY)
+        await session.initialize({"elicitation": {}})
+        again = session.request("initialize", handshake(100))
+        answer = await session.post(again)
+        assert (answer.status, answer.json()["error"]["code"]) == (400, -32600)
+        assert "mcp-session-id" not in answer.headers
+        async with session.posting(session.request("tools/call", call("ask"), id=7)) as stream:
+            assert (await stream.next_message())["method"] == "elicitation/create"
+        await session.delete()
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def each_kind(server: Any, session: Legacy) -> AsyncIterator[dict[str, Stream]]:
+    """An open event stream of every kind that there is."""
+    legacy_call = session.request("tools/call", call("stream"))
+    modern_client = Modern(server.port)
+    modern_call = modern_client.request("tools/call", call("stream"), meta={f"{META}logLevel": "info"})
+    async with (
+        session.get_stream() as standalone,
+        session.posting(legacy_call) as of_call,
+        modern_client.posting(modern_call) as of_modern,
+        modern_client.listen(toolsListChanged=True) as listener,
+        RawClient(server.port) as client,
+    ):
+        await client.send(head("/sse", "GET", Accept=SSE_TYPE))
+        old = await client.receive_stream("GET")
+        yield {"GET": standalone, "POST": of_call, "modern": of_modern, "listen": listener, "HTTP+SSE": old}
+
+
+async def test_every_kind_of_stream_is_kept_alive() -> None:
+    handler = Held()
+    async with guarded(handler, legacy_sse=True, keep_alive=0.02) as server, Legacy(server.port, LEGACY) as session:
+        async with each_kind(server, session) as streams:
+            for kind, stream in streams.items():
+                assert stream.status == 200 and stream.head.content_type == SSE_TYPE, kind
+                assert stream.headers["cache-control"] and stream.headers["x-accel-buffering"] == "no", kind
+                seen = b""
+                while seen.count(b"\n:\n\n") + seen.startswith(b":\n\n") < 3:
+                    chunk = await stream.next_bytes()
+                    assert chunk is not None, kind
+                    seen += chunk
+            handler.released.set()
+
+
+@pytest.mark.parametrize("response", ["auto", "json", "sse"])
+@pytest.mark.parametrize("leave", ["close", "abort"])
+async def test_leaving_cancels_a_modern_call_and_no_legacy_one_in_every_answer_mode(response: str, leave: str) -> None:
+    handler = Held()
+    async with guarded(handler, response=response) as server, Legacy(server.port, LEGACY) as session:
+        for n, client in enumerate((session, Modern(server.port))):
+            async with RawClient(server.port) as connection:
+                message = client.request("tools/call", call("hold", label=client.revision))  # type: ignore[attr-defined]
+                fields = {k.replace("-", "_"): v for k, v in client.headers_for(message).items()}  # type: ignore
+                await connection.send(request(encode(message), **fields))
+                await handler.until(started=n + 1)
+                if leave == "abort":
+                    connection.abort()
+        await handler.until(cancelled=1)
+        assert handler.cancelled == [NEW]
+        assert len([one for one in server.runtime.tasks if not one.done()]) == 1
+        handler.released.set()
+
+
+async def test_a_resumed_answer_ends_and_never_becomes_the_sessions_own_stream() -> None:
+    handler = Held()
+    async with guarded(handler) as server, Legacy(server.port, LEGACY) as session, session.get_stream() as own:
+        assert (await own.next_event()).id  # type: ignore[union-attr]
+        handler.released.set()
+        async with session.posting(session.request("tools/call", call("stream"), id="it")) as stream:
+            first = await stream.next_event()
+            while await stream.next_event() is not None:
+                pass
+        assert first is not None
+        for _ in range(3):  # a client that cannot know that it has everything
+            async with session.get_stream(first.id, in_reply_to="tools/call") as rest:
+                said = [one async for one in rest]
+            assert [json.loads(one.data).get("id") for one in said if one.data][-1] == "it"
+        server.runtime.handler.notify_tools_changed()
+        assert (await own.next_message())["method"] == "notifications/tools/list_changed"
+
+
+async def test_event_ids_of_others_and_of_neighbours_are_refused() -> None:
+    handler = Held()
+    handler.released.set()
+    async with guarded(handler) as server, Legacy(server.port, LEGACY) as mine, Legacy(server.port, LEGACY) as other:
+        events = {}
+        for peer in (mine, other):
+            async with peer.posting(peer.request("tools/call", call("stream"))) as stream:
+                events[peer] = [event.id async for event in stream]
+        stream_id, _, index = str(events[mine][-1]).rpartition(".")
+        wrong = [str(events[other][0]), f"{stream_id}.{int(index) + 1}", f"{stream_id}.-1", f"{stream_id}.",
+                 f"{stream_id}.1e1", f"{stream_id}.{'9' * 400}", f"{stream_id}", f".{index}", "1", "0", "..",
+                 f"{stream_id[:-1]}.{index}", f"{stream_id.swapcase()}.{index}", f"{stream_id}.\xb2",
+                 "x" * 5000]  # fmt: skip
+        bodies = set()
+        async with RawClient(server.port) as connection:
+            for id in wrong:
+                fields = {**mine.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": id}
+                answer = await connection.request("GET", "/mcp", fields)
+                assert (answer.status, answer.json()["error"]["code"]) == (400, -32600), id
+                bodies.add(answer.body)
+                await lives(connection)
+        assert len(bodies) == 1
+        async with mine.get_stream(str(events[mine][0]), in_reply_to="tools/call") as rest:
+            assert [event.id async for event in rest if event.data] == events[mine][1:]
