@@ -362,7 +362,7 @@ class Session:
         try:
             return json.result(call.request_id, server_fields(self.revision, call.method, result))
         except (TypeError, ValueError) as exc:
-            logger.error("the result of %s is not JSON: %s", call.method, exc)
+            logger.error("the result of %s cannot be sent: %s", call.method, exc)
             raise InternalError("The result cannot be encoded as JSON") from None
 
     def as_error(self, exc: BaseException, method: str) -> MCPError:
