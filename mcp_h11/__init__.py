@@ -18,6 +18,7 @@ What `__all__` lists is public; everything else may change.
 """
 
 from .app import MCPServer
+from .auth import AccessToken, Principal, TokenVerifier, canonical_uri
 from .context import Context
 from .embed import ServerThread, start_in_thread
 from .errors import (
@@ -51,9 +52,10 @@ from .schema import (
     user,
 )
 from .server import Server, listening, run, serve
-from .settings import Principal, Settings
+from .settings import Settings
 from .stdio import run_stdio, serve_stdio
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .tls import tls_context
 
 __version__ = "0.1.0"
 
@@ -74,6 +76,11 @@ __all__ = (
     "serve",
     "serve_stdio",
     "start_in_thread",
+    "tls_context",
+    # who asks
+    "AccessToken",
+    "TokenVerifier",
+    "canonical_uri",
     # what functions take and return
     "Audio",
     "Image",

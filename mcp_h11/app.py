@@ -17,11 +17,12 @@ import logging
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, overload
 
+from .auth import checked_scopes
 from .context import Context
 from .errors import InternalError, InvalidParams, MCPError, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
@@ -88,12 +89,13 @@ class _Function:
 class _Entry:
     """What a list has; its number says after which others it came."""
 
-    __slots__ = ("definition", "function", "number")
+    __slots__ = ("definition", "function", "number", "scopes")
 
     def __init__(self, function: _Function, definition: dict[str, Any]) -> None:
         self.function = function
         self.definition = definition
         self.number = 0
+        self.scopes: tuple[str, ...] = ()
 
 
 class _Tool(_Entry):
@@ -223,6 +225,7 @@ class MCPServer(ServerHandler):
         self._templates: dict[str, _Resource] = {}
         self._prompts: dict[str, _Entry] = {}
         self._completion: _Function | None = None
+        self._scoped = False  # whether anything asks for scopes
         self._newest = 0  # entries are numbered as they come
         self._lock = threading.Lock()  # for whoever registers
         self._pages: dict[tuple[str, int], StableResult] = {}
@@ -245,6 +248,7 @@ class MCPServer(ServerHandler):
         *,
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
         timeout: float | None = None,
     ) -> Callable[[F], F]: ...
@@ -274,6 +278,7 @@ class MCPServer(ServerHandler):
         *,
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
         timeout: float | None = None,
     ) -> None:
@@ -283,6 +288,8 @@ class MCPServer(ServerHandler):
             input_schema: A JSON schema to list and to check arguments by, instead of the signature's; what it allows
                 is passed by keyword, unconverted.
             output_schema: A JSON schema for what `fn` returns.
+            scopes: What a caller's token must allow, over HTTP; else the answer is 403 with these, for a client that
+                can ask its user for more.  It is listed to everybody all the same.
             structured_output: False: never list an output schema; True: it must be possible.
             thread: False runs a sync function on the event loop itself; only for what cannot block.
             timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
@@ -313,7 +320,7 @@ class MCPServer(ServerHandler):
         if definition["inputSchema"].get("type") != "object":
             raise ValueError(f"{name}: an input schema has type object")
         tool = _Tool(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
-        self._add("tool", self._tools, name, tool)
+        self._add("tool", self._tools, name, tool, scopes)
         if timeout is not None:
             self.timeouts = {**self.timeouts, name: timeout}
         self._changed("tools")
@@ -336,6 +343,7 @@ class MCPServer(ServerHandler):
         annotations: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         size: int | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
         any_path: bool = False,
     ) -> Callable[[F], F]:
@@ -355,6 +363,7 @@ class MCPServer(ServerHandler):
                 annotations=annotations,
                 meta=meta,
                 size=size,
+                scopes=scopes,
                 thread=thread,
                 any_path=any_path,
             )
@@ -375,6 +384,7 @@ class MCPServer(ServerHandler):
         annotations: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         size: int | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
         any_path: bool = False,
     ) -> None:
@@ -382,7 +392,8 @@ class MCPServer(ServerHandler):
 
         `fn` takes the template's variables by name and returns text, bytes, anything JSON can say, or a list of
         contents; None means that there is no such resource.  Variables that would climb out of a folder ("..", an
-        absolute path) do not match, unless `any_path` says that `fn` checks for itself.
+        absolute path) do not match, unless `any_path` says that `fn` checks for itself.  `scopes` as for `add_tool`:
+        for reading, subscribing and completing.
 
         Raises:
             ValueError: the URI is taken, or is neither a URI nor a template, or a template has a size.
@@ -407,7 +418,8 @@ class MCPServer(ServerHandler):
             _meta=dict(meta) if meta else None,
         )
         entries, member = (self._resources, "uri") if template is None else (self._templates, "uriTemplate")
-        self._add("resource", entries, uri, _Resource(function, {member: uri, **definition}, template, any_path))
+        resource = _Resource(function, {member: uri, **definition}, template, any_path)
+        self._add("resource", entries, uri, resource, scopes)
         self._changed("resources")
 
     def remove_resource(self, uri: str) -> None:
@@ -430,6 +442,7 @@ class MCPServer(ServerHandler):
         icons: list[Any] | None = None,
         *,
         meta: Mapping[str, Any] | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
     ) -> Callable[[F], F]: ...
 
@@ -454,6 +467,7 @@ class MCPServer(ServerHandler):
         icons: list[Any] | None = None,
         *,
         meta: Mapping[str, Any] | None = None,
+        scopes: Sequence[str] = (),
         thread: bool = True,
     ) -> None:
         """Add a prompt, from any thread.
@@ -474,7 +488,7 @@ class MCPServer(ServerHandler):
             icons=_plain(icons),
             _meta=dict(meta) if meta else None,
         )
-        self._add("prompt", self._prompts, name, _Entry(function, definition))
+        self._add("prompt", self._prompts, name, _Entry(function, definition), scopes)
         self._changed("prompts")
 
     def remove_prompt(self, name: str) -> None:
@@ -536,6 +550,31 @@ class MCPServer(ServerHandler):
     def param_headers(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
         found = self._tools.get(tool)
         return found.param_headers if found is not None else None
+
+    def required_scopes(self, method: str, params: Params) -> Collection[str]:
+        if not self._scoped:
+            return ()
+        if method == "subscriptions/listen":
+            notifications = params.get("notifications")
+            uris = notifications.get("resourceSubscriptions") if isinstance(notifications, dict) else None
+            return [scope for uri in uris for scope in self._scopes_of(uri)] if isinstance(uris, list) else ()
+        if method == "completion/complete":
+            ref = params.get("ref")
+            return self._scopes_of_ref(ref) if isinstance(ref, dict) else ()
+        if method in ("resources/read", "resources/subscribe"):
+            return self._scopes_of(params.get("uri"))
+        named: dict[str, Mapping[str, Any]] = {"tools/call": self._tools, "prompts/get": self._prompts}
+        return _scopes(named.get(method, {}), params.get("name"))
+
+    def _scopes_of(self, uri: Any) -> tuple[str, ...]:
+        try:
+            return self._find(uri)[0].scopes if isinstance(uri, str) else ()
+        except ResourceNotFound:
+            return ()
+
+    def _scopes_of_ref(self, ref: dict[str, Any]) -> tuple[str, ...]:
+        uri = ref.get("uri")
+        return _scopes(self._prompts, ref.get("name")) or _scopes(self._templates, uri) or _scopes(self._resources, uri)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:
@@ -707,12 +746,14 @@ class MCPServer(ServerHandler):
             page["nextCursor"] = _make_cursor(kind, entries[stop - 1].number)
         return page
 
-    def _add(self, what: str, entries: dict[str, Any], key: str, entry: _Entry) -> None:
+    def _add(self, what: str, entries: dict[str, Any], key: str, entry: _Entry, scopes: Sequence[str]) -> None:
+        entry.scopes = checked_scopes(scopes, f"the {what} {key!r}")
         with self._lock:
             if key in entries:
                 raise ValueError(f"there is a {what} {key!r} already")
             self._newest += 1
             entry.number = self._newest
+            self._scoped = self._scoped or bool(entry.scopes)
             entries[key] = entry
 
     def _changed(self, kind: str) -> None:
@@ -721,6 +762,11 @@ class MCPServer(ServerHandler):
         {"tools": self.notify_tools_changed, "resources": self.notify_resources_changed}.get(
             kind, self.notify_prompts_changed
         )()
+
+
+def _scopes(entries: Mapping[str, Any], key: Any) -> tuple[str, ...]:
+    entry: _Entry | None = entries.get(key) if isinstance(key, str) else None
+    return () if entry is None else entry.scopes
 
 
 def _nothing_wrong(value: Any) -> list[str]:

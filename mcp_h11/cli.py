@@ -34,6 +34,7 @@ from .server import Server, run
 from .settings import Settings
 from .stdio import run_stdio
 from .target import is_file, load_target, split_target, users_error
+from .tls import tls_context
 
 OK = 0
 FAILED = 2  # what argparse itself exits with; the reason is on stderr
@@ -58,8 +59,6 @@ def _tls(options: argparse.Namespace) -> Any:
         if options.keyfile is not None:
             raise UsageError(f"{options.labels['keyfile']} needs --certfile")
         return None
-    import ssl
-
     for key in ("certfile", "keyfile"):
         name = getattr(options, key)
         try:
@@ -67,16 +66,13 @@ def _tls(options: argparse.Namespace) -> Any:
                 open(name, "rb").close()
         except OSError as exc:
             raise UsageError(f"{options.labels[key]} {name}: {exc.strerror}") from None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(options.certfile, options.keyfile)
+        return tls_context(options.certfile, options.keyfile)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise UsageError(
             f"{options.labels['certfile']} {options.certfile}: no usable certificate and key: {reason}"
         ) from None
-    return context
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -92,6 +88,8 @@ def _settings(options: argparse.Namespace) -> Settings:
             allowed_origins=options.allowed_origins,
             cors=tuple(options.cors),
             token=options.token,
+            trusted_proxies=tuple(options.trusted_proxies),
+            uds_mode=options.uds_mode,
             ssl=tls,
             json=_codec(),
             access_log=options.access_log,

@@ -70,12 +70,13 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_again", "_dropped", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since", "_stalled",
-        "_taken", "_transport", "_waiters", "_written", "peer", "server", "writable",
+        "_taken", "_transport", "_waiters", "_written", "peer", "proxied", "server", "writable",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.peer = ""
+        self.proxied = False
         self.writable = True
         self._http = ServerConnection(server.heads, server.settings.limits)
         self._transport: asyncio.Transport | None = None
@@ -104,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(address, tuple):
             self.peer = str(address[0])
             _send_at_once(transport)
+        self.proxied = self.server.endpoint.trusts(self.peer)
         others = len(self.server.connections)
         self.server.connections.add(self)
         limit = settings.max_connections
@@ -232,9 +234,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_body(self, head: Head) -> None:
         """The head is here and its body is not: refuse now what would be refused later, or let it come."""
-        refusal = self.server.endpoint.check(head)
+        refusal = self.server.endpoint.check(head, self)
         if refusal is not None:
-            self._refuse(refusal, self.server.endpoint.refusal_headers(head))
+            self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
             return
         self._phase, self._since = BODY, self.server.now
         if head.expect_continue:
@@ -245,13 +247,13 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _invite(self, head: Head) -> None:
         """`100 Continue` for a client that waits for it, once it is known that its request will be taken."""
-        refusal = await self.server.endpoint.approve(head)
+        refusal = await self.server.endpoint.approve(head, self)
         if self._phase != BODY or self._http.head is not head:
             return  # it did not wait, or left
         if refusal is None:
             self.write(self._http.continue_100())
         else:
-            self._refuse(refusal, self.server.endpoint.refusal_headers(head))
+            self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
 
     def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
         """Answer before, or instead of, a whole request; then let the peer read it."""

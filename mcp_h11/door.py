@@ -10,24 +10,49 @@ remembered.  A refusal names the option that would allow what it refuses.
 
 from __future__ import annotations
 
+from .auth import WELL_KNOWN, metadata_path
 from .errors import Refusal
-from .headers import VERSION_HEADER, Headers, HostPolicy, cors_exposed, cors_headers, is_json, parse_accept
+from .headers import (
+    CORS_MAX_AGE,
+    VERSION_HEADER,
+    Headers,
+    HostPolicy,
+    cors_exposed,
+    cors_headers,
+    is_json,
+    parse_accept,
+)
 from .http11 import Head
+from .proxies import Forwarded, Proxies
 from .revisions import MODERN
 from .settings import Settings
 
-MCP, SSE, MESSAGES, NOWHERE = range(4)
+MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
-_ALLOWED = {MCP: ("GET", "POST", "DELETE", "OPTIONS"), SSE: ("GET", "OPTIONS"), MESSAGES: ("POST", "OPTIONS")}
+_ALLOWED = {
+    MCP: ("GET", "POST", "DELETE", "OPTIONS"),
+    SSE: ("GET", "OPTIONS"),
+    MESSAGES: ("POST", "OPTIONS"),
+    METADATA: ("GET", "HEAD", "OPTIONS"),
+}
+# The metadata is public, and clients in browsers need it before they have any right to more.
+_ANYBODY: Headers = (("Access-Control-Allow-Origin", "*"),)
+_ANYBODY_PREFLIGHT: Headers = (
+    *_ANYBODY,
+    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+    ("Access-Control-Allow-Headers", "*"),
+    ("Access-Control-Max-Age", CORS_MAX_AGE),
+)
 
 
 class Door:
     """What the head of a request says, in the protocol's terms."""
 
     __slots__ = (
-        "accepts_events", "accepts_json", "allow_events", "allow_json", "extra", "head", "last_event_id", "method",
-        "prefers_events", "preflight", "refusal", "route", "session_id", "unfit", "version", "versions",
+        "accepts_events", "accepts_json", "allow_events", "allow_json", "extra", "head", "host", "last_event_id",
+        "method", "peer", "prefers_events", "preflight", "proxied", "refusal", "route", "scheme", "session_id",
+        "unfit", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, head: Head, route: int) -> None:
@@ -36,6 +61,9 @@ class Door:
         self.route = route
         self.refusal: Refusal | None = None  # before anything else
         self.unfit: Refusal | None = None  # after authorization: the format is wrong
+        self.host: str | None = None  # by which the client called us
+        self.peer = self.scheme = ""  # of whom a proxy speaks for, and how it was called; empty where none said
+        self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
         self.extra: Headers = ()  # CORS, on every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
         self.versions = head.get_all(VERSION_HEADER)
@@ -54,19 +82,25 @@ class Doorkeeper:
         self._settings = settings
         self._hosts = hosts
         self._cors = HostPolicy((), settings.cors)
+        self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._routes = {settings.path.rstrip("/"): MCP}
         if settings.legacy_sse and not settings.stateless:
             self._routes[settings.sse_path.rstrip("/")] = SSE
             self._routes[settings.messages_path.rstrip("/")] = MESSAGES
+        if settings.authorization_servers:
+            # 2026-07-28 basic/authorization, Protected Resource Metadata: behind the path, or at the root.  The path
+            # that clients know may be another one than what a proxy asks us for.
+            for path in (WELL_KNOWN, WELL_KNOWN + settings.path.rstrip("/"), metadata_path(settings.resource or "")):
+                self._routes[path] = METADATA
 
-    def examine(self, head: Head) -> Door:
-        """The verdicts; never raises."""
+    def examine(self, head: Head, proxied: bool = False) -> Door:
+        """The verdicts; never raises.  `proxied`: a trusted proxy sent it, and says for whom."""
         # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
         door = Door(head, route)
         origins = head.get_all("origin")
-        door.refusal = self._check_sender(head, origins)
+        door.refusal = self._set_sender(door, proxied) or self._check_sender(door, origins)
         if door.refusal is None:
             self._set_cors(door, origins[0] if origins else None)
             door.refusal = self._check_target(door) or _check_once(head)
@@ -74,10 +108,22 @@ class Doorkeeper:
             self._set_format(door)
         return door
 
-    def _check_sender(self, head: Head, origins: list[str]) -> Refusal | None:
-        host = head.get("host")
+    def _set_sender(self, door: Door, proxied: bool) -> Refusal | None:
+        said = Forwarded()
+        if proxied and self.proxies is not None:
+            try:
+                said = self.proxies.read(door.head.get_all)
+            except Refusal as exc:
+                return exc
+        door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.head.get("host")
+        return None
+
+    def _check_sender(self, door: Door, origins: list[str]) -> Refusal | None:
+        host = door.host
         if not self._hosts.check_host(host):
             return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
+        if door.route == METADATA:
+            return None
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
             origins and not self._hosts.check_origin(origins[0]) and not self._cors.check_origin(origins[0])
@@ -86,7 +132,11 @@ class Doorkeeper:
         return None
 
     def _set_cors(self, door: Door, origin: str | None) -> None:
-        if origin is not None and self._cors.check_origin(origin):
+        if door.route == METADATA:
+            door.extra = _ANYBODY
+            if door.method == "OPTIONS":
+                door.preflight = _ANYBODY_PREFLIGHT
+        elif origin is not None and self._cors.check_origin(origin):
             door.extra = cors_exposed(origin)
             if door.method == "OPTIONS":
                 door.preflight = cors_headers(origin, door.head.get("access-control-request-headers"))
@@ -120,7 +170,7 @@ class Doorkeeper:
                 door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
             elif door.route == MCP and not self._acceptable(door):
                 door.unfit = Refusal(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
-        elif door.method == "GET" and not accept.sse:
+        elif door.method == "GET" and door.route != METADATA and not accept.sse:
             door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _acceptable(self, door: Door) -> bool:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The single door: every HTTP request passes here once, and one of the eras answers it.
 
-    head verdicts (door.py) -> authorization -> format -> decode -> which era -> modern | legacy | legacy_sse
+    head verdicts (door.py) -> authorization (guard.py) -> rate -> format -> decode -> scopes -> which era
+    -> modern | legacy | legacy_sse
 
 A request is modern if its body claims a version in `_meta`, or its header names one that is not legacy; otherwise it
 is legacy (2026-07-28 basic/versioning, Backward Compatibility).  A session of one era and requests of the other share
@@ -12,13 +13,14 @@ Rule: a refusal is an exception that carries its answer; `refuse` is the one pla
 
 from __future__ import annotations
 
-import hmac
 import inspect
 import logging
-from collections.abc import Awaitable
+import math
+from collections.abc import Awaitable, Collection
 from typing import Any
 
-from .door import MESSAGES, SSE, Door, Doorkeeper
+from .auth import metadata, subject
+from .door import MESSAGES, METADATA, SSE, Door, Doorkeeper
 from .errors import (
     INTERNAL_ERROR,
     MODERN_STATUS,
@@ -28,16 +30,19 @@ from .errors import (
     Refusal,
     UnsupportedProtocolVersion,
 )
+from .guard import Guard, expiry
+from .handler import ServerHandler
 from .headers import JSON_HEADERS, Headers, HostPolicy
 from .http11 import Head, HTTPRequest
 from .jsonrpc import Batch, Message, Request
 from .legacy import Legacy
 from .legacy_sse import LegacySSE
 from .modern import Modern, claimed_version
-from .reply import Reply
+from .ratelimit import RateLimiter, peer_key
+from .reply import STREAMING, Link, Reply
 from .revisions import LEGACY, MODERN, SUPPORTED
 from .runtime import Runtime
-from .settings import Principal
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,37 +57,48 @@ class Endpoint:
         self.legacy = Legacy(runtime)
         self.legacy_sse = LegacySSE(runtime)
         self._doorkeeper = Doorkeeper(settings, hosts)
-        self._token = settings.token.encode("ascii") if settings.token is not None else None
-        self._authorize = settings.authorize
-        self._open = self._token is None and self._authorize is None
+        self._proxies = self._doorkeeper.proxies
+        self._guard = Guard(settings, runtime.now)
+        self._open = self._guard.open
+        self._limiter = _limiter(settings)
+        self._scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
+        self._expiring: dict[Reply, float] = {}  # streams that listen on behalf of somebody, and until when
         self._settings = settings
 
     @property
     def asks_who(self) -> bool:
         """Whether `approve` has something to find out that `check` does not know."""
-        return self._authorize is not None
+        return self._guard.asks
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a peer is a proxy whose word is taken for whom it speaks for."""
+        return self._proxies is not None and self._proxies.trusts(peer)
 
     # --- one request -----------------------------------------------------------------------------------------
 
-    def check(self, head: Head) -> Refusal | None:
+    def check(self, head: Head, link: Link) -> Refusal | None:
         """Before the body is read: the refusal that is certain already, if any."""
-        door = self._door(head)
+        door = self._door(head, link.proxied)
         if door.refusal is not None:
             return door.refusal
-        if self._token is not None and door.preflight is None:
-            try:
-                self._check_token(head)
-            except Refusal as exc:
-                return exc
+        if not self._open and not _is_public(door):
+            refusal = self._guard.early(door)
+            if refusal is not None:
+                try:
+                    self._limit(None, door.peer or link.peer)
+                except Refusal as exc:
+                    return exc
+                return refusal
         return door.unfit
 
-    async def approve(self, head: Head) -> Refusal | None:
-        """As `check`, of what only `authorize` knows: before a client is invited to send its body."""
-        if self._authorize is None or self._door(head).preflight is not None:
+    async def approve(self, head: Head, link: Link) -> Refusal | None:
+        """As `check`, of what has to be found out first: before a client is invited to send its body."""
+        door = self._door(head, link.proxied)
+        if not self._guard.asks or _is_public(door):
             return None
         try:
-            principal = self._authorize(head)
-            self._known(await principal if inspect.isawaitable(principal) else principal)
+            principal = self._guard.identify(door)
+            self._guard.known(door, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
             return exc
         except MCPError as exc:
@@ -92,42 +108,62 @@ class Endpoint:
             return Refusal(500, "Internal error", code=INTERNAL_ERROR)
         return None
 
-    def refusal_headers(self, head: Head) -> Headers:
+    def refusal_headers(self, head: Head, link: Link) -> Headers:
         """CORS, so that a page can read why it was refused."""
-        return self._door(head).extra
+        return self._door(head, link.proxied).extra
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
         """Answer a whole request, now or later; never raises."""
-        door: Door = request.head.memo or self._door(request.head)
+        door: Door = request.head.memo or self._door(request.head, False)
+        if self._proxies is not None and reply.proxied:
+            door = self._door(request.head, True)
+            reply.client = door.peer
         reply.allow_json, reply.allow_events = door.allow_json, door.allow_events
         reply.prefers_events, reply.extra = door.prefers_events, door.extra
         try:
             if door.refusal is not None:
                 raise door.refusal
-            if self._open or door.preflight is not None:
+            if self._open or _is_public(door):
                 self._admit(door, request, reply, None)
                 return
-            principal = self._identify(door.head)
-            if inspect.isawaitable(principal):
+            try:
+                principal = self._guard.identify(door)
+                later = inspect.isawaitable(principal)
+                if not later:
+                    principal = self._guard.known(door, principal)
+            except MCPError:
+                self._limit(None, reply.peer)  # guessing has its price
+                raise
+            if later:
                 self.runtime.spawn(self._admit_later(door, request, reply, principal))
             else:
-                self._admit(door, request, reply, self._known(principal))
+                self._admit(door, request, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
             logger.exception("a request could not be answered")
             self._fail(reply)
 
-    def _door(self, head: Head) -> Door:
-        door = head.memo
+    def _door(self, head: Head, proxied: bool) -> Door:
+        door: Door | None = head.memo
         if door is None:
             door = head.memo = self._doorkeeper.examine(head)
-        return door  # type: ignore[no-any-return]
+        if not proxied:
+            return door
+        # The same bytes mean something else from who may say for whom they speak.
+        if door.proxied is None:
+            door.proxied = self._doorkeeper.examine(head, proxied=True)
+        return door.proxied
 
     def _admit(self, door: Door, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         if door.preflight is not None:
             reply.extra = ()
             reply.answer(204, b"", door.preflight)
+            return
+        if self._limiter is not None:
+            self._limit(principal, reply.peer)
+        if door.route == METADATA:
+            self._describe(door, reply)
         elif door.unfit is not None:
             raise door.unfit
         elif door.method == "POST":
@@ -140,6 +176,33 @@ class Endpoint:
             self.legacy_sse.open(door, reply, principal)
         else:
             self.legacy.listen(door, reply, principal)
+        if principal is not None and (door.method == "GET" or reply.state == STREAMING):
+            # What streams already is no answer to wait for: it listens, and may do so for days.
+            expires = expiry(principal)
+            if expires is not None:
+                self._expiring[reply] = expires
+
+    def _describe(self, door: Door, reply: Reply) -> None:
+        """Where tokens for this server come from (RFC 9728)."""
+        settings, handler = self._settings, self.runtime.handler
+        scopes = settings.scopes_supported or settings.required_scopes
+        document = metadata(
+            self._guard.resource(door), settings.authorization_servers, scopes, handler.title or handler.name
+        )
+        reply.answer(200, self.runtime.json.dumps(document))
+
+    def _limit(self, principal: Any, peer: str) -> None:
+        """Count one request of somebody.  Raises a Refusal, 429, where it is one too many."""
+        if self._limiter is None:
+            return
+        wait = self._limiter.take(_bucket(principal, peer), self.runtime.loop.time())
+        if wait:
+            raise Refusal(
+                429,
+                "Too Many Requests",
+                code=INTERNAL_ERROR,
+                headers=(("Retry-After", str(math.ceil(wait))),),
+            )
 
     def _is_bare(self, door: Door) -> bool:
         # A client of 2024-11-05 whose URL is the endpoint itself.  Later ones never GET without their session.
@@ -151,6 +214,10 @@ class Endpoint:
         message: Message | Batch | None = None
         try:
             message = self.runtime.json.decode(request.body)
+            if self._scoped:
+                self._hold(door, message, principal)
+            if self._limiter is not None and isinstance(message, list):
+                self._limiter.charge(_bucket(principal, reply.peer), len(message) - 1, self.runtime.loop.time())
             if door.route == MESSAGES:
                 self.legacy_sse.serve(door, message, reply, principal)
             elif self.is_modern(door, message):
@@ -159,6 +226,17 @@ class Endpoint:
                 self.legacy.serve(door, message, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, message)
+
+    def _hold(self, door: Door, message: Message | Batch, principal: Any) -> None:
+        """See that the caller has the scopes for what it asks, before any of it begins: later there is no status."""
+        needed: Collection[str] = ()
+        required = self.runtime.handler.required_scopes
+        if type(message) is Request:
+            needed = required(message.method, message.params)
+        elif isinstance(message, list):
+            needed = [s for one in message if isinstance(one, Request) for s in required(one.method, one.params)]
+        if needed:
+            self._guard.hold(door, principal, needed)
 
     def is_modern(self, door: Door, message: Message | Batch) -> bool:
         """Which era a POST belongs to.  Raises UnsupportedProtocolVersion for a header that names neither."""
@@ -207,30 +285,14 @@ class Endpoint:
 
     # --- who asks --------------------------------------------------------------------------------------------
 
-    def _identify(self, head: Head) -> Any:
-        if self._token is not None:
-            return self._check_token(head)
-        assert self._authorize is not None
-        return self._authorize(head)
-
-    def _check_token(self, head: Head) -> Principal:
-        scheme, _, credentials = (head.get("authorization") or "").partition(" ")
-        given = credentials.strip().encode("latin-1")
-        # Compared in constant time, and whatever the scheme: nothing is to be learned from how long it takes.
-        fits = hmac.compare_digest(given, self._token or b"")
-        if scheme.lower() != "bearer" or not fits:
-            raise unauthorized(bool(credentials))
-        return Principal("token")
-
-    def _known(self, principal: Any) -> Any:
-        # Not only None: a predicate that says False has not found out who it is.
-        if not principal:
-            raise unauthorized(False)
-        return principal
-
     async def _admit_later(self, door: Door, request: HTTPRequest, reply: Reply, identify: Awaitable[Any]) -> None:
         try:
-            self._admit(door, request, reply, self._known(await identify))
+            try:
+                principal = self._guard.known(door, await identify)
+            except MCPError:
+                self._limit(None, reply.peer)
+                raise
+            self._admit(door, request, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
@@ -240,8 +302,21 @@ class Endpoint:
     # --- the server's clock and its end ------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Expire what has rested too long."""
+        """Expire what has rested too long, and what listens with a token that is no longer good."""
         self.legacy.sweep()
+        if self._expiring:
+            self._expire()
+
+    def _expire(self) -> None:
+        now = self.runtime.now()
+        for reply, expires in list(self._expiring.items()):
+            if not reply.alive:
+                del self._expiring[reply]
+            elif expires <= now and reply.state == STREAMING:
+                # The client comes back, is told 401, and may come with a new one.
+                del self._expiring[reply]
+                if not self.modern.expire(reply):
+                    reply.expire()
 
     def quiet(self) -> None:
         """Shutting down: end the streams on which nothing runs, each as its revision wants."""
@@ -254,7 +329,18 @@ class Endpoint:
         self.legacy.close()
 
 
-def unauthorized(invalid: bool) -> Refusal:
-    """401 with the challenge that RFC 6750 section 3 asks for."""
-    challenge = 'Bearer error="invalid_token"' if invalid else "Bearer"
-    return Refusal(401, "Unauthorized", headers=(("WWW-Authenticate", challenge),))
+def _is_public(door: Door) -> bool:
+    """What anybody may know: what a page may ask, and where tokens come from."""
+    return door.preflight is not None or door.route == METADATA
+
+
+def _limiter(settings: Settings) -> RateLimiter | None:
+    if settings.rate_limit is None:
+        return None
+    requests, seconds = settings.rate_limit
+    return RateLimiter(requests, seconds, settings.rate_burst)
+
+
+def _bucket(principal: Any, peer: str) -> str:
+    # Kept apart: no principal may be named like an address.
+    return f"peer {peer_key(peer)}" if principal is None else f"principal {subject(principal)}"

@@ -15,7 +15,7 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,6 +137,14 @@ class ServerHandler:
         Called for each tools/call of 2026-07-28 over HTTP; None where there is nothing to check.
         """
         return None
+
+    def required_scopes(self, method: str, params: Params) -> Collection[str]:
+        """What a caller's token must allow for this request, beside the settings' `required_scopes`.
+
+        Called for each request over HTTP, with params as they came, before anything of the answer is sent: who has
+        too few is answered with 403 and the scopes to ask for.  Must not raise.
+        """
+        return ()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:

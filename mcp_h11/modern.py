@@ -521,7 +521,7 @@ class Modern:
 
     def _default_scope(self) -> str:
         settings = self.runtime.settings
-        return "private" if settings.token is not None or settings.authorize is not None else "public"
+        return "public" if settings.is_open else "private"
 
     def _discover(self) -> dict[str, Any]:
         handler = self.runtime.handler
@@ -578,6 +578,15 @@ class Modern:
         """Tell every listener that asked."""
         for listener in list(self.listeners):
             listener.noticed(notice)
+
+    def expire(self, reply: Reply) -> bool:
+        """End the listen stream on this reply, if there is one: who asked for it may no longer."""
+        for listener in self.listeners:
+            if listener.reply is reply:
+                self.listeners.discard(listener)
+                listener.close()
+                return True
+        return False
 
     def quiet(self) -> None:
         """Shutting down: end the listen streams, each with its result."""

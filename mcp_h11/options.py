@@ -77,6 +77,13 @@ def _items(value: str) -> list[str]:
     return [ANY if item.lower() == "any" else item for item in items]
 
 
+def _mode(value: str) -> int:
+    # As chmod has it: octal, with or without a leading 0.
+    if not re.fullmatch("0?[0-7]{3}", value) or not int(value, 8):
+        raise _bad(f"has to be permission bits such as 600 or 0660, not {value!r}")
+    return int(value, 8)
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def choose(value: str) -> str:
         if value.lower() not in choices:
@@ -131,6 +138,7 @@ OPTIONS = (
     Option("port", _WHERE, "port, 0 for a free one (8000)", _port, default=8000, address="tcp"),
     Option("path", _WHERE, "path of the endpoint (/mcp)", _path, default="/mcp"),
     Option("uds", _WHERE, "listen on a Unix socket", metavar="FILE", address="uds"),
+    Option("uds-mode", _WHERE, "permission bits of the Unix socket, such as 660 (as the umask says)", _mode),
     Option("fd", _WHERE, "listen on an inherited socket", _descriptor, metavar="NUMBER", address="fd"),
     Option("stdio", _WHERE, "speak on stdin and stdout", _flag, default=False, address="stdio", stdio=True),
     Option("certfile", _WHERE, "TLS: the certificate chain, PEM", metavar="FILE"),
@@ -148,6 +156,14 @@ OPTIONS = (
         _WHO,
         f"bearer token to require; rather set {ENVIRONMENT_PREFIX}TOKEN: others can read a command line",
         _token,
+    ),
+    Option(
+        "trusted-proxies",
+        _WHO,
+        "addresses, networks or 'unix' whose X-Forwarded-* and Forwarded are believed, or 'any'; repeatable",
+        _items,
+        "ADDRESS[,ADDRESS]",
+        default=(),
     ),
     Option("log-level", _LOG, "debug, info, warning, error or critical (info)", _LEVEL, default="info", stdio=True),
     Option("access-log", _LOG, "one line for each request", _flag, default=False),

@@ -62,6 +62,11 @@ class Link(Protocol):
         """The address of the other end, without its port; empty where there is none."""
         ...
 
+    @property
+    def proxied(self) -> bool:
+        """Whether the other end is a proxy whose word is taken for whom it speaks for."""
+        ...
+
 
 class Reply:
     """One answer.  `allow_json` and `allow_events` are what the client accepts, narrowed by the settings."""
@@ -72,6 +77,7 @@ class Reply:
         "allow_events",
         "allow_json",
         "cancel_on_eof",
+        "client",
         "extra",
         "on_gone",
         "on_silence",
@@ -90,6 +96,7 @@ class Reply:
         self.allow_events = True
         self.prefers_events = False
         self.cancel_on_eof = False  # a peer that stops sending has left
+        self.client = ""  # the address that a trusted proxy speaks for
         self.extra: Headers = ()  # goes with every answer on this exchange: CORS
         self.quiet = 0  # ticks of the server's clock since something was written
         self.on_gone: Callable[[], None] | None = None
@@ -113,7 +120,12 @@ class Reply:
     @property
     def peer(self) -> str:
         """The address of the client, without its port."""
-        return self._link.peer
+        return self.client or self._link.peer
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the request came from a trusted proxy."""
+        return self._link.proxied
 
     def drained(self) -> Awaitable[None]:
         """Waits until the peer has read enough, or is gone."""
@@ -176,6 +188,15 @@ class Reply:
         chunk = connection.send_chunk(events) if events else b""
         link.write(chunk + connection.end_stream())
         link.replied(self)
+
+    def expire(self) -> None:
+        """End the stream, cleanly; who writes to it is told that nobody reads any more."""
+        if self.state != STREAMING:
+            return
+        callback, self.on_gone = self.on_gone, None
+        if callback is not None:
+            callback()
+        self.end()
 
     def abort(self) -> None:
         """Drop the connection: its reader made no progress for too long."""

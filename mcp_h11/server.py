@@ -131,7 +131,7 @@ class Server:
         elif fd is not None:
             self.sockets = [socket.socket(fileno=fd)]
         elif uds is not None:
-            self.sockets = [_bind_unix(uds)]
+            self.sockets = [_bind_unix(uds, self.settings.uds_mode)]
         else:
             self.sockets = await _bind_tcp(self.loop, host, port)
         try:
@@ -449,7 +449,7 @@ def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, mode: int | None) -> socket.socket:
     """A Unix socket; one that a dead server left behind is replaced, a living one is not."""
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
@@ -466,6 +466,9 @@ def _bind_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
+        if mode is not None:
+            # Nobody can connect before it listens, so there is no moment with other bits.
+            os.chmod(path, mode)
     except BaseException:
         sock.close()
         raise

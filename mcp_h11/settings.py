@@ -8,10 +8,14 @@ Rule: a limit of None is switched off on purpose; 0 is refused, because it reads
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from .auth import Principal as Principal
+from .auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
+from .auth import subject as subject
 from .http11 import Limits
+from .proxies import Proxies
 from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"
@@ -19,23 +23,6 @@ DEFAULT_PATH = "/mcp"
 # Called with the head of each request (`.get(name)`, `.method`, `.path`); returns who it is, as an object with a
 # `subject` (or a str), or None for "401".  May be a coroutine function.
 Authorize = Callable[[Any], Any | Awaitable[Any]]
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who is asking, as `authorize` found out.  Sessions and sealed state are bound to `subject`."""
-
-    subject: str
-    scopes: frozenset[str] = frozenset()
-    claims: Any = None
-
-
-def subject(principal: Any) -> str:
-    """What sessions and sealed state are bound to: a name for the caller, empty where nobody asks for one.
-
-    Not the token: a refreshed one is still the same caller.
-    """
-    return "" if principal is None else str(getattr(principal, "subject", principal))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +42,18 @@ class Settings:
     allowed_hosts: Sequence[str] | None = None
     allowed_origins: Sequence[str] | None = None  # None: loopback origins; ("*",) is any
     cors: Sequence[str] = ()  # origins whose pages may read answers; they count as allowed origins
-    token: str | None = None  # a bearer token that every request must carry
+    token: str | None = field(default=None, repr=False)  # a bearer token that every request must carry
     authorize: Authorize | None = None
+    verifier: TokenVerifier | None = None  # whom a bearer token speaks for, by a library of yours
+    required_scopes: Sequence[str] = ()  # that every request needs
+    scope_includes: ScopeIncludes | None = None  # whether a scope that was granted includes one that is needed
+    authorization_servers: Sequence[str] = ()  # where tokens come from: served as RFC 9728 metadata
+    resource: str | None = None  # this server's own URI, which tokens are issued for; None: as clients call it
+    scopes_supported: Sequence[str] = ()  # for that metadata; empty: `required_scopes`
+    trusted_proxies: Sequence[str] = ()  # whose X-Forwarded-* and Forwarded are believed
+    rate_limit: tuple[int, float] | None = None  # (requests, seconds) for each principal, or else peer address
+    rate_burst: int | None = None  # so many of them at once; None: all of them
+    uds_mode: int | None = None  # permission bits of a Unix socket; None: as the umask leaves them
     ssl: Any = None  # an ssl.SSLContext
 
     json: Any = None  # a module with loads and dumps; None is the standard library's
@@ -97,7 +94,8 @@ class Settings:
     event_store: EventStore | None = None  # None: MemoryEventStore()
     replay: bool = True  # False: streams are not resumable, and carry no ids
 
-    state_keys: Sequence[bytes] = ()  # for requestState; one key for all replicas of an endpoint
+    # for requestState; one key for all replicas of an endpoint
+    state_keys: Sequence[bytes] = field(default=(), repr=False)
     state_ttl: float = 600.0
 
     def __post_init__(self) -> None:
@@ -109,14 +107,42 @@ class Settings:
             raise ValueError(f"response is auto, json or sse, not {self.response!r}")
         if self.token is not None and not _is_visible(self.token):
             raise ValueError("a token is visible ASCII without blanks")
-        if self.token is not None and self.authorize is not None:
-            raise ValueError("give either token or authorize")
+        if sum(way is not None for way in (self.token, self.authorize, self.verifier)) > 1:
+            raise ValueError("give either token or authorize or verifier")
+        self._check_authorization()
+        self._check_peers()
         paths = [self.path, self.sse_path, self.messages_path]
         for path in paths:
             if not path.startswith("/") or not _is_visible(path) or set(path) & set("?#"):
                 raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
         if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
             raise ValueError("path, sse_path and messages_path must differ")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody is asked who they are."""
+        return self.token is None and self.authorize is None and self.verifier is None
+
+    def _check_authorization(self) -> None:
+        checked_scopes(self.required_scopes, "required_scopes")
+        checked_scopes(self.scopes_supported, "scopes_supported")
+        if self.required_scopes and self.authorize is None and self.verifier is None:
+            raise ValueError("required_scopes needs authorize or verifier, which find out who has them")
+        if isinstance(self.authorization_servers, str):
+            raise ValueError("authorization_servers is a list of addresses, not a string")
+        if self.authorization_servers and self.authorize is None and self.verifier is None:
+            raise ValueError("authorization_servers needs verifier or authorize, which read their tokens")
+        for issuer in self.authorization_servers:
+            checked_issuer(issuer)
+        if self.resource is not None:
+            canonical_uri(self.resource)
+
+    def _check_peers(self) -> None:
+        Proxies(self.trusted_proxies)
+        if self.rate_limit is not None and not (len(self.rate_limit) == 2 and all(one > 0 for one in self.rate_limit)):
+            raise ValueError(f"rate_limit is (requests, seconds), both greater than 0, not {self.rate_limit!r}")
+        if self.uds_mode is not None and self.uds_mode > 0o777:
+            raise ValueError(f"uds_mode is permission bits, at most 0o777, not {self.uds_mode:#o}")
 
 
 def _is_visible(text: str) -> bool:

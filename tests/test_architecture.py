@@ -29,14 +29,14 @@ PACKAGE = Path(mcp_h11.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     # no event loop, clock or socket; these import nothing of the package
     ("docstrings", "errors", "jsonreaders", "revisions", "schema", "sse", "tojson", "uritemplate"),
-    ("compat", "headers", "http11", "jsonrpc", "jsonschema", "jsontypes", "sealing"),
-    ("reply", "signature"),
+    ("compat", "headers", "http11", "jsonrpc", "jsonschema", "jsontypes", "proxies", "sealing"),
+    ("ratelimit", "reply", "signature"),
     ("questions",),
     # what runs
-    ("deadlines", "storage"),
+    ("auth", "deadlines", "storage", "tls"),
     ("context", "settings"),
     ("door", "handler"),
-    ("app", "runtime"),
+    ("app", "guard", "runtime"),
     ("modern", "streams"),
     ("session",),
     ("legacy", "legacy_sse", "stdio"),

@@ -387,6 +387,8 @@ OTHER_VALUES = {
     "port": ("9000", 9000),
     "path": ("/x/y", "/x/y"),
     "uds": ("/tmp/s", "/tmp/s"),
+    "uds-mode": ("0660", 0o660),
+    "trusted-proxies": ("10.0.0.1, 10.1.0.0/16,unix", ["10.0.0.1", "10.1.0.0/16", "unix"]),
     "fd": ("3", 3),
     "stdio": ("yes", True),
     "certfile": ("c.pem", "c.pem"),

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Who asks, and may they: the settings' token, `authorize` function or `TokenVerifier`, asked once for each request.
+
+What a refusal says is `auth`'s; that nobody gets past without one is `endpoint`'s.
+
+Rule: nothing that was found out is kept for the next request, since it can expire or be withdrawn; and no token and no
+part of one is written anywhere, not even into the log of a verifier that failed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from .auth import (
+    INSUFFICIENT_SCOPE,
+    INVALID_REQUEST,
+    INVALID_TOKEN,
+    Principal,
+    as_principal,
+    bearer,
+    canonical_uri,
+    challenge,
+    metadata_url,
+    missing_scopes,
+)
+from .door import Door
+from .errors import INTERNAL_ERROR, MCPError, Refusal
+from .http11 import Head
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TOKEN_HOLDER = Principal("token")
+BAD_TOKEN = "The access token is invalid or expired"
+
+
+class Guard:
+    """Asks who it is.  `now` gives seconds since the epoch."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._now = now
+        self._token = settings.token.encode("ascii") if settings.token is not None else None
+        self._authorize = settings.authorize
+        self._verify = settings.verifier.verify_token if settings.verifier is not None else None
+        self.open = settings.is_open
+        # Whether there is more to find out than `early` can.
+        self.asks = self._authorize is not None or self._verify is not None
+
+    def early(self, door: Door) -> Refusal | None:
+        """The refusal that is certain before anybody is asked, if any."""
+        try:
+            if self._token is not None:
+                self._check_token(door.head)
+            elif self._verify is not None:
+                self._bearer(door)
+        except Refusal as exc:
+            return exc
+        return None
+
+    def identify(self, door: Door) -> Any:
+        """Who it is, or an awaitable of that, for `known`.  Raises a Refusal."""
+        if self._token is not None:
+            return self._check_token(door.head)
+        if self._verify is None:
+            assert self._authorize is not None
+            return self._authorize(door.head)
+        token = self._bearer(door)
+        try:
+            found = self._verify(token)
+        except MCPError:
+            raise
+        except Exception as exc:
+            raise _failed(exc, token) from None
+        return self._found(found, token) if inspect.isawaitable(found) else found
+
+    async def _found(self, found: Awaitable[Any], token: str) -> Any:
+        try:
+            return await found
+        except MCPError:
+            raise
+        except Exception as exc:
+            raise _failed(exc, token) from None
+
+    def known(self, door: Door, found: Any) -> Any:
+        """The principal, who may come in at all.  Raises a Refusal: 401 for nobody, 403 for too few scopes."""
+        if self._verify is not None:
+            found = as_principal(found)
+        # Not only None: a predicate that says False has not found out who it is.
+        if not found:
+            raise self.unauthorized(door, INVALID_TOKEN if self._verify is not None else "")
+        expires = expiry(found)
+        if expires is not None and expires <= self._now():
+            raise self.unauthorized(door, INVALID_TOKEN)
+        required = self._settings.required_scopes
+        if required:
+            self.hold(door, found, ())
+        return found
+
+    def hold(self, door: Door, principal: Any, needed: Iterable[str]) -> None:
+        """See that somebody has the scopes for something, and those that everything needs.
+
+        Raises a Refusal: 403 with the challenge that lets a client ask its user for more (2026-07-28
+        basic/authorization, Runtime Insufficient Scope).
+        """
+        if self._token is not None:  # there is one secret, and it opens everything
+            return
+        if principal is None:
+            # Closed, not open: whoever wrote the scopes down did not mean them to be ignored.
+            raise Refusal(403, "Forbidden: this needs scopes, and the server is not set to ask who it serves")
+        # All of them in one go, those that it has already included: a client may replace what it asked for before.
+        wanted = tuple(dict.fromkeys((*self._settings.required_scopes, *needed)))
+        granted = getattr(principal, "scopes", ()) or ()
+        if missing_scopes(granted, wanted, self._settings.scope_includes):
+            header = challenge(
+                error=INSUFFICIENT_SCOPE,
+                description="The access token has not the scopes for this",
+                scopes=wanted,
+                metadata=self._metadata_url(door),
+            )
+            raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(wanted)}", headers=(header,))
+
+    def unauthorized(self, door: Door, error: str = "") -> Refusal:
+        """401, with the challenge that says where a token can be had."""
+        header = challenge(
+            error=error,
+            description=BAD_TOKEN if error and self._verify is not None else "",
+            scopes=self._settings.required_scopes,
+            metadata=self._metadata_url(door),
+        )
+        return Refusal(401, "Unauthorized", headers=(header,))
+
+    def resource(self, door: Door) -> str:
+        """This server's own URI: as configured, or as the client called it; empty where neither is known."""
+        settings = self._settings
+        if settings.resource is not None:
+            return canonical_uri(settings.resource)
+        if not door.host:
+            return ""
+        scheme = "https" if settings.ssl is not None else door.scheme or "http"
+        return canonical_uri(f"{scheme}://{door.host}{settings.path}")
+
+    def _metadata_url(self, door: Door) -> str:
+        if not self._settings.authorization_servers:
+            return ""
+        resource = self.resource(door)
+        return metadata_url(resource) if resource else ""
+
+    def _bearer(self, door: Door) -> str:
+        try:
+            token = bearer(door.head.get("authorization"))
+        except ValueError as exc:
+            header = challenge(error=INVALID_REQUEST, description=str(exc), metadata=self._metadata_url(door))
+            raise Refusal(400, str(exc), headers=(header,)) from None
+        if token is None:
+            # RFC 6750 section 3.1: who brought no credentials is told no error.
+            raise self.unauthorized(door)
+        return token
+
+    def _check_token(self, head: Head) -> Principal:
+        scheme, _, credentials = (head.get("authorization") or "").partition(" ")
+        given = credentials.strip().encode("latin-1")
+        # Compared in constant time, and whatever the scheme: nothing is to be learned from how long it takes.
+        fits = hmac.compare_digest(given, self._token or b"")
+        if scheme.lower() != "bearer" or not fits:
+            raise Refusal(401, "Unauthorized", headers=(challenge(error=INVALID_TOKEN if credentials else ""),))
+        return TOKEN_HOLDER
+
+
+def expiry(principal: Any) -> float | None:
+    """When a principal ceases to be one, in seconds since the epoch."""
+    expires = getattr(principal, "expires_at", None)
+    return expires if isinstance(expires, (int, float)) else None
+
+
+def _failed(exc: Exception, token: str) -> Refusal:
+    # A library may quote what it could not read.
+    text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    logger.error("the token verifier failed\n%s", text.replace(token, "[token]"))
+    return Refusal(500, "Internal error", code=INTERNAL_ERROR)
