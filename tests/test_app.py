@@ -630,7 +630,8 @@ async def test_a_schema_of_the_users_own_is_listed_and_checked_by() -> None:
         return [1] * int(n)
 
     @server.tool(input_schema={"type": "object"}, output_schema={"title": "Anything"})
-    def wide(**anything: Any) -> str:
+    def wide(ctx: Context, **anything: Any) -> str:
+        assert isinstance(ctx, Context)
         return json.dumps(anything)
 
     async with connected(server) as client:
@@ -642,7 +643,7 @@ async def test_a_schema_of_the_users_own_is_listed_and_checked_by() -> None:
         assert "n" in failure(await call(client, "narrow", n=0))
         assert "n" in failure(await call(client, "narrow"))
         assert given[1:] == []
-        result = await call(client, "wide", a=1, b=[2])
+        result = await call(client, "wide", a=1, b=[2], ctx="not a context")
         assert texts(result) == [result["structuredContent"]] == ['{"a": 1, "b": [2]}']
     async with connected(server, D) as client:  # where only an object is structure
         assert (await first(client))["outputSchema"]["properties"] == {"result": gives}
@@ -755,11 +756,13 @@ async def test_masked_errors_say_nothing_but_what_a_tool_error_says(
 ) -> None:
     server = MCPServer(mask_errors=True)
     server.add_tool(raising(ValueError(SECRET), "async"), "error")
+    server.add_tool(raising(SystemExit(SECRET), "async"), "exit")
     server.add_tool(raising(ToolError("for the model"), "async"), "tool_error")
     server.add_tool(raising(MCPError(4711, "for the client", {"a": 1}), "thread"), "mcp_error")
     async with connected(server, revision) as client:
-        result = await call(client, "error")
-        assert failure(result) and SECRET not in json.dumps(result)
+        for tool in ("error", "exit"):
+            result = await call(client, tool)
+            assert failure(result) and SECRET not in json.dumps(result)
         assert failure(await call(client, "tool_error")) == "for the model"
         answer = await client.call("tools/call", {"name": "mcp_error"})
         assert answer.error == {"code": 4711, "message": "for the client", "data": {"a": 1}}
@@ -1122,6 +1125,8 @@ async def test_a_list_that_threads_change_all_the_time_is_always_whole() -> None
     server = MCPServer(page_size=7)
     for number in range(20):
         server.add_tool(lambda: 1, f"keep{number}")
+    for number in range(300):  # so many that a read is in the middle of them when they change
+        server.add_resource(f"keep{number}://{{x}}", lambda x: 1, name="r")
     stop = threading.Event()
 
     def churn(label: str) -> None:
@@ -1161,25 +1166,33 @@ async def test_a_list_that_threads_change_all_the_time_is_always_whole() -> None
         assert names == [f"keep{number}" for number in range(7)]
 
 
-async def test_two_threads_that_want_one_name_do_not_both_get_it() -> None:
-    server = MCPServer()
-    barrier, results = threading.Barrier(8), []
+async def test_of_several_threads_that_want_one_name_one_gets_it() -> None:
+    server, rounds, count = MCPServer(), 100, 4
+    barrier, added = threading.Barrier(count), []
 
     def add(number: int) -> None:
-        barrier.wait(LIMIT)
-        try:
-            server.add_tool(lambda: number, "one")
-            results.append(number)
-        except ValueError:
-            pass
+        for one in range(rounds):
+            barrier.wait(LIMIT)
+            try:
+                server.add_tool(lambda: number, f"t{one}")
+                added.append((f"t{one}", number))
+            except ValueError:
+                pass
 
-    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        await in_a_thread(thread.join)
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(count)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await in_a_thread(thread.join)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(name for name, _ in added) == sorted(f"t{one}" for one in range(rounds))
     async with connected(server) as client:
-        assert texts(await call(client, "one")) == [str(n) for n in results]
+        for name, number in added[:5]:
+            assert texts(await call(client, name)) == [str(number)]
 
 
 async def test_an_update_is_heard_by_whoever_asked_for_that_uri() -> None:
