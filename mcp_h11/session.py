@@ -441,6 +441,7 @@ class Session:
             future.set_result(message.result)
         else:
             future.set_exception(_as_exception(message.error))
+            future.exception()  # looked at: the call may be cancelled before it comes to that
 
     # --- messages to the client ----------------------------------------------------------------------------
 
@@ -471,6 +472,8 @@ class Session:
 
         Raises MissingClientCapability, or ToolError where an answer cannot be used or did not come in time.
         """
+        if not questions:
+            return {}
         requests: dict[str, bytes] = {}
         waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
         for key, question in questions.items():
@@ -511,14 +514,18 @@ class Session:
         self, waiting: dict[str, tuple[str, asyncio.Future[Any]]], emit: Callable[[bytes], Awaitable[None]]
     ) -> dict[str, Any]:
         futures = [future for _, future in waiting.values()]
-        try:
-            await asyncio.wait_for(asyncio.gather(*futures), self.runtime.settings.ask_timeout)
-        except asyncio.TimeoutError:
+        # Not `gather`: cancelled together with what it gathers, it logs that nobody has looked at it.
+        limit = self.runtime.settings.ask_timeout
+        done, left = await asyncio.wait(futures, timeout=limit, return_when=asyncio.FIRST_EXCEPTION)
+        if left and not any(future.cancelled() or future.exception() for future in done):
             # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that nobody waits any more.
             for request_id, _ in waiting.values():
                 params = {"requestId": request_id, "reason": "timed out"}
                 await emit(self.runtime.json.notification("notifications/cancelled", params))
-            raise ToolError("The client did not answer in time") from None
+            raise ToolError("The client did not answer in time")
+        # A refusal first: beside one, others may still be open.
+        for future in done:
+            future.result()
         return {key: future.result() for key, (_, future) in waiting.items()}
 
     def wants(self, notice: Notice) -> bool:

@@ -9,6 +9,7 @@ have framing, `test_bad_input` messages, `test_streams` cuts and stopped readers
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -636,7 +637,9 @@ async def test_somebody_elses_session_is_as_unknown_as_one_that_never_was() -> N
 
 
 @pytest.mark.parametrize("tool", ["hold", "stream", "ask"])
-async def test_a_session_that_is_deleted_ends_its_calls_and_their_exchanges(tool: str) -> None:
+async def test_a_session_that_is_deleted_ends_its_calls_and_their_exchanges(
+    tool: str, caplog: pytest.LogCaptureFixture
+) -> None:
     handler = Held()
     async with guarded(handler) as server:
         session = Legacy(server.port, LEGACY)
@@ -656,6 +659,8 @@ async def test_a_session_that_is_deleted_ends_its_calls_and_their_exchanges(tool
                 body = encode(session.request("ping")) if method == "POST" else b""
                 assert (await listening.request(method, "/mcp", session.headers_for(None), body)).status == 404
         assert not [one for one in server.runtime.tasks if not one.done()]
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_a_second_initialize_changes_nothing_of_the_first() -> None:
