@@ -279,6 +279,7 @@ def changed(source: str) -> dict[str, Any]:
 
 
 async def test_the_example_of_the_official_readme_runs_when_its_import_changes() -> None:
+    pytest.importorskip("mcp")
     readme = metadata.metadata("mcp")["Description"] or metadata.metadata("mcp").get_payload()
     (source,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "MCPServer(" in b)
     server = changed(source)["mcp"]

@@ -206,25 +206,24 @@ def test_a_stop_on_the_hosts_own_thread_does_not_wait_for_a_tool_that_waits_for_
 
 
 def test_a_stop_from_elsewhere_lets_the_host_finish_what_it_has(clients: ThreadPoolExecutor) -> None:
-    host = Host()
+    host, listens = Host(), threading.Event()
+
+    async def until_the_end(port: int) -> Any:
+        async with Modern(port).listen(toolsListChanged=True) as stream:
+            await stream.next_message()
+            listens.set()
+            return await stream.next_message()
+
     running = start_in_thread(named(), call_in=host.call_in)
+    listening_to = clients.submit(asyncio.run, until_the_end(running.port))
+    assert listens.wait(LIMIT)
     calling = clients.submit(said, running.port, "where")
     job = host.jobs.get(timeout=LIMIT)
     stopping = clients.submit(running.stop)
-    end = time.monotonic() + LIMIT
-    while not refused_by(running):
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    assert "result" in listening_to.result(LIMIT)  # it is ending
     job()
     assert calling.result(LIMIT) == "MainThread"
     stopping.result(LIMIT)
-
-
-def refused_by(running: ServerThread) -> bool:
-    try:
-        return refused(running.port)
-    except (RuntimeError, OSError):
-        return True
 
 
 def test_a_tool_may_stop_the_server_it_runs_in() -> None:
