@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 for place in (ROOT / "tests", ROOT):
     sys.path.insert(0, str(place))
 
+import wire  # noqa: E402
 from rawclient import (  # noqa: E402
     INFO,
     JSON_TYPE,
@@ -627,9 +629,10 @@ def main() -> int:
         serve_for_soak(options.loop)
         return 0
     if options.fuzz:
-        import fuzzing  # needs hypothesis nowhere, and this process only here
+        import fuzzing
 
         return int(fuzzing.run_for(options.minutes * 60, options.seed))
+    warnings.simplefilter("ignore", wire.SchemaUnavailable)  # it judges what it can
     with tempfile.TemporaryFile() as log:
         mode = ["-X", "dev"] if options.dev else []
         command = [sys.executable, *mode, str(Path(__file__).resolve()), "--serve", "--loop", options.loop]
