@@ -15,16 +15,16 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .access import RecordedReply
 from .errors import Refusal, overloaded
 from .headers import JSON_HEADERS, Headers
 from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, ServerConnection
-from .reply import COMMENT, UNDECIDED, Reply
+from .reply import UNDECIDED, Reply
 
 if TYPE_CHECKING:
     from .server import Server
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger(__name__ + ".access")
 
 READ_SIZE = 64 * 1024  # bytes taken from a socket at once
 # A client that pipelines gets so many answers a turn of the loop; then its neighbours have theirs.
@@ -42,35 +42,12 @@ BODY_FLOOR_AFTER = 5.0  # seconds
 NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
 
 
-class LoggedReply(Reply):
-    """A reply that remembers what a line of the access log says; made only where there is one."""
-
-    __slots__ = ("began", "status")
-
-    def __init__(self, link: Connection, connection: ServerConnection, request: HTTPRequest) -> None:
-        super().__init__(link, connection, request)
-        self.began = link.server.loop.time()
-        self.status = 0
-
-    def answer(self, status: int, body: bytes = b"", headers: Headers = JSON_HEADERS, *, close: bool = False) -> None:
-        self.status = self.status or status
-        super().answer(status, body, headers, close=close)
-
-    def open(self, first: bytes = COMMENT) -> None:
-        self.status = self.status or 200
-        super().open(first)
-
-    def stream_once(self, events: bytes) -> None:
-        self.status = self.status or 200
-        super().stream_once(events)
-
-
 class Connection(asyncio.BufferedProtocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
     __slots__ = (
         "_again", "_dropped", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since", "_stalled",
-        "_taken", "_transport", "_waiters", "_written", "peer", "proxied", "server", "writable",
+        "_taken", "_transport", "_waiters", "peer", "proxied", "received", "server", "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -89,7 +66,8 @@ class Connection(asyncio.BufferedProtocol):
         self._waiters: list[asyncio.Future[None]] = []
         # A loop that reads ahead in the background (Windows) needs a buffer for each.
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
-        self._written = 0  # bytes handed to the transport; of those,
+        self.received = 0  # bytes
+        self.written = 0  # bytes handed to the transport; of those,
         self._taken = -1  # what had left it when last looked at
         self._stalled = 0.0  # since when no more has
         self._dropped = 0
@@ -134,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.close()
             return
         http = self._http
+        self.received += len(data)
         http.receive_data(data)
         if phase == ANSWERING:
             if self._reading and http.buffered > self.server.settings.read_ahead and self._transport is not None:
@@ -166,8 +145,8 @@ class Connection(asyncio.BufferedProtocol):
         reply, self._reply = self._reply, None
         if reply is not None:
             self.server.replies.discard(reply)
-            if type(reply) is LoggedReply:
-                self._log(reply)
+            if reply.records:
+                self._record(reply)
             reply.gone()
 
     def pause_writing(self) -> None:
@@ -227,8 +206,12 @@ class Connection(asyncio.BufferedProtocol):
         limit = server.settings.max_requests
         if limit is not None and self._http.requests >= limit:
             self._http.close_after()
-        kind = LoggedReply if server.log_access else Reply
-        reply = self._reply = kind(self, self._http, request)
+        reply: Reply
+        if server.recorder is None:
+            reply = Reply(self, self._http, request)
+        else:
+            reply = RecordedReply(self, self._http, request, server.loop.time())
+        self._reply = reply
         server.replies.add(reply)
         server.endpoint.respond(request, reply)
 
@@ -257,10 +240,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
         """Answer before, or instead of, a whole request; then let the peer read it."""
-        if self.server.log_access:
+        recorder = self.server.recorder
+        if recorder is not None:
             head = self._http.head
             method, path = ("-", "-") if head is None else (head.method, head.path)
-            access.info('%s "%s %s" %d', self.peer or "-", method, path, refusal.status)
+            recorder.refused(self.peer, method, path, refusal.status)
         body = self.server.runtime.json.error(None, refusal)
         headers = JSON_HEADERS + refusal.headers + extra
         self._http.close_after()
@@ -283,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         # It closes when a write fails, turns of the loop before we are told; asyncio logs what is written meanwhile.
         if transport is not None and data and not transport.is_closing():
-            self._written += len(data)
+            self.written += len(data)
             transport.write(data)
 
     def date(self) -> bytes:
@@ -300,8 +284,8 @@ class Connection(asyncio.BufferedProtocol):
         server, http = self.server, self._http
         server.replies.discard(reply)
         self._reply = None
-        if type(reply) is LoggedReply:
-            self._log(reply)
+        if reply.records:
+            self._record(reply)
         http.response_done()
         if self._phase >= LINGERING:
             return
@@ -325,10 +309,10 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def _log(self, reply: LoggedReply) -> None:
-        head = reply.request.head
-        took = self.server.loop.time() - reply.began
-        access.info('%s "%s %s" %s %.3fs', self.peer or "-", head.method, head.path, reply.status or "-", took)
+    def _record(self, reply: Reply) -> None:
+        server = self.server
+        if isinstance(reply, RecordedReply) and server.recorder is not None:
+            server.recorder.finished(reply, server.loop.time())
 
     def _resume_reading(self) -> None:
         transport = self._transport
@@ -399,7 +383,7 @@ class Connection(asyncio.BufferedProtocol):
         return 0.0 if waited > BODY_FLOOR_AFTER and self._http.body_received < floor else limit
 
     def _check_writing(self, now: float, unsent: int) -> None:
-        taken, limit = self._written - unsent, self.server.settings.write_timeout
+        taken, limit = self.written - unsent, self.server.settings.write_timeout
         if taken != self._taken:
             self._taken, self._stalled = taken, now
         elif limit is not None and now - self._stalled >= limit:

@@ -19,6 +19,7 @@ from .errors import InvalidParams
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .revisions import Revision
 from .schema import LOGGING_LEVELS
+from .trace import Trace, read_trace
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -103,6 +104,12 @@ class Exchange:
         """The answers by the same keys.  May raise NeedInput, or MissingClientCapability."""
         raise NotImplementedError
 
+    def failed(self, kind: int | str) -> None:
+        """The answer will be an error: for whoever counts them."""
+        reply = getattr(self, "reply", None)
+        if reply is not None:
+            reply.failed(kind)
+
     async def close_stream(self) -> None:
         """End the connection of this call but not the call, where the client can come back for the rest."""
 
@@ -160,6 +167,12 @@ class Context:
         """The request's `_meta`."""
         meta = self._exchange.params.get("_meta")
         return meta if isinstance(meta, dict) else {}
+
+    @property
+    def trace(self) -> Trace | None:
+        """The W3C trace context of the request, from `_meta` or else its headers; None where it has none."""
+        head = self._exchange.headers
+        return read_trace(self.meta, head.get_all if head is not None else None)
 
     @property
     def progress_token(self) -> str | int | None:

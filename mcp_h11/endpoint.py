@@ -214,6 +214,8 @@ class Endpoint:
         message: Message | Batch | None = None
         try:
             message = self.runtime.json.decode(request.body)
+            if reply.records:
+                reply.note(message, principal)
             if self._scoped:
                 self._hold(door, message, principal)
             if self._limiter is not None and isinstance(message, list):

@@ -262,6 +262,7 @@ async def _answer_within(
         return await run_within(answer(handler, method, params, ctx), deadline, leave)
     except TimedOut as exc:
         logger.warning("%s: %s", what, exc)
+        exchange.failed("timeout")
         if method == "tools/call":
             return tool_error(str(exc))
         raise InternalError(str(exc)) from None
@@ -282,12 +283,17 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
     except (Exception, SystemExit) as exc:
         # SystemExit too: a tool that calls `sys.exit` must not end the server.
         if method == "tools/call" and isinstance(exc, ToolError):
+            ctx._exchange.failed("tool_error")
             return tool_error(str(exc))
         logger.exception("%s failed", method)
         if method == "tools/call":
             return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None
-    if isinstance(result, (dict, InputRequired)):
+    if isinstance(result, dict):
+        if "isError" in result and result["isError"]:
+            ctx._exchange.failed("tool_error")
+        return result
+    if isinstance(result, InputRequired):
         return result
     logger.error("%s returned a %s, not a dict", method, type(result).__name__)
     raise InternalError()

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 SESSION_ID_BYTES = 32  # 256 bits from the operating system
 TOUCH_EVERY = 30.0  # seconds; sooner where sessions expire sooner
+PROBE_EVERY = 1.0  # seconds between two looks at whether a store that failed is back
+NOBODY = "probe"  # no session has so short an id
 ALLOW = ("Allow", "GET, POST, DELETE, OPTIONS")
 
 
@@ -72,6 +74,7 @@ class Legacy:
         self._used: set[str] = set()
         self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
         self._touch_at = 0.0
+        self._probe_at = 0.0
         runtime.on_notice.append(self.noticed)
 
     # --- POST ----------------------------------------------------------------------------------------------
@@ -193,6 +196,7 @@ class Legacy:
         try:
             await self.manager.create(session.state)
         except Exception:
+            self.runtime.store_away = True
             logger.exception("the session store failed")
             self._refuse(reply, overloaded("The session store is away"))
             return
@@ -218,6 +222,7 @@ class Legacy:
         try:
             session = await self.restore(session_id)
         except Exception:
+            self.runtime.store_away = True
             # Not 404: the session may well be there, and the client would throw it away.
             logger.exception("the session store failed")
             self._refuse(reply, overloaded("The session store is away"))
@@ -237,6 +242,7 @@ class Legacy:
         try:
             await self.manager.save(session.state)
         except Exception:
+            self.runtime.store_away = True
             logger.exception("the session store failed; session %.8s is not saved", session.id)
 
     async def restore(self, session_id: str) -> Session | None:
@@ -279,6 +285,7 @@ class Legacy:
             refusal = Refusal(400, "Nothing to resume: this event id is unknown, or what followed it has expired")
             reply.answer(400, self.runtime.json.error(None, refusal))
         except Exception:
+            self.runtime.store_away = True
             logger.exception("the event store failed")
             self._refuse(reply, overloaded("The event store is away"))
         finally:
@@ -318,6 +325,12 @@ class Legacy:
         if self.shared:
             self._used.add(session.id)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more session could be opened, if need be for one that rests."""
+        limit = self.settings.max_sessions
+        return limit is None or len(self.sessions) < limit or bool(self.resting)
+
     def _make_room(self, peer: str) -> None:
         limit, peer_limit = self.settings.max_sessions, self.settings.max_sessions_peer
         if limit is not None and len(self.sessions) >= limit and not self._evict(None):
@@ -342,12 +355,28 @@ class Legacy:
             self._touch_at = now + self._touch_every
             self.runtime.spawn(self._touch([*self.sessions.keys() - self.resting.keys(), *self._used]))
             self._used.clear()
+        if self.runtime.store_away and now >= self._probe_at:
+            self._probe_at = now + PROBE_EVERY
+            self.runtime.spawn(self._probe())
+
+    async def _probe(self) -> None:
+        # Where nothing is sent here because the store is away, no call would notice that it is back.
+        try:
+            if self.shared:
+                await self.manager.load(NOBODY)
+            if self.store is not None:
+                await self.store.discard(NOBODY)
+        except Exception as exc:
+            logger.debug("the store is still away: %s", exc)
+        else:
+            self.runtime.store_away = False
 
     async def _touch(self, session_ids: list[str]) -> None:
         try:
             for session_id in session_ids:
                 await self.manager.touch(session_id)
         except Exception:
+            self.runtime.store_away = True
             logger.exception("the session store failed")
 
     def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
@@ -367,6 +396,8 @@ class Legacy:
             return
         self.resting.pop(session.id, None)
         self.fresh.pop(session.id, None)
+        if self.runtime.metrics is not None:
+            self.runtime.metrics.sessions.observe(max(0.0, self.runtime.now() - session.state.created))
         peer = session.state.peer
         self.peers[peer] -= 1
         if not self.peers[peer]:
@@ -382,6 +413,7 @@ class Legacy:
             if self.store is not None:
                 await self.store.discard(session_id)
         except Exception:
+            self.runtime.store_away = True
             logger.exception("the store failed; session %.8s is gone all the same", session_id)
 
     def quiet(self) -> None:

@@ -467,6 +467,7 @@ class Modern:
             if error is None:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
+            call.failed(error.code)
             return json.error(call.request_id, error), status_of(error)
 
     async def _result(self, call: ModernCall) -> Mapping[str, Any]:

@@ -102,6 +102,14 @@ class Reply:
         self.on_gone: Callable[[], None] | None = None
         self.on_silence: Callable[[], None] | None = None  # undecided for too long
 
+    records = False  # whether the two that follow do anything
+
+    def note(self, message: object, principal: object) -> None:
+        """What is asked, and by whom."""
+
+    def failed(self, kind: int | str) -> None:
+        """The answer will be an error: a JSON-RPC code, or a word for what that has none."""
+
     @property
     def open_ended(self) -> bool:
         """True while this is an event stream that has not ended."""

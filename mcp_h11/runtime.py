@@ -20,10 +20,12 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from .errors import overloaded
-from .handler import Notice, ServerHandler
+from .handler import Notice, ServerHandler, answer
 from .jsonrpc import JSON
+from .metrics import Metrics
 from .sealing import Sealer
 from .settings import Settings
+from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +169,9 @@ class Runtime:
         self.lifespan: Any = None
         self.on_notice: list[Callable[[Notice], None]] = []
         self.draining = False
+        self.store_away = False  # a store failed, and has not been seen to work since
+        self.metrics: Metrics | None = None
+        self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
         self._threads: Threads
         self._stack = AsyncExitStack()
@@ -176,10 +181,14 @@ class Runtime:
         self._threads = Threads(self.loop, self.settings.max_threads)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._noticed)
+        if self.settings.lag_warning is not None:
+            self._watchdog = Watchdog(self.settings.lag_warning, lambda: self.tasks, answer.__code__)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self.handler.notices.unsubscribe(self._noticed)
+        if self._watchdog is not None:
+            self._watchdog.close()
         self._threads.close()
         await self._stack.aclose()
 

@@ -26,11 +26,14 @@ from typing import Any
 
 import anyio
 
+from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, Connection
 from .endpoint import Endpoint
 from .handler import ServerHandler
 from .headers import LOOPBACK_HOSTS, HostPolicy
 from .http11 import HeadCache
+from .metrics import Metrics
+from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
@@ -71,7 +74,10 @@ class Server:
         self.connections: set[Connection] = set()
         self.replies: set[Reply] = set()
         self.draining = False
-        self.log_access = self.settings.access_log
+        self.recorder: Recorder | None = None
+        self.ops: OpsListener | None = None
+        self.lag = 0.0  # seconds by which the clock was late lately
+        self._began = self._due = 0.0
         self.now = 0.0
         self.date = b""
         self.sockets: list[socket.socket] = []
@@ -103,6 +109,17 @@ class Server:
             if isinstance(address, tuple):
                 return int(address[1])
         return 0
+
+    @property
+    def ops_port(self) -> int:
+        """The port of `/health`, `/ready` and `/metrics`; 0 where they have none of their own."""
+        addresses = self.ops.addresses if self.ops is not None else []
+        return next((int(address[1]) for address in addresses if isinstance(address, tuple)), 0)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it began to listen."""
+        return self.loop.time() - self._began
 
     @property
     def url(self) -> str:
@@ -138,7 +155,8 @@ class Server:
             hosts = host_policy(self.settings, self.addresses)
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self.runtime)
-                self.endpoint = Endpoint(self.runtime, hosts)
+                await self._set_up_ops(hosts, stack)
+                self._began = self._due = self.loop.time()
                 self._tick()
                 stack.callback(self._unlisten)
                 for one in self.sockets:
@@ -150,6 +168,27 @@ class Server:
                 one.close()
             self._unlink()
             raise
+
+    async def _set_up_ops(self, hosts: HostPolicy, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        if settings.metrics or settings.apart:
+            self.runtime.metrics = Metrics()
+        if settings.access_log or self.runtime.metrics is not None:
+            form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
+            self.recorder = Recorder(form, self.runtime.metrics)
+        if not settings.apart:
+            own = settings.health or settings.metrics
+            self.endpoint = OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
+            return
+        self.endpoint = Endpoint(self.runtime, hosts)
+        if settings.ops_uds is not None:
+            sockets = [_bind_unix(settings.ops_uds, settings.uds_mode)]
+        else:
+            sockets = await _bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
+        stack.callback(_close_all, sockets)
+        self.ops = OpsListener(self, sockets)
+        stack.callback(self.ops.close)
+        await self.ops.start()
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server:
         settings = self.settings
@@ -167,9 +206,7 @@ class Server:
             self._timer.cancel()
 
     def _unlink(self) -> None:
-        if self._uds is not None:
-            with suppress(OSError):
-                os.unlink(self._uds)
+        _unlink(self._uds)
 
     def stop(self) -> None:
         """Ask it to end; a second time, at once.  On the loop's thread; returns immediately."""
@@ -222,6 +259,9 @@ class Server:
         await self._wait_deserted(CANCEL_TIME)  # a turn or two of the loop
         if self._timer is not None:
             self._timer.cancel()
+        if self.ops is not None:
+            self.ops.close()
+            _unlink(self.settings.ops_uds)
         await self.runtime.__aexit__(None, None, None)
 
     async def _wait_for(self, tasks: set[asyncio.Task[None]], limit: float) -> None:
@@ -246,6 +286,10 @@ class Server:
     def lost(self, connection: Connection) -> None:
         """A connection is no more."""
         self.connections.discard(connection)
+        metrics = self.runtime.metrics
+        if metrics is not None:
+            metrics.received += connection.received
+            metrics.sent += connection.written
         if not self.connections:
             self._deserted.set()
 
@@ -257,12 +301,17 @@ class Server:
     def _tick(self) -> None:
         self.now = now = self.loop.time()
         self.date = formatdate(usegmt=True).encode("ascii")
-        self._timer = self.loop.call_later(self._tick_time, self._tick)
+        # Half of what it was before, so that whoever asks from time to time hears of it.
+        self.lag = max(now - self._due, self.lag / 2)
+        self._due = now + self._tick_time
+        self._timer = self.loop.call_at(self._due, self._tick)
         for connection in list(self.connections):
             connection.tick(now)
         patience, keep_alive = self._patience, self._keep_alive
         for reply in list(self.replies):
             reply.tick(patience, keep_alive)
+        if self.ops is not None:
+            self.ops.tick(now)
         self.endpoint.sweep()
 
 
@@ -473,6 +522,17 @@ def _bind_unix(path: str, mode: int | None) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _unlink(path: str | None) -> None:
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(path)
 
 
 def _in_use(path: str) -> OSError:

@@ -345,8 +345,9 @@ class Session:
             result = await self.result(call)
             payload = self._encode(call, result)
         except (Exception, SystemExit) as exc:  # nothing that a handler raises ends the server
-            failed = True
-            payload = json.error(call.request_id, self.as_error(exc, call.method))
+            failed, error = True, self.as_error(exc, call.method)
+            call.failed(error.code)
+            payload = json.error(call.request_id, error)
         if not call.done:  # else it was cancelled, ignored that, and is not waited for any more
             await call.finish(payload, failed)
 

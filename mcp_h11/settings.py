@@ -57,7 +57,16 @@ class Settings:
     ssl: Any = None  # an ssl.SSLContext
 
     json: Any = None  # a module with loads and dumps; None is the standard library's
-    access_log: bool = False
+    access_log: bool | Literal["text", "json"] = False  # True is text
+    health: bool = False  # serve `health_path` and `ready_path`
+    metrics: bool = False  # serve `metrics_path`
+    health_path: str = "/health"
+    ready_path: str = "/ready"
+    metrics_path: str = "/metrics"
+    ops_port: int | None = None  # serve all three there, and none of them here; 0 is a free one
+    ops_host: str = "127.0.0.1"
+    ops_uds: str | None = None  # or on a Unix socket
+    ready_lag: float | None = 1.0  # the event loop was late by so much: not ready
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
 
@@ -79,6 +88,7 @@ class Settings:
     max_waiting: int | None = 1_000
     call_timeout: float | None = None  # of a call, from when it runs; progress gives it the whole time again,
     call_ceiling: float | None = 3_600.0  # but no more than this.  A tool may have a time of its own
+    lag_warning: float | None = 0.25  # the event loop was blocked for so long: say by what
     patience: float | None = 15.0  # an undecided answer becomes an event stream
     keep_alive: float | None = 15.0  # between comments on a silent event stream
     retry: int = 3_000  # milliseconds; how soon a client comes back to a cut stream
@@ -101,7 +111,7 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if type(value) in (int, float) and not (value > 0 or (f.name == "grace" and value == 0)):
+            if type(value) in (int, float) and not (value > 0 or (f.name in ("grace", "ops_port") and value == 0)):
                 raise ValueError(f"{f.name} must be greater than 0 (None switches a limit off), not {value!r}")
         if self.response not in ("auto", "json", "sse"):
             raise ValueError(f"response is auto, json or sse, not {self.response!r}")
@@ -115,6 +125,7 @@ class Settings:
         for path in paths:
             if not path.startswith("/") or not _is_visible(path) or set(path) & set("?#"):
                 raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
+        self._check_ops()
         if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
             raise ValueError("path, sse_path and messages_path must differ")
 
@@ -143,6 +154,21 @@ class Settings:
             raise ValueError(f"rate_limit is (requests, seconds), both greater than 0, not {self.rate_limit!r}")
         if self.uds_mode is not None and self.uds_mode > 0o777:
             raise ValueError(f"uds_mode is permission bits, at most 0o777, not {self.uds_mode:#o}")
+
+    @property
+    def apart(self) -> bool:
+        """Whether health and metrics have an address of their own."""
+        return self.ops_port is not None or self.ops_uds is not None
+
+    def _check_ops(self) -> None:
+        if self.access_log not in (True, False, "text", "json"):
+            raise ValueError(f"access_log is True, False, text or json, not {self.access_log!r}")
+        paths = [self.path.rstrip("/"), self.health_path, self.ready_path, self.metrics_path]
+        if not all(path.startswith("/") and _is_visible(path) for path in paths[1:]) or len(set(paths)) < len(paths):
+            raise ValueError("health_path, ready_path and metrics_path begin with a slash, and differ, also from path")
+        guarded = not self.is_open
+        if self.metrics and guarded and not self.apart:
+            raise ValueError("metrics would be open to anybody here: give them an ops_port or ops_uds of their own")
 
 
 def _is_visible(text: str) -> bool:

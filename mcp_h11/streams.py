@@ -151,6 +151,7 @@ class Stream:
                     await store.finish(session.id, self.id)
             except Exception:
                 # A finished call must not fail because its event could not be kept: it goes out without an id.
+                session.runtime.store_away = True
                 logger.exception("the event store failed; session %.8s is no longer resumable", session.id)
                 session.store = None
         self.last += 1

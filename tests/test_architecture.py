@@ -28,13 +28,13 @@ PACKAGE = Path(mcp_h11.__file__).parent
 # A module imports from lower floors, never from its own or a higher one.
 FLOORS: tuple[tuple[str, ...], ...] = (
     # no event loop, clock or socket; these import nothing of the package
-    ("docstrings", "errors", "jsonreaders", "revisions", "schema", "sse", "tojson", "uritemplate"),
+    ("docstrings", "errors", "jsonreaders", "metrics", "revisions", "schema", "sse", "tojson", "trace", "uritemplate"),
     ("compat", "headers", "http11", "jsonrpc", "jsonschema", "jsontypes", "proxies", "sealing"),
     ("ratelimit", "reply", "signature"),
     ("questions",),
     # what runs
-    ("auth", "deadlines", "storage", "tls"),
-    ("context", "settings"),
+    ("auth", "deadlines", "storage", "tls", "watchdog"),
+    ("access", "context", "settings"),
     ("door", "handler"),
     ("app", "guard", "runtime"),
     ("modern", "streams"),
@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("legacy", "legacy_sse", "stdio"),
     ("endpoint",),
     ("connection",),
+    ("ops",),
     ("server",),
     ("embed",),
     # the public names, and who uses them
@@ -55,9 +56,9 @@ SANS_IO = 4  # floors
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # Imports that are made when they are needed: the one look upward, and the demo that only a bare command shows.
-LATER = {("app", "server"), ("app", "stdio"), ("cli", "demo")}
+LATER = {("app", "server"), ("app", "stdio"), ("cli", "demo"), ("ops", "__init__")}
 # Names that only type checkers want.
-FOR_TYPES = {("connection", "server"), ("context", "runtime")}
+FOR_TYPES = {("connection", "server"), ("context", "runtime"), ("ops", "server")}
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.
 IMPURE = {

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""What is remembered of an answer for the access log and the metrics, and the log's lines.
+
+Made only where one of the two is on; without them a reply remembers nothing and costs nothing.
+
+Rule: a line has no token, no body, no query, and of a session id the first 8 characters; and nothing that a client
+chose can begin a new line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .auth import subject
+from .headers import JSON_HEADERS, Headers
+from .http11 import HTTPRequest, ServerConnection
+from .jsonrpc import Notification, Request
+from .metrics import Metrics
+from .reply import COMMENT, Link, Reply
+from .trace import read_trace
+
+# Where it has always been; a vendored copy has its own.
+logger = logging.getLogger(__name__.rpartition(".")[0] + ".connection.access")
+
+MAX_FIELD = 100  # characters of what a client, or whoever issued its token, chose
+SESSION_PREFIX = 8
+
+
+class RecordedReply(Reply):
+    """A reply that remembers what a line says."""
+
+    records = True
+
+    __slots__ = ("_meta", "began", "error", "method", "principal", "status")
+
+    def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest, now: float) -> None:
+        super().__init__(link, connection, request)
+        self.began = now
+        self.status = 0  # of an answer that has begun
+        self.method = ""  # of JSON-RPC
+        self.error = ""
+        self.principal: Any = None
+        self._meta: Any = None
+
+    def note(self, message: object, principal: object) -> None:
+        self.principal = principal
+        if isinstance(message, (Request, Notification)):
+            self.method, self._meta = message.method, message.params.get("_meta")
+        elif isinstance(message, list):
+            self.method = "batch"
+
+    def failed(self, kind: int | str) -> None:
+        self.error = str(kind)
+
+    def answer(self, status: int, body: bytes = b"", headers: Headers = JSON_HEADERS, *, close: bool = False) -> None:
+        self.status = self.status or status
+        super().answer(status, body, headers, close=close)
+
+    def open(self, first: bytes = COMMENT) -> None:
+        self.status = self.status or 200
+        super().open(first)
+
+    def stream_once(self, events: bytes) -> None:
+        self.status = self.status or 200
+        super().stream_once(events)
+
+    def fields(self, seconds: float) -> dict[str, Any]:
+        """What the log says of it, in order; what there is nothing to say of is left out."""
+        head = self.request.head
+        meta = self._meta if isinstance(self._meta, dict) else {}
+        trace = read_trace(meta, head.get_all)
+        return _fields(
+            self.peer, head.method, head.path, self.status, seconds,
+            rpc=self.method,
+            session=(head.get("mcp-session-id") or "")[:SESSION_PREFIX],
+            principal=subject(self.principal),
+            error=self.error,
+            trace=trace.trace_id if trace is not None else "",
+            span=trace.parent_id if trace is not None else "",
+        )  # fmt: skip
+
+
+class Recorder:
+    """Where answers are counted and logged when they are over; `form` makes a line, None none."""
+
+    def __init__(self, form: Callable[[dict[str, Any]], str] | None, metrics: Metrics | None) -> None:
+        self._form = form
+        self.metrics = metrics
+
+    def finished(self, reply: RecordedReply, now: float) -> None:
+        """An answer is complete, or its client is gone."""
+        seconds, metrics = now - reply.began, self.metrics
+        if metrics is not None:
+            metrics.responses[reply.status] += 1
+            if reply.method:
+                status = reply.status
+                metrics.operation(reply.method, reply.error or (str(status) if status >= 400 else ""), seconds)
+        if self._form is not None and logger.isEnabledFor(logging.INFO):
+            logger.info("%s", self._form(reply.fields(seconds)))
+
+    def refused(self, peer: str, method: str, path: str, status: int) -> None:
+        """Something was refused before it was a whole request."""
+        if self.metrics is not None:
+            self.metrics.responses[status] += 1
+        if self._form is not None and logger.isEnabledFor(logging.INFO):
+            logger.info("%s", self._form(refused_fields(peer, method, path, status)))
+
+
+def refused_fields(peer: str, method: str, path: str, status: int) -> dict[str, Any]:
+    """As `RecordedReply.fields`, of what was refused before there was a whole request."""
+    return _fields(peer, method, path, status, None)
+
+
+def _fields(peer: str, method: str, path: str, status: int, seconds: float | None, **more: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"peer": peer or "-", "method": method, "path": path, "status": status or None}
+    if seconds is not None:
+        found["seconds"] = round(seconds, 6)
+    found.update((name, value[:MAX_FIELD]) for name, value in more.items() if value)
+    return found
+
+
+def as_text(fields: dict[str, Any]) -> str:
+    """One line: who, what, status, how long, then what else is known by name."""
+    rest = dict(fields)
+    peer, method, path, status = (rest.pop(name) for name in ("peer", "method", "path", "status"))
+    parts = [peer, f'"{_plain(method)} {_plain(path)}"', str(status or "-")]
+    if "seconds" in rest:
+        parts.append(f"{rest.pop('seconds'):.3f}s")
+    parts += [f"{name}={_plain(value)}" for name, value in rest.items()]
+    return " ".join(parts)
+
+
+def as_json(fields: dict[str, Any]) -> str:
+    """One line, an object of the same."""
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def _plain(text: str) -> str:
+    """Visible ASCII without quotes: a line is read by blanks, and by people in terminals."""
+    return "".join(c if "!" <= c <= "~" and c not in '"\\' else "?" for c in text)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Counters and histograms, and Prometheus' text format, written by hand.
+
+Names follow the OpenTelemetry semantic conventions for MCP, as Prometheus spells them; what those do not have begins
+with `mcp_h11_`.
+
+Rule: what a client chooses never makes a new label: a method that nobody knows is `_OTHER`, as the conventions say.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+# OpenTelemetry semantic conventions for MCP, `mcp.server.operation.duration` and `mcp.server.session.duration`
+BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+OTHER = "_OTHER"
+MAX_SERIES = 200  # pairs of method and error; further errors are `_OTHER`, one for each method
+METHOD_LABELS = frozenset(
+    (
+        "batch", "completion/complete", "initialize", "logging/setLevel", "notifications/cancelled",
+        "notifications/initialized", "notifications/progress", "notifications/roots/list_changed", "ping",
+        "prompts/get", "prompts/list", "resources/list", "resources/read", "resources/subscribe",
+        "resources/templates/list", "resources/unsubscribe", "server/discover", "subscriptions/listen", "tools/call",
+        "tools/list",
+    )
+)  # fmt: skip
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """How often which duration, in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def lines(self, name: str, labels: str) -> Iterable[str]:
+        """Its samples; `labels` is rendered already."""
+        before = f"{labels}," if labels else ""
+        count = 0
+        for limit, here in zip((*map(_number, BUCKETS), "+Inf"), self.counts, strict=True):
+            count += here
+            yield f'{name}_bucket{{{before}le="{limit}"}} {count}'
+        behind = f"{{{labels}}}" if labels else ""
+        yield f"{name}_sum{behind} {_number(self.total)}"
+        yield f"{name}_count{behind} {count}"
+
+
+class Metrics:
+    """What one server counts on its way; what can be looked up is looked up when it is asked for."""
+
+    def __init__(self) -> None:
+        self.operations: dict[tuple[str, str], Histogram] = {}
+        self.sessions = Histogram()
+        self.responses: Counter[int] = Counter()
+        # Of connections that are no more; those that live know their own.
+        self.received = self.sent = 0
+
+    def operation(self, method: str, error: str, seconds: float) -> None:
+        """A request or notification was answered; `error` is empty, or what kind of error the answer was."""
+        histogram = self.operations.get((method, error))
+        if histogram is None:
+            method = method if method in METHOD_LABELS else OTHER
+            if (method, error) not in self.operations and len(self.operations) >= MAX_SERIES:
+                error = OTHER
+            histogram = self.operations.setdefault((method, error), Histogram())
+        histogram.observe(seconds)
+
+    def render(self, gauges: Mapping[str, tuple[str, float]], received: int, sent: int) -> bytes:
+        """The text format; `gauges` by name, each with its help, and bytes of the connections that live."""
+        lines: list[str] = []
+        name = "mcp_server_operation_duration_seconds"
+        lines += _heading(name, "histogram", "From a request or notification to the end of its answer.")
+        for (method, error), histogram in sorted(self.operations.items()):
+            labels = [f'mcp_method_name="{_escaped(method)}"', *([f'error_type="{_escaped(error)}"'] if error else [])]
+            lines += histogram.lines(name, ",".join(labels))
+        name = "mcp_server_session_duration_seconds"
+        lines += _heading(name, "histogram", "From the opening of a session to its end.")
+        lines += self.sessions.lines(name, "")
+        name = "mcp_h11_responses_total"
+        lines += _heading(name, "counter", "HTTP answers by their status; refusals are those from 400 on.")
+        lines += [f'{name}{{http_response_status_code="{code}"}} {n}' for code, n in sorted(self.responses.items())]
+        for name, count, text in (
+            ("mcp_h11_received_bytes_total", self.received + received, "Bytes of HTTP that clients sent."),
+            ("mcp_h11_sent_bytes_total", self.sent + sent, "Bytes of HTTP that were written to clients."),
+        ):
+            lines += [*_heading(name, "counter", text), f"{name} {count}"]
+        for name, (text, value) in gauges.items():
+            lines += [*_heading(name, "gauge", text), f"{name} {_number(value)}"]
+        return "\n".join([*lines, ""]).encode("utf-8")
+
+
+def _heading(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+
+
+def _number(value: float) -> str:
+    return repr(int(value)) if value == int(value) else repr(value)
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

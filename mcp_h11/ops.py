@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: MIT
+"""`/health`, `/ready` and `/metrics`, for whoever runs the server: on its own port, or on one beside it.
+
+    /health   200, or 503 where no client could begin: version, uptime, what is the matter
+    /ready    200, or 503 with the reasons not to send new clients here
+    /metrics  Prometheus' text format
+
+Rule: nothing here asks the handler, waits, or changes anything, and nothing here is needed to serve a client.  Host and
+Origin are checked as at every other door; GET and HEAD are all there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from .connection import Connection
+from .endpoint import Endpoint
+from .errors import Refusal
+from .headers import JSON_HEADERS, LOOPBACK_HOSTS, Headers, HostPolicy
+from .http11 import Head, HeadCache, HTTPRequest
+from .metrics import CONTENT_TYPE
+from .reply import STREAMING, Reply
+from .runtime import Runtime
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .server import Server
+
+MAX_OPS_CONNECTIONS = 64  # on a port of its own
+OPS_BACKLOG = 64
+_FRESH: Headers = (("Cache-Control", "no-store"),)
+_ALLOW: Headers = (("Allow", "GET, HEAD"),)
+
+Answer = tuple[int, Headers, bytes]
+
+
+class Pages:
+    """The three documents of one server, by their paths."""
+
+    def __init__(self, server: Server, hosts: HostPolicy, *, health: bool, metrics: bool) -> None:
+        self._server = server
+        self._hosts = hosts
+        settings = server.settings
+        self._pages: dict[str, Callable[[], Answer]] = {}
+        if health:
+            self._pages.update({settings.health_path: self.health, settings.ready_path: self.ready})
+        if metrics:
+            self._pages[settings.metrics_path] = self.metrics
+
+    def has(self, path: str) -> bool:
+        """Whether one of them is there."""
+        return path in self._pages
+
+    def refusal(self, head: Head) -> Refusal | None:
+        """Why a request for one of them is not answered, if it is not."""
+        host, origins = head.get("host"), head.get_all("origin")
+        if not self._hosts.check_host(host):
+            return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
+        if len(origins) > 1 or (origins and not self._hosts.check_origin(origins[0])):
+            return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
+        if not self.has(head.path):
+            return Refusal(404, "Nothing is served here")
+        if head.method not in ("GET", "HEAD"):
+            return Refusal(405, f"Method Not Allowed: {head.method:.20}", headers=_ALLOW)
+        return None
+
+    def respond(self, head: Head, reply: Reply) -> None:
+        """Answer with one of them, or say why not."""
+        refusal = self.refusal(head)
+        if refusal is None:
+            status, headers, body = self._pages[head.path]()
+            reply.answer(status, body, headers + _FRESH)
+        else:
+            body = self._server.runtime.json.error(None, refusal)
+            reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
+
+    # --- the documents -----------------------------------------------------------------------------------------
+
+    def health(self) -> Answer:
+        """Whether a client that comes now could begin."""
+        from . import __version__
+
+        server = self._server
+        can_open = not server.draining and server.endpoint.legacy.has_room
+        # A store that is away costs resumability, not calls: degraded, and no reason to be restarted.
+        away = server.runtime.store_away
+        status = "draining" if server.draining else "full" if not can_open else "degraded" if away else "ok"
+        return _document(
+            200 if can_open else 503,
+            status=status,
+            version=__version__,
+            uptime=round(server.uptime, 3),
+            draining=server.draining,
+            can_open_session=can_open,
+            store="away" if away else "ok",
+        )
+
+    def ready(self) -> Answer:
+        """Whether new clients should be sent here."""
+        reasons = self.reasons()
+        return _document(503 if reasons else 200, ready=not reasons, reasons=reasons)
+
+    def reasons(self) -> list[str]:
+        """Why not, if not."""
+        server = self._server
+        settings, runtime = server.settings, server.runtime
+        full = (
+            not server.endpoint.legacy.has_room
+            or _reached(len(server.connections), settings.max_connections)
+            or _reached(runtime.waiting, settings.max_waiting)
+        )
+        late = settings.ready_lag is not None and server.lag > settings.ready_lag
+        found = {"draining": server.draining, "full": full, "store away": runtime.store_away, "loop lag": late}
+        return [reason for reason, holds in found.items() if holds]
+
+    def metrics(self) -> Answer:
+        """What was counted, and what is now."""
+        server = self._server
+        runtime, endpoint, metrics = server.runtime, server.endpoint, server.runtime.metrics
+        assert metrics is not None, "counted wherever this page is"
+        gauges: dict[str, tuple[str, float]] = {
+            "mcp_h11_connections": ("Open connections.", len(server.connections)),
+            "mcp_h11_sessions": ("Open sessions.", len(endpoint.legacy.sessions)),
+            "mcp_h11_streams": ("Open event streams.", sum(r.state == STREAMING for r in server.replies)),
+            "mcp_h11_listeners": ("Open subscriptions/listen streams.", len(endpoint.modern.listeners)),
+            "mcp_h11_calls_running": ("Calls that run.", runtime.gate.inside),
+            "mcp_h11_calls_waiting": ("Calls that wait for their turn.", runtime.waiting),
+            "mcp_h11_loop_lag_seconds": ("How late the event loop was, lately.", round(server.lag, 6)),
+            "mcp_h11_draining": ("1 while it shuts down.", int(server.draining)),
+            "mcp_h11_uptime_seconds": ("Since it began to listen.", round(server.uptime, 3)),
+        }
+        received = sum(connection.received for connection in server.connections)
+        sent = sum(connection.written for connection in server.connections)
+        return 200, (("Content-Type", CONTENT_TYPE),), metrics.render(gauges, received, sent)
+
+
+def _document(code: int, **members: Any) -> Answer:
+    return code, JSON_HEADERS, json.dumps(members, separators=(",", ":")).encode("ascii")
+
+
+def _reached(count: int, limit: int | None) -> bool:
+    return limit is not None and count >= limit
+
+
+class OpsEndpoint(Endpoint):
+    """The door of a server that answers for itself on its own port; made only where that is asked for."""
+
+    def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Server) -> None:
+        super().__init__(runtime, hosts)
+        settings = runtime.settings
+        self._pages = Pages(server, hosts, health=settings.health, metrics=settings.metrics)
+
+    def check(self, head: Head, *more: Any) -> Refusal | None:
+        if self._pages.has(head.path):
+            return self._pages.refusal(head)
+        return super().check(head, *more)
+
+    async def approve(self, head: Head, *more: Any) -> Refusal | None:
+        if self._pages.has(head.path):
+            return None
+        return await super().approve(head, *more)
+
+    def respond(self, request: HTTPRequest, reply: Reply) -> None:
+        if self._pages.has(request.head.path):
+            self._pages.respond(request.head, reply)
+        else:
+            super().respond(request, reply)
+
+
+class OpsListener:
+    """A port, or a Unix socket, for nothing but the documents.  To its connections it is the server.
+
+    It ends last, so that whoever watches sees the server drain.
+    """
+
+    asks_who = False
+    draining = False
+    recorder = None
+
+    def __init__(self, server: Server, sockets: list[socket.socket]) -> None:
+        self._server = server
+        self.endpoint = self
+        self.settings = replace(server.settings, max_connections=MAX_OPS_CONNECTIONS)
+        self.runtime = server.runtime
+        self.loop = server.loop
+        self.buffer, self.shares_buffer = server.buffer, server.shares_buffer
+        self.heads = HeadCache()
+        self.connections: set[Connection] = set()
+        self.replies: set[Reply] = set()
+        self.sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self._pages = Pages(server, ops_hosts(server.settings, self.addresses), health=True, metrics=True)
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where it is bound."""
+        return [sock.getsockname() for sock in self.sockets]
+
+    @property
+    def now(self) -> float:
+        return self._server.now
+
+    @property
+    def date(self) -> bytes:
+        return self._server.date
+
+    async def start(self) -> None:
+        """Accept."""
+        for sock in self.sockets:
+            sock.setblocking(False)
+            self._servers.append(await self.loop.create_server(self._connected, sock=sock, backlog=OPS_BACKLOG))
+
+    def _connected(self) -> Connection:
+        return Connection(cast("Server", self))
+
+    def tick(self, now: float) -> None:
+        """The server's clock."""
+        for connection in list(self.connections):
+            connection.tick(now)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self.connections.discard(connection)
+
+    def close(self) -> None:
+        """No more questions, and no more answers."""
+        for server in self._servers:
+            server.close()
+        for sock in self.sockets:
+            sock.close()
+        for connection in list(self.connections):
+            connection.abort()
+
+    # --- what a connection asks of an endpoint -------------------------------------------------------------------
+
+    def trusts(self, peer: str) -> bool:
+        return False
+
+    def check(self, head: Head, *more: Any) -> Refusal | None:
+        return self._pages.refusal(head)
+
+    def refusal_headers(self, head: Head, *more: Any) -> Headers:
+        return ()
+
+    def respond(self, request: HTTPRequest, reply: Reply) -> None:
+        self._pages.respond(request.head, reply)
+
+
+def ops_hosts(settings: Settings, addresses: list[Any]) -> HostPolicy:
+    """By which names the port may be called.  Raises ValueError where it is every address and nobody said."""
+    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
+    if settings.allowed_hosts is None and {"0.0.0.0", "::"} & set(own):
+        raise ValueError("ops_host is every address: name one, or the hosts that may be asked for in allowed_hosts")
+    names = [f"[{host}]" if ":" in host else host for host in own]
+    return HostPolicy([*LOOPBACK_HOSTS, *names, *(settings.allowed_hosts or ())], settings.allowed_origins)

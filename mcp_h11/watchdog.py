@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Says what blocks the event loop: a thread that asks the loop for a sign of life while calls run.
+
+The loop itself is not slowed: the thread asks a few times a second and only while something runs, and only when no sign
+comes in time does it look at what the loop's thread is doing.
+
+Rule: one warning for one stall, and no more than one in `QUIET_TIME`; it names the function, and never its arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import CodeType, FrameType
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 0.1  # seconds between two questions; what is shorter than this and the limit together may go unseen
+QUIET_TIME = 10.0  # between two warnings
+JOIN_TIME = 1.0
+
+
+class Watchdog:
+    """Watches the loop that it is made on.
+
+    `busy` says whether anything runs; `entry` is the code of the function through which every call goes, whose local
+    names `method` and `params` tell which call it is.
+    """
+
+    def __init__(self, limit: float, busy: Callable[[], object], entry: CodeType) -> None:
+        self._limit = limit
+        self._busy = busy
+        self._entry = entry
+        self._loop = asyncio.get_running_loop()
+        self._watched = threading.get_ident()
+        self._alive = threading.Event()
+        self._ended = threading.Event()
+        self._said = -QUIET_TIME
+        self._unsaid = 0
+        self._thread = threading.Thread(target=self._watch, name="mcp_h11 watchdog", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """No further questions; its thread is gone then."""
+        self._ended.set()
+        self._alive.set()
+        self._thread.join(JOIN_TIME)  # it waits for one of the two, or writes to the log
+
+    def _watch(self) -> None:
+        while not self._ended.wait(PAUSE):
+            if not self._busy():
+                continue
+            self._alive.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._alive.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if self._alive.wait(self._limit):
+                continue
+            self._blocked(sys._current_frames().get(self._watched))
+            # However long it lasts, it is one stall.
+            while not self._alive.wait(PAUSE) and not self._loop.is_closed():
+                pass
+
+    def _blocked(self, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if frame is None or now - self._said < QUIET_TIME:
+            self._unsaid += 1
+            return
+        self._said = now
+        what, where = _what(frame, self._entry), f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        more = f"; {self._unsaid} more since the last warning" if self._unsaid else ""
+        self._unsaid = 0
+        logger.warning(
+            "the event loop has been blocked for %g s by %s, in %s at %s%s",
+            self._limit, what, frame.f_code.co_name, where, more,
+        )  # fmt: skip
+
+
+def _what(frame: FrameType | None, entry: CodeType) -> str:
+    """The call that is on the stack, or what else can be said."""
+    while frame is not None:
+        if frame.f_code is entry:
+            names = frame.f_locals
+            method, params = names.get("method"), names.get("params")
+            name = params.get("name") if isinstance(params, dict) and method != "resources/read" else None
+            return f"{method!s:.100} {name!r:.100}" if isinstance(name, str) else f"{method!s:.100}"
+        frame = frame.f_back
+    return "no call of a client"
