@@ -243,7 +243,7 @@ class Legacy:
             await self.manager.save(session.state)
         except Exception:
             self.runtime.store_away = True
-            logger.exception("the session store failed; session %.8s is not saved", session.id)
+            logger.exception("the session store failed; session %s is not saved", session.id[:8])
 
     async def restore(self, session_id: str) -> Session | None:
         """A session that another process, or an earlier one, opened."""
@@ -414,7 +414,7 @@ class Legacy:
                 await self.store.discard(session_id)
         except Exception:
             self.runtime.store_away = True
-            logger.exception("the store failed; session %.8s is gone all the same", session_id)
+            logger.exception("the store failed; session %s is gone all the same", session_id[:8])
 
     def quiet(self) -> None:
         """Shutting down: end the streams that only listen; calls still run."""

@@ -420,7 +420,7 @@ class Session:
             return
         if len(calls) > 1:
             # Which of them is meant cannot be told, and the wrong one must not be cancelled.
-            logger.warning("session %.8s cancelled an id that %d of its calls use", self.id, len(calls))
+            logger.warning("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
         task = calls[0].task
         if task is not None:

@@ -152,7 +152,7 @@ class Stream:
             except Exception:
                 # A finished call must not fail because its event could not be kept: it goes out without an id.
                 session.runtime.store_away = True
-                logger.exception("the event store failed; session %.8s is no longer resumable", session.id)
+                logger.exception("the event store failed; session %s is no longer resumable", session.id[:8])
                 session.store = None
         self.last += 1
         if last:  # never back to False: it may have been closed meanwhile

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""Whom a reverse proxy speaks for: believed from proxies that were named, over sockets, and from nobody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from rawclient import Modern, RawClient, Response, encode
+from serving import ASYNCIO, UVLOOP, Held, head, lives, modern, request, served
+
+from mcp_h11 import Principal, listening
+from mcp_h11.errors import Refusal
+from mcp_h11.proxies import Forwarded, Proxies, read_address
+
+pytestmark = pytest.mark.anyio
+US = "127.0.0.1"  # the address of every client here
+
+
+@pytest.fixture(params=[ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
+def anyio_backend(request: Any) -> Any:
+    return request.param
+
+
+async def ask(port: int, data: bytes, method: str = "POST") -> Response:
+    async with RawClient(port) as client:
+        await client.send(data)
+        return await client.receive(method)
+
+
+def initialize(**headers: str | None) -> bytes:
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "0"}}
+    return request(encode({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}), **headers)
+
+
+# --- whose word counts -----------------------------------------------------------------------------------------------
+
+
+async def peer_of(server: Any, **headers: str) -> str:
+    """The address that a session which these headers open is counted for."""
+    answer = await ask(server.port, initialize(**headers))
+    assert answer.status == 200, answer.body
+    session = server.endpoint.legacy.sessions[answer.headers["mcp-session-id"]]
+    peer: str = session.state.peer
+    return peer
+
+
+CHAINS: list[tuple[str, dict[str, str], str]] = [
+    ("nothing said", {}, US),
+    ("one", {"X_Forwarded_For": "192.0.2.1"}, "192.0.2.1"),
+    ("port", {"X_Forwarded_For": "192.0.2.1:5000"}, "192.0.2.1"),
+    ("ipv6", {"X_Forwarded_For": "2001:db8::1"}, "2001:db8::1"),
+    ("ipv6 port", {"X_Forwarded_For": "[2001:DB8::1]:5000"}, "2001:db8::1"),
+    ("mapped", {"X_Forwarded_For": "::ffff:192.0.2.1"}, "192.0.2.1"),
+    ("what the client wrote itself", {"X_Forwarded_For": "198.51.100.9, 192.0.2.1"}, "192.0.2.1"),
+    ("through a second proxy of ours", {"X_Forwarded_For": "192.0.2.1, 10.1.2.3"}, "192.0.2.1"),
+    ("a client that names our proxy", {"X_Forwarded_For": "10.1.2.3, 192.0.2.1, 10.1.2.3"}, "192.0.2.1"),
+    ("ours only", {"X_Forwarded_For": "10.1.2.4, 10.1.2.3"}, "10.1.2.4"),
+    ("in two lines", {"X_Forwarded_For": "198.51.100.9\r\nX-Forwarded-For: 192.0.2.1"}, "192.0.2.1"),
+    ("no address", {"X_Forwarded_For": "unknown"}, US),
+    ("no address behind ours", {"X_Forwarded_For": "unknown, 10.1.2.3"}, "10.1.2.3"),
+    ("empty", {"X_Forwarded_For": ""}, US),
+    ("commas", {"X_Forwarded_For": ",,"}, US),
+    ("Forwarded", {"Forwarded": "for=192.0.2.1;proto=https"}, "192.0.2.1"),
+    ("Forwarded ipv6", {"Forwarded": 'For="[2001:db8::1]:5000"'}, "2001:db8::1"),
+    ("Forwarded chain", {"Forwarded": "for=198.51.100.9, for=192.0.2.1;by=x, for=10.1.2.3"}, "192.0.2.1"),
+    ("Forwarded quoted", {"Forwarded": 'for="198.51.100.9, for=192.0.2.9", for="192\\.0.2.1"'}, "192.0.2.1"),
+    ("Forwarded hidden", {"Forwarded": "for=_hidden"}, US),
+    ("Forwarded without for", {"Forwarded": "proto=https"}, US),
+    ("Forwarded nonsense", {"Forwarded": '=;;"'}, US),
+    ("both agree", {"Forwarded": "for=192.0.2.1", "X_Forwarded_For": "192.0.2.1"}, "192.0.2.1"),
+]
+
+
+@pytest.mark.parametrize("case", CHAINS, ids=[case[0] for case in CHAINS])
+async def test_the_client_is_the_first_from_the_right_that_is_no_proxy_of_ours(case: Any) -> None:
+    _, headers, expected = case
+    async with served(trusted_proxies=[US, "10.1.0.0/16"]) as server:
+        assert await peer_of(server, **headers) == expected
+        assert await peer_of(server, **headers) == expected  # the head is known now
+
+
+@pytest.mark.parametrize("trusted", [(), ("192.0.2.7",), ("10.0.0.0/8", "::1"), ("unix",)])
+async def test_who_was_not_named_is_not_believed(trusted: tuple[str, ...]) -> None:
+    everything = {
+        "X_Forwarded_For": "192.0.2.1",
+        "X_Forwarded_Host": "localhost",
+        "X_Forwarded_Proto": "https",
+        "Forwarded": "for=192.0.2.9;host=localhost",
+    }
+    async with served(trusted_proxies=trusted) as server:
+        assert await peer_of(server, **everything) == US
+        assert (await ask(server.port, modern("server/discover", Host="evil.example", **everything))).status == 403
+
+
+async def test_two_stories_are_one_too_many() -> None:
+    async with served(trusted_proxies=[US]) as server, RawClient(server.port) as client:
+        for _ in range(2):
+            await client.send(modern("server/discover", Forwarded="for=192.0.2.1", X_Forwarded_For="192.0.2.2"))
+            answer = await client.receive("POST")
+            assert (answer.status, "disagree" in answer.json()["error"]["message"]) == (400, True)
+        await lives(client)
+
+
+async def test_one_head_means_two_things_from_two_peers() -> None:
+    """What is remembered of a head is not what a proxy said to everybody else."""
+    async with served(trusted_proxies=["127.0.0.2"], allowed_hosts=["tools.example"]) as server:
+        data = modern("server/discover", Host="inner", X_Forwarded_Host="tools.example")
+        for source, status in ((US, 403), ("127.0.0.2", 200), (US, 403), ("127.0.0.2", 200)):
+            with anyio.fail_after(5):
+                stream = await anyio.connect_tcp(US, server.port, local_host=source)
+                async with stream:
+                    await stream.send(data)
+                    assert (await stream.receive()).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+# --- the host --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X_Forwarded_Host": "tools.example"}, 200),
+        ({"X_Forwarded_Host": "TOOLS.example:443"}, 200),
+        ({"X_Forwarded_Host": "evil.example, tools.example"}, 200),
+        ({"X_Forwarded_Host": "tools.example, evil.example"}, 403),
+        ({"X_Forwarded_Host": "evil.example"}, 403),
+        ({"X_Forwarded_Host": "tools.example/"}, 403),
+        ({"Forwarded": "for=192.0.2.1;host=tools.example"}, 200),
+        ({"Forwarded": 'host="tools.example:443";for=192.0.2.1'}, 200),
+        ({"Forwarded": "for=192.0.2.1;host=evil.example"}, 403),
+        ({"Forwarded": "host=tools.example, for=192.0.2.1;host=evil.example"}, 403),
+        ({"Forwarded": "host=evil.example, for=192.0.2.1;host=tools.example"}, 200),
+        ({"Forwarded": "for=192.0.2.1;host=tools.example, for=10.1.2.3;host=inner"}, 200),
+        ({"Forwarded": "for=192.0.2.1", "X_Forwarded_Host": "tools.example"}, 200),
+        ({}, 403),
+        ({"Host": "tools.example"}, 200),
+        ({"Host": "tools.example", "X_Forwarded_Host": "evil.example"}, 403),
+    ],
+)
+async def test_the_host_that_is_checked_is_the_one_that_the_client_asked_for(
+    headers: dict[str, str], status: int
+) -> None:
+    options: dict[str, Any] = {"trusted_proxies": [US, "10.1.0.0/16"], "allowed_hosts": ["tools.example"]}
+    async with served(**options) as server:
+        fields = {"Host": "inner", **headers}
+        answer = await ask(server.port, modern("server/discover", **fields))
+        assert answer.status == status
+        if status == 403:
+            assert "--allowed-hosts" in answer.json()["error"]["message"]
+        # The same before the body is there.
+        async with RawClient(server.port) as client:
+            await client.send(head(Content_Length="2", **fields))
+            if status == 403:
+                assert (await client.receive("POST")).status == 403
+
+
+class Nobody:
+    async def verify_token(self, token: str) -> Principal | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("headers", "resource"),
+    [
+        ({"X_Forwarded_Proto": "https", "X_Forwarded_Host": "tools.example"}, "https://tools.example"),
+        ({"X_Forwarded_Proto": "HTTPS"}, "https://inner.example"),
+        ({"X_Forwarded_Proto": "gopher"}, "http://inner.example"),
+        ({"Forwarded": "for=192.0.2.1;proto=https;host=tools.example"}, "https://tools.example"),
+        ({}, "http://inner.example"),
+    ],
+)
+async def test_a_client_is_told_the_address_that_it_called(headers: dict[str, str], resource: str) -> None:
+    options: dict[str, Any] = {"verifier": Nobody(), "authorization_servers": ["https://login.example"]}
+    hosts = ["tools.example", "inner.example"]
+    for trusted in ([US], []):
+        async with served(trusted_proxies=trusted, allowed_hosts=hosts, **options) as server:
+            said = resource if trusted else "http://inner.example"
+            fields = {"Host": "inner.example", **headers}
+            answer = await ask(server.port, modern("server/discover", **fields))
+            metadata = f'resource_metadata="{said}/.well-known/oauth-protected-resource/mcp"'
+            assert answer.headers["www-authenticate"] == f"Bearer {metadata}"
+            document = await ask(server.port, head("/.well-known/oauth-protected-resource", "GET", **fields), "GET")
+            assert document.json()["resource"] == f"{said}/mcp"
+
+
+# --- what is counted by address --------------------------------------------------------------------------------------
+
+
+async def test_caps_are_of_the_client_and_not_of_the_proxy() -> None:
+    async with served(trusted_proxies=[US], max_sessions_peer=1) as server:
+        first = await ask(server.port, initialize(X_Forwarded_For="192.0.2.1"))
+        second = await ask(server.port, initialize(X_Forwarded_For="192.0.2.2"))
+        again = await ask(server.port, initialize(X_Forwarded_For="192.0.2.1"))
+        ids = [answer.headers["mcp-session-id"] for answer in (first, second, again)]
+        assert [session_id in server.endpoint.legacy.sessions for session_id in ids] == [False, True, True]
+
+
+async def test_the_access_log_names_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with served(trusted_proxies=[US], access_log=True) as server:
+        await ask(server.port, modern("server/discover", X_Forwarded_For="192.0.2.1"))
+    assert '192.0.2.1 "POST /mcp"' in caplog.text
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_any_proxy_is_believed_for_one_step() -> None:
+    anybody = Proxies(["*"])
+    assert anybody.trusts("203.0.113.5") and anybody.trusts("")
+    said = {"x-forwarded-for": ["198.51.100.9, 192.0.2.1"]}
+    assert anybody.read(lambda name: said.get(name, [])) == Forwarded("192.0.2.1")
+    assert Proxies(["unix"]).trusts("") and not Proxies(["unix"]).trusts(US)
+    assert Proxies(["::1", "fe80::/10"]).trusts("fe80::1%eth0") and not Proxies(["::/0"]).trusts("192.0.2.1")
+    assert Proxies(["192.0.2.0/24"]).trusts("::ffff:192.0.2.1") and not Proxies([US]).trusts("host")
+
+
+@pytest.mark.parametrize("wrong", ["proxy", "10.0.0.1/8", "10.0.0.0/33", "", " 10.0.0.1", "unix:/x"])
+def test_what_could_never_be_a_proxy_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="trusted proxy"):
+        Proxies([wrong])
+
+
+def test_a_header_of_any_size_is_read_in_its_own_time() -> None:
+    many = ", ".join(["10.1.2.3"] * 3000)
+    proxies = Proxies(["10.0.0.0/8"])
+    said = {"x-forwarded-for": [many], "forwarded": [", ".join(["for=10.1.2.3"] * 2500)]}
+    assert proxies.read(lambda name: said.get(name, [])).peer == "10.1.2.3"
+    with pytest.raises(Refusal):
+        proxies.read(lambda name: {"x-forwarded-for": ["192.0.2.1"], "forwarded": ["for=192.0.2.2"]}.get(name, []))
+    assert read_address("1.2.3") is None and str(read_address(" [::1]:x ")) == "::1"
+
+
+# --- Unix sockets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Unix sockets")
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o777, None])
+async def test_a_unix_socket_has_the_bits_it_was_given(mode: int | None, tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    before = os.umask(0o027)
+    try:
+        async with served(uds=str(place), uds_mode=mode):
+            assert stat.S_IMODE(place.stat().st_mode) == (0o750 if mode is None else mode)
+    finally:
+        os.umask(before)
+    assert not place.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Unix sockets")
+async def test_a_proxy_on_a_unix_socket_is_named_unix(tmp_path: Path) -> None:
+    place = str(tmp_path / "s")
+    for trusted, peer in ((["unix"], "192.0.2.1"), ([US], "")):
+        async with listening(Held(), uds=place, trusted_proxies=trusted) as server:
+            with anyio.fail_after(5):
+                async with await anyio.connect_unix(place) as stream:
+                    await stream.send(initialize(X_Forwarded_For="192.0.2.1"))
+                    assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
+            assert [s.state.peer for s in server.endpoint.legacy.sessions.values()] == [peer]
+
+
+async def test_an_open_server_pays_nothing_and_still_serves() -> None:
+    async with served() as server:
+        answer = await Modern(server.port).call("server/discover")
+        assert answer.status == 200
