@@ -495,10 +495,12 @@ class Modern:
     def _encode(self, call: ModernCall, result: Mapping[str, Any]) -> bytes:
         json = self.runtime.json
         if type(result) is StableResult and call.first_round:
-            encoded = result.encoded.get(self)
+            # Besides the handler, whose result it is, only the default scope comes from this server.
+            key = (LATEST_MODERN.name, self._default_scope())
+            encoded = result.encoded.get(key)
             if encoded is None:
                 encoded = json.dumps(self.complete(call, result))
-                result.encoded[self] = encoded
+                result.encoded[key] = encoded
             return json.result_encoded(call.request_id, encoded)
         return json.result(call.request_id, self.complete(call, result))
 

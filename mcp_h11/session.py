@@ -59,7 +59,7 @@ MAX_STREAMS = 256  # of one session that are remembered; the oldest finished one
 class Call(Exchange):
     """A request of a session, answered on its own HTTP exchange."""
 
-    __slots__ = ("_lost", "_session", "reply", "stream", "task")
+    __slots__ = ("_lost", "_session", "dropped", "reply", "stream", "task")
 
     def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
         self.runtime = session.runtime
@@ -75,10 +75,11 @@ class Call(Exchange):
         self.deadline = None
         self.done = False
         self._lost = False
+        self.dropped = False  # the client cancelled it: whatever it still returns is not an answer
         self._session = session
         self.reply = reply
         self.stream: Stream | None = None  # its own; it ends with the answer
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None]  # from when the session runs it
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -122,8 +123,7 @@ class Call(Exchange):
     def _begin(self) -> Stream | None:
         """The stream of this call; the session's own where the client takes no events here."""
         reply = self.reply
-        if reply is None:
-            return None
+        assert reply is not None  # a `PipeCall` has none, and a channel instead
         if not reply.allow_events or not reply.alive:
             return self._session.standalone if self._session.id else None
         stream = self.stream = self._session.new_stream()
@@ -146,10 +146,9 @@ class Call(Exchange):
         an error for an unfinished answer and come back for the rest."""
         self.done = True
         reply, stream = self.reply, self.stream
+        assert reply is not None
         if stream is not None:
             await stream.send(payload, last=True)
-        elif reply is None:
-            return
         elif not reply.as_event(payload) or (failed and reply.allow_json):
             reply.answer(200, payload)
         else:
@@ -294,15 +293,12 @@ class Session:
         return server_fields(self.revision, "initialize", result)
 
     def close(self) -> None:
-        """End what runs here; idempotent.  Whoever keeps a table has removed the entry before."""
-        if self.closed:
-            return
+        """End what runs here, once.  Whoever keeps a table has removed the entry before."""
         self.closed = True
         self.on_rest = self.on_work = None
         for calls in list(self.calls.values()):
             for call in list(calls):
-                if call.task is not None:
-                    call.task.cancel()
+                call.task.cancel()
         for future in self.pending.values():
             future.cancel()
         # First of all, so that what a cancelled call still says is not kept for nobody.
@@ -348,7 +344,7 @@ class Session:
             failed, error = True, self.as_error(exc, call.method)
             call.failed(error.code)
             payload = json.error(call.request_id, error)
-        if not call.done:  # else it was cancelled, ignored that, and is not waited for any more
+        if not call.done and not call.dropped:  # else it was cancelled and ignored that
             await call.finish(payload, failed)
 
     def _encode(self, call: Call, result: Any) -> bytes:
@@ -422,10 +418,9 @@ class Session:
             # Which of them is meant cannot be told, and the wrong one must not be cancelled.
             logger.warning("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
-        task = calls[0].task
-        if task is not None:
-            task.cancel()
-            self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
+        calls[0].dropped = True
+        calls[0].task.cancel()
+        self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
 
     def _give_up(self, call: Call) -> None:
         """A function that ignores its cancellation keeps its place, and not the client's exchange."""

@@ -39,6 +39,7 @@ from mcp_h11.handler import Notice
 from mcp_h11.jsonrpc import Request
 from mcp_h11.modern import MAX_UNSENT, Listener
 from mcp_h11.runtime import Runtime
+from mcp_h11.storage import MAX_SUBSCRIBED_SIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -1377,7 +1378,7 @@ async def test_a_listener_that_does_not_read_is_dropped_before_it_costs_much() -
     handler = Desk()
     async with listening(handler, sock=listening_socket, write_high=16 * 1024) as server:
         client = Modern(server.port)
-        uris = [f"note://{n}/{'x' * 4000}" for n in range(900)]
+        uris = [f"note://{n}/{'x' * (MAX_SUBSCRIBED_SIZE // 900 - 12)}" for n in range(900)]
         raw = client.client()
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

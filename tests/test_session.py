@@ -14,7 +14,7 @@ import wire
 from rawclient import BOTH, JSON_TYPE, SSE_TYPE, Legacy, Stream
 from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
-from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, Sample, ServerHandler, listening
+from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, MCPServer, Sample, ServerHandler, listening
 from mcp_h11.errors import MCPError
 
 pytestmark = pytest.mark.anyio
@@ -564,3 +564,28 @@ async def test_hooks_may_be_plain_functions_and_their_failures_give_nothing_away
         assert (await client.call("ping")).result == {}
     assert handler.heard == ["x://a", "-x://a", "error", "notifications/custom"]
     assert "secret" in caplog.text
+
+
+async def test_a_call_that_swallows_its_cancellation_is_not_answered() -> None:
+    server = MCPServer("stubborn")
+    began = asyncio.Event()
+
+    @server.tool
+    async def stubborn() -> str:
+        """Goes on as if nothing were."""
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return "too late"
+
+    async with listening(server, port=0) as running, Legacy(running.port, "2025-11-25") as client:
+        message = {"jsonrpc": "2.0", "id": "c", "method": "tools/call", "params": {"name": "stubborn"}}
+        call = asyncio.create_task(client.post(message))
+        with anyio.fail_after(5):
+            await began.wait()
+            await client.notify("notifications/cancelled", {"requestId": "c"})
+            response = await call
+    # 2025-11-25 basic/utilities/cancellation: "SHOULD [...] not send a response"; the exchange ends all the same
+    assert response.status == 200 and b"too late" not in response.body and not response.messages()
