@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .deadlines import Deadline
 from .errors import InvalidParams
@@ -114,10 +114,23 @@ class Exchange:
         """End the connection of this call but not the call, where the client can come back for the rest."""
 
 
+class RequestContext(NamedTuple):
+    """What `Context.request_context` gives."""
+
+    lifespan_context: Any
+    session: Any
+    request_id: str | int
+    meta: dict[str, Any]
+
+
 class Context:
     """Ask for it in a handler by annotating a parameter with `Context`; never make one yourself."""
 
     __slots__ = ("_asked", "_exchange", "_progress")
+
+    def __class_getitem__(cls, _: Any) -> type[Context]:
+        # The official SDK's context is generic; its tutorials annotate with `Context[...]`.
+        return cls
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -194,6 +207,11 @@ class Context:
     def settings(self) -> Any:
         """The server's settings."""
         return self._exchange.runtime.settings
+
+    @property
+    def request_context(self) -> RequestContext:
+        """The same under the official SDK's names: `.lifespan_context`, `.session`, `.request_id`, `.meta`."""
+        return RequestContext(self.lifespan, self.session, self.request_id, self.meta)
 
     # --- the client's presence ---------------------------------------------------------------------------
 

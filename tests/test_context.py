@@ -404,3 +404,22 @@ async def test_an_exchange_says_which_parts_an_era_has_to_fill() -> None:
 
 def test_a_need_for_input_is_no_exception_that_a_function_would_catch() -> None:
     assert not issubclass(NeedInput, Exception)
+
+
+async def test_a_context_may_be_written_as_the_official_sdk_writes_it() -> None:
+    @asynccontextmanager
+    async def lifespan(_: Any) -> Any:
+        yield {"database": "open"}
+
+    server = MCPServer("typed", lifespan=lifespan)
+
+    @server.tool
+    async def ask(ctx: Context[Any, dict[str, str]]) -> str:
+        """Uses what the lifespan opened."""
+        return str(ctx.request_context.lifespan_context["database"])
+
+    async with listening(server, port=0) as running, Legacy(running.port, "2025-11-25") as client:
+        listed = (await client.call("tools/list")).result["tools"]
+        assert listed[0]["inputSchema"].get("properties", {}) == {}
+        result = (await client.call("tools/call", {"name": "ask"})).result
+    assert result["content"][0]["text"] == "open"
