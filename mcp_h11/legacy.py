@@ -402,6 +402,9 @@ class Legacy:
         self.peers[peer] -= 1
         if not self.peers[peer]:
             del self.peers[peer]
+        if not self.sessions:  # a table keeps the room of its busiest hour until it is cleared
+            for table in (self.sessions, self.resting, self.fresh, self.peers):
+                table.clear()
         session.close()
         if forget:
             self.runtime.spawn(self._forget(session.id))

@@ -237,3 +237,6 @@ class MemoryEventStore:
         if not logs:
             del self._sessions[session_id]
             del self._sizes[session_id]
+        if not self._sessions:  # a table keeps the room of its busiest hour until it is cleared
+            for table in (self._sessions, self._sizes, self._age, self._ended):
+                table.clear()
