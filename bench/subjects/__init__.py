@@ -51,6 +51,8 @@ class Subject:
         """Why it has no figure in a scenario, or None where it has one."""
         if self.only and scenario not in self.only:
             return "measured in another variant"
+        if scenario == "sleep" and self.name in FLOORS:
+            return "has no tasks that could wait"
         if scenario == "modern":
             return None if self.modern else "does not speak 2026-07-28"
         if scenario in ("session", "idle") and not self.sessions:
@@ -89,6 +91,7 @@ VERSIONS = {
 
 OURS = "mcp_h11"
 FLOOR = "h11"
+FLOORS = (FLOOR, "asyncio")
 
 SUBJECTS = {
     one.name: one
