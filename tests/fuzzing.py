@@ -473,15 +473,15 @@ def _check(text: str) -> None:
 # --- for as long as it is told ----------------------------------------------------------------------------------------
 
 
-def run_for(seconds: float, seed: int) -> int:
-    """Every target in turn; prints what came of them.  1 if anything failed."""
+def run_for(seconds: float, seed: int, share: float = 1.0) -> int:
+    """Every target in turn, with that share of a core; prints what came of them.  1 if anything failed."""
     loop = asyncio.new_event_loop()
     counts: dict[str, Counter[str]] = {}
     end, number, failed = time.monotonic() + seconds, seed << 32, 0
     with _dialogues(loop) as dialogues:
         targets = {**CODEC_TARGETS, "connection": dialogues.run}
         next_line = 0.0
-        while time.monotonic() < end:
+        while (began := time.monotonic()) < end:
             for name, target in targets.items():
                 number += 1
                 try:
@@ -494,6 +494,7 @@ def run_for(seconds: float, seed: int) -> int:
                     dialogues.failures.clear()
                     if failed > 20:
                         return 1
+            time.sleep((time.monotonic() - began) * (1 / share - 1))
             if time.monotonic() > next_line:
                 next_line = time.monotonic() + 60
                 print({name: sum(count.values()) for name, count in counts.items()}, "failed", failed, flush=True)
