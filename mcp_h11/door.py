@@ -15,6 +15,7 @@ from .errors import Refusal
 from .headers import (
     CORS_MAX_AGE,
     VERSION_HEADER,
+    Accept,
     Headers,
     HostPolicy,
     cors_exposed,
@@ -23,12 +24,32 @@ from .headers import (
     parse_accept,
 )
 from .http11 import Head
-from .proxies import Forwarded, Proxies
+from .proxies import Proxies
 from .revisions import MODERN
 from .settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
+MAX_ACCEPTS = 64  # different values of Accept whose meaning is kept
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
+
+# The fields of a head that are looked at here: collected in one pass, since looking for one is a pass as well.
+Fields = dict[bytes, list[str]]
+_WANTED = frozenset(
+    (
+        b"accept",
+        b"access-control-request-headers",
+        b"authorization",
+        b"content-type",
+        b"host",
+        b"last-event-id",
+        b"mcp-session-id",
+        b"origin",
+        VERSION_HEADER.lower().encode("ascii"),
+    )
+)
+_VERSION = VERSION_HEADER.lower().encode("ascii")
+_ONCE = {name: name.lower().encode("ascii") for name in ONCE}
+_NONE: list[str] = []
 
 _ALLOWED = {
     MCP: ("GET", "POST", "DELETE", "OPTIONS"),
@@ -55,7 +76,7 @@ class Door:
         "unfit", "version", "versions",
     )  # fmt: skip
 
-    def __init__(self, head: Head, route: int) -> None:
+    def __init__(self, head: Head, route: int, fields: Fields) -> None:
         self.head = head
         self.method = head.method
         self.route = route
@@ -66,10 +87,10 @@ class Door:
         self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
         self.extra: Headers = ()  # CORS, on every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
-        self.versions = head.get_all(VERSION_HEADER)
+        self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
-        self.session_id = head.get("mcp-session-id")
-        self.last_event_id = head.get("last-event-id")
+        self.session_id = _first(fields, b"mcp-session-id")
+        self.last_event_id = _first(fields, b"last-event-id")
         # What the client can read, and what it will be sent: the settings may narrow the second.
         self.accepts_json = self.accepts_events = False
         self.allow_json = self.allow_events = self.prefers_events = False
@@ -81,6 +102,7 @@ class Doorkeeper:
     def __init__(self, settings: Settings, hosts: HostPolicy) -> None:
         self._settings = settings
         self._hosts = hosts
+        self._accepts: dict[str, Accept] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._routes = {settings.path.rstrip("/"): MCP}
@@ -98,24 +120,25 @@ class Doorkeeper:
         # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
-        door = Door(head, route)
-        origins = head.get_all("origin")
-        door.refusal = self._set_sender(door, proxied) or self._check_sender(door, origins)
+        fields = _collect(head)
+        door = Door(head, route, fields)
+        origins = fields.get(b"origin", _NONE)
+        door.refusal = self._set_sender(door, proxied, fields) or self._check_sender(door, origins)
         if door.refusal is None:
-            self._set_cors(door, origins[0] if origins else None)
-            door.refusal = self._check_target(door) or _check_once(head)
+            self._set_cors(door, origins[0] if origins else None, fields)
+            door.refusal = self._check_target(door) or _check_once(fields)
         if door.refusal is None:
-            self._set_format(door)
+            self._set_format(door, fields)
         return door
 
-    def _set_sender(self, door: Door, proxied: bool) -> Refusal | None:
-        said = Forwarded()
+    def _set_sender(self, door: Door, proxied: bool, fields: Fields) -> Refusal | None:
+        door.host = _first(fields, b"host")
         if proxied and self.proxies is not None:
             try:
                 said = self.proxies.read(door.head.get_all)
             except Refusal as exc:
                 return exc
-        door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.head.get("host")
+            door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.host
         return None
 
     def _check_sender(self, door: Door, origins: list[str]) -> Refusal | None:
@@ -131,7 +154,7 @@ class Doorkeeper:
             return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
-    def _set_cors(self, door: Door, origin: str | None) -> None:
+    def _set_cors(self, door: Door, origin: str | None, fields: Fields) -> None:
         if door.route == METADATA:
             door.extra = _ANYBODY
             if door.method == "OPTIONS":
@@ -139,7 +162,7 @@ class Doorkeeper:
         elif origin is not None and self._cors.check_origin(origin):
             door.extra = cors_exposed(origin)
             if door.method == "OPTIONS":
-                door.preflight = cors_headers(origin, door.head.get("access-control-request-headers"))
+                door.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
     def _check_target(self, door: Door) -> Refusal | None:
         if door.route == NOWHERE:
@@ -157,21 +180,30 @@ class Doorkeeper:
             door.preflight = (("Allow", ", ".join(allowed)),)
         return None
 
-    def _set_format(self, door: Door) -> None:
-        head, settings = door.head, self._settings
-        accept = parse_accept(", ".join(head.get_all("accept")) or None)
+    def _set_format(self, door: Door, fields: Fields) -> None:
+        settings = self._settings
+        accept = self._accept(", ".join(fields.get(b"accept", _NONE)))
         door.accepts_json, door.accepts_events = accept.json, accept.sse
         door.allow_events = accept.sse and settings.response != "json"
         door.allow_json = accept.json or not door.allow_events
         door.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
         if door.method == "POST":
             # Any page may send text/plain without a preflight: only JSON gets in.
-            if not is_json(", ".join(head.get_all("content-type"))):
+            if not is_json(", ".join(fields.get(b"content-type", _NONE))):
                 door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
             elif door.route == MCP and not self._acceptable(door):
                 door.unfit = Refusal(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
         elif door.method == "GET" and door.route != METADATA and not accept.sse:
             door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
+
+    def _accept(self, value: str) -> Accept:
+        # Heads differ in their session; what they accept is the same few texts for ever.
+        accept = self._accepts.get(value)
+        if accept is None:
+            if len(self._accepts) >= MAX_ACCEPTS:
+                self._accepts.clear()
+            accept = self._accepts[value] = parse_accept(value or None)
+        return accept
 
     def _acceptable(self, door: Door) -> bool:
         if self._settings.strict_accept:
@@ -180,9 +212,22 @@ class Doorkeeper:
         return door.accepts_json or door.accepts_events
 
 
-def _check_once(head: Head) -> Refusal | None:
+def _collect(head: Head) -> Fields:
+    fields: Fields = {}
+    for name, value in head.headers:
+        if name in _WANTED:
+            fields.setdefault(name, []).append(value.decode("latin-1"))
+    return fields
+
+
+def _first(fields: Fields, name: bytes) -> str | None:
+    values = fields.get(name)
+    return values[0] if values else None
+
+
+def _check_once(fields: Fields) -> Refusal | None:
     # Of two values, something in front of us may have read the other one.
     for name in ONCE:
-        if len(head.get_all(name)) > 1:
+        if len(fields.get(_ONCE[name], _NONE)) > 1:
             return Refusal(400, f"Bad Request: {name} comes more than once")
     return None
