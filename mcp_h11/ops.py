@@ -194,12 +194,8 @@ class OpsListener:
         self.replies: set[Reply] = set()
         self.sockets = sockets
         self._servers: list[asyncio.Server] = []
+        self.addresses = [sock.getsockname() for sock in sockets]
         self._pages = Pages(server, ops_hosts(server.settings, self.addresses), health=True, metrics=True)
-
-    @property
-    def addresses(self) -> list[Any]:
-        """Where it is bound."""
-        return [sock.getsockname() for sock in self.sockets]
 
     @property
     def now(self) -> float:

@@ -81,6 +81,7 @@ class Server:
         self.now = 0.0
         self.date = b""
         self.sockets: list[socket.socket] = []
+        self._addresses: list[Any] = []
         self.loop: asyncio.AbstractEventLoop
         self.endpoint: Endpoint
         self._bind = (host, port, uds, fd, sock)
@@ -100,7 +101,8 @@ class Server:
     @property
     def addresses(self) -> list[Any]:
         """The bound addresses: (host, port, ...) tuples, or the path of a Unix socket."""
-        return [s.getsockname() for s in self.sockets]
+        # A socket that is closed, as each is while the server drains, does not know it any more.
+        return self._addresses or [s.getsockname() for s in self.sockets]
 
     @property
     def port(self) -> int:
@@ -152,7 +154,8 @@ class Server:
         else:
             self.sockets = await _bind_tcp(self.loop, host, port)
         try:
-            hosts = host_policy(self.settings, self.addresses)
+            self._addresses = self.addresses
+            hosts = host_policy(self.settings, self._addresses)
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self.runtime)
                 await self._set_up_ops(hosts, stack)

@@ -308,6 +308,7 @@ async def test_who_watches_sees_the_server_drain() -> None:
         await handler.until(started=1)
         closing = asyncio.ensure_future(server.aclose())
         await turns()
+        ops_port = server.ops_port
         ready, health = await get(server.ops_port, "/ready"), await get(server.ops_port, "/health")
         seen += [ready.status, ready.json()["reasons"], health.status, health.json()["status"]]
         assert await sample(server.ops_port, "mcp_h11_draining") == 1
@@ -317,7 +318,7 @@ async def test_who_watches_sees_the_server_drain() -> None:
         assert (await client.receive("POST")).status == 200
         await closing
         with pytest.raises(OSError):
-            await RawClient(server.ops_port or 1).connect()
+            await RawClient(ops_port).connect()
     assert seen == [503, ["draining"], 503, "draining"]
 
 
