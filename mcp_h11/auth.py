@@ -39,13 +39,13 @@ class Principal:
 
     Args:
         subject: Who it is, as the issuer names them.
-        scopes: What they may do; a text of several is split at its blanks, as the `scope` claim is written.
+        scopes: What they may do, kept as a frozenset; a text is split at its blanks, as the `scope` claim is written.
         claims: Whatever else is known; handlers find it in `ctx.principal.claims`.
         expires_at: Seconds since the epoch; from then on requests are 401 and streams that listen are ended.
     """
 
     subject: str
-    scopes: frozenset[str] = frozenset()
+    scopes: Collection[str] = frozenset()
     claims: Any = field(default=None, repr=False)
     client_id: str = ""
     issuer: str = ""

@@ -186,9 +186,10 @@ class Endpoint:
         """Where tokens for this server come from (RFC 9728)."""
         settings, handler = self._settings, self.runtime.handler
         scopes = settings.scopes_supported or settings.required_scopes
-        document = metadata(
-            self._guard.resource(door), settings.authorization_servers, scopes, handler.title or handler.name
-        )
+        resource = self._guard.resource(door)
+        if not resource:  # HTTP/1.0 without a Host, where any host will do
+            raise Refusal(400, "Bad Request: say by the Host header which server is meant")
+        document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
         reply.answer(200, self.runtime.json.dumps(document))
 
     def _limit(self, principal: Any, peer: str) -> None:

@@ -162,6 +162,7 @@ class Server:
                 self._began = self._due = self.loop.time()
                 self._tick()
                 stack.callback(self._unlisten)
+                self._warn()
                 for one in self.sockets:
                     one.setblocking(False)
                     self._servers.append(await self._listen(one))
@@ -192,6 +193,11 @@ class Server:
         self.ops = OpsListener(self, sockets)
         stack.callback(self.ops.close)
         await self.ops.start()
+
+    def _warn(self) -> None:
+        # Whoever set allowed_hosts has said by which names it is called, and nothing of who may call.
+        for host in _reachable(self.addresses) if self.settings.is_open else ():
+            logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server:
         settings = self.settings
@@ -436,14 +442,19 @@ def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
     if settings.allowed_hosts is not None:
         return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    for host in own:
-        if not ip_address(host.partition("%")[0]).is_loopback:
-            raise ValueError(
-                f"{host} can be reached from elsewhere: name the hosts that clients use in allowed_hosts "
-                '(--allowed-hosts), or "*" for any'
-            )
+    for host in _reachable(addresses):
+        raise ValueError(
+            f"{host} can be reached from elsewhere: name the hosts that clients use in allowed_hosts "
+            '(--allowed-hosts), or "*" for any'
+        )
     names = [f"[{host}]" if ":" in host else host for host in own]
     return HostPolicy([*LOOPBACK_HOSTS, *names], settings.allowed_origins)
+
+
+def _reachable(addresses: list[Any]) -> list[str]:
+    """Those that other machines can reach."""
+    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
+    return [host for host in own if not ip_address(host.partition("%")[0]).is_loopback]
 
 
 async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:

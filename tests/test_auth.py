@@ -179,6 +179,25 @@ async def test_a_resource_that_is_not_set_is_what_the_client_called() -> None:
         )
 
 
+async def test_without_a_host_nobody_knows_which_server_is_meant() -> None:
+    async with guarded(resource=None, allowed_hosts=["*"], required_scopes=()) as server:
+        for path, method, status in ((WELL_KNOWN, "GET", 400), ("/mcp", "POST", 401)):
+            data = head(path, method, version="1.0", Host=None, Content_Length="0")
+            answer = await ask(server.port, data, method)
+            assert answer.status == status
+            assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+
+
+@pytest.mark.parametrize("options", [{}, {"token": "s3cret"}])
+async def test_a_server_that_anybody_can_reach_says_so(options: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(host="0.0.0.0", allowed_hosts=["localhost"], **options) as server:
+        assert (await ask(server.port, modern("tools/list"))).status == (401 if options else 200)
+    assert ("whoever can reach 0.0.0.0 may use this server" in caplog.text) == (not options)
+    caplog.clear()
+    async with served(**options):
+        assert "whoever" not in caplog.text
+
+
 # --- tokens ----------------------------------------------------------------------------------------------------------
 
 NONE = f'Bearer scope="files:read", {METADATA}'
