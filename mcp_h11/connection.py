@@ -114,13 +114,13 @@ class Connection(asyncio.BufferedProtocol):
         http = self._http
         self.received += len(data)
         http.receive_data(data)
-        if phase == ANSWERING:
+        if phase == NEW or phase == IDLE:
+            self._phase, self._since = HEAD, self.server.now
+        if phase == ANSWERING or not self.writable:
             if self._reading and http.buffered > self.server.settings.read_ahead and self._transport is not None:
                 self._reading = False
                 self._transport.pause_reading()
             return
-        if phase == NEW or phase == IDLE:
-            self._phase, self._since = HEAD, self.server.now
         self._pump()
 
     def eof_received(self) -> bool:
@@ -158,6 +158,15 @@ class Connection(asyncio.BufferedProtocol):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self._reply is None and self._phase < LINGERING and not self._http.idle:
+            # What it asked for meanwhile; later, because this may be called in the middle of a write.
+            self.server.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.writable and self._reply is None and self._phase < LINGERING:
+            self._since = self.server.now
+            self._resume_reading()
+            self._pump()
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -181,7 +190,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _next(self) -> bool:
         """One step; False where there is nothing to go on with."""
-        if self._phase >= LINGERING:
+        # A peer that takes no answers is given no more of them: each may be large, and it may ask for a thousand.
+        if self._phase >= LINGERING or not self.writable:
             return False
         http = self._http
         try:
@@ -293,7 +303,7 @@ class Connection(asyncio.BufferedProtocol):
             self._end()
             return
         self._since = server.now
-        if not self._reading:
+        if not self._reading and self.writable:
             self._resume_reading()
         if http.idle and not http.eof:
             self._phase = IDLE
@@ -349,7 +359,7 @@ class Connection(asyncio.BufferedProtocol):
             self._check_writing(now, unsent)
         if phase == ANSWERING:
             return
-        if unsent and phase >= IDLE:
+        if unsent and (phase >= IDLE or not self.writable):
             self._since = now  # it is still being answered; `_check_writing` sees to it that this ends
             return
         limit = self._limit(phase, now - self._since)

@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 import pytest
-from rawclient import META, SSE_TYPE, Legacy, Modern, RawClient, Response, Stream, encode
+from rawclient import LIMIT, META, SSE_TYPE, Legacy, Modern, RawClient, Response, Stream, encode
 from serving import LEGACY, Held, call, head, is_closed, lives, modern, request, served, turns
 from test_http11 import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
 from test_legacy_sse import connected
@@ -773,3 +773,72 @@ async def test_event_ids_of_others_and_of_neighbours_are_refused() -> None:
         assert len(bodies) == 1
         async with mine.get_stream(str(events[mine][0]), in_reply_to="tools/call") as rest:
             assert [event.id async for event in rest if event.data] == events[mine][1:]
+
+
+# --- a client that asks and does not read ----------------------------------------------------------------------------
+
+
+class Counting(Held):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    async def big(self, size: int) -> str:
+        self.calls += 1
+        return "x" * size
+
+
+both_loops = pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"], indirect=True
+)
+
+
+@pytest.fixture
+def anyio_backend(request: Any) -> Any:
+    return getattr(request, "param", ("asyncio", {}))
+
+
+@both_loops
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "half-closes"])
+async def test_who_does_not_read_its_answers_is_given_no_more_of_them(ends: bool) -> None:
+    handler, count, size = Counting(), 300, 100_000
+    async with (
+        guarded(handler, max_requests=None, write_timeout=None) as server,
+        Legacy(server.port, LEGACY) as session,
+    ):
+        fields = fields_of(session)
+        async with RawClient(server.port, limit=20) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for n in range(count):
+                await client.send(
+                    request(encode(session.request("tools/call", call("big", size=size), id=n)), **fields)
+                )
+            if ends:
+                await client.send_eof()
+            calls = 0
+            while calls != handler.calls or not calls:
+                calls = handler.calls
+                for _ in range(20):
+                    await newcomer_is_served(server.port)
+            # What the sockets hold of it, and `write_high`; not thirty megabytes.
+            assert calls * size < 16 * MEGABYTE
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            for n in range(count):
+                answer = await client.receive("POST")
+                assert answer.json()["id"] == n
+            if ends:
+                await is_closed(client)
+            else:
+                await lives(client)
+
+
+async def test_who_does_not_read_its_answers_is_dropped_in_the_end_and_is_no_slow_head() -> None:
+    handler = Counting()
+    async with guarded(handler, max_requests=None, write_timeout=0.3, head_timeout=0.05) as server:
+        async with RawClient(server.port) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(modern("tools/call", call("big", size=100_000)) * 200)
+            with anyio.fail_after(LIMIT):
+                while server.connections:
+                    await asyncio.sleep(0)
+        assert 0 < handler.calls < 200
