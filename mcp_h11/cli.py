@@ -30,7 +30,7 @@ from . import __version__
 from .handler import ServerHandler
 from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_parser, read_options
 from .runtime import Runtime
-from .server import Server, run
+from .server import OPS_ADDRESS, Server, run
 from .settings import Settings
 from .stdio import run_stdio
 from .target import is_file, load_target, split_target, users_error
@@ -92,7 +92,12 @@ def _settings(options: argparse.Namespace) -> Settings:
             uds_mode=options.uds_mode,
             ssl=tls,
             json=_codec(),
-            access_log=options.access_log,
+            access_log=options.access_log and options.access_log_format,
+            call_timeout=options.call_timeout,
+            health=options.health,
+            metrics=options.metrics,
+            ops_port=options.ops_port,
+            ops_host=options.ops_host,
         )
     except ValueError as exc:
         raise UsageError(str(exc)) from None
@@ -231,7 +236,7 @@ def _serve_stdio(options: argparse.Namespace) -> None:
     # `run_stdio` ends in order on SIGINT, and a client that stops us sends SIGTERM.
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        run_stdio(handler, settings=Settings(json=_codec()))
+        run_stdio(handler, settings=Settings(json=_codec(), call_timeout=options.call_timeout))
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -289,6 +294,8 @@ def _not_started(what: str, exc: Exception) -> Exception:
         return UsageError(str(exc))
     if not isinstance(exc, OSError):
         return exc
+    if exc.filename == OPS_ADDRESS:
+        what = "the ops port"
     reason = _REASONS.get(exc.errno or 0) or exc.strerror or str(exc)
     hint = "; --port takes another, 0 any free one" if exc.errno == errno.EADDRINUSE and " port " in what else ""
     return UsageError(f"cannot listen on {what}: {reason}{hint}")

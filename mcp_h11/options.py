@@ -52,6 +52,13 @@ def _port(value: str) -> int:
     return _number(value, 65535)
 
 
+def _seconds(value: str) -> float:
+    # float() also takes "nan", "1e9" and " 7 "
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value) or not float(value):
+        raise _bad(f"has to be a number of seconds greater than 0, not {value!r}")
+    return float(value)
+
+
 def _descriptor(value: str) -> int:
     return _number(value, 2**31 - 1)
 
@@ -130,7 +137,9 @@ class Option:
 
 
 _WHERE, _WHAT, _WHO, _LOG = "where to listen", "how to answer", "who may connect", "logging"
+_RUN = "running it"
 _RESPONSE = _choice("auto", "json", "sse")
+_FORMAT = _choice("text", "json")
 _LEVEL = _choice("debug", "info", "warning", "error", "critical")
 
 OPTIONS = (
@@ -165,8 +174,14 @@ OPTIONS = (
         "ADDRESS[,ADDRESS]",
         default=(),
     ),
+    Option("call-timeout", _RUN, "seconds for a call without progress (none)", _seconds, stdio=True),
+    Option("health", _RUN, "answer GET /health and /ready", _flag, default=False),
+    Option("metrics", _RUN, "answer GET /metrics, for Prometheus", _flag, default=False),
+    Option("ops-port", _RUN, "answer all three on this port, and only there", _port),
+    Option("ops-host", _RUN, "address of that port (127.0.0.1)", default="127.0.0.1"),
     Option("log-level", _LOG, "debug, info, warning, error or critical (info)", _LEVEL, default="info", stdio=True),
     Option("access-log", _LOG, "one line for each request", _flag, default=False),
+    Option("access-log-format", _LOG, "form of those lines (text)", _FORMAT, "text|json", default="text"),
 )
 
 EPILOG = f"""\

@@ -49,6 +49,7 @@ FORCED_TIME = 0.1
 FLUSH_TIME = 0.5  # for the last bytes to leave
 RESERVED_DESCRIPTORS = 64
 PORT_TRIES = 8  # to find one port that is free on both families
+OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
 PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
 
 
@@ -185,10 +186,13 @@ class Server:
             self.endpoint = OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
             return
         self.endpoint = Endpoint(self.runtime, hosts)
-        if settings.ops_uds is not None:
-            sockets = [_bind_unix(settings.ops_uds, settings.uds_mode)]
-        else:
-            sockets = await _bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
+        try:
+            if settings.ops_uds is not None:
+                sockets = [_bind_unix(settings.ops_uds, settings.uds_mode)]
+            else:
+                sockets = await _bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, OPS_ADDRESS) from exc
         stack.callback(_close_all, sockets)
         self.ops = OpsListener(self, sockets)
         stack.callback(self.ops.close)

@@ -402,6 +402,12 @@ OTHER_VALUES = {
     "token": ("s3cret", "s3cret"),
     "log-level": ("debug", "debug"),
     "access-log": ("true", True),
+    "access-log-format": ("JSON", "json"),
+    "call-timeout": ("2.5", 2.5),
+    "health": ("1", True),
+    "metrics": ("1", True),
+    "ops-port": ("9100", 9100),
+    "ops-host": ("10.0.0.7", "10.0.0.7"),
 }
 
 

@@ -752,3 +752,40 @@ async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCapture
     async with served(Blocking()):
         assert watching() == 1
     assert watching() == 0
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_h11 import cli
+
+    seen: list[Settings] = []
+    monkeypatch.setattr(cli, "run", lambda handler, *, settings, **options: seen.append(settings))
+    assert cli.main([]) == 0
+    arguments = (
+        "--health --metrics --ops-port 0 --ops-host ::1 --call-timeout 2.5 --access-log --access-log-format json"
+    )
+    assert cli.main(arguments.split()) == 0
+    assert cli.main(["--access-log"]) == 0
+    off, on, text = seen
+    assert not (off.health or off.metrics or off.access_log or off.apart or off.call_timeout)
+    assert (on.health, on.metrics, on.ops_port, on.ops_host) == (True, True, 0, "::1")
+    assert (on.call_timeout, on.access_log, text.access_log) == (2.5, "json", "text")
+
+
+@pytest.mark.parametrize("wrong", ["0", "0.0", "-1", "nan", "inf", "1e3", "", "soon"])
+def test_a_call_timeout_is_a_number_of_seconds(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from mcp_h11 import cli
+
+    assert cli.main(["--call-timeout", wrong]) == 2
+    assert "seconds" in capsys.readouterr().err
+
+
+async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from mcp_h11 import cli
+
+    async with served() as server:
+        arguments = ["--port", "0", "--ops-port", str(server.port)]
+        assert await anyio.to_thread.run_sync(cli.main, arguments) == 2
+    assert "cannot listen on the ops port: is already in use" in capsys.readouterr().err
