@@ -97,6 +97,7 @@ class LegacySSE:
         """One message of a session with one channel."""
         if isinstance(message, Request):
             if message.method == "initialize" and session.id not in self.initialized:
+                self._check_read(session)
                 self.initialize(session, message)
             else:
                 session.call(PipeCall(session, message, None, principal))
@@ -105,7 +106,13 @@ class LegacySSE:
         elif isinstance(message, (Response, ErrorResponse)):
             session.answered(message)
         else:
+            self._check_read(session)
             self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))
+
+    def _check_read(self, session: Session) -> None:
+        # Calls are counted and wait in line; what is answered beside them must not pile up before a slow reader.
+        if not self.sessions[session.id][1].writable:
+            raise overloaded("The event stream of this session is not read")
 
     def initialize(self, session: Session, message: Request) -> None:
         """The handshake."""

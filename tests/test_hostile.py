@@ -842,3 +842,116 @@ async def test_who_does_not_read_its_answers_is_dropped_in_the_end_and_is_no_slo
                 while server.connections:
                     await asyncio.sleep(0)
         assert 0 < handler.calls < 200
+
+
+async def test_errors_for_a_stream_that_nobody_reads_do_not_pile_up() -> None:
+    handler = Counting()
+    async with guarded(handler, legacy_sse=True, write_timeout=None) as server, connected(server.port) as peer:
+        await peer.initialize("2025-03-26")
+        peer.stream._client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        bad = b"[" + b",".join([b'{"jsonrpc":"2.0","id":1}'] * 100) + b"]"
+        answer = await peer.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call("big", size=50)})
+        statuses = []
+        for n in range(400):
+            big = {"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": call("big", size=100_000)}
+            statuses.append((await peer.post(big)).status)
+            if 503 in statuses:
+                break
+            answer = await peer.post(bad)
+            if answer.status == 503:
+                break
+        assert (answer.status, answer.headers["retry-after"], answer.json()["error"]["code"]) == (503, "1", -32603)
+        tasks = len(server.runtime.tasks)
+        for _ in range(20):
+            assert (await peer.post(bad)).status == 503
+        assert len(server.runtime.tasks) <= tasks
+        # What costs nothing is still heard.
+        assert (await peer.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {}})).status == 202
+        peer.stream._client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await peer.next())["id"] == 1
+
+
+# --- deadlines on a connection that was used -------------------------------------------------------------------------
+
+SHORT = 0.05
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"P", b"POST /mcp HTTP/1.1\r\nHost: local",
+     head(Content_Length="10") + b"{", head(Content_Length="9", Expect="100-continue"),
+     head(Transfer_Encoding="chunked") + b"5\r\nhe", DISCOVER[:-1]],
+)  # fmt: skip
+async def test_a_request_that_stops_is_408_on_a_connection_that_was_used_as_on_a_new_one(begun: bytes) -> None:
+    async with guarded(head_timeout=SHORT, body_timeout=SHORT) as server:
+        for used in (0, 2):
+            async with RawClient(server.port) as client:
+                for _ in range(used):
+                    await lives(client)
+                await client.send(begun)
+                answer = await client.receive("POST")
+                assert (answer.status, answer.json()["error"]["code"]) == (408, -32600)
+                assert answer.headers["connection"] == "close"
+                await is_closed(client)
+
+
+async def test_what_waits_behind_a_long_call_has_its_time_when_its_turn_comes() -> None:
+    handler = Held()
+    async with guarded(handler, head_timeout=SHORT, body_timeout=SHORT) as server, RawClient(server.port) as client:
+        await client.send(modern("tools/call", call("hold")) + DISCOVER[:-1])
+        await handler.until(started=1)
+        async with RawClient(server.port) as other:
+            await other.send(b"P")
+            assert (await other.receive("POST")).status == 408  # so long it took
+        handler.released.set()
+        assert (await client.receive("POST")).status == 200
+        await client.send(DISCOVER[-1:])
+        assert (await client.receive("POST")).status == 200
+        await lives(client)
+
+
+# --- what is switched off, and what is matched ------------------------------------------------------------------------
+
+
+async def test_without_replay_an_event_id_is_400_and_a_stream_has_none() -> None:
+    handler = Held()
+    handler.released.set()
+    async with guarded(handler, replay=False) as server, Legacy(server.port, LEGACY) as session:
+        async with session.posting(session.request("tools/call", call("stream"))) as stream:
+            assert {event.id async for event in stream} == {None}
+        async with RawClient(server.port) as client:
+            for id in ("x.1", "1", "x" * 4_000):
+                fields = {**session.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": id}
+                answer = await client.request("GET", "/mcp", fields)
+                assert (answer.status, answer.json()["error"]["code"]) == (400, -32600)
+                await lives(client)
+
+
+async def test_a_uri_that_almost_matches_takes_no_time() -> None:
+    handler = MCPServer("templates")
+    for template in ("a://{x}/{y}/{z}/end", "a://{+path}/{name}.end", "a://{x}{?q*,r}", "a://{x}-{y}-{z}"):
+        handler.resource(template)(_resource(template))
+    async with served(handler) as server, RawClient(server.port) as client:
+        for uri in (
+            "a://" + "/" * 300_000,
+            "a://" + "-" * 300_000,
+            "a://x?" + "q=1&" * 100_000,
+            "a://" + "a/" * 150_000,
+        ):
+            began = time.perf_counter()
+            await client.send(modern("resources/read", {"uri": uri}, Mcp_Name=None))
+            assert (await client.receive("POST")).status == 400  # no Mcp-Name: it would not fit in a head
+            session = Legacy(server.port, LEGACY)
+            await session.initialize()
+            answer = await session.call("resources/read", {"uri": uri})
+            assert answer.message is not None
+            await session.delete()
+            assert time.perf_counter() - began < SOON
+
+
+def _resource(template: str) -> Any:
+    names = [name for name in ("path", "name", "x", "y", "z", "q", "r") if "{" + name in template.replace("+", "")]
+    names += ["q", "r"] if "?q" in template else []
+    space: dict[str, Any] = {}
+    exec(f"def read({', '.join(f'{name}: str = str()' for name in dict.fromkeys(names))}): return 'x'", space)
+    return space["read"]
