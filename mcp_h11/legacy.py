@@ -133,7 +133,8 @@ class Legacy:
             if message.method == "notifications/initialized":
                 self.fresh.pop(session.id, None)
             session.notified(message)
-        elif isinstance(message, (Response, ErrorResponse)):
+        else:
+            assert isinstance(message, (Response, ErrorResponse))
             session.answered(message)
         if session.id in self.resting:
             self._rest(session)
@@ -392,8 +393,7 @@ class Legacy:
 
     def end(self, session: Session, *, forget: bool = True) -> None:
         """End one session: the entry first, then what runs, then its streams, then the stores."""
-        if self.sessions.pop(session.id, None) is None:
-            return
+        del self.sessions[session.id]
         self.resting.pop(session.id, None)
         self.fresh.pop(session.id, None)
         if self.runtime.metrics is not None:

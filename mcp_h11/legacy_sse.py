@@ -126,13 +126,13 @@ class LegacySSE:
 
     def end(self, session: Session) -> None:
         """The stream is gone: so is the session."""
-        if self.sessions.pop(session.id, None) is not None:
-            self.initialized.discard(session.id)
-            peer = session.state.peer
-            self.peers[peer] -= 1
-            if not self.peers[peer]:
-                del self.peers[peer]
-            session.close()
+        del self.sessions[session.id]
+        self.initialized.discard(session.id)
+        peer = session.state.peer
+        self.peers[peer] -= 1
+        if not self.peers[peer]:
+            del self.peers[peer]
+        session.close()
 
     def quiet(self) -> None:
         """Shutting down: end every stream, cleanly, as soon as the calls of its session are answered."""

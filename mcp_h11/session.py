@@ -534,7 +534,7 @@ class Session:
             if payload not in self._unsent:
                 self._unsent[payload] = None
                 self.runtime.spawn(self._send_notice(payload))
-        elif self.id:
+        else:
             self.standalone.post(payload)
 
     async def _send_notice(self, payload: bytes) -> None:

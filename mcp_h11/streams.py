@@ -267,9 +267,7 @@ class Stream:
                 self.waiting.popleft()
             # No await between this look and the flag: a writer either sees `live`, or its event is in the log.
             if self.cursor >= self.last:
-                self.live = True
-                if self.finished:
-                    self.take_over()
+                self.live = True  # and not finished: the last event of a finished stream releases its reader
                 return
             try:
                 events = await self._events(self.cursor)

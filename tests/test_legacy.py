@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from rawclient import BOTH, INFO, JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response, encode
-from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
+from rawclient import BOTH, INFO, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, RawClient, Response, encode, within
+from test_streams import LEGACY_HTTP, SOON, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
 from mcp_h11 import Context, listening
 from mcp_h11.storage import MemoryEventStore, MemorySessionManager, SessionState
@@ -409,6 +409,21 @@ async def test_a_batch_in_json_that_asks_uses_the_sessions_stream() -> None:
             assert said((await waiting).json()[0]) == "file:///a"
 
 
+@pytest.mark.parametrize("batched", [True, False])
+async def test_an_answer_that_must_be_json_stays_json_however_long_it_takes(batched: bool) -> None:
+    steps = Steps()
+    options = {"response": "json", "patience": SOON, "replay": False}
+    async with served(Tools(steps=steps), wire.B, **options) as client, client.client() as connection:
+        message = [call("steps")] if batched else call("steps")
+        await connection.send_request("POST", "/mcp", client.headers_for(None), encode(message))
+        with pytest.raises(TimeoutError):
+            await within(10 * SOON, "answer before its time", connection.reader.read(1))
+        steps.say(None)
+        response = await connection.receive("POST")
+        assert (response.status, response.content_type) == (200, JSON_TYPE)
+        assert [said(one) for one in response.messages()] == ["done"]
+
+
 async def test_a_batch_for_which_there_is_no_room_is_answered_all_the_same() -> None:
     steps = Steps()
     options = {"max_running_session": 1, "max_waiting": 1}
@@ -556,6 +571,45 @@ async def test_at_the_cap_the_longest_idle_makes_room_and_if_all_work_it_is_503(
         assert (await post(port, initialize())).status == 200
 
 
+async def test_at_the_cap_of_one_address_no_session_of_another_makes_room() -> None:
+    async with serving(trusted_proxies=("127.0.0.1",), max_sessions_peer=1) as port:
+        sessions = []
+        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2"):
+            opened = await post(port, initialize(), X_Forwarded_For=address)
+            assert opened.status == 200
+            sessions.append(opened.headers["mcp-session-id"])
+        # The first has rested longest, and is somebody else's.
+        found = [(await post(port, PING, Mcp_Session_Id=session)).status for session in sessions]
+        assert found == [200, 404, 200]
+
+
+# --- shutting down --------------------------------------------------------------------------------
+
+
+async def test_a_get_that_is_still_being_let_in_when_the_server_ends_is_told_to_come_back() -> None:
+    asked, answer, waits = asyncio.Event(), asyncio.Event(), False
+
+    async def authorize(head: Any) -> str:
+        if waits:
+            asked.set()
+            await answer.wait()
+        return "ann"
+
+    async with served(Tools(), authorize=authorize) as client, client.client() as connection:
+        waits = True
+        await connection.send_request("GET", "/mcp", {**client.headers_for(None), "Accept": SSE_TYPE})
+        with anyio.fail_after(LIMIT):
+            await asked.wait()
+            closing = asyncio.ensure_future(client.server.aclose())
+            while not client.server.draining:
+                await anyio.sleep(0)
+        answer.set()
+        response = await connection.receive()
+        assert (response.status, response.headers["retry-after"]) == (503, "1")
+        await closing
+        client.session = None
+
+
 # --- without sessions -----------------------------------------------------------------------------
 
 
@@ -580,6 +634,12 @@ async def test_stateless_needs_no_session_and_has_none(revision: str) -> None:
         for method in ("GET", "DELETE"):
             refused = await verb(port, method, **headers)
             assert (refused.status, refused.headers["allow"]) == (405, "POST, OPTIONS")
+
+
+async def test_what_a_stateless_call_says_on_its_way_is_dropped_where_the_answer_is_json() -> None:
+    async with serving(Tools(talk=talk), stateless=True, response="json") as port:
+        answer = await post(port, call("talk"))
+        assert (answer.status, answer.content_type, said(answer.json())) == (200, JSON_TYPE, "done")
 
 
 # --- a session store of the user's own ------------------------------------------------------------
@@ -644,6 +704,64 @@ async def test_a_server_that_ends_leaves_the_sessions_of_its_store() -> None:
         await client.initialize()
     async with serving(session_manager=manager) as client.port:
         assert (await client.call("ping")).result == {}
+
+
+async def test_requests_that_restore_a_session_side_by_side_find_one_session() -> None:
+    loads: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+    class Slow(Shared):
+        async def load(self, session_id: str) -> SessionState | None:
+            state = await super().load(session_id)
+            if held:
+                go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                loads.put_nowait(go)
+                await go
+            return state
+
+    held, manager, handler = False, Slow(), Tools()
+    async with serving(session_manager=manager) as first, serving(handler, session_manager=manager) as second:
+        client = Legacy(first, wire.D)
+        await client.initialize()
+        client.port, held = second, True
+        uris = ["test://a", "test://b"]
+        subscribing = [asyncio.ensure_future(client.call("resources/subscribe", {"uri": uri}, id=uri)) for uri in uris]
+        with anyio.fail_after(LIMIT):
+            waiting = [await loads.get() for _ in uris]
+        for go in waiting:
+            go.set_result(None)
+        assert [(await answer).result for answer in subscribing] == [{}, {}]
+        async with client.get_stream() as stream:
+            for uri in uris:
+                handler.notify_resource_updated(uri)
+            assert [await stream.next_message() for _ in uris] == [updated(uri) for uri in uris]
+        held = False
+        assert (await client.delete()).status == 204
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_store_that_is_away_when_it_is_told_of_use_is_told_again() -> None:
+    tried = asyncio.Event()
+
+    class Absent(Shared):
+        async def touch(self, session_id: str) -> None:
+            tried.set()
+            await super().touch(session_id)
+
+    manager = Absent()
+    async with serving(session_manager=manager, session_idle=0.4) as port:
+        client = Legacy(port, wire.D)
+        await client.initialize()
+        async with client.get_stream():
+            manager.away = True
+            tried.clear()
+            with anyio.fail_after(LIMIT):
+                await tried.wait()
+            manager.away = False
+            manager.touched.clear()
+            with anyio.fail_after(LIMIT):
+                while client.session not in manager.touched:
+                    await anyio.sleep(0.02)
+            assert (await client.call("ping")).result == {}
 
 
 async def test_a_store_hears_of_use() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,6 +17,7 @@ from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, ech
 
 from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, MCPServer, Sample, ServerHandler, listening
 from mcp_h11.errors import MCPError
+from mcp_h11.session import MAX_ROUNDS, MAX_STREAMS
 
 pytestmark = pytest.mark.anyio
 __all__ = ["quiet"]
@@ -214,6 +216,69 @@ async def test_input_required_is_asked_the_way_the_revision_asks(revision: str) 
         assert (await client.call("tools/call", {"name": "endless"})).error["code"] == -32603
 
 
+@pytest.mark.parametrize("more", [0, 1])
+async def test_input_may_be_asked_for_so_many_times_and_no_more(more: int) -> None:
+    async def rounds(ctx: Context) -> Any:
+        asked = int(ctx.request_state or 0)
+        if asked < MAX_ROUNDS + more:
+            return InputRequired({"one": ListRoots()}, state=str(asked + 1))
+        return f"asked {asked} times"
+
+    async with listening(Tools(rounds=rounds), port=0) as server, Asking(server.port, wire.D) as client:
+        answer = await client.call("tools/call", {"name": "rounds"}, answerer=answering)
+        assert len(answer.requests) == MAX_ROUNDS
+        if more:
+            assert answer.error["code"] == -32603
+        else:
+            assert answer.result["content"][0]["text"] == f"asked {MAX_ROUNDS} times"
+
+
+async def test_a_question_that_is_open_when_the_session_ends_is_given_up() -> None:
+    ended: list[str] = []
+
+    async def ask(ctx: Context) -> str:
+        try:
+            return (await ctx.sample("?")).text
+        finally:
+            ended.append("given up")
+
+    async with listening(asking(ask=ask), port=0) as server:
+        client = Asking(server.port, wire.D)
+        await client.initialize(EVERYTHING)
+        async with client.posting(call("ask")) as stream:
+            question = await stream.next_message()
+            answer = {"jsonrpc": "2.0", "id": question["id"], "result": SAMPLED}
+            headers = client.headers_for(None)
+            assert (await client.delete()).status == 204
+            assert await rest(stream) == [], "the stream ends, and with no answer"
+        with anyio.fail_after(LIMIT):
+            while not ended or server.runtime.tasks:
+                await anyio.lowlevel.checkpoint()
+        assert (await client.post(answer, headers)).status == 404
+
+
+async def test_a_thread_that_waits_for_an_answer_is_let_go_when_the_session_ends() -> None:
+    server, left = MCPServer(), threading.Event()
+
+    @server.tool
+    def ask(ctx: Context) -> str:
+        try:
+            return str(ctx.wait(ctx.sample("?")).text)
+        finally:
+            left.set()
+
+    async with listening(server, port=0) as running:
+        client = Asking(running.port, wire.D)
+        await client.initialize(EVERYTHING)
+        async with client.posting(call("ask")) as stream:
+            assert (await stream.next_message())["method"] == "sampling/createMessage"
+            assert (await client.delete()).status == 204
+            assert await rest(stream) == []
+        with anyio.fail_after(LIMIT):
+            while not left.is_set():
+                await anyio.lowlevel.checkpoint()
+
+
 # --- cancelling and losing ------------------------------------------------------------------------
 
 
@@ -313,6 +378,58 @@ async def test_a_lost_connection_does_not_cancel(revision: str) -> None:
             await done.wait()
         assert not steps.cancelled.is_set()
         assert await text_of(client, "echo") == "echo"
+
+
+async def test_a_call_whose_client_has_gone_can_still_be_cancelled() -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps, echo=echo)) as client:
+        async with client.client() as connection:
+            await connection.send_request("POST", "/mcp", client.headers_for(None), body(call("steps", id="c")))
+            await started(client, steps)
+            connection.abort()
+        assert steps.ctx is not None
+        with anyio.fail_after(LIMIT):
+            await steps.ctx.disconnected.wait()
+        assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+        with anyio.fail_after(LIMIT):
+            await steps.cancelled.wait()
+        assert await text_of(client, "echo") == "echo"
+
+
+async def test_a_call_whose_client_has_gone_has_no_stream_to_close_and_closes_no_other() -> None:
+    steps, handler = Steps(), Tools()
+    handler.tools = {"steps": steps}
+    async with served(handler) as client, client.get_stream() as own:
+        async with client.client() as connection:
+            await connection.send_request("POST", "/mcp", client.headers_for(None), body(call("steps")))
+            await started(client, steps)
+            connection.abort()
+        assert steps.ctx is not None
+        with anyio.fail_after(LIMIT):
+            await steps.ctx.disconnected.wait()
+        await steps.ctx.close_sse_stream()
+        steps.say("on the session's stream, as nobody reads the call's", None)
+        assert said(await own.next_message()).startswith("on the session's stream")
+        handler.notify_tools_changed()
+        assert (await own.next_message())["method"] == "notifications/tools/list_changed"
+
+
+@pytest.mark.parametrize("first", [["1"], []])
+async def test_what_a_call_says_after_its_answer_is_dropped(first: list[str]) -> None:
+    steps, handler = Steps(), Tools()
+    handler.tools = {"steps": steps}
+    async with served(handler) as client, client.get_stream() as own:
+        steps.say(*first, None)
+        answer = await client.post(call("steps", token="t"))
+        assert [said(message) for message in answer.messages()] == [*first, "done"]
+        assert steps.ctx is not None
+        await steps.ctx.info("late")
+        await steps.ctx.report_progress(1)
+        handler.notify_tools_changed()
+        assert (await own.next_message())["method"] == "notifications/tools/list_changed"
+        if first:
+            async with client.get_stream(answer.events()[-1].id) as stream:
+                assert stream.status == 204
 
 
 async def test_a_cancel_that_comes_too_late_leaves_the_answer_alone() -> None:
@@ -518,6 +635,27 @@ async def test_a_very_old_finished_stream_is_forgotten_and_a_running_one_is_not(
         steps.say(None)
         async with client.get_stream(running, in_reply_to="tools/call") as stream:
             assert await rest(stream) == ["done"]
+
+
+async def test_streams_that_still_run_are_remembered_however_many_there_are() -> None:
+    release, count = asyncio.Event(), MAX_STREAMS + 1
+
+    async def wait(ctx: Context) -> str:
+        await ctx.info("began")
+        await release.wait()
+        return "done"
+
+    options = {"max_running": None, "max_running_session": None}
+    async with served(Tools(wait=wait), **options) as client:
+        primes = []
+        for number in range(count):
+            async with client.posting(call("wait", id=number)) as stream:
+                assert said(await stream.next_message()) == "began"
+                primes.append(stream.seen[-1].id)
+        release.set()
+        for prime in (primes[0], primes[-1]):
+            async with client.get_stream(prime, in_reply_to="tools/call") as stream:
+                assert await rest(stream) == ["done"]
 
 
 class Plain(ServerHandler):

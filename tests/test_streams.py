@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import wire
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rawclient import SSE_TYPE, Event, Legacy, Stream
+from rawclient import LIMIT, SSE_TYPE, Event, Legacy, RawClient, Stream, encode, within
 
 from mcp_h11 import Context, ServerHandler, listening
 from mcp_h11.errors import ResourceNotFound
@@ -23,9 +24,9 @@ from mcp_h11.schema import text
 from mcp_h11.storage import MemoryEventStore
 
 SOON = 0.05  # a limit that is meant to be reached
-LIMIT = 5.0
 LEGACY_HTTP = (wire.B, wire.C, wire.D)
 PORT_FILLER = "x" * 60_000
+NARROW = 16 * 1024  # what a kernel that is asked to takes, and the server's own buffer
 
 Tool = Callable[..., Awaitable[Any]]
 
@@ -74,6 +75,33 @@ async def served(handler: ServerHandler, revision: str = wire.D, **options: Any)
         client.server = server
         async with client:
             yield client
+
+
+def narrow() -> dict[str, Any]:
+    """Options of a server whose kernel, and which itself, keeps little of what a client has not read."""
+    listening_socket = socket.socket()
+    listening_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+    listening_socket.bind(("127.0.0.1", 0))
+    return {"sock": listening_socket, "write_high": NARROW}
+
+
+class Narrow(RawClient):
+    """A client that takes a few KB ahead of what the test reads, so that not to read stalls the server at once."""
+
+    async def connect(self) -> Narrow:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect((self.host, self.port))
+        opening = asyncio.open_connection(sock=sock, limit=4096)
+        self._reader, self._writer = await within(self.limit, "connection", opening)
+        return self
+
+
+async def gone(server: Any, connections: int) -> None:
+    """Until the server has no more than so many connections."""
+    with anyio.fail_after(LIMIT):
+        while len(server.connections) > connections:
+            await anyio.lowlevel.checkpoint()
 
 
 def call(name: str, id: str | int = 1, token: str | int | None = None, **arguments: Any) -> dict[str, Any]:
@@ -518,19 +546,49 @@ async def test_a_reader_that_does_not_read_stops_its_own_call_and_no_other(revis
 async def test_notices_for_a_reader_that_does_not_read_do_not_pile_up() -> None:
     uri = "test://" + PORT_FILLER
     handler = Tools(echo=echo)
-    async with served(handler) as client:
+    async with served(handler, **narrow()) as client, Narrow(client.port) as connection:
         assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
-        async with client.get_stream() as stream:
-            for _ in range(40):
-                for _ in range(50):
-                    handler.notify_resource_updated(uri)
-                await stalled_echo(client)
-            heard = 0
-            handler.notify_tools_changed()
-            while (message := await stream.next_message())["method"] != "notifications/tools/list_changed":
-                assert message == updated(uri)
-                heard += 1
-            assert 1 <= heard <= 41, "one a turn at most: 2,000 were announced"
+        stream = await connection.open_stream("GET", "/mcp", {**client.headers_for(None), "Accept": SSE_TYPE})
+        for _ in range(40):
+            for _ in range(50):
+                handler.notify_resource_updated(uri)
+            await stalled_echo(client)
+        heard = 0
+        handler.notify_tools_changed()
+        while (message := await stream.next_message())["method"] != "notifications/tools/list_changed":
+            assert message == updated(uri)
+            heard += 1
+        assert 1 <= heard <= 4, "what was on its way when it stalled, and once more: 2,000 were announced, in 40 turns"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("why", ["overtaken", "gone"])
+async def test_a_reader_that_stalls_in_its_history_keeps_nobody_from_it(why: str) -> None:
+    steps, count = Steps(), 30
+    store = MemoryEventStore(max_session_bytes=64 * 1024 * 1024)
+    async with served(Tools(steps=steps, echo=echo), event_store=store, **narrow()) as client:
+        steps.say(*(f"{number} {PORT_FILLER}" for number in range(count)))
+        async with client.posting(call("steps")) as stream:
+            prime = await stream.next_event()
+            assert prime is not None and prime.data == ""
+            for _ in range(count):
+                await stream.next_message()
+        await gone(client.server, 0)
+        async with Narrow(client.port) as connection:
+            headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": prime.id}
+            slow = await connection.open_stream("GET", "/mcp", headers)
+            await stalled_echo(client)  # by then it was given what it takes, and that is not all
+            if why == "gone":
+                slow.abort()
+                await gone(client.server, 0)
+            async with client.get_stream(prime.id, in_reply_to="tools/call") as stream:
+                heard = [said(await stream.next_message()).partition(" ")[0] for _ in range(count)]
+                assert heard == [*map(str, range(count))]
+                if why == "overtaken":
+                    early = [one.partition(" ")[0] for one in await rest(slow)]
+                    assert early == heard[: len(early)] and len(early) < 5, "cut, cleanly, and with no gap before"
+                steps.say(None)
+                assert await rest(stream) == ["done"]
 
 
 async def stalled_echo(client: Legacy) -> None:
@@ -603,13 +661,15 @@ async def test_a_stream_closed_while_its_store_is_slow_stays_closed() -> None:
             last_id = stream.seen[-1].id
             assert steps.ctx is not None
             store.hold()
-            late = asyncio.ensure_future(steps.ctx.info("late"))  # another task of the same call
+            late = asyncio.ensure_future(steps.ctx.info("late"))  # other tasks of the same call
+            later = asyncio.ensure_future(steps.ctx.info("later"))  # waits for its turn to be kept
             with anyio.fail_after(LIMIT):
                 await store.kept.wait()
             assert (await client.notify("notifications/cancelled", {"requestId": 7})).status == 202
             assert await rest(stream) == []
             store.gate.set()
             await late
+            await later
         async with client.get_stream(last_id) as stream:
             assert await rest(stream) == ["late"], "and it ends there"
             newest = stream.seen[-1].id
@@ -791,3 +851,177 @@ async def test_a_store_that_cannot_let_go_fails_no_request() -> None:
         async with client.posting(call("steps")) as stream:
             assert await rest(stream) == ["2", "done"]
         assert (await client.delete()).status == 204
+
+
+# --- readers that leave, or are overtaken, while the store is asked --------------------------------------------------
+
+
+class HeldStore(MemoryEventStore):
+    """Replays what it had when it was asked, once the test lets it, each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+    async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
+        events = await super().replay(session_id, stream_id, after)
+        go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked.put_nowait(go)
+        await go
+        return events
+
+    async def next(self) -> asyncio.Future[None]:
+        with anyio.fail_after(LIMIT):
+            return await self.asked.get()
+
+
+@asynccontextmanager
+async def reading(steps: Steps, store: MemoryEventStore) -> AsyncIterator[tuple[Client, Stream, RawClient]]:
+    """A client that has read "1" and "2" and still reads, and the connection by which it asks for what follows "1"."""
+    async with served(Tools(steps=steps, echo=echo), event_store=store) as client:
+        steps.say("1", "2")
+        async with client.posting(call("steps")) as stream, client.client() as second:
+            assert [said(await stream.next_message()) for _ in range(2)] == ["1", "2"]
+            await second.send_request("GET", "/mcp", resuming(client, stream.seen[-2].id))
+            yield client, stream, second
+
+
+def resuming(client: Client, last_id: str | None) -> dict[str, str | None]:
+    return {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": last_id}
+
+
+@pytest.mark.anyio
+async def test_who_leaves_before_its_history_is_there_takes_nothing_over() -> None:
+    steps, store = Steps(), HeldStore()
+    async with reading(steps, store) as (client, stream, second):
+        go = await store.next()
+        connections = len(client.server.connections)
+        second.abort()
+        await gone(client.server, connections - 1)
+        go.set_result(None)
+        await stalled_echo(client)
+        steps.say("3", None)
+        assert await rest(stream) == ["3", "done"], "the one that reads goes on"
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("why", ["overtaken", "overtaken, and the store fails", "gone"])
+async def test_who_is_overtaken_in_its_history_ends_and_the_newest_goes_on(why: str) -> None:
+    steps, store = Steps(), HeldStore()
+    async with reading(steps, store) as (client, stream, second):
+        go = await store.next()
+        steps.say("3")
+        assert said(await stream.next_message()) == "3"
+        last_id = stream.seen[-3].id
+        go.set_result(None)
+        go = await store.next()  # for "3", which was not there when it was asked first
+        old = await second.receive_stream()
+        assert said(await old.next_message()) == "2"
+        assert await rest(stream) == []
+        if why == "gone":
+            connections = len(client.server.connections)
+            second.abort()
+            await gone(client.server, connections - 1)
+        async with client.client() as third:
+            await third.send_request("GET", "/mcp", resuming(client, last_id))
+            (await store.next()).set_result(None)
+            new = await third.receive_stream()
+            assert [said(await new.next_message()) for _ in range(2)] == ["2", "3"]
+            if why == "overtaken, and the store fails":
+                go.set_exception(OSError("the store is away"))
+            else:
+                go.set_result(None)
+            if why != "gone":
+                assert await rest(old) == []
+            await stalled_echo(client)
+            steps.say("4", None)
+            assert await rest(new) == ["4", "done"]
+
+
+@pytest.mark.anyio
+async def test_what_a_reader_that_left_was_not_given_waits_for_the_next() -> None:
+    handler, store = Tools(), HeldStore()
+    async with served(handler, event_store=store) as client, client.client() as connection:
+        handler.notify_tools_changed()
+        assert (await client.call("ping")).result == {}
+        await connection.send_request("GET", "/mcp", resuming(client, None))
+        go = await store.next()
+        handler.notify_prompts_changed()
+        assert (await client.call("ping")).result == {}
+        go.set_result(None)
+        go = await store.next()  # for the second, which was not there when it was asked first
+        assert await methods(await connection.receive_stream(), 1) == CHANGED[:1]
+        connection.abort()
+        await gone(client.server, 0)
+        go.set_result(None)
+        async with client.client() as second:
+            await second.send_request("GET", "/mcp", resuming(client, None))
+            (await store.next()).set_result(None)
+            assert await methods(await second.receive_stream(), 1) == CHANGED[1:]
+
+
+@pytest.mark.anyio
+async def test_what_a_reader_that_stalled_was_not_given_waits_for_the_next() -> None:
+    handler = Tools(echo=echo)
+    uris = [f"test://{number}/{'x' * 80_000}" for number in range(3)]  # each is more than a stalled reader takes
+    async with served(handler, **{**narrow(), "write_high": 1024}) as client:
+        for uri in uris:
+            assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
+            handler.notify_resource_updated(uri)
+        await stalled_echo(client)
+        async with Narrow(client.port) as connection:
+            slow = await connection.open_stream("GET", "/mcp", resuming(client, None))
+            await stalled_echo(client)
+            slow.abort()
+            await gone(client.server, 0)
+        async with client.get_stream() as stream:
+            assert [await stream.next_message() for _ in uris[1:]] == [updated(uri) for uri in uris[1:]]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_ends_before_its_first_event_was_kept_is_primed_and_over() -> None:
+    steps, store = Steps(), GatedStore()
+    async with served(Tools(steps=steps), event_store=store) as client, client.client() as connection:
+        store.hold()
+        steps.say("1")
+        await connection.send_request("POST", "/mcp", client.headers_for(None), encode(call("steps", id=7)))
+        with anyio.fail_after(LIMIT):
+            await store.kept.wait()
+        assert (await client.notify("notifications/cancelled", {"requestId": 7})).status == 202
+        response = await connection.receive("POST")
+        assert (response.status, response.content_type, response.messages()) == (200, SSE_TYPE, [])
+        (prime,) = response.events()
+        assert prime.id and prime.retry
+        async with client.get_stream(prime.id) as stream:
+            assert stream.status == 204
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_not_kept_ends_when_its_call_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    steps = Steps()
+    async with served(Tools(steps=steps), replay=False) as client:
+        steps.say("1")
+        async with client.posting(call("steps", id=7)) as stream:
+            assert said(await stream.next_message()) == "1"
+            assert (await client.notify("notifications/cancelled", {"requestId": 7})).status == 202
+            assert await rest(stream) == []
+        assert [event.id for event in stream.seen] == [None]
+    assert not caplog.records
+
+
+@pytest.mark.anyio
+async def test_who_leaves_while_the_answer_is_being_kept_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    store = GatedStore()
+    async with served(Tools(echo=echo), event_store=store) as client, client.client() as connection:
+        store.hold()
+        headers = {**client.headers_for(None), "Accept": SSE_TYPE}
+        await connection.send_request("POST", "/mcp", headers, encode(call("echo")))
+        with anyio.fail_after(LIMIT):
+            await store.kept.wait()
+        connection.abort()
+        await gone(client.server, 0)
+        store.gate.set()
+        await stalled_echo(client)
+        assert (await client.delete()).status == 204
+    assert not caplog.records
