@@ -607,6 +607,16 @@ async def test_a_result_that_breaks_the_promised_schema_is_not_sent(
     assert caplog.messages.count("the tool given failed") == 1
 
 
+async def test_a_whole_result_with_the_promised_structure_goes_as_it_is() -> None:
+    server = MCPServer()
+    whole = {"content": [text("here")], "structuredContent": {"x": 1, "y": 2}, "_meta": {"a.example/k": 1}}
+    server.add_tool(returning(whole, Point), "annotated")
+    server.add_tool(returning(whole, Any), "given", output_schema={"type": "object", "required": ["y"]})
+    async with connected(server, D) as client:
+        for tool in ("annotated", "given"):
+            assert await call(client, tool) == whole
+
+
 async def test_an_error_needs_no_structure() -> None:
     server = MCPServer()
     server.add_tool(returning({"content": [text("no")], "isError": True}, Point), "t")

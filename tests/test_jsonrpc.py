@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
@@ -670,3 +671,37 @@ def test_a_line_has_one_line_feed() -> None:
     assert encode_line(b"{}") == b"{}\n"
     with pytest.raises(ValueError):
         encode_line(b"{\n}")
+
+
+# --- where the interpreter has no fast encoder -------------------------------------------------------------------
+
+
+INNER = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+
+
+def changed(markers: Any, *rest: Any) -> Any:
+    """An inner encoder that serves the standard library, and not whoever calls it as this package does."""
+    return (lambda value, level: ["{}"]) if markers is None else INNER(markers, *rest)
+
+
+@pytest.mark.parametrize("inner", [None, changed], ids=["missing", "changed"])
+def test_an_interpreter_without_the_inner_encoder_writes_the_same_bytes(
+    inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = {"a": ["\u2028 \u00e9 \U0001f600", 1.5, 10**30, None, True], "b": {"\x00": "\ud800"}}
+    expected = STANDARD.result("x", message)
+    monkeypatch.setattr("json.encoder.c_make_encoder", inner)
+    spec = importlib.util.find_spec("mcp_h11.jsonrpc")
+    assert spec is not None and spec.loader is not None
+    elsewhere = importlib.util.module_from_spec(spec)  # as it is imported there; ours stays as it is
+    spec.loader.exec_module(elsewhere)
+    other = elsewhere.JSON()
+    assert other.result("x", message) == expected
+    assert other.dumps({"n": [1, "\u00e9"]}) == '{"n":[1,"\u00e9"]}'.encode()
+    with pytest.raises(ValueError):
+        other.dumps(math.nan)
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ValueError):
+        other.dumps(deep)

@@ -121,6 +121,10 @@ async def test_discarding_frees_everything() -> None:
     await fill(store, "s", "b", b"1")
     await store.finish("s", "b")
     await store.discard("s", "a")
+    size = store.total_bytes
+    await store.discard("s", "a")
+    await store.discard("s", "unknown")  # a session that is known, and a stream that is not: nothing else goes
+    assert store.total_bytes == size > 0
     assert await expired(store, "s", "a", 0)
     assert not await expired(store, "s", "b", 0)
     await store.discard("s")
