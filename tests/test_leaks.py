@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fuzzing import FakeTransport
 from rawclient import Legacy, encode
-from serving import LEGACY, Held, call, head, request, served, turns
+from serving import LEGACY, Held, call, head, modern, request, served, turns
 
 from mcp_h11 import Context
 from mcp_h11.connection import Connection
@@ -97,9 +97,10 @@ class Client:
 
 
 @asynccontextmanager
-async def measured(unit: str = "bytes") -> AsyncIterator[tuple[Any, Clock, Callable[[], int]]]:
+async def measured(unit: str = "bytes", **options: Any) -> AsyncIterator[tuple[Any, Clock, Callable[[], int]]]:
     """A server, its clock, and how many bytes or blocks there are now."""
-    async with served(Said(), max_requests=None, max_sessions=None, max_sessions_peer=None) as server:
+    limits = {"max_requests": None, "max_sessions": None, "max_sessions_peer": None}
+    async with served(Said(), **limits, **options) as server:
         clock = server.runtime.loop = Clock(server.loop)
 
         def used() -> int:
@@ -205,3 +206,53 @@ async def test_a_thousand_connections_that_break_off_anywhere_leave_nothing() ->
         await turns()
         assert not server.connections and not server.endpoint.legacy.sessions
         assert used() - before < MOST_LEFT // 4
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_ten_thousand_requests_without_a_session_leave_nothing(stateless: bool) -> None:
+    requests = 10_000
+    bodies = [modern("tools/call", call("say")), modern("tools/call", call("echo", text="x")), modern("no/such")]
+    if stateless:
+        message = Legacy(0, LEGACY).request("tools/call", call("say"))
+        bodies.append(request(encode(message), MCP_Protocol_Version=LEGACY))
+    async with measured("blocks", stateless=stateless) as (server, _, used):
+        client = Client(server)
+        before = tasks = 0
+        for n in range(WARM_UP + requests):
+            if n == WARM_UP:
+                before, tasks = used(), len(asyncio.all_tasks())
+            client.send(bodies[n % len(bodies)])
+            await turns(3)
+            assert client.transport.written.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 404 "))
+        await turns()
+        assert used() - before < requests // 20
+        assert len(asyncio.all_tasks()) == tasks and not server.replies
+        client.transport.close()
+        await turns()
+
+
+async def test_a_thousand_sessions_of_http_sse_leave_nothing() -> None:
+    sessions = 1_000
+    async with measured("bytes", legacy_sse=True) as (server, _, used):
+        before = 0
+        for n in range(WARM_UP + sessions):
+            if n == WARM_UP:
+                await turns()
+                before = used()
+            client, poster = Client(server), Client(server)
+            written = client.send(head("/sse", "GET", Accept="text/event-stream"))
+            endpoint = written.partition(b"data: ")[2].partition(b"\n")[0].decode()
+            assert b" 202 " in poster.send(
+                request(encode(Legacy(0, LEGACY).request("initialize", INITIALIZE)), endpoint)
+            )
+            if n % 2:
+                poster.send(request(encode(Legacy(0, LEGACY).request("tools/call", call("hold"))), endpoint))
+            await turns(3)
+            assert b'"serverInfo"' in client.transport.written
+            client.transport.close()
+            poster.transport.close()
+            await turns(3)
+        await turns()
+        assert not server.endpoint.legacy_sse.sessions and not server.endpoint.legacy_sse.peers
+        assert not server.connections and not [task for task in server.runtime.tasks if not task.done()]
+        assert used() - before < allowed(sessions, "bytes")
