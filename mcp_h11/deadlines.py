@@ -25,14 +25,15 @@ class TimedOut(Exception):
 
 
 class Deadline:
-    """The time one call has.  `expired` is a future that is set when it is over; `close` it in the end."""
+    """The time one call has.  `expired` says when it is over; `close` it in the end."""
 
-    __slots__ = ("_at", "_ceiling", "_ends", "_held", "_loop", "_timer", "expired", "timeout")
+    __slots__ = ("_at", "_ceiling", "_ends", "_held", "_loop", "_timer", "_waiter", "expired", "timeout")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, ceiling: float | None) -> None:
         now = loop.time()
         self.timeout = timeout
-        self.expired: asyncio.Future[None] = loop.create_future()
+        self.expired = False
+        self._waiter: asyncio.Future[None] | None = None
         # Whoever gives one tool more than the ceiling means it.
         self._ceiling = math.inf if ceiling is None else max(ceiling, timeout)
         self._ends = now + self._ceiling
@@ -61,7 +62,16 @@ class Deadline:
     def close(self) -> None:
         """The call is over."""
         self._timer.cancel()
-        self.expired.cancel()
+
+    def wait(self) -> asyncio.Future[None]:
+        """Until `wake` is called, which the end of the time does.  Half the cost of `asyncio.wait`."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def wake(self, _: object = None) -> None:
+        """Let whoever waits look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def reason(self) -> str:
         """Which limit it was, for whoever asked."""
@@ -76,8 +86,9 @@ class Deadline:
     def _look(self) -> None:
         if self._loop.time() < self._at:
             self._arm()
-        elif not self.expired.done():
-            self.expired.set_result(None)
+        else:
+            self.expired = True
+            self.wake()
 
 
 async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Callable[[asyncio.Task[T]], None]) -> T:
@@ -86,12 +97,12 @@ async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Cal
     A cancellation is passed on; what the job makes of it is what is returned or raised.
     """
     task = asyncio.ensure_future(job)
-    either: set[asyncio.Future[Any]] = {task, deadline.expired}
+    task.add_done_callback(deadline.wake)
     cancelled = False
     try:
-        while not task.done() and not deadline.expired.done():
+        while not task.done() and not deadline.expired:
             try:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                await deadline.wait()
             except asyncio.CancelledError:  # noqa: PERF203 - it may come again
                 cancelled = True
                 task.cancel()
