@@ -84,11 +84,7 @@ class Endpoint:
         if not self._open and not _is_public(door):
             refusal = self._guard.early(door)
             if refusal is not None:
-                try:
-                    self._limit(None, door.peer or link.peer)
-                except Refusal as exc:
-                    return exc
-                return refusal
+                return self._counted(refusal, door.peer or link.peer)
         return door.unfit
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
@@ -100,7 +96,7 @@ class Endpoint:
             principal = self._guard.identify(door)
             self._guard.known(door, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
-            return exc
+            return self._counted(exc, door.peer or link.peer)
         except MCPError as exc:
             return Refusal(MODERN_STATUS.get(exc.code, 400), exc.message, code=exc.code, data=exc.data)
         except Exception:
@@ -191,6 +187,14 @@ class Endpoint:
             raise Refusal(400, "Bad Request: say by the Host header which server is meant")
         document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
         reply.answer(200, self.runtime.json.dumps(document))
+
+    def _counted(self, refusal: Refusal, peer: str) -> Refusal:
+        """The refusal of somebody who could not say who they are, or the one that says it was once too often."""
+        try:
+            self._limit(None, peer)
+        except Refusal as exc:
+            return exc
+        return refusal
 
     def _limit(self, principal: Any, peer: str) -> None:
         """Count one request of somebody.  Raises a Refusal, 429, where it is one too many."""

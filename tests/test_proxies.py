@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rawclient import Modern, RawClient, Response, encode
 from serving import ASYNCIO, UVLOOP, Held, head, lives, modern, request, served
 
@@ -234,6 +236,23 @@ def test_a_header_of_any_size_is_read_in_its_own_time() -> None:
     with pytest.raises(Refusal):
         proxies.read(lambda name: {"x-forwarded-for": ["192.0.2.1"], "forwarded": ["for=192.0.2.2"]}.get(name, []))
     assert read_address("1.2.3") is None and str(read_address(" [::1]:x ")) == "::1"
+
+
+@given(
+    st.lists(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=60), max_size=3),
+    st.lists(st.text('for=192.0 2;,"\\[]:_hostp', max_size=60), max_size=3),
+)
+def test_whatever_stands_there_is_read_or_refused(common: list[str], standard: list[str]) -> None:
+    proxies = Proxies([US, "10.0.0.0/8", "::1"])
+    said = {"x-forwarded-for": common, "x-forwarded-host": common, "x-forwarded-proto": common, "forwarded": standard}
+    for names in (said, {**said, "x-forwarded-for": standard, "forwarded": common}):
+        try:
+            found = proxies.read(lambda name, names=names: names.get(name, []))  # type: ignore[misc]
+        except Refusal as exc:
+            assert exc.status == 400
+            continue
+        assert found.scheme in ("", "http", "https")
+        assert not found.peer or str(read_address(found.peer)) == found.peer
 
 
 # --- Unix sockets ----------------------------------------------------------------------------------------------------

@@ -51,6 +51,28 @@ def test_a_fact_that_changes_changes_the_table(generate: ModuleType, monkeypatch
     assert generate.generated(TEXT) != TEXT
 
 
+@pytest.mark.anyio
+async def test_the_authorization_example_lets_the_right_ones_in() -> None:
+    names = block("verify_token")
+    claims = {"aud": "HTTPS://files.example:443/mcp/", "sub": "ann", "scope": "files:read", "client_id": "app"}
+    claims |= {"iss": "https://login.example", "exp": 9e9}
+    tokens = {
+        "reader": claims,
+        "writer": {**claims, "scope": "files:read files:write"},
+        "elsewhere": {**claims, "aud": "https://other.example/mcp"},
+        "old": {**claims, "exp": 1},
+    }
+    options = {"verifier": names["Verifier"](tokens.get), "required_scopes": ["files:read"]}
+    async with listening(names["server"], port=0, **options) as server:
+        client = Modern(server.port)
+        for token, status in (("reader", 403), ("writer", 200), ("elsewhere", 401), ("old", 401), ("none", 401)):
+            client.extra_headers["Authorization"] = f"Bearer {token}"
+            request = client.request("tools/call", {"name": "write", "arguments": {"name": "a", "text": "b"}})
+            answer = await client.post(request)
+            assert answer.status == status
+            assert status != 200 or answer.json()["result"]["content"][0]["text"] == "a, written by ann"
+
+
 def test_every_python_block_compiles() -> None:
     assert len(BLOCKS) >= 5
     for source in BLOCKS:
