@@ -60,6 +60,7 @@ REMOVED = frozenset(
     ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/ping")
 )
 MAX_UNSENT = 256  # notices that wait for one slow listener
+MAX_STREAM_ID = 1_024  # characters; it is kept, and in every message of the stream
 LISTEN_FLAGS = {
     "toolsListChanged": ("tools", "notifications/tools/list_changed"),
     "promptsListChanged": ("prompts", "notifications/prompts/list_changed"),
@@ -553,6 +554,8 @@ class Modern:
 
     def honoured(self, message: Request) -> dict[str, Any]:
         """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""
+        if len(str(message.id)) > MAX_STREAM_ID:
+            raise InvalidParams(f"The id of a listen stream has at most {MAX_STREAM_ID} characters")
         wanted = message.params.get("notifications")
         if not isinstance(wanted, dict):
             raise InvalidParams("notifications must be an object")

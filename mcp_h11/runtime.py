@@ -165,7 +165,8 @@ class Runtime:
         self.sealer = Sealer(settings.state_keys, settings.state_ttl)
         self.tasks: set[asyncio.Task[None]] = set()
         self.gate = Gate(settings.max_running)
-        self.waiting = 0
+        self.waiting = 0  # calls in line,
+        self.asking = 0  # and calls that have given their place away until their client has answered
         self.lifespan: Any = None
         self.on_notice: list[Callable[[Notice], None]] = []
         self.draining = False

@@ -33,6 +33,7 @@ from .errors import (
     MissingClientCapability,
     ResourceNotFound,
     ToolError,
+    overloaded,
 )
 from .handler import Notice, dispatch
 from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
@@ -470,6 +471,9 @@ class Session:
         """
         if not questions:
             return {}
+        limit = self.runtime.settings.max_waiting
+        if limit is not None and self.runtime.asking >= limit:
+            raise overloaded("Too many calls wait for their clients")
         requests: dict[str, bytes] = {}
         waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
         for key, question in questions.items():
@@ -483,6 +487,7 @@ class Session:
             waiting[key] = (request_id, self.runtime.loop.create_future())
             requests[request_id] = self.runtime.json.request(request_id, question.method, params)
         self.pending.update(waiting.values())
+        self.runtime.asking += 1
         for gate in (self.gate, self.runtime.gate):  # who waits for a person should not keep others waiting
             gate.leave()
         try:
@@ -490,6 +495,7 @@ class Session:
                 await emit(payload)
             results = await self._await_answers(waiting, emit)
         finally:
+            self.runtime.asking -= 1
             self.gate.inside += 1
             self.runtime.gate.inside += 1
             for request_id, _ in waiting.values():

@@ -24,6 +24,7 @@ from test_http11 import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
 from test_legacy_sse import connected
 
 from mcp_h11 import Context, MCPServer
+from mcp_h11.modern import MAX_STREAM_ID
 from mcp_h11.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
 
 pytestmark = pytest.mark.anyio
@@ -955,3 +956,40 @@ def _resource(template: str) -> Any:
     space: dict[str, Any] = {}
     exec(f"def read({', '.join(f'{name}: str = str()' for name in dict.fromkeys(names))}): return 'x'", space)
     return space["read"]
+
+
+# --- what waits for a client -----------------------------------------------------------------------------------------
+
+
+async def test_calls_that_wait_for_their_clients_are_bounded_though_nobody_is_connected() -> None:
+    handler = Held()
+    async with guarded(handler, max_waiting=2, max_running=1, max_running_session=1) as server:
+        session = Legacy(server.port, LEGACY)
+        await session.initialize({"elicitation": {}})
+        for n in range(2):  # asked, and left alone
+            async with RawClient(server.port) as client:
+                await client.send(request(encode(session.request("tools/call", call("ask"))), **fields_of(session)))
+                await handler.until(started=n + 1)
+                assert (await client.receive_stream("POST")).status == 200
+        refused = await session.call("tools/call", call("ask"))
+        assert refused.error["code"] == -32603
+        # Who asks nobody is served all the same.
+        assert (await session.call("tools/call", call("echo", text="x"))).result["content"][0]["text"] == "x"
+        assert (await session.delete()).status == 204
+        again = Legacy(server.port, LEGACY)
+        await again.initialize({"elicitation": {}})
+        async with again.posting(again.request("tools/call", call("ask"))) as stream:
+            assert (await stream.next_message())["method"] == "elicitation/create"
+        await again.delete()
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_STREAM_ID, 200), (MAX_STREAM_ID + 1, 400)])
+async def test_the_id_of_a_stream_that_stays_open_is_bounded(size: int, status: int) -> None:
+    async with guarded(Resources()) as server:
+        client = Modern(server.port)
+        for id in ("x" * size, int("9" * size)):
+            async with client.listen(id=id, resourcesListChanged=True) as stream:
+                assert stream.status == status
+                message = await stream.next_message() if status == 200 else (await stream.read()).json()
+                if status == 400:
+                    assert (message["error"]["code"], message["id"]) == (-32602, id)
