@@ -122,6 +122,15 @@ async def test_ids_of_questions_are_never_used_twice_and_answers_find_their_own(
             assert (late.status, late.body) == (202, b"")
 
 
+async def test_to_ask_nothing_asks_nobody_and_waits_for_nothing() -> None:
+    async def nothing(ctx: Context) -> str:
+        return f"{await ctx.ask()}"
+
+    async with served(Tools(nothing=nothing)) as client:
+        answer = await client.call("tools/call", {"name": "nothing"})
+        assert (answer.requests, answer.result["content"][0]["text"]) == ([], "{}")
+
+
 @pytest.mark.parametrize("id", ["server-99", 1, "x"])
 async def test_answers_that_nobody_waits_for_are_swallowed(id: str | int) -> None:
     async with served(Tools()) as client:
