@@ -66,9 +66,13 @@ MAX_IN_FLIGHT = 150  # things that clients are doing at once
 SAMPLE_EVERY = 10.0
 SESSION_IDLE = 15.0
 WARM_UP = 0.25  # of the time; caches and the replay log fill
+JUDGED_AFTER = 120.0  # seconds of each half; before that, caches still fill
 ALLOWED_GROWTH = 2 * 1024 * 1024  # of RSS from then on: what the allocator's fragments come to
 FLOOD_SIZE, FLOOD_COUNT = 4_000, 400  # more than the sockets' buffers hold
 PLANNED = "planned"
+BREAKS = frozenset(
+    ("cut_request", "garbage", "leaves", "slow_reader", "modern_slow_reader", "old_sse", "asks_and_does_not_read")
+)
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -345,6 +349,33 @@ class Clients:
                 answer = await client.receive("POST")
                 check(answer.messages()[-1]["id"] == n, "answers out of order")
 
+    async def asks_and_does_not_read(self) -> None:
+        """Much is asked and nothing read: no more is answered than is taken, until somebody gives up."""
+        peer, text = self.modern(), "x" * 20_000
+        async with RawClient(self.port, limit=ANSWER_LIMIT) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            messages = [peer.request("tools/call", tool("echo", text=text), id=n) for n in range(1, 46)]
+            self.requests += len(messages)
+            client.writer.write(b"".join(self.post(message) for message in messages))
+            await asyncio.sleep(self.random.random() * 5)
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            for n in range(1, self.random.randrange(2, 46)):
+                check((await client.receive("POST")).messages()[-1]["id"] == n, "answers out of order")
+            self.cuts += 1
+
+    async def batches(self) -> None:
+        """Many messages in one body, good and bad; each is answered that wants to be."""
+        peer = Legacy(self.port, "2025-03-26", limit=ANSWER_LIMIT)
+        await peer.initialize()
+        calls = [peer.request("tools/call", tool("echo", text=str(n)), id=n) for n in range(20)]
+        self.requests += 3
+        response = await peer.post([*calls, {"jsonrpc": "2.0", "id": "bad"}, {"jsonrpc": "2.0", "method": "x"}, 7])
+        answers = {str(one.get("id")): one for one in response.messages()}
+        check(response.status == 200 and len(response.messages()) == 22, response.status)
+        check(all(answers[str(n)]["result"]["content"][0]["text"] == str(n) for n in range(20)), "a wrong answer")
+        check(answers["bad"]["error"]["code"] == -32600 and "None" in answers, "no error for what is none")
+        await peer.delete()
+
     async def garbage(self) -> None:
         """Bytes that are no request, or are one with a few bytes changed."""
         self.requests += 1
@@ -497,7 +528,7 @@ class Clients:
     WEIGHTS = {
         "ordinary": 30, "errors": 4, "same_id": 4, "cancels": 8, "leaves": 8, "cut_request": 10, "pipelines": 2,
         "garbage": 12, "slow_reader": 3, "modern_slow_reader": 2, "resumes": 5, "questions": 5, "listens": 4,
-        "deletes": 4, "old_sse": 4, "handshakes": 4,
+        "deletes": 4, "old_sse": 4, "handshakes": 4, "asks_and_does_not_read": 2, "batches": 3,
     }  # fmt: skip
 
     async def one(self, name: str) -> None:
@@ -508,7 +539,7 @@ class Clients:
             self.done[name] += 1
         except (ConnectionError, asyncio.IncompleteReadError) as exc:
             # Only who breaks its own request or connection may find it closed.
-            if name not in ("cut_request", "garbage", "leaves", "slow_reader", "modern_slow_reader", "old_sse"):
+            if name not in BREAKS:
                 self.wrong[f"{name}: {exc!r}"] += 1
             else:
                 self.done[name] += 1
@@ -588,7 +619,7 @@ def verdict(clients: Clients, base: dict[str, Any], samples: list[dict[str, Any]
             faults.append(f"{name}: {base[name]} before, {left[name]} after")
     warm = [s["rss"] for s in samples[int(len(samples) * WARM_UP) :]]
     half = len(warm) // 2
-    if half:
+    if half * SAMPLE_EVERY >= JUDGED_AFTER:
         growth = statistics.median(warm[half:]) - statistics.median(warm[:half])
         if growth > ALLOWED_GROWTH:
             faults.append(f"memory grew by {growth / 2**20:.1f} MiB between the halves of the time after warming up")
