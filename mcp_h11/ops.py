@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 MAX_OPS_CONNECTIONS = 64  # on a port of its own
+MAX_OPS_BODY = 1024  # bytes; a GET has none
 OPS_BACKLOG = 64
 _FRESH: Headers = (("Cache-Control", "no-store"),)
 _ALLOW: Headers = (("Allow", "GET, HEAD"),)
@@ -185,7 +186,8 @@ class OpsListener:
     def __init__(self, server: Server, sockets: list[socket.socket]) -> None:
         self._server = server
         self.endpoint = self
-        self.settings = replace(server.settings, max_connections=MAX_OPS_CONNECTIONS)
+        limits = replace(server.settings.limits, max_body=MAX_OPS_BODY)
+        self.settings = replace(server.settings, max_connections=MAX_OPS_CONNECTIONS, limits=limits)
         self.runtime = server.runtime
         self.loop = server.loop
         self.buffer, self.shares_buffer = server.buffer, server.shares_buffer

@@ -322,6 +322,54 @@ async def test_any_handler_has_the_deadline_of_the_settings(era: str) -> None:
         assert said((await one.call("tools/call", call("any"))).result)[0]
 
 
+async def test_without_a_ceiling_progress_and_people_have_all_the_time(slow: Slow) -> None:
+    async with served(slow, call_timeout=0.2, call_ceiling=None) as server:
+        answer = await Modern(server.port).call("tools/call", call("step", steps=6, every=0.1))
+        assert said(answer.result) == (False, "stepped")
+        one = Legacy(server.port, LEGACY)
+        await begin(one)
+        async with one.posting(one.request("tools/call", call("ask"))) as stream:
+            question = await stream.next_message()
+            await asyncio.sleep(0.4)
+            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            assert said((await stream.next_message())["result"]) == (False, "decline")
+
+
+async def test_a_client_that_leaves_while_a_call_cleans_up_leaves_nothing(slow: Slow) -> None:
+    async with served(slow, call_timeout=SHORT) as server:
+        one = Legacy(server.port, LEGACY)
+        await begin(one)
+        async with one.posting(one.request("tools/call", call("deaf"), id="x")) as stream:
+            with anyio.fail_after(LIMIT):
+                while not slow.ignored:  # its time is over, and it has a moment to clean up
+                    await turns()
+            await one.notify("notifications/cancelled", {"requestId": "x"})
+            assert not [m for m in (await stream.read()).messages() if "id" in m]
+        slow.released.set()
+        await turns()
+        assert not server.runtime.tasks and server.runtime.gate.inside == 0
+
+
+async def test_progress_while_a_person_is_asked_does_not_start_the_clock(slow: Slow) -> None:
+    @slow.tool
+    async def both(ctx: Context) -> str:
+        async def tell() -> None:
+            await asyncio.sleep(0.1)
+            await ctx.report_progress(1)
+
+        told, answer = await asyncio.gather(tell(), ctx.elicit("?", {"type": "object", "properties": {}}))
+        return str(answer.action)
+
+    async with served(slow, call_timeout=0.2) as server:
+        one = Legacy(server.port, LEGACY)
+        await begin(one)
+        async with one.posting(one.request("tools/call", call("both"))) as stream:
+            question = await stream.next_message()
+            await asyncio.sleep(0.5)
+            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            assert said((await stream.next_message())["result"]) == (False, "decline")
+
+
 # --- stdio -------------------------------------------------------------------------------------------------------
 
 

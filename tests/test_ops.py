@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from serving import LEGACY, UVLOOP, Held, call, head, modern, served, turns
 import mcp_h11
 from mcp_h11 import Context, MCPServer, Settings, watchdog
 from mcp_h11.metrics import BUCKETS, MAX_SERIES, Histogram, Metrics
+from mcp_h11.ops import MAX_OPS_BODY, MAX_OPS_CONNECTIONS
 from mcp_h11.storage import MemoryEventStore, MemorySessionManager
 from mcp_h11.trace import MAX_BAGGAGE, MAX_TRACESTATE, MAX_TRACESTATE_MEMBERS, read_trace
 
@@ -537,6 +539,18 @@ async def test_nothing_a_client_chooses_begins_a_new_line(form: Any, caplog: pyt
     assert len(line) < 700 and "x" * 101 not in line
 
 
+async def test_a_line_of_little_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    async with served(access_log="text") as server:
+        async with RawClient(server.port) as client:
+            await client.send(modern("server/discover", Accept="text/event-stream") + b"nonsense\r\n\r\n")
+            assert (await client.receive("POST")).content_type == "text/event-stream"
+            await client.receive("GET")
+    first, second = lines(caplog)
+    assert re.fullmatch(r'127\.0\.0\.1 "POST /mcp" 200 \d\.\d{3}s rpc=server/discover', first)
+    assert second == '127.0.0.1 "- -" 400'
+
+
 async def test_nothing_is_made_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "mcp_h11.connection.access")
     async with served(access_log=True) as server:
@@ -789,3 +803,80 @@ async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[
         arguments = ["--port", "0", "--ops-port", str(server.port)]
         assert await anyio.to_thread.run_sync(cli.main, arguments) == 2
     assert "cannot listen on the ops port: is already in use" in capsys.readouterr().err
+
+
+# --- what is rare ------------------------------------------------------------------------------------------------
+
+
+async def test_streams_and_batches_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    async with served(access_log="json") as server:
+        async with Legacy(server.port, "2025-03-26") as client:
+            async with client.get_stream():
+                pass
+            await client.post([{"jsonrpc": "2.0", "id": 1, "method": "ping"}])
+        with anyio.fail_after(LIMIT):
+            while len(lines(caplog)) < 5:
+                await turns()
+    said = [json.loads(line) for line in lines(caplog)]
+    assert {(one["method"], one["status"], one.get("rpc")) for one in said} == {
+        ("POST", 200, "initialize"),
+        ("POST", 202, "notifications/initialized"),
+        ("GET", 200, None),
+        ("POST", 200, "batch"),
+        ("DELETE", 204, None),
+    }
+
+
+async def test_a_probe_with_a_body_is_answered_when_it_is_here() -> None:
+    async with served(health=True, authorize=lambda head: None) as server, RawClient(server.port) as client:
+        first = head("/health", method="GET", Content_Length="5", Expect="100-continue")
+        await client.send(first)
+        assert (await client.receive_head()).status == 100
+        await client.send(b"hello")
+        assert (await client.receive("GET")).status == 200
+        # What is not a probe is asked who it is, as ever.
+        await client.send(head(Content_Length="5", Expect="100-continue"))
+        assert (await client.receive("POST")).status == 401
+
+
+async def test_a_body_on_the_ops_port_is_refused_or_dropped() -> None:
+    async with served(ops_port=0) as server:
+        for path, status in (("/nowhere", 404), ("/health", 405)):
+            async with RawClient(server.ops_port) as client:
+                await client.send(head(path, Content_Length="5"))
+                answer = await client.receive("POST")
+                assert (answer.status, answer.headers["connection"]) == (status, "close")
+        async with RawClient(server.ops_port) as client:
+            await client.send(head("/health", method="GET", Content_Length="5") + b"he")
+            await client.send(b"llo" + head("/ready", method="GET"))
+            assert [(await client.receive("GET")).status for _ in range(2)] == [200, 200]
+            await client.send(head("/health", method="GET", Content_Length=str(MAX_OPS_BODY)) + b"x" * MAX_OPS_BODY)
+            assert (await client.receive("GET")).status == 200
+            await client.send(head("/health", method="GET", Content_Length=str(MAX_OPS_BODY + 1)))
+            assert (await client.receive("GET")).status == 413
+
+
+async def test_the_ops_port_has_a_limit_of_its_own() -> None:
+    async with served(ops_port=0) as server, contextlib.AsyncExitStack() as stack:
+        for _ in range(MAX_OPS_CONNECTIONS):
+            client = await stack.enter_async_context(RawClient(server.ops_port))
+        await client.send(head("/health", method="GET"))
+        assert (await client.receive("GET")).status == 200
+        client = await stack.enter_async_context(RawClient(server.ops_port))
+        assert (await client.receive("GET")).status == 503
+        # The endpoint has its own.
+        assert (await Modern(server.port).call("server/discover")).status == 200
+
+
+async def test_a_stall_that_is_no_call_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    class Told(Held):
+        async def notification(self, method: str, params: Any, ctx: Any) -> None:
+            await asyncio.sleep(0)
+            time.sleep(0.5)
+
+    async with served(Told()) as server, Legacy(server.port, LEGACY) as client:
+        await client.notify("notifications/custom")
+        await client.call("ping")
+    (warning,) = warnings(caplog)
+    assert warning.startswith("the event loop has been blocked for 0.25 s by no call of a client, in notification at ")
