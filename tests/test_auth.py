@@ -737,7 +737,7 @@ async def test_a_call_that_runs_may_finish_after_its_token(tool: str) -> None:
 async def test_nothing_secret_is_logged_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
     secrets = ["t0ken-g00d", "t0ken-bad", "b0dy-secret", "argument-secret", "k3y" * 12]
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("asyncio").setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="asyncio")
     verifier = Verifier(**{"t0ken-g00d": ANN})
     handler = Files()
 
