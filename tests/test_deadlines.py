@@ -209,9 +209,17 @@ async def test_no_progress_gives_a_call_more_than_its_ceiling(slow: Slow, era: s
 
 async def test_who_gives_a_tool_more_than_the_ceiling_means_it(slow: Slow) -> None:
     slow.add_tool(slow.step, name="long", timeout=0.4)
+    slow.add_tool(slow.ask, name="question", timeout=LIMIT)
     async with served(slow, call_ceiling=0.1) as server:
         answer = await Modern(server.port).call("tools/call", call("long", steps=2, every=0.1))
         assert said(answer.result) == (False, "stepped")
+        one = Legacy(server.port, LEGACY)
+        await begin(one)
+        async with one.posting(one.request("tools/call", call("question", after=SHORT))) as stream:
+            question = await stream.next_message()
+            await asyncio.sleep(0.2)
+            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            assert said((await stream.next_message())["result"]) == (False, "decline")
 
 
 async def test_a_call_that_ignores_its_cancellation_is_answered_all_the_same(

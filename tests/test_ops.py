@@ -755,6 +755,16 @@ async def test_a_call_that_waits_blocks_nothing(caplog: pytest.LogCaptureFixture
     assert warnings(caplog) == []
 
 
+async def test_a_server_at_rest_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(Blocking()) as server:
+        asked: list[Any] = []
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args, **kwargs: asked.append(args))
+        await asyncio.sleep(5 * watchdog.PAUSE)
+        monkeypatch.undo()
+        assert not asked and not server.runtime.tasks
+
+
 async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
     def watching() -> int:
         return sum(thread.name == "mcp_h11 watchdog" for thread in threading.enumerate())
