@@ -469,8 +469,6 @@ class Session:
 
         Raises MissingClientCapability, or ToolError where an answer cannot be used or did not come in time.
         """
-        if not questions:
-            return {}
         limit = self.runtime.settings.max_waiting
         if limit is not None and self.runtime.asking >= limit:
             raise overloaded("Too many calls wait for their clients")

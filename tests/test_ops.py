@@ -741,7 +741,8 @@ async def test_one_stall_is_one_warning_and_warnings_are_rare(
 
 async def test_a_call_that_waits_blocks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     handler = Blocking()
-    async with served(handler, lag_warning=0.05) as server, RawClient(server.port) as client:
+    # Long enough that a busy machine does not look like a blocked loop, shorter than both waits.
+    async with served(handler, lag_warning=0.25) as server, RawClient(server.port) as client:
         await client.send(modern("tools/call", call("hold")))
         await handler.until(started=1)
         await asyncio.sleep(0.4)
@@ -890,3 +891,16 @@ async def test_a_stall_that_is_no_call_is_told_as_well(caplog: pytest.LogCapture
         await client.call("ping")
     (warning,) = warnings(caplog)
     assert warning.startswith("the event loop has been blocked for 0.25 s by no call of a client, in notification at ")
+
+
+def test_a_watchdog_ends_with_its_loop_also_where_nobody_ends_it() -> None:
+    async def watch() -> watchdog.Watchdog:
+        return watchdog.Watchdog(0.05, lambda: True, watch.__code__)
+
+    before = set(threading.enumerate())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(watch())
+    (thread,) = set(threading.enumerate()) - before
+    loop.close()
+    thread.join(5)
+    assert not thread.is_alive()
