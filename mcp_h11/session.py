@@ -397,11 +397,15 @@ class Session:
         return await self.ask(questions, call.emit, raw=True)
 
     def notified(self, message: Notification) -> None:
-        """A notification of the client; unknown ones are ignored (JSON-RPC 2.0)."""
+        """A notification of the client; unknown ones are ignored (JSON-RPC 2.0).
+
+        Raises `overloaded` where the handler wants to hear of it and there is no place to wait.
+        """
         if message.method == "notifications/cancelled":
             self._cancel(message.params.get("requestId"))
         elif message.method not in ("notifications/initialized", "notifications/progress"):
-            self.runtime.spawn(self._notify_handler(message))
+            # In its turn, as a call: a handler that is slow to hear must not have an unbounded number to hear of.
+            self.runtime.start(self._notify_handler(message), self.gate)
 
     async def _notify_handler(self, message: Notification) -> None:
         try:
@@ -417,7 +421,7 @@ class Session:
             return
         if len(calls) > 1:
             # Which of them is meant cannot be told, and the wrong one must not be cancelled.
-            logger.warning("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
+            logger.info("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
         calls[0].dropped = True
         calls[0].task.cancel()

@@ -22,7 +22,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
-from .errors import InvalidRequest, MCPError, ToolError, UnsupportedProtocolVersion, overloaded
+from .errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
 from .handler import Notice, ServerHandler
 from .jsonrpc import Batch, ErrorResponse, LineDecoder, Message, Notification, Request, Response, encode_line
 from .modern import Listener, Modern, ModernCall, check_envelope, claimed_version
@@ -269,7 +269,8 @@ class Pipe:
             return
         self._cancel(message)
         if claimed_version(message) is None:
-            self._session.notified(message)
+            with suppress(Refusal):  # no place to wait, and a notification has no answer
+                self._session.notified(message)
 
     def _take_batch(self, batch: Batch) -> None:
         if not self._initialized or not self._session.revision.batches:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +17,7 @@ import wire
 from rawclient import BOTH, INFO, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, RawClient, Response, encode, within
 from test_streams import LEGACY_HTTP, SOON, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
-from mcp_h11 import Context, listening
+from mcp_h11 import Context, MCPServer, listening
 from mcp_h11.storage import MemoryEventStore, MemorySessionManager, SessionState
 
 pytestmark = pytest.mark.anyio
@@ -794,3 +796,30 @@ async def test_a_session_store_that_is_away_is_503_and_never_404() -> None:
         assert (await post(port, PING, Mcp_Session_Id="elsewhere")).status == 404
         restored = await post(port, [PING], Mcp_Session_Id=client.session)
         assert restored.status == 400
+
+
+async def test_a_session_of_somebody_else_takes_no_longer_to_refuse_than_one_that_never_was() -> None:
+    def authorize(head: Any) -> str | None:
+        return head.get("authorization")
+
+    async with listening(MCPServer("owned"), port=0, authorize=authorize) as running:
+        owner = Legacy(running.port, wire.D)
+        owner.extra_headers = {"Authorization": "alice"}
+        await owner.initialize()
+        body = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+        times: dict[str, list[float]] = {str(owner.session): [], "x" * len(str(owner.session)): []}
+        async with RawClient(running.port) as client:
+            for _ in range(150):
+                for session, seen in times.items():
+                    headers = {
+                        "Content-Type": "application/json",
+                        "Accept": "application/json, text/event-stream",
+                        "Authorization": "mallory",
+                        "Mcp-Session-Id": session,
+                    }
+                    began = time.perf_counter()
+                    response = await client.request("POST", "/mcp", headers, body)
+                    seen.append(time.perf_counter() - began)
+                    assert response.status == 404
+    foreign, unknown = (statistics.median(seen) for seen in times.values())
+    assert 0.5 < foreign / unknown < 2

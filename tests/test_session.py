@@ -736,3 +736,24 @@ async def test_a_call_that_swallows_its_cancellation_is_not_answered() -> None:
             response = await call
     # 2025-11-25 basic/utilities/cancellation: "SHOULD [...] not send a response"; the exchange ends all the same
     assert response.status == 200 and b"too late" not in response.body and not response.messages()
+
+
+async def test_notifications_that_a_handler_is_slow_to_hear_are_refused_past_the_limit() -> None:
+    free = asyncio.Event()
+
+    class Slow(Plain):
+        async def notification(self, method: str, params: Any, ctx: Any) -> None:
+            await free.wait()
+            self.heard.append(method)
+
+    handler = Slow()
+    limits = {"max_running_session": 1, "max_waiting": 2}
+    async with listening(handler, port=0, **limits) as running, Legacy(running.port, "2025-11-25") as client:
+        statuses = [(await client.notify(f"notifications/custom{n}")).status for n in range(4)]
+        assert statuses == [202, 202, 202, 503]
+        free.set()
+        with anyio.fail_after(5):
+            while len(handler.heard) < 3:
+                await anyio.lowlevel.checkpoint()
+        assert (await client.notify("notifications/again")).status == 202
+    assert handler.heard[:3] == [f"notifications/custom{n}" for n in range(3)]
