@@ -11,6 +11,7 @@ JSON-RPC error rides on HTTP 200, because clients of those revisions take other 
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,11 @@ MISSING_CLIENT_CAPABILITY = -32021
 UNSUPPORTED_PROTOCOL_VERSION = -32022
 # 2025-11-25 client/elicitation
 URL_ELICITATION_REQUIRED = -32042
+
+# RFC 9110 sections 5.1 and 5.5; what frames the answer is not for whoever refuses.
+_NAME = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
+_VALUE = frozenset(map(chr, (9, *range(32, 127))))
+_CONNECTION_HEADERS = frozenset(("connection", "content-length", "date", "transfer-encoding"))
 
 # Everything absent from this table is 200: the exchange worked, the method failed.
 MODERN_STATUS = {
@@ -142,7 +148,9 @@ class EventsExpired(Exception):
 class Refusal(MCPError):
     """A refusal that HTTP itself can see: a status other than 200, maybe extra headers, maybe the end of it.
 
-    `close` is True where the connection must not be used again.
+    A handler may raise one as well, with a `WWW-Authenticate` of its own for instance; it keeps its status and its
+    headers while nothing of the answer has been sent (docs/handler.md).  `close` is True where the connection must not
+    be used again.  Raises ValueError for a status below 400, and for headers that cannot be sent.
     """
 
     def __init__(
@@ -156,9 +164,20 @@ class Refusal(MCPError):
         data: Any = None,
     ) -> None:
         super().__init__(code, message, data)
+        if type(status) is not int or not 400 <= status <= 599:
+            raise ValueError(f"the status of a refusal is from 400 to 599, not {status!r}")
         self.status = status
         self.headers = tuple(headers)
         self.close = close
+        for name, value in self.headers:
+            _check_header(name, value)
+
+
+def _check_header(name: str, value: str) -> None:
+    """Here, where it is made: when it is written it is too late for another answer."""
+    fits = isinstance(name, str) and isinstance(value, str) and _NAME.issuperset(name) and _VALUE.issuperset(value)
+    if not fits or not name or value != value.strip() or name.lower() in _CONNECTION_HEADERS:
+        raise ValueError(f"not a header that a refusal can have: {name!r:.100}: {value!r:.100}")
 
 
 def session_required() -> Refusal:

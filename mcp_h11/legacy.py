@@ -529,6 +529,10 @@ class BatchedCall(Call):
         self.done = True
         await self._gathering.add(payload)
 
+    def refused(self, error: MCPError, payload: bytes) -> bool:
+        """One status would be that of all of them."""
+        return False
+
     def cancelled(self) -> None:
         self.done = True
         self.runtime.spawn(self._gathering.add(None))

@@ -469,6 +469,8 @@ class Modern:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
             call.failed(error.code)
+            if isinstance(error, Refusal) and call.reply is not None:
+                call.reply.extra += error.headers  # of an answer that has begun, nothing
             return json.error(call.request_id, error), status_of(error)
 
     async def _result(self, call: ModernCall) -> Mapping[str, Any]:

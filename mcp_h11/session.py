@@ -31,11 +31,13 @@ from .errors import (
     MCPError,
     MethodNotFound,
     MissingClientCapability,
+    Refusal,
     ResourceNotFound,
     ToolError,
     overloaded,
 )
 from .handler import Notice, dispatch
+from .headers import JSON_HEADERS
 from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
 from .questions import InputRequired, Question
 from .reply import UNDECIDED, Reply
@@ -157,6 +159,19 @@ class Call(Exchange):
             stream.start(reply)
             await stream.send(payload, last=True)
 
+    def refused(self, error: MCPError, payload: bytes) -> bool:
+        """Answer a refusal of authorization with its status and its challenge, where nothing was said yet.
+
+        Other statuses are not for a call that a client of these revisions has been let in with: it takes them for a
+        fault of the transport, and 404 for the end of the session.
+        """
+        reply = self.reply
+        if not isinstance(error, Refusal) or error.status not in (401, 403) or reply is None or self.stream is not None:
+            return False
+        self.done = True
+        reply.answer(error.status, payload, JSON_HEADERS + error.headers)
+        return True
+
     def cancelled(self) -> None:
         """The client cancelled: "not send a response" (2025-11-25 basic/utilities/cancellation), but end the HTTP
         exchange, which would hang otherwise."""
@@ -202,6 +217,10 @@ class PipeCall(Call):
 
     def cancelled(self) -> None:
         self.done = True
+
+    def refused(self, error: MCPError, payload: bytes) -> bool:
+        """On a channel there is no status."""
+        return False
 
     async def close_stream(self) -> None:
         """There is one channel, and it is not this call's to close."""
@@ -338,6 +357,7 @@ class Session:
     async def _run(self, call: Call) -> None:
         json = self.runtime.json
         failed = False
+        error: MCPError
         try:
             result = await self.result(call)
             payload = self._encode(call, result)
@@ -345,8 +365,8 @@ class Session:
             failed, error = True, self.as_error(exc, call.method)
             call.failed(error.code)
             payload = json.error(call.request_id, error)
-        if not call.done and not call.dropped:  # else it was cancelled and ignored that
-            await call.finish(payload, failed)
+        if not call.done and not call.dropped and not (failed and call.refused(error, payload)):
+            await call.finish(payload, failed)  # else it was cancelled and ignored that
 
     def _encode(self, call: Call, result: Any) -> bytes:
         json = self.runtime.json

@@ -17,7 +17,17 @@ from mcp.server.auth.provider import AccessToken as SDKAccessToken
 from rawclient import LIMIT, SSE_TYPE, Legacy, Modern, RawClient, Response, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, lives, modern, request, served, turns
 
-from mcp_h11 import Context, InvalidParams, MCPServer, Principal, ServerHandler, Settings, canonical_uri, tls_context
+from mcp_h11 import (
+    Context,
+    InvalidParams,
+    MCPServer,
+    Principal,
+    Refusal,
+    ServerHandler,
+    Settings,
+    canonical_uri,
+    tls_context,
+)
 from mcp_h11.auth import MAX_TOKEN, as_principal
 from mcp_h11.settings import subject
 
@@ -553,6 +563,100 @@ async def test_a_handler_of_your_own_says_what_it_needs() -> None:
             assert answer.status == status
             assert status == 200 or answer.headers["www-authenticate"].endswith('scope="admin"')
         assert (await ask(server.port, modern("other/method", X_User="ann"))).status == 200
+
+
+class Steps(Held):
+    """Finds out only while it runs that the caller may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_tool(self.step)
+        self.add_resource("files://late", self.late)
+
+    async def step(self, ctx: Context, status: int = 403, first: str = "") -> str:
+        if first:
+            await ctx.info(first)
+        raise Refusal(status, "Forbidden: ask for more", headers=(("WWW-Authenticate", CHALLENGE),))
+
+    async def late(self) -> str:
+        raise Refusal(403, "Forbidden: ask for more", headers=(("WWW-Authenticate", CHALLENGE),))
+
+
+CHALLENGE = 'Bearer error="insufficient_scope", scope="files:read files:late"'
+LATE = [("tools/call", call("step")), ("resources/read", {"uri": "files://late"})]
+EVENTS_ONLY = {"Accept": SSE_TYPE}
+
+
+@pytest.mark.parametrize(("method", "params"), LATE)
+@pytest.mark.parametrize("fields", [{}, EVENTS_ONLY], ids=["either", "events"])
+@pytest.mark.parametrize("era", ["modern", "legacy", "stateless"])
+async def test_a_refusal_from_within_a_call_has_its_status_and_its_challenge(
+    era: str, fields: dict[str, str], method: str, params: dict[str, Any]
+) -> None:
+    async with served(Steps(), stateless=era == "stateless") as server, RawClient(server.port) as client:
+        if era == "modern":
+            await client.send(modern(method, params, **fields))
+        else:
+            session = Legacy(server.port, LEGACY)
+            await session.initialize()
+            await client.send(legacy(method, params, Mcp_Session_Id=session.session, **fields))
+        refused = await client.receive("POST")
+        assert (refused.status, refused.headers["www-authenticate"]) == (403, CHALLENGE)
+        assert refused.json()["id"] == 1
+        assert refused.json()["error"] == {"code": -32600, "message": "Forbidden: ask for more"}
+        await lives(client)
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy", "batch"])
+async def test_once_something_was_said_a_refusal_from_within_is_an_error_like_any_other(era: str) -> None:
+    params = call("step", first="hello")
+    async with served(Steps()) as server:
+        if era == "modern":
+            meta = {"io.modelcontextprotocol/logLevel": "info"}
+            said = await Modern(server.port).call("tools/call", params, meta=meta)
+        else:
+            session = Legacy(server.port, "2025-03-26")
+            await session.initialize()
+            if era == "legacy":
+                said = await session.call("tools/call", params)
+            else:  # one of several: there is one status for all of them
+                said = await session.post([session.request("tools/call", call("step"))])
+                assert (said.status, "www-authenticate" in said.headers) == (200, False)
+                assert said.json()[0]["error"] == {"code": -32600, "message": "Forbidden: ask for more"}
+                return
+        assert (said.status, "www-authenticate" in said.headers) == (200, False)
+        assert said.message["error"] == {"code": -32600, "message": "Forbidden: ask for more"}
+
+
+async def test_only_authorization_is_a_status_of_a_legacy_call() -> None:
+    # 404 would say that the session is gone, and other statuses are faults of the transport to those clients.
+    async with served(Steps()) as server:
+        async with Legacy(server.port, LEGACY) as session:
+            for status, seen in ((401, 401), (403, 403), (404, 200), (429, 200), (500, 200)):
+                said = await session.call("tools/call", call("step", status=status))
+                assert (said.status, "www-authenticate" in said.headers) == (seen, seen != 200), status
+                assert said.message["error"]["code"] == -32600
+        for status in (401, 403, 404, 429, 500):
+            answer = await ask(server.port, modern("tools/call", call("step", status=status)))
+            assert (answer.status, answer.headers["www-authenticate"]) == (status, CHALLENGE)
+
+
+BAD_HEADERS: list[tuple[Any, ...]] = [
+    (("X-A", "a\r\nX-B: b"),), (("X A", "b"),), (("", "b"),), (("X-A", "\u20ac"),), (("X-A", " a"),),
+    (("Content-Length", "0"),), (("transfer-encoding", "chunked"),), (("Connection", "close"),), (("X-A", 1),),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", BAD_HEADERS)
+def test_a_refusal_that_cannot_be_written_cannot_be_made(headers: Any) -> None:
+    with pytest.raises(ValueError, match="header"):
+        Refusal(403, "no", headers=headers)
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 200, 204, 304, 399, 600, "403"])
+def test_a_refusal_is_no_success(status: Any) -> None:
+    with pytest.raises(ValueError, match="status"):
+        Refusal(status, "no")
 
 
 # --- what belongs to whom --------------------------------------------------------------------------------------------
