@@ -46,8 +46,9 @@ class Connection(asyncio.BufferedProtocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
     __slots__ = (
-        "_again", "_dropped", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since", "_stalled",
-        "_taken", "_transport", "_waiters", "peer", "proxied", "received", "server", "writable", "written",
+        "_again", "_dropped", "_due", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since",
+        "_stalled", "_taken", "_transport", "_waiters", "peer", "proxied", "received", "server", "writable",
+        "written",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -71,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         self._taken = -1  # what had left it when last looked at
         self._stalled = 0.0  # since when no more has
         self._dropped = 0
+        self._due = False  # `_read_on` will be called
 
     # --- what asyncio tells --------------------------------------------------------------------------------
 
@@ -203,12 +205,32 @@ class Connection(asyncio.BufferedProtocol):
             self._respond(event)
             return True
         if event is NEED_DATA or event is PAUSED:
+            if http.more:
+                self._read_later()
             return False
         if event is CLOSED:
             self.close()
             return False
         self._begin_body(event)
+        if http.more:
+            self._read_later()
         return False
+
+    def _read_later(self) -> None:
+        """A body in very many chunks: some at each turn of the loop, and no further bytes until they are decoded."""
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+        if not self._due:
+            self._due = True
+            self.server.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._due = False
+        if self._reply is None and self._phase < LINGERING:
+            self._pump()
+        if not self._http.more:
+            self._resume_reading()
 
     def _respond(self, request: HTTPRequest) -> None:
         server = self.server

@@ -38,6 +38,8 @@ MAX_LEADING_CRLF = 2
 # what was too much stays linear for many small requests and cheap for one large one.
 FIRST_PIECE = 2 * 1024
 LARGEST_PIECE = 64 * 1024
+# So many pieces of a chunked body are decoded by one call: a read of 64 KiB may have 10,000 chunks, of 6 us each.
+MAX_CHUNKS = 1024
 # The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
 _OPEN_CHUNK = 24
 
@@ -319,7 +321,17 @@ def _write_head(
 class _ChunkedBody:
     """A body that h11 decodes, and the count of what it carries beside its data, which h11 does not keep."""
 
-    __slots__ = ("_connection", "_exempt", "_fed", "_max_overhead", "_max_size", "_open_chunk", "data")
+    __slots__ = (
+        "_connection",
+        "_exempt",
+        "_fed",
+        "_max_overhead",
+        "_max_size",
+        "_open_chunk",
+        "behind",
+        "data",
+        "more",
+    )
 
     def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int) -> None:
         self._connection = connection
@@ -328,14 +340,25 @@ class _ChunkedBody:
         self._fed = self._exempt = self._open_chunk = 0
         # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
         self.data = bytearray()
+        self.more = False  # it stopped for now, with bytes left to decode
+        self.behind = b""  # what stood behind the body in that which h11 was given
 
     def read(self, buffer: bytes | bytearray, start: int) -> tuple[bool, int]:
-        """Decodes `buffer` from `start` on; whether the body has ended, and where in the buffer it stopped."""
+        """Decodes `buffer` from `start` on; whether the body has ended, and where in the buffer it stopped.
+
+        That is below 0 where bytes that stand behind the body were taken by an earlier call.
+        """
+        left = MAX_CHUNKS
+        self.more = False
         try:
             while True:
                 event = self._connection.next_event()
                 if type(event) is h11.Data:
                     self._add(event)
+                    left -= 1
+                    if not left:
+                        self.more = True
+                        return False, start
                 elif type(event) is h11.EndOfMessage:
                     break
                 else:
@@ -351,11 +374,11 @@ class _ChunkedBody:
                     self._connection.receive_data(piece)
         except h11.RemoteProtocolError as error:
             raise _translate(error) from None
-        surplus = len(self._connection.trailing_data[0])
-        self._fed -= surplus
+        self.behind = self._connection.trailing_data[0]
+        self._fed -= len(self.behind)
         self._exempt += len(b"0\r\n\r\n")
         self._check_overhead(0)
-        return True, start - surplus
+        return True, start - len(self.behind)
 
     def _add(self, event: h11.Data) -> None:
         self.data += event.data
@@ -481,7 +504,8 @@ class ServerConnection:
         """The next whole request, once per request preceded by its `Head` if its body has not all arrived.
 
         After a `Head`: refuse it with `respond`, or send `continue_100()`, or just go on.  After an `HTTPRequest`:
-        answer it, then `response_done()`; until then PAUSED.  NEED_DATA: call again after `receive_data`.
+        answer it, then `response_done()`; until then PAUSED.  NEED_DATA: call again after `receive_data`, or at the
+        next turn where there is `more`.
 
         Raises:
             HTTPError: answer with its status by `respond`, which says `Connection: close`; then drain and close.
@@ -507,7 +531,7 @@ class ServerConnection:
             raise self._refused(HTTPError(413, "Request body too large"))
         if size < 0:
             self._state = _CHUNKS
-            return self._read_chunks() or (CLOSED if self.eof else head)
+            return self._read_chunks() or (CLOSED if self.eof and not self.more else head)
         stop = end + size
         length = len(buffer)
         if stop > length:
@@ -543,7 +567,7 @@ class ServerConnection:
             body, self._body = bytes(self._body), b""
             return self._deliver(self.head, body)
         if state == _CHUNKS:
-            return self._read_chunks() or (CLOSED if self.eof else NEED_DATA)
+            return self._read_chunks() or (CLOSED if self.eof and not self.more else NEED_DATA)
         return CLOSED if state == _CLOSED else PAUSED
 
     def _read_head(self) -> Head | Signal:
@@ -603,6 +627,9 @@ class ServerConnection:
             ended, self._start = chunks.read(self._buffer, self._start)
         except HTTPError as error:
             raise self._refused(error) from None
+        if self._start < 0:
+            self._buffer = chunks.behind[: -self._start] + self._buffer
+            self._start = 0
         if self._start == len(self._buffer):
             self._forget_buffer()
         if not ended:
@@ -740,6 +767,12 @@ class ServerConnection:
     def receiving_body(self) -> bool:
         """A head has been seen and its body is outstanding."""
         return self._state == _BODY or self._state == _CHUNKS
+
+    @property
+    def more(self) -> bool:
+        """Of a chunked body more has arrived than was decoded: call `next_event` again without new bytes, but let
+        others have their turn first."""
+        return self._chunks is not None and self._chunks.more
 
     @property
     def body_received(self) -> int:

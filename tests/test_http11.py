@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mcp_h11.http11 import (
     CLOSED,
+    MAX_CHUNKS,
     MAX_LEADING_CRLF,
     MAX_TEMPLATES,
     NEED_DATA,
@@ -61,7 +62,7 @@ def drive(connection, pieces):
                     requests.append(summary(event))
                     connection.respond(200, JSON, b"{}", date=DATE)
                     connection.response_done()
-                elif type(event) is not Head:
+                elif type(event) is not Head and not connection.more:
                     assert event is (CLOSED if connection.closing or connection.eof else NEED_DATA)
                     break
         except HTTPError as error:
@@ -712,6 +713,33 @@ def test_endless_overhead_is_refused_before_it_ends(endless):
     assert drive(connect(), [data[i : i + 1000] for i in range(0, len(data), 1000)])[1] in (400, 413)
     assert drive(connect(), [CHUNKED, b"5;" + b"e" * (16 * 1024 + 22)])[1] == "end"
     assert drive(connect(), [CHUNKED, b"5;" + b"e" * (16 * 1024 + 23)])[1] == 413
+
+
+@pytest.mark.parametrize("count", [MAX_CHUNKS - 1, MAX_CHUNKS, MAX_CHUNKS + 1, 10 * MAX_CHUNKS])
+@pytest.mark.parametrize("eof", [False, True])
+def test_one_call_decodes_so_many_chunks_and_the_next_one_goes_on(count, eof):
+    body = bytes(ord("a") + n % 26 for n in range(count))
+    connection = ServerConnection(HeadCache(), Limits())
+    connection.receive_data(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n" + GET)
+    if eof:
+        connection.receive_data(b"")
+    calls, before = 0, 0
+    while type(event := connection.next_event()) is not HTTPRequest:
+        assert (type(event) is Head) if not calls else (event is NEED_DATA)
+        assert connection.more and connection.body_received - before == MAX_CHUNKS
+        before, calls = connection.body_received, calls + 1
+    assert (event.body, calls, connection.more) == (body, count // MAX_CHUNKS, False)
+    connection.respond(200, JSON, b"{}")
+    connection.response_done()
+    assert type(connection.next_event()) is HTTPRequest  # what stands behind it is where it was
+
+
+def test_a_body_that_breaks_off_among_many_chunks_is_decoded_to_its_end_and_is_none():
+    connection = ServerConnection(HeadCache(), Limits())
+    connection.receive_data(CHUNKED + b"1\r\na\r\n" * (MAX_CHUNKS + 1))
+    connection.receive_data(b"")
+    assert type(connection.next_event()) is Head and connection.more
+    assert connection.next_event() is CLOSED
 
 
 def test_ordinary_chunk_framing_is_not_overhead():
