@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where the microseconds of one call go: writes bench/profile.md.
 
-    python bench/profile.py [--seconds 5]
+    python bench/profiled.py [--seconds 5]
 
 Three looks at the same call of `add` on a repeated head.  On sockets: what the kernel took and what the process took.
 Without sockets, by pieces: each piece of the way measured alone, and what is left between them.  Without sockets, by
@@ -181,7 +181,7 @@ def report(seconds: float) -> str:
     lines = [
         "# Where the microseconds of one call go",
         "",
-        "Written by `python bench/profile.py`; run it again after a change. One `tools/call` of `add` on a repeated",
+        "Written by `python bench/profiled.py`; run it again after a change. One `tools/call` of `add` on a repeated",
         f"head, JSON answer, in a session; CPython {platform.python_version()}, the standard library's JSON and event",
         "loop. CPU time, not wall time. On another machine the microseconds differ; the shares roughly hold.",
         "",
