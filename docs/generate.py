@@ -100,6 +100,7 @@ MEANINGS = {
     "backlog": "connections not yet accepted",
     "read_ahead": "buffered of a client that sends on while it is answered; then reading pauses",
     "write_high": "not yet taken by a client; then the writer waits",
+    "handshake_timeout": "of TLS, on a new connection; it counts among `max_connections` meanwhile",
     "first_byte_timeout": "on a new connection",
     "head_timeout": "for a whole head, then 408",
     "body_timeout": "for a whole body, then 408; and 256 KiB/s after the first 5 s",

@@ -79,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         # Any: uvloop's transports are asyncio's in all but their class.
         self._transport = transport
+        self._since = self.server.now  # it was made before its TLS handshake
         settings = self.server.settings
         transport.set_write_buffer_limits(high=settings.write_high)
         address = transport.get_extra_info("peername")

@@ -27,7 +27,7 @@ from typing import Any
 import anyio
 
 from .access import Recorder, as_json, as_text
-from .connection import READ_SIZE, Connection
+from .connection import READ_SIZE, TOLD_WHY, Connection
 from .endpoint import Endpoint
 from .handler import ServerHandler
 from .headers import LOOPBACK_HOSTS, HostPolicy
@@ -37,6 +37,7 @@ from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
+from .tls import TLSListener
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Server:
         self.shares_buffer = True
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
+        self.handshakes: set[asyncio.Task[None]] = set()  # of TLS, that may become connections
         self.replies: set[Reply] = set()
         self.draining = False
         self.recorder: Recorder | None = None
@@ -87,7 +89,7 @@ class Server:
         self.endpoint: Endpoint
         self._bind = (host, port, uds, fd, sock)
         self._uds = uds
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TLSListener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tick_time = _tick_time(self.settings)
         self._patience = self._beats(self.settings.patience)
@@ -203,14 +205,22 @@ class Server:
         for host in _reachable(self.addresses) if self.settings.is_open else ():
             logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
-    async def _listen(self, sock: socket.socket) -> asyncio.Server:
+    async def _listen(self, sock: socket.socket) -> asyncio.Server | TLSListener:
         settings = self.settings
-        options: dict[str, Any] = {"sock": sock, "ssl": settings.ssl, "backlog": settings.backlog}
         if settings.ssl is not None:
-            # Before its handshake a peer is not ours to watch, and asyncio's own patience is a minute.
-            options["ssl_handshake_timeout"] = settings.first_byte_timeout
+            return TLSListener(
+                sock, settings.ssl, self._connected, self._is_full, self.handshakes,
+                timeout=settings.handshake_timeout, backlog=settings.backlog,
+            )  # fmt: skip
         # asyncio takes any bound stream socket here, a Unix one as well.
-        return await self.loop.create_server(lambda: Connection(self), **options)
+        return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
+
+    def _connected(self) -> Connection:
+        return Connection(self)
+
+    def _is_full(self) -> bool:
+        limit = self.settings.max_connections
+        return limit is not None and len(self.connections) + len(self.handshakes) >= limit + TOLD_WHY
 
     def _unlisten(self) -> None:
         for server in self._servers:

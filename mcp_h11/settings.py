@@ -75,6 +75,7 @@ class Settings:
     backlog: int = 1024
     read_ahead: int = 64 * 1024  # bytes buffered while an answer is under way, then reading pauses
     write_high: int = 256 * 1024  # bytes not yet taken by a peer, then the writer waits
+    handshake_timeout: float | None = 10.0  # of TLS
     first_byte_timeout: float | None = 10.0
     head_timeout: float | None = 10.0
     body_timeout: float | None = 30.0

@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""A server's TLS context with today's defaults: TLS 1.2 and 1.3, forward secrecy, authenticated ciphers.
+"""TLS for a server: a context with today's defaults, and a listener that counts and times the handshakes.
 
-It makes a context and nothing else; whoever wants another one gives `Settings.ssl` an `ssl.SSLContext` of their own.
+The context has TLS 1.2 and 1.3, forward secrecy and authenticated ciphers; whoever wants another one gives
+`Settings.ssl` an `ssl.SSLContext` of their own.
+
+Rule: a peer that has not shaken hands costs a descriptor as any other does, so it counts as any other does.  asyncio's
+own servers tell of a connection only after its handshake, and so never of one that is stuck in it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
+import socket
 import ssl
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 
 # Of TLS 1.2 what has forward secrecy and authenticates what it encrypts; TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+ACCEPTS_PER_TURN = 32  # of the loop; then those that are in have their turn
+RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection
+NEVER = 365 * 86_400.0  # seconds: asyncio takes None for a minute
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+logger = logging.getLogger(__name__)
 
 
 def tls_context(
@@ -29,3 +45,80 @@ def tls_context(
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certfile, keyfile, password)
     return context
+
+
+class TLSListener:
+    """Accepts on one bound socket until `close`, by public means of asyncio only.
+
+    `connected` makes the protocol of a connection; `full` says whether there is room for no other, the handshakes
+    under way in `handshakes` included.  Who is one too many is closed without a word, which TLS has no way to say.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        connected: Callable[[], asyncio.BaseProtocol],
+        full: Callable[[], bool],
+        handshakes: set[asyncio.Task[None]],
+        *,
+        timeout: float | None,
+        backlog: int,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._context = context
+        self._connected = connected
+        self._full = full
+        self._handshakes = handshakes
+        self._timeout = NEVER if timeout is None else timeout
+        sock.listen(backlog)
+        self._task = self._loop.create_task(self._accept())
+        # Not before the loop has let go of its descriptor, which may be somebody else's the moment it is closed.
+        self._task.add_done_callback(lambda _: sock.close())
+
+    def close(self) -> None:
+        """Accept no more, and leave those who are still shaking hands."""
+        self._task.cancel()
+        for task in list(self._handshakes):
+            task.cancel()
+
+    async def _accept(self) -> None:
+        while True:
+            for _ in range(ACCEPTS_PER_TURN):
+                await self._accept_one()
+            await asyncio.sleep(0)
+
+    async def _accept_one(self) -> None:
+        try:
+            peer, _ = await self._loop.sock_accept(self._sock)
+        except OSError as exc:
+            if exc.errno in _NO_ROOM:  # else it left before it was in
+                logger.error("no connection can be accepted: %s", exc)
+                await asyncio.sleep(RETRY_AFTER)
+        else:
+            self._begin(peer)
+
+    def _begin(self, peer: socket.socket) -> None:
+        if self._full():
+            peer.close()
+            return
+        task = self._loop.create_task(self._shake_hands(peer))
+        self._handshakes.add(task)
+        task.add_done_callback(partial(self._ended, peer))
+
+    def _ended(self, peer: socket.socket, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        if task.cancelled():  # maybe before its first step, when nobody else would close it
+            peer.close()
+
+    async def _shake_hands(self, peer: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._connected, peer, ssl=self._context, ssl_handshake_timeout=self._timeout
+            )
+        except OSError as exc:  # which ssl's errors are: no TLS, none that we speak, too slow, gone
+            logger.debug("a TLS handshake failed: %s", exc)
+        except Exception:
+            logger.exception("a TLS handshake failed")
+            peer.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -14,8 +15,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives,
 
 from mcp_h11 import MCPServer, listening, run, serve
 from mcp_h11 import server as server_module
+from mcp_h11 import tls as tls_module
+from mcp_h11.connection import TOLD_WHY
 from mcp_h11.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -292,11 +296,117 @@ async def test_a_tls_client_that_leaves_is_nothing_to_log(tls: Any, caplog: pyte
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_peer_that_never_shakes_hands_is_left(tls: Any) -> None:
-    asyncio.get_running_loop().set_debug(False)  # which would report it
-    async with served(ssl=tls[0], first_byte_timeout=SHORT) as server, RawClient(server.port) as plain:
+# The beginning of a ClientHello of 512 bytes.
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with anyio.fail_after(LIMIT):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+async def left(client: RawClient) -> None:
+    """The server lets go of it, and has said nothing."""
+    with suppress(ConnectionError):
+        assert await client.receive_eof() == b""
+
+
+@pytest.fixture
+async def quietly() -> None:
+    asyncio.get_running_loop().set_debug(False)  # it would report what peers do wrong
+
+
+@pytest.mark.parametrize("sent", [b"", HELLO], ids=["silent", "begun"])
+async def test_a_peer_that_does_not_shake_hands_in_time_is_left(tls: Any, quietly: None, sent: bytes) -> None:
+    async with served(ssl=tls[0], handshake_timeout=SHORT) as server, RawClient(server.port) as plain:
+        await plain.send(sent)
+        await until(lambda: len(server.handshakes) == 1)
+        began = time.monotonic()
+        await left(plain)
+        assert time.monotonic() - began < LIMIT / 2  # and not asyncio's minute
+        await until(lambda: not server.handshakes)
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+
+
+async def test_a_handshake_that_trickles_has_no_more_time_than_another(tls: Any, quietly: None) -> None:
+    async with served(ssl=tls[0], handshake_timeout=SHORT) as server, RawClient(server.port) as plain:
+        began = time.monotonic()
         with suppress(ConnectionError):
-            await plain.receive_eof()
+            for byte in HELLO + bytes(500):
+                await plain.send(bytes([byte]))
+                await asyncio.sleep(SHORT / 5)
+                assert time.monotonic() - began < LIMIT / 2
+                if plain.reader.at_eof():
+                    break
+        assert time.monotonic() - began >= SHORT / 2
+
+
+async def test_handshakes_count_among_the_connections(tls: Any, quietly: None) -> None:
+    room = 1 + TOLD_WHY
+    async with served(ssl=tls[0], max_connections=1) as server, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(RawClient(server.port)) for _ in range(room)]
+        await until(lambda: len(server.handshakes) == room)
+        for _ in range(2):
+            async with RawClient(server.port) as one_too_many:
+                await left(one_too_many)
+        assert (len(server.handshakes), len(server.connections)) == (room, 0)
+        await silent.pop().aclose()
+        await until(lambda: len(server.handshakes) == room - 1)
+        async with RawClient(server.port, ssl=tls[1]) as client:  # the place that was left is free
+            await lives(client)
+            await until(lambda: (len(server.handshakes), len(server.connections)) == (room - 1, 1))
+            async with RawClient(server.port) as one_too_many:
+                await left(one_too_many)
+        for one in silent:
+            await one.aclose()
+        await until(lambda: not server.handshakes and not server.connections)
+
+
+async def test_a_server_that_ends_waits_for_no_handshake(tls: Any, quietly: None) -> None:
+    async with (
+        served(ssl=tls[0], grace=LIMIT) as server,
+        RawClient(server.port) as silent,
+        RawClient(server.port) as begun,
+    ):
+        await begun.send(HELLO)
+        await until(lambda: len(server.handshakes) == 2)
+        began = time.monotonic()
+        await server.aclose()
+        assert time.monotonic() - began < 1.0
+        assert not server.handshakes
+        for one in (silent, begun):
+            await left(one)
+        with pytest.raises(OSError):
+            await RawClient(server.port).connect()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED])
+async def test_a_system_without_room_is_asked_again(
+    tls: Any, quietly: None, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
+    accept, failures = asyncio.get_running_loop().sock_accept, [number] * 3
+
+    class Loop:
+        create_task = staticmethod(asyncio.get_running_loop().create_task)
+        connect_accepted_socket = staticmethod(asyncio.get_running_loop().connect_accepted_socket)
+
+        async def sock_accept(self, sock: socket.socket) -> Any:
+            if failures:
+                raise OSError(failures.pop(), "no room")
+            return await accept(sock)
+
+    async with served(ssl=tls[0]) as server:
+        server._servers[0]._loop = Loop()
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+        async with RawClient(server.port, ssl=tls[1]) as client:
+            await lives(client)
+    assert not failures
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said == (["no connection can be accepted: [Errno 24] no room"] * 3 if number == errno.EMFILE else [])
 
 
 async def test_plain_http_on_a_tls_port_harms_nobody(tls: Any) -> None:
