@@ -277,7 +277,7 @@ class Connection(asyncio.BufferedProtocol):
         if recorder is not None:
             head = self._http.head
             method, path = ("-", "-") if head is None else (head.method, head.path)
-            recorder.refused(self.peer, method, path, refusal.status)
+            recorder.refused(self.server.endpoint.client(head, self), method, path, refusal.status)
         body = self.server.runtime.json.error(None, refusal)
         headers = JSON_HEADERS + refusal.headers + extra
         self._http.close_after()

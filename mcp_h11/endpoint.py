@@ -74,6 +74,11 @@ class Endpoint:
         """Whether a peer is a proxy whose word is taken for whom it speaks for."""
         return self._proxies is not None and self._proxies.trusts(peer)
 
+    def client(self, head: Head | None, link: Link | Reply) -> str:
+        """The address of whoever asks: of the peer, or of whom it speaks for if it is a trusted proxy."""
+        spoken_for = self._door(head, True).peer if head is not None and link.proxied else ""
+        return spoken_for or link.peer
+
     # --- one request -----------------------------------------------------------------------------------------
 
     def check(self, head: Head, link: Link) -> Refusal | None:

@@ -168,6 +168,7 @@ class OpsEndpoint(Endpoint):
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
         if self._pages.has(request.head.path):
+            reply.client = self.client(request.head, reply)
             self._pages.respond(request.head, reply)
         else:
             super().respond(request, reply)

@@ -209,6 +209,50 @@ async def test_the_access_log_names_the_client(caplog: pytest.LogCaptureFixture)
     assert '192.0.2.1 "POST /mcp"' in caplog.text
 
 
+EARLY: dict[str, tuple[dict[str, Any], bytes, str]] = {
+    "announced too large": ({}, head(Content_Length="99999999", X_Forwarded_For="192.0.2.1"), "413"),
+    "another media type": (
+        {},
+        head(Content_Length="2", Content_Type="text/plain", X_Forwarded_For="192.0.2.1"),
+        "415",
+    ),
+    "no token": ({"token": "s"}, head(Content_Length="2", Forwarded="for=192.0.2.1"), "401"),
+    "nobody": (
+        {"authorize": lambda _: None},
+        head(Content_Length="2", Expect="100-continue", X_Forwarded_For="192.0.2.1"),
+        "401",
+    ),
+    "a body that does not come": (
+        {"body_timeout": 0.1},
+        head(Content_Length="2", X_Forwarded_For="192.0.2.1"),
+        "408",
+    ),
+    "health": ({"health": True}, head("/health", "GET", X_Forwarded_For="192.0.2.1"), "200"),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+async def test_what_is_refused_before_its_body_is_logged_under_the_clients_address(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    options, data, status = EARLY[case]
+    async with served(trusted_proxies=[US], access_log=True, **options) as server:
+        await ask(server.port, data)
+        assert [line.split()[0] for line in caplog.messages if f'" {status}' in line] == ["192.0.2.1"], caplog.messages
+    caplog.clear()
+    async with served(access_log=True, **options) as server:  # not from anybody else
+        await ask(server.port, data)
+        assert [line.split()[0] for line in caplog.messages if f'" {status}' in line] == [US], caplog.messages
+
+
+async def test_what_is_no_head_says_nothing_of_a_client(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with served(trusted_proxies=[US], access_log=True) as server:
+        await ask(server.port, b"POST / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+    assert f'{US} "- -" 400' in caplog.messages
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
