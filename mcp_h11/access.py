@@ -34,13 +34,14 @@ class RecordedReply(Reply):
 
     records = True
 
-    __slots__ = ("_meta", "began", "error", "method", "principal", "status")
+    __slots__ = ("_meta", "began", "error", "method", "principal", "status", "tool")
 
     def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest, now: float) -> None:
         super().__init__(link, connection, request)
         self.began = now
         self.status = 0  # of an answer that has begun
         self.method = ""  # of JSON-RPC
+        self.tool = ""  # that was called, as the client names it
         self.error = ""
         self.principal: Any = None
         self._meta: Any = None
@@ -49,6 +50,8 @@ class RecordedReply(Reply):
         self.principal = principal
         if isinstance(message, (Request, Notification)):
             self.method, self._meta = message.method, message.params.get("_meta")
+            if message.method == "tools/call" and isinstance(name := message.params.get("name"), str):
+                self.tool = name
         elif isinstance(message, list):
             self.method = "batch"
 
@@ -97,7 +100,9 @@ class Recorder:
             metrics.responses[reply.status] += 1
             if reply.method:
                 status = reply.status
-                metrics.operation(reply.method, reply.error or (str(status) if status >= 400 else ""), seconds)
+                # A client that was gone before its answer began says nothing of whether there is such a tool.
+                error = reply.error or (str(status) if status >= 400 else "" if status else "disconnected")
+                metrics.operation(reply.method, error, seconds, reply.tool)
         if self._form is not None and logger.isEnabledFor(logging.INFO):
             logger.info("%s", self._form(reply.fields(seconds)))
 

@@ -4,7 +4,8 @@
 Names follow the OpenTelemetry semantic conventions for MCP, as Prometheus spells them; what those do not have begins
 with `mcp_h11_`.
 
-Rule: what a client chooses never makes a new label: a method that nobody knows is `_OTHER`, as the conventions say.
+Rule: what a client chooses never makes a new label.  A method that nobody knows is `_OTHER`, as the conventions say; so
+is a tool until a call of it has succeeded, since before that its name may be made up, and any tool past `MAX_TOOLS`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Iterable, Mapping
 # OpenTelemetry semantic conventions for MCP, `mcp.server.operation.duration` and `mcp.server.session.duration`
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OTHER = "_OTHER"
-MAX_SERIES = 200  # pairs of method and error; further errors are `_OTHER`, one for each method
+MAX_SERIES = 400  # of method, tool and error; further errors are `_OTHER`, one for each method and tool
+MAX_TOOLS = 100  # that have a label of their own
+MAX_TOOL_NAME = 128  # characters; 2025-11-25 server/tools, Tool Names: "SHOULD be between 1 and 128"
 METHOD_LABELS = frozenset(
     (
         "batch", "completion/complete", "initialize", "logging/setLevel", "notifications/cancelled",
@@ -59,30 +62,44 @@ class Metrics:
     """What one server counts on its way; what can be looked up is looked up when it is asked for."""
 
     def __init__(self) -> None:
-        self.operations: dict[tuple[str, str], Histogram] = {}
+        self.operations: dict[tuple[str, str, str], Histogram] = {}  # by method, tool, error
+        self._tools: set[str] = set()
         self.sessions = Histogram()
         self.responses: Counter[int] = Counter()
         # Of connections that are no more; those that live know their own.
         self.received = self.sent = 0
 
-    def operation(self, method: str, error: str, seconds: float) -> None:
-        """A request or notification was answered; `error` is empty, or what kind of error the answer was."""
-        histogram = self.operations.get((method, error))
+    def operation(self, method: str, error: str, seconds: float, tool: str = "") -> None:
+        """A request or notification was answered; `error` is empty, or what kind of error the answer was; `tool` is
+        what was called, if a tool was."""
+        if method not in METHOD_LABELS:
+            method = OTHER
+        if method != "tools/call":
+            tool = ""
+        elif tool not in self._tools:
+            tool = OTHER if error or not self._learned(tool) else tool
+        histogram = self.operations.get((method, tool, error))
         if histogram is None:
-            method = method if method in METHOD_LABELS else OTHER
-            if (method, error) not in self.operations and len(self.operations) >= MAX_SERIES:
+            if error and len(self.operations) >= MAX_SERIES:
                 error = OTHER
-            histogram = self.operations.setdefault((method, error), Histogram())
+            histogram = self.operations.setdefault((method, tool, error), Histogram())
         histogram.observe(seconds)
+
+    def _learned(self, tool: str) -> bool:
+        if not 0 < len(tool) <= MAX_TOOL_NAME or len(self._tools) >= MAX_TOOLS:
+            return False
+        self._tools.add(tool)
+        return True
 
     def render(self, gauges: Mapping[str, tuple[str, float]], received: int, sent: int) -> bytes:
         """The text format; `gauges` by name, each with its help, and bytes of the connections that live."""
         lines: list[str] = []
         name = "mcp_server_operation_duration_seconds"
         lines += _heading(name, "histogram", "From a request or notification to the end of its answer.")
-        for (method, error), histogram in sorted(self.operations.items()):
-            labels = [f'mcp_method_name="{_escaped(method)}"', *([f'error_type="{_escaped(error)}"'] if error else [])]
-            lines += histogram.lines(name, ",".join(labels))
+        for (method, tool, error), histogram in sorted(self.operations.items()):
+            labels = {"mcp_method_name": method, "gen_ai_tool_name": tool, "error_type": error}
+            given = [f'{label}="{_escaped(value)}"' for label, value in labels.items() if value]
+            lines += histogram.lines(name, ",".join(given))
         name = "mcp_server_session_duration_seconds"
         lines += _heading(name, "histogram", "From the opening of a session to its end.")
         lines += self.sessions.lines(name, "")
