@@ -37,7 +37,7 @@ from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
-from .tls import TLSListener
+from .tls import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
 FORCED_TIME = 0.1
 FLUSH_TIME = 0.5  # for the last bytes to leave
 RESERVED_DESCRIPTORS = 64
+ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
 PORT_TRIES = 8  # to find one port that is free on both families
 OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
 PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
@@ -74,7 +75,7 @@ class Server:
         self.shares_buffer = True
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
-        self.handshakes: set[asyncio.Task[None]] = set()  # of TLS, that may become connections
+        self.handshakes: set[asyncio.Task[None]] = set()  # what may become connections
         self.replies: set[Reply] = set()
         self.draining = False
         self.recorder: Recorder | None = None
@@ -89,7 +90,7 @@ class Server:
         self.endpoint: Endpoint
         self._bind = (host, port, uds, fd, sock)
         self._uds = uds
-        self._servers: list[asyncio.Server | TLSListener] = []
+        self._servers: list[asyncio.Server | Listener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tick_time = _tick_time(self.settings)
         self._patience = self._beats(self.settings.patience)
@@ -205,15 +206,16 @@ class Server:
         for host in _reachable(self.addresses) if self.settings.is_open else ():
             logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
-    async def _listen(self, sock: socket.socket) -> asyncio.Server | TLSListener:
+    async def _listen(self, sock: socket.socket) -> asyncio.Server | Listener:
         settings = self.settings
-        if settings.ssl is not None:
-            return TLSListener(
-                sock, settings.ssl, self._connected, self._is_full, self.handshakes,
-                timeout=settings.handshake_timeout, backlog=settings.backlog,
-            )  # fmt: skip
-        # asyncio takes any bound stream socket here, a Unix one as well.
-        return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
+        # uvloop's own server is the faster one, and loses nothing; Windows' own loop has no other way.
+        if settings.ssl is None and not isinstance(self.loop, asyncio.SelectorEventLoop):
+            # asyncio takes any bound stream socket here, a Unix one as well.
+            return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
+        return Listener(
+            sock, settings.ssl, self._connected, self._is_full, self.handshakes,
+            timeout=settings.handshake_timeout, backlog=settings.backlog,
+        )  # fmt: skip
 
     def _connected(self) -> Connection:
         return Connection(self)
@@ -263,6 +265,9 @@ class Server:
         for server in self._servers:
             server.close()
         self._unlink()
+        # uvloop tells of what it has accepted a turn or two later, when nobody would look after it any more.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         self.endpoint.quiet()
         for connection in list(self.connections):
             connection.drain()

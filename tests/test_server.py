@@ -382,31 +382,98 @@ async def test_a_server_that_ends_waits_for_no_handshake(tls: Any, quietly: None
             await RawClient(server.port).connect()
 
 
+class Full:
+    """A listening socket on a system that is out of something, for a while."""
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self.sock, self.failures = sock, [number] * 3
+
+    def accept(self) -> Any:
+        if self.failures:
+            raise OSError(self.failures.pop(), "no room")
+        return self.sock.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED])
 async def test_a_system_without_room_is_asked_again(
-    tls: Any, quietly: None, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tls: Any,
+    quietly: None,
+    number: int,
+    secure: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
-    accept, failures = asyncio.get_running_loop().sock_accept, [number] * 3
-
-    class Loop:
-        create_task = staticmethod(asyncio.get_running_loop().create_task)
-        connect_accepted_socket = staticmethod(asyncio.get_running_loop().connect_accepted_socket)
-
-        async def sock_accept(self, sock: socket.socket) -> Any:
-            if failures:
-                raise OSError(failures.pop(), "no room")
-            return await accept(sock)
-
-    async with served(ssl=tls[0]) as server:
-        server._servers[0]._loop = Loop()
-        async with RawClient(server.port, ssl=tls[1]) as client:
-            await lives(client)
-        async with RawClient(server.port, ssl=tls[1]) as client:
-            await lives(client)
-    assert not failures
+    async with served(ssl=tls[0] if secure else None) as server:
+        listener = server._servers[0]
+        if not isinstance(listener, tls_module.Listener):
+            pytest.skip("this loop has a server of its own")
+        full: Any = Full(listener._sock, number)
+        listener._sock = full
+        for _ in range(2):
+            async with RawClient(server.port, ssl=tls[1] if secure else None) as client:
+                await lives(client)
+        assert not full.failures
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == (["no connection can be accepted: [Errno 24] no room"] * 3 if number == errno.EMFILE else [])
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_a_loop_that_has_no_readers_accepts_all_the_same(
+    tls: Any, quietly: None, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows' own."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        pytest.skip("this loop cannot be patched")
+    accept, failures = loop.sock_accept, [errno.EMFILE, errno.ECONNABORTED]
+
+    async def sock_accept(sock: socket.socket) -> Any:
+        if failures:
+            raise OSError(failures.pop(), "no room")
+        return await accept(sock)
+
+    def add_reader(*_: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "add_reader", add_reader)
+        server = server_module.Server(Held(), Settings(ssl=tls[0] if secure else None), port=0)
+        await server.start()
+    for _ in range(3):
+        async with RawClient(server.port, ssl=tls[1] if secure else None) as client:
+            await lives(client)
+    async with RawClient(server.port) as silent:
+        await until(lambda: len(server.handshakes) + len(server.connections) == 1)
+        await server.aclose()
+        await left(silent)
+    await until(lambda: all(sock.fileno() == -1 for sock in server.sockets))
+    assert not failures
+
+
+async def test_who_is_accepted_while_a_server_closes_is_closed_and_not_lost(recwarn: Any) -> None:
+    for turns_before in range(4):
+        async with served() as server:
+            peers = [socket.socket() for _ in range(8)]
+            for peer in peers:
+                peer.setblocking(False)
+                with suppress(BlockingIOError):
+                    peer.connect(("127.0.0.1", server.port))
+            await turns(turns_before)
+            await server.aclose()
+        for peer in peers:
+            with suppress(ConnectionError), anyio.fail_after(LIMIT):
+                while await asyncio.get_running_loop().sock_recv(peer, 1000):  # 503 at most
+                    pass
+            peer.close()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 async def test_plain_http_on_a_tls_port_harms_nobody(tls: Any) -> None:
