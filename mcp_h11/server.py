@@ -265,12 +265,12 @@ class Server:
         for server in self._servers:
             server.close()
         self._unlink()
-        # uvloop tells of what it has accepted a turn or two later, when nobody would look after it any more.
-        for _ in range(ACCEPT_TURNS):
-            await asyncio.sleep(0)
         self.endpoint.quiet()
         for connection in list(self.connections):
             connection.drain()
+        # uvloop tells of what it has accepted a turn or two later, when nobody would look after it any more.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         await self._wait_for(self.runtime.tasks, grace)
         self.endpoint.close()
         for task in list(self.runtime.tasks):
