@@ -221,6 +221,34 @@ def test_the_table_is_full_at_its_limit_and_the_longest_unused_makes_room(most: 
         assert limiter.take("1", 0.0) == 0.0  # forgotten, so it begins anew
 
 
+@given(st.lists(st.tuples(st.integers(1, 100), st.floats(0, 100)), max_size=60), st.integers(1, 5))
+def test_batches_are_paid_for_and_overdraw_by_one_of_them_at_most(batches: list[tuple[int, float]], burst: int) -> None:
+    """One is let in while a token is left, whatever it costs: then nothing is, until the debt is paid."""
+    limiter, now, allowed = RateLimiter(1, 2.0, burst), 0.0, list[tuple[float, int]]()
+    for size, pause in batches:
+        now += pause
+        if not limiter.take("a", now):
+            limiter.charge("a", size - 1, now)
+            allowed.append((now, size))
+    for i, (begin, _) in enumerate(allowed):
+        for j in range(i, len(allowed)):
+            served = sum(size for _, size in allowed[i : j + 1])
+            assert served <= burst + (allowed[j][0] - begin) / 2.0 + (allowed[j][1] - 1) + 1e-6
+
+
+@on_sockets
+async def test_a_batch_that_does_not_run_costs_what_it_did_and_one_that_cannot_be_read_costs_one() -> None:
+    async with served(rate_limit=(10, HOUR)) as server:
+        session = Legacy(server.port, "2025-03-26")
+        await session.initialize()  # two requests, eight are left
+        too_long = encode([session.request("ping")] * 101)
+        for body, status in ((too_long, 400), (b"[", 400), (b"[]", 400)):
+            assert (await session.post(body)).status == status
+        assert (await session.post([session.request("ping")] * 5)).status == 200
+        assert (await session.post(session.request("ping"))).status == 429
+        session.session = None
+
+
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 10)), max_size=60), st.integers(1, 5))
 def test_no_one_gets_more_than_burst_and_rate_allow(requests: list[tuple[str, float]], burst: int) -> None:
     limiter, now = RateLimiter(1, 2.0, burst), 0.0
