@@ -66,6 +66,17 @@ def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
 
 
+def as_plain(value: Any) -> Any:
+    """Annotations and icons as JSON; None where there are none.  Objects of the official SDK's types will do."""
+    if not value:
+        return None
+    if isinstance(value, (list, tuple)):
+        return [as_plain(one) for one in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(value)
+
+
 def enum_json(member: Any) -> Any:
     """What stands for an enumeration's member in JSON: its value where that is a scalar, else its name."""
     if not isinstance(member, enum.Enum):

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""What a server knows: its tools, resources, templates and prompts, found by name or URI, and listed page by page.
+
+It does not know what a function is (`entries`), nor whom to tell of a change (`app`).
+
+Rule: entries come and go from any thread while others read, so whoever walks through them walks through a copy.  Lists
+are made once and kept until they change.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from bisect import bisect_right
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import Any, TypeVar
+
+from .auth import checked_scopes
+from .entries import Entry, ResourceEntry, ToolEntry
+from .errors import InvalidParams, ResourceNotFound
+from .schema import StableResult
+
+E = TypeVar("E", bound=Entry)
+
+_CURSOR = re.compile(rb"[1-9][0-9]{0,17}")
+
+
+class Catalogue:
+    """The entries of one server.  Tools, resources and prompts may be looked up in their dicts.
+
+    Args:
+        page_size: Entries of one page of a list; None puts all on one.
+
+    Raises:
+        ValueError: a page of no entries.
+    """
+
+    def __init__(self, page_size: int | None = None) -> None:
+        if page_size is not None and page_size < 1:
+            raise ValueError("page_size is at least 1, or None")
+        self.tools: dict[str, ToolEntry] = {}
+        self.resources: dict[str, ResourceEntry] = {}
+        self.templates: dict[str, ResourceEntry] = {}
+        self.prompts: dict[str, Entry] = {}
+        self.scoped = False  # whether anything asks for scopes
+        self._page_size = page_size
+        self._newest = 0  # entries are numbered as they come
+        self._lock = threading.Lock()  # for whoever registers
+        self._pages: dict[tuple[str, int], StableResult] = {}
+
+    def add(self, what: str, entries: dict[str, E], key: str, entry: E, scopes: Sequence[str]) -> None:
+        """Put an entry into one of the dicts, from any thread.  Raises ValueError where there is one already."""
+        entry.scopes = checked_scopes(scopes, f"the {what} {key!r}")
+        with self._lock:
+            if key in entries:
+                raise ValueError(f"there is a {what} {key!r} already")
+            self._newest += 1
+            entry.number = self._newest
+            self.scoped = self.scoped or bool(entry.scopes)
+            entries[key] = entry
+        self._forget_pages()
+
+    def remove(self, entries: dict[str, E], key: str) -> None:
+        """Take an entry out of one of the dicts, from any thread.  Raises KeyError where there is none."""
+        del entries[key]
+        self._forget_pages()
+
+    def find(self, uri: str) -> tuple[ResourceEntry, dict[str, Any]]:
+        """The resource of a URI, and its template's variables.  Raises ResourceNotFound."""
+        fixed = self.resources.get(uri)
+        if fixed is not None:
+            return fixed, {}
+        # A copy: another thread may add one meanwhile.
+        for template in list(self.templates.values()):
+            values = template.match(uri)
+            if values is not None:
+                return template, values
+        raise ResourceNotFound(uri)
+
+    def arguments_of(self, ref: Any) -> Container[str] | None:
+        """The names of what can be completed there; None where any name may be.  Raises InvalidParams."""
+        kind = ref.get("type") if isinstance(ref, dict) else None
+        if kind == "ref/prompt":
+            name = ref.get("name")
+            prompt = self.prompts.get(name) if isinstance(name, str) else None
+            if prompt is None:
+                raise InvalidParams(f"Unknown prompt: {name!r:.200}")
+            schema = prompt.function.signature.input_schema
+            return None if schema.get("additionalProperties") is not False else schema["properties"]
+        if kind == "ref/resource":
+            uri = ref.get("uri")
+            resource = (self.templates.get(uri) or self.resources.get(uri)) if isinstance(uri, str) else None
+            if resource is None:
+                raise InvalidParams(f"Unknown resource template: {uri!r:.200}")
+            return resource.template.names if resource.template is not None else ()
+        raise InvalidParams("ref must be of type ref/prompt or ref/resource")
+
+    # --- scopes ----------------------------------------------------------------------------------------------
+
+    def scopes_for(self, method: str, params: Mapping[str, Any]) -> Collection[str]:
+        """What a caller's token must allow for a request; nothing where it names nothing that is known."""
+        if method == "subscriptions/listen":
+            notifications = params.get("notifications")
+            uris = notifications.get("resourceSubscriptions") if isinstance(notifications, dict) else None
+            return [scope for uri in uris for scope in self._scopes_of(uri)] if isinstance(uris, list) else ()
+        if method == "completion/complete":
+            ref = params.get("ref")
+            return self._scopes_of_ref(ref) if isinstance(ref, dict) else ()
+        if method in ("resources/read", "resources/subscribe"):
+            return self._scopes_of(params.get("uri"))
+        named: dict[str, Mapping[str, Any]] = {"tools/call": self.tools, "prompts/get": self.prompts}
+        return _scopes(named.get(method, {}), params.get("name"))
+
+    def _scopes_of(self, uri: Any) -> tuple[str, ...]:
+        try:
+            return self.find(uri)[0].scopes if isinstance(uri, str) else ()
+        except ResourceNotFound:
+            return ()
+
+    def _scopes_of_ref(self, ref: dict[str, Any]) -> tuple[str, ...]:
+        uri = ref.get("uri")
+        return _scopes(self.prompts, ref.get("name")) or _scopes(self.templates, uri) or _scopes(self.resources, uri)
+
+    # --- lists -----------------------------------------------------------------------------------------------
+
+    def page(self, kind: str, params: Mapping[str, Any], entries: Mapping[str, Entry]) -> StableResult:
+        """The page of a list that the cursor in `params` asks for.  Raises InvalidParams where we gave no such one."""
+        cursor = params.get("cursor")
+        if cursor is not None and not isinstance(cursor, str):
+            raise InvalidParams("cursor must be a string")
+        # This dict, whatever takes its place meanwhile: a page of the list as it was must not outlive it.
+        pages = self._pages
+        listed: list[Entry] = []
+        start = 0
+        if cursor is not None:
+            listed = list(entries.values())
+            start = bisect_right(listed, self._read_cursor(kind, cursor), key=_number)
+        page = pages.get((kind, start))
+        if page is None:
+            page = pages[(kind, start)] = self._make_page(kind, start, listed or list(entries.values()))
+        return page
+
+    def _read_cursor(self, kind: str, cursor: str) -> int:
+        try:
+            found, _, number = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).partition(b"\n")
+        except ValueError:
+            found = number = b""
+        # server/utilities/pagination, Error Handling: an invalid cursor is -32602.
+        issued = self._page_size is not None and found == kind.encode() and _CURSOR.fullmatch(number)
+        if not issued or int(number) > self._newest:
+            raise InvalidParams("Invalid cursor")
+        return int(number)
+
+    def _make_page(self, kind: str, start: int, entries: list[Entry]) -> StableResult:
+        stop = len(entries) if self._page_size is None else start + self._page_size
+        page = StableResult({kind: [entry.definition for entry in entries[start:stop]]})
+        if stop < len(entries):
+            page["nextCursor"] = _make_cursor(kind, entries[stop - 1].number)
+        return page
+
+    def _forget_pages(self) -> None:
+        # A new dict rather than a cleared one: whoever reads the old one in another thread keeps it whole.
+        self._pages = {}
+
+
+def _scopes(entries: Mapping[str, Any], key: Any) -> tuple[str, ...]:
+    entry: Entry | None = entries.get(key) if isinstance(key, str) else None
+    return () if entry is None else entry.scopes
+
+
+def _number(entry: Entry) -> int:
+    return entry.number
+
+
+def _make_cursor(kind: str, number: int) -> str:
+    # The number of the entry it follows, and not a place in the list: whatever is added or removed between two pages,
+    # the next one neither skips nor repeats.
+    return base64.urlsafe_b64encode(f"{kind}\n{number}".encode()).decode("ascii")

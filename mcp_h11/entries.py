@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""What is registered: a function with the definition that lists show, and how a call reaches it.
+
+`Function` gives a function its arguments and runs it where it belongs; an `Entry` puts the definition beside it, as
+`ToolEntry` with the schemas that hold for arguments and result, and as `ResourceEntry` with the template that its URIs
+match.  It knows nothing of the other entries (`catalogue`) or of requests (`app`).
+
+Rule: everything that depends on a function alone is worked out when its entry is made, and a mistake in it is an error
+there; a call only binds, runs and wraps.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from .context import Context
+from .headers import header_map
+from .jsonschema import checker
+from .questions import InputRequired
+from .signature import BadArguments, Signature, is_result, to_content
+from .signature import describe as read_signature
+from .tojson import to_json
+from .uritemplate import URITemplate, climbs
+
+
+class Function:
+    """A registered function: how to give it its arguments and where to run it."""
+
+    __slots__ = ("_open", "_parameters", "fn", "signature", "thread")
+
+    def __init__(self, fn: Callable[..., Any], name: str, *, thread: bool, structured: bool | None = False) -> None:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise TypeError(f"{name}: a generator has no result; return a list, or report progress on the way")
+        self.fn = fn
+        self.thread = thread
+        self.signature: Signature = read_signature(
+            fn, name=name, context_type=Context, structured_output=structured, control_types=(InputRequired,)
+        )
+        schema = self.signature.input_schema
+        self._open = schema.get("additionalProperties") is not False
+        self._parameters = frozenset(schema.get("properties", ()))
+
+    async def call(self, arguments: dict[str, Any], ctx: Context) -> Any:
+        signature = self.signature
+        if signature.context_parameter is not None:
+            arguments[signature.context_parameter] = ctx
+        if signature.is_async:
+            return await self.fn(**arguments)
+        if self.thread:
+            value = await ctx.run_sync(partial(self.fn, **arguments))
+        else:
+            value = self.fn(**arguments)
+        # A sync wrapper of an async function returns its coroutine.
+        return await value if inspect.isawaitable(value) else value
+
+    def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Of arguments that a schema of the user's allows, those that the function has parameters for."""
+        if self._open:
+            return dict(arguments)
+        return {name: value for name, value in arguments.items() if name in self._parameters}
+
+
+class Entry:
+    """What a list has; its number says after which others it came."""
+
+    __slots__ = ("definition", "function", "number", "scopes")
+
+    def __init__(self, function: Function, definition: dict[str, Any]) -> None:
+        self.function = function
+        self.definition = definition
+        self.number = 0
+        self.scopes: tuple[str, ...] = ()
+
+
+class ToolEntry(Entry):
+    """A tool: the schemas that hold for it, which are those of its signature or the user's own."""
+
+    __slots__ = ("_check_input", "_check_output", "_own_input", "_own_output", "param_headers")
+
+    def __init__(self, function: Function, definition: dict[str, Any], *, own_input: bool, own_output: bool) -> None:
+        super().__init__(function, definition)
+        self._own_input = own_input  # the schema is the user's, and not that of the signature
+        self._own_output = own_output
+        self._check_input = checker(definition["inputSchema"]) or _nothing_wrong
+        self._check_output = checker(definition.get("outputSchema", {})) or _nothing_wrong
+        # 2026-07-28 streamable-http, Schema Extension: clients drop a tool with a bad annotation, so refuse it here.
+        self.param_headers = header_map(definition["inputSchema"])
+
+    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not self._own_input:
+            return self.function.signature.bind(arguments)
+        problems = self._check_input(arguments)
+        if problems:
+            raise BadArguments(self.definition["name"], problems)
+        return self.function.accepted(arguments)
+
+    def result(self, value: Any) -> Mapping[str, Any] | InputRequired:
+        if isinstance(value, InputRequired):
+            return value
+        if type(value) is dict and is_result(value):
+            return self._whole(value)
+        if self._own_output:
+            plain = to_json(value)
+            self._conform(plain)
+            return {"content": to_content(value), "structuredContent": plain}
+        content, structured = self.function.signature.content(value)
+        if self.function.signature.output_schema is None:
+            return {"content": content}
+        return {"content": content, "structuredContent": structured}
+
+    def _whole(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A result that the function wrote itself, held to the schema that it is listed with."""
+        if "outputSchema" not in self.definition or value.get("isError"):
+            return value
+        if "structuredContent" in value:
+            self._conform(value["structuredContent"])
+            return value
+        try:
+            if not self._own_output:
+                # Annotated as some dict, which is what it is: then the schema asks for no more.
+                return {**value, "structuredContent": self.function.signature.content(value)[1]}
+        except TypeError:
+            pass
+        raise TypeError(f"{self.definition['name']} returned a result without structuredContent")
+
+    def _conform(self, structured: Any) -> None:
+        # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"
+        problems = self._check_output(structured)
+        if problems:
+            raise TypeError(f"{self.definition['name']} returned what its schema forbids: {'; '.join(problems)}")
+
+
+class ResourceEntry(Entry):
+    """A resource, or with a template all that match it."""
+
+    __slots__ = ("open", "template")
+
+    def __init__(self, function: Function, definition: dict[str, Any], template: URITemplate | None, open_: bool):
+        super().__init__(function, definition)
+        self.template = template
+        self.open = open_
+
+    def match(self, uri: str) -> dict[str, Any] | None:
+        assert self.template is not None
+        values = self.template.match(uri)
+        if values is None or self.open:
+            return values
+        # server/resources, Security: a variable that is used as a path must not leave its folder.
+        for value in values.values():
+            if any(climbs(one) for one in ([value] if isinstance(value, str) else value)):
+                return None
+        return values
+
+
+def name_of(fn: Any) -> str:
+    """The name of a function, also of one that is wrapped in partials, or that is an object."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def defined(**members: Any) -> dict[str, Any]:
+    """A definition of the members that are there."""
+    return {key: value for key, value in members.items() if value is not None}
+
+
+def check_variables(uri: str, function: Function, template: URITemplate | None) -> None:
+    """Raise TypeError unless the function takes what the URI has variables for."""
+    names = set(template.names) if template is not None else set()
+    schema = function.signature.input_schema
+    known, required = set(schema.get("properties", ())), set(schema.get("required", ()))
+    open_ended = schema.get("additionalProperties") is not False
+    if required - names or (names - known and not open_ended):
+        raise TypeError(
+            f"{uri}: its variables are {sorted(names) or 'none'}, but {function.signature.name} takes {sorted(known)}"
+        )
+
+
+def prompt_arguments(signature: Signature) -> list[dict[str, Any]]:
+    """A signature as prompts are listed with it: names, descriptions, and which are required."""
+    schema = signature.input_schema
+    required = schema.get("required", ())
+    return [
+        defined(name=name, description=member.get("description"), required=True if name in required else None)
+        for name, member in schema.get("properties", {}).items()
+    ]
+
+
+def _nothing_wrong(value: Any) -> list[str]:
+    return []
