@@ -10,10 +10,13 @@ remembered.  A refusal names the option that would allow what it refuses.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .auth import WELL_KNOWN, metadata_path
 from .errors import Refusal
 from .headers import (
     CORS_MAX_AGE,
+    SESSION_HEADER,
     VERSION_HEADER,
     Accept,
     Headers,
@@ -29,7 +32,10 @@ from .revisions import MODERN
 from .settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
+MAX_DOORS = 256  # different sets of fields whose verdicts are kept
 MAX_ACCEPTS = 64  # different values of Accept whose meaning is kept
+# Ids that may differ in each head: nothing here depends on what they say.
+VARYING = (SESSION_HEADER, "X-Request-Id", "Traceparent")
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
 # The fields of a head that are looked at here: collected in one pass, since looking for one is a pass as well.
@@ -47,6 +53,7 @@ _WANTED = frozenset(
         VERSION_HEADER.lower().encode("ascii"),
     )
 )
+_SESSION = SESSION_HEADER.lower().encode("ascii")
 _VERSION = VERSION_HEADER.lower().encode("ascii")
 _ONCE = {name: name.lower().encode("ascii") for name in ONCE}
 _NONE: list[str] = []
@@ -95,6 +102,19 @@ class Door:
         self.accepts_json = self.accepts_events = False
         self.allow_json = self.allow_events = self.prefers_events = False
 
+    def of(self, head: Head) -> Door:
+        """The same verdicts on another head, which may name another session."""
+        door: Door = Door.__new__(Door)
+        door.head, door.session_id = head, head.get(SESSION_HEADER)
+        door.method, door.route, door.host = self.method, self.route, self.host
+        door.peer, door.scheme, door.proxied = self.peer, self.scheme, None
+        door.refusal, door.unfit, door.extra, door.preflight = self.refusal, self.unfit, self.extra, self.preflight
+        door.versions, door.version, door.last_event_id = self.versions, self.version, self.last_event_id
+        door.accepts_json, door.accepts_events = self.accepts_json, self.accepts_events
+        door.allow_json, door.allow_events = self.allow_json, self.allow_events
+        door.prefers_events = self.prefers_events
+        return door
+
 
 class Doorkeeper:
     """Examines heads.  `hosts` is the policy for the addresses that the server is bound to."""
@@ -103,6 +123,7 @@ class Doorkeeper:
         self._settings = settings
         self._hosts = hosts
         self._accepts: dict[str, Accept] = {}
+        self._doors: dict[tuple[Any, ...], Door] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._routes = {settings.path.rstrip("/"): MCP}
@@ -117,6 +138,22 @@ class Doorkeeper:
 
     def examine(self, head: Head, proxied: bool = False) -> Door:
         """The verdicts; never raises.  `proxied`: a trusted proxy sent it, and says for whom."""
+        key: tuple[Any, ...] = ()
+        if not proxied:
+            # Nothing else of a head is looked at here, and of the session's id nothing but that there is one.
+            wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
+            key = (head.method, head.path, wanted)
+            known = self._doors.get(key)
+            if known is not None:
+                return known.of(head)
+        door = self._examine(head, proxied)
+        if not proxied and door.refusal is None:
+            if len(self._doors) >= MAX_DOORS:
+                self._doors.clear()
+            self._doors[key] = door
+        return door
+
+    def _examine(self, head: Head, proxied: bool) -> Door:
         # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)

@@ -9,7 +9,9 @@ import pytest
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
-from mcp_h11.headers import HostPolicy
+from mcp_h11.door import MAX_DOORS, Door, Doorkeeper
+from mcp_h11.headers import LOOPBACK_HOSTS, HostPolicy
+from mcp_h11.http11 import Head, HeadCache, HTTPRequest, Limits, ServerConnection
 from mcp_h11.server import host_policy
 from mcp_h11.settings import Settings
 
@@ -350,3 +352,82 @@ async def test_a_get_has_to_accept_events() -> None:
         fields = {"Mcp_Session_Id": session.session, "MCP_Protocol_Version": LEGACY}
         answer = await ask(server.port, head(method="GET", **{**fields, "Accept": JSON_TYPE}), "GET")
         assert answer.status == 406 and SSE_TYPE in error(answer)["message"]
+
+
+# --- verdicts that are kept ----------------------------------------------------------------------------------------
+
+SEEN: dict[str, str] = {
+    "Host": "localhost", "Accept": f"{JSON_TYPE}, {SSE_TYPE}", "Content-Type": JSON_TYPE,
+    "MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "one", "X-Request-Id": "1",
+}  # fmt: skip
+OTHERS: dict[str, list[dict[str, str]]] = {
+    "another session": [{**SEEN, "Mcp-Session-Id": "two"}],
+    "another request": [{**SEEN, "X-Request-Id": "2"}],
+    "no session": [{name: value for name, value in SEEN.items() if name != "Mcp-Session-Id"}],
+    "two sessions": [{**SEEN, "mcp-session-id": "two"}],
+    "another Host": [{**SEEN, "Host": "evil.example"}, {**SEEN, "Host": "127.0.0.1"}],
+    "an Origin": [{**SEEN, "Origin": "http://evil.example"}, {**SEEN, "Origin": "http://localhost"}],
+    "another Accept": [{**SEEN, "Accept": SSE_TYPE}, {**SEEN, "Accept": "text/html"}, {**SEEN, "accept": SSE_TYPE}],
+    "another format": [{**SEEN, "Content-Type": "text/plain"}],
+    "another version": [{**SEEN, "MCP-Protocol-Version": "2026-07-28"}, {**SEEN, "mcp-protocol-version": "x"}],
+    "a token": [{**SEEN, "Authorization": "Bearer a"}, {**SEEN, "Authorization": "Bearer b"}],
+    "an event": [{**SEEN, "Last-Event-ID": "a.1"}, {**SEEN, "Last-Event-ID": "a.2"}],
+}
+
+
+def read_head(fields: dict[str, str], method: str = "POST", target: str = "/mcp") -> Head:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    connection = ServerConnection(HeadCache(), Limits())
+    connection.receive_data("\r\n".join(lines).encode())
+    request = connection.next_event()
+    assert isinstance(request, HTTPRequest)
+    return request.head
+
+
+def verdicts(door: Door) -> dict[str, Any]:
+    found = {name: getattr(door, name) for name in Door.__slots__ if name not in ("refusal", "unfit")}
+    refusals = [(r.status, r.message, r.headers) if r is not None else None for r in (door.refusal, door.unfit)]
+    return {**found, "refusals": refusals}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_a_kept_verdict_is_the_one_that_a_new_look_would_give(what: str, proxied: bool) -> None:
+    settings = Settings(allowed_origins=["http://localhost"], cors=["http://localhost"], trusted_proxies=["127.0.0.1"])
+    policy = HostPolicy(LOOPBACK_HOSTS, settings.allowed_origins)
+    keeper = Doorkeeper(settings, policy)
+    heads = [read_head(SEEN), *map(read_head, OTHERS[what])]
+    heads += [read_head(SEEN, method) for method in ("GET", "DELETE", "OPTIONS", "PUT")]
+    heads += [read_head(SEEN, target=target) for target in ("/mcp/", "/mcp?x=y", "/elsewhere", "/sse")]
+    for one in [*heads, *reversed(heads), *heads]:
+        new = Doorkeeper(settings, policy).examine(one, proxied)
+        assert verdicts(keeper.examine(one, proxied)) == verdicts(new)
+        assert new.head is one
+
+
+async def test_kept_verdicts_are_few() -> None:
+    keeper = Doorkeeper(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
+    for number in range(MAX_DOORS + 1):
+        keeper.examine(read_head({**SEEN, "Authorization": f"Bearer {number}"}))
+        assert len(keeper._doors) == number % MAX_DOORS + 1
+
+
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+
+
+async def test_each_session_is_found_by_its_own_id_though_their_heads_are_alike() -> None:
+    async with served() as server:
+        opened = []
+        for _ in range(3):
+            client = Legacy(server.port, LEGACY)
+            await client.initialize()
+            opened.append(str(client.session))
+        assert len(set(opened)) == 3
+        unknown = opened[0][:-2] + ("aa" if opened[0][-2:] != "aa" else "bb")
+        for session_id in (*opened, unknown, *reversed(opened)):
+            answer = await ask(server.port, request(PING, Mcp_Session_Id=session_id, MCP_Protocol_Version=LEGACY))
+            assert answer.status == (404 if session_id == unknown else 200)
+        one = request(PING, Mcp_Session_Id=opened[0], MCP_Protocol_Version=LEGACY)
+        twice = one.replace(b"\r\n\r\n", f"\r\nMcp-Session-Id: {opened[1]}\r\n\r\n".encode(), 1)
+        for _ in range(2):
+            assert (await ask(server.port, twice)).status == 400
