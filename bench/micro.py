@@ -177,7 +177,8 @@ class Bench:
             "sse event": self._each(lambda data: encode_event(data, "c3RyZWFtLWlkLTEyMzQ.50"), NOTICE),
             "reply": self._reply(),
             "call": self._calls(CALL),
-            "call, new head": self._calls(CALL, fresh=True),
+            "call, new head": self._calls(CALL, fresh=b"X-Serial"),
+            "call, new request id": self._calls(CALL, fresh=b"X-Request-Id"),
             "call, modern": self._calls(MODERN, modern=True),
             "event": self._events(),
             "session": self._sessions(),
@@ -206,12 +207,12 @@ class Bench:
 
         return run
 
-    def _fresh(self, data: bytes, count: int) -> list[bytes]:
-        """The request so many times, each with a head that was never seen."""
+    def _fresh(self, data: bytes, count: int, field: bytes = b"X-Serial") -> list[bytes]:
+        """The request so many times, each with a head that was never seen: by a field that nobody knows."""
         first = self._serial
         self._serial += count
         head, end, body = data.partition(b"\r\n\r\n")
-        return [b"%b\r\nX-Request-Id: %012d%b%b" % (head, first + n, end, body) for n in range(count)]
+        return [b"%b\r\n%b: %012d%b%b" % (head, field, first + n, end, body) for n in range(count)]
 
     def _http11(self, fresh: bool) -> Run:
         connection = ServerConnection(HeadCache(), Limits())
@@ -256,7 +257,7 @@ class Bench:
         sink.out.clear()
         return fields
 
-    def _calls(self, body: bytes, fresh: bool = False, modern: bool = False) -> Run:
+    def _calls(self, body: bytes, fresh: bytes = b"", modern: bool = False) -> Run:
         lines = [self._connected() for _ in range(BATCH)]
         requests = []
         for connection, sink in lines:
@@ -266,7 +267,7 @@ class Bench:
         async def batches(count: int) -> None:
             for _ in range(max(1, count // BATCH)):
                 for (connection, _), data in zip(lines, requests, strict=True):
-                    connection.data_received(self._fresh(data, 1)[0] if fresh else data)
+                    connection.data_received(self._fresh(data, 1, fresh)[0] if fresh else data)
                 while not all(sink.out for _, sink in lines):
                     await asyncio.sleep(0)
                 for _, sink in lines:

@@ -7,6 +7,9 @@ Expect, no Upgrade, at most 4 KiB) is kept in a `HeadCache` under the exact byte
 read by h11 each time, and chunked bodies are decoded by it.  Answer heads are written by h11, once per status and
 header set; only the length and the date are spliced in afterwards.
 
+Some fields may vary: a head that equals a cached one but for the values of fields that the cache was told of, ids of
+letters, digits, "-" and "_", is the same head with other ids (`HeadCache` says why that is so).
+
 Where h11 is laxer than a server on the open internet may be, this module refuses, on both paths alike:
 Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encoding on HTTP/1.0, versions other than
 1.0 and 1.1, obs-fold, a Host that is no authority, a target of no known form, and everything past `Limits`, which
@@ -31,6 +34,7 @@ from .errors import Refusal
 # Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
 MAX_CACHED_HEAD = 4 * 1024
 MAX_CACHED_HEADS = 1024
+MAX_MODELS = 256
 MAX_TEMPLATES = 256
 # RFC 9112 2.2: "a server ... SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
 MAX_LEADING_CRLF = 2
@@ -113,6 +117,21 @@ class Head:
         # Bytes of body to slice off after the head; -1: h11 knows (chunked).
         self.size = 0
 
+    def with_values(self, places: list[int], values: list[bytes]) -> Head:
+        """This head with other values in the fields at `places`.  For plain heads only."""
+        fields = list(self.headers)
+        for place, value in zip(places, values, strict=True):
+            fields[place] = (fields[place][0], value)
+        head: Head = Head.__new__(Head)
+        head.method, head.target, head.version = self.method, self.target, self.version
+        head.path, head.query = self.path, self.query
+        head.headers = tuple(fields)
+        head.content_length, head.size = self.content_length, self.size
+        head.chunked = head.expect_continue = head.cached = False
+        head.keep_alive = True
+        head.memo = None
+        return head
+
     def get(self, name: str) -> str | None:
         """The first value of the header `name`, latin-1, or None."""
         wanted = name.lower().encode("ascii")
@@ -138,32 +157,122 @@ class HTTPRequest:
 
 
 Template = tuple[bytes, bytes, bytes]
+Blanked = tuple[bytes, list[int], list[bytes]]  # a head without its ids; where they were; what they were
+
+
+# An id of such letters means nothing to the grammar of HTTP, whatever its length.
+_ID = "[0-9A-Za-z_-]+"
+_is_id = re.compile(_ID).fullmatch
+# Fields that h11 or this module look at: their values decide more than themselves.
+_SPEAKING = frozenset(("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"))
 
 
 class HeadCache:
     """What h11 said of request heads and how it wrote answer heads.  One per server, shared by its connections.
 
-    Both dicts are cleared when full: bounded, O(1), and nothing to keep in order on the hot path.
+    All its dicts are cleared when full: bounded, O(1), and nothing to keep in order on the hot path.
+
+    Args:
+        varying: names of fields whose values may differ where everything else repeats: ids of sessions, of requests.
+
+    A head that h11 has accepted is kept a second time, as a model, with the values of those fields blanked by NULs,
+    where they are ids.  Another head of the same key is the same but for those values, because
+
+    - no head with a NUL of its own gets here, so that all NULs in a key are blanks, each as long as the value that was
+      there, since it stands between "name: " and a line end: equal keys have their values in the same places;
+    - a value is all that its line holds, of characters that end no line and fold none.  h11 judges a head line by
+      line, and compares no fields but those in `_SPEAKING` with others;
+    - every limit was tested on a head's own bytes before it is looked up here, and a model has as many fields.
+
+    Raises:
+        ValueError: h11 or this module look at such a field.
     """
 
-    __slots__ = ("heads", "limits", "max_head_bytes", "max_heads", "templates")
+    __slots__ = ("_ids", "_varying", "heads", "limits", "max_head_bytes", "max_heads", "models", "templates")
 
-    def __init__(self, max_heads: int = MAX_CACHED_HEADS, max_head_bytes: int = MAX_CACHED_HEAD) -> None:
+    def __init__(
+        self,
+        max_heads: int = MAX_CACHED_HEADS,
+        max_head_bytes: int = MAX_CACHED_HEAD,
+        varying: tuple[str, ...] = (),
+    ) -> None:
+        for name in varying:
+            if name.lower() in _SPEAKING:
+                raise ValueError(f"what {name} says decides more than its own value")
         self.max_heads = max_heads
         self.max_head_bytes = max_head_bytes
         self.heads: dict[bytes, Head] = {}
+        self.models: dict[bytes, tuple[Head, list[int]]] = {}  # a head, and which of its fields vary
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.limits: Limits | None = None
+        self._varying = varying
+        line = rf"(?i:\r\n(?:{'|'.join(map(re.escape, varying))})): ({_ID})(?=\r\n)"
+        self._ids = re.compile(line.encode("ascii")).finditer if varying else None
 
-    def add_head(self, raw: bytes, head: Head) -> None:
+    def alike(self, raw: bytes) -> tuple[Head | None, Blanked | None]:
+        """What h11 would say of a head, where one is known that differs in ids alone; and the head without them."""
+        if self._ids is None or len(raw) > self.max_head_bytes or raw.find(b"\0") >= 0:
+            return None, None
+        pieces: list[bytes] = []
+        values: list[bytes] = []
+        places: list[int] = []
+        at = 0
+        for found in self._ids(raw):
+            start, end = found.span(1)
+            pieces += raw[at:start], bytes(end - start)
+            values.append(found[1])
+            places.append(start)
+            at = end
+        if not places:
+            return None, None
+        pieces.append(raw[at:])
+        key = b"".join(pieces)
+        model = self.models.get(key)
+        if model is None:
+            return None, (key, places, values)
+        head = model[0].with_values(model[1], values)
+        self.add_head(raw, head, None)
+        return head, None
+
+    def add_head(self, raw: bytes, head: Head, blanked: Blanked | None) -> None:
+        """Remember what h11 said of a plain head, and as a model where it has ids."""
         if len(raw) > self.max_head_bytes:
             return
         if len(self.heads) >= self.max_heads:
             self.heads.clear()
         head.cached = True
         self.heads[raw] = head
+        if blanked is None:
+            return
+        key, places, values = blanked
+        # Each field is one line, and the request line is none: obsolete folds and repeated lengths were refused.
+        fields = [raw.count(b"\n", 0, place) - 1 for place in places]
+        if [head.headers[field][1] for field in fields] == values:
+            if len(self.models) >= MAX_MODELS:
+                self.models.clear()
+            self.models[key] = (head, fields)
 
-    def add_template(self, key: tuple[Any, ...], template: Template) -> None:
+    def template(
+        self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
+    ) -> Template:
+        """How h11 writes an answer head (see `_write_head`), once for all values of a varying field that comes last."""
+        name, value = headers[-1] if headers else ("", "")
+        if name not in self._varying or not _is_id(value):
+            template = _write_head(status, headers, close, sized, chunked, dated)
+            self._add_template((status, headers, close, sized, chunked, dated), template)
+            return template
+        key = (status, headers[:-1], name, close, sized, chunked, dated)
+        known = self.templates.get(key)
+        if known is None:
+            known = _write_head(status, headers, close, sized, chunked, dated)
+            self._add_template(key, known)
+        # What h11 wrote for the first value, with this one in its place.
+        before_date, before_length, rest = known
+        mark = f"\r\n{name}: ".encode("ascii")
+        start = rest.rindex(mark) + len(mark)
+        return before_date, before_length, rest[:start] + value.encode("ascii") + rest[rest.index(b"\r\n", start) :]
+
+    def _add_template(self, key: tuple[Any, ...], template: Template) -> None:
         if len(self.templates) >= MAX_TEMPLATES:
             self.templates.clear()
         self.templates[key] = template
@@ -174,7 +283,7 @@ class HeadCache:
 # The same definition of "end of head" as h11's: line ends may lack their CR (RFC 9112 2.2 allows it).
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _OBS_FOLD = re.compile(rb"\n[ \t]")
-_CONTENT_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"(?i:\ncontent-length:)[ \t]*([^\r\n]*)")
 # RFC 3986 3.2 without userinfo, which RFC 9110 4.2.4 forbids here: IP-literal, or reg-name (IPv4 is one), then a port.
 _AUTHORITY = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?"
@@ -248,7 +357,8 @@ def _ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
         raise HTTPError(505, "HTTP version not supported")
     if _OBS_FOLD.search(raw):
         raise HTTPError(400, "Obsolete line folding")
-    headers = list(request.headers)
+    # A third of the time that its own iterator takes.
+    headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     names = dict(headers)
     host = names.get(b"host")
     if host is not None and not _AUTHORITY.fullmatch(host):
@@ -263,7 +373,11 @@ def _ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
     )
     _set_framing(head, raw, headers)
     # After CONNECT the two ends may disagree on who speaks what; it is never granted, so it ends the connection.
-    if head.version != "1.1" or method == b"CONNECT" or b"close" in _tokens(headers, b"connection"):
+    if (
+        head.version != "1.1"
+        or method == b"CONNECT"
+        or (b"connection" in names and b"close" in _tokens(headers, b"connection"))
+    ):
         head.keep_alive = False
     if b"expect" in names and head.version == "1.1":
         head.expect_continue = b"100-continue" in _tokens(headers, b"expect")
@@ -606,12 +720,15 @@ class ServerConnection:
         head = self._heads.get(raw)
         if head is not None:
             return head
+        head, blanked = self._cache.alike(raw)
+        if head is not None:
+            return head
         try:
             head, connection, plain = _ask_h11(raw, self._limits.max_fields or maxsize)
         except HTTPError as error:
             raise self._refused(error) from None
         if plain:
-            self._cache.add_head(raw, head)
+            self._cache.add_head(raw, head, blanked)
         elif head.chunked:
             self._chunks = _ChunkedBody(connection, self._max_body, self._limits.max_chunk_overhead or maxsize)
         if head.expect_continue:
@@ -676,10 +793,10 @@ class ServerConnection:
         if status in _BODILESS:
             out = self._write_head(status, headers, close, False, date)
         else:
-            template = self._templates.get((status, headers, close, not date))
-            if template is None:
-                template = _write_head(status, headers, close, True, False, bool(date))
-                self._cache.add_template((status, headers, close, not date), template)
+            dated = bool(date)
+            template = self._templates.get((status, headers, close, True, False, dated)) or self._cache.template(
+                status, headers, close, True, False, dated
+            )
             before_date, before_length, rest = template
             sent = b"" if self._is_head() else body
             out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
@@ -749,11 +866,10 @@ class ServerConnection:
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, chunked: bool, date: bytes
     ) -> bytes:
         """A head without Content-Length."""
-        key = (status, headers, close, chunked, not date)
-        template = self._templates.get(key)
-        if template is None:
-            template = _write_head(status, headers, close, False, chunked, bool(date))
-            self._cache.add_template(key, template)
+        dated = bool(date)
+        template = self._templates.get((status, headers, close, False, chunked, dated)) or self._cache.template(
+            status, headers, close, False, chunked, dated
+        )
         return template[0] + date + template[2]
 
     # -- where it is

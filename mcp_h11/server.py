@@ -28,6 +28,7 @@ import anyio
 
 from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, TOLD_WHY, Connection
+from .door import VARYING
 from .endpoint import Endpoint
 from .handler import ServerHandler
 from .headers import LOOPBACK_HOSTS, HostPolicy
@@ -73,7 +74,7 @@ class Server:
         self.runtime = Runtime(handler, self.settings)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
-        self.heads = HeadCache()
+        self.heads = HeadCache(varying=VARYING)
         self.connections: set[Connection] = set()
         self.handshakes: set[asyncio.Task[None]] = set()  # what may become connections
         self.replies: set[Reply] = set()

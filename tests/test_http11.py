@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcp_h11 import http11
 from mcp_h11.http11 import (
     CLOSED,
     MAX_CHUNKS,
     MAX_LEADING_CRLF,
+    MAX_MODELS,
     MAX_TEMPLATES,
     NEED_DATA,
     PAUSED,
@@ -346,6 +348,74 @@ def test_a_head_that_differs_in_one_byte_from_a_cached_one_is_read_anew(first, a
         assert run(cache, cut(stream, [at, at + 1, len(first)])) == wanted
 
 
+# Of the fields whose ids may vary, and of what an id may not be.
+VARYING = ("Mcp-Session-Id", "X-Request-Id")
+IDS = st.text("ab0Z-_", min_size=1, max_size=6).map(str.encode)
+NO_IDS = st.builds(
+    lambda before, odd, after: before + odd + after,
+    IDS | st.just(b""),
+    st.sampled_from(
+        [
+            b"", b" ", b"\t", b"\x00", b"\x00\x00", b"\r", b"\n", b"\r\n", b"\r\n ", b"\n\t", b"\r\n\r\n", b"\n\n",
+            b",", b".", b"\xe9", b"\x7f", b"x" * 60, b"\r\nHost: b", b"\r\nContent-Length: 9", b"\r\nConnection: close",
+            b"\r\nTransfer-Encoding: chunked", b"\r\nMcp-Session-Id: c", b"\nX-Request-Id: c", b"\r\nX-Request-Id : c",
+        ]
+    ),
+    IDS | st.just(b""),
+)  # fmt: skip
+ID_NAMES = st.sampled_from(
+    [b"Mcp-Session-Id", b"mcp-session-id", b"MCP-SESSION-ID", b"X-Request-Id", b"x-request-id", b"X-Other"]
+)
+SEPARATORS = st.sampled_from([b": "] * 8 + [b":", b":  ", b":\t", b" : ", b": \x00"])
+ENDS = st.sampled_from([b"\r\n"] * 8 + [b"\n", b" \r\n", b"\r\r\n"])
+
+
+@st.composite
+def alike(draw):
+    """Requests that are one another's likeness but for what stands where ids stand."""
+    lines = draw(st.lists(st.tuples(ID_NAMES, SEPARATORS, ENDS), min_size=1, max_size=3))
+    around = draw(st.sampled_from([b"", b"Content-Length: 2\r\n", b"Content-Length: 0\r\n", b"X: y\r\n"]))
+    first = draw(st.booleans())
+    found = []
+    for _ in range(draw(st.integers(2, 5))):
+        parts = [name + separator + draw(IDS | NO_IDS) + end for name, separator, end in lines]
+        parts.insert(0 if first else len(parts), around)
+        body = b"{}" if b" 2" in around else b""
+        found.append(b"POST /mcp HTTP/1.1\r\nHost: a\r\n" + b"".join(parts) + b"\r\n" + body)
+    return found
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(alike(), min_size=1, max_size=2), st.randoms(use_true_random=False))
+def test_a_head_that_differs_in_its_ids_from_known_ones_is_read_as_h11_would(found, random):
+    every = [one for some in found for one in some]
+    cache = HeadCache(varying=VARYING)
+    for one in every:
+        wanted = one_fault(reference(one, SMALL), one)
+        assert run(cache, [one]) == wanted
+    random.shuffle(every)
+    cache.heads.clear()  # what is left are the models
+    for one in every:
+        wanted = one_fault(reference(one, SMALL), one)
+        assert run(cache, [one]) == wanted
+        assert run(cache, bytewise(one)) == wanted
+
+
+@settings(max_examples=800, deadline=None)
+@given(IDS, st.integers(0, 120), st.integers(0, 255), st.booleans())
+def test_a_head_that_differs_in_one_byte_from_a_model_is_read_as_h11_would(value, at, byte, insert):
+    first = b"POST /mcp HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nContent-Length: 2\r\n\r\n{}" % value
+    at %= len(first)
+    second = first[:at] + bytes([byte]) + first[at + (not insert) :]
+    cache = HeadCache(varying=VARYING)
+    run(cache, [first])
+    cache.heads.clear()
+    wanted = reference(second, SMALL)
+    assert run(cache, [second]) == wanted
+    cache.heads.clear()
+    assert run(cache, cut(second, [at, at + 1])) == wanted
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PLAIN | GOOD_CHUNKED, min_size=1, max_size=6).map(b"".join), CUTS)
 def test_heads_and_signals_come_in_the_documented_order(stream, places):
@@ -561,6 +631,134 @@ def test_h11_sees_a_repeated_plain_head_once():
     assert again is first
     assert first.cached
     assert len(cache.heads) == 1
+
+
+def of_session(session_id, request_id=b"7"):
+    fields = b"Mcp-Session-Id: %b\r\nAccept: a\r\nx-request-id: %b\r\nContent-Length: 2\r\n\r\n{}" % (
+        session_id,
+        request_id,
+    )
+    return b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + fields
+
+
+@pytest.fixture
+def asked_h11(monkeypatch):
+    """The heads that h11 was asked about."""
+    heads = []
+
+    def ask(raw, max_fields):
+        heads.append(raw)
+        return ask_h11(raw, max_fields)
+
+    ask_h11 = http11._ask_h11
+    monkeypatch.setattr(http11, "_ask_h11", ask)
+    return heads
+
+
+def test_h11_sees_a_head_once_for_all_ids_of_one_length(asked_h11):
+    cache = HeadCache(varying=VARYING)
+    for number in range(9):
+        request = fed(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), cache).next_event()
+        assert request.head.get("mcp-session-id") == f"s-{number}"
+        assert request.head.get("x-request-id") == f"r_{number % 2}"
+        assert summary(request) == reference(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), Limits())[0][0]
+        assert request.head.memo is None and request.head.cached
+        request.head.memo = number
+    assert len(asked_h11) == 1
+    fed(of_session(b"s-10"), cache).next_event()
+    assert len(asked_h11) == 2  # another length, another head
+
+
+def test_h11_sees_each_head_of_a_cache_that_knows_no_ids(asked_h11):
+    cache = HeadCache()
+    for session_id in (b"a", b"b"):
+        fed(of_session(session_id), cache).next_event()
+    assert len(asked_h11) == 2 and cache.models == {}
+
+
+@pytest.mark.parametrize("value", [b"a=b", b"a b", b"a,b", b"a.b", b"\xe9\xe9\xe9", b"a\tb"])
+def test_what_is_no_id_is_read_by_h11_each_time_it_differs(value, asked_h11):
+    cache = HeadCache(varying=VARYING)
+    for session_id in (b"abc", value, value[::-1]):
+        fed(of_session(session_id), cache).next_event()
+    assert len(asked_h11) == len({b"abc", value, value[::-1]})
+
+
+def test_what_stands_where_a_model_is_blank_is_judged_too():
+    cache = HeadCache(varying=VARYING)
+    two = b"GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nX-Request-Id: %b\r\n\r\n"
+    assert drive(connect(cache), [two % (b"a", b"b")])[1] == "end"
+    for blank in ((b"a", b"\0"), (b"\0", b"b"), (b"\0", b"\0")):
+        assert drive(connect(cache), [two % blank]) == ([], 400)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "host", "Transfer-Encoding", "CONNECTION", "Expect", "Upgrade"])
+def test_a_field_that_h11_looks_at_cannot_vary(name):
+    with pytest.raises(ValueError, match="decides more"):
+        HeadCache(varying=("X-Request-Id", name))
+
+
+def test_models_are_few_and_cleared_when_full():
+    cache = HeadCache(varying=VARYING)
+    for number in range(MAX_MODELS + 1):
+        fed(of_session(b"a", b"%d" % number).replace(b"/mcp", b"/%d" % number), cache).next_event()
+        assert len(cache.models) == number % MAX_MODELS + 1
+
+
+def test_heads_are_models_up_to_the_size_limit_of_heads(asked_h11):
+    for size, asked in ((4096, 1), (4097, 2)):
+        asked_h11.clear()
+        cache = HeadCache(varying=VARYING)
+        field = b"\r\nX-Request-Id: a"
+        head = padded(size - len(field)).replace(b"\r\nX:", field + b"\r\nX:")
+        assert len(head) == size
+        for request in (head, head.replace(b"Id: a", b"Id: b")):
+            fed(request, cache).next_event()
+        assert len(asked_h11) == asked and len(cache.models) == 2 - asked
+
+
+def test_an_answer_head_is_written_once_for_all_ids():
+    cache = HeadCache(varying=VARYING)
+    for number in range(3):
+        for close in (False, True):
+            for stream in (False, True):
+                headers = (*JSON, ("Mcp-Session-Id", f"id-{number}"))
+                connections = [fed(GET, c) for c in (cache, HeadCache())]
+                answers = []
+                for connection in connections:
+                    connection.next_event()
+                    if close:
+                        connection.close_after()
+                    if stream:
+                        answers.append(connection.start_stream(200, headers, date=DATE))
+                    else:
+                        answers.append(connection.respond(200, headers, b"{}", date=DATE))
+                assert answers[0] == answers[1]
+    assert len(cache.templates) == 4
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a=b", "x.y"])
+def test_an_answer_head_with_what_is_no_id_is_written_by_h11(value):
+    answers = []
+    for cache in (HeadCache(varying=VARYING), HeadCache()):
+        for session_id in ("id-1", value, "id-2"):
+            connection = fed(GET, cache)
+            connection.next_event()
+            answers.append(connection.respond(200, (*JSON, ("Mcp-Session-Id", session_id)), b"{}"))
+    assert answers[:3] == answers[3:]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: y", "a\n", "\r\n\r\n", "a\x00"])
+def test_an_answer_head_that_cannot_be_sent_is_refused_where_ids_vary_too(value):
+    cache = HeadCache(varying=VARYING)
+    for session_id, good in (("id", True), (value, False), ("id", True)):
+        connection = fed(GET, cache)
+        connection.next_event()
+        if good:
+            assert b"Mcp-Session-Id: id\r\n" in connection.respond(200, (("Mcp-Session-Id", session_id),), b"")
+        else:
+            with pytest.raises(ValueError):
+                connection.respond(200, (("Mcp-Session-Id", session_id),), b"")
 
 
 @pytest.mark.parametrize(
