@@ -21,22 +21,9 @@ from typing import Any
 from rawclient import EventParser, Legacy, Modern, encode
 
 from mcp_h11 import Context, MCPServer, listening
+from mcp_h11 import headers as vocabulary
 from mcp_h11.connection import Connection
 from mcp_h11.errors import HeaderMismatch, InvalidRequest, ParseError
-from mcp_h11.headers import (
-    HostPolicy,
-    check_method_header,
-    check_name_header,
-    check_param_headers,
-    check_version_header,
-    cors_exposed,
-    cors_headers,
-    decode_value,
-    encode_value,
-    header_map,
-    is_json,
-    parse_accept,
-)
 from mcp_h11.http11 import HeadCache, HTTPError, HTTPRequest, Limits, ServerConnection, Signal
 from mcp_h11.jsonrpc import JSON, ErrorResponse, LineDecoder, LineTooLong, Notification, Request, Response
 from mcp_h11.sse import Event, EventDecoder, SSEError, encode_event
@@ -232,7 +219,7 @@ def sse(random: Random) -> str:
     return str(results[0][1])
 
 
-HOSTS = HostPolicy(["localhost", "a.example:8443", "[::1]:*"], ["https://a.example"])
+HOSTS = vocabulary.HostPolicy(["localhost", "a.example:8443", "[::1]:*"], ["https://a.example"])
 VALUES = [
     "application/json, text/event-stream;q=0.5", "*/*", "application/json; charset=utf-8", "localhost:8000",
     "[::1]:80", "https://a.example:443", "=?base64?w6k=?=", "tools/call", "2026-07-28", "1.5e3", "true", "null",
@@ -242,30 +229,30 @@ VALUES = [
 def headers(random: Random) -> str:
     """Header values: a verdict, or HeaderMismatch; an input schema: a map, or ValueError with a reason."""
     text = changed(random, random.choice(VALUES).encode()).decode("latin-1")
-    parse_accept(text)
-    assert is_json(text) in (True, False)
+    vocabulary.parse_accept(text)
+    assert vocabulary.is_json(text) in (True, False)
     assert HOSTS.check_host(text) in (True, False) and HOSTS.check_origin(text) in (True, False)
     if HOSTS.check_origin(text):
-        for _, value in (*cors_exposed(text), *cors_headers(text, text)):
+        for _, value in (*vocabulary.cors_exposed(text), *vocabulary.cors_headers(text, text)):
             assert "\r" not in value and "\n" not in value
     outcome = "mismatch"
     schema = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": text}}}
     with contextlib.suppress(ValueError):
-        header_map(schema)
+        vocabulary.header_map(schema)
     value = random.choice((1, 1.5, "x", True, None))
     checks: list[Callable[[], Any]] = [
-        lambda: decode_value(text),
-        lambda: check_version_header([text], "2026-07-28"),
-        lambda: check_method_header([text], "tools/call"),
-        lambda: check_name_header([text], "tools/call", {"name": "\u00e9"}),
-        lambda: check_param_headers(lambda name: [text], {("a",): "A"}, {"a": value}),
+        lambda: vocabulary.decode_value(text),
+        lambda: vocabulary.check_version_header([text], "2026-07-28"),
+        lambda: vocabulary.check_method_header([text], "tools/call"),
+        lambda: vocabulary.check_name_header([text], "tools/call", {"name": "\u00e9"}),
+        lambda: vocabulary.check_param_headers(lambda name: [text], {("a",): "A"}, {"a": value}),
     ]
     for check in checks:
         with contextlib.suppress(HeaderMismatch):
             check()
             outcome = "taken"
     plain = text.replace("\r", "").replace("\n", "")
-    assert decode_value(encode_value(plain)) == plain
+    assert vocabulary.decode_value(vocabulary.encode_value(plain)) == plain
     return outcome
 
 

@@ -1395,22 +1395,22 @@ async def test_what_a_resource_or_a_prompt_raises_is_an_internal_error_that_says
 async def test_a_variable_that_climbs_does_not_match_unless_it_may(path: str) -> None:
     server, asked = MCPServer(), []
 
-    @server.resource("files://root/{+path}")
+    @server.resource("files://base/{+path}")
     def guarded(path: str) -> str:
         asked.append(path)
         return "read"
 
-    @server.resource("open://root/{+path}", any_path=True)
+    @server.resource("open://base/{+path}", any_path=True)
     def unguarded(path: str) -> str:
         return f"checked {path}"
 
     async with connected(server, D) as client:
         client.check = False  # what is asked for is no URI, and the answer repeats it
-        answer = await client.call("resources/read", {"uri": f"files://root/{path}"})
+        answer = await client.call("resources/read", {"uri": f"files://base/{path}"})
         assert (answer.error["code"], asked) == (-32002, [])
-        answer = await client.call("resources/read", {"uri": f"open://root/{path}"})
+        answer = await client.call("resources/read", {"uri": f"open://base/{path}"})
         assert answer.result["contents"][0]["text"].startswith("checked ")
-        answer = await client.call("resources/read", {"uri": "files://root/a/b..c/.d"})
+        answer = await client.call("resources/read", {"uri": "files://base/a/b..c/.d"})
         assert (answer.result["contents"][0]["text"], asked) == ("read", ["a/b..c/.d"])
 
 

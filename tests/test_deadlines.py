@@ -113,6 +113,18 @@ async def begin(one: Any) -> None:
         await one.initialize({"elicitation": {}})
 
 
+async def decline(one: Legacy, question: dict[str, Any]) -> None:
+    await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+
+
+async def cancel_in_session(one: Legacy, tool: str) -> None:
+    """Begin a session and a call, and cancel the call, which then has no result."""
+    await begin(one)
+    async with one.posting(one.request("tools/call", call(tool), id="x")) as stream:
+        await one.notify("notifications/cancelled", {"requestId": "x"})
+        assert not [m for m in (await stream.read()).messages() if "result" in m]
+
+
 async def test_calls_have_no_deadline_unless_one_is_set(slow: Slow) -> None:
     assert Settings().call_timeout is None and Settings().call_ceiling == 3600
     assert slow.timeouts == {"patient": math.inf, "hasty": SHORT}
@@ -218,7 +230,7 @@ async def test_who_gives_a_tool_more_than_the_ceiling_means_it(slow: Slow) -> No
         async with one.posting(one.request("tools/call", call("question", after=SHORT))) as stream:
             question = await stream.next_message()
             await asyncio.sleep(0.2)
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            await decline(one, question)
             assert said((await stream.next_message())["result"]) == (False, "decline")
 
 
@@ -268,22 +280,17 @@ async def test_the_time_a_person_takes_to_answer_does_not_count(slow: Slow) -> N
             question = await stream.next_message()
             assert question["method"] == "elicitation/create"
             await asyncio.sleep(0.4)
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            await decline(one, question)
             assert said((await stream.next_message())["result"]) == (False, "decline")
         async with one.posting(one.request("tools/call", call("ask", after=0.4))) as stream:
-            question = await stream.next_message()
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            await decline(one, await stream.next_message())
             # From the answer on it does.
             assert said((await stream.next_message())["result"]) == (True, "Timed out after 0.2 s")
 
 
 async def test_a_client_that_cancels_a_call_with_a_deadline_cancels_it(slow: Slow) -> None:
     async with served(slow, call_timeout=LONG) as server:
-        one = Legacy(server.port, LEGACY)
-        await begin(one)
-        async with one.posting(one.request("tools/call", call("hold"), id="x")) as stream:
-            await one.notify("notifications/cancelled", {"requestId": "x"})
-            assert not [m for m in (await stream.read()).messages() if "result" in m]
+        await cancel_in_session(Legacy(server.port, LEGACY), "hold")
         assert slow.cancelled == 1
 
 
@@ -292,10 +299,7 @@ async def test_a_deaf_call_that_the_client_cancels_gives_its_exchange_back(
 ) -> None:
     async with served(slow) as server:
         one = Legacy(server.port, LEGACY)
-        await begin(one)
-        async with one.posting(one.request("tools/call", call("deaf"), id="x")) as stream:
-            await one.notify("notifications/cancelled", {"requestId": "x"})
-            assert not [m for m in (await stream.read()).messages() if "result" in m]
+        await cancel_in_session(one, "deaf")
         assert slow.ignored == 1
         slow.released.set()
         await turns()
@@ -339,7 +343,7 @@ async def test_without_a_ceiling_progress_and_people_have_all_the_time(slow: Slo
         async with one.posting(one.request("tools/call", call("ask"))) as stream:
             question = await stream.next_message()
             await asyncio.sleep(0.4)
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            await decline(one, question)
             assert said((await stream.next_message())["result"]) == (False, "decline")
 
 
@@ -374,7 +378,7 @@ async def test_progress_while_a_person_is_asked_does_not_start_the_clock(slow: S
         async with one.posting(one.request("tools/call", call("both"))) as stream:
             question = await stream.next_message()
             await asyncio.sleep(0.5)
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+            await decline(one, question)
             assert said((await stream.next_message())["result"]) == (False, "decline")
 
 

@@ -431,6 +431,16 @@ async def rest(stream: Stream) -> list[Any]:
     return found
 
 
+async def left_after_two(client: Legacy, steps: Steps) -> str:
+    """A call has said "1" and "2", and its reader has left: the id of "1"."""
+    steps.say("1", "2")
+    async with client.posting(call("steps")) as stream:
+        assert said(await stream.next_message()) == "1"
+        last_id = stream.seen[-1].id
+        assert said(await stream.next_message()) == "2"
+    return last_id
+
+
 @pytest.mark.anyio
 async def test_an_event_that_is_kept_before_its_writer_knows_comes_once() -> None:
     steps, store = Steps(), GatedStore()
@@ -459,11 +469,7 @@ async def test_of_two_resumes_that_race_the_newest_reads_and_the_other_ends_clea
         listening(Tools(steps=steps), port=0, event_store=store) as server,
         Legacy(server.port, wire.D) as client,
     ):
-        steps.say("1", "2")
-        async with client.posting(call("steps")) as stream:
-            assert said(await stream.next_message()) == "1"
-            last_id = stream.seen[-1].id
-            assert said(await stream.next_message()) == "2"
+        last_id = await left_after_two(client, steps)
         store.replays.clear()
         headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": last_id}
         async with client.client() as first, client.client() as second:
@@ -634,11 +640,7 @@ async def test_a_store_that_is_away_makes_a_resume_wait_and_not_fail_for_ever() 
         listening(Tools(steps=steps), port=0, event_store=store) as server,
         Legacy(server.port, wire.D) as client,
     ):
-        steps.say("1", "2")
-        async with client.posting(call("steps")) as stream:
-            assert said(await stream.next_message()) == "1"
-            last_id = stream.seen[-1].id
-            assert said(await stream.next_message()) == "2"
+        last_id = await left_after_two(client, steps)
         store.away = True
         async with client.get_stream(last_id) as stream:
             assert (stream.status, stream.headers["retry-after"]) == (503, "1")
@@ -792,11 +794,7 @@ async def test_a_reader_is_caught_up_or_ended_but_never_given_a_gap(why: str) ->
     steps, store = Steps(), LateStore()
     store._max_events = 3
     async with served(Tools(steps=steps, echo=echo), event_store=store) as client, client.client() as connection:
-        steps.say("1", "2")
-        async with client.posting(call("steps")) as stream:
-            assert said(await stream.next_message()) == "1"
-            last_id = stream.seen[-1].id
-            assert said(await stream.next_message()) == "2"
+        last_id = await left_after_two(client, steps)
         await stalled_echo(client)
         store.replays.clear()
         headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": last_id}
