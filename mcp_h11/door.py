@@ -202,9 +202,9 @@ class Doorkeeper:
                 door.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
     def _check_target(self, door: Door) -> Refusal | None:
-        if door.route == NOWHERE:
+        if door.route == NOWHERE and door.method != "CONNECT":  # whose target is no path of ours to be missed
             return Refusal(404, f"Nothing is served here; the endpoint is {self._settings.path}")
-        allowed = _ALLOWED[door.route]
+        allowed = _ALLOWED.get(door.route, _ALLOWED[MCP])
         if door.route == MCP:
             if door.version in MODERN and door.method != "POST":
                 # 2026-07-28 streamable-http, Earlier Streamable HTTP Revisions: GET and DELETE are 405.

@@ -362,7 +362,7 @@ async def test_what_is_unusual_and_clear_is_answered_and_the_connection_lives() 
 
 
 async def test_what_is_dropped_is_dropped_and_no_method_is_another() -> None:
-    cases = [("CONNECT", "localhost:1", 404, True), ("CONNECT", "/mcp", 405, True), ("post", "/mcp", 405, False),
+    cases = [("CONNECT", "localhost:1", 405, True), ("CONNECT", "/mcp", 405, True), ("post", "/mcp", 405, False),
              ("TRACE", "/mcp", 405, False), ("GET", "/nowhere", 404, False), ("OPTIONS", "*", 404, False)]  # fmt: skip
     async with guarded() as server:
         for method, target, status, closes in cases:
