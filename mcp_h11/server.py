@@ -381,6 +381,11 @@ async def serve(
     """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
 
     `options` are those of `listening`; `on_start` is called with the server once it accepts.
+
+    `signals` is for programs that are the server, and in the main thread.  Handlers of `signal.signal` are afterwards
+    what they were.  One that the program gave to its loop by `add_signal_handler` is not, since a loop does not tell
+    what it had: such a program says `signals=False` and ends this by `server.stop()` (from `on_start`) or by cancelling
+    it.
     """
     with ExitStack() as stack:
         # The signals are ours until the end, since a second one counts.

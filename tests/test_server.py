@@ -845,6 +845,27 @@ def test_run_ends_what_handlers_left_behind() -> None:
     assert left == ["ended"]
 
 
+@pytest.mark.parametrize("ours", [False, True])
+async def test_a_loops_own_handler_stays_where_signals_are_the_programs(ours: bool) -> None:
+    """asyncio has no way to ask a loop what it had, so with `signals=True` it is gone: the docstring says so."""
+    loop, heard, started = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, heard.set)
+    try:
+        serving = asyncio.ensure_future(
+            serve(Held(), port=0, signals=ours, on_start=lambda server: (started.set(), server.stop())[0])
+        )
+        with anyio.fail_after(LIMIT):
+            await serving
+        assert started.is_set()
+        if not ours:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with anyio.fail_after(LIMIT):
+                await heard.wait()
+    finally:
+        was_there = loop.remove_signal_handler(signal.SIGTERM)
+    assert was_there != ours
+
+
 def test_run_outside_of_the_main_thread_touches_no_signals() -> None:
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=run, args=(Held(),), kwargs={"port": 0, "on_start": stop_soon})
