@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
 import contextlib
@@ -48,6 +49,7 @@ from mcp_h11 import (
     text,
     user,
 )
+from mcp_h11 import app as app_module
 
 pytestmark = pytest.mark.anyio
 
@@ -1775,3 +1777,20 @@ async def test_a_whole_result_of_a_function_that_returns_some_dict_is_its_own_st
         assert result["content"] == [text("hello")]
         # Listed with a schema, so a structure is owed (server/tools, Output Schema); any object satisfies this one.
         assert result["structuredContent"] == {"content": [text("hello")]}
+
+
+@pytest.mark.parametrize("what", ["tool", "resource", "prompt"])
+def test_a_decorator_takes_what_its_add_method_takes(what: str) -> None:
+    # Both are spelled out, for editors and type checkers; the function itself is what the decorator stands on.
+    body = ast.parse(inspect.getsource(app_module)).body
+    (tree,) = (node for node in body if isinstance(node, ast.ClassDef) and node.name == "MCPServer")
+    longest = {
+        name: max((n.args for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name), key=explicit)
+        for name in (what, f"add_{what}")
+    }
+    decorator, add = (ast.unparse(longest[name]) for name in (what, f"add_{what}"))
+    assert decorator == add.replace("fn: Callable[..., Any], ", "")
+
+
+def explicit(arguments: ast.arguments) -> int:
+    return len(arguments.args) + len(arguments.kwonlyargs)
