@@ -12,7 +12,7 @@ there; a call only binds, runs and wraps.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -43,12 +43,14 @@ class Function:
         self._open = schema.get("additionalProperties") is not False
         self._parameters = frozenset(schema.get("properties", ()))
 
-    async def call(self, arguments: dict[str, Any], ctx: Context) -> Any:
+    def call(self, arguments: dict[str, Any], ctx: Context) -> Awaitable[Any]:
+        """What the function returns, to be awaited at once; raises as it does."""
         signature = self.signature
         if signature.context_parameter is not None:
             arguments[signature.context_parameter] = ctx
-        if signature.is_async:
-            return await self.fn(**arguments)
+        return self.fn(**arguments) if signature.is_async else self._call_sync(arguments, ctx)
+
+    async def _call_sync(self, arguments: dict[str, Any], ctx: Context) -> Any:
         if self.thread:
             value = await ctx.run_sync(partial(self.fn, **arguments))
         else:

@@ -136,7 +136,7 @@ class Legacy:
         else:
             assert isinstance(message, (Response, ErrorResponse))
             session.answered(message)
-        if session.id in self.resting:
+        if self.resting.pop(session.id, None) is not None:
             self._rest(session)
 
     # --- batches (2025-03-26) --------------------------------------------------------------------------------
@@ -318,8 +318,7 @@ class Legacy:
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
     def _rest(self, session: Session) -> None:
-        self.resting[session.id] = self.runtime.loop.time()
-        self.resting.move_to_end(session.id)
+        self.resting[session.state.id] = self.runtime.loop.time()  # the newest, so it comes last
 
     def _work(self, session: Session) -> None:
         self.resting.pop(session.id, None)
@@ -546,7 +545,7 @@ def _claimed(door: Door) -> Revision:
     Version Header); which legacy one it is does not matter in a session, which has its own."""
     if door.version is None:
         return ASSUMED
-    if len(set(door.versions)) > 1:
+    if len(door.versions) > 1 and len(set(door.versions)) > 1:
         raise Refusal(400, "Bad Request: MCP-Protocol-Version comes with two values", code=-32000)
     revision = LEGACY.get(door.version)
     if revision is None:

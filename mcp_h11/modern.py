@@ -438,7 +438,7 @@ class Modern:
         call = ModernCall(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
-        call.task = self.runtime.start(self._run(call), self._gate, partial(self._ended, call))
+        call.task = self.runtime.start(self._run(call), self._gate, self._ended, call)
 
     def _ended(self, call: ModernCall, task: asyncio.Task[None]) -> None:
         reply = call.reply

@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Job = Coroutine[Any, Any, None]
-Ended = Callable[["asyncio.Task[None]"], None]
+Ended = Callable[[Any, "asyncio.Task[None]"], None]
 
 
-def _over(task: asyncio.Task[None]) -> None:
+def _over(what: Any, task: asyncio.Task[None]) -> None:
     """Nobody else wants to know."""
 
 
@@ -51,6 +51,10 @@ class Gate:
     def leave(self) -> None:
         """Free the place, for the first in line where there is one."""
         self.inside -= 1
+        if self.line:
+            self._admit()
+
+    def _admit(self) -> None:
         # Who comes back from where it gave its place away may make one too many: then nobody follows.
         while self.line and self.inside < self.limit:
             waiter = next(iter(self.line))
@@ -199,8 +203,8 @@ class Runtime:
 
     # --- tasks -------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, own: Gate, ended: Ended = _over) -> asyncio.Task[None]:
-        """Run a call as a task, in its turn: `own` is the gate of its session; `ended` is called when it is over.
+    def start(self, job: Job, own: Gate, ended: Ended = _over, what: Any = None) -> asyncio.Task[None]:
+        """Run a call as a task, in its turn: `own` is the gate of its session; `ended(what, task)` follows its end.
 
         Raises `overloaded` where even the line is full.
         """
@@ -212,7 +216,7 @@ class Runtime:
             self.tasks.add(task)
             # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
             # for everything, because each is a turn of the loop's machinery.
-            task.add_done_callback(partial(self._called, own, ended))
+            task.add_done_callback(partial(self._called, own, ended, what))
             return task
         limit = self.settings.max_waiting
         if limit is not None and self.waiting >= limit:
@@ -222,14 +226,14 @@ class Runtime:
         taken: list[Gate] = []
         task = self.spawn(self._in_turn(job, own, taken))
         task.add_done_callback(partial(self._end_waiting, job, taken))
-        task.add_done_callback(ended)
+        task.add_done_callback(partial(ended, what))
         return task
 
-    def _called(self, own: Gate, ended: Ended, task: asyncio.Task[None]) -> None:
+    def _called(self, own: Gate, ended: Ended, what: Any, task: asyncio.Task[None]) -> None:
         own.leave()
         self.gate.leave()
         self._ended(task)
-        ended(task)
+        ended(what, task)
 
     def leave(self, task: asyncio.Task[Any]) -> None:
         """A call that is answered and still runs: it keeps its place, or such calls would be without number."""

@@ -17,7 +17,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from .compat import client_request, notification_params, server_fields
@@ -335,7 +334,7 @@ class Session:
 
     def call(self, call: Call) -> None:
         """Run a request.  Raises `overloaded` where there is no place to wait."""
-        task = self.runtime.start(self._run(call), self.gate, partial(self._ended, call))
+        task = self.runtime.start(self._run(call), self.gate, self._ended, call)
         call.task = task
         self.attached(+1)
         same = self.calls.get(call.request_id)
@@ -359,7 +358,13 @@ class Session:
         failed = False
         error: MCPError
         try:
-            result = await self.result(call)
+            own = OWN_METHODS.get(call.method)
+            if own is not None:
+                result: Any = await own(self, call)
+            else:
+                result = await dispatch(self.runtime.handler, call.method, call.params, Context(call))
+                if isinstance(result, InputRequired):
+                    result = await self._rounds(call, result)
             payload = self._encode(call, result)
         except (Exception, SystemExit) as exc:  # nothing that a handler raises ends the server
             failed, error = True, self.as_error(exc, call.method)
@@ -392,17 +397,13 @@ class Session:
         logger.error("%s failed", method, exc_info=exc)
         return InternalError()
 
-    async def result(self, call: Call) -> Any:
-        """The answer to a request, in the newest revision's words."""
-        own = OWN_METHODS.get(call.method)
-        if own is not None:
-            return await own(self, call)
+    async def _rounds(self, call: Call, result: Any) -> Any:
+        """The result that ends a call which answered with questions: asked here, as this revision asks them."""
         handler, params = self.runtime.handler, call.params
-        result = await dispatch(handler, call.method, params, Context(call))
         for _ in range(MAX_ROUNDS):
             if not isinstance(result, InputRequired):
                 return result
-            # The same questions, asked the way this revision asks them; then the call runs again with the answers.
+            # Then the call runs again, with the answers.
             call.input_responses = await self._raw_answers(call, result)
             call.request_state = result.state
             result = await dispatch(handler, call.method, params, Context(call))

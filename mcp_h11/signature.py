@@ -467,6 +467,8 @@ def to_content(value: Any) -> list[dict[str, Any]]:
     """
     if type(value) is str:
         return [{"type": "text", "text": value}]
+    if type(value) is int:
+        return [{"type": "text", "text": str(value)}]
     if value is None:
         return []
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
