@@ -22,6 +22,7 @@ from .context import Context
 from .entries import Entry, Function, ResourceEntry, ToolEntry, check_variables, defined, name_of, prompt_arguments
 from .errors import InternalError, InvalidParams, MCPError, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
+from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
 from .results import completion, contents, messages
 from .signature import BadArguments
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 # 2025-11-25 server/tools, Tool Names
-MAX_TOOL_NAME = 128
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 MASKED = "The tool failed"
 # RFC 3986, 3: a scheme, a colon, and neither blanks nor controls after it
