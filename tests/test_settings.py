@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from serving import ASYNCIO, Held
 
-from mcp_h11 import Settings, listening
+from mcp_h11 import Settings, connection, jsonrpc, listening, server, storage
 from mcp_h11.settings import Principal, subject
 
 LIMITS = [f.name for f in dataclasses.fields(Settings) if type(f.default) in (int, float)]
@@ -43,6 +43,15 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (s.max_running, s.max_running_session, s.max_waiting, s.max_threads) == (100, 64, 1_000, 40)
     assert (s.patience, s.keep_alive, s.retry, s.grace, s.state_ttl) == (15, 15, 3_000, 10, 600)
     assert (s.session_idle, s.session_initialize, s.max_sessions, s.max_sessions_peer) == (1_800, 60, 10_000, 1_000)
+    assert (s.handshake_timeout, s.max_listeners, s.max_subscriptions, s.write_high) == (10, 1_024, 1_000, 256 * 1024)
+    assert (s.call_timeout, s.call_ceiling, s.lag_warning, s.rate_limit) == (None, 3_600, 0.25, None)
+    assert (s.allowed_hosts, s.allowed_origins, s.cors, s.trusted_proxies, s.replay) == (None, None, (), (), True)
+    assert (server.DEFAULT_HOST, server.DEFAULT_PORT) == ("127.0.0.1", 8000)
+    # What has no field, because nobody needs another.
+    assert (connection.BODY_FLOOR, connection.BODY_FLOOR_AFTER) == (256 * 1024, 5)
+    assert (jsonrpc.MAX_DEPTH, jsonrpc.MAX_DIGITS, jsonrpc.MAX_BATCH) == (128, 4_300, 100)
+    assert (storage.MAX_STREAM_EVENTS, storage.MAX_SESSION_BYTES) == (256, 1024**2)
+    assert (storage.MAX_TOTAL_BYTES, storage.KEEP_FINISHED) == (64 * 1024**2, 300)
 
 
 @pytest.mark.parametrize(
