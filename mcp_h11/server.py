@@ -38,7 +38,7 @@ from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
-from .tls import Listener
+from .tls import Acceptor
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Server:
         self.endpoint: Endpoint
         self._bind = (host, port, uds, fd, sock)
         self._uds = uds
-        self._servers: list[asyncio.Server | Listener] = []
+        self._servers: list[asyncio.Server | Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tick_time = _tick_time(self.settings)
         self._patience = self._beats(self.settings.patience)
@@ -207,13 +207,13 @@ class Server:
         for host in _reachable(self.addresses) if self.settings.is_open else ():
             logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
-    async def _listen(self, sock: socket.socket) -> asyncio.Server | Listener:
+    async def _listen(self, sock: socket.socket) -> asyncio.Server | Acceptor:
         settings = self.settings
         # uvloop's own server is the faster one, and loses nothing; Windows' own loop has no other way.
         if settings.ssl is None and not isinstance(self.loop, asyncio.SelectorEventLoop):
             # asyncio takes any bound stream socket here, a Unix one as well.
             return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
-        return Listener(
+        return Acceptor(
             sock, settings.ssl, self._connected, self._is_full, self.handshakes,
             timeout=settings.handshake_timeout, backlog=settings.backlog,
         )  # fmt: skip

@@ -49,7 +49,7 @@ def tls_context(
     return context
 
 
-class Listener:
+class Acceptor:
     """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
 
     `connected` makes the protocol of a connection; `full` says whether there is room for no other, the handshakes

@@ -409,11 +409,11 @@ async def test_a_system_without_room_is_asked_again(
 ) -> None:
     monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
     async with served(ssl=tls[0] if secure else None) as server:
-        listener = server._servers[0]
-        if not isinstance(listener, tls_module.Listener):
+        acceptor = server._servers[0]
+        if not isinstance(acceptor, tls_module.Acceptor):
             pytest.skip("this loop has a server of its own")
-        full: Any = Full(listener._sock, number)
-        listener._sock = full
+        full: Any = Full(acceptor._sock, number)
+        acceptor._sock = full
         for _ in range(2):
             async with RawClient(server.port, ssl=tls[1] if secure else None) as client:
                 await lives(client)
