@@ -25,6 +25,7 @@ from test_http11 import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
 from test_legacy_sse import connected
 
 from mcp_h11 import Context, MCPServer
+from mcp_h11.connection import READ_SIZE
 from mcp_h11.http11 import MAX_CHUNKS
 from mcp_h11.modern import MAX_STREAM_ID
 from mcp_h11.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
@@ -438,19 +439,20 @@ async def test_a_flood_does_not_keep_a_neighbour_waiting(flood: str) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
 async def test_of_very_many_chunks_so_many_are_decoded_in_one_turn_of_the_loop() -> None:
     """Which a neighbour waits for, whatever a read of 64 KiB has in it."""
-    count = 20 * MAX_CHUNKS
+    count = 100 * MAX_CHUNKS
     async with guarded() as server, RawClient(server.port) as client:
         await lives(client)
         connection = next(iter(server.connections))
         sending = asyncio.ensure_future(client.send(tiny_chunks(count)))
-        seen, most = 0, 0
+        seen, most, held = 0, 0, 0
         with anyio.fail_after(LIMIT):
             while seen < count - MAX_CHUNKS:
                 await asyncio.sleep(0)
                 now = connection._http.body_received
-                seen, most = now, max(most, now - seen)
+                seen, most, held = now, max(most, now - seen), max(held, connection._http.buffered - now)
         # One for the turn itself, one where bytes and the turn come together.
         assert 0 < most <= 2 * MAX_CHUNKS
+        assert 0 < held <= 2 * READ_SIZE  # and what is not decoded yet does not pile up
         await sending
         answer = await client.receive("POST")
         assert (answer.status, answer.json()["error"]["code"]) == (400, -32700)
