@@ -825,6 +825,11 @@ class ServerConnection:
             return b""
         return b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data
 
+    def forget_head(self) -> None:
+        """Let go of what was asked: a stream that has begun is written without it, and may stand for days."""
+        if self._answer == _STREAM and not self._is_head():
+            self.head = None
+
     def end_stream(self) -> bytes:
         """The bytes that end the stream.  Call `response_done()` when they were written."""
         if self._answer != _STREAM:

@@ -553,6 +553,7 @@ class Modern:
         self.listeners.add(listener)
         reply.on_gone = partial(self.listeners.discard, listener)
         reply.open(acknowledged)
+        reply.forget()
 
     def honoured(self, message: Request) -> dict[str, Any]:
         """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""

@@ -21,12 +21,14 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from .headers import JSON_HEADERS, SSE_HEADERS, Headers
-from .http11 import HTTPRequest, ServerConnection
+from .http11 import Head, HTTPRequest, ServerConnection
 from .sse import encode_comment
 
 UNDECIDED, STREAMING, DONE, GONE = range(4)
 
 COMMENT = encode_comment()
+# In the place of a request that nobody will ask about any more.
+FORGOTTEN = HTTPRequest(Head("GET", "", "", "1.1", ()), b"")
 # Official clients refuse a larger event (Python `mcp` 2: 1 MiB), so an answer that may still be JSON is.
 MAX_ANSWER_EVENT = 1024 * 1024 - 1024
 
@@ -167,6 +169,12 @@ class Reply:
         connection, link = self._connection, self._link
         head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
         link.write(head + connection.send_chunk(first) if first else head)
+
+    def forget(self) -> None:
+        """Let go of the request, on a stream that listens: it may stand for days, with thousands beside it."""
+        if self.state == STREAMING and not self.records:
+            self.request = FORGOTTEN
+            self._connection.forget_head()
 
     def stream_once(self, events: bytes) -> None:
         """A whole event stream in one write, its end included."""

@@ -633,14 +633,14 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
     if sum(map(len, subscriptions)) + len(uri) > MAX_SUBSCRIBED_SIZE:
         raise InvalidParams(f"The URIs of a session have at most {MAX_SUBSCRIBED_SIZE} characters")
     await _settled(session.runtime.handler.subscribe(uri, Context(call)))
-    subscriptions.add(uri)
+    session.state.subscriptions = {*session.state.subscriptions, uri}
     await session.changed()
     return {}
 
 
 async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
     uri = _subscription(session, call)
-    session.state.subscriptions.discard(uri)
+    session.state.subscriptions = session.state.subscriptions - {uri}
     await _settled(session.runtime.handler.unsubscribe(uri, Context(call)))
     await session.changed()
     return {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class SessionState:
     client_info: dict[str, Any] = field(default_factory=dict)
     client_capabilities: dict[str, Any] = field(default_factory=dict)
     log_level: str = "info"
-    subscriptions: set[str] = field(default_factory=set)
+    subscriptions: Set[str] = frozenset()  # replaced when it changes: most sessions share the empty one
     principal: str = ""
     peer: str = ""
     created: float = 0.0

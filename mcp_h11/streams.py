@@ -210,9 +210,10 @@ class Stream:
         self.take_over()
         self.reply, self.live, self.cursor = reply, False, after
         self.unread.clear()
-        reply.on_gone = partial(self.detach, reply)
+        reply.on_gone = self._left
         self.session.attached(+1)
         reply.open(self._prime())
+        reply.forget()
         await self._catch_up(reply, events)
 
     async def listen(self, reply: Reply) -> None:
@@ -287,6 +288,11 @@ class Stream:
             if reply.state == UNDECIDED:
                 reply.open(self._prime())
             reply.end()
+
+    def _left(self) -> None:
+        # Only the connection that reads now has this callback.
+        if self.reply is not None:
+            self._release(self.reply)
 
     def detach(self, reply: Reply) -> None:
         """`reply` does not read any more."""

@@ -1275,6 +1275,21 @@ def test_a_stream_byte_for_byte():
     assert type(connection.next_event()) is HTTPRequest
 
 
+def test_a_stream_is_written_without_its_head_and_the_answer_to_head_is_not():
+    for method, written in ((b"GET", b"1\r\nx\r\n"), (b"HEAD", b"")):
+        connection = fed(GET.replace(b"GET", method) + GET)
+        connection.next_event()
+        connection.forget_head()
+        assert connection.head is not None  # nothing has begun
+        connection.start_stream(200, ())
+        connection.forget_head()
+        assert (connection.head is None) == (method == b"GET")
+        assert connection.send_chunk(b"x") == written
+        assert connection.end_stream() == (b"0\r\n\r\n" if written else b"")
+        connection.response_done()
+        assert connection.next_event().head.method == "GET"
+
+
 def test_a_stream_to_http_1_0_lasts_until_the_close():
     connection = fed(GET.replace(b"1.1", b"1.0"))
     connection.next_event()

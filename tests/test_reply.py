@@ -244,3 +244,15 @@ def test_a_silent_stream_gets_a_comment_after_so_many_beats_and_a_busy_or_full_o
     for _ in range(5):
         reply.tick(1, 1)
     assert len(link.written) == 5
+
+
+def test_a_stream_that_listens_lets_go_of_its_request_and_goes_on() -> None:
+    reply, link, connection = reply_on()
+    reply.forget()  # nothing has begun, and the answer may depend on what was asked
+    assert reply.request.head.path == "/mcp" and connection.head is reply.request.head
+    reply.open(b": hello\n\n")
+    reply.forget()
+    assert reply.request.head.path == "" and connection.head is None
+    reply.send(b"data: 1\n\n")
+    reply.end(b"data: 2\n\n")
+    assert link.written[1:] == [chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n") + b"0\r\n\r\n"]
