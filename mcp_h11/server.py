@@ -17,15 +17,16 @@ import signal
 import socket
 import stat
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
-from email.utils import formatdate
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import anyio
 
+from .acceptor import Acceptor
 from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, TOLD_WHY, Connection
 from .door import VARYING
@@ -38,7 +39,6 @@ from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
-from .tls import Acceptor
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ RESERVED_DESCRIPTORS = 64
 ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
 PORT_TRIES = 8  # to find one port that is free on both families
 OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
 
 
@@ -329,7 +331,7 @@ class Server:
 
     def _tick(self) -> None:
         self.now = now = self.loop.time()
-        self.date = formatdate(usegmt=True).encode("ascii")
+        self.date = _http_date(time.time())
         # Half of what it was before, so that whoever asks from time to time hears of it.
         self.lag = max(now - self._due, self.lag / 2)
         self._due = now + self._tick_time
@@ -487,11 +489,31 @@ async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> li
     if host.lower() == "localhost":
         # Both, whatever the machine's hosts file says: on the family that we leave out, somebody else could listen.
         targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    elif (literal := _literal(host, port)) is not None:
+        targets = [literal]
     else:
         name = None if host in ("", "*") else host
         found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     return _bind_somewhere(targets, port, PORT_TRIES)
+
+
+def _literal(host: str, port: int) -> tuple[int, Any] | None:
+    """What is an address already needs no resolver, which is a thread and a codec for names of other scripts."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return socket.AF_INET, (host, port)
+    return None if "%" in host else (socket.AF_INET6, (host, port, 0, 0))
+
+
+def _http_date(seconds: float) -> bytes:
+    """RFC 9110 5.6.7, IMF-fixdate; the names of days and months are English whatever the locale."""
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
+    date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    return date.encode("ascii")
 
 
 def _bind_somewhere(targets: list[Any], port: int, tries: int) -> list[socket.socket]:
