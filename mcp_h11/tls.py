@@ -1,34 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""TLS for a server: a context with today's defaults, and a listener that counts and times the handshakes.
+"""A server's TLS context with today's defaults: TLS 1.2 and 1.3, forward secrecy, authenticated ciphers.
 
-The context has TLS 1.2 and 1.3, forward secrecy and authenticated ciphers; whoever wants another one gives
-`Settings.ssl` an `ssl.SSLContext` of their own.
-
-Rule: a peer that has not shaken hands costs a descriptor as any other does, so it counts as any other does.  asyncio's
-own servers tell of a connection only after its handshake, and so never of one that is stuck in it; and what they have
-just accepted when they are closed, they lose.
+It makes a context and nothing else; whoever wants another one gives `Settings.ssl` an `ssl.SSLContext` of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import logging
-import socket
 import ssl
-from collections.abc import Callable
-from functools import partial
 from os import PathLike
-from typing import Any
 
 # Of TLS 1.2 what has forward secrecy and authenticates what it encrypts; TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-ACCEPTS_PER_TURN = 32  # of the loop; then those that are in have their turn
-RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection
-NEVER = 365 * 86_400.0  # seconds: asyncio takes None for a minute
-_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-logger = logging.getLogger(__name__)
 
 
 def tls_context(
@@ -47,115 +29,3 @@ def tls_context(
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certfile, keyfile, password)
     return context
-
-
-class Acceptor:
-    """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
-
-    `connected` makes the protocol of a connection; `full` says whether there is room for no other, the handshakes
-    under way in `handshakes` included.  Who is one too many is closed without a word, which TLS has no way to say.
-    """
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        context: ssl.SSLContext | None,
-        connected: Callable[[], asyncio.BaseProtocol],
-        full: Callable[[], bool],
-        handshakes: set[asyncio.Task[None]],
-        *,
-        timeout: float | None,
-        backlog: int,
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._sock = sock
-        self._connected = connected
-        self._full = full
-        self._handshakes = handshakes
-        self._options: dict[str, Any] = {}
-        if context is not None:
-            self._options = {"ssl": context, "ssl_handshake_timeout": NEVER if timeout is None else timeout}
-        self._retry: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        sock.listen(backlog)
-        try:
-            self._loop.add_reader(sock, self._accept)
-        except NotImplementedError:  # Windows' own loop
-            self._task = self._loop.create_task(self._accept_each())
-            # Not before the loop has let go of it.
-            self._task.add_done_callback(lambda _: sock.close())
-
-    def close(self) -> None:
-        """Accept no more, and leave those who are still shaking hands."""
-        if self._task is not None:
-            self._task.cancel()
-        elif self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
-        if self._retry is not None:
-            self._retry.cancel()
-        for task in list(self._handshakes):
-            task.cancel()
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            if not self._accept_one():
-                return
-
-    def _accept_one(self) -> bool:
-        """Whether to go on: no where nobody waits, or nobody can be let in."""
-        try:
-            peer, _ = self._sock.accept()
-        except BlockingIOError:
-            return False
-        except OSError as exc:
-            if self._has_room(exc):
-                return True
-            self._loop.remove_reader(self._sock)
-            self._retry = self._loop.call_later(RETRY_AFTER, self._loop.add_reader, self._sock, self._accept)
-            return False
-        peer.setblocking(False)
-        self._begin(peer)
-        return True
-
-    async def _accept_each(self) -> None:
-        while True:
-            await self._accept_next()
-
-    async def _accept_next(self) -> None:
-        try:
-            peer, _ = await self._loop.sock_accept(self._sock)
-        except OSError as exc:
-            await asyncio.sleep(0 if self._has_room(exc) else RETRY_AFTER)
-        else:
-            self._begin(peer)
-            await asyncio.sleep(0)
-
-    def _has_room(self, exc: OSError) -> bool:
-        """Whether it was only that a peer had left before it was in."""
-        if exc.errno not in _NO_ROOM:
-            return True
-        logger.error("no connection can be accepted: %s", exc)
-        return False
-
-    def _begin(self, peer: socket.socket) -> None:
-        if self._full():
-            peer.close()
-            return
-        task = self._loop.create_task(self._connect(peer))
-        self._handshakes.add(task)
-        task.add_done_callback(partial(self._ended, peer))
-
-    def _ended(self, peer: socket.socket, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
-        if task.cancelled():  # maybe before its first step, when nobody else would close it
-            peer.close()
-
-    async def _connect(self, peer: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(self._connected, peer, **self._options)
-        except OSError as exc:  # which ssl's errors are: no TLS, none that we speak, too slow, gone
-            logger.debug("a TLS handshake failed: %s", exc)
-        except Exception:
-            logger.exception("a connection could not be made")
-            peer.close()

@@ -28,8 +28,8 @@ from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, served, still_serves, turns
 
 from mcp_h11 import MCPServer, listening, run, serve
+from mcp_h11 import acceptor as accepting
 from mcp_h11 import server as server_module
-from mcp_h11 import tls as tls_module
 from mcp_h11.connection import TOLD_WHY
 from mcp_h11.settings import Settings
 
@@ -407,10 +407,10 @@ async def test_a_system_without_room_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
+    monkeypatch.setattr(accepting, "RETRY_AFTER", SHORT)
     async with served(ssl=tls[0] if secure else None) as server:
         acceptor = server._servers[0]
-        if not isinstance(acceptor, tls_module.Acceptor):
+        if not isinstance(acceptor, accepting.Acceptor):
             pytest.skip("this loop has a server of its own")
         full: Any = Full(acceptor._sock, number)
         acceptor._sock = full
@@ -440,7 +440,7 @@ async def test_a_loop_that_has_no_readers_accepts_all_the_same(
     def add_reader(*_: Any) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr(tls_module, "RETRY_AFTER", SHORT)
+    monkeypatch.setattr(accepting, "RETRY_AFTER", SHORT)
     monkeypatch.setattr(loop, "sock_accept", sock_accept)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "add_reader", add_reader)
