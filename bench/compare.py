@@ -40,6 +40,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 FLOOR_EVERY = 4  # subjects between two turns of the floor
 PAIRS = 5
+DURATION, WARMUP = 0.6, 0.2  # seconds of each run: 1,800 of them make half an hour
 QUICK = ("call", "call-new-head", "modern", "session", "stream")
 USUAL = 20  # connections, where a scenario has several
 IDLE_SESSIONS = 1000
@@ -325,7 +326,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--concurrency", default="", help="numbers, comma-separated, instead of each scenario's own")
     parser.add_argument("--quick", action="store_true", help="under two minutes; a look, not a measurement")
     parser.add_argument("--pairs", type=int, help=f"rounds that count (default {PAIRS}, with --quick 2)")
-    parser.add_argument("--duration", type=float, help="seconds of each run (default 1, with --quick 0.25)")
+    parser.add_argument("--duration", type=float, help=f"seconds of each run (default {DURATION}, with --quick 0.25)")
     parser.add_argument("--write", action="store_true", help="into bench/results and bench/README.md, though not whole")
     parser.add_argument("--list", action="store_true", help="name subjects and scenarios, and end")
     parser.add_argument("--install", action="store_true", help="only install the subjects")
@@ -352,8 +353,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = scenarios(options.scenario, options.quick)
     plan = Plan(
         pairs=options.pairs or (2 if options.quick else PAIRS),
-        duration=options.duration or (0.25 if options.quick else 1.0),
-        warmup=0.1 if options.quick else 0.3,
+        duration=options.duration or (0.25 if options.quick else DURATION),
+        warmup=0.1 if options.quick else WARMUP,
         concurrency=tuple(int(x) for x in options.concurrency.split(",") if x) or ((USUAL,) if options.quick else None),
     )
     found = Found(machine(), {**asdict(plan), "quick": options.quick, "scenarios": names})

@@ -7,6 +7,7 @@ which then decides when its answer is complete.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,7 @@ class Load:
     expect: str | None = None
     any_answer: bool = False
     new_head: bool = False
+    serial: int = 0  # of the last head that was made different
     listed: int = 100
     sessions: dict[str, Dialect] = field(default_factory=dict)  # those that are open
 
@@ -94,12 +96,13 @@ def opened(load: Load, dialect: Dialect) -> Script:
 def repeated(load: Load, calls: Sequence[tuple[bytes, Judge]]) -> Script:
     """The calls in turn, for ever."""
     known: list[bytes | None] = [None] * len(calls)
-    number = 0
     while True:
         for index, (request, judge) in enumerate(calls):
             if load.new_head:
-                number += 1
-                request = request.replace(b"\r\n\r\n", b"\r\nX-Request-Id: %d\r\n\r\n" % number, 1)
+                # A field that no server knows, and a value that no other connection has.
+                load.serial += 1
+                field = b"\r\nX-Serial: %d.%d\r\n\r\n" % (os.getpid(), load.serial)
+                request = request.replace(b"\r\n\r\n", field, 1)
             answer = yield request
             body = answer.body
             if body != known[index] or answer.framing.status != 200:
