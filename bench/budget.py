@@ -61,14 +61,19 @@ def _load(found: Mapping[str, Any], budgets: Mapping[str, Any]) -> Iterator[Row]
             yield f"{what}, x plain h11", f"{ratio:.3f}", limit, ratio <= one["budget"]
 
 
-def _peers(found: Mapping[str, Any], peers: Mapping[str, float]) -> Iterator[Row]:
-    """How many times our CPU others need for a call, round by round."""
-    ours = {run["round"]: run["ratio"] for run in _runs(found, "ours", "call", 20)}
-    for name, least in peers.items():
+def _peers(found: Mapping[str, Any], peers: Mapping[str, Any]) -> Iterator[Row]:
+    """How many times our CPU others need for a call, round by round, in the mode that they are judged in."""
+    for name, one in peers.items():
+        ours = {run["round"]: run["ratio"] for run in _runs(found, one["ours"], "call", 20)}
         theirs = [run for run in _runs(found, name, "call", 20) if run["round"] in ours]
         if theirs:
             times = statistics.median(run["ratio"] / ours[run["round"]] for run in theirs)
-            yield f"CPU of a call of {name}, x ours", f"{times:.1f}", f"≥ {least:g}", times >= least
+            yield (
+                f"CPU of a call of {name}, x {one['ours']}",
+                f"{times:.2f}",
+                f"≥ {one['least']:g}",
+                times >= one["least"],
+            )
 
 
 def _sizes(found: Mapping[str, Any], sizes: Mapping[str, float]) -> Iterator[Row]:

@@ -76,3 +76,16 @@ def test_no_budget_is_easier_than_its_aim() -> None:
     budgets = budget.read()
     for one in [*budgets["micro"].values(), *budgets["load"].values()]:
         assert 0 < one["aim"] <= one["budget"]
+
+
+def test_a_peer_is_judged_against_ours_in_the_same_mode() -> None:
+    def run(subject: str, ratio: float, number: int = 0) -> dict[str, object]:
+        return {"subject": subject, "scenario": "call", "concurrency": 20, "round": number, "ratio": ratio}
+
+    runs = [run("ours", 0.4), run("ours-stateless", 0.5), run("ours-sse", 0.8), run("rmcp", 0.6), run("go-json", 2.0)]
+    runs += [run("rmcp-stateless", 0.5), run("rmcp-stateless", 9.0, number=1)]  # a round that we have no figure of
+    met = {what: (figure, ok) for what, figure, _, ok in budget.rows({"runs": runs, "start": {}, "idle": {}})}
+    assert met["CPU of a call of go-json, x ours"] == ("5.00", True)
+    assert met["CPU of a call of rmcp, x ours-sse"] == ("0.75", False)
+    assert met["CPU of a call of rmcp-stateless, x ours-stateless"] == ("1.00", True)
+    assert not any("mcp-json" in what for what in met)
