@@ -22,6 +22,7 @@ from .schema import LOGGING_LEVELS
 from .trace import Trace, read_trace
 
 if TYPE_CHECKING:
+    from .jsonrpc import Request
     from .runtime import Runtime
 
 T = TypeVar("T")
@@ -71,6 +72,16 @@ class Exchange:
     gone: asyncio.Event | None  # made when somebody asks for it
     deadline: Deadline | None  # of a call that has one, while it runs
     done: bool
+
+    def __init__(self, runtime: Runtime, revision: Revision, message: Request, principal: Any) -> None:
+        self.runtime = runtime
+        self.revision = revision
+        self.request_id = message.id
+        self.method = message.method
+        self.params = message.params
+        self.principal = principal
+        self.input_responses = self.request_state = self.memo = self.gone = self.deadline = None
+        self.done = False
 
     @property
     def client_info(self) -> dict[str, Any]:

@@ -102,18 +102,8 @@ class ModernCall(Exchange):
     __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply", "task")
 
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, principal: Any) -> None:
-        self.runtime = runtime
-        self.revision = LATEST_MODERN
-        self.request_id = message.id
-        self.method = message.method
-        self.params = params = message.params
-        self.principal = principal
-        self.input_responses = None
-        self.request_state = None
-        self.memo = None
-        self.gone = None
-        self.deadline = None
-        self.done = False
+        Exchange.__init__(self, runtime, LATEST_MODERN, message, principal)
+        params = message.params
         self.reply = reply
         self.task: asyncio.Task[None] | None = None
         meta = params["_meta"]

@@ -64,18 +64,7 @@ class Call(Exchange):
     __slots__ = ("_lost", "_session", "dropped", "reply", "stream", "task")
 
     def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
-        self.runtime = session.runtime
-        self.revision = session.revision
-        self.request_id = message.id
-        self.method = message.method
-        self.params = message.params
-        self.principal = principal
-        self.input_responses = None
-        self.request_state = None
-        self.memo = None
-        self.gone = None
-        self.deadline = None
-        self.done = False
+        Exchange.__init__(self, session.runtime, session.revision, message, principal)
         self._lost = False
         self.dropped = False  # the client cancelled it: whatever it still returns is not an answer
         self._session = session
