@@ -18,6 +18,8 @@ from rawclient import INFO, META, Legacy, Modern
 from mcp_h11 import Context, MCPServer, listening
 from mcp_h11.context import Exchange, NeedInput, log_rank
 from mcp_h11.errors import InvalidParams
+from mcp_h11.jsonrpc import Request
+from mcp_h11.revisions import LATEST_MODERN
 
 pytestmark = pytest.mark.anyio
 
@@ -387,7 +389,10 @@ async def test_blocking_work_runs_off_the_loop() -> None:
 
 
 async def test_an_exchange_says_which_parts_an_era_has_to_fill() -> None:
-    exchange = Exchange()
+    runtime: Any = object()
+    exchange = Exchange(runtime, LATEST_MODERN, Request(7, "tools/call", {"name": "x"}), "somebody")
+    assert (exchange.request_id, exchange.method, exchange.params) == (7, "tools/call", {"name": "x"})
+    assert exchange.runtime is runtime and exchange.principal == "somebody" and not exchange.done
     assert (exchange.session, exchange.headers, exchange.connected) == (None, None, True)
     await exchange.close_stream()
     for missing in (
