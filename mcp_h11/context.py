@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .deadlines import Deadline
 from .errors import InvalidParams
+from .jsonrpc import Request
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .revisions import Revision
 from .schema import LOGGING_LEVELS
 from .trace import Trace, read_trace
 
 if TYPE_CHECKING:
-    from .jsonrpc import Request
     from .runtime import Runtime
 
 T = TypeVar("T")
