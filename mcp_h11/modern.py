@@ -38,6 +38,7 @@ from .errors import (
 from .handler import METHODS, Notice, dispatch
 from .headers import check_method_header, check_name_header, check_param_headers, check_version_header
 from .jsonrpc import Batch, Message, Notification, Request
+from .listener import LISTEN_FLAGS, Listener
 from .questions import InputRequired, Question, digest
 from .reply import STREAMING, UNDECIDED, Reply
 from .revisions import LATEST_MODERN, MODERN, SUPPORTED
@@ -53,21 +54,12 @@ META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CLIENT = "io.modelcontextprotocol/clientInfo"
 META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 META_SERVER = "io.modelcontextprotocol/serverInfo"
-META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 # Methods of earlier revisions that this one removed: not to be had here, whatever the handler would say.
 REMOVED = frozenset(
     ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/ping")
 )
-MAX_UNSENT = 256  # notices that wait for one slow listener
 MAX_STREAM_ID = 1_024  # characters; it is kept, and in every message of the stream
-LISTEN_FLAGS = {
-    "toolsListChanged": ("tools", "notifications/tools/list_changed"),
-    "promptsListChanged": ("prompts", "notifications/prompts/list_changed"),
-    "resourcesListChanged": ("resources", "notifications/resources/list_changed"),
-}
-ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
-UPDATED = "notifications/resources/updated"
 
 
 def claimed_version(message: Any) -> str | None:
@@ -288,73 +280,6 @@ class ModernCall(Exchange):
             "method": question.method,
             "params": client_request(self.revision, question.method, question.params()),
         }
-
-
-class Listener:
-    """One open `subscriptions/listen`: what it wants to hear, and the stream it hears it on."""
-
-    __slots__ = ("_flushing", "_json", "_runtime", "_unsent", "id", "kinds", "reply", "uris")
-
-    def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, wanted: dict[str, Any]) -> None:
-        self.id = message.id
-        self.reply = reply
-        self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
-        self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
-        self._runtime = runtime
-        self._json = runtime.json
-        self._unsent: dict[bytes, None] = {}  # in order, each once
-        self._flushing = False
-
-    def notification(self, method: str, params: dict[str, Any]) -> bytes:
-        """basic/patterns/subscriptions: each notification names the listen request that it belongs to."""
-        return self._json.notification(method, {**params, "_meta": {META_SUBSCRIPTION: self.id}})
-
-    def acknowledgement(self, honoured: dict[str, Any]) -> bytes:
-        """The first message on the stream: what of the filter is honoured."""
-        return self.notification(ACKNOWLEDGED, {"notifications": honoured})
-
-    def payload(self, notice: Notice) -> bytes | None:
-        """The notification for this listener, or None where it did not ask for it."""
-        if notice.kind in self.kinds:
-            return self.notification(self.kinds[notice.kind], {})
-        if notice.kind == "updated" and notice.uri in self.uris:
-            return self.notification(UPDATED, {"uri": notice.uri})
-        return None
-
-    def noticed(self, notice: Notice) -> None:
-        """Pass it on; a slow reader gets each notice once, when it can."""
-        payload = self.payload(notice)
-        if payload is None or self.reply is None:
-            return
-        if self.reply.writable and not self._unsent:
-            self.reply.send(encode_event(payload))
-            return
-        self._unsent[payload] = None
-        if len(self._unsent) > MAX_UNSENT:
-            # It would miss something: better it comes back and fetches the lists.
-            self.reply.abort()
-        elif not self._flushing:
-            self._flushing = True
-            self._runtime.spawn(self._flush())
-
-    async def _flush(self) -> None:
-        reply = self.reply
-        while reply is not None and self._unsent and reply.alive:
-            await reply.drained()
-            payload = next(iter(self._unsent))
-            del self._unsent[payload]
-            reply.send(encode_event(payload))
-        self._flushing = False
-
-    def result(self) -> dict[str, Any]:
-        """basic/patterns/subscriptions, Graceful Closure: the server ends it with a result."""
-        return {"resultType": "complete", "_meta": {META_SUBSCRIPTION: self.id}}
-
-    def close(self) -> None:
-        """End the stream, cleanly."""
-        if self.reply is not None:
-            self.reply.on_gone = None
-            self.reply.end(encode_event(self._json.result(self.id, self.result())))
 
 
 class Modern:

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 from .errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
 from .handler import Notice, ServerHandler
 from .jsonrpc import Batch, ErrorResponse, LineDecoder, Message, Notification, Request, Response, encode_line
-from .modern import Listener, Modern, ModernCall, check_envelope, claimed_version
+from .listener import Listener
+from .modern import Modern, ModernCall, check_envelope, claimed_version
 from .revisions import ASSUMED, MODERN, SUPPORTED
 from .runtime import Gate, Runtime
 from .session import PipeCall, Session, encode_notice

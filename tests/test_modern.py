@@ -37,7 +37,7 @@ from mcp_h11 import (
 )
 from mcp_h11.handler import Notice
 from mcp_h11.jsonrpc import Request
-from mcp_h11.modern import MAX_UNSENT, Listener
+from mcp_h11.listener import MAX_UNSENT, Listener
 from mcp_h11.runtime import Runtime
 from mcp_h11.storage import MAX_SUBSCRIBED_SIZE
 
