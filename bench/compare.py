@@ -328,6 +328,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, help=f"rounds that count (default {PAIRS}, with --quick 2)")
     parser.add_argument("--duration", type=float, help=f"seconds of each run (default {DURATION}, with --quick 0.25)")
     parser.add_argument("--write", action="store_true", help="into bench/results and bench/README.md, though not whole")
+    parser.add_argument("--strict", action="store_true", help="a subject that cannot run here is a failure")
     parser.add_argument("--list", action="store_true", help="name subjects and scenarios, and end")
     parser.add_argument("--install", action="store_true", help="only install the subjects")
     return parser.parse_args(argv)
@@ -392,9 +393,12 @@ def finish(found: dict[str, Any], options: argparse.Namespace, whole: bool) -> i
         report.write(found, HERE)
     else:
         print(f"(kept in {os.path.relpath(folder / 'latest.json')}; bench/README.md is as it was)")
-    for error in found["errors"]:
-        print(f"FAILED: {error}", file=sys.stderr)
-    return 1 if found["errors"] else 0
+    failures = list(found["errors"])
+    if options.strict:
+        failures += [f"{name} cannot run: {reason}" for name, reason in found["missing"].items()]
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
