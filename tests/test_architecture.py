@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ratelimit", "reply", "signature"),
     ("questions", "results"),
     # what runs
-    ("acceptor", "auth", "deadlines", "storage", "tls", "watchdog"),
+    ("acceptor", "auth", "deadlines", "storage", "tls", "transport", "watchdog"),
     ("access", "context", "settings"),
     ("door", "entries", "handler"),
     ("catalogue", "guard", "runtime"),
