@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""HTTP/1.1 by whole requests, server role: bytes in, `HTTPRequest` out; an answer in, bytes out.  Sans-IO.
+"""HTTP/1.1 for both ends, sans-IO.  Server: bytes in, whole `HTTPRequest`s out; an answer in, bytes out.  Client: a
+request in, bytes out; bytes in, an `AnswerHead` and the pieces of its body out, as they come.
 
 The rule it keeps: **h11 is the authority on syntax, and it sees each distinct request head once.**  Clients repeat the
 same head byte for byte, so what h11 said of a plain head (HTTP/1.1, keep-alive, a Content-Length or no body, no
@@ -15,12 +16,17 @@ Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encod
 1.0 and 1.1, obs-fold, a Host that is no authority, a target of no known form, and everything past `Limits`, which
 are counted here so that they do not depend on how the bytes were cut.
 
-It refuses to know anything of MCP, of sockets, of time.  It never reads a next request before `response_done()`.
+The client end asks h11 about every head that it reads or writes, and is as strict where the two ends could disagree
+on where an answer ends.  Obsolete folds it reads as spaces, as RFC 9112 5.2 wants of a user agent.
+
+It refuses to know anything of MCP, of sockets, of time.  It never reads a next request before `response_done()`, nor
+sends a next one before the answer's end.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from http import HTTPStatus
@@ -46,10 +52,12 @@ LARGEST_PIECE = 64 * 1024
 MAX_CHUNKS = 1024
 # The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
 _OPEN_CHUNK = 24
+# Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
+MAX_INFORMATIONAL = 16
 
 
 class Signal(Enum):
-    """What `ServerConnection.next_event` returns when there is no request to return."""
+    """What `next_event` returns when there is no request, or piece of an answer, to return."""
 
     NEED_DATA = "more bytes, please"
     PAUSED = "answer first, then call response_done()"
@@ -445,6 +453,7 @@ class _ChunkedBody:
         "behind",
         "data",
         "more",
+        "size",
     )
 
     def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int) -> None:
@@ -454,6 +463,7 @@ class _ChunkedBody:
         self._fed = self._exempt = self._open_chunk = 0
         # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
         self.data = bytearray()
+        self.size = 0  # of the body so far, of which some may have been taken
         self.more = False  # it stopped for now, with bytes left to decode
         self.behind = b""  # what stood behind the body in that which h11 was given
 
@@ -494,9 +504,15 @@ class _ChunkedBody:
         self._check_overhead(0)
         return True, start - len(self.behind)
 
+    def take(self) -> bytes:
+        """What has been decoded and was not taken yet."""
+        data, self.data = bytes(self.data), bytearray()
+        return data
+
     def _add(self, event: h11.Data) -> None:
         self.data += event.data
-        if len(self.data) > self._max_size:
+        self.size += len(event.data)
+        if self.size > self._max_size:
             raise HTTPError(413, "Request body too large")
         self._open_chunk += len(event.data)
         if event.chunk_end:
@@ -505,7 +521,7 @@ class _ChunkedBody:
             self._open_chunk = 0
 
     def _check_overhead(self, slack: int) -> None:
-        if self._fed - len(self.data) - self._exempt - slack > self._max_overhead:
+        if self._fed - self.size - self._exempt - slack > self._max_overhead:
             raise HTTPError(413, "Too much overhead in a chunked body")
 
 
@@ -909,3 +925,324 @@ class ServerConnection:
     def buffered(self) -> int:
         """Bytes held: not consumed yet, or of a body that is not complete."""
         return len(self._buffer) - self._start + self.body_received
+
+
+# --- The client's end ----------------------------------------------------------------------------------------------
+
+
+class AnswerError(Exception):
+    """The server broke HTTP or passed a limit: close the connection.
+
+    Attributes:
+        begun: whether any byte had come since the request.
+    """
+
+    def __init__(self, message: str, begun: bool) -> None:
+        super().__init__(message)
+        self.begun = begun
+
+
+class AnswerCutShort(AnswerError):
+    """The server's bytes ended before the answer did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Sizes in bytes and counts, of what a server sends.
+
+    `max_head` includes the status line and the blank line, and holds for each informational answer, too.
+    `max_chunk_overhead` is for all that one chunked body carries beside its data and the least framing.  Bodies have no
+    limit here: they are given out in the pieces in which they come, and nothing of them is kept.
+    """
+
+    max_head: int = 32 * 1024
+    max_fields: int = 100
+    max_chunk_overhead: int = 16 * 1024
+    max_informational: int = MAX_INFORMATIONAL
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ValueError(f"{field.name} must be positive")
+
+
+class AnswerEnd(Enum):
+    """What `ClientConnection.next_event` returns when nothing is outstanding."""
+
+    END = "the answer has been read to its end"
+
+
+END: Final = AnswerEnd.END
+
+
+class AnswerHead:
+    """Status and headers (names in lower case) of one answer.
+
+    Attributes:
+        keep_alive: the connection can carry another request after this answer.
+    """
+
+    __slots__ = ("headers", "keep_alive", "status")
+
+    def __init__(self, status: int, headers: tuple[tuple[bytes, bytes], ...], keep_alive: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.keep_alive = keep_alive
+
+    def get(self, name: str) -> str | None:
+        """The first value of the header `name`, latin-1, or None."""
+        wanted = name.lower().encode("ascii")
+        for found, value in self.headers:
+            if found == wanted:
+                return value.decode("latin-1")
+        return None
+
+
+# RFC 9110 8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed
+# content and it is not sending Transfer-Encoding."
+_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
+_STATUS_LINE = b"HTTP/"
+_QUOTED = re.compile(r":? b['\"]")
+
+# Where the body of an answer ends: after so many bytes, or
+_AT_CLOSE = -1
+_CHUNKED = -2
+
+# Where a client's connection is.
+_IDLE = 0  # nothing is outstanding
+_HEAD = 1
+_IN_BODY = 2
+
+
+def _write_request(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes
+) -> tuple[h11.Connection, bytes]:
+    lines = list(headers)
+    for name, _ in lines:
+        if name.lower() in _OURS:
+            raise ValueError(f"{name} is written by the connection")
+    if body or method in _WITH_CONTENT:
+        lines.append(("Content-Length", str(len(body))))
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=maxsize)
+    try:
+        head = connection.send(h11.Request(method=method, target=target, headers=lines))
+    except h11.LocalProtocolError as error:
+        # Without the value that h11 quotes: it may be a secret.
+        raise ValueError(_QUOTED.split(str(error))[0]) from None
+    except UnicodeEncodeError:
+        raise ValueError("a request head is ASCII") from None
+    connection.send(h11.Data(data=body))
+    connection.send(h11.EndOfMessage())
+    return connection, head + body
+
+
+def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> int:
+    """How long the body is: bytes, `_AT_CLOSE` or `_CHUNKED` (RFC 9112 6.3).  Raises ValueError."""
+    if b"transfer-encoding" in names:
+        # As `_set_framing`.
+        if b"content-length" in names:
+            raise ValueError("Content-Length and Transfer-Encoding in one answer")
+        if answer.http_version != b"1.1":
+            raise ValueError("Transfer-Encoding in an HTTP/1.0 answer")
+    if method == "HEAD" or answer.status_code in _BODILESS:
+        return 0
+    if b"transfer-encoding" in names:
+        return _CHUNKED  # h11 refuses all other codings
+    if b"content-length" in names:
+        return int(names[b"content-length"])  # h11 has compared repeated ones
+    return _AT_CLOSE
+
+
+class ClientConnection:
+    """One connection to a server.  `request`, then feed `receive_data` and ask `next_event`, until END.
+
+    Ask until NEED_DATA before more is handed in: what was handed in and not asked for is kept.
+    """
+
+    __slots__ = (
+        "_begun", "_buffer", "_chunks", "_connection", "_eof", "_error", "_informational", "_left", "_limits",
+        "_method", "_scanned", "_state", "keep_alive",
+    )  # fmt: skip
+
+    def __init__(self, limits: ClientLimits | None = None) -> None:
+        self._limits = limits or ClientLimits()
+        self._connection: h11.Connection | None = None
+        self._chunks: _ChunkedBody | None = None
+        self._error: AnswerError | None = None
+        self._buffer: bytes | bytearray = b""
+        self._method = ""
+        self._begun = self._eof = False
+        self._informational = self._left = self._scanned = 0
+        self._state = _IDLE
+        self.keep_alive = True
+
+    @property
+    def reusable(self) -> bool:
+        """Another request may be sent: nothing is outstanding, and the server said nothing that nobody asked for."""
+        return self._state == _IDLE and self.keep_alive and not self._eof and not self._buffer
+
+    # -- out
+
+    def request(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> bytes:
+        """The bytes of a whole request.  `Content-Length` is set here; `headers` need a Host.
+
+        Raises:
+            ValueError: what HTTP cannot say, or a header that is written here.
+            RuntimeError: the connection is not `reusable`.
+        """
+        if not self.reusable:
+            raise RuntimeError("the connection cannot take a request")
+        if method == "CONNECT":
+            raise ValueError("CONNECT makes a tunnel, and there is nobody here to use it")
+        self._connection, out = _write_request(method, target, headers, body)
+        self._method = method
+        self._begun = False
+        self._informational = self._scanned = 0
+        self._state = _HEAD
+        return out
+
+    # -- in
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what one read gave; b"" is the end of the server's bytes.  Call `next_event` next."""
+        if not data:
+            self._eof = True
+            return
+        self._begun = True
+        if not self._buffer:
+            self._buffer = data
+            return
+        if type(self._buffer) is not bytearray:
+            self._buffer = bytearray(self._buffer)
+        self._buffer += data
+
+    def next_event(self) -> AnswerHead | bytes | Signal | AnswerEnd:
+        """The answer's head, then pieces of its body, then END; or NEED_DATA: call again after `receive_data`.
+
+        Raises:
+            AnswerCutShort: the server's bytes ended before the answer.
+            AnswerError: the server broke HTTP or passed a limit.  Then every call raises it again.
+        """
+        if self._state == _IDLE:
+            return END
+        try:
+            if self._error is not None:
+                raise self._error
+            event = self._read_head() if self._state == _HEAD else self._read_body()
+            if event is NEED_DATA and self._eof:
+                raise AnswerCutShort("the server closed the connection before the end of its answer", self._begun)
+        except AnswerError as error:
+            self._error = error
+            self.keep_alive = False
+            raise
+        return event
+
+    def _refusal(self, message: str) -> AnswerError:
+        return AnswerError(message, True)
+
+    def _read_head(self) -> AnswerHead | Signal:
+        while True:
+            raw = self._take_head()
+            if raw is None:
+                return NEED_DATA
+            answer = self._ask_h11(raw)
+            if type(answer) is h11.Response:
+                return self._begin_body(answer)
+            self._informational += 1
+            if self._informational > self._limits.max_informational:
+                raise self._refusal("Too many informational answers")
+
+    def _take_head(self) -> bytes | None:
+        """The bytes up to a blank line, counted here so that the limit does not depend on how they were cut."""
+        buffer = self._buffer
+        # Whoever speaks something else (TLS, SSH) may wait for us now.
+        if bytes(buffer[: len(_STATUS_LINE)]) != _STATUS_LINE[: len(buffer)]:
+            raise self._refusal("The answer is not HTTP/1")
+        limit = self._limits.max_head
+        blank = _BLANK_LINE.search(buffer, self._scanned, limit)
+        if blank is None:
+            if len(buffer) >= limit:
+                raise self._refusal("Answer head too large")
+            self._scanned = max(0, len(buffer) - 2)
+            return None
+        end = blank.end()
+        raw, self._buffer = bytes(buffer[:end]), buffer[end:]
+        self._scanned = 0
+        return raw
+
+    def _ask_h11(self, raw: bytes) -> h11.Response | h11.InformationalResponse:
+        # Counted before h11 reads them, as the server does.
+        if raw.count(b"\n") - 2 > self._limits.max_fields:
+            raise self._refusal("Too many header fields")
+        assert self._connection is not None
+        self._connection.receive_data(raw)
+        try:
+            answer = self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise self._refusal(_translate(error).message) from None
+        assert type(answer) is h11.Response or type(answer) is h11.InformationalResponse
+        return answer
+
+    def _begin_body(self, answer: h11.Response) -> AnswerHead:
+        if answer.http_version not in (b"1.0", b"1.1"):
+            raise self._refusal("HTTP version not supported")
+        headers = [(name.lower(), value) for name, value in answer.headers.raw_items()]
+        try:
+            size = _body_size(answer, self._method, dict(headers))
+        except ValueError as error:
+            raise self._refusal(str(error)) from None
+        # HTTP/1.0 with keep-alive is left alone: so does h11.
+        self.keep_alive = (
+            answer.http_version == b"1.1" and size != _AT_CLOSE and b"close" not in _tokens(headers, b"connection")
+        )
+        if size == _CHUNKED:
+            assert self._connection is not None
+            self._chunks = _ChunkedBody(self._connection, maxsize, self._limits.max_chunk_overhead)
+        self._connection = None
+        self._left = size
+        self._state = _IN_BODY
+        return AnswerHead(answer.status_code, tuple(headers), self.keep_alive)
+
+    def _read_body(self) -> bytes | Signal | AnswerEnd:
+        if self._left == _CHUNKED:
+            return self._read_chunks()
+        if self._left == 0:
+            return self._end()
+        if not self._buffer:
+            return self._end() if self._eof and self._left == _AT_CLOSE else NEED_DATA
+        if self._left == _AT_CLOSE or len(self._buffer) <= self._left:
+            data, self._buffer = bytes(self._buffer), b""
+        else:
+            data, self._buffer = bytes(self._buffer[: self._left]), self._buffer[self._left :]
+        if self._left != _AT_CLOSE:
+            self._left -= len(data)
+        return data
+
+    def _read_chunks(self) -> bytes | Signal | AnswerEnd:
+        chunks = self._chunks
+        assert chunks is not None
+        ended = False
+        start = 0
+        try:
+            ended, start = chunks.read(self._buffer, 0)
+        except HTTPError as error:
+            # What was good before it is given out first, as it would have been had it come alone.
+            self._error = self._refusal(error.message)
+        data = chunks.take()
+        if ended:
+            self._chunks = None
+            self._left = 0
+        # Bytes behind the end that h11 was given early only have to be there: they are the end of the connection.
+        self._buffer = self._buffer[start:] if start >= 0 else chunks.behind
+        if data:
+            return data
+        if self._error is not None:
+            raise self._error
+        return self._end() if ended else NEED_DATA
+
+    def _end(self) -> AnswerEnd:
+        self._state = _IDLE
+        if self._buffer:
+            # What comes after the end answers nothing that was asked.
+            self.keep_alive = False
+        return END
