@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""The requests of a client that wait for their answers: ids, time limits, cancellation, progress.
+
+It refuses answers to nobody: late ones, repeated ones, those to an id that was never given out, and those that come on
+the exchange of another request; each is dropped, and said so in the log.
+
+Rule: a call ends exactly once, by an answer, an error, its time or its caller; whatever comes after finds nobody.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .errors import MCPError
+from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
+from .jsonrpc import JSON, ErrorResponse, Response
+from .transport import Outgoing, Transport
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+# How long telling the server of a cancellation may take.
+CANCEL_LIMIT = 5.0
+# What waits for an asynchronous progress callback: progress is superseded by later progress, so the oldest goes.
+MAX_PROGRESS = 1_000
+# A call's clock stands still while the client itself answers a question, for this long altogether.
+MAX_HELD = 600.0
+
+Progress = Callable[[float, "float | None", "str | None"], "Awaitable[None] | None"]
+Heard = Callable[[str, dict[str, Any]], None]
+Answers = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class PendingCall:
+    """One request on the wire."""
+
+    def __init__(
+        self, id: int, method: str, progress: Progress | None, on_notification: Heard | None, on_request: Answers | None
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.progress = progress
+        self.on_notification = on_notification
+        self.on_request = on_request
+        self.silent = False  # 2026-07-28 over HTTP: closing the exchange is the whole cancellation
+        self.private = False  # what it hears concerns nobody else
+        self.outcome: Any = None
+        self.done = False
+        self.scope = anyio.CancelScope()
+        self._changed = anyio.Event()
+        self._waiting: list[Awaitable[None]] = []
+        self._held = 0
+        self._held_since = 0.0
+        self._may_hold = MAX_HELD
+
+    def finish(self, outcome: Any) -> None:
+        """A result, or the exception to raise."""
+        if not self.done:
+            self.outcome = outcome
+            self.done = True
+            self._changed.set()
+
+    def progressed(self, params: dict[str, Any]) -> None:
+        """Runs the callback; one that has to be awaited is awaited by whoever made the call, in order."""
+        if self.progress is None:
+            return
+        done, total, message = params.get("progress"), params.get("total"), params.get("message")
+        if type(done) is not int and type(done) is not float:
+            return
+        try:
+            waiting = self.progress(
+                done, total if type(total) in (int, float) else None, message if type(message) is str else None
+            )
+        except Exception:
+            logger.exception("the progress callback of %s failed", self.method)
+            return
+        if inspect.isawaitable(waiting):
+            if len(self._waiting) >= MAX_PROGRESS:
+                _forget(self._waiting.pop(0))
+            self._waiting.append(waiting)
+            self._changed.set()
+
+    async def outcome_when_done(self) -> Any:
+        """What the call ended with.  Raises the exception if it was one."""
+        while True:
+            while self._waiting:
+                try:
+                    await self._waiting.pop(0)
+                except Exception:  # noqa: PERF203
+                    logger.exception("the progress callback of %s failed", self.method)
+            if self.done:
+                break
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def close(self) -> None:
+        """Nobody will await what still waits."""
+        for waiting in self._waiting:
+            _forget(waiting)
+        self._waiting.clear()
+
+    def hold(self, now: float) -> None:
+        """The clock stands still: a question of the server's is being answered here."""
+        self._held += 1
+        if self._held == 1:
+            self._held_since = now
+            self.scope.deadline += self._may_hold
+
+    def release(self, now: float) -> None:
+        """It goes on; what the question took is not counted."""
+        self._held -= 1
+        if self._held == 0 and not self.done:
+            used = min(now - self._held_since, self._may_hold)
+            self.scope.deadline -= self._may_hold - used
+            self._may_hold -= used
+
+
+class Calls:
+    """Every call in flight of one client."""
+
+    def __init__(self, json: JSON, tasks: TaskGroup) -> None:
+        self.transport: Transport | None = None
+        self.ended: MCPError | None = None
+        self._json = json
+        self._tasks = tasks
+        self._ids = count(1)
+        self._waiting: dict[int, PendingCall] = {}
+        self._tokens: dict[int | str, PendingCall] = {}
+
+    def next_id(self) -> int:
+        """Never given out before (2025-11-25 basic/index, Requests)."""
+        return next(self._ids)
+
+    async def call(
+        self,
+        call: PendingCall,
+        params: dict[str, Any],
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        safe: bool = False,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> Any:
+        """Sends, waits, and gives the result.
+
+        Raises:
+            MCPError: the answer was an error.
+            ConnectionLost, RequestTimeout: there was none.
+        """
+        if self.ended is not None:
+            raise self.ended
+        transport = self.transport
+        assert transport is not None
+        token = (params.get("_meta") or {}).get("progressToken")
+        if isinstance(token, (str, int)):
+            self._tokens[token] = call
+        self._waiting[call.id] = call
+        sent = False
+        call.scope.deadline = anyio.current_time() + (math.inf if timeout is None else timeout)
+        try:
+            with call.scope:
+                payload = self._json.request(call.id, call.method, params)
+                await transport.send(Outgoing(payload, call.method, call.id, headers, safe))
+                sent = True
+                return await call.outcome_when_done()
+            self._abandon(call, sent, "timeout")
+            raise RequestTimeout(f"no answer to {call.method} within {timeout:g} s")
+        except anyio.get_cancelled_exc_class():
+            self._abandon(call, sent, "cancelled by the caller")
+            raise
+        finally:
+            del self._waiting[call.id]
+            if isinstance(token, (str, int)) and self._tokens.get(token) is call:
+                del self._tokens[token]
+            call.close()
+
+    def _abandon(self, call: PendingCall, sent: bool, reason: str) -> None:
+        # "The `initialize` request MUST NOT be cancelled by clients" (2025-11-25 basic/utilities/cancellation).
+        if not call.done and sent and call.method != "initialize" and self.ended is None:
+            self._tasks.start_soon(self._cancel_on_the_wire, call, reason)
+        call.done = True
+
+    async def _cancel_on_the_wire(self, call: PendingCall, reason: str) -> None:
+        assert self.transport is not None
+        with anyio.move_on_after(CANCEL_LIMIT):
+            try:
+                if not call.silent:
+                    params = {"requestId": call.id, "reason": reason}
+                    payload = self._json.notification("notifications/cancelled", params)
+                    await self.transport.send(Outgoing(payload, "notifications/cancelled", None))
+                await self.transport.cancel(call.id)
+            except Exception as error:  # it was a courtesy: nobody waits for it
+                logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
+
+    # --- what comes in, from `Receiver` ---------------------------------------------------------------------
+
+    def find(self, via: int | str | None) -> PendingCall | None:
+        """The call on whose exchange something came."""
+        return self._waiting.get(via) if type(via) is int else None
+
+    def running(self) -> list[PendingCall]:
+        """All of them, now."""
+        return list(self._waiting.values())
+
+    def answered(self, message: Response | ErrorResponse, via: int | str | None) -> None:
+        """An answer: to the call that it belongs to, or to nobody."""
+        assert self.transport is not None
+        # True == 1 and "1" is another id than 1: the type has to be the one that was given out.
+        call = self._waiting.get(message.id) if type(message.id) is int else None
+        if call is None or call.done:
+            logger.debug("an answer to nobody was dropped: %r", message)
+        elif not self.transport.duplex and via != message.id:
+            logger.warning("an answer to request %s came on another exchange and was dropped", message.id)
+        elif isinstance(message, ErrorResponse):
+            call.finish(answered_error(message.error, call.method))
+        elif not isinstance(message.result, dict):
+            call.finish(InvalidAnswer(f"the result of {call.method} is no object"))
+        else:
+            call.finish(message.result)
+
+    def lost(self, request_id: int | str, error: Exception) -> None:
+        """No answer will come."""
+        call = self.find(request_id)
+        if call is not None:
+            call.finish(error if isinstance(error, MCPError) else ConnectionLost(str(error) or type(error).__name__))
+
+    def end(self, error: MCPError) -> None:
+        """The way is gone: every call ends now, and each later one at once."""
+        if self.ended is None:
+            self.ended = error
+        for call in list(self._waiting.values()):
+            call.finish(error)
+
+    def fail(self, error: MCPError) -> None:
+        """Every call ends now; later ones may be made."""
+        for call in list(self._waiting.values()):
+            call.finish(error)
+
+    def progressed(self, params: dict[str, Any]) -> PendingCall | None:
+        """A progress notification: the call that it names, if that still runs."""
+        token = params.get("progressToken")
+        call = self._tokens.get(token) if type(token) is int or type(token) is str else None
+        if call is not None:
+            call.progressed(params)
+        return call
+
+
+def _forget(waiting: Awaitable[None]) -> None:
+    # A coroutine that is never awaited warns when it goes.
+    close = getattr(waiting, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: MIT
+"""What passes between a client and one server, whatever carries it: requests in the words of their revision, and what
+comes in, to whom it belongs.
+
+Requests of 2026-07-28 are made good where the specification says how: other headers, another version, another try,
+answers to questions.  It refuses the server's questions beyond a number, and all of them in 2026-07-28, where nobody
+may answer by POST.
+
+Rule: `message` and its like never wait; whatever takes time runs in a task of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .callbacks import Asked, Told, answered_by
+from .calls import Answers, Calls, Heard, PendingCall, Progress
+from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion
+from .failures import ConnectionLost, InvalidAnswer
+from .headers import request_headers
+from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
+from .resultcache import CACHEABLE, ResultCache
+from .revisions import MODERN, Revision
+from .rounds import check_result_type, play
+from .toolbook import ToolBook
+from .transport import Outgoing, Transport
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+# Questions of the server's that are being answered at once; more are refused.
+MAX_QUESTIONS_AT_ONCE = 100
+MAX_PAGES = 1_000
+# How long an answer to the server may take to be sent.
+ANSWER_LIMIT = 60.0
+
+_PREFIX = "io.modelcontextprotocol/"
+# What does no more the second time than the first.
+_SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
+_SAFE |= {"resources/subscribe", "resources/unsubscribe"}
+_CHANGED = {
+    "notifications/tools/list_changed": ("tools", ("tools/list",)),
+    "notifications/prompts/list_changed": ("prompts", ("prompts/list",)),
+    "notifications/resources/list_changed": ("resources", ("resources/list", "resources/templates/list")),
+}
+
+
+@dataclass
+class Ask:
+    """One request, as a user of the client makes it."""
+
+    method: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    progress: Progress | None = None
+    safe: bool | None = None
+    on_notification: Heard | None = None
+    on_request: Answers | None = None
+    rounds: bool = True
+    meta: Mapping[str, Any] | None = None
+    private: bool = False
+
+
+@dataclass
+class Listeners:
+    """Who hears what the server says by itself."""
+
+    on_log: Callable[[dict[str, Any]], Any] | None = None
+    on_list_changed: Callable[[str], Any] | None = None
+    on_updated: Callable[[str], Any] | None = None
+    on_notification: Callable[[str, dict[str, Any]], Any] | None = None
+
+
+class Conversation:
+    """Everything between a client and its server; a `Receiver`.
+
+    Attributes:
+        revision: None until it is agreed.
+        log_level: of 2026-07-28 requests, which say it themselves.
+        on_renew: the handshake, for a session that was forgotten.
+        on_end: called once when the transport is over.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        info: dict[str, Any],
+        asked: Asked,
+        listeners: Listeners,
+        cache: ResultCache,
+        *,
+        credential: Hashable = None,
+        result_types: Collection[str] = (),
+    ) -> None:
+        self.json = JSON()
+        self.revision: Revision | None = None
+        self.log_level: str | None = None
+        self.on_renew: Callable[[], Awaitable[None]] | None = None
+        self.on_end: Callable[[Exception | None], None] | None = None
+        self.extra_listeners: list[Heard] = []
+        self.book = ToolBook()
+        self.calls = Calls(self.json, tasks)
+        self.asked = asked
+        self.told = Told(tasks)
+        self._info = info
+        self._listeners = listeners
+        self._cache = cache
+        self._server: Hashable = None
+        self._credential = credential
+        self._result_types = frozenset(result_types)
+        self._tasks = tasks
+        self._answering: dict[tuple[type, int | str], anyio.CancelScope] = {}
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the server."""
+        assert self.calls.transport is not None
+        return self.calls.transport
+
+    def use(self, transport: Transport, server: Hashable) -> None:
+        """From now on by this way; `server` tells servers apart in the cache."""
+        self.calls.transport = transport
+        self._server = server
+
+    @property
+    def modern(self) -> bool:
+        return self.revision is not None and self.revision.modern
+
+    # --- going out ------------------------------------------------------------------------------------------
+
+    async def request(self, ask: Ask) -> dict[str, Any]:
+        """Sends it and gives the result, with everything that the revision has on the way.  Raises MCPError."""
+        if not self.modern:
+            return self._learned(ask, await self.send(ask))
+        kept = self._cache.get(self._server, self._credential, ask.method, ask.params) if ask.rounds else None
+        if kept is not None:
+            return self._learned(ask, kept)
+        result = first = await self._reliably(ask, {})
+        if ask.rounds:
+            again = partial(self._reliably, ask)
+            answer = partial(self._answered, ask.on_request)
+            result = await play(ask.method, first, answer, again, extra=self._result_types)
+        else:
+            check_result_type(ask.method, first, self._result_types)
+        result = self._learned(ask, result)
+        # "Clients MUST NOT cache" what came of a retry with answers (server/utilities/caching).
+        if result is first and result.get("resultType") != "input_required" and "inputResponses" not in ask.params:
+            self._cache.put(self._server, self._credential, ask.method, ask.params, result)
+        return result
+
+    def _learned(self, ask: Ask, result: dict[str, Any]) -> dict[str, Any]:
+        if ask.method == "tools/list" and isinstance(result.get("tools"), list):
+            result["tools"] = self.book.learn(result["tools"], mirrored=self.modern and not self.transport.duplex)
+        return result
+
+    async def _reliably(self, ask: Ask, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """Sends it, once more for each reason that the specification gives."""
+        tried: set[str] = set()
+
+        def again(reason: str, possible: bool) -> bool:
+            if not possible or reason in tried:
+                return False
+            tried.add(reason)
+            return True
+
+        while True:
+            try:
+                return await self.send(ask, extra)
+            except HeaderMismatch:  # noqa: PERF203
+                # "the client SHOULD refresh its tool list and retry" (streamable-http, Client Behavior).
+                if not again("headers", ask.method == "tools/call" and not self.transport.duplex):
+                    raise
+                await self._refresh(ask.params.get("name"))
+            except UnsupportedProtocolVersion as error:
+                if not again("version", self._adopt(error)):
+                    raise
+            except ConnectionLost as error:
+                # A lost request "MAY" be made anew, under a new id (2026-07-28 changelog 9).
+                if not again("lost", error.sent and self._is_safe(ask) and self.calls.ended is None):
+                    raise
+
+    def _adopt(self, error: UnsupportedProtocolVersion) -> bool:
+        supported = error.data.get("supported") if isinstance(error.data, dict) else None
+        mutual = [MODERN[name] for name in supported if name in MODERN] if isinstance(supported, list) else []
+        if mutual:
+            self.revision = mutual[0]
+            self.transport.settle(mutual[0])
+        return bool(mutual)
+
+    async def _refresh(self, name: Any) -> None:
+        """Reads the list of tools anew, up to the one that is wanted."""
+        self._cache.drop(self._server, ("tools/list",))
+        params: dict[str, Any] = {}
+        for _ in range(MAX_PAGES):
+            ask = Ask("tools/list", params, timeout=ANSWER_LIMIT)
+            result = self._learned(ask, await self.send(ask))
+            if "nextCursor" not in result or any(tool["name"] == name for tool in result.get("tools", ())):
+                return
+            params = {"cursor": result["nextCursor"]}
+
+    def _is_safe(self, ask: Ask) -> bool:
+        if ask.safe is not None:
+            return ask.safe
+        return ask.method in _SAFE or (ask.method == "tools/call" and self.book.repeatable(ask.params.get("name")))
+
+    async def send(
+        self, ask: Ask, extra: Mapping[str, Any] | None = None, revision: Revision | None = None
+    ) -> dict[str, Any]:
+        """One request on the wire, as `revision` has it, or else as it was agreed.  Raises MCPError."""
+        revision = revision or self.revision
+        modern = revision is not None and revision.modern
+        call = PendingCall(self.calls.next_id(), ask.method, ask.progress, ask.on_notification, ask.on_request)
+        call.private = ask.private
+        params = {**ask.params, **(extra or {})}
+        meta = {**(params.pop("_meta", None) or {}), **(ask.meta or {})}
+        if ask.progress is not None or (ask.on_notification is not None and ask.method != "subscriptions/listen"):
+            meta.setdefault("progressToken", call.id)
+        headers: list[tuple[str, str]] = []
+        if modern:
+            assert revision is not None
+            self._sign(meta, revision)
+            if not self.transport.duplex:
+                call.silent = True
+                headers = self._mirrored(ask.method, params, revision)
+        if meta:
+            params["_meta"] = meta
+        result: dict[str, Any] = await self.calls.call(
+            call, params, headers=headers, safe=self._is_safe(ask), timeout=ask.timeout
+        )
+        return result
+
+    def _mirrored(self, method: str, params: Mapping[str, Any], revision: Revision) -> list[tuple[str, str]]:
+        tool = self.book.headers(params.get("name")) if method == "tools/call" else None
+        try:
+            return request_headers(method, params, revision.name, tool)
+        except ValueError as error:
+            raise InvalidParams(str(error)) from None
+
+    def _sign(self, meta: dict[str, Any], revision: Revision) -> None:
+        """2026-07-28 basic/index, _meta: each request says by itself who asks, in which version, able to do what."""
+        capabilities = dict(self.asked.capabilities)
+        if "roots" in capabilities:
+            capabilities["roots"] = {}  # `listChanged` was removed
+        meta[f"{_PREFIX}protocolVersion"] = revision.name
+        meta[f"{_PREFIX}clientInfo"] = self._info
+        meta[f"{_PREFIX}clientCapabilities"] = capabilities
+        if self.log_level is not None:
+            meta.setdefault(f"{_PREFIX}logLevel", self.log_level)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Sends a notification.  Raises MCPError where it did not get there."""
+        if self.calls.ended is not None:
+            raise self.calls.ended
+        headers: list[tuple[str, str]] = []
+        if self.revision is not None and self.modern:
+            meta = dict((params or {}).get("_meta") or {})
+            self._sign(meta, self.revision)
+            params = {**(params or {}), "_meta": meta}
+            headers = [] if self.transport.duplex else self._mirrored(method, params, self.revision)
+        payload = self.json.notification(method, None if params is None else dict(params))
+        await self.transport.send(Outgoing(payload, method, None, headers))
+
+    # --- Receiver -------------------------------------------------------------------------------------------
+
+    def message(self, message: Message, via: int | str | None) -> None:
+        """Whatever came, to whoever it is for."""
+        try:
+            if isinstance(message, (Response, ErrorResponse)):
+                self.calls.answered(message, via)
+            elif isinstance(message, Notification):
+                self._told(message.method, message.params, via)
+            else:
+                self._asked(message, via)
+        except Exception:
+            logger.exception("a message from %s could not be dealt with", self.transport.why)
+
+    def lost(self, request_id: int | str, error: Exception) -> None:
+        """No answer will come for this one."""
+        self.calls.lost(request_id, error)
+
+    def closed(self, error: Exception | None) -> None:
+        """The transport is over; so is every call."""
+        if not isinstance(error, MCPError):
+            said = f": {error}" if error is not None else ""
+            error = ConnectionLost(f"the connection to {self.transport.why} is over{said}")
+        if self.calls.ended is None and self.on_end is not None:
+            self.on_end(error)
+        self.calls.end(error)
+
+    async def renewed(self) -> None:
+        """The session is gone: the handshake again."""
+        assert self.on_renew is not None
+        await self.on_renew()
+
+    # --- notifications --------------------------------------------------------------------------------------
+
+    def _told(self, method: str, params: dict[str, Any], via: int | str | None) -> None:
+        call = self.calls.find(via)
+        if method == "notifications/cancelled":
+            self._cancelled(params)
+        elif method == "notifications/progress":
+            call = self.calls.progressed(params) or call
+        elif call is None:
+            subscription = (params.get("_meta") or {}).get(f"{_PREFIX}subscriptionId")
+            call = self.calls.find(subscription)
+        if method in _CHANGED:
+            self._cache.drop(self._server, _CHANGED[method][1])
+        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
+            self._cache.drop(self._server, ("resources/read",), params["uri"])
+        if call is not None and call.on_notification is not None:
+            call.on_notification(method, params)
+        if call is None or not call.private:
+            self.tell(method, params)
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """To the callbacks for everybody."""
+        listeners, tell = self._listeners, self.told.tell
+        if method == "notifications/message":
+            tell(listeners.on_log, params)
+        elif method in _CHANGED:
+            tell(listeners.on_list_changed, _CHANGED[method][0])
+        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
+            tell(listeners.on_updated, params["uri"])
+        tell(listeners.on_notification, method, params)
+        for listener in list(self.extra_listeners):
+            listener(method, params)
+
+    def forget(self) -> None:
+        """Something may have been missed: nothing that was kept is known to be true."""
+        self._cache.drop(self._server, tuple(CACHEABLE))
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def _asked(self, request: Request, via: int | str | None) -> None:
+        if self.modern:
+            # "clients MUST NOT send JSON-RPC responses" (2026-07-28 streamable-http, Sending Messages).
+            logger.warning("a request from %s was ignored: %.100s", self.transport.why, request.method)
+            return
+        key = (type(request.id), request.id)
+        if key in self._answering:
+            logger.warning("%s asks twice under one id: the second question was ignored", self.transport.why)
+            return
+        scope = anyio.CancelScope()
+        if len(self._answering) >= 2 * MAX_QUESTIONS_AT_ONCE:
+            # Even refusing takes a task, and a POST: who does not read refusals is not refused any more.
+            logger.warning("%s asks more than can be answered: a question was dropped", self.transport.why)
+            return
+        refused = len(self._answering) >= MAX_QUESTIONS_AT_ONCE
+        self._answering[key] = scope
+        self._tasks.start_soon(self._answer, request, via, scope, refused)
+
+    async def _answer(self, request: Request, via: int | str | None, scope: anyio.CancelScope, refused: bool) -> None:
+        call = self.calls.find(via)
+        held = [call] if call is not None else self.calls.running() if self.transport.duplex else []
+        for one in held:
+            one.hold(anyio.current_time())
+        try:
+            with scope:
+                if refused:
+                    payload = self.json.error(request.id, InternalError("too many requests at once"))
+                else:
+                    payload = await self._answer_to(request, call)
+                with anyio.fail_after(ANSWER_LIMIT):
+                    await self.transport.send(Outgoing(payload, None, None))
+        except Exception as error:
+            logger.warning("the answer to %.100s did not get to %s: %s", request.method, self.transport.why, error)
+        finally:
+            for one in held:
+                one.release(anyio.current_time())
+            self._answering.pop((type(request.id), request.id), None)
+
+    async def _answer_to(self, request: Request, call: PendingCall | None) -> bytes:
+        try:
+            if request.method == "ping":
+                return self.json.result(request.id, {})
+            if call is None and self.transport.duplex:
+                # One channel for all: who asks can only be told where one call alone can be meant.
+                able = [one for one in self.calls.running() if one.on_request is not None]
+                call = able[0] if len(able) == 1 else None
+            if call is not None and call.on_request is not None:
+                on_request = call.on_request
+            else:
+                on_request = None
+            result = await self._answered(on_request, request.method, request.params)
+            return self.json.result(request.id, result)
+        except MCPError as error:
+            return self.json.error(request.id, error)
+        except (ValueError, TypeError):
+            logger.exception("the answer to %s is no JSON", request.method)
+            return self.json.error(request.id, InternalError())
+
+    async def _answered(self, on_request: Answers | None, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """By whoever the call has for that, else by the callbacks for everybody.  Raises MCPError."""
+        if on_request is None:
+            return await self.asked.answer(method, params)
+        self.asked.check(method, params)
+        return await answered_by(lambda: on_request(method, params), method)
+
+    def _cancelled(self, params: dict[str, Any]) -> None:
+        request_id = params.get("requestId")
+        scope = self._answering.get((type(request_id), request_id)) if isinstance(request_id, (int, str)) else None
+        if scope is not None:
+            scope.cancel()
+
+    def end(self, error: MCPError) -> None:
+        """The client's own end of it."""
+        self.calls.end(error)
+        self.told.close()
+
+
+def pages_exceeded(method: str, limit: int) -> InvalidAnswer:
+    """What is raised for a list that does not end."""
+    return InvalidAnswer(f"{method} has more than {limit} pages")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Results that a server allowed to be kept: 2026-07-28 server/utilities/caching.
+
+Kept as encoded text, so that nobody's change to a result reaches the next reader.  It refuses what has no positive
+`ttlMs`, and drops the oldest where it is full.
+
+Rule: what is private is found under the credential that it was given to and no other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from .jsonrpc import JSON
+
+MAX_RESULTS = 1_000
+MAX_CACHED_BYTES = 64 * 1024 * 1024
+
+# 2026-07-28 server/utilities/caching, Cacheable Results.
+CACHEABLE = frozenset(
+    ("server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read")
+)
+Key = tuple[Hashable, tuple[Hashable, ...], str, bytes]  # server, whose (empty: everybody's), method, params
+_ALL: tuple[Hashable, ...] = ()
+
+
+class ResultCache:
+    """May be shared by clients.  `clock` gives seconds and never goes back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._json = JSON()
+        self._kept: OrderedDict[Key, tuple[float, bytes]] = OrderedDict()
+        self._size = 0
+
+    def get(self, server: Hashable, credential: Hashable, method: str, params: Mapping[str, Any]) -> Any:
+        """The result, a new object each time, or None."""
+        if method not in CACHEABLE or not self._kept:
+            return None
+        text = self._json.dumps(_sorted(params))
+        for owner in ((credential,), _ALL):
+            key = (server, owner, method, text)
+            found = self._kept.get(key)
+            if found is not None:
+                if self._clock() < found[0]:
+                    return self._json.loads(found[1])
+                self._remove(key)
+        return None
+
+    def put(
+        self, server: Hashable, credential: Hashable, method: str, params: Mapping[str, Any], result: dict[str, Any]
+    ) -> None:
+        """Keeps it as long as it allows: not at all where it does not say, or says nonsense."""
+        ttl = result.get("ttlMs")
+        # "If ttlMs is negative, clients SHOULD treat it as 0."  True is no number.
+        if method not in CACHEABLE or not (type(ttl) is int or type(ttl) is float) or not ttl > 0:
+            return
+        # Anything but "public" is private: a scope that is not known must not leak.
+        owner = _ALL if result.get("cacheScope") == "public" else (credential,)
+        key = (server, owner, method, self._json.dumps(_sorted(params)))
+        text = self._json.dumps(result)
+        if len(text) > MAX_CACHED_BYTES:
+            return
+        self._remove(key)
+        self._kept[key] = (self._clock() + ttl / 1000, text)
+        self._size += len(text)
+        while len(self._kept) > MAX_RESULTS or self._size > MAX_CACHED_BYTES:
+            self._remove(next(iter(self._kept)))
+
+    def drop(self, server: Hashable, methods: tuple[str, ...], uri: str | None = None) -> None:
+        """Forgets what these methods answered, for whomever; with `uri`, only what was read under it or below."""
+        for key in [key for key in self._kept if key[0] == server and key[2] in methods]:
+            if uri is not None:
+                read = self._json.loads(key[3]).get("uri")
+                # "resources/updated" may name a sub-resource of what was subscribed (server/resources, Subscriptions).
+                if not isinstance(read, str) or not (read.startswith(uri) or uri.startswith(read)):
+                    continue
+            self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self._size -= len(found[1])
+
+
+def _sorted(params: Mapping[str, Any]) -> dict[str, Any]:
+    # `_meta` says who asks and how, not what.
+    return {name: params[name] for name in sorted(params) if name != "_meta"}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""The rounds of a 2026-07-28 call: questions come back as a result, and the call goes again with the answers.
+
+It refuses a result type that nobody declared, questions where none may be asked, and a conversation without end.
+
+Rule: `requestState` goes back as it came, and nowhere but with the call that it belongs to (2026-07-28
+basic/patterns/mrtr, Client Requirements).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import anyio
+
+from .failures import InvalidAnswer
+
+MAX_INPUT_ROUNDS = 10  # as the official Python, TypeScript and Go clients have it
+MAX_QUESTIONS = 100  # in one result
+ROUND_PAUSE = 0.25  # seconds before a call that is asked to come again without a question
+
+_ASKING = ("tools/call", "prompts/get", "resources/read")
+_QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
+
+AnswersQuestion = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Again = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def check_result_type(method: str, result: dict[str, Any], extra: Collection[str] = ()) -> bool:
+    """Whether the result asks for input.  Raises InvalidAnswer for a result type that it cannot have.
+
+    "an absent resultType MUST be treated as complete"; "any other value ... MUST be treated as invalid" (basic/index).
+    """
+    kind = result.get("resultType", "complete")
+    if kind == "complete" or (isinstance(kind, str) and kind in extra):
+        return False
+    if kind == "input_required" and method in _ASKING:
+        return True
+    raise InvalidAnswer(f"{method} was answered with the result type {str(kind)[:100]!r}")
+
+
+async def play(
+    method: str, result: dict[str, Any], answer: AnswersQuestion, again: Again, *, extra: Collection[str] = ()
+) -> dict[str, Any]:
+    """Answers questions until there are none.
+
+    Args:
+        result: of the first try.
+        answer: a question's method and params to its result; what it raises ends the call.
+        again: sends the call again, with these params beside its own.
+        extra: result types of extensions that the client declared.
+
+    Raises:
+        InvalidAnswer: past MAX_INPUT_ROUNDS, or not what the specification has there.
+    """
+    for _ in range(MAX_INPUT_ROUNDS):
+        if not check_result_type(method, result, extra):
+            return result
+        result = await again(await _answers(result, answer))
+    if check_result_type(method, result, extra):
+        raise InvalidAnswer(f"{method} still asks for input after {MAX_INPUT_ROUNDS} rounds")
+    return result
+
+
+async def _answers(result: dict[str, Any], answer: AnswersQuestion) -> dict[str, Any]:
+    asked, state = result.get("inputRequests") or {}, result.get("requestState")
+    if not isinstance(asked, dict) or len(asked) > MAX_QUESTIONS or not (state is None or isinstance(state, str)):
+        raise InvalidAnswer("an input_required result is malformed")
+    # "at least one of inputRequests and requestState"
+    if not asked and state is None:
+        raise InvalidAnswer("an input_required result has neither questions nor a state")
+    questions = {key: _question(value) for key, value in asked.items()}
+    params: dict[str, Any] = {}
+    if questions:
+        params["inputResponses"] = {key: await answer(*question) for key, question in questions.items()}
+    else:
+        await anyio.sleep(ROUND_PAUSE)
+    if state is not None:
+        params["requestState"] = state
+    return params
+
+
+def _question(value: Any) -> tuple[str, dict[str, Any]]:
+    method = value.get("method") if isinstance(value, dict) else None
+    params = value.get("params", {}) if isinstance(value, dict) else None
+    if method not in _QUESTIONS or not isinstance(params, dict):
+        raise InvalidAnswer(f"the server asks for something that no client answers: {str(method)[:100]!r}")
+    return method, params

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+"""Hearing of changes, in either era: `subscriptions/listen` of 2026-07-28, and what sessions send by themselves.
+
+It refuses to keep notifications without end for somebody who does not read them: the oldest go.
+
+Rule: an answered listen is over; one that is cut off is opened again, and whoever listens is told that everything may
+have changed meanwhile (2026-07-28 basic/patterns/subscriptions).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .backoff import Backoff
+from .conversation import Ask, Conversation
+from .errors import MCPError
+from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+MAX_UNREAD = 1_000
+ACK_LIMIT = 10.0  # seconds until the first acknowledgment
+REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment
+
+_KINDS = {
+    "tools": ("toolsListChanged", "notifications/tools/list_changed"),
+    "prompts": ("promptsListChanged", "notifications/prompts/list_changed"),
+    "resources": ("resourcesListChanged", "notifications/resources/list_changed"),
+}
+_KIND_OF = {method: kind for kind, (_, method) in _KINDS.items()}
+_RESOURCE_UPDATED = "notifications/resources/updated"
+_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+
+
+class Changes:
+    """What `Client.listen` gives: iterate it for (method, params); it ends when the server ends it.
+
+    Attributes:
+        honoured: the part of the filter that the server agreed to, as it said it.
+    """
+
+    def __init__(self) -> None:
+        self.honoured: dict[str, Any] = {}
+        self._unread: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_UNREAD)
+        self._changed = anyio.Event()
+        self._ended = False
+        self._error: MCPError | None = None
+
+    def put(self, method: str, params: dict[str, Any]) -> None:
+        """One more; where nobody reads, the oldest goes."""
+        if len(self._unread) == MAX_UNREAD:
+            logger.warning("more than %d notifications were not read: the oldest was dropped", MAX_UNREAD)
+        self._unread.append((method, params))
+        self._changed.set()
+
+    def end(self, error: MCPError | None = None) -> None:
+        """Nothing comes any more; an error is raised to whoever reads, behind what came before it."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._changed.set()
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> tuple[str, dict[str, Any]]:
+        while not self._unread:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        return self._unread.popleft()
+
+
+class Filter:
+    """What somebody wants to hear of: kinds of lists, and resources by their URI."""
+
+    def __init__(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> None:
+        self.kinds = tuple(kind for kind in _KINDS if kind in set(kinds))
+        self.uris = tuple(dict.fromkeys(uris))
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds or self.uris)
+
+    def to_json(self) -> dict[str, Any]:
+        """`params.notifications` of a listen."""
+        wanted: dict[str, Any] = {_KINDS[kind][0]: True for kind in self.kinds}
+        if self.uris:
+            wanted["resourceSubscriptions"] = list(self.uris)
+        return wanted
+
+    def wants(self, method: str, params: dict[str, Any]) -> bool:
+        """In a session: whether this is one of them, a sub-resource of what was subscribed included."""
+        if method == _RESOURCE_UPDATED:
+            uri = params.get("uri")
+            return isinstance(uri, str) and any(uri.startswith(wanted) for wanted in self.uris)
+        return _KIND_OF.get(method) in self.kinds
+
+    def everything(self) -> list[tuple[str, dict[str, Any]]]:
+        """A notification for each: what is said after a gap."""
+        lists: list[tuple[str, dict[str, Any]]] = [(_KINDS[kind][1], {}) for kind in self.kinds]
+        return lists + [(_RESOURCE_UPDATED, {"uri": uri}) for uri in self.uris]
+
+    def missing(self, honoured: dict[str, Any]) -> list[str]:
+        """What the server did not agree to."""
+        missing = [kind for kind in self.kinds if honoured.get(_KINDS[kind][0]) is not True]
+        agreed = honoured.get("resourceSubscriptions")
+        return missing + [uri for uri in self.uris if not isinstance(agreed, list) or uri not in agreed]
+
+
+class Listening:
+    """One subscription of 2026-07-28, through as many streams as it takes."""
+
+    def __init__(
+        self, conversation: Conversation, wanted: Filter, *, private: bool, backoff: Backoff | None = None
+    ) -> None:
+        self.changes = Changes()
+        self._conversation = conversation
+        self._wanted = wanted
+        self._private = private
+        self._backoff = backoff or Backoff()
+        self._acknowledged = anyio.Event()
+        self._times = 0
+        self._failures = 0
+        self._scope = anyio.CancelScope()
+        self._error: MCPError | None = None
+
+    async def open(self, tasks: TaskGroup) -> None:
+        """Returns when the server has acknowledged.
+
+        Raises:
+            MCPError: it refuses, or does not answer in time.
+        """
+        tasks.start_soon(self._run)
+        with anyio.move_on_after(ACK_LIMIT):
+            await self._acknowledged.wait()
+        if not self._times:
+            self.close()
+            raise self._error or RequestTimeout(f"no acknowledgment within {ACK_LIMIT:g} s")
+        missing = self._wanted.missing(self.changes.honoured)
+        if missing:
+            logger.warning("the server will not tell of %s", ", ".join(missing)[:500])
+
+    def close(self) -> None:
+        """Nothing more is heard."""
+        self._scope.cancel()
+        self.changes.end()
+
+    def missing(self) -> list[str]:
+        """What the server did not agree to."""
+        return self._wanted.missing(self.changes.honoured)
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._listen()
+        except MCPError as error:
+            self._error = error
+        self.changes.end(self._error)
+        self._acknowledged.set()
+
+    async def _listen(self) -> None:
+        while True:
+            ask = Ask(
+                "subscriptions/listen", {"notifications": self._wanted.to_json()}, on_notification=self._heard,
+                safe=False, private=self._private,
+            )  # fmt: skip
+            try:
+                await self._conversation.send(ask)
+            except ConnectionLost as error:
+                # Never heard of: that is no stream that was lost.
+                if not self._times or self._conversation.calls.ended is not None:
+                    raise
+                self._failures += 1
+                if self._failures > REOPEN_ATTEMPTS:
+                    raise
+                logger.debug("a subscription was cut off: %s", error)
+                await anyio.sleep(self._backoff.delay(self._failures - 1))
+            else:
+                return  # "a result ends the subscription": gracefully
+
+    def _heard(self, method: str, params: dict[str, Any]) -> None:
+        if method == _ACKNOWLEDGED:
+            honoured = params.get("notifications")
+            self.changes.honoured = honoured if isinstance(honoured, dict) else {}
+            self._times += 1
+            self._failures = 0
+            self._acknowledged.set()
+            if self._times > 1:
+                self._conversation.forget()
+                for missed in self._wanted.everything():
+                    self._pass_on(*missed, told=False)
+        elif self._times:  # "MUST be the first message": what comes before it is not ours
+            self._pass_on(method, params, told=True)
+
+    def _pass_on(self, method: str, params: dict[str, Any], *, told: bool) -> None:
+        if self._private:
+            self.changes.put(method, params)
+        elif not told:  # what really came has been told by the conversation
+            self._conversation.tell(method, params)
+
+
+class Subscriptions:
+    """What one client hears of for its callbacks: in 2026-07-28 by one listen at a time, replaced when it grows."""
+
+    def __init__(self, conversation: Conversation, tasks: TaskGroup) -> None:
+        self.uris: dict[str, None] = {}
+        self._conversation = conversation
+        self._tasks = tasks
+        self._kinds: tuple[str, ...] = ()
+        self._current: Listening | None = None
+        self._lock = anyio.Lock()
+
+    async def hear(self, kinds: Iterable[str]) -> None:
+        """Of these lists, from now on.  Raises MCPError."""
+        self._kinds = tuple(kinds)
+        async with self._lock:
+            await self._replace(self.uris)
+
+    async def add(self, uri: str) -> None:
+        """Of this resource too.  Raises MCPError, and InvalidAnswer where the server does not agree to it."""
+        async with self._lock:
+            if uri in self.uris:
+                return
+            await self._replace({**self.uris, uri: None})
+            if self._current is not None and uri in self._current.missing():
+                await self._replace({known: None for known in self.uris if known != uri})
+                raise InvalidAnswer(f"the server does not tell of {uri[:500]}")
+
+    async def remove(self, uri: str) -> None:
+        """No longer of this one."""
+        async with self._lock:
+            if uri in self.uris:
+                await self._replace({known: None for known in self.uris if known != uri})
+
+    async def _replace(self, uris: dict[str, None]) -> None:
+        wanted = Filter(self._kinds, uris)
+        fresh = Listening(self._conversation, wanted, private=False) if wanted else None
+        if fresh is not None:
+            await fresh.open(self._tasks)
+        # The old one only now, so that nothing falls between the two.
+        if self._current is not None:
+            self._current.close()
+        self._current, self.uris = fresh, dict(uris)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""What a client remembers of the tools that a server listed: what to mirror in headers, and what may be repeated.
+
+It refuses tools whose `x-mcp-header` annotations are wrong: they are left out of the list, with a warning
+(2026-07-28 basic/transports/streamable-http, Schema Extension).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import Any
+
+from .headers import header_map
+
+logger = logging.getLogger(__name__)
+
+MAX_KNOWN_TOOLS = 10_000
+
+HeaderMap = dict[tuple[str, ...], str]
+
+
+class ToolBook:
+    """By name; the tools that were listed longest ago go first where it is full."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[HeaderMap, bool]] = OrderedDict()
+
+    def learn(self, tools: Any, *, mirrored: bool) -> list[dict[str, Any]]:
+        """Reads the `tools` of a list and gives those that may be used.  `mirrored`: arguments travel in headers."""
+        usable = []
+        for tool in tools if isinstance(tools, list) else []:
+            name = tool.get("name") if isinstance(tool, dict) else None
+            if not isinstance(name, str):
+                logger.warning("a tool without a name was left out")
+                continue
+            headers: HeaderMap = {}
+            if mirrored:
+                try:
+                    headers = header_map(tool.get("inputSchema") or {})
+                except (ValueError, AttributeError) as error:
+                    # "Clients MUST exclude the invalid tool from the result of tools/list ... SHOULD log a warning"
+                    logger.warning("tool %.200r was left out: %.300s", name, error)
+                    self._known.pop(name, None)
+                    continue
+            self._known[name] = headers, _repeatable(tool.get("annotations"))
+            self._known.move_to_end(name)
+            usable.append(tool)
+        while len(self._known) > MAX_KNOWN_TOOLS:
+            self._known.popitem(last=False)
+        return usable
+
+    def headers(self, name: Any) -> HeaderMap | None:
+        """What to mirror of its arguments; None where the tool was never listed."""
+        found = self._known.get(name) if isinstance(name, str) else None
+        return None if found is None else found[0]
+
+    def repeatable(self, name: Any) -> bool:
+        """Whether a second call does no more than the first: what it says of itself, and no where it says nothing."""
+        found = self._known.get(name) if isinstance(name, str) else None
+        return found is not None and found[1]
+
+
+def _repeatable(annotations: Any) -> bool:
+    if not isinstance(annotations, dict):
+        return False
+    return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
