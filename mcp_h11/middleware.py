@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""What may stand between a client and its requests: headers, bearer tokens, a log, a circuit breaker.
+
+A middleware is `async (call, next) -> answer`.  It runs by its `priority`, lower ones outermost (50 where it has none),
+and those of equal priority in the order in which they were given.
+
+It refuses to log anything that may be a secret: no header, no body, no query.  The rule it keeps: one object may serve
+many calls at once, and a call that is cancelled leaves nothing half done for the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from .httpclient import DEFAULT_PRIORITY, ConnectError, HTTPAnswer, HTTPCall, HTTPFailure
+from .httpclient import Middleware as Middleware
+from .httpclient import Next as Next
+
+_logger = logging.getLogger(__name__)
+
+REFRESH_BEFORE = 60.0  # seconds
+BREAKER_FAILURES = 5
+BREAKER_OPEN_FOR = 60.0  # seconds
+
+
+def set_header(call: HTTPCall, name: str, value: str) -> None:
+    """Replaces all values that the header `name` has."""
+    wanted = name.lower()
+    call.headers = [(found, old) for found, old in call.headers if found.lower() != wanted]
+    call.headers.append((name, value))
+
+
+class _ExtraHeaders:
+    def __init__(self, headers: Mapping[str, str], priority: float) -> None:
+        self.priority = priority
+        self._headers = dict(headers)
+
+    async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
+        for name, value in self._headers.items():
+            set_header(call, name, value)
+        return await following(call)
+
+
+def extra_headers(headers: Mapping[str, str], *, priority: float = DEFAULT_PRIORITY) -> Middleware:
+    """Sets these headers on every call, in place of what is there."""
+    return _ExtraHeaders(headers, priority)
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token, and when it ends: seconds since 1970, or None where nobody knows."""
+
+    value: str = field(repr=False)
+    expires_at: float | None = None
+
+
+TokenProvider = Callable[[], Awaitable["str | Token"]]
+
+
+class BearerToken:
+    """`Authorization: Bearer` with a token that `provider` gives, in place of any other.
+
+    The provider is asked at the first call, `refresh_before` seconds before the token ends, and once after a 401; the
+    call is then sent again.  All calls that wait for it share one answer, or one error.  Where it fails while the old
+    token still holds, that one is used.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        provider: TokenProvider,
+        refresh_before: float = REFRESH_BEFORE,
+        *,
+        priority: float = DEFAULT_PRIORITY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.priority = priority
+        self._provider = provider
+        self._refresh_before = refresh_before
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._token: Token | None = None
+        self._rounds = 0  # how often the provider has answered
+        self._error: Exception | None = None  # its last answer
+
+    async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
+        token = await self._current()
+        set_header(call, "Authorization", f"Bearer {token.value}")
+        answer = await following(call)
+        if answer.status != 401:
+            return answer
+        try:
+            renewed = await self._other_than(token)
+            if renewed.value == token.value:
+                return answer
+        except BaseException:
+            await answer.aclose()
+            raise
+        # A 401 was not executed, so that it can be repeated, whatever it was.
+        await answer.aclose()
+        set_header(call, "Authorization", f"Bearer {renewed.value}")
+        return await following(call)
+
+    async def _current(self) -> Token:
+        token = self._token
+        if token is not None and not self._ends_within(token, self._refresh_before):
+            return token
+        try:
+            return await self._refresh()
+        except Exception as error:
+            if token is None or self._ends_within(token, 0.0):
+                raise
+            _logger.warning("no new token (%s); the old one still holds", type(error).__name__)
+            return token
+
+    async def _other_than(self, refused: Token) -> Token:
+        """What others have got in the meantime, else a new one."""
+        token = self._token
+        if token is not None and token is not refused:
+            return token
+        return await self._refresh()
+
+    def _ends_within(self, token: Token, seconds: float) -> bool:
+        return token.expires_at is not None and token.expires_at - seconds <= self._clock()
+
+    async def _refresh(self) -> Token:
+        rounds = self._rounds
+        async with self._lock:
+            # Who is cancelled while it asks has counted no round: the next one asks.
+            if self._rounds == rounds:
+                await self._ask()
+        if self._error is not None:
+            raise self._error
+        assert self._token is not None
+        return self._token
+
+    async def _ask(self) -> None:
+        try:
+            given = await self._provider()
+        except Exception as error:
+            self._error = error
+        else:
+            self._error = None
+            self._token = given if isinstance(given, Token) else Token(given)
+        self._rounds += 1
+
+
+# --- log --------------------------------------------------------------------------------------------------------------
+
+
+class _LogCalls:
+    def __init__(self, logger: logging.Logger, level: int, priority: float, clock: Callable[[], float]) -> None:
+        self.priority = priority
+        self._logger = logger
+        self._level = level
+        self._clock = clock
+
+    async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
+        start = self._clock()
+        try:
+            answer = await following(call)
+        except BaseException as error:
+            # Without its message, which may quote what was sent.
+            self._log(call, type(error).__name__, start)
+            raise
+        self._log(call, str(answer.status), start)
+        return answer
+
+    def _log(self, call: HTTPCall, outcome: str, start: float) -> None:
+        url = call.url.partition("?")[0].partition("#")[0]
+        took = (self._clock() - start) * 1000
+        self._logger.log(self._level, "%s %s: %s after %.1f ms", call.method, url, outcome, took)
+
+
+def log_calls(
+    logger: logging.Logger,
+    *,
+    level: int = logging.INFO,
+    priority: float = DEFAULT_PRIORITY,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Middleware:
+    """Logs method, URL without its query, status or kind of error, and the time to the answer's head."""
+    return _LogCalls(logger, level, priority, clock)
+
+
+# --- circuit breaker --------------------------------------------------------------------------------------------------
+
+
+class CircuitOpen(ConnectError):
+    """The server has failed so often that it is left alone: nothing was sent.
+
+    Attributes:
+        retry_after: seconds until it is tried again.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the server has failed repeatedly; it is tried again in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class CircuitBreaker:
+    """After `failures` in a row all calls fail at once for `open_for` seconds; then one is let through to try.
+
+    A failure is no answer (`HTTPFailure`), or a status from 500 on.  One breaker is for one server.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        failures: int = BREAKER_FAILURES,
+        open_for: float = BREAKER_OPEN_FOR,
+        *,
+        priority: float = DEFAULT_PRIORITY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.priority = priority
+        self._max_failures = failures
+        self._open_for = open_for
+        self._clock = clock
+        self._failures = 0
+        self._until: float | None = None  # None: closed
+        self._trying = False
+
+    async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
+        probe = self._admit()
+        try:
+            answer = await following(call)
+        except HTTPFailure:
+            self._failed(probe)
+            raise
+        else:
+            if answer.status >= 500:
+                self._failed(probe)
+            else:
+                self._succeeded(probe)
+            return answer
+        finally:
+            if probe:  # also one that was cancelled, and says nothing of the server
+                self._trying = False
+
+    def _admit(self) -> bool:
+        """Whether this call is the one that tries.  Raises CircuitOpen."""
+        if self._until is None:
+            return False
+        left = self._until - self._clock()
+        if left > 0 or self._trying:
+            raise CircuitOpen(max(left, 0.0))
+        self._trying = True
+        return True
+
+    def _failed(self, probe: bool) -> None:
+        # What was under way when the circuit opened prolongs nothing.
+        if self._until is not None and not probe:
+            return
+        self._failures += 1
+        if probe or self._failures >= self._max_failures:
+            self._until = self._clock() + self._open_for
+
+    def _succeeded(self, probe: bool) -> None:
+        if self._until is None or probe:
+            self._failures = 0
+            self._until = None
