@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""What a backend is, as values: a command to run, or an address to speak to.
+
+Two equal specs are the same backend, so that whoever reads a configuration again can tell what changed.  Nothing here
+starts or connects anything, and nothing prints a secret: `env`, `headers` and `token` are left out of `repr`.
+
+Rule: a command is a list of words and never a line for a shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+_SCHEMES = ("http", "https", "http+unix")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A server on stdin and stdout.
+
+    Attributes:
+        argv: the program and its arguments.
+        env: added to the few variables that every child gets; "inherit" gives it the whole environment.
+        cwd: its folder; None: that of this process.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str] | str | None = field(default=None, repr=False)
+    cwd: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv or not all(isinstance(word, str) for word in self.argv):
+            raise ValueError("a command is a list of words, the program first")
+        if not self.argv[0] or any("\0" in word for word in self.argv):
+            raise ValueError("a command begins with a program, and has no NUL in it")
+        object.__setattr__(self, "argv", tuple(self.argv))
+        if isinstance(self.env, str) and self.env != "inherit":
+            raise ValueError(f'env is a mapping, None or "inherit", not {self.env!r:.20}')
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return self.argv[0]
+
+
+@dataclass(frozen=True)
+class Url:
+    """A server at an address (http, https, http+unix).
+
+    Attributes:
+        headers: sent with every request.
+        token: a bearer token for this backend, or a coroutine function that gives one; it outranks `headers`.
+        transport: "http" or "sse" pins one; None finds out.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: Any = field(default=None, repr=False)
+    transport: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in _SCHEMES or not parts.netloc:
+            # Not quoted: keys are found in addresses as well.
+            raise ValueError("not an address of http, https or http+unix")
+        if self.transport not in (None, "http", "sse"):
+            raise ValueError(f"transport is http, sse or None, not {self.transport!r:.20}")
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: without credentials or a query, which may be secret."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
