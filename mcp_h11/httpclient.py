@@ -569,7 +569,8 @@ class HTTPClient:
                 self._ssl = tls_defaults()
             return await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=self._ssl)
         except BaseException:
-            await anyio.aclose_forcefully(stream)
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
             raise
 
 

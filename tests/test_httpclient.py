@@ -449,6 +449,15 @@ def idle_socket(client: HTTPClient) -> Any:
     return os.dup(wire._stream.extra(anyio.abc.SocketAttribute.raw_socket).fileno())
 
 
+async def test_an_idle_connection_that_is_no_more_is_not_used() -> None:
+    async with scripted(answering(OK)) as script, HTTPClient() as client:
+        await get(client, script.url)
+        await client._idle[0]._stream.aclose()
+        await anyio.wait_all_tasks_blocked()
+        assert await get(client, script.url) == b"ok"
+        assert script.connections == 2
+
+
 @pytest.mark.parametrize(("repeatable", "connections"), [(True, 2), (False, 1)])
 @pytest.mark.parametrize("how", [hanging_up, Peer.reset])
 async def test_a_pooled_connection_that_dies_under_a_request(

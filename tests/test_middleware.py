@@ -270,6 +270,25 @@ async def test_fifty_calls_refused_at_once_share_one_refresh() -> None:
     assert provider.calls == 2 and seen == ["Bearer t1"] * 50 + ["Bearer t2"] * 50
 
 
+async def test_a_call_that_is_refused_late_uses_what_others_have_got() -> None:
+    provider = Provider()
+    bearer = BearerToken(provider)
+    gate = anyio.Event()
+    late = Server(401)
+
+    async def slow(sent: HTTPCall) -> HTTPAnswer:
+        await gate.wait()
+        return await late(sent)
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bearer, call(), slow)
+            await anyio.wait_all_tasks_blocked()
+            await bearer(call(), Server(401))
+            gate.set()
+    assert provider.calls == 2 and late.tokens == ["t1", "t2"]
+
+
 async def test_the_same_token_again_is_not_tried_again() -> None:
     async def provider() -> str:
         return "always"
