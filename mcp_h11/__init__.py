@@ -17,6 +17,8 @@ Ten lines to a server::
 What `__all__` lists is public; everything else may change.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .app import MCPServer
 from .auth import AccessToken, Principal, TokenVerifier, canonical_uri
 from .context import Context
@@ -56,6 +58,23 @@ from .settings import Settings
 from .stdio import run_stdio, serve_stdio
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
 from .tls import tls_context
+
+if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
+    from .client import Client
+    from .detection import Detected, detect
+    from .era import EraMemory
+    from .failures import (
+        AuthorizationRequired,
+        ConnectionLost,
+        HTTPStatusError,
+        InvalidAnswer,
+        RequestTimeout,
+        SessionLost,
+    )
+    from .httpclient import HTTPAnswer, HTTPCall
+    from .middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
+    from .resultcache import ResultCache
+    from .subscriptions import ChangeStream
 
 __version__ = "0.1.0"
 
@@ -119,7 +138,56 @@ __all__ = (
     "MemorySessionManager",
     "SessionManager",
     "SessionState",
+    # a client
+    "Client",
+    "ChangeStream",
+    "Detected",
+    "EraMemory",
+    "ResultCache",
+    "detect",
+    # what goes wrong there
+    "AuthorizationRequired",
+    "ConnectionLost",
+    "HTTPStatusError",
+    "InvalidAnswer",
+    "RequestTimeout",
+    "SessionLost",
+    # what stands before its requests
+    "BearerToken",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "HTTPAnswer",
+    "HTTPCall",
+    "Token",
+    "extra_headers",
+    "log_calls",
     # the table of revisions
     "REVISIONS",
     "Revision",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """The names of the client, loaded when one is used first: a server has no use for them (PEP 562)."""
+    if name in __all__:
+        from importlib import import_module
+
+        for module in (
+            "failures",
+            "era",
+            "resultcache",
+            "httpclient",
+            "middleware",
+            "subscriptions",
+            "client",
+            "detection",
+        ):
+            found = import_module(f".{module}", __name__)
+            if name in vars(found):
+                globals()[name] = value = vars(found)[name]
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

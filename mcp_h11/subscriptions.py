@@ -40,7 +40,7 @@ _RESOURCE_UPDATED = "notifications/resources/updated"
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 
-class Changes:
+class ChangeStream:
     """What `Client.listen` gives: iterate it for (method, params); it ends when the server ends it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Changes:
             self._ended, self._error = True, error
             self._changed.set()
 
-    def __aiter__(self) -> Changes:
+    def __aiter__(self) -> ChangeStream:
         return self
 
     async def __anext__(self) -> tuple[str, dict[str, Any]]:
@@ -123,7 +123,7 @@ class Listening:
     def __init__(
         self, conversation: Conversation, wanted: Filter, *, private: bool, backoff: Backoff | None = None
     ) -> None:
-        self.changes = Changes()
+        self.changes = ChangeStream()
         self._conversation = conversation
         self._wanted = wanted
         self._private = private

@@ -43,7 +43,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trace",
         "uritemplate",
     ),
-    ("compat", "failures", "headers", "http11", "jsonrpc", "jsonschema", "jsontypes", "proxies", "proxyconfig", "sealing"),
+    (
+        "compat",
+        "failures",
+        "headers",
+        "http11",
+        "jsonrpc",
+        "jsonschema",
+        "jsontypes",
+        "proxies",
+        "proxyconfig",
+        "sealing",
+    ),
     ("ratelimit", "reply", "signature"),
     ("questions", "results"),
     # what runs
@@ -63,11 +74,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transport",
         "watchdog",
     ),
-    ("access", "calls", "context", "middleware", "settings"),
-    ("conversation", "door", "entries", "handler"),
-    ("catalogue", "guard", "runtime", "subscriptions"),
-    ("app", "listener", "streams"),
-    ("modern", "session"),
+    ("access", "calls", "context", "httpanswers", "middleware", "settings"),
+    ("client_http", "client_sse", "conversation", "door", "entries", "handler"),
+    ("catalogue", "connecting", "guard", "runtime", "subscriptions"),
+    ("app", "client", "listener", "streams"),
+    ("detection", "modern", "session"),
     ("legacy", "legacy_sse", "stdio"),
     ("endpoint",),
     ("connection",),
@@ -85,9 +96,11 @@ SANS_IO = 4  # floors
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # Imports that are made when they are needed: the one look upward, and the demo that only a bare command shows.
-LATER = {("app", "server"), ("app", "stdio"), ("cli", "demo"), ("ops", "__init__")}
+LATER = {("app", "server"), ("app", "stdio"), ("cli", "demo"), ("client", "__init__"), ("ops", "__init__")}
 # Names that only type checkers want.
 FOR_TYPES = {("connection", "server"), ("context", "runtime"), ("ops", "server")}
+# The client's names are public, and loaded by whoever uses one: no server pays for them.
+ON_DEMAND = {"client", "detection", "era", "failures", "httpclient", "middleware", "resultcache", "subscriptions"}
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.
 IMPURE = {
@@ -163,7 +176,7 @@ def test_imports_go_down() -> None:
 
 def test_the_exceptions_are_the_named_ones() -> None:
     assert inside("later") == LATER
-    assert inside("types") == FOR_TYPES
+    assert inside("types") == FOR_TYPES | {("__init__", name) for name in ON_DEMAND}
 
 
 def test_the_look_upward_is_in_one_method() -> None:
@@ -325,7 +338,9 @@ def test_loggers_are_named_as_their_modules() -> None:
 
 def test_all_is_what_is_imported() -> None:
     tree = MODULES["__init__"]
-    imported = [alias.asname or alias.name for node, _ in imports(tree) for alias in node.names]
+    imported = [
+        alias.asname or alias.name for node, _ in imports(tree) if getattr(node, "level", 0) for alias in node.names
+    ]
     listed = list(mcp_h11.__all__)
     assert sorted(imported) == sorted(listed)
     assert len(set(listed)) == len(listed) and isinstance(mcp_h11.__all__, tuple)
@@ -443,6 +458,7 @@ def test_loading_brings_nothing_along_that_is_not_needed(compiled: Callable[[str
         "pydantic", "pydantic_core", "orjson", "uvloop", "ssl", "sqlite3", "redis", "argparse", "typing_extensions",
         "email.message", "http.client", "urllib.request", "unittest", "multiprocessing", "trio", "ctypes",
         "importlib.metadata", "anyio._backends._asyncio", "mcp_h11.cli", "mcp_h11.demo", "mcp_h11.target",
+        *(f"mcp_h11.{name}" for name in ON_DEMAND),
     }  # fmt: skip
     assert not loaded & heavy
 

@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: MIT
+"""`Client`: one connection to one MCP server, of whatever revision, over whatever carries it.
+
+The target says how: an address is Streamable HTTP (or HTTP+SSE, where the server has nothing newer), a command is a
+child process on pipes, a `ServerHandler` is asked in this process.  It refuses lists without end.
+
+Rule: results and params are plain dicts in the wire's own words; errors are exceptions, and all of them `MCPError`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .callbacks import AnswersOne, Asked, Roots
+from .calls import Answers, Heard, Progress
+from .connecting import Connecting, Options
+from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
+from .era import Agreed, EraMemory
+from .errors import MCPError
+from .failures import ConnectionLost, InvalidAnswer
+from .handler import ServerHandler
+from .middleware import Middleware, TokenProvider
+from .resultcache import ResultCache
+from .revisions import REVISIONS, Revision
+from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
+from .transport import Transport
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+logger = logging.getLogger(__name__)
+
+# Entries of one list, over all of its pages.
+MAX_ITEMS = 100_000
+# Seconds for everything that the end of a client may take: DELETE, or a child that does not want to go.
+CLOSE_LIMIT = 15.0
+# What `timeout` is where a method does not say.
+_AS_CONFIGURED = -1.0
+
+
+class Client:
+    """Use it as ``async with Client(target) as client``; it may be used by many tasks at once.
+
+    Args:
+        target: an address (http, https, http+unix), a command as a list or as a shell would split it (no shell is
+            used), a `ServerHandler`, or a `Transport` of your own.
+        name, version: who this client says it is.
+        revision: None lets the client find out; a name pins it.
+        transport: "http" or "sse" pins what an address is spoken to by; None finds out.
+        headers: sent with every request over HTTP.
+        token: a bearer token, or a coroutine function that gives one; it outranks middleware, which outranks headers.
+        middleware: ``async (call, next) -> answer``, as in `middleware`.
+        ssl: the TLS context for https.
+        env, cwd: of a child process; "inherit" gives it the whole environment.
+        timeout: seconds that a request may take; None for no limit.  It stands still while a callback of this client
+            answers a question of the server's.
+        ping_every: seconds between pings, none by default; who does not answer within `ping_timeout` is lost.
+        close_timeout: seconds that leaving may take: DELETE, or a child that does not want to go.
+        on_sampling, on_elicitation, on_roots: answer the server's questions, ``async (params) -> result``, in either
+            era; roots may be a list.  What is not given is not declared.
+        on_log, on_list_changed, on_updated, on_notification: told what the server says by itself: the params, the
+            kind ("tools", "prompts", "resources"), the URI, method and params.  Functions or coroutine functions.
+        capabilities: merged over what follows from the callbacks.
+        result_types: those of extensions that you declare.
+        memory: what is known of origins; share one among clients.
+        cache: results that the server allows to be kept; share one among clients.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str] | ServerHandler | Transport,
+        *,
+        name: str = "mcp_h11",
+        version: str | None = None,
+        revision: str | None = None,
+        transport: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: str | TokenProvider | None = None,
+        middleware: Sequence[Middleware] = (),
+        ssl: tls.SSLContext | None = None,
+        env: Mapping[str, str] | str | None = None,
+        cwd: str | None = None,
+        timeout: float | None = 60.0,
+        ping_every: float | None = None,
+        ping_timeout: float = 10.0,
+        close_timeout: float = CLOSE_LIMIT,
+        on_sampling: AnswersOne | None = None,
+        on_elicitation: AnswersOne | None = None,
+        on_roots: Roots | None = None,
+        on_log: Callable[[dict[str, Any]], Any] | None = None,
+        on_list_changed: Callable[[str], Any] | None = None,
+        on_updated: Callable[[str], Any] | None = None,
+        on_notification: Callable[[str, dict[str, Any]], Any] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        result_types: Collection[str] = (),
+        memory: EraMemory | None = None,
+        cache: ResultCache | None = None,
+    ) -> None:
+        if revision is not None and revision not in REVISIONS:
+            raise ValueError(f"no such revision: {revision!r}; there are {', '.join(REVISIONS)}")
+        for seconds in (timeout, ping_every, ping_timeout, close_timeout):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
+        if version is None:
+            from . import __version__ as version
+        self._options = Options(
+            target,
+            {"name": name, "version": version},
+            REVISIONS[revision] if revision is not None else None,
+            transport,
+            dict(headers or {}),
+            token,
+            tuple(middleware),
+            ssl,
+            env,
+            cwd,
+            timeout,
+            memory or EraMemory(),
+        )
+        self._asked = Asked(on_sampling, on_elicitation, on_roots, capabilities)
+        self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
+        self._cache = cache or ResultCache()
+        self._result_types = result_types
+        self._ping_every = ping_every
+        self._ping_timeout = ping_timeout
+        self._close_timeout = close_timeout
+        self._timeout = timeout
+        self._entered = False
+        self._log_level: str | None = None
+        self._end: Exception | None = None
+        self._ended: anyio.Event
+        self._conversation: Conversation
+        self._connecting: Connecting
+        self._subscriptions: Subscriptions
+
+    # --- its life -------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Client:
+        if self._entered:
+            raise RuntimeError("a client is entered once: make another")
+        self._entered = True
+        self._ended = anyio.Event()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        try:
+            self._conversation = Conversation(
+                self._tasks,
+                self._options.info,
+                self._asked,
+                self._listeners,
+                self._cache,
+                credential=self._options.credential,
+                result_types=self._result_types,
+            )
+            self._conversation.on_end = self._over
+            self._connecting = Connecting(self._options, self._conversation, self._tasks)
+            self._conversation.on_renew = self._renew
+            self._subscriptions = Subscriptions(self._conversation, self._tasks)
+            await self._connecting.connect()
+            await self._begin()
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave(error)
+
+    async def _begin(self) -> None:
+        if self.modern and (self._listeners.on_list_changed or self._listeners.on_notification):
+            offered = self.server_capabilities
+            kinds = [kind for kind in ("tools", "prompts", "resources") if _lists_changes(offered.get(kind))]
+            try:
+                await self._subscriptions.hear(kinds)
+            except MCPError as refused:
+                logger.warning("changes at %s will not be heard of: %s", self._conversation.transport.why, refused)
+        if self._ping_every is not None:
+            self._tasks.start_soon(self._keep_pinging, self._ping_every)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Whatever happens, nothing of it is left: no task, no connection, no child, no session."""
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(self._close_timeout):
+                if hasattr(self, "_conversation"):
+                    self._conversation.end(ConnectionLost("the client is closed", sent=False))
+                    await self._connecting.aclose()
+        finally:
+            self._ended.set()
+            self._tasks.cancel_scope.cancel()
+            # A cancellation has to go through the task group; anything else would come out of it as a group.
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                await self._tasks.__aexit__(type(error), error, error.__traceback__)
+            else:
+                await self._tasks.__aexit__(None, None, None)
+
+    def _over(self, error: Exception | None) -> None:
+        self._end = error
+        self._ended.set()
+
+    async def wait_closed(self) -> Exception | None:
+        """Waits until the connection is over, by itself or by leaving the client; why, if it was by itself."""
+        await self._ended.wait()
+        return self._end
+
+    async def _renew(self) -> None:
+        await self._connecting.handshake()
+        # The new session knows nothing of what was said in the old one.
+        self._tasks.start_soon(self._say_again)
+
+    async def _say_again(self) -> None:
+        try:
+            if self._log_level is not None:
+                await self.request("logging/setLevel", {"level": self._log_level})
+            for uri in list(self._subscriptions.uris):
+                await self.request("resources/subscribe", {"uri": uri})
+        except MCPError as error:
+            logger.warning("the new session with %s is not as the old one was: %s", self._conversation.transport.why,
+                           error)  # fmt: skip
+
+    async def _keep_pinging(self, every: float) -> None:
+        while self._conversation.calls.ended is None:
+            await anyio.sleep(every)
+            try:
+                await self.ping(timeout=self._ping_timeout)
+            except MCPError as error:
+                if not isinstance(error, ConnectionLost) and error.code not in (-32000, -32001):
+                    continue  # an error is an answer
+                why = self._conversation.transport.why
+                logger.warning("no answer to a ping from %s: %s", why, error)
+                gone = ConnectionLost(f"{why} does not answer pings")
+                if self._conversation.transport.duplex:
+                    self._conversation.closed(gone)
+                else:
+                    # Over HTTP the next request is a new try.
+                    self._conversation.calls.fail(gone)
+
+    # --- what is known of the server ------------------------------------------------------------------------
+
+    @property
+    def _agreed(self) -> Agreed:
+        agreed = self._connecting.agreed if hasattr(self, "_connecting") else None
+        if agreed is None:
+            raise RuntimeError("the client is not connected")
+        return agreed
+
+    @property
+    def revision(self) -> Revision:
+        """What was agreed on."""
+        return self._conversation.revision or self._agreed.revision
+
+    @property
+    def modern(self) -> bool:
+        """Whether that is 2026-07-28 or later: no session, no handshake."""
+        return self.revision.modern
+
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """Who the server says it is; empty where it does not say."""
+        return self._agreed.server_info
+
+    @property
+    def server_capabilities(self) -> dict[str, Any]:
+        """What it offers."""
+        return self._agreed.capabilities
+
+    @property
+    def instructions(self) -> str | None:
+        """What it wants models to know."""
+        return self._agreed.instructions
+
+    @property
+    def supported_versions(self) -> tuple[str, ...]:
+        """The versions that it named."""
+        return self._agreed.supported
+
+    @property
+    def session_id(self) -> str | None:
+        """Of a session over HTTP; None elsewhere."""
+        return getattr(self._conversation.transport, "session_id", None)
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the server that was found."""
+        return self._conversation.transport
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+        safe: bool | None = None,
+        on_notification: Heard | None = None,
+        on_request: Answers | None = None,
+        rounds: bool = True,
+        meta: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Any request; gives its result.
+
+        Args:
+            progress: called with (progress, total, message), the last two None where not given; may be a coroutine
+                function, and is awaited in order, by the task that made the request.
+            timeout: seconds, instead of the client's.
+            safe: whether it may be sent again though it may have been executed; None: by what it is.
+            on_notification: called with what came on this request's own exchange, or names its progress token.
+            on_request: answers the server's questions during this request, instead of the client's callbacks.
+            rounds: False returns an `input_required` result as it is.
+            meta: more members for `_meta`.
+
+        Raises:
+            MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
+                `AuthorizationRequired`, `InvalidAnswer`, for what came of it instead of an answer.
+        """
+        ask = Ask(
+            method,
+            dict(params or {}),
+            self._timeout if timeout == _AS_CONFIGURED else timeout,
+            progress,
+            safe,
+            on_notification,
+            on_request,
+            rounds,
+            meta,
+        )
+        return await self._conversation.request(ask)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Sends a notification.  Raises MCPError where it did not get there."""
+        await self._conversation.notify(method, params)
+
+    async def list_tools(self) -> list[dict[str, Any]]:
+        """All pages.  Tools whose `x-mcp-header` annotations are wrong are left out where they would be used."""
+        return await self._pages("tools/list", "tools")
+
+    async def list_resources(self) -> list[dict[str, Any]]:
+        """All pages."""
+        return await self._pages("resources/list", "resources")
+
+    async def list_resource_templates(self) -> list[dict[str, Any]]:
+        """All pages."""
+        return await self._pages("resources/templates/list", "resourceTemplates")
+
+    async def list_prompts(self) -> list[dict[str, Any]]:
+        """All pages."""
+        return await self._pages("prompts/list", "prompts")
+
+    async def _pages(self, method: str, member: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        params: dict[str, Any] = {}
+        for _ in range(MAX_PAGES):
+            result = await self.request(method, params)
+            items = result.get(member)
+            if not isinstance(items, list):
+                raise InvalidAnswer(f"{method} was answered without {member}")
+            found += items
+            if len(found) > MAX_ITEMS:
+                raise InvalidAnswer(f"{method} has more than {MAX_ITEMS} entries")
+            # "an empty string is a valid cursor": only its absence is the end.  Null is what some serialisers write.
+            cursor = result.get("nextCursor")
+            if cursor is None:
+                return found
+            params = {"cursor": cursor}
+        raise pages_exceeded(method, MAX_PAGES)
+
+    async def read_resource(self, uri: str) -> dict[str, Any]:
+        """``{"contents": [...]}``.  Raises ResourceNotFound in either era."""
+        return await self.request("resources/read", {"uri": uri})
+
+    async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """``{"messages": [...]}``"""
+        params: dict[str, Any] = {"name": name}
+        if arguments is not None:
+            params["arguments"] = dict(arguments)
+        return await self.request("prompts/get", params)
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+    ) -> dict[str, Any]:
+        """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result."""
+        params = {"name": name, "arguments": dict(arguments or {})}
+        return await self.request("tools/call", params, progress=progress, timeout=timeout)
+
+    async def complete(
+        self, ref: Mapping[str, Any], argument: Mapping[str, str], context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """``{"values": [...], "total": ..., "hasMore": ...}``, the `completion` of the result.
+
+        Args:
+            ref: ``{"type": "ref/prompt", "name": ...}`` or ``{"type": "ref/resource", "uri": ...}``.
+            argument: ``{"name": ..., "value": ...}``.
+            context: ``{"arguments": {...}}`` that are known already.
+        """
+        params: dict[str, Any] = {"ref": dict(ref), "argument": dict(argument)}
+        if context is not None:
+            params["context"] = dict(context)
+        result = await self.request("completion/complete", params)
+        completion = result.get("completion")
+        if not isinstance(completion, dict):
+            raise InvalidAnswer("completion/complete was answered without a completion")
+        return completion
+
+    async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:  # noqa: ASYNC109
+        """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
+        seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
+        await self._conversation.send(Ask("server/discover" if self.modern else "ping", timeout=seconds))
+
+    async def discover(self) -> dict[str, Any]:
+        """The `server/discover` result; of a session what its handshake said, in the same words."""
+        if self.modern:
+            return await self.request("server/discover")
+        agreed = self._agreed
+        said: dict[str, Any] = {"supportedVersions": list(agreed.supported), "capabilities": agreed.capabilities}
+        if agreed.instructions is not None:
+            said["instructions"] = agreed.instructions
+        return {**said, "_meta": {"io.modelcontextprotocol/serverInfo": agreed.server_info}}
+
+    async def set_log_level(self, level: str) -> None:
+        """From which level on the server's log messages are wanted; in 2026-07-28 each request says so from now on."""
+        if self.modern:
+            self._conversation.log_level = level
+        else:
+            await self.request("logging/setLevel", {"level": level})
+        self._log_level = level
+
+    async def notify_roots_changed(self) -> None:
+        """Tells a session that the roots are others; 2026-07-28 asks each time."""
+        if not self.modern:
+            await self.notify("notifications/roots/list_changed")
+
+    # --- changes --------------------------------------------------------------------------------------------
+
+    async def subscribe(self, uri: str) -> None:
+        """From now on `on_updated` hears of this resource."""
+        if self.modern:
+            await self._subscriptions.add(uri)
+        else:
+            await self.request("resources/subscribe", {"uri": uri})
+            self._subscriptions.uris[uri] = None
+
+    async def unsubscribe(self, uri: str) -> None:
+        """No longer."""
+        if self.modern:
+            await self._subscriptions.remove(uri)
+        else:
+            self._subscriptions.uris.pop(uri, None)
+            await self.request("resources/unsubscribe", {"uri": uri})
+
+    @asynccontextmanager
+    async def listen(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> AsyncIterator[ChangeStream]:
+        """Hears of changes: `async for method, params in changes`.
+
+        A stream that is lost is opened again, and a notification for each thing that was asked for says then that it
+        may have changed meanwhile.  In a session it is what the session sends anyway.
+
+        Args:
+            kinds: of "tools", "prompts", "resources": changes of these lists.
+            uris: resources.
+        """
+        wanted = Filter(kinds, uris)
+        if self.modern:
+            listening = Listening(self._conversation, wanted, private=True)
+            await listening.open(self._tasks)
+            try:
+                yield listening.changes
+            finally:
+                listening.close()
+            return
+        async with self._listen_in_session(wanted) as changes:
+            yield changes
+
+    @asynccontextmanager
+    async def _listen_in_session(self, wanted: Filter) -> AsyncIterator[ChangeStream]:
+        changes = ChangeStream()
+
+        def hear(method: str, params: dict[str, Any]) -> None:
+            if wanted.wants(method, params):
+                changes.put(method, params)
+
+        fresh = [uri for uri in wanted.uris if uri not in self._subscriptions.uris]
+        listeners = self._conversation.extra_listeners
+        listeners.append(hear)
+        try:
+            for uri in fresh:
+                await self.subscribe(uri)
+            changes.honoured = wanted.to_json()
+            yield changes
+        finally:
+            listeners.remove(hear)
+            changes.end()
+            for uri in fresh:
+                try:
+                    await self.unsubscribe(uri)
+                except MCPError as error:  # noqa: PERF203
+                    logger.debug("not unsubscribed from %s: %s", uri, error)
+
+
+def _lists_changes(capability: Any) -> bool:
+    return isinstance(capability, dict) and capability.get("listChanged") is True

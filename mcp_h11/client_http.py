@@ -1,0 +1,483 @@
+# SPDX-License-Identifier: MIT
+"""Streamable HTTP as a client's way to its server, in both eras: one POST for each message.
+
+2026-07-28: an exchange is all there is; closing it cancels.  Sessions (2025-03-26 to 2025-11-25): the id on every
+request and DELETE at the end, a GET stream for what the server says by itself, streams that are resumed where they were
+cut, and one new handshake for everybody when the server has forgotten the session.
+
+It refuses answers that are too large, or neither JSON nor an event stream.
+
+Rules:
+- What may have been executed is sent again only if it is safe (`Outgoing.safe`).
+- A 404 is the end of the session where the request named one, and of nothing else.
+- Never back earlier than `retry` says, nor for ever where nothing comes of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .backoff import Backoff
+from .errors import InvalidRequest, MCPError
+from .eventsource import EventReader
+from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
+from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
+from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, whole
+from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
+from .jsonrpc import JSON, ErrorResponse, Response
+from .revisions import Revision
+from .sse import MAX_EVENT_SIZE, SSEError
+from .transport import Outgoing, Receiver
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+# Of one answer in JSON: as much as one event, or one line of stdio.
+MAX_ANSWER = MAX_EVENT_SIZE
+# Seconds.  After its answer an event stream has this long to end, so that the connection can be used again; after a
+# cancellation an exchange of a session has this long: it says nothing of its end.
+AFTER_ANSWER = 1.0
+AFTER_CANCEL = 5.0
+# How long the head of a GET stream is waited for before going on without: some servers hold it back until an event.
+GET_HEAD_WAIT = 2.0
+RESUME_ATTEMPTS = 5  # in a row, without anything new
+
+
+class HTTPExchange:
+    """One request on its way."""
+
+    def __init__(self, out: Outgoing) -> None:
+        assert out.request_id is not None
+        self.id = out.request_id
+        self.out = out
+        self.modern = bool(out.headers)
+        self.scope = anyio.CancelScope()
+        self.answered = False
+
+
+class Renewal:
+    """One new handshake, and everybody who waits for it."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.error: Exception | None = None
+
+
+class HTTPTransport:
+    """See the module.  `headers` go with every request; `http` is closed with the transport.
+
+    Attributes:
+        session_id: None where the server gave none, and in 2026-07-28.
+    """
+
+    duplex = False
+
+    def __init__(
+        self,
+        url: str,
+        http: HTTPClient,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        json: JSON | None = None,
+        max_event_size: int = MAX_EVENT_SIZE,
+        max_answer: int = MAX_ANSWER,
+        resume_attempts: int = RESUME_ATTEMPTS,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.url = url
+        self.session_id: str | None = None
+        self._http = http
+        self._headers = tuple(headers)
+        self._json = json or JSON()
+        self._max_event_size = max_event_size
+        self._max_answer = max_answer
+        self._resume_attempts = resume_attempts
+        self._backoff = backoff or Backoff()
+        self._revision: Revision | None = None
+        self._exchanges: dict[int | str, HTTPExchange] = {}
+        self._generation = 0  # of the session
+        self._renewal: Renewal | None = None
+        self._forgotten = False  # the session is gone, and the handshake after it failed
+        self._listening: anyio.CancelScope | None = None
+        self._receiver: Receiver
+        self._tasks: TaskGroup
+
+    @property
+    def why(self) -> str:
+        """The address."""
+        return self.url
+
+    # --- Transport ------------------------------------------------------------------------------------------
+
+    async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
+        """Opens nothing yet: HTTP begins with the first request."""
+        self._receiver = receiver
+        self._tasks = tasks
+
+    def settle(self, revision: Revision) -> None:
+        """From now on the header says this revision."""
+        self._revision = revision
+
+    async def send(self, out: Outgoing) -> None:
+        """A request gets an exchange of its own; anything else is waited for until the server has taken it.
+
+        Raises:
+            MCPError: a notification or an answer that did not get there.
+        """
+        if out.request_id is None:
+            await self._post_only(out)
+        else:
+            exchange = self._exchanges[out.request_id] = HTTPExchange(out)
+            self._tasks.start_soon(self._run, exchange)
+
+    async def cancel(self, request_id: int | str) -> None:
+        """2026-07-28: closes the exchange, which is the cancellation.  Else it has a while to end by itself."""
+        exchange = self._exchanges.get(request_id)
+        if exchange is None:
+            return
+        if exchange.modern:
+            exchange.scope.cancel()
+        else:
+            exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_CANCEL)
+
+    async def listen(self) -> None:
+        """The GET stream, if the server has one; 405 says that it has none (2025-11-25, Listening for Messages 3)."""
+        if self._listening is not None:
+            self._listening.cancel()
+        scope = self._listening = anyio.CancelScope()
+        begun = anyio.Event()
+        self._tasks.start_soon(self._listen, scope, begun)
+        with anyio.move_on_after(GET_HEAD_WAIT):
+            await begun.wait()
+
+    async def aclose(self) -> None:
+        """Ends what runs, then the session: "SHOULD send an HTTP DELETE" (2025-11-25, Session Management 5)."""
+        if self._listening is not None:
+            self._listening.cancel()
+        for exchange in list(self._exchanges.values()):
+            exchange.scope.cancel()
+        session, self.session_id = self.session_id, None
+        try:
+            if session is not None:
+                await self._delete(session)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(END_LIMIT):
+                await self._http.aclose()
+
+    async def _delete(self, session: str) -> None:
+        headers = [*self._common(), (SESSION_HEADER, session)]
+        with anyio.move_on_after(END_LIMIT):
+            try:
+                await leave(await self._http.send(HTTPCall("DELETE", self.url, headers, repeatable=True)))
+            except Exception as error:  # 405, 404 or no server at all: the session is over for us either way
+                logger.debug("the session at %s was not ended: %s", self.url, error)
+
+    # --- POST -----------------------------------------------------------------------------------------------
+
+    def _common(self) -> list[tuple[str, str]]:
+        headers = list(self._headers)
+        # 2025-06-18 and later; not before the handshake is over, when there is nothing to say yet.
+        if self._revision is not None and self._revision.version_header and not self._revision.modern:
+            headers.append((VERSION_HEADER, self._revision.name))
+        return headers
+
+    def _call(self, out: Outgoing, session: str | None) -> HTTPCall:
+        headers = [("Content-Type", JSON_TYPE), ("Accept", f"{JSON_TYPE}, {SSE_TYPE}")]
+        if out.headers:
+            headers += [*self._headers, *out.headers]
+        else:
+            headers += self._headers if out.method == "initialize" else self._common()
+        if session is not None:
+            headers.append((SESSION_HEADER, session))
+        return HTTPCall("POST", self.url, headers, out.payload, repeatable=out.safe)
+
+    def _session_of(self, out: Outgoing) -> str | None:
+        return None if out.headers or out.method == "initialize" else self.session_id
+
+    async def _post_only(self, out: Outgoing) -> None:
+        await self._ready(out)
+        generation, session = self._generation, self._session_of(out)
+        answer = await self._http_send(self._call(out, session))
+        try:
+            if answer.status == 404 and session is not None:
+                self._begin_renewal(generation)
+                raise SessionLost("the server has forgotten the session")
+            if not 200 <= answer.status < 300:
+                raise await refusal(answer, self._json, out.method)
+        finally:
+            await leave(answer)
+
+    async def _run(self, exchange: HTTPExchange) -> None:
+        error: Exception = ConnectionLost("the exchange ended without an answer")
+        try:
+            with exchange.scope:
+                await self._exchange(exchange)
+        except SSEError as exc:
+            error = InvalidAnswer(str(exc))
+        except Exception as exc:
+            # A reader must not take the client with it; what is no MCPError is a fault of ours, and worth a traceback.
+            if not isinstance(exc, MCPError):
+                logger.exception("an exchange with %s failed", self.url)
+            error = exc
+        finally:
+            if self._exchanges.get(exchange.id) is exchange:
+                del self._exchanges[exchange.id]
+        if not exchange.answered:
+            self._receiver.lost(exchange.id, error)
+
+    async def _exchange(self, exchange: HTTPExchange) -> None:
+        out, repeated = exchange.out, False
+        while True:
+            await self._ready(out)
+            generation, session = self._generation, self._session_of(out)
+            answer = await self._http_send(self._call(out, session))
+            if not await self._take(exchange, answer, session):
+                return
+            await self._renewed(generation)
+            # CL-6: whether it was executed before the session went nobody can say.
+            if not out.safe or repeated:
+                raise SessionLost(f"the server forgot the session during {out.method}; whether it ran is not known")
+            repeated = True
+
+    async def _take(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
+        """Reads one answer to its end.  True: the session is gone."""
+        try:
+            if answer.status == 404 and session is not None:
+                return True
+            if not 200 <= answer.status < 300:
+                await self._refused(exchange, answer)
+            elif media_type(answer) == JSON_TYPE:
+                self._admitted(exchange, answer)
+                self._deliver(exchange, await whole(answer, self._max_answer))
+            elif media_type(answer) == SSE_TYPE:
+                self._admitted(exchange, answer)
+                return await self._stream(exchange, answer, session)
+            else:
+                kind = media_type(answer) or "nothing"
+                raise InvalidAnswer(f"{exchange.out.method} was answered with {answer.status} and {kind[:100]}")
+        finally:
+            await leave(answer)
+        return False
+
+    async def _refused(self, exchange: HTTPExchange, answer: HTTPAnswer) -> None:
+        error = await refusal(answer, self._json, exchange.out.method)
+        if isinstance(error, AuthorizationRequired) or not (isinstance(error, HTTPStatusError) and error.rpc):
+            raise error
+        if error.status == 429 or error.status >= 500:
+            raise error
+        # CL-18, CL-30: the error of this very request, whatever id it was given.
+        exchange.answered = True
+        described = {"code": error.code, "message": error.message, "data": error.data}
+        self._receiver.message(ErrorResponse(exchange.id, described), exchange.id)
+
+    def _admitted(self, exchange: HTTPExchange, answer: HTTPAnswer) -> None:
+        """The id of a session comes with the answer to `initialize`, and only there (CL-4)."""
+        session = answer.get(SESSION_HEADER)
+        if exchange.out.method != "initialize" or session is None:
+            return
+        # "visible ASCII characters (ranging from 0x21 to 0x7E)": another cannot be sent back.
+        if session and all("!" <= char <= "~" for char in session):
+            self.session_id = session
+        else:
+            logger.warning("the server's session id has characters that no session id has: it is not used")
+
+    def _deliver(self, exchange: HTTPExchange, payload: bytes) -> None:
+        """One JSON body, or one event, of this exchange."""
+        try:
+            found = self._json.decode(payload)
+        except MCPError as error:
+            logger.warning("something that is no message came from %s: %s", self.url, error)
+            return
+        if isinstance(found, list) and self._revision is not None and not self._revision.batches:
+            logger.warning("a batch came from %s, which %s does not have", self.url, self._revision.name)
+            return
+        for message in found if isinstance(found, list) else [found]:
+            if isinstance(message, InvalidRequest):
+                continue
+            if isinstance(message, ErrorResponse) and message.id is None:
+                message = ErrorResponse(exchange.id, message.error)
+            self._receiver.message(message, exchange.id)
+            if isinstance(message, (Response, ErrorResponse)) and message.id == exchange.id:
+                exchange.answered = True
+                exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_ANSWER)
+
+    # --- streams that are cut -------------------------------------------------------------------------------
+
+    async def _stream(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
+        """Reads the events of one exchange, through as many connections as it takes.  True: the session is gone."""
+        reader = EventReader(self._backoff, self._max_event_size)
+        failures = 0
+        while True:
+            try:
+                progressed = await self._read(reader, answer, lambda payload: self._deliver(exchange, payload))
+            finally:
+                await leave(answer)
+            if exchange.answered:
+                return False
+            # 2026-07-28: nothing is resumed.  Before it: "To resume ... Last-Event-ID", so only where there was an id.
+            if exchange.modern or not reader.last_event_id:
+                raise ConnectionLost(f"the answer to {exchange.out.method} was cut off")
+            failures = 0 if progressed else failures + 1
+            answer = await self._resumed(exchange, reader, session, failures)
+            if answer.status == 404:
+                await leave(answer)
+                if session is not None:
+                    return True
+            if answer.status != 200 or media_type(answer) != SSE_TYPE:
+                await leave(answer)
+                raise ConnectionLost(f"the server does not resume {exchange.out.method}: {answer.status}")
+
+    async def _resumed(
+        self, exchange: HTTPExchange, reader: EventReader, session: str | None, failures: int
+    ) -> HTTPAnswer:
+        """The next connection of a stream: the first one that is not refused for the moment only."""
+        while True:
+            delay = reader.delay(failures)
+            if delay is None or failures >= self._resume_attempts:
+                raise ConnectionLost(f"the answer to {exchange.out.method} was cut off and could not be resumed")
+            await anyio.sleep(delay)
+            try:
+                answer = await self._get(reader.last_event_id, session)
+            except ConnectionLost:
+                pass
+            else:
+                if not _for_the_moment(answer.status):
+                    return answer
+                await leave(answer)
+            failures += 1
+
+    async def _read(self, reader: EventReader, answer: HTTPAnswer, deliver: Callable[[bytes], None]) -> bool:
+        try:
+            return await reader.read(answer, deliver)
+        except SSEError:
+            raise
+        except Exception as error:  # the connection broke, in whatever way: that is what resuming is for
+            logger.debug("a stream from %s was cut: %r", self.url, error)
+            return reader.took_progress()
+
+    async def _get(self, last_event_id: str, session: str | None) -> HTTPAnswer:
+        headers = [("Accept", SSE_TYPE), *self._common()]
+        if session is not None:
+            headers.append((SESSION_HEADER, session))
+        if last_event_id:
+            headers.append(("Last-Event-ID", last_event_id))
+        return await self._http_send(HTTPCall("GET", self.url, headers, repeatable=True))
+
+    # --- the GET stream -------------------------------------------------------------------------------------
+
+    async def _listen(self, scope: anyio.CancelScope, begun: anyio.Event) -> None:
+        generation, session = self._generation, self.session_id
+        with scope:
+            try:
+                gone = await self._listen_through(session, begun)
+            except Exception as error:
+                logger.warning("listening at %s ended: %s", self.url, error)
+                gone = False
+            if gone:
+                self._begin_renewal(generation)
+        begun.set()
+
+    async def _listen_through(self, session: str | None, begun: anyio.Event) -> bool:
+        """Until there is nothing to listen to.  True: the session is gone."""
+        reader, failures = EventReader(self._backoff, self._max_event_size), 0
+        while True:
+            progressed = False
+            try:
+                answer = await self._get(reader.last_event_id, session)
+            except ConnectionLost:
+                status = 0
+            else:
+                try:
+                    status = answer.status
+                    if status == 200 and media_type(answer) == SSE_TYPE:
+                        begun.set()
+                        progressed = await self._read(reader, answer, self._heard)
+                    elif not _for_the_moment(status):
+                        if status == 400 and reader.last_event_id:
+                            # What was missed is lost; what comes from now on is not.
+                            reader.last_event_id = ""
+                        else:
+                            return status == 404 and session is not None
+                finally:
+                    await leave(answer)
+            begun.set()
+            failures = 0 if progressed else failures + 1
+            # The first time back after a stream that worked is no failure.
+            delay = reader.delay(max(failures - 1, 0) if status == 200 else failures)
+            if delay is None:
+                return False
+            await anyio.sleep(delay)
+
+    def _heard(self, payload: bytes) -> None:
+        try:
+            found = self._json.decode(payload)
+        except MCPError as error:
+            logger.warning("something that is no message came from %s: %s", self.url, error)
+            return
+        for message in found if isinstance(found, list) else [found]:
+            if not isinstance(message, InvalidRequest):
+                self._receiver.message(message, None)
+
+    # --- a session that is gone -----------------------------------------------------------------------------
+
+    async def _ready(self, out: Outgoing) -> None:
+        """Waits while a new handshake is made; what waits here never left."""
+        if out.headers or out.method in ("initialize", "notifications/initialized"):
+            return
+        if self._renewal is not None or self._forgotten:
+            await self._renewed(self._generation)
+
+    async def _renewed(self, generation: int) -> None:
+        """Waits until there is a later session than that.  Raises ConnectionLost where there is none to be had."""
+        if self._generation != generation:
+            return
+        renewal = self._begin_renewal(generation)
+        await renewal.done.wait()
+        if renewal.error is not None:
+            raise ConnectionLost(f"the session was lost, and there is no new one: {renewal.error}") from renewal.error
+
+    def _begin_renewal(self, generation: int) -> Renewal:
+        """One for everybody: in a task of its own, so that nobody's cancellation is everybody's."""
+        if self._renewal is not None:
+            return self._renewal
+        renewal = Renewal()
+        if self._generation != generation:
+            renewal.done.set()
+            return renewal
+        self._renewal = renewal
+        self.session_id = None
+        self._tasks.start_soon(self._renew, renewal)
+        return renewal
+
+    async def _renew(self, renewal: Renewal) -> None:
+        try:
+            await self._receiver.renewed()
+            self._generation += 1
+            self._forgotten = False
+        except Exception as error:
+            logger.warning("the session at %s is gone, and the new handshake failed: %s", self.url, error)
+            renewal.error = error
+            self._forgotten = True
+        finally:
+            self._renewal = None
+            renewal.done.set()
+
+    async def _http_send(self, call: HTTPCall) -> HTTPAnswer:
+        """Raises ConnectionLost, and whatever a middleware raises that is an MCPError."""
+        try:
+            return await self._http.send(call)
+        except MCPError:
+            raise
+        except Exception as error:
+            raise lost(error, self.url) from error
+
+
+def _for_the_moment(status: int) -> bool:
+    """Whether a GET that was refused so may be let in later; 501 says that it never will."""
+    return status == 429 or (status >= 500 and status != 501)

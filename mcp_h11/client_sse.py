@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""HTTP+SSE of 2024-11-05 as a client's way to its server: one stream for everything the server says, POSTs beside it.
+
+It refuses an endpoint of another origin, to which the credentials of this one would go, and a stream that does not say
+where to POST.
+
+Rule: the stream is the session; when it ends, so does everything (2024-11-05 basic/transports, HTTP with SSE).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+import anyio
+
+from .errors import InvalidRequest, MCPError
+from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer
+from .headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
+from .httpanswers import END_LIMIT, leave, lost, media_type, refusal
+from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
+from .jsonrpc import JSON
+from .revisions import Revision
+from .sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
+from .transport import Outgoing, Receiver
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT_LIMIT = 10.0  # seconds until the stream has said where to POST
+MAX_ENDPOINT = 8 * 1024
+_PORTS = {"http": 80, "https": 443}
+
+
+class SSETransport:
+    """`headers` go with every request; `http` is closed with the transport."""
+
+    duplex = True
+    session_id: str | None = None
+
+    def __init__(
+        self,
+        url: str,
+        http: HTTPClient,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        json: JSON | None = None,
+        max_event_size: int = MAX_EVENT_SIZE,
+    ) -> None:
+        self.url = url
+        self._http = http
+        self._headers = tuple(headers)
+        self._json = json or JSON()
+        self._max_event_size = max_event_size
+        self._revision: Revision | None = None
+        self._endpoint = ""
+        self._error: Exception | None = None
+        self._opened = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._receiver: Receiver
+
+    @property
+    def why(self) -> str:
+        """The address."""
+        return self.url
+
+    async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
+        """Opens the stream and waits until it has said where to POST.
+
+        Raises:
+            MCPError: it is refused, is no event stream, or does not say so in time.
+        """
+        self._receiver = receiver
+        tasks.start_soon(self._run)
+        with anyio.move_on_after(ENDPOINT_LIMIT):
+            await self._opened.wait()
+        if not self._endpoint:
+            self._scope.cancel()
+            raise self._error or InvalidAnswer(f"the stream at {self.url} does not say where to POST")
+
+    def settle(self, revision: Revision) -> None:
+        """Later revisions over this transport have their header all the same."""
+        self._revision = revision
+
+    async def send(self, out: Outgoing) -> None:
+        """POSTs; the answer comes on the stream.
+
+        Raises:
+            MCPError: the server did not take it.
+        """
+        headers = [("Content-Type", JSON_TYPE), *self._headers]
+        if self._revision is not None and self._revision.version_header:
+            headers.append((VERSION_HEADER, self._revision.name))
+        try:
+            answer = await self._http.send(HTTPCall("POST", self._endpoint, headers, out.payload, repeatable=out.safe))
+        except MCPError:
+            raise
+        except Exception as error:
+            raise lost(error, self._endpoint) from error
+        try:
+            if not 200 <= answer.status < 300:
+                raise await refusal(answer, self._json, out.method)
+        finally:
+            await leave(answer)
+
+    async def cancel(self, request_id: int | str) -> None:
+        """Nothing: the client sends notifications/cancelled."""
+
+    async def listen(self) -> None:
+        """Nothing: the stream is open already."""
+
+    async def aclose(self) -> None:
+        """Closes the stream, which ends the session."""
+        self._scope.cancel()
+        with anyio.move_on_after(END_LIMIT):
+            await self._http.aclose()
+
+    # --- the stream -----------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        error: Exception | None = None
+        with self._scope:
+            try:
+                await self._listen()
+            except Exception as exc:
+                error = exc if isinstance(exc, MCPError) else lost(exc, self.url)
+            else:
+                error = ConnectionLost(f"the stream at {self.url} ended")
+        self._error = error
+        if not self._endpoint:
+            self._opened.set()
+        else:
+            self._receiver.closed(error)
+
+    async def _listen(self) -> None:
+        call = HTTPCall("GET", self.url, [("Accept", SSE_TYPE), *self._headers], repeatable=True)
+        answer = await self._http.send(call)
+        try:
+            await self._check(answer)
+            decoder = EventDecoder(self._max_event_size)
+            async for piece in answer:
+                for event in decoder.feed(piece):
+                    self._take(event)
+        except SSEError as error:
+            raise InvalidAnswer(str(error)) from None
+        finally:
+            await leave(answer)
+
+    async def _check(self, answer: HTTPAnswer) -> None:
+        if answer.status != 200:
+            raise await refusal(answer, self._json, "GET")
+        if media_type(answer) != SSE_TYPE:
+            raise HTTPStatusError(200, f"{self.url} is no event stream", headers={}, error=None)
+
+    def _take(self, event: Event) -> None:
+        if not self._endpoint:
+            # "the server MUST send an endpoint event": it comes first.
+            if event.event != "endpoint":
+                raise InvalidAnswer(f"the stream at {self.url} does not begin with an endpoint")
+            self._endpoint = resolved(self.url, event.data)
+            self._opened.set()
+        elif event.event == "message" and event.data:
+            try:
+                found = self._json.decode(event.data.encode("utf-8"))
+            except MCPError as error:
+                logger.warning("something that is no message came from %s: %s", self.url, error)
+                return
+            for message in found if isinstance(found, list) else [found]:
+                if not isinstance(message, InvalidRequest):
+                    self._receiver.message(message, None)
+
+
+def resolved(base: str, endpoint: str) -> str:
+    """Where to POST.  Raises InvalidAnswer for another origin: what is sent there includes our credentials."""
+    # `urljoin` knows nothing of http+unix, which is HTTP as far as paths go.
+    scheme, _, rest = base.partition("://")
+    try:
+        url = urljoin(f"http://{rest}", endpoint.strip()) if scheme == "http+unix" else urljoin(base, endpoint.strip())
+        if scheme == "http+unix" and url.startswith("http://"):
+            url = f"{scheme}{url[4:]}"
+        if len(endpoint) <= MAX_ENDPOINT and _origin(url) == _origin(base):
+            return url.partition("#")[0]
+    except ValueError:  # a port that is no number, brackets that do not match
+        pass
+    raise InvalidAnswer(f"the stream at {base} names an endpoint of another origin")
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address with credentials")
+    if parts.scheme == "http+unix":  # a path, whose case counts
+        return parts.scheme, parts.netloc, None
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)

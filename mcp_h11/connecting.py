@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""How a client gets to its server: the transport that a target means, the era that the server is of, the handshake.
+
+The order is that of 2026-07-28 basic/versioning: `server/discover`, then `initialize`, then HTTP+SSE.  It refuses to
+guess where the revision or the transport is pinned.
+
+Rule: what was remembered of an origin only saves questions; where it turns out wrong it is forgotten, and all is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import era
+from .client_http import HTTPTransport
+from .client_sse import SSETransport
+from .conversation import Ask, Conversation
+from .era import Agreed, EraMemory
+from .errors import MCPError
+from .failures import ConnectionLost
+from .handler import ServerHandler
+from .httpclient import HTTPClient
+from .middleware import BearerToken, Middleware, Token, TokenProvider
+from .revisions import LATEST_LEGACY, Revision
+from .transport import Transport
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+    from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("http://", "https://", "http+unix://")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a `Client` was told of the way to its server; see there."""
+
+    target: str | Sequence[str] | ServerHandler | Transport
+    info: dict[str, Any]
+    revision: Revision | None
+    transport: str | None
+    headers: dict[str, str]
+    token: str | TokenProvider | None
+    middleware: tuple[Middleware, ...]
+    ssl: tls.SSLContext | None
+    env: Mapping[str, str] | str | None
+    cwd: str | None
+    timeout: float | None
+    memory: EraMemory
+
+    def __post_init__(self) -> None:
+        if self.transport not in (None, "http", "sse"):
+            raise ValueError(f'transport is "http", "sse" or None, not {self.transport!r}')
+        if self.transport == "sse" and self.revision is not None and self.revision.modern:
+            raise ValueError(f"HTTP+SSE does not carry {self.revision.name}")
+
+    @property
+    def url(self) -> str | None:
+        """The target, if it is an address."""
+        return self.target if isinstance(self.target, str) and self.target.startswith(SCHEMES) else None
+
+    @property
+    def server(self) -> Hashable:
+        """What tells this server from others."""
+        if isinstance(self.target, str):
+            return self.target
+        return tuple(self.target) if isinstance(self.target, Sequence) else id(self.target)
+
+    @property
+    def credential(self) -> Hashable:
+        """What tells whose answers are private: everything that may say who asks."""
+        headers = tuple(sorted((name.lower(), value) for name, value in self.headers.items()))
+        return headers, self.token, tuple(map(id, self.middleware))
+
+
+class Connecting:
+    """Finds the way and goes it.  `agreed` is None until then."""
+
+    def __init__(self, options: Options, conversation: Conversation, tasks: TaskGroup) -> None:
+        self.agreed: Agreed | None = None
+        self._options = options
+        self._conversation = conversation
+        self._tasks = tasks
+        self._transport: Transport | None = None
+
+    async def connect(self) -> None:
+        """Raises MCPError where there is no way, or no common revision."""
+        options = self._options
+        if options.url is None or options.transport is not None or options.revision is not None:
+            await self._pinned()
+            return
+        remembered = options.memory.get(options.url)
+        if remembered in ("legacy", "sse"):
+            try:
+                await self._as_remembered(remembered)
+                return
+            except MCPError as error:
+                logger.info("%s is no longer what it was, %s: %s", options.url, remembered, error)
+                options.memory.drop(options.url)
+                await self.aclose()
+        await self._find(options.url)
+
+    async def aclose(self) -> None:
+        """Ends what is there; bounded by what the transports allow themselves."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    # --- the ways -------------------------------------------------------------------------------------------
+
+    async def _pinned(self) -> None:
+        """One way only: a pipe, a handler, or what the user says."""
+        wanted = self._options.revision
+        await self._start(self._options.transport == "sse")
+        if wanted is not None and not wanted.modern:
+            await self.handshake(wanted)
+        elif wanted is not None:
+            agreed = await era.discover(self._send, silence_is_legacy=False, revision=wanted)
+            if agreed is None or agreed.revision is not wanted:
+                raise ConnectionLost(f"the server does not speak {wanted.name}", sent=False)
+            self._settle(agreed)
+        elif self._options.transport == "sse":  # HTTP+SSE carries no modern revision
+            await self.handshake()
+        else:
+            await self._probe_or_shake_hands()
+
+    async def _as_remembered(self, verdict: str) -> None:
+        await self._start(verdict == "sse")
+        await self.handshake()
+
+    async def _find(self, url: str) -> None:
+        """By the requirements' order; the verdict is remembered."""
+        await self._start(False)
+        try:
+            await self._probe_or_shake_hands()
+        except MCPError as refused:
+            if not era.means_http_sse(refused):
+                raise
+            await self.aclose()
+            try:
+                await self._start(True)
+            except MCPError as error:
+                logger.debug("nor does %s speak HTTP+SSE: %s", url, error)
+                raise refused from None
+            await self.handshake()
+            self._options.memory.put(url, "sse")
+            return
+        self._options.memory.put(url, "modern" if self._conversation.modern else "legacy")
+
+    async def _probe_or_shake_hands(self) -> None:
+        duplex = self._conversation.transport.duplex
+        try:
+            agreed = await era.discover(self._send, silence_is_legacy=duplex)
+        except ConnectionLost as error:
+            # Some old servers end at a request that is not `initialize`; a child can be had again.
+            if not duplex or not self._can_start_again():
+                raise
+            logger.debug("the server ended when it was asked what it is: %s", error)
+            await self.aclose()
+            self._conversation.calls.ended = None
+            await self._start(False)
+            agreed = None
+        if agreed is None:
+            await self.handshake()
+        else:
+            self._settle(agreed)
+
+    def _can_start_again(self) -> bool:
+        return isinstance(self._options.target, (str, Sequence))
+
+    async def _start(self, sse: bool) -> None:
+        transport = self._transport = self._made(sse)
+        self._conversation.use(transport, self._options.server)
+        await transport.start(self._conversation, self._tasks)
+
+    def _made(self, sse: bool) -> Transport:
+        options = self._options
+        target = options.target
+        if options.url is not None:
+            kind = SSETransport if sse else HTTPTransport
+            return kind(options.url, self._http(), headers=tuple(options.headers.items()))
+        if isinstance(target, (str, Sequence, ServerHandler)):
+            raise TypeError(f"not an address, nor a transport: {target!r:.200}")
+        return target
+
+    def _http(self) -> HTTPClient:
+        options = self._options
+        middleware = list(options.middleware)
+        if options.token is not None:
+            middleware.append(_innermost(options.token))
+        # No limit for the head: a call that is answered in JSON has its head with its result.
+        return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None)
+
+    # --- the handshake --------------------------------------------------------------------------------------
+
+    async def handshake(self, revision: Revision | None = None) -> None:
+        """`initialize`, `notifications/initialized`, and the GET stream.  Raises MCPError."""
+        conversation = self._conversation
+        conversation.revision = None
+        wanted = revision or self._options.revision or LATEST_LEGACY
+        agreed = await era.initialize(
+            self._send,
+            self._options.info,
+            conversation.asked.capabilities,
+            timeout=self._options.timeout,
+            revision=wanted,
+        )
+        if self._options.revision is not None and agreed.revision is not self._options.revision:
+            raise ConnectionLost(f"the server speaks {agreed.revision.name}, not {self._options.revision.name}")
+        self._settle(agreed)
+        await conversation.notify("notifications/initialized")
+        await conversation.transport.listen()
+
+    def _settle(self, agreed: Agreed) -> None:
+        self.agreed = agreed
+        self._conversation.revision = agreed.revision
+        self._conversation.transport.settle(agreed.revision)
+
+    async def _send(
+        self, method: str, params: dict[str, Any], revision: Revision | None, limit: float | None
+    ) -> dict[str, Any]:
+        return await self._conversation.send(Ask(method, params, timeout=limit), revision=revision)
+
+
+def _innermost(token: str | TokenProvider) -> Middleware:
+    """The client's own token has the last word: it is put on where no middleware can change it any more."""
+    if isinstance(token, str):
+        text = token
+
+        async def provider() -> str | Token:
+            return text
+
+        return BearerToken(provider, priority=math.inf)
+    return BearerToken(token, priority=math.inf)
