@@ -29,6 +29,7 @@ from .errors import (
     MCPError,
     Refusal,
     UnsupportedProtocolVersion,
+    overloaded,
 )
 from .guard import Guard, expiry
 from .handler import ServerHandler
@@ -61,6 +62,7 @@ class Endpoint:
         self._guard = Guard(settings, runtime.now)
         self._open = self._guard.open
         self._limiter = _limiter(settings)
+        self._may_fail = type(runtime.handler).unavailable is not ServerHandler.unavailable
         self._scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
         self._expiring: dict[Reply, float] = {}  # streams that listen on behalf of somebody, and until when
         self._settings = settings
@@ -226,6 +228,8 @@ class Endpoint:
             message = self.runtime.json.decode(request.body)
             if reply.records:
                 reply.note(message, principal)
+            if self._may_fail:
+                self._check_available(message)
             if self._scoped:
                 self._hold(door, message, principal)
             if self._limiter is not None and isinstance(message, list):
@@ -238,6 +242,13 @@ class Endpoint:
                 self.legacy.serve(door, message, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, message)
+
+    def _check_available(self, message: Message | Batch) -> None:
+        """Raises 503 where the handler has nothing to answer with.  Answers and notifications are for what runs."""
+        if type(message) is Request or isinstance(message, list):
+            why = self.runtime.handler.unavailable()
+            if why is not None:
+                raise overloaded(why)
 
     def _hold(self, door: Door, message: Message | Batch, principal: Any) -> None:
         """See that the caller has the scopes for what it asks, before any of it begins: later there is no status."""

@@ -15,7 +15,7 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +97,8 @@ class ServerHandler:
     icons: list[Any] | None = None
     # Seconds that a tool may take, by its name, instead of the settings' `call_timeout`; math.inf is no limit.
     timeouts: Mapping[str, float] = {}
+    # Which of several things that come one after the other answers now; a session keeps the number it began under.
+    generation = 0
 
     # --- what is offered ---------------------------------------------------------------------------------
 
@@ -144,6 +146,24 @@ class ServerHandler:
         Called for each request over HTTP, with params as they came, before anything of the answer is sent: who has
         too few is answered with 403 and the scopes to ask for.  Must not raise.
         """
+        return ()
+
+    def serves(self, generation: int) -> bool:
+        """Whether a session that began under this `generation` may go on; where not, it is 404 and begins anew.
+
+        Called for each request of a session over HTTP, where it is overridden.  Must not raise.
+        """
+        return True
+
+    def unavailable(self) -> str | None:
+        """Why no request can be answered now, or None.  Over HTTP it is 503 then, and `/health` and `/ready` say so.
+
+        Called for each request over HTTP, where it is overridden.  Must not raise.
+        """
+        return None
+
+    def concerns(self) -> Sequence[str]:
+        """Why new clients should rather go elsewhere, for `/ready`; empty where nothing is the matter."""
         return ()
 
     @asynccontextmanager

@@ -31,7 +31,7 @@ from .errors import (
     session_not_found,
     session_required,
 )
-from .handler import Notice
+from .handler import Notice, ServerHandler
 from .headers import JSON_HEADERS, SESSION_HEADER
 from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
 from .reply import Reply
@@ -75,6 +75,9 @@ class Legacy:
         self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
         self._touch_at = 0.0
         self._probe_at = 0.0
+        # Asked at each request, but only where the handler has an answer of its own.
+        overridden = type(runtime.handler).serves is not ServerHandler.serves
+        self._serves = runtime.handler.serves if overridden else None
         runtime.on_notice.append(self.noticed)
 
     # --- POST ----------------------------------------------------------------------------------------------
@@ -108,7 +111,19 @@ class Legacy:
     def _check(self, session: Session | None, principal: Any) -> Session:
         if session is None or session.closed or session.state.principal != subject(principal):
             raise session_not_found()
+        if self._serves is not None and not self._serves(session.state.generation):
+            self._outdate(session)
+            raise session_not_found()
         return session
+
+    def _outdate(self, session: Session) -> None:
+        """What this session was opened with is gone: what runs may finish, and then it ends."""
+        if session.has_standalone:
+            session.standalone.take_over()
+        if session.busy:
+            session.on_rest = self.end
+        else:
+            self.end(session)
 
     def _take(self, session: Session, message: Message | Batch, reply: Reply, principal: Any) -> None:
         kind = type(message)

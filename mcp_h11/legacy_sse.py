@@ -75,6 +75,12 @@ class LegacySSE:
         found = self.sessions.get(names[0])
         if found is None or found[0].state.principal != subject(principal):
             raise session_not_found()
+        if not self.runtime.handler.serves(found[0].state.generation):
+            # The end of its stream tells the client to begin anew; what runs is answered before.
+            found[0].on_rest = partial(self._finish, found[1])
+            if not found[0].busy:
+                self._finish(found[1], found[0])
+            raise session_not_found()
         return found[0]
 
     def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:

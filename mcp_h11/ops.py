@@ -5,8 +5,8 @@
     /ready    200, or 503 with the reasons not to send new clients here
     /metrics  Prometheus' text format
 
-Rule: nothing here asks the handler, waits, or changes anything, and nothing here is needed to serve a client.  Host and
-Origin are checked as at every other door; GET and HEAD are all there is.
+Rule: nothing here asks more of the handler than how it is, waits, or changes anything, and nothing here is needed to
+serve a client.  Host and Origin are checked as at every other door; GET and HEAD are all there is.
 """
 
 from __future__ import annotations
@@ -90,9 +90,11 @@ class Pages:
         can_open = not server.draining and server.endpoint.legacy.has_room
         # A store that is away costs resumability, not calls: degraded, and no reason to be restarted.
         away = server.runtime.store_away
-        status = "draining" if server.draining else "full" if not can_open else "degraded" if away else "ok"
+        unavailable = server.runtime.handler.unavailable() is not None
+        found = {"draining": server.draining, "full": not can_open, "unavailable": unavailable, "degraded": away}
+        status = next((name for name, holds in found.items() if holds), "ok")
         return _document(
-            200 if can_open else 503,
+            200 if can_open and not unavailable else 503,
             status=status,
             version=__version__,
             uptime=round(server.uptime, 3),
@@ -117,7 +119,7 @@ class Pages:
         )
         late = settings.ready_lag is not None and server.lag > settings.ready_lag
         found = {"draining": server.draining, "full": full, "store away": runtime.store_away, "loop lag": late}
-        return [reason for reason, holds in found.items() if holds]
+        return [*(reason for reason, holds in found.items() if holds), *runtime.handler.concerns()]
 
     def metrics(self) -> Answer:
         """What was counted, and what is now."""

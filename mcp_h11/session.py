@@ -290,6 +290,7 @@ class Session:
         state, handler = self.state, self.runtime.handler
         self.revision = negotiate(params["protocolVersion"])
         state.revision = self.revision.name
+        state.generation = handler.generation
         state.client_info, state.client_capabilities = info, capabilities
         result: dict[str, Any] = {
             "protocolVersion": self.revision.name,

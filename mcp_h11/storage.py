@@ -43,6 +43,7 @@ class SessionState:
     principal: str = ""
     peer: str = ""
     created: float = 0.0
+    generation: int = 0  # of the handler, when it began; 0 where it has none
 
 
 class SessionManager(Protocol):
