@@ -19,6 +19,7 @@ import ssl as tls
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import anyio
@@ -157,12 +158,13 @@ def tls_defaults() -> tls.SSLContext:
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
-def _is_readable(stream: ByteStream) -> bool:
+class _Pollable(Protocol):
+    def fileno(self) -> int: ...
+
+
+def _is_readable(sock: _Pollable) -> bool:
     """Something has come on an idle connection; nearly always its end."""
-    try:
-        descriptor = stream.extra(SocketAttribute.raw_socket).fileno()
-    except (anyio.TypedAttributeLookupError, OSError):  # pragma: no cover - a stream without a socket
-        return False
+    descriptor = sock.fileno()
     if descriptor < 0:
         return True
     if not hasattr(select, "poll"):  # pragma: no cover - Windows, whose select has no largest descriptor
@@ -175,13 +177,14 @@ def _is_readable(stream: ByteStream) -> bool:
 class _Wire:
     """One connection and what HTTP makes of it."""
 
-    def __init__(self, stream: ByteStream, origin: Origin, limits: ClientLimits) -> None:
+    def __init__(self, stream: ByteStream, sock: _Pollable, origin: Origin, limits: ClientLimits) -> None:
         self.origin = origin
         self.http = ClientConnection(limits)
         self.idle_since = 0.0
         self.heard = False  # a byte of the answer to the last request
         self.written = False  # all of it
         self._stream = stream
+        self._socket = sock
 
     @property
     def reusable(self) -> bool:
@@ -189,7 +192,7 @@ class _Wire:
 
     def stale(self) -> bool:
         """An idle connection that the server has closed, or has said something on."""
-        return _is_readable(self._stream)
+        return _is_readable(self._socket)
 
     async def aclose(self) -> None:
         # At once, below TLS, whose closing handshake might never end; and also for a caller that is cancelled.
@@ -544,34 +547,37 @@ class HTTPClient:
         where = origin.uds or f"{origin.host}:{origin.port}"
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream = await self._open_stream(origin)
+                stream, sock = await self._open_stream(origin)
         except TimeoutError as error:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
         except (*_GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
-        wire = _Wire(stream, origin, self._limits)
+        wire = _Wire(stream, sock, origin, self._limits)
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")
         self._open.add(wire)
         return wire
 
-    async def _open_stream(self, origin: Origin) -> ByteStream:
+    async def _open_stream(self, origin: Origin) -> tuple[ByteStream, _Pollable]:
         stream: ByteStream
         if origin.uds is not None:
             stream = await anyio.connect_unix(origin.uds)
         else:
             stream = await anyio.connect_tcp(origin.host, origin.port)
-        if not origin.secure:
-            return stream
         try:
+            # Now: of a connection that was reset nobody can ask it any more.
+            sock = stream.extra(SocketAttribute.raw_socket)
+            if not origin.secure:
+                return stream, sock
             if self._ssl is None:
                 self._ssl = tls_defaults()
-            return await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=self._ssl)
+            wrapped = await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=self._ssl)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
+        return wrapped, sock
 
 
 def _with_defaults(headers: Sequence[tuple[str, str]], authority: str) -> list[tuple[str, str]]:
