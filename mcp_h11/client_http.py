@@ -271,6 +271,9 @@ class HTTPTransport:
             raise error
         if error.status == 429 or error.status >= 500:
             raise error
+        # The status of a refused `initialize` says whether an older transport is served there.
+        if exchange.out.method == "initialize" and error.status in (404, 405):
+            raise error
         # CL-18, CL-30: the error of this very request, whatever id it was given.
         exchange.answered = True
         described = {"code": error.code, "message": error.message, "data": error.data}

@@ -156,11 +156,11 @@ def means_http_sse(error: MCPError) -> bool:
     """Whether a refused `initialize` is a reason to try HTTP+SSE.
 
     2025-11-25 basic/transports, Backwards Compatibility: 400, 404 and 405; any 4xx in the revisions before.  A server
-    that answers in JSON-RPC is one of Streamable HTTP.
+    that answers 400 in JSON-RPC is one of Streamable HTTP; at 404 and 405 some speak JSON-RPC where nothing is served.
     """
     return (
         isinstance(error, HTTPStatusError)
-        and not error.rpc
+        and (not error.rpc or error.status in (404, 405))
         and 400 <= error.status < 500
         and error.status not in (401, 403, 429)
     )

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Run the client scenarios of the official conformance suite on tests/everything_client.py and hold it to the score.
+
+    python tests/conformance/run_client.py [--keep DIR]
+
+The suite starts a server of its own for each scenario; what it fetches, and what exit statuses mean, is as in `run.py`.
+The scenarios that need OAuth are run by the suite and are not looked at: this client has no OAuth.  A warning counts as
+a failure, and each scenario has to have as many passed checks as it had when this was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+
+from provision import ROOT, Unavailable, server_environment
+from run import STAMP, Score, Suite
+
+CLIENT = ROOT / "tests" / "everything_client.py"
+TIMEOUT_MS = 120_000  # all scenarios of a revision start at once
+RUN_LIMIT = 400  # seconds
+# Revision -> scenario -> checks that pass.
+WANTED = {
+    "2025-11-25": {
+        "initialize": 1,
+        "tools_call": 2,
+        "elicitation-sep1034-client-defaults": 5,
+        "sse-retry": 3,
+        "json-schema-2020-12-preservation": 9,
+    },
+    "2026-07-28": {
+        "tools_call": 2,
+        "request-metadata": 6,
+        "sep-2322-client-request-state": 5,
+        "http-standard-headers": 9,
+        "http-custom-headers": 18,
+        "http-invalid-tool-headers": 12,
+        "json-schema-ref-no-deref": 1,
+        "json-schema-2020-12-preservation": 9,
+    },
+}
+
+
+def play(suite: Suite, score: Score, revision: str, out: Path) -> None:
+    out.mkdir(parents=True)
+    log = suite.call(
+        "client", "--command", f"{sys.executable} {CLIENT}", "--requirements", revision,
+        "--timeout", str(TIMEOUT_MS), "--output-dir", str(out), limit=RUN_LIMIT,
+    )  # fmt: skip
+    (out / "suite.log").write_text(log)
+    results = {
+        STAMP.sub("", path.parent.relative_to(out).as_posix()): json.loads(path.read_text())
+        for path in sorted(out.rglob("checks.json"))
+    }
+    for name, wanted in WANTED[revision].items():
+        label = f"{revision} client"
+        passed = score.scenario(label, name, results.get(name), scored=True)
+        if passed < wanted:
+            score.complain(f"[{label}] {name}: {passed} checks passed, where {wanted} are due")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the client scenarios of the official conformance suite.")
+    parser.add_argument("--keep", type=Path, help="leave the suite's own results in this folder, which must not exist")
+    options = parser.parse_args()
+    score = Score()
+    os.environ.update(server_environment())  # the suite hands it on to the client
+    try:
+        suite = Suite()
+        with tempfile.TemporaryDirectory() as scratch:
+            for revision in WANTED:
+                play(suite, score, revision, (options.keep or Path(scratch)) / revision)
+    except Unavailable as error:
+        print(f"not available: {error}")
+        return 3
+    print(f"{score.passed} passed, {score.failed} failed of {score.passed + score.failed} scored checks")
+    return 1 if score.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
