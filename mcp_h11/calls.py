@@ -195,11 +195,12 @@ class Calls:
         assert self.transport is not None
         with anyio.move_on_after(CANCEL_LIMIT):
             try:
+                # First: what still waits to be sent must not go out after its cancellation.
+                await self.transport.cancel(call.id)
                 if not call.silent:
                     params = {"requestId": call.id, "reason": reason}
                     payload = self._json.notification("notifications/cancelled", params)
                     await self.transport.send(Outgoing(payload, "notifications/cancelled", None))
-                await self.transport.cancel(call.id)
             except Exception as error:  # it was a courtesy: nobody waits for it
                 logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
 

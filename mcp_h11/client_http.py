@@ -58,6 +58,7 @@ class HTTPExchange:
         self.out = out
         self.modern = bool(out.headers)
         self.scope = anyio.CancelScope()
+        self.sent = False
         self.answered = False
 
 
@@ -141,7 +142,7 @@ class HTTPTransport:
         exchange = self._exchanges.get(request_id)
         if exchange is None:
             return
-        if exchange.modern:
+        if exchange.modern or not exchange.sent:
             exchange.scope.cancel()
         else:
             exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_CANCEL)
@@ -236,6 +237,7 @@ class HTTPTransport:
         while True:
             await self._ready(out)
             generation, session = self._generation, self._session_of(out)
+            exchange.sent = True
             answer = await self._http_send(self._call(out, session))
             if not await self._take(exchange, answer, session):
                 return
@@ -244,6 +246,7 @@ class HTTPTransport:
             if not out.safe or repeated:
                 raise SessionLost(f"the server forgot the session during {out.method}; whether it ran is not known")
             repeated = True
+            exchange.sent = False
 
     async def _take(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
         """Reads one answer to its end.  True: the session is gone."""

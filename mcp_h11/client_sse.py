@@ -59,8 +59,8 @@ class SSETransport:
         self._revision: Revision | None = None
         self._endpoint = ""
         self._error: Exception | None = None
-        self._opened = anyio.Event()
-        self._scope = anyio.CancelScope()
+        self._opened: anyio.Event
+        self._scope: anyio.CancelScope
         self._receiver: Receiver
 
     @property
@@ -75,6 +75,7 @@ class SSETransport:
             MCPError: it is refused, is no event stream, or does not say so in time.
         """
         self._receiver = receiver
+        self._opened, self._scope = anyio.Event(), anyio.CancelScope()
         tasks.start_soon(self._run)
         with anyio.move_on_after(ENDPOINT_LIMIT):
             await self._opened.wait()

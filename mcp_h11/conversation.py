@@ -409,6 +409,10 @@ class Conversation:
         scope = self._answering.get((type(request_id), request_id)) if isinstance(request_id, (int, str)) else None
         if scope is not None:
             scope.cancel()
+        call = self.calls.find(request_id)
+        if call is not None and call.method == "subscriptions/listen":
+            # On pipes a server ends a subscription so (2026-07-28 basic/utilities/cancellation).
+            call.finish({"resultType": "complete"})
 
     def end(self, error: MCPError) -> None:
         """The client's own end of it."""

@@ -941,6 +941,17 @@ async def test_a_listen_that_is_left_is_cancelled() -> None:
     assert wire.cancelled == [wire.of("subscriptions/listen")[0]["id"]]
 
 
+async def test_on_pipes_a_server_ends_a_listen_by_cancelling_it() -> None:
+    wire, _ = listening_wire(duplex=True)
+    async with on(wire, revision="2026-07-28") as client:
+        async with client.listen(["tools"]) as changes:
+            (listen,) = wire.of("subscriptions/listen")
+            wire.hear({"method": "notifications/cancelled", "params": {"requestId": listen["id"]}})
+            with pytest.raises(StopAsyncIteration):
+                await changes.__anext__()
+    assert len(wire.of("subscriptions/listen")) == 1
+
+
 async def test_a_listen_that_is_refused_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "ACK_LIMIT", 0.05)
     wire = modern({"subscriptions/listen": InvalidParams("no")})
