@@ -250,8 +250,9 @@ class Conversation:
         if "roots" in capabilities:
             capabilities["roots"] = {}  # `listChanged` was removed
         meta[f"{_PREFIX}protocolVersion"] = revision.name
-        meta[f"{_PREFIX}clientInfo"] = self._info
-        meta[f"{_PREFIX}clientCapabilities"] = capabilities
+        # A bridge says who its own client is.
+        meta.setdefault(f"{_PREFIX}clientInfo", self._info)
+        meta.setdefault(f"{_PREFIX}clientCapabilities", capabilities)
         if self.log_level is not None:
             meta.setdefault(f"{_PREFIX}logLevel", self.log_level)
 

@@ -41,6 +41,8 @@ from mcp_h11.failures import (
     SessionLost,
 )
 from mcp_h11.httpclient import HTTPClient
+from mcp_h11.middleware import BearerToken, CircuitBreaker, Token, extra_headers
+from mcp_h11.resultcache import ResultCache
 
 pytestmark = pytest.mark.anyio
 
@@ -856,3 +858,168 @@ async def test_a_server_that_is_not_there_is_a_lost_connection_that_never_left()
         async with Client(url, timeout=LIMIT):
             raise AssertionError
     assert caught.value.sent is False
+
+
+# --- who asks -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_outranks_middleware_which_outranks_a_header() -> None:
+    async def provider() -> Token:
+        return Token("provided")
+
+    headers = {"Authorization": "Basic header"}
+    bearer = BearerToken(provider)
+    for options, expected in (
+        ({"headers": headers}, "Basic header"),
+        ({"headers": headers, "middleware": [bearer]}, "Bearer provided"),
+        ({"headers": headers, "middleware": [bearer], "token": "mine"}, "Bearer mine"),
+        ({"middleware": [extra_headers({"Authorization": "x"}, priority=99)], "token": provider}, "Bearer provided"),
+    ):
+        given: dict[str, Any] = options  # type: ignore[assignment]
+        async with connected(session_server(done), **given, **LEGACY) as (client, script):
+            await client.call_tool("a")
+        assert {seen.headers["authorization"] for seen in script.seen} == {expected}
+        assert all([name.lower() for name, _ in seen.raw_headers].count("authorization") == 1 for seen in script.seen)
+
+
+async def test_what_is_private_to_one_token_is_not_shown_to_another() -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        who = seen.headers["authorization"]
+        await peer.answer(result(seen, {"prompts": [{"name": who}], "resultType": "complete", "ttlMs": 60_000}))
+
+    cache = ResultCache()
+    async with scripted(modern_server(serve)) as script:
+        for token in ("a", "b", "a"):
+            async with Client(script.url, token=token, cache=cache, timeout=LIMIT, **MODERN) as client:
+                assert (await client.list_prompts())[0]["name"] == f"Bearer {token}"
+        assert len(script.of("prompts/list")) == 2
+
+
+async def test_a_circuit_that_is_open_is_a_connection_that_never_left() -> None:
+    breaker = CircuitBreaker(failures=1, open_for=60)
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.answer(status=500)
+
+    async with connected(session_server(serve), middleware=[breaker], **LEGACY) as (client, script):
+        with pytest.raises(HTTPStatusError):
+            await client.call_tool("a")
+        with pytest.raises(ConnectionLost) as caught:
+            await client.call_tool("a")
+        assert caught.value.sent is False and len(script.of("tools/call")) == 1
+
+
+async def test_what_a_bridge_says_of_its_own_client_stays() -> None:
+    prefix = "io.modelcontextprotocol/"
+    said = {f"{prefix}clientInfo": {"name": "front", "version": "9"}, f"{prefix}clientCapabilities": {"sampling": {}}}
+    async with connected(modern_server(modern_done), **MODERN) as (client, script):
+        await client.request("tools/call", {"name": "a", "_meta": {"x": 1}}, meta=said)
+    meta = script.of("tools/call")[0].message["params"]["_meta"]
+    assert {key: meta[key] for key in said} == said and meta["x"] == 1
+
+
+# --- bodies that are cut --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_json_answer_that_is_cut_at_any_byte_is_a_lost_connection(chunked: bool) -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        body = json.dumps(result(seen, TEXT)).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        if chunked:
+            whole = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            whole = head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        await peer.write(whole[: seen.message["params"]["arguments"]["cut"]])
+        peer.cut()
+
+    async with connected(session_server(serve), **LEGACY) as (client, script):
+        for cut in range(0, 200, 7):
+            before = len(script.of("tools/call"))
+            try:
+                assert await client.call_tool("a", {"cut": cut}) == TEXT
+            except ConnectionLost:
+                pass
+            assert len(script.of("tools/call")) == before + 1, "it may have run: it must not go again"
+        assert await client.call_tool("a", {"cut": 10_000}) == TEXT
+
+
+async def test_an_answer_that_comes_twice_counts_once() -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.events()
+        await peer.event(result(seen, TEXT))
+        await peer.event(result(seen, {"content": ["again"]}))
+        peer.cut()
+
+    async with connected(session_server(serve), **LEGACY) as (client, _):
+        assert await client.call_tool("a") == TEXT
+        assert await client.call_tool("a") == TEXT
+
+
+async def test_events_without_end_behind_the_answer_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_http, "AFTER_ANSWER", 0.1)
+    left = asyncio.Event()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.events()
+        await peer.event(result(seen, TEXT))
+        with anyio.move_on_after(LIMIT):
+            while not peer.reader.at_eof():
+                await peer.event(NOTE)
+                await asyncio.sleep(0.01)
+        left.set()
+
+    async with connected(session_server(serve), **LEGACY) as (client, _):
+        assert await client.call_tool("a") == TEXT
+        with anyio.fail_after(LIMIT):
+            await left.wait()
+
+
+async def test_questions_come_on_the_exchange_and_are_answered_by_post() -> None:
+    answered = asyncio.Event()
+
+    async def roots(params: dict[str, Any]) -> dict[str, Any]:
+        return {"roots": [{"uri": "file:///x"}]}
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.events()
+        await peer.event({"jsonrpc": "2.0", "id": "q", "method": "roots/list"}, id="1")
+        with anyio.fail_after(LIMIT):
+            while not [one for one in script_of[0].seen if one.message and one.message.get("id") == "q"]:
+                await asyncio.sleep(0.01)
+        answered.set()
+        await peer.event(result(seen, TEXT))
+        peer.cut()
+
+    script_of: list[Script] = []
+    async with connected(session_server(serve), on_roots=roots, **LEGACY) as (client, script):
+        script_of.append(script)
+        assert await client.call_tool("a") == TEXT
+        (answer,) = [seen for seen in script.seen if seen.message and seen.message.get("id") == "q"]
+    assert answer.message["result"] == {"roots": [{"uri": "file:///x"}]}
+    assert answer.headers["mcp-session-id"] == SESSION and answered.is_set()
+
+
+async def test_a_notification_that_is_refused_or_not_understood_is_an_error_of_its_sender() -> None:
+    usual = session_server(done)
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "notifications/mine":
+            await peer.answer(status=400)
+        else:
+            await usual(seen, peer)
+
+    async with connected(serve, **LEGACY) as (client, _):
+        with pytest.raises(HTTPStatusError, match="400"):
+            await client.notify("notifications/mine", {"a": 1})
+        await client.notify("notifications/other")
+
+
+async def test_a_modern_notification_says_its_version() -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.answer(status=202)
+
+    async with connected(modern_server(serve), **MODERN) as (client, script):
+        await client.notify("notifications/own", {"a": 1})
+    seen = script.of("notifications/own")[0]
+    assert seen.headers["mcp-protocol-version"] == "2026-07-28" and seen.message["params"]["a"] == 1
