@@ -7,6 +7,7 @@ test, message by message.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11 import MCPServer, callbacks, conversation, listening, subscriptions
+from mcp_h11 import MCPServer, callbacks, calls, conversation, listening, subscriptions
 from mcp_h11 import client as client_module
 from mcp_h11.client import Client
 from mcp_h11.era import EraMemory, discover
@@ -333,6 +334,64 @@ async def test_a_client_is_entered_once() -> None:
 def test_an_option_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Client("http://localhost/mcp", **wrong)
+
+
+async def test_progress_that_nobody_awaits_in_time_is_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_PROGRESS", 2)
+    heard: list[float] = []
+
+    async def later(done: float, total: float | None, message: str | None) -> None:
+        heard.append(done)
+
+    def work(message: Said) -> Any:
+        token = message["params"]["_meta"]["progressToken"]
+        for number in range(5):
+            wire.hear({"method": "notifications/progress", "params": {"progressToken": token, "progress": number}})
+        return {"content": []} if message["params"]["name"] == "a" else None
+
+    wire = Wire({"tools/call": work})
+    async with on(wire, revision="2025-11-25") as client:
+        await client.call_tool("a", progress=later)
+        assert heard == [3, 4]
+        # Asked for and not wanted: a call without a callback, with a token of its own.
+        await client.request("tools/call", {"name": "a", "_meta": {"progressToken": "mine"}})
+        heard.clear()
+        with anyio.move_on_after(0.05):
+            await client.call_tool("b", progress=later)
+        assert heard == [3, 4]
+
+
+async def test_a_server_that_cannot_be_told_of_a_cancellation_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire({"ping": {}})
+    async with on(wire, revision="2025-11-25") as client:
+        send = wire.send
+
+        async def broken(out: Outgoing) -> None:
+            if out.method == "notifications/cancelled":
+                raise OSError("pipe")
+            await send(out)
+
+        wire.send = broken  # type: ignore[method-assign]
+        with caplog.at_level(logging.DEBUG, "mcp_h11"):
+            with pytest.raises(RequestTimeout):
+                await client.call_tool("a", timeout=0.05)
+            await client.ping()
+            await anyio.sleep(0)
+    assert "was not told" in caplog.text
+
+
+async def test_over_http_a_missed_ping_ends_what_runs_and_the_client_may_be_used_on() -> None:
+    wire = Wire({"ping": lambda message: None, "x": {}}, duplex=False)
+    async with on(wire, revision="2025-11-25", ping_every=0.05, ping_timeout=0.05) as client:
+        with pytest.raises(ConnectionLost, match="pings"):
+            await client.call_tool("a", timeout=None)
+        assert await client.request("x") == {}
+
+
+async def test_what_is_not_connected_says_so() -> None:
+    client = Client("http://localhost/mcp")
+    with pytest.raises(RuntimeError, match="not connected"):
+        client.server_info  # noqa: B018
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
