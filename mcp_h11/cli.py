@@ -218,6 +218,13 @@ def _print(text: str, file: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+# Words that are commands, and the module of each, loaded when it is wanted: its `main_of(word, arguments)` gives the
+# exit code, and raises UsageError.
+_COMMANDS = {
+    **dict.fromkeys(("list", "call", "read", "prompt", "detect", "ping"), "commands"),
+}
+
+
 def _load(options: argparse.Namespace) -> ServerHandler:
     if options.target is None:
         from .demo import server
@@ -302,6 +309,11 @@ def _not_started(what: str, exc: Exception) -> Exception:
 
 
 def _serve(arguments: Sequence[str]) -> int:
+    # The first word may be a command of its own.
+    command = _COMMANDS.get(arguments[0]) if arguments else None
+    if command is not None:
+        main_of = importlib.import_module(f".{command}", PACKAGE).main_of
+        return int(main_of(arguments[0], arguments[1:]))
     options = read_options(build_parser().parse_args(arguments), os.environ)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     (_serve_stdio if options.stdio else _serve_http)(options)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,6 +192,8 @@ as tools.
 Each option can be set in the environment: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  The command line goes first.
 Lists are separated by commas; switches are 1/0, true/false, yes/no, on/off.
 
+{PROG} list|call|read|prompt|detect|ping ask a server: {PROG} call --help.
+
 examples:
   {PROG}                                    the demo at http://127.0.0.1:8000/mcp
   {PROG} tools.py --port 9000
@@ -200,27 +202,35 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Raises UsageError for what it cannot read, and takes no abbreviations: they would change with the next option."""
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **details)
+
     def error(self, message: str) -> Any:
+        """Instead of writing to stderr and leaving."""
         raise UsageError(message)
 
 
-# A word before the target (`list`, `call`, `proxy`) can become a command: it is looked for here, before this parser.
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the serving command.  A value that was not given is None: the environment comes next."""
-    parser = _Parser(
+    parser = CommandParser(
         prog=PROG,
         usage="%(prog)s [TARGET] [options]",
         description="Serve an MCP server, or the functions of a Python file, to MCP clients.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        # An abbreviation would change its meaning with the next option that is added.
-        allow_abbrev=False,
     )
     parser.add_argument("target", nargs="?", metavar="TARGET", help="file, module or module:object to serve")
     parser.add_argument("--version", action="version", version=f"{PACKAGE} {__version__}")
+    add_options(parser, OPTIONS)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+    """Their arguments, in their groups.  Also for other commands that serve."""
     groups: dict[str, Any] = {}
-    for option in OPTIONS:
+    for option in options:
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
         details: dict[str, Any] = {"help": option.help, "dest": option.key}
         if option.read is _flag:
@@ -230,7 +240,6 @@ def build_parser() -> argparse.ArgumentParser:
             if option.read is _items:
                 details["action"] = "extend"
         group.add_argument(option.flag, **details)
-    return parser
 
 
 def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:

@@ -91,7 +91,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("demo", "options"),
     ("target",),
-    ("cli",),
+    ("arguments",),
+    ("cli", "commands"),
     ("__main__",),
 )
 SANS_IO = 4  # floors

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""What a person writes on a command line of the client, as values: a TARGET, and the arguments of a tool.
+
+It opens nothing but the user's own module, and asks nobody: what a tool wants comes in as its schema.
+
+Rule: nothing is guessed.  A value is what the schema says, or what `:=` says, or a string.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .options import UsageError
+from .target import is_file, load_target, split_target
+
+URLS = ("http://", "https://", "http+unix://")
+
+
+def target_of(text: str) -> Any:
+    """What TARGET stands for: a URL, a file of ours to serve in this process, or a command to start.
+
+    A command is one word of the command line: quote it.  No shell reads it.
+    """
+    if text.lower().startswith(URLS):
+        return text
+    if is_file(split_target(text)[0]):
+        return load_target(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as exc:
+        raise UsageError(f"{text!r} cannot be split into words: {exc}") from None
+    if not words:
+        raise UsageError("TARGET is empty: give a URL, a Python file or a command")
+    return words
+
+
+def arguments_of(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for a tool with this inputSchema: each word `key=value`, `key:=JSON`, or an object of them.
+
+    The value of `key=value` is what the schema says it is; where that allows a string, it is one.
+    """
+    arguments: dict[str, Any] = {}
+    properties = schema.get("properties")
+    for word in words:
+        if word.lstrip().startswith("{"):
+            arguments.update(_object(word))
+            continue
+        key, equals, value = word.partition("=")
+        if not equals or not key.rstrip(":"):
+            raise UsageError(f"{word!r} is neither key=value nor a JSON object")
+        if key.endswith(":"):
+            arguments[key[:-1]] = _json(value, key[:-1])
+        else:
+            arguments[key] = _typed(key, value, properties.get(key) if isinstance(properties, dict) else None)
+    return arguments
+
+
+def _object(word: str) -> dict[str, Any]:
+    value = _json(word, "the arguments")
+    if not isinstance(value, dict):
+        raise UsageError("the arguments have to be a JSON object")
+    return value
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError as exc:
+        raise UsageError(f"{what} is not JSON: {exc}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _typed(key: str, value: str, schema: Any) -> Any:
+    types = _types(schema)
+    if not types or "string" in types:
+        return value
+    try:
+        return json.loads(value, parse_constant=_no_constant)
+    except ValueError:
+        raise UsageError(f"{key} has to be {' or '.join(sorted(types))}, not {value!r:.100}") from None
+
+
+def _types(schema: Any) -> set[str]:
+    """The JSON types that a schema allows by name; empty where it does not say."""
+    if not isinstance(schema, dict):
+        return set()
+    found: set[str] = set()
+    for member in ("anyOf", "oneOf"):
+        options = schema.get(member)
+        if isinstance(options, list):
+            each = [_types(option) for option in options]
+            if not all(each):
+                return set()
+            found.update(*each)
+    types = schema.get("type")
+    if isinstance(types, str):
+        found.add(types)
+    elif isinstance(types, list):
+        found.update(one for one in types if isinstance(one, str))
+    return found

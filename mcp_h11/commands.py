@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""The client on the command line: `python -m mcp_h11 list|call|read|prompt|detect|ping TARGET ...`.
+
+One command is one connection: made, asked once, closed.  Results go to stdout, for a person or (`--json`) for a
+program; everything else goes to stderr.  It decides nothing of the protocol; `Client` does.
+
+Rule: the exit code tells who has to do something: 1 the tool said no, 2 the command line is wrong, 3 the server
+answered with an error or broke the protocol, 4 there is no connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from .arguments import URLS, arguments_of, target_of
+from .client import Client
+from .detection import DETECT_LIMIT, detect
+from .errors import MCPError
+from .failures import ConnectionLost, HTTPStatusError, RequestTimeout
+from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
+
+OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`
+DEFAULT_TIMEOUT = 60.0  # seconds for an answer
+KINDS = ("tools", "resources", "templates", "prompts")
+TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that one opens our own server
+
+Verb = Callable[[Client, argparse.Namespace], Awaitable[int]]
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"has to be 'Name: value', not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"has to be a number of seconds greater than 0, not {text!r}")
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a person reads
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+# A server's text must not steer the terminal of who reads it: colours, titles, the clipboard.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
+def _out(text: str) -> None:
+    sys.stdout.write((text.translate(_CONTROLS) if sys.stdout.isatty() else text) + "\n")
+
+
+def _err(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _say(text: str) -> None:
+    """One line on stderr, over whatever progress stands there."""
+    if sys.stderr.isatty():
+        text = "\r\x1b[K" + text.translate(_CONTROLS)
+    _err(text + "\n")
+
+
+def _progress(done: float, total: float | None, message: str | None) -> None:
+    share = f"{done:g}/{total:g}" if total else f"{done:g}"
+    _err(f"\r\x1b[K{share} {(message or '').translate(_CONTROLS)}")
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        _err("\r\x1b[K")
+
+
+def _dump(value: Any) -> None:
+    _out(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _first_line(text: Any) -> str:
+    lines = text.strip().splitlines() if isinstance(text, str) else []
+    return lines[0] if lines else ""
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> None:
+    width = min(max((len(name) for name, _ in rows), default=0), 40)
+    for name, about in rows:
+        _out(f"{name:<{width}}  {about}".rstrip())
+
+
+def _content(items: Any) -> None:
+    for item in items if isinstance(items, list) else ():
+        _out(_as_text(item) if isinstance(item, dict) else str(item))
+
+
+def _as_text(item: Mapping[str, Any]) -> str:
+    if isinstance(item.get("text"), str):
+        return str(item["text"])
+    inner = item.get("resource")
+    if isinstance(inner, dict):
+        return _as_text(inner)
+    data = item.get("data") or item.get("blob")
+    size = f", {len(data)} characters of base64" if isinstance(data, str) else ""
+    kind, name = item.get("type") or "resource", item.get("uri") or item.get("mimeType") or ""
+    return f"[{kind} {name}{size}]"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The commands
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+async def _list(client: Client, options: argparse.Namespace) -> int:
+    kinds = options.kinds or [kind for kind in KINDS if _offers(client, kind)]
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+    found = {kind: await _listed(client, kind) for kind in kinds}
+    if options.json:
+        _dump(found)
+        return OK
+    for kind, items in found.items():
+        _out(f"{kind} ({len(items)})")
+        key = {"resources": "uri", "templates": "uriTemplate"}.get(kind, "name")
+        _rows([(f"  {item.get(key)}", _first_line(item.get("description") or item.get("title"))) for item in items])
+    return OK
+
+
+def _offers(client: Client, kind: str) -> bool:
+    return ("resources" if kind == "templates" else kind) in client.server_capabilities
+
+
+async def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
+    if kind == "templates":
+        return await client.list_resource_templates()
+    return await {"tools": client.list_tools, "resources": client.list_resources, "prompts": client.list_prompts}[
+        kind
+    ]()
+
+
+async def _call(client: Client, options: argparse.Namespace) -> int:
+    tools = {tool.get("name"): tool for tool in await client.list_tools()}
+    tool = tools.get(options.tool, {})
+    arguments = arguments_of(options.arguments, tool.get("inputSchema") or {})
+    shown = sys.stderr.isatty() and not options.json
+    try:
+        result = await client.call_tool(options.tool, arguments, progress=_progress if shown else None)
+    finally:
+        if shown:
+            _clear_progress()
+    if options.json:
+        _dump(result)
+    else:
+        _content(result.get("content"))
+        if "structuredContent" in result and not result.get("content"):
+            _dump(result["structuredContent"])
+    return TOOL_ERROR if result.get("isError") else OK
+
+
+async def _read(client: Client, options: argparse.Namespace) -> int:
+    result = await client.read_resource(options.uri)
+    _dump(result) if options.json else _content(result.get("contents"))
+    return OK
+
+
+async def _prompt(client: Client, options: argparse.Namespace) -> int:
+    # The arguments of a prompt are strings.
+    result = await client.get_prompt(options.name, arguments_of(options.arguments, {}))
+    if options.json:
+        _dump(result)
+        return OK
+    for message in result.get("messages", ()):
+        content = message.get("content")
+        _out(f"{message.get('role')}:")
+        _content(content if isinstance(content, list) else [content])
+    return OK
+
+
+async def _ping(client: Client, options: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await client.ping()
+    seconds = loop.time() - began
+    found = {"ms": round(seconds * 1e3, 3), "protocolVersion": client.revision.name, "serverInfo": client.server_info}
+    if options.json:
+        _dump(found)
+    else:
+        name = f"{client.server_info.get('name', 'a server')} {client.server_info.get('version', '')}"
+        _out(f"{name} ({client.revision.name}): {found['ms']} ms")
+    return OK
+
+
+async def _detect(options: argparse.Namespace) -> int:
+    if not options.target.lower().startswith(URLS):
+        raise UsageError("detect wants a URL")
+    found = await detect(options.target, timeout=options.timeout, headers=dict(options.header), token=_token(options))
+    result = {"transport": found.transport, "revisions": list(found.revisions), "serverInfo": found.server_info}
+    if options.json:
+        _dump(result)
+    else:
+        _out(f"{found.transport}: {', '.join(found.revisions)}")
+    return OK
+
+
+VERBS: dict[str, Verb] = {"list": _list, "call": _call, "read": _read, "prompt": _prompt, "ping": _ping}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def client_parser() -> argparse.ArgumentParser:
+    """`python -m mcp_h11 VERB TARGET ...`."""
+    common = CommandParser(add_help=False)
+    common.add_argument("target", metavar="TARGET", help="a URL, a Python file with a server, or a command (quoted)")
+    common.add_argument("--json", action="store_true", help="print the result as the server sent it")
+    common.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'")
+    common.add_argument("--token", help=f"bearer token; better kept in the environment, as {TOKEN}")
+    common.add_argument("--revision", help="the revision to speak, instead of what is found")
+    common.add_argument("--timeout", type=_positive, metavar="SECONDS", help=f"for an answer ({DEFAULT_TIMEOUT:g})")
+    common.add_argument("--verbose", action="store_true", help="say on stderr what happens")
+    parser = CommandParser(prog=PROG, description="Ask an MCP server.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, about: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, parents=[common], help=about, description=about)
+
+    kinds = verb("list", "List tools, resources, templates and prompts.")
+    kinds.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
+    call = verb("call", "Call a tool.")
+    call.add_argument("tool", metavar="TOOL")
+    call.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="or KEY:=JSON, or one JSON object of them")
+    read = verb("read", "Read a resource.")
+    read.add_argument("uri", metavar="URI")
+    prompt = verb("prompt", "Get a prompt.")
+    prompt.add_argument("name", metavar="NAME")
+    prompt.add_argument("arguments", nargs="*", metavar="KEY=VALUE")
+    verb("detect", "Tell which transport and revisions a URL speaks.")
+    verb("ping", "See that a server answers, and how fast.")
+    return parser
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    return options.token or os.environ.get(TOKEN) or None
+
+
+async def _run(options: argparse.Namespace) -> int:
+    if options.verb == "detect":
+        options.timeout = options.timeout or DETECT_LIMIT
+        return await _detect(options)
+    client = Client(
+        target_of(options.target),
+        headers=dict(options.header),
+        token=_token(options),
+        revision=options.revision,
+        timeout=options.timeout or DEFAULT_TIMEOUT,
+        on_log=_log,
+    )
+    async with client:
+        return await VERBS[options.verb](client, options)
+
+
+def _log(params: dict[str, Any]) -> None:
+    _say(f"{params.get('level', 'info')}: {params.get('data')}")
+
+
+def main_of(word: str, arguments: Sequence[str]) -> int:
+    """Run one command; the exit code.  Raises UsageError for what the person has to change."""
+    options = client_parser().parse_args([word, *arguments])
+    level = "DEBUG" if options.verbose else "ERROR"
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return asyncio.run(_run(options))
+    except (ConnectionLost, RequestTimeout) as exc:
+        _say(f"{PROG}: no connection: {exc}")
+        return NO_CONNECTION
+    except MCPError as exc:
+        code = exc.status if isinstance(exc, HTTPStatusError) else exc.code
+        _say(f"{PROG}: error {code}: {exc}")
+        if exc.data is not None:
+            _say(json.dumps(exc.data, ensure_ascii=False))
+        return PROTOCOL_ERROR

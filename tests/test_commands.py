@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""The client on the command line: what it prints, where, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from mcp_h11 import Context, MCPServer, ToolError, start_in_thread
+from mcp_h11.arguments import arguments_of, target_of
+from mcp_h11.commands import NO_CONNECTION, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
+from mcp_h11.options import UsageError
+
+
+def shop() -> MCPServer:
+    server = MCPServer("shop", version="2")
+
+    @server.tool
+    def add(a: int, b: int = 1) -> int:
+        "Add two numbers.\n\nSlowly."
+        return a + b
+
+    @server.tool
+    def echo(text: str) -> str:
+        "Say it again."
+        return text
+
+    @server.tool
+    def fail() -> str:
+        raise ToolError("out of stock")
+
+    @server.tool
+    async def slow(ctx: Context) -> str:
+        await ctx.report_progress(1, 2, "half")
+        await ctx.info("working")
+        return "done"
+
+    @server.resource("notes://one")
+    def one() -> str:
+        return "first note"
+
+    @server.resource("notes://{name}/text")
+    def note(name: str) -> str:
+        return name
+
+    @server.prompt
+    def review(code: str) -> str:
+        return f"Review {code}"
+
+    return server
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with start_in_thread(shop(), port=0) as running:
+        yield f"http://127.0.0.1:{running.port}/mcp"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main_of(words[0], words[1:])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# --- the verbs ------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_everything_that_is_offered(url, capsys):
+    code, out, err = run(capsys, "list", url)
+    assert code == OK and err == ""
+    lines = out.splitlines()
+    assert lines[0] == "tools (4)" and "resources (1)" in lines and "templates (1)" in lines and "prompts (1)" in lines
+    assert any(line.split() == ["add", "Add", "two", "numbers."] for line in lines)
+    assert "Slowly" not in out
+
+
+def test_list_of_one_kind_for_a_program(url, capsys):
+    code, out, _ = run(capsys, "list", url, "templates", "--json")
+    assert code == OK
+    assert [one["uriTemplate"] for one in json.loads(out)["templates"]] == ["notes://{name}/text"]
+
+
+def test_list_of_what_there_is_not(url):
+    with pytest.raises(UsageError, match="'widgets' is none of tools"):
+        main_of("list", [url, "widgets"])
+
+
+@pytest.mark.parametrize("words", [["a=2", "b=3"], ["a:=2", "b:=3"], ['{"a": 2, "b": 3}'], ["a=2", '{"b": 3}']])
+def test_call_reads_arguments_as_the_tool_wants_them(words, url, capsys):
+    assert run(capsys, "call", url, "add", *words)[:2] == (OK, "5\n")
+
+
+def test_a_string_stays_one_whatever_it_looks_like(url, capsys):
+    assert run(capsys, "call", url, "echo", "text=7=7")[:2] == (OK, "7=7\n")
+
+
+def test_call_gives_a_program_the_result_itself(url, capsys):
+    code, out, _ = run(capsys, "call", url, "add", "a=2", "--json")
+    assert code == OK and json.loads(out)["content"] == [{"type": "text", "text": "3"}]
+
+
+def test_what_a_tool_refuses_has_a_code_of_its_own(url, capsys):
+    assert run(capsys, "call", url, "fail")[:2] == (TOOL_ERROR, "out of stock\n")
+
+
+def test_logs_go_to_stderr(url, capsys):
+    code, out, err = run(capsys, "call", url, "slow", "--revision", "2025-11-25")
+    assert (code, out) == (OK, "done\n") and "working" in err
+
+
+def test_what_the_server_refuses(url, capsys):
+    code, out, err = run(capsys, "call", url, "nothing")
+    assert (code, out) == (PROTOCOL_ERROR, "") and "error -32602" in err and "nothing" in err
+
+
+def test_read_and_prompt(url, capsys):
+    assert run(capsys, "read", url, "notes://one")[:2] == (OK, "first note\n")
+    assert run(capsys, "prompt", url, "review", "code=x = 1")[:2] == (OK, "user:\nReview x = 1\n")
+
+
+@pytest.mark.parametrize("revision", [None, "2025-06-18", "2026-07-28"])
+def test_ping_says_who_answers(revision, url, capsys):
+    pinned = ["--revision", revision] if revision else []
+    code, out, _ = run(capsys, "ping", url, *pinned)
+    assert code == OK and out.startswith(f"shop 2 ({revision or '2026-07-28'}): ") and out.endswith(" ms\n")
+
+
+def test_detect(url, capsys):
+    code, out, _ = run(capsys, "detect", url, "--json")
+    found = json.loads(out)
+    assert code == OK and found["transport"] == "streamable-http" and found["revisions"][0] == "2026-07-28"
+    with pytest.raises(UsageError, match="wants a URL"):
+        main_of("detect", ["server.py"])
+
+
+def test_nobody_there(capsys):
+    with socket.socket() as sock:  # bound and not listening
+        sock.bind(("127.0.0.1", 0))
+        code, out, err = run(capsys, "ping", f"http://127.0.0.1:{sock.getsockname()[1]}/mcp")
+    assert (code, out) == (NO_CONNECTION, "") and "no connection" in err
+
+
+def test_a_token_comes_from_the_command_line_or_the_environment(capsys, monkeypatch):
+    with start_in_thread(shop(), port=0, token="sesame") as running:
+        url = f"http://127.0.0.1:{running.port}/mcp"
+        code, _, err = run(capsys, "ping", url)
+        assert code == PROTOCOL_ERROR and "401" in err
+        assert run(capsys, "ping", url, "--token", "sesame")[0] == OK
+        monkeypatch.setenv(TOKEN, "sesame")
+        assert run(capsys, "ping", url)[0] == OK
+        assert run(capsys, "ping", url, "--header", "Authorization: Bearer wrong")[0] == OK  # a token goes first
+
+
+# --- what a person sees ---------------------------------------------------------------------------------------
+
+
+def test_what_a_server_says_does_not_steer_a_terminal(url, capsys, monkeypatch):
+    sent = "text=\x1b]0;title\x07\x1b[2J\ttab"
+    assert run(capsys, "call", url, "echo", sent)[1] == sent.removeprefix("text=") + "\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(capsys, "call", url, "echo", sent)[1] == "\\x1b]0;title\\x07\\x1b[2J\ttab\n"
+
+
+def test_progress_is_shown_on_a_terminal(url, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, out, err = run(capsys, "call", url, "slow")
+    assert (code, out) == (OK, "done\n") and "1/2 half" in err and err.endswith("\r\x1b[K")
+    assert "1/2" not in run(capsys, "call", url, "slow", "--json")[2]
+
+
+# --- what a person writes -------------------------------------------------------------------------------------
+
+SCHEMA = {
+    "properties": {
+        "n": {"type": "integer"},
+        "s": {"type": "string"},
+        "either": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "list": {"type": ["array", "null"]},
+        "open": {},
+        "odd": True,
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("n=1", {"n": 1}),
+        ("s=1", {"s": "1"}),
+        ("s=", {"s": ""}),
+        ("either=1", {"either": "1"}),
+        ("maybe=null", {"maybe": None}),
+        ("list=[1,2]", {"list": [1, 2]}),
+        ("open=1", {"open": "1"}),
+        ("odd=1", {"odd": "1"}),
+        ("unknown=1", {"unknown": "1"}),
+        ("unknown:=1", {"unknown": 1}),
+        (' {"n": {}}', {"n": {}}),
+    ],
+)
+def test_arguments(word, value):
+    assert arguments_of([word], SCHEMA) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("n", "neither key=value nor"),
+        ("=1", "neither key=value nor"),
+        (":=1", "neither key=value nor"),
+        ("n=one", "n has to be integer, not 'one'"),
+        ("n=NaN", "n has to be integer"),
+        ("n:={", "n is not JSON"),
+        ("n:=Infinity", "Infinity is not JSON"),
+        ("{'n': 1}", "the arguments is not JSON"),
+    ],
+)
+def test_arguments_that_cannot_be_read(word, said):
+    with pytest.raises(UsageError, match=said):
+        arguments_of([word], SCHEMA)
+
+
+def test_targets(tmp_path):
+    assert target_of("HTTPS://example.com/mcp") == "HTTPS://example.com/mcp"
+    assert target_of("python 'my server.py' --stdio") == ["python", "my server.py", "--stdio"]
+    file = tmp_path / "served_by_hand.py"
+    file.write_text("def add(a: int, b: int) -> int:\n    return a + b\n")
+    assert isinstance(target_of(str(file)), MCPServer)
+    for wrong, said in (("", "empty"), ("python 'x", "split into words")):
+        with pytest.raises(UsageError, match=said):
+            target_of(wrong)
