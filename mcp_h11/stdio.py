@@ -44,21 +44,16 @@ LAST_LINES_TIME = 0.5  # for the last lines to leave
 
 
 class Outlet:
-    """Lines to the client, in the order in which they were given, written by a thread that may block on it.
+    """Lines to the client, in the order in which they were given; what is not out yet can be waited for.
 
-    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
+    Whoever takes them overrides `put`, and says by `wrote` what has left.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
+    def __init__(self, high: int) -> None:
         self.closed = asyncio.Event()  # the client is gone
-        self._loop = loop
-        self._stdout = stdout
         self._high = high
         self._unwritten = 0
         self._room = asyncio.Event()  # set anew at each piece that was written
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
-        self._thread.start()
 
     @property
     def full(self) -> bool:
@@ -70,7 +65,7 @@ class Outlet:
         line = encode_line(payload)
         if not self.closed.is_set():
             self._unwritten += len(line)
-            self._lines.put(line)
+            self.put(line)
 
     async def drained(self, limit: int | None = None) -> None:
         """Wait until no more than `limit` bytes wait to be written."""
@@ -84,7 +79,36 @@ class Outlet:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.drained(0), limit)
         self.closed.set()
-        self._lines.put(None)
+        self.put(None)
+
+    def put(self, line: bytes | None) -> None:
+        """One line on its way; None is the end."""
+        raise NotImplementedError
+
+    def wrote(self, count: int) -> None:
+        """So many bytes are out; none: the client went away."""
+        self._unwritten -= count
+        if not count:
+            self.closed.set()
+        self._room.set()
+
+
+class ThreadOutlet(Outlet):
+    """Lines that are written by a thread that may block on it.
+
+    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
+        super().__init__(high)
+        self._loop = loop
+        self._stdout = stdout
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes | None) -> None:
+        self._lines.put(line)
 
     def _work(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -100,7 +124,7 @@ class Outlet:
             except (OSError, ValueError):  # the client went away, or the stream was closed
                 piece = b""
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._wrote, len(piece))
+                self._loop.call_soon_threadsafe(self.wrote, len(piece))
             if ending or not piece:
                 return
 
@@ -110,12 +134,6 @@ class Outlet:
             count = self._stdout.write(rest)
             rest = rest[len(rest) if count is None else count :]  # an unbuffered stream may take a part
         self._stdout.flush()
-
-    def _wrote(self, count: int) -> None:
-        self._unwritten -= count
-        if not count:
-            self.closed.set()
-        self._room.set()
 
 
 class PipeModernCall(ModernCall):
@@ -187,12 +205,13 @@ class BatchedPipeCall(PipeCall):
 
 
 class Pipe:
-    """The server's end of one pair of streams."""
+    """The server's end of one pair of streams, or of what an `Outlet` stands for."""
 
-    def __init__(self, runtime: Runtime, stdout: BinaryIO) -> None:
+    def __init__(self, runtime: Runtime, out: BinaryIO | Outlet) -> None:
         self.runtime = runtime
         self.modern = Modern(runtime)
-        self.outlet = Outlet(runtime.loop, stdout, runtime.settings.write_high)
+        high = runtime.settings.write_high
+        self.outlet = out if isinstance(out, Outlet) else ThreadOutlet(runtime.loop, out, high)
         self.forced = asyncio.Event()  # somebody does not want to wait for the end
         self._session = Session(runtime, SessionState(id=""), ASSUMED, None)
         self._session.sink = self.send

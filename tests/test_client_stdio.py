@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""A server in a child process, as a client has it: real children that behave, and that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_h11.client import Client
+from mcp_h11.client_stdio import StdioTransport
+from mcp_h11.errors import MCPError
+from mcp_h11.failures import ConnectionLost, InvalidAnswer
+from mcp_h11.jsonrpc import ErrorResponse, Message, Notification, Request, Response
+from mcp_h11.revisions import LATEST_LEGACY
+from mcp_h11.transport import Outgoing
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="the children here are sent signals")]
+
+LIMIT = 20.0
+ROOT = Path(__file__).resolve().parent.parent
+REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
+
+# A server that does what the id of a request says.
+BEGIN = """
+import json, os, signal, sys, time
+def say(*lines):
+    os.write(1, b"".join((line if isinstance(line, bytes) else line.encode()) + b"\\n" for line in lines))
+def answer(id):
+    say(json.dumps({"jsonrpc": "2.0", "id": id, "result": {}}))
+def requests():
+    for line in sys.stdin.buffer:
+        yield json.loads(line)
+"""
+ECHO = "for r in requests():\n    answer(r['id'])\n"
+
+
+class Recorder:
+    """A receiver that keeps what it is told, and when it was told of the end."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.losses: list[tuple[int | str, Exception]] = []
+        self.ends: list[Exception | None] = []
+        self.ended_at = 0.0
+        self._changed = asyncio.Event()
+
+    def message(self, message: Message, via: int | str | None) -> None:
+        assert via is None
+        self.messages.append(message)
+        self._changed.set()
+
+    def lost(self, request_id: int | str, error: Exception) -> None:
+        self.losses.append((request_id, error))
+        self._changed.set()
+
+    def closed(self, error: Exception | None) -> None:
+        self.ends.append(error)
+        self.ended_at = time.monotonic()
+        self._changed.set()
+
+    async def renewed(self) -> None:
+        raise AssertionError("there is no session to renew")
+
+    async def until(self, what: Callable[[], Any]) -> None:
+        with anyio.fail_after(LIMIT):
+            while not what():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+Script = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    def write(code: str) -> list[str]:
+        path = tmp_path / "server.py"
+        path.write_text(BEGIN + code)
+        return [sys.executable, str(path)]
+
+    return write
+
+
+@asynccontextmanager
+async def connected(command: list[str], **options: Any) -> AsyncIterator[tuple[StdioTransport, Recorder]]:
+    transport, recorder = StdioTransport(command, **{"eof": 0.2, "term": 0.2, **options}), Recorder()
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            await transport.start(recorder, tasks)
+            yield transport, recorder
+            await transport.aclose()
+    assert len(recorder.ends) == 1, "the end is told once"
+    assert transport.child is not None and transport.child.returncode is not None
+
+
+def request(id: int | str, method: str = "ping") -> Outgoing:
+    return Outgoing(json.dumps({"jsonrpc": "2.0", "id": id, "method": method}).encode(), method, id)
+
+
+# --- what goes well -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("revision", [None, *REVISIONS])
+async def test_a_real_server_is_spoken_to(revision: str | None) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "everything_server.py"), "--stdio"]
+    with anyio.fail_after(LIMIT):
+        transport = StdioTransport(command, env={"PYTHONPATH": str(ROOT)})
+        async with Client(transport, revision=revision) as client:
+            assert client.revision.name == (revision or REVISIONS[-1])
+            result = await client.call_tool("test_simple_text", {})
+            assert result["content"][0]["type"] == "text"
+            assert "test_simple_text" in {tool["name"] for tool in await client.list_tools()}
+    assert transport.child is not None and transport.child.returncode == 0
+    assert transport.skipped == 0
+
+
+async def test_every_kind_of_message_comes_in_and_out(script: Script) -> None:
+    code = """
+say('{"jsonrpc":"2.0","id":"q","method":"roots/list"}', '{"jsonrpc":"2.0","method":"notifications/message"}')
+for r in requests():
+    if r.get("id") == 1: say('{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}')
+    if "result" in r: say('[{"jsonrpc":"2.0","id":2,"result":{}},{"jsonrpc":"2.0","id":"2","result":{}},{"what":1}]')
+"""
+    async with connected(script(code)) as (transport, recorder):
+        assert transport.duplex
+        transport.settle(LATEST_LEGACY)
+        await transport.listen()
+        await transport.send(request(1))
+        await recorder.until(lambda: len(recorder.messages) == 3)
+        await transport.send(Outgoing(b'{"jsonrpc":"2.0","id":"q","result":{"roots":[]}}', None, "q"))
+        await recorder.until(lambda: len(recorder.messages) == 5)
+        assert [type(m) for m in recorder.messages] == [Request, Notification, ErrorResponse, Response, Response]
+        assert [getattr(m, "id", None) for m in recorder.messages] == ["q", None, 1, 2, "2"]
+        assert transport.skipped == 1  # the third of the batch
+    assert recorder.ends == [None]
+
+
+# --- garbage --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_no_message_is_skipped_counted_and_logged_once(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = r"""
+say("Server listening\x1b[0m \u263a", "", "{", b"\xff\xfe", '{"level":30,"msg":"up"}', "[]", "17", "null", b"\0" * 10)
+for r in requests():
+    answer(r["id"])
+    say("DEBUG answered")
+"""
+    async with connected(script(code)) as (transport, recorder):
+        for id in (1, 2):
+            await transport.send(request(id))
+        await recorder.until(lambda: len(recorder.messages) == 2 and transport.skipped >= 9)
+        assert recorder.losses == []
+    assert transport.skipped == 10  # the blank one is no line
+    found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client_stdio"]
+    assert len(found) == 1
+    assert "no message" in found[0] and "Server listening\\x1b[0m" in found[0]
+
+
+async def test_an_answer_that_is_no_message_ends_its_request(script: Script) -> None:
+    code = """
+for r in requests():
+    say(json.dumps({"jsonrpc": "2.0", "id": r["id"], "result": {}, "error": "both"}), '{"jsonrpc":"2.0","id":7}')
+    answer(r["id"] + 1)
+"""
+    async with connected(script(code)) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.messages)
+        # The first has no id that can be trusted, and nobody asked for 7.
+        await transport.send(request(7))
+        await recorder.until(lambda: recorder.losses)
+    ((id, error),) = recorder.losses
+    assert id == 7 and isinstance(error, InvalidAnswer) and "no message" in str(error)
+
+
+async def test_a_line_past_the_limit_ends_its_request_and_the_next_goes_on(script: Script) -> None:
+    code = """
+for r in requests():
+    if r["id"] == 1:
+        say(b'{"jsonrpc":"2.0","id":1,"result":{"x":"' + b"y" * 1000 + b'"}}')
+    answer(r["id"])
+"""
+    async with connected(script(code), max_line=1000) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.losses)
+        ((id, error),) = recorder.losses
+        assert id == 1 and isinstance(error, InvalidAnswer) and "longer than 1000 bytes" in str(error)
+        await transport.send(request(2))
+        await recorder.until(lambda: len(recorder.messages) == 2)
+
+
+async def test_of_several_requests_nobody_is_blamed_for_a_line_past_the_limit(script: Script) -> None:
+    code = """
+for r in requests():
+    if r["id"] == 3:
+        say(b"z" * 1001)
+        answer(2); answer(3)
+"""
+    async with connected(script(code), max_line=1000) as (transport, recorder):
+        for id in (1, 2, 3):
+            await transport.send(request(id))
+        await recorder.until(lambda: len(recorder.messages) == 2)
+        assert recorder.losses == []
+        # 1 is given up; then there is one again that it can be.
+        await transport.cancel(1)
+        await transport.cancel(1)
+
+
+async def test_who_was_given_up_is_not_counted(script: Script) -> None:
+    code = "for r in requests():\n    if r['id'] == 2: say(b'z' * 1001)\n"
+    async with connected(script(code), max_line=1000) as (transport, recorder):
+        await transport.send(request(1))
+        await transport.cancel(1)
+        await transport.send(request(2))
+        await recorder.until(lambda: recorder.losses)
+        assert recorder.losses[0][0] == 2
+
+
+async def test_a_message_of_16_mib_comes_and_one_byte_more_does_not(script: Script) -> None:
+    size = 16 * 1024 * 1024
+    code = f"""
+for r in requests():
+    head = b'{{"jsonrpc":"2.0","id":%d,"result":{{"x":"' % r["id"]
+    say(head + b"y" * ({size} - len(head) - 3 + (r["id"] == 2)) + b'"}}}}')
+"""
+    async with connected(script(code)) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.messages)
+        (message,) = recorder.messages
+        assert isinstance(message, Response) and len(message.result["x"]) > size - 100
+        await transport.send(request(2))
+        await recorder.until(lambda: recorder.losses)
+        assert recorder.losses[0][0] == 2
+
+
+# --- the end of the child -------------------------------------------------------------------------------------------
+
+
+async def test_a_child_that_is_killed_in_mid_call_is_an_error_within_a_second(script: Script) -> None:
+    code = "os.write(2, b'working on it\\n')\n" + "for r in requests():\n    if r['id'] == 1: answer(1)\n"
+    async with connected(script(code)) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.messages)
+        await transport.send(request(2))
+        assert transport.child is not None
+        begin = time.monotonic()
+        os.kill(transport.child.pid, signal.SIGKILL)
+        await recorder.until(lambda: recorder.ends)
+        assert recorder.ended_at - begin < 1.0
+        (error,) = recorder.ends
+        assert isinstance(error, ConnectionLost)
+        assert "killed by SIGKILL" in str(error) and "working on it" in str(error)
+        assert str(error) in f"the server has gone: {transport.why}"
+        with pytest.raises(ConnectionLost) as caught:
+            await transport.send(request(3))
+        assert not caught.value.sent
+        assert transport._waiting == {2}  # what was not sent is not waited for
+
+
+async def test_every_call_of_a_client_hears_of_it(script: Script) -> None:
+    code = """
+for r in requests():
+    if r["method"] == "initialize":
+        say(json.dumps({"jsonrpc": "2.0", "id": r["id"], "result": {"protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}}))
+    if r["method"] == "tools/call" and r["params"]["name"] == "last":
+        sys.exit("out of memory")
+"""
+    errors = []
+    with anyio.fail_after(LIMIT):
+        async with Client(StdioTransport(script(code)), revision="2025-11-25") as client:
+            begin = time.monotonic()
+
+            async def call(name: str) -> None:
+                with pytest.raises(MCPError) as caught:
+                    await client.call_tool(name)
+                errors.append(caught.value)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(5):
+                    tasks.start_soon(call, f"tool {number}")
+                    await anyio.sleep(0)
+                tasks.start_soon(call, "last")
+            assert time.monotonic() - begin < 2.0
+    assert len(errors) == 6
+    assert all(isinstance(error, ConnectionLost) and "exited with code 1" in str(error) for error in errors)
+    assert all("out of memory" in str(error) for error in errors)
+
+
+async def test_a_child_that_closes_its_stdout_and_lives_is_the_end_and_is_stopped(script: Script) -> None:
+    code = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nfor r in requests():\n    os.close(1)\n    time.sleep(60)\n"
+    async with connected(script(code)) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.ends)
+        assert "closed its stdout" in str(recorder.ends[0])
+        assert transport.child is not None
+        with anyio.fail_after(5):
+            assert await transport.child.stop() == -signal.SIGKILL  # nobody has called aclose
+
+
+async def test_a_child_that_ends_at_once_says_why(script: Script) -> None:
+    async with connected(script("sys.exit('usage: server FILE')")) as (_, recorder):
+        await recorder.until(lambda: recorder.ends)
+        assert "exited with code 1" in str(recorder.ends[0]) and "usage: server FILE" in str(recorder.ends[0])
+
+
+async def test_a_flood_on_stderr_stops_nobody(script: Script) -> None:
+    code = "for n in range(10_240): os.write(2, b'e' * 1024)\n" + ECHO
+    async with connected(script(code)) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.messages)
+
+
+async def test_a_child_that_does_not_read_is_an_error_after_its_time(script: Script) -> None:
+    async with connected(script("say('{}')\ntime.sleep(60)"), write=0.1) as (transport, recorder):
+        await transport.send(Outgoing(b"x" * 1_000_000, None, None))
+        with pytest.raises(ConnectionLost, match="has read nothing") as caught:
+            await transport.send(request(1))
+        assert not caught.value.sent and transport._waiting == set()
+
+
+async def test_cancelling_the_clients_tasks_stops_the_child(script: Script) -> None:
+    transport, recorder = StdioTransport(script(ECHO), eof=5.0), Recorder()
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            await transport.start(recorder, tasks)
+            await transport.send(request(1))
+            await recorder.until(lambda: recorder.messages)
+            tasks.cancel_scope.cancel()
+    assert transport.child is not None and transport.child.returncode == 0
+
+
+# --- the start ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_started_is_an_error_that_names_it() -> None:
+    transport, recorder = StdioTransport(["no-such-server", "--key=secret"]), Recorder()
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(ConnectionLost, match="no-such-server") as caught:
+            await transport.start(recorder, tasks)
+        assert not caught.value.sent and "secret" not in str(caught.value)
+        with pytest.raises(ConnectionLost, match="was not started"):
+            await transport.send(request(1))
+        await transport.aclose()
+    assert (transport.why, transport.child, recorder.ends) == ("no-such-server", None, [])
+
+
+async def test_the_child_has_the_folder_and_the_environment_that_it_was_given(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    command = script("say(os.getcwd() + ' ' + os.environ['MINE'])")
+    async with connected(command, cwd=str(tmp_path), env={"MINE": "given"}) as (_, recorder):
+        await recorder.until(lambda: recorder.ends)
+    assert f"{tmp_path.resolve()} given" in caplog.text
