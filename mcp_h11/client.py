@@ -158,11 +158,14 @@ class Client:
                 credential=self._options.credential,
                 result_types=self._result_types,
             )
-            self._conversation.on_end = self._over
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
             self._conversation.on_renew = self._renew
             self._subscriptions = Subscriptions(self._conversation, self._tasks)
             await self._connecting.connect()
+            # Only now: a child that ended when it was asked what it is was started again.
+            self._conversation.on_end = self._over
+            if self._conversation.calls.ended is not None:
+                raise self._conversation.calls.ended
             await self._begin()
         except BaseException as error:
             await self._leave(error)
