@@ -88,6 +88,12 @@ async def test_the_ten_lines_are_a_server() -> None:
 
 
 @pytest.mark.anyio
+async def test_the_client_adds_two_numbers() -> None:
+    async with listening(block("async def add")["server"], port=0) as running:
+        assert await block("async def three")["three"](f"http://127.0.0.1:{running.port}/mcp") == "3"
+
+
+@pytest.mark.anyio
 async def test_the_library_asks_the_user_in_both_eras() -> None:
     names = block('MCPServer("library")')
     order = {"name": "order", "arguments": {"title": "dune"}}
