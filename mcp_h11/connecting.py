@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -186,8 +187,15 @@ class Connecting:
         if options.url is not None:
             kind = SSETransport if sse else HTTPTransport
             return kind(options.url, self._http(), headers=tuple(options.headers.items()))
-        if isinstance(target, (str, Sequence, ServerHandler)):
-            raise TypeError(f"not an address, nor a transport: {target!r:.200}")
+        if isinstance(target, ServerHandler):
+            from .client_memory import MemoryTransport
+
+            return MemoryTransport(target)
+        if isinstance(target, (str, Sequence)):
+            from .client_stdio import StdioTransport
+
+            command = shlex.split(target) if isinstance(target, str) else list(target)
+            return StdioTransport(command, env=options.env, cwd=options.cwd)
         return target
 
     def _http(self) -> HTTPClient:

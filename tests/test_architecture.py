@@ -99,7 +99,15 @@ SANS_IO = 4  # floors
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # Imports that are made when they are needed: the one look upward, and the demo that only a bare command shows.
-LATER = {("app", "server"), ("app", "stdio"), ("cli", "demo"), ("client", "__init__"), ("ops", "__init__")}
+LATER = {
+    ("app", "server"),
+    ("app", "stdio"),
+    ("cli", "demo"),
+    ("client", "__init__"),
+    ("connecting", "client_memory"),
+    ("connecting", "client_stdio"),
+    ("ops", "__init__"),
+}
 # Names that only type checkers want.
 FOR_TYPES = {("connection", "server"), ("context", "runtime"), ("ops", "server")}
 # The client's names are public, and loaded by whoever uses one: no server pays for them.

@@ -143,6 +143,14 @@ async def test_an_official_server_over_http(
             await battery(client, name)
 
 
+@pytest.mark.parametrize("asked", [None, "2025-11-25", "2025-06-18"])
+async def test_the_official_server_of_python_on_pipes(asked: str | None) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Client(python("stdio"), revision=asked, env="inherit", on_elicitation=elicited) as client:
+            assert client.revision.name == (asked or "2026-07-28")
+            await battery(client, "python")
+
+
 @pytest.mark.parametrize("name", SERVERS)
 async def test_an_official_server_is_detected(url_of: Callable[[str], str], name: str) -> None:
     found = await detect(url_of(name))
