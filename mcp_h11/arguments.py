@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .options import UsageError
@@ -26,14 +28,18 @@ def target_of(text: str) -> Any:
     """
     if text.lower().startswith(URLS):
         return text
-    if is_file(split_target(text)[0]):
-        return load_target(text)
     try:
         words = shlex.split(text)
     except ValueError as exc:
         raise UsageError(f"{text!r} cannot be split into words: {exc}") from None
     if not words:
         raise UsageError("TARGET is empty: give a URL, a Python file or a command")
+    # Several words are a command, also where they begin with a path; but a file may have a space in its name.
+    file = split_target(text)[0]
+    if (file.endswith(".py") and Path(file).is_file()) or (
+        len(words) == 1 and is_file(file) and not shutil.which(text)
+    ):
+        return load_target(text)
     return words
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,22 @@ def test_nobody_there(capsys):
     assert (code, out) == (NO_CONNECTION, "") and "no connection" in err
 
 
+TOOLS = "def add(a: int, b: int) -> int:\n    return a + b\n"
+
+
+@pytest.mark.parametrize("as_command", [False, True], ids=["file", "command"])
+def test_a_file_is_asked_in_this_process_and_a_command_is_started(as_command, tmp_path, capsys):
+    file = tmp_path / "served_here.py"
+    file.write_text(TOOLS)
+    target = f"{shlex.quote(sys.executable)} -m mcp_h11 {shlex.quote(str(file))} --stdio" if as_command else str(file)
+    assert run(capsys, "call", target, "add", "a=2", "b=5")[:2] == (OK, "7\n")
+
+
+def test_a_command_that_is_not_there(capsys):
+    code, out, err = run(capsys, "ping", "no-such-command-anywhere --stdio")
+    assert (code, out) == (NO_CONNECTION, "") and "no-such-command-anywhere" in err
+
+
 def test_a_token_comes_from_the_command_line_or_the_environment(capsys, monkeypatch):
     with start_in_thread(shop(), port=0, token="sesame") as running:
         url = f"http://127.0.0.1:{running.port}/mcp"
@@ -229,8 +246,14 @@ def test_targets(tmp_path):
     assert target_of("HTTPS://example.com/mcp") == "HTTPS://example.com/mcp"
     assert target_of("python 'my server.py' --stdio") == ["python", "my server.py", "--stdio"]
     file = tmp_path / "served_by_hand.py"
-    file.write_text("def add(a: int, b: int) -> int:\n    return a + b\n")
+    file.write_text(TOOLS)
     assert isinstance(target_of(str(file)), MCPServer)
-    for wrong, said in (("", "empty"), ("python 'x", "split into words")):
+    assert target_of(f"{sys.executable} {file} --stdio") == [sys.executable, str(file), "--stdio"]
+    assert target_of(sys.executable) == [sys.executable]
+    spaced = tmp_path / "with a space.py"
+    spaced.write_text(file.read_text())
+    assert isinstance(target_of(str(spaced)), MCPServer)
+    missing = (str(tmp_path / "none.py"), "No such file")
+    for wrong, said in (("", "empty"), ("python 'x", "split into words"), missing):
         with pytest.raises(UsageError, match=said):
             target_of(wrong)
