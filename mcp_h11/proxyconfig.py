@@ -40,7 +40,7 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServerEntry:
     """One server of the file.  Two that are equal need no change."""
 
     spec: Spec
@@ -62,7 +62,7 @@ class Changes:
         return bool(self.added or self.removed or self.changed)
 
 
-def read_config(text: str, environ: Mapping[str, str]) -> dict[str, Entry]:
+def read_config(text: str, environ: Mapping[str, str]) -> dict[str, ServerEntry]:
     """The servers of a file, by their names.  Raises ConfigError."""
     if len(text) > MAX_CONFIG:
         raise ConfigError(f"it is longer than {MAX_CONFIG} characters")
@@ -77,7 +77,7 @@ def read_config(text: str, environ: Mapping[str, str]) -> dict[str, Entry]:
         raise ConfigError('it has no "mcpServers" object')
     if len(servers) > MAX_SERVERS:
         raise ConfigError(f"it has more than {MAX_SERVERS} servers")
-    found: dict[str, Entry] = {}
+    found: dict[str, ServerEntry] = {}
     for name, value in servers.items():
         if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
             raise ConfigError(
@@ -92,7 +92,7 @@ def read_config(text: str, environ: Mapping[str, str]) -> dict[str, Entry]:
     return found
 
 
-def changes(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Changes:
+def changes(old: Mapping[str, ServerEntry], new: Mapping[str, ServerEntry]) -> Changes:
     """What is to be done to get from one to the other."""
     return Changes(
         tuple(name for name in new if name not in old),
@@ -110,14 +110,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _entry(value: Any, environ: Mapping[str, str]) -> Entry | None:
+def _entry(value: Any, environ: Mapping[str, str]) -> ServerEntry | None:
     """One server, or None for one that is switched off."""
     if not isinstance(value, dict):
         raise ConfigError("a server is an object")
     if _flag(value, "disabled"):
         return None
     spec = _spec(value, environ)
-    entry = Entry(
+    entry = ServerEntry(
         spec,
         _flag(value, "perSession"),
         _texts(value, "allowTools"),

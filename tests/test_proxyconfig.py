@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mcp_h11.proxyconfig import MAX_CONFIG, MAX_NAME, MAX_SERVERS, ConfigError, Entry, changes, read_config
+from mcp_h11.proxyconfig import MAX_CONFIG, MAX_NAME, MAX_SERVERS, ConfigError, ServerEntry, changes, read_config
 from mcp_h11.specs import Command, Url
 
 
-def read(servers: Any, **environ: str) -> dict[str, Entry]:
+def read(servers: Any, **environ: str) -> dict[str, ServerEntry]:
     return read_config(json.dumps({"mcpServers": servers}), environ)
 
 
@@ -26,15 +26,15 @@ def test_commands_and_addresses_are_read_as_clients_write_them() -> None:
         }
     )
     assert found == {
-        "files": Entry(Command(("npx", "-y", "server"), {"KEY": "v"}, "/srv")),
-        "search": Entry(Url("https://example.com/mcp", {"X-Key": "k"}, transport="http")),
-        "old": Entry(Url("http://localhost:1/sse", transport="sse")),
+        "files": ServerEntry(Command(("npx", "-y", "server"), {"KEY": "v"}, "/srv")),
+        "search": ServerEntry(Url("https://example.com/mcp", {"X-Key": "k"}, transport="http")),
+        "old": ServerEntry(Url("http://localhost:1/sse", transport="sse")),
     }
 
 
 def test_what_is_ours_is_read_too() -> None:
     found = read({"a": {"command": "x", "perSession": True, "allowTools": ["r*"], "denyTools": ["rm"]}})
-    assert found == {"a": Entry(Command(("x",)), True, ("r*",), ("rm",))}
+    assert found == {"a": ServerEntry(Command(("x",)), True, ("r*",), ("rm",))}
 
 
 def test_variables_come_from_the_environment() -> None:
