@@ -75,7 +75,8 @@ def _tls(options: argparse.Namespace) -> Any:
         ) from None
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def make_settings(options: argparse.Namespace) -> Settings:
+    """The settings of a server over HTTP.  Raises UsageError for values that do not go together."""
     legacy_sse = not options.stateless if options.legacy_sse is None else options.legacy_sse
     tls = _tls(options)
     try:
@@ -217,11 +218,11 @@ def _print(text: str, file: Any) -> None:
 # The command
 # ---------------------------------------------------------------------------------------------------------------------
 
-
 # Words that are commands, and the module of each, loaded when it is wanted: its `main_of(word, arguments)` gives the
 # exit code, and raises UsageError.
 _COMMANDS = {
     **dict.fromkeys(("list", "call", "read", "prompt", "detect", "ping"), "commands"),
+    "proxy": "proxycli",
 }
 
 
@@ -240,6 +241,11 @@ def _serve_stdio(options: argparse.Namespace) -> None:
     # A person sees how to connect; a client that started us would only log it, at each start.
     if sys.stderr is not None and sys.stderr.isatty():
         _print(stdio_banner(handler.name, options), sys.stderr)
+    serve_on_pipes(options, handler)
+
+
+def serve_on_pipes(options: argparse.Namespace, handler: ServerHandler) -> None:
+    """Serve this handler on stdin and stdout, as the options say."""
     # `run_stdio` ends in order on SIGINT, and a client that stops us sends SIGTERM.
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
@@ -249,8 +255,13 @@ def _serve_stdio(options: argparse.Namespace) -> None:
 
 
 def _serve_http(options: argparse.Namespace) -> None:
-    settings = _settings(options)
-    handler = _load(options)
+    serve_over_http(options, make_settings(options), _load(options))
+
+
+def serve_over_http(
+    options: argparse.Namespace, settings: Settings, handler: ServerHandler, *, kind: type[Server] = Server
+) -> None:
+    """Serve this handler where the options say, and print how to connect.  Raises UsageError where it cannot begin."""
     started = False
 
     def on_start(server: Server) -> None:
@@ -264,7 +275,7 @@ def _serve_http(options: argparse.Namespace) -> None:
 
     address, what = _address(options)
     try:
-        run(handler, settings=settings, on_start=on_start, **address)
+        run(handler, settings=settings, on_start=on_start, kind=kind, **address)
     except KeyboardInterrupt:
         # Where a loop cannot handle signals itself, Ctrl+C arrives so, when the loop has ended its tasks.
         if not started:
@@ -315,9 +326,14 @@ def _serve(arguments: Sequence[str]) -> int:
         main_of = importlib.import_module(f".{command}", PACKAGE).main_of
         return int(main_of(arguments[0], arguments[1:]))
     options = read_options(build_parser().parse_args(arguments), os.environ)
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging(options)
     (_serve_stdio if options.stdio else _serve_http)(options)
     return OK
+
+
+def start_logging(options: argparse.Namespace) -> None:
+    """To stderr, from the level on that the options say."""
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -193,6 +193,7 @@ Each option can be set in the environment: --log-level is {ENVIRONMENT_PREFIX}LO
 Lists are separated by commas; switches are 1/0, true/false, yes/no, on/off.
 
 {PROG} list|call|read|prompt|detect|ping ask a server: {PROG} call --help.
+{PROG} proxy --help is about serving what another server offers.
 
 examples:
   {PROG}                                    the demo at http://127.0.0.1:8000/mcp

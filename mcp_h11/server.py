@@ -187,11 +187,9 @@ class Server:
         if settings.access_log or self.runtime.metrics is not None:
             form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
             self.recorder = Recorder(form, self.runtime.metrics)
+        self.endpoint = self._make_endpoint(hosts)
         if not settings.apart:
-            own = settings.health or settings.metrics
-            self.endpoint = OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
             return
-        self.endpoint = Endpoint(self.runtime, hosts)
         try:
             if settings.ops_uds is not None:
                 sockets = [_bind_unix(settings.ops_uds, settings.uds_mode)]
@@ -203,6 +201,11 @@ class Server:
         self.ops = OpsListener(self, sockets)
         stack.callback(self.ops.close)
         await self.ops.start()
+
+    def _make_endpoint(self, hosts: HostPolicy) -> Endpoint:
+        settings = self.settings
+        own = (settings.health or settings.metrics) and not settings.apart
+        return OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
 
     def _warn(self) -> None:
         # Whoever set allowed_hosts has said by which names it is called, and nothing of who may call.
@@ -359,13 +362,14 @@ async def listening(
     fd: int | None = None,
     sock: socket.socket | None = None,
     settings: Settings | None = None,
+    kind: type[Server] = Server,
     **fields: Any,
 ) -> AsyncIterator[Server]:
     """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.
 
     ``async with listening(handler, port=0) as server: print(server.url)``.  Further keywords are fields of `Settings`.
     """
-    server = Server(handler, _settings(settings, fields), host=host, port=port, uds=uds, fd=fd, sock=sock)
+    server = kind(handler, _settings(settings, fields), host=host, port=port, uds=uds, fd=fd, sock=sock)
     await server.start()
     try:
         yield server

@@ -25,11 +25,13 @@ class Command:
         argv: the program and its arguments.
         env: added to the few variables that every child gets; "inherit" gives it the whole environment.
         cwd: its folder; None: that of this process.
+        revision: pins what is spoken to it; None finds out.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] | str | None = field(default=None, repr=False)
     cwd: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.argv, str) or not self.argv or not all(isinstance(word, str) for word in self.argv):
@@ -54,12 +56,14 @@ class Url:
         headers: sent with every request.
         token: a bearer token for this backend, or a coroutine function that gives one; it outranks `headers`.
         transport: "http" or "sse" pins one; None finds out.
+        revision: pins what is spoken to it; None finds out.
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: Any = field(default=None, repr=False)
     transport: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

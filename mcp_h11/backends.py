@@ -1,0 +1,533 @@
+# SPDX-License-Identifier: MIT
+"""The backends of a bridge: connections that are made again when they are lost, and generations that follow each other.
+
+A `Backend` is one connection and everything that keeps it alive; a `Generation` is all backends of one spec: one for
+everybody, or one for each session.  What is wanted of a backend beside calls (a log level, subscriptions) is kept in
+`Wishes`, outside of it, so that the next connection gets it too.
+
+Rules:
+- A call is counted before the first wait, and a backend ends only when nothing runs on it or its time is over.
+- No wait is without an end: for a connection, for what runs, for an answer to a ping.
+- What a backend writes on its stderr is shown to the client whose call it broke, and on no page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .bridged import Bridged, ParkedCall
+from .client import Client
+from .context import LEVELS
+from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
+from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .handler import ServerHandler
+from .headers import header_map
+from .httpclient import HTTPAnswer, HTTPCall
+from .middleware import Next
+from .resultcache import ResultCache
+from .specs import Command, Url
+from .supervisor import CrashLoop, Supervisor
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .session import Session
+
+logger = logging.getLogger(__name__)
+
+DRAIN_TIME = 30.0  # seconds for what runs on a backend that was replaced
+START_TIME = 30.0  # for a backend to connect; a command may have to be fetched first
+WAIT_TIME = 10.0  # that a call waits for a backend which is being started again
+STOP_TIME = 20.0  # for all backends to end; each has its own ladder of 2, 5 and then SIGKILL
+PING_TIMEOUT = 10.0
+MAX_BACKENDS = 100  # of one bridge with a backend for each session
+IDLE_TIME = 300.0  # seconds after which a backend of nobody's session ends
+LIST_TIME = 5.0  # for the tools of a new backend, whose headers are to be checked
+MAX_LIST_PAGES = 100
+MISSED_PINGS = 2  # in a row, then a child is started again
+WISH_TIME = 10.0  # for a backend to take a log level or a subscription
+MAX_SUBSCRIBED = 10_000  # resources at one backend
+MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
+
+NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
+
+BackendSpec = Command | Url | ServerHandler
+_Heard = Callable[["Backend", str, dict[str, Any]], None]
+_Asked = Callable[["Backend", str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class NoCache(ResultCache):
+    """Keeps nothing: who asks through a bridge is not always the same."""
+
+    def put(self, *args: Any) -> None:
+        """Not kept."""
+
+
+@dataclass
+class Wishes:
+    """What sessions want of a backend beside the answers to their calls."""
+
+    levels: dict[Hashable, int] = field(default_factory=dict)  # who asked for a log level, by whoever asked
+    uris: dict[str, set[Any]] = field(default_factory=dict)  # resources, and which sessions subscribed to them
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one subscription at a time: they are counted
+
+    @property
+    def level(self) -> str | None:
+        """The most talkative level that anybody asked for; None where nobody did."""
+        ranks = {rank: name for name, rank in LEVELS.items()}
+        return ranks[min(self.levels.values())] if self.levels else None
+
+
+@dataclass
+class Face:
+    """What clients are told of a backend: what it offers, who it is, and how to use it."""
+
+    capabilities: dict[str, Any]
+    info: dict[str, Any]
+    instructions: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How backends are connected; the same for all of one bridge."""
+
+    ping_every: float | None
+    heard: _Heard
+    asked: _Asked
+    prepare: Callable[[Client], Awaitable[None]]  # what is to be known of a server before clients come to it
+    changed: Callable[[Backend], None]  # it is connected, or no longer
+    supervisor: Callable[[], Supervisor] = Supervisor
+    start_time: float = START_TIME
+    wait_time: float = WAIT_TIME
+
+
+class Backend:
+    """One connection to a server, and its supervision.
+
+    Attributes:
+        client: while it is connected, else None.
+        runs: the calls on it, oldest first.
+        connects: how often it was connected.
+    """
+
+    def __init__(
+        self,
+        spec: BackendSpec,
+        plan: Plan,
+        wishes: Wishes,
+        *,
+        name: str,
+        version: str,
+        capabilities: Mapping[str, Any],
+        forwarded: ContextVar[Mapping[str, str]],
+    ) -> None:
+        self.spec = spec
+        self.client: Client | None = None
+        self.runs: dict[Bridged, None] = {}
+        self.connects = 0
+        self.session: Session | None = None  # whose it is, where it is one session's
+        self.used = time.monotonic()
+        self.answering = True  # the last ping was answered
+        self.trouble = "it was not started yet"
+        self.open_until: float | None = None  # the circuit is open: it kept failing
+        self.claimed: Any = None  # params of the notification that a call has just heard
+        self.wishes = wishes
+        self._level: str | None = None  # that it was told
+        self._plan = plan
+        self._identity = (name, version, capabilities)
+        self._forwarded = forwarded
+        self._supervisor = plan.supervisor()
+        self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._scope = anyio.CancelScope()
+        self.ended = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message; without secrets."""
+        return self.spec.name
+
+    # --- its life --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connects, and again whenever the connection is lost, until `stop`."""
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._live()
+                except Exception as exc:
+                    self.trouble = _one_line(exc)
+                if not self._stopping.is_set():
+                    await self._pause()
+        finally:
+            self.client = None
+            self.ended.set()
+            self._note()
+
+    async def stop(self) -> None:
+        """The end: a child has 2 s after the end of its input, 5 s after SIGTERM, and then none."""
+        self._stopping.set()
+        if self.client is None:
+            self._scope.cancel()
+        await self.ended.wait()
+
+    async def _live(self) -> None:
+        """One connection, from its beginning to its end.  Raises whatever ended it."""
+        with anyio.CancelScope() as self._scope:
+            if self._stopping.is_set():
+                return
+            self._scope.deadline = anyio.current_time() + self._plan.start_time
+            try:
+                async with self._made() as client:
+                    await self._plan.prepare(client)
+                    await self._restore(client)
+                    self._scope.deadline = float("inf")
+                    self._up(client)
+                    await self._watch(client)
+            finally:
+                self.client = None
+                self._plan.changed(self)
+        if not self._stopping.is_set():
+            raise ConnectionLost(f"no connection within {self._plan.start_time:g} s", sent=False)
+
+    async def _watch(self, client: Client) -> None:
+        """Until it is lost or not wanted any more."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._until_stopped, tasks.cancel_scope)
+            if self._plan.ping_every is not None:
+                tasks.start_soon(self._keep_pinging, client, self._plan.ping_every, tasks.cancel_scope)
+            error = await client.wait_closed()
+            self.trouble = _one_line(error) if error is not None else "it ended"
+            self.client = None  # nobody else is sent there
+            tasks.cancel_scope.cancel()
+        if not self._stopping.is_set():
+            raise ConnectionLost(self.trouble)
+
+    async def _until_stopped(self, scope: anyio.CancelScope) -> None:
+        await self._stopping.wait()
+        scope.cancel()
+
+    async def _keep_pinging(self, client: Client, every: float, scope: anyio.CancelScope) -> None:
+        missed = 0
+        while True:
+            await anyio.sleep(every)
+            try:
+                await client.ping(timeout=PING_TIMEOUT)
+                answered = True
+            except MCPError as exc:
+                answered = not isinstance(exc, NO_ANSWER)  # an error is an answer
+            missed = 0 if answered else missed + 1
+            if self.answering != answered:
+                self.answering = answered
+                logger.warning("%s %s pings", self.name, "answers" if answered else "does not answer")
+            if missed >= MISSED_PINGS and client.transport.duplex:
+                self.trouble = "it does not answer pings"
+                scope.cancel()
+
+    async def _pause(self) -> None:
+        now = time.monotonic()
+        try:
+            delay = self._supervisor.failed(now)
+            logger.warning("%s is away: %s; next try in %.1f s", self.name, self.trouble, delay)
+        except CrashLoop as exc:
+            delay = max(0.0, exc.until - now)
+            self.open_until = exc.until
+            logger.error("%s keeps failing: %s; it is left alone for %.0f s", self.name, self.trouble, delay)
+        self._note()
+        with anyio.move_on_after(delay):
+            await self._stopping.wait()
+        self.open_until = None
+
+    # --- connecting ------------------------------------------------------------------------------------------
+
+    def _made(self) -> Client:
+        name, version, capabilities = self._identity
+        spec = self.spec
+        options: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "capabilities": capabilities,
+            "timeout": None,  # who asks through the bridge has limits of their own
+            "cache": NoCache(),
+            "on_notification": self._hear,
+            "on_sampling": partial(self._plan.asked, self, "sampling/createMessage"),
+            "on_elicitation": partial(self._plan.asked, self, "elicitation/create"),
+            "on_roots": partial(self._plan.asked, self, "roots/list"),
+        }
+        # What follows from the callbacks is not what the clients behind the bridge declared.
+        for capability, callback in (("sampling", "on_sampling"), ("elicitation", "on_elicitation"),
+                                     ("roots", "on_roots")):  # fmt: skip
+            if capability not in capabilities:
+                del options[callback]
+        if isinstance(spec, (Command, Url)):
+            options["revision"] = spec.revision
+        if isinstance(spec, Command):
+            return Client(list(spec.argv), env=spec.env, cwd=spec.cwd, **options)
+        if isinstance(spec, Url):
+            return Client(spec.url, headers=spec.headers, token=spec.token, transport=spec.transport,
+                          middleware=(self._forward_headers,), **options)  # fmt: skip
+        return Client(spec, **options)
+
+    async def _forward_headers(self, call: HTTPCall, follow: Next) -> HTTPAnswer:
+        call.headers.extend(self._forwarded.get({}).items())
+        return await follow(call)
+
+    async def _restore(self, client: Client) -> None:
+        """What was wanted of the connection before is wanted of this one."""
+        self._level = None
+        await self._apply_level(client)
+        for uri in list(self.wishes.uris):
+            await self._subscribe_again(client, uri)
+
+    async def _subscribe_again(self, client: Client, uri: str) -> None:
+        try:
+            await client.subscribe(uri)
+        except MCPError as exc:
+            logger.warning("%s does not take the subscription to %.200s any more: %s", self.name, uri, exc)
+
+    def _up(self, client: Client) -> None:
+        self.client = client
+        self.connects += 1
+        self.answering = True
+        self.trouble = ""
+        self._supervisor.succeeded(time.monotonic())
+        self._plan.changed(self)
+        self._note()
+
+    def _note(self) -> None:
+        before, self._changed = self._changed, asyncio.Event()
+        before.set()
+
+    async def first_outcome(self, limit: float) -> None:
+        """Until it is connected, or has failed once, or the time is over."""
+        with anyio.move_on_after(limit):
+            while self.client is None and self.trouble == "it was not started yet" and not self.ended.is_set():
+                await self._changed.wait()
+
+    async def connected(self, limit: float | None = None) -> Client:
+        """The client, as soon as there is one.  Raises a Refusal, 503, where there is none in time."""
+        client = self.client
+        if client is not None:
+            return client
+        with anyio.move_on_after(self._plan.wait_time if limit is None else limit):
+            while self.client is None and self.open_until is None and not self.ended.is_set():
+                await self._changed.wait()
+        if self.client is None:
+            raise overloaded(f"The backend is away: {self.trouble}")
+        return self.client
+
+    # --- what is wanted beside calls -------------------------------------------------------------------------
+
+    async def apply_level(self) -> None:
+        """Tells a backend with sessions which level is wanted; one of 2026-07-28 hears it with each request."""
+        if self.client is not None:
+            await self._apply_level(self.client)
+
+    async def _apply_level(self, client: Client) -> None:
+        level = self.wishes.level
+        if level is None or level == self._level or client.modern or "logging" not in client.server_capabilities:
+            return
+        self._level = level
+        try:
+            with anyio.move_on_after(WISH_TIME):
+                await client.set_log_level(level)
+        except MCPError as exc:
+            logger.warning("%s does not take the log level %s: %s", self.name, level, exc)
+
+    def _hear(self, method: str, params: dict[str, Any]) -> None:
+        if params is not self.claimed:
+            self._plan.heard(self, method, params)
+
+    def hearing(self, call: Bridged) -> Callable[[str, dict[str, Any]], None]:
+        """Where the notifications on the exchange of a call go."""
+
+        def hear(method: str, params: dict[str, Any]) -> None:
+            if method == "notifications/message" or not method.startswith("notifications/"):
+                self.claimed = params  # it comes to everybody as well, and was for this call alone
+            call.heard(method, params)
+
+        return hear
+
+
+class Generation:
+    """The backends of one spec, from when it is in use until what runs on it has ended.
+
+    It serves the sessions that began under the numbers from `low` to `number`.
+    """
+
+    def __init__(
+        self,
+        spec: BackendSpec,
+        plan: Plan,
+        wishes: Wishes,
+        tasks: TaskGroup,
+        *,
+        per_session: bool,
+        capabilities: Mapping[str, Any],
+        identity: tuple[str, str],
+    ) -> None:
+        self.spec = spec
+        self.low = self.number = 0
+        self.opened = False  # a session began under it
+        self.per_session = per_session
+        self.own: dict[Hashable, Backend] = {}
+        self.running = 0
+        self.forwarded: ContextVar[Mapping[str, str]] = ContextVar("forwarded")
+        self._plan = plan
+        self._wishes = wishes
+        self._tasks = tasks
+        self._capabilities = capabilities
+        self._identity = identity
+        self._idle = asyncio.Event()
+        self._runs: set[Bridged] = set()
+        self.shared = self._backend(wishes, capabilities, identity)
+
+    def _backend(self, wishes: Wishes, capabilities: Mapping[str, Any], identity: tuple[str, str]) -> Backend:
+        name, version = identity
+        return Backend(self.spec, self._plan, wishes, name=name, version=version, capabilities=capabilities,
+                       forwarded=self.forwarded)  # fmt: skip
+
+    def start(self) -> None:
+        """Begins to connect.  With a backend for each session this one only shows what they are like."""
+        self._tasks.start_soon(self.shared.run)
+
+    @property
+    def backends(self) -> list[Backend]:
+        """All of them."""
+        return [self.shared, *self.own.values()]
+
+    def covers(self, number: int) -> bool:
+        """Whether sessions that began under this number are served here."""
+        return self.low <= number <= self.number
+
+    def backend(
+        self, owner: Hashable, session: Session | None, info: Mapping[str, Any], capabilities: Mapping[str, Any]
+    ) -> Backend:
+        """The one for this owner.  Raises a Refusal, 503, where there would be too many."""
+        if not self.per_session:
+            return self.shared
+        backend = self.own.get(owner)
+        if backend is None:
+            if len(self.own) >= MAX_BACKENDS:
+                raise overloaded("Too many backends")
+            identity = (str(info.get("name") or self._identity[0])[:200], str(info.get("version") or "0")[:200])
+            backend = self.own[owner] = self._backend(Wishes(), capabilities, identity)
+            self._tasks.start_soon(backend.run)
+        if session is not None:
+            backend.session = session
+        backend.used = time.monotonic()
+        return backend
+
+    @contextmanager
+    def run(self, backend: Backend, call: Bridged) -> Iterator[None]:
+        """Around everything that a call does here."""
+        self.running += 1
+        self._runs.add(call)
+        backend.runs[call] = None
+        try:
+            yield
+        finally:
+            call.end()
+            del backend.runs[call]
+            backend.used = time.monotonic()
+            self._runs.discard(call)
+            self.running -= 1
+            if not self.running:
+                self._idle.set()
+
+    def sweep(self) -> None:
+        """Ends the backends of sessions that are no more, and of those that nobody used for long."""
+        now = time.monotonic()
+        for owner, backend in list(self.own.items()):
+            gone = backend.session is not None and backend.session.closed
+            if not backend.runs and (gone or (backend.session is None and now - backend.used > IDLE_TIME)):
+                del self.own[owner]
+                self._tasks.start_soon(backend.stop)
+
+    async def finish(self, limit: float) -> None:
+        """Until nothing runs; what still does then is ended, and its client told so."""
+        with anyio.move_on_after(limit):
+            while self.running:
+                self._idle.clear()
+                await self._idle.wait()
+        for call in list(self._runs):
+            call.scope.cancel()
+            if isinstance(call, ParkedCall):
+                call.cancel()
+
+    async def stop(self) -> None:
+        """Ends every backend, all at once."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIME):
+            async with anyio.create_task_group() as tasks:
+                for backend in self.backends:
+                    tasks.start_soon(backend.stop)
+        self.own.clear()
+
+
+class MirroredArguments:
+    """Which arguments of which tools are mirrored in headers: learnt of every list that passes."""
+
+    def __init__(self) -> None:
+        self._maps: dict[str, Mapping[tuple[str, ...], str]] = {}
+
+    def get(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
+        """Of one tool; None where there is nothing to check."""
+        return self._maps.get(tool)
+
+    def learn(self, tools: Any) -> None:
+        """Of the `tools` of a list, whatever they are."""
+        for tool in tools if isinstance(tools, list) else ():
+            name = tool.get("name") if isinstance(tool, dict) else None
+            if not isinstance(name, str):
+                continue
+            self._maps.pop(name, None)
+            with suppress(ValueError, AttributeError):  # a tool with bad annotations is for clients to leave out
+                found = header_map(tool.get("inputSchema") or {})
+                if found and len(self._maps) < MAX_ANNOTATED:
+                    self._maps[name] = found
+
+    async def read(self, client: Client) -> None:
+        """Of a backend that has just been connected; one that does not tell in time goes unchecked."""
+        if "tools" not in client.server_capabilities:
+            return
+        params: dict[str, Any] = {}
+        with anyio.move_on_after(LIST_TIME):
+            try:
+                for _ in range(MAX_LIST_PAGES):
+                    result = await client.request("tools/list", params)
+                    self.learn(result.get("tools"))
+                    if not isinstance(result.get("nextCursor"), str):
+                        return
+                    params = {"cursor": result["nextCursor"]}
+            except MCPError as exc:
+                logger.info("the tools of a backend are not known beforehand: %s", exc)
+
+
+def as_answer(exc: MCPError, name: str) -> MCPError:
+    """What goes wrong between a bridge and its backend, in words for the bridge's clients.
+
+    An error that the backend itself gave is passed on as it is, but for those that speak of the bridge's own request.
+    """
+    if isinstance(exc, Refusal):
+        return exc
+    if isinstance(exc, (*NO_ANSWER, InvalidAnswer, HeaderMismatch, UnsupportedProtocolVersion)):
+        # The last two are about how we asked, and a 401 of the backend's is no challenge to a client of ours.
+        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_one_line(exc)}")
+    return exc
+
+
+def _one_line(exc: BaseException) -> str:
+    inner = getattr(exc, "exceptions", None)
+    if inner:
+        return _one_line(inner[0])
+    return " ".join(str(exc).split())[:1_000] or type(exc).__name__

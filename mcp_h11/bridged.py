@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: MIT
+"""One call of a client, while it runs on a backend: what the backend says of it, and what the backend asks.
+
+A client with a session is asked at once, on its call's own stream.  A client of 2026-07-28 cannot be asked: its call
+ends with the question, while the backend's goes on, parked, until the client comes back with the answer.
+
+Rules:
+- A question reaches the client whose call it belongs to, or it is refused; it never reaches another one.
+- What a client did not declare is refused as that client itself would refuse it.
+- A parked call is one of a bounded number, and it is cancelled when nobody comes for it in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from collections.abc import Coroutine, Hashable, Mapping
+from typing import Any
+
+import anyio
+
+from .context import LEVELS, Context
+from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
+from .handler import METHODS
+from .jsonrpc import JSON
+from .questions import InputRequired, Question, as_question
+
+MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; then the oldest go
+MAX_PARKED = 100  # calls that wait for their client to come back
+PARKED_TIME = 600.0  # seconds that one waits; what a user may take to answer
+MAX_OPEN_QUESTIONS = 32  # of one call
+LOG = "notifications/message"
+_REFUSED = "The client refused: "  # what the server puts before a client's own words
+# What concerns the whole server travels on streams of its own, and the rest is a call's own business.
+_NOT_OF_A_CALL = frozenset(
+    (
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/subscriptions/acknowledged",
+        "notifications/tools/list_changed",
+    )
+)
+
+_Result = dict[str, Any]
+
+
+class Bridged:
+    """A call of a client with a session: whatever the backend wants of it goes straight there.
+
+    `owner` tells clients apart: two calls with one owner are one client's.
+    """
+
+    def __init__(self, ctx: Context, method: str, owner: Hashable) -> None:
+        self.ctx: Context | None = ctx
+        self.method = method
+        self.owner = owner
+        self.scope = anyio.CancelScope()  # around the backend's part of it
+        self._untold: deque[tuple[str, dict[str, Any]]] = deque()
+        self._telling: asyncio.Task[None] | None = None
+        self._asking: set[anyio.CancelScope] = set()
+
+    def end(self) -> None:
+        """The call is over: nobody is to be asked for it any more."""
+        for scope in list(self._asking):
+            scope.cancel()
+        self._untold.clear()
+
+    # --- what the backend says -------------------------------------------------------------------------------
+
+    async def progressed(self, progress: float, total: float | None, message: str | None) -> None:
+        """Progress, under the token of the client."""
+        if self.ctx is not None:
+            await self.ctx.report_progress(progress, total, message)
+
+    def heard(self, method: str, params: dict[str, Any]) -> None:
+        """A notification that belongs to this call; never waits."""
+        if method in _NOT_OF_A_CALL or self.ctx is None:
+            return
+        if len(self._untold) >= MAX_UNTOLD:
+            self._untold.popleft()
+        self._untold.append((method, params))
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._tell())
+
+    async def _tell(self) -> None:
+        while self._untold:
+            method, params = self._untold.popleft()
+            ctx = self.ctx
+            if ctx is None:
+                continue
+            if method == LOG:
+                rank = LEVELS.get(params.get("level", ""))
+                if rank is None or not ctx._exchange.wants_log(rank):
+                    continue
+            await ctx.notify(method, params)
+
+    async def told(self) -> None:
+        """Until the client was told everything: before the answer, after which it hears nothing."""
+        if self._telling is not None and not self._telling.done():
+            await asyncio.wait([self._telling])
+
+    # --- what the backend asks -------------------------------------------------------------------------------
+
+    async def asked(self, method: str, params: dict[str, Any]) -> _Result:
+        """The client's answer.  Raises MCPError, as the client itself would or as it did."""
+        scope = anyio.CancelScope()
+        self._asking.add(scope)
+        try:
+            with scope:
+                return await self._ask(self._checked(method, params))
+        finally:
+            self._asking.discard(scope)
+        raise MCPError(INTERNAL_ERROR, "The call that this question belongs to is over")
+
+    def _checked(self, method: str, params: dict[str, Any]) -> Question:
+        try:
+            question = as_question({"method": method, "params": params})
+        except ValueError:
+            raise MethodNotFound(method) from None
+        if self.ctx is None:
+            raise MCPError(INTERNAL_ERROR, "The client is not there to be asked")
+        if question.missing(self.ctx.client_capabilities) is not None:
+            declared = self.ctx.client_capabilities
+            # 2025-11-25 client/sampling, client/elicitation: unknown to who did not declare it, and a mode or a
+            # member that was not declared is a wrong parameter.
+            if {"elicitation/create": "elicitation", "sampling/createMessage": "sampling"}.get(method, "") in declared:
+                raise InvalidParams(f"The client did not declare what this {method} needs")
+            raise MethodNotFound(method)
+        return question
+
+    async def _ask(self, question: Question) -> _Result:
+        assert self.ctx is not None
+        try:
+            answers = await self.ctx.ask(question=question)
+        except ToolError as exc:  # no answer in time, or one that is none
+            raise MCPError(INTERNAL_ERROR, str(exc)) from None
+        except MCPError as exc:
+            raise MCPError(exc.code, exc.message.removeprefix(_REFUSED), exc.data) from None
+        result: _Result = answers["question"]
+        return result
+
+
+class ParkedCall(Bridged):
+    """A call of a 2026-07-28 client on a backend that asks by requests.
+
+    The backend's part runs in a task of its own: `turn` follows it up to the next question or its end.
+    """
+
+    def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
+        super().__init__(ctx, method, owner)
+        self.id = secrets.token_urlsafe(16)
+        self._parking = parking
+        self._round = 0
+        self._count = 0
+        self._open: dict[str, tuple[Question, asyncio.Future[_Result]]] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[_Result] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, job: Coroutine[Any, Any, _Result]) -> None:
+        """The backend's part begins."""
+        self._task = asyncio.ensure_future(job)
+        self._task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[_Result]) -> None:
+        self._parking.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._news.set()
+        if not task.cancelled():
+            task.exception()  # looked at: perhaps nobody comes for it
+
+    def cancel(self) -> None:
+        """Nobody wants its end any more: the backend is told."""
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def state(self) -> str:
+        """What brings the client back here, once."""
+        return json.dumps({"p": self.id, "r": self._round})
+
+    async def turn(self, ctx: Context, answers: Mapping[str, Any] | None = None) -> _Result | InputRequired:
+        """Goes on with these answers, for as long as nothing new is asked.  Raises MCPError, as the backend did."""
+        task = self._task
+        assert task is not None
+        self.ctx = ctx
+        if self._timer is not None:
+            self._timer.cancel()
+        for key, answer in (answers or {}).items():
+            self._give(key, answer)
+        try:
+            while not task.done():
+                self._news.clear()
+                questions = {key: q for key, (q, future) in self._open.items() if not future.done()}
+                if questions:
+                    return self._park(questions)
+                await self._news.wait()
+            await self.told()
+            return task.result()
+        except asyncio.CancelledError:
+            if not task.done():  # the client went away, or has waited long enough
+                self.cancel()
+                raise
+            if task.cancelled():
+                raise MCPError(INTERNAL_ERROR, "The call was cancelled") from None
+            raise
+        finally:
+            self.ctx = None
+
+    def _give(self, key: str, answer: Any) -> None:
+        if key not in self._open:
+            return
+        question, future = self._open[key]
+        try:
+            question.read(answer)
+        except ValueError:  # no answer: asked again (2026-07-28 basic/patterns/mrtr, Error Handling)
+            return
+        if not future.done():
+            future.set_result(answer)
+
+    def _park(self, questions: dict[str, Question]) -> InputRequired:
+        self._round += 1
+        self._timer = asyncio.get_running_loop().call_later(PARKED_TIME, self.cancel)
+        return InputRequired(questions, state=self.state)
+
+    async def _ask(self, question: Question) -> _Result:
+        # 2026-07-28 basic/patterns/mrtr, Supported Requests
+        entry = METHODS.get(self.method)
+        if entry is None or not entry.input_required:
+            raise MCPError(INTERNAL_ERROR, f"The client cannot be asked during {self.method}")
+        if len(self._open) >= MAX_OPEN_QUESTIONS or not self._parking.enter(self):
+            raise MCPError(INTERNAL_ERROR, "Too many questions wait for their clients")
+        self._count += 1
+        key = f"input-{self._count}"
+        future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        self._open[key] = question, future
+        self._news.set()
+        try:
+            return await future
+        finally:
+            del self._open[key]
+
+    def _checked(self, method: str, params: dict[str, Any]) -> Question:
+        if self.ctx is None:  # it is parked already: asked when the client comes back, if it declares it then
+            try:
+                return as_question({"method": method, "params": params})
+            except ValueError:
+                raise MethodNotFound(method) from None
+        return super()._checked(method, params)
+
+
+def read_state(state: str) -> dict[str, Any]:
+    """What a bridge wrote into a state.  Raises InvalidParams for what is another's."""
+    try:
+        said = JSON().loads(state.encode("utf-8"))
+    except (MCPError, ValueError):
+        said = None
+    if not isinstance(said, dict):
+        raise InvalidParams("Invalid or expired requestState")
+    return said
+
+
+class Parking:
+    """The calls that were parked once, by what their clients bring back."""
+
+    def __init__(self, limit: int = MAX_PARKED) -> None:
+        self._limit = limit
+        self._calls: dict[str, ParkedCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def enter(self, call: ParkedCall) -> bool:
+        """Whether there is a place for it."""
+        if call.id not in self._calls and len(self._calls) >= self._limit:
+            return False
+        self._calls[call.id] = call
+        return True
+
+    def leave(self, call: ParkedCall) -> None:
+        """It is over."""
+        self._calls.pop(call.id, None)
+
+    def find(self, state: str) -> ParkedCall | None:
+        """The call that a state belongs to; None where it is of another kind.
+
+        The state was verified: it is this client's, of this very call.  Raises InvalidParams where the call is no
+        longer there, or is being followed already: one answer brings it on once.
+        """
+        said = read_state(state)
+        if "p" not in said:
+            return None
+        call = self._calls.get(str(said["p"]))
+        if call is None or call.ctx is not None or call.state != state:
+            raise InvalidParams("Invalid or expired requestState")
+        return call

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""Several backends behind one listener: each at /servers/NAME/mcp, with sessions of its own.
+
+They share the address, the limits of connections and calls, and the pages for whoever runs them; nothing else.  When
+the list of them is read again only what differs is changed: the others keep their sessions and their processes.
+
+Rule: a list that cannot be used changes nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import anyio
+
+from .backends import DRAIN_TIME
+from .endpoint import Endpoint
+from .errors import MCPError, Refusal
+from .handler import ServerHandler
+from .headers import Headers, HostPolicy
+from .http11 import Head, HTTPRequest
+from .ops import OpsEndpoint
+from .proxy import ProxyHandler
+from .proxyconfig import ConfigError, ServerEntry, changes
+from .reply import Link, Reply
+from .runtime import Runtime
+from .server import Server
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "/servers/"
+READY_TIME = 15.0  # seconds for a backend to be there, or to have failed once
+CLOSING_TIME = 30.0  # for all that a site was to end
+
+
+class Site:
+    """One backend at its address."""
+
+    def __init__(
+        self, name: str, entry: ServerEntry, root: Server, hosts: HostPolicy, ping_every: float | None
+    ) -> None:
+        self.name = name
+        self.entry = entry
+        self.handler = ProxyHandler(
+            entry.spec,
+            per_session=entry.per_session,
+            allow=entry.allow,
+            deny=entry.deny,
+            precedence=entry.precedence,
+            ping_every=ping_every,
+        )
+        here = PREFIX + name
+        settings = replace(root.settings, path=f"{here}/mcp", sse_path=f"{here}/sse", messages_path=f"{here}/messages")
+        self.runtime = Runtime(self.handler, settings)
+        # The end of the server waits for the calls of all, and its limit holds for all.
+        self.runtime.tasks = root.runtime.tasks
+        self.runtime.gate = root.runtime.gate
+        self.runtime.metrics = root.runtime.metrics
+        self._hosts = hosts
+        self.endpoint: Endpoint
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """From its beginning to its end, in one task, since a lifespan is one task's."""
+        try:
+            async with self.runtime:
+                self.endpoint = Endpoint(self.runtime, self._hosts)
+                self.ready.set()
+                await self._stopping.wait()
+                self.endpoint.quiet()
+                await self.handler.finish(DRAIN_TIME)
+                self.endpoint.close()
+        finally:
+            self.ready.set()
+            self.ended.set()
+
+    async def stop(self, now: bool = False) -> None:
+        """Ends it; what runs may finish unless it is to be `now`."""
+        self._stopping.set()
+        if now:
+            await self.handler.finish(0.0)
+        with anyio.move_on_after(CLOSING_TIME + DRAIN_TIME):
+            await self.ended.wait()
+
+    async def change(self, entry: ServerEntry) -> bool:
+        """Becomes what the list says now; False where that takes another site."""
+        if entry.per_session != self.entry.per_session:
+            return False
+        old, self.entry = self.entry, entry
+        if entry.spec != old.spec:
+            try:
+                await self.handler.swap(entry.spec)
+            except MCPError as exc:
+                logger.error("%s stays as it was: %s", self.name, exc)
+                self.entry = old
+                return True
+        self.handler.refilter(entry.allow, entry.deny, entry.precedence)
+        return True
+
+
+class Gateway(ServerHandler):
+    """The list of sites, for a `GatewayServer`.
+
+    `read` gives the list anew; it raises ConfigError where that is none.
+    """
+
+    name = "gateway"
+
+    def __init__(
+        self,
+        entries: Mapping[str, ServerEntry],
+        read: Callable[[], Mapping[str, ServerEntry]] | None = None,
+        *,
+        ping_every: float | None = None,
+    ) -> None:
+        self.sites: dict[str, Site] = {}
+        self._entries = dict(entries)
+        self._read = read
+        self._ping_every = ping_every
+        self._make: Callable[[str, ServerEntry], Site]
+        self._tasks: Any = None
+        self._reloading: asyncio.Lock
+
+    def concerns(self) -> Sequence[str]:
+        """Those of all sites, each with its name."""
+        return [f"{site.name}: {concern}" for site in self.sites.values() for concern in site.handler.concerns()]
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[Gateway]:
+        """Runs the sites; SIGHUP reads their list again."""
+        self._reloading = asyncio.Lock()
+        begun, over = asyncio.Event(), asyncio.Event()
+        with ExitStack() as stack:
+            # In a task of its own: a server may leave a lifespan in another task than it entered it in.
+            life = asyncio.ensure_future(self._live(begun, over))
+            await begun.wait()
+            self._hear_hangups(stack)
+            try:
+                yield self
+            finally:
+                over.set()
+                await asyncio.wait([life])
+                life.result()
+
+    async def _live(self, begun: asyncio.Event, over: asyncio.Event) -> None:
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            begun.set()
+            await over.wait()
+            async with anyio.create_task_group() as ending:
+                for site in self.sites.values():
+                    ending.start_soon(site.stop, True)
+            self.sites.clear()
+            tasks.cancel_scope.cancel()
+
+    def _hear_hangups(self, stack: ExitStack) -> None:
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is None or threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        before = signal.getsignal(hangup)
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(hangup, self._hung_up)
+            stack.callback(signal.signal, hangup, before or signal.SIG_DFL)
+            stack.callback(loop.remove_signal_handler, hangup)
+
+    def _hung_up(self) -> None:
+        self._tasks.start_soon(self.reload)
+
+    async def open(self, server: Server, hosts: HostPolicy) -> None:
+        """Begins all sites at once; one whose backend cannot be had begins without it."""
+        self._make = lambda name, entry: Site(name, entry, server, hosts, self._ping_every)
+        await self._add(self._entries)
+
+    async def reload(self) -> None:
+        """Reads the list again, and changes what differs.  Never raises."""
+        if self._read is None:
+            return
+        async with self._reloading:
+            try:
+                entries = dict(self._read())
+            except ConfigError as exc:
+                logger.error("the configuration is not used, and all stays as it was: %s", exc)
+                return
+            found = changes({name: site.entry for name, site in self.sites.items()}, entries)
+            logger.info("configuration read: %d added, %d removed, %d changed", len(found.added), len(found.removed),
+                        len(found.changed))  # fmt: skip
+            anew = list(found.added)
+            for name in found.changed:
+                if not await self.sites[name].change(entries[name]):
+                    self._remove([name])
+                    anew.append(name)
+            self._remove(found.removed)
+            await self._add({name: entries[name] for name in anew})
+
+    async def _add(self, entries: Mapping[str, ServerEntry]) -> None:
+        sites = [self._make(name, entry) for name, entry in entries.items()]
+        for site in sites:
+            self._tasks.start_soon(site.run)
+        with anyio.move_on_after(READY_TIME):
+            for site in sites:
+                await site.ready.wait()
+        for site in sites:
+            self.sites[site.name] = site
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            # No longer to be found first; what runs may finish.
+            self._tasks.start_soon(self.sites.pop(name).stop)
+
+
+class AllSessions:
+    """The sessions of all sites, as the pages count them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    @property
+    def has_room(self) -> bool:
+        return all(site.endpoint.legacy.has_room for site in self._gateway.sites.values())
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        return {key: s for site in self._gateway.sites.values() for key, s in site.endpoint.legacy.sessions.items()}
+
+
+class AllListeners:
+    """The listen streams of all sites, as the pages count them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    @property
+    def listeners(self) -> list[Any]:
+        return [one for site in self._gateway.sites.values() for one in site.endpoint.modern.listeners]
+
+
+class GatewayEndpoint(OpsEndpoint):
+    """Finds the site by the path; what is at no site is 404, but for the pages of whoever runs the server."""
+
+    def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Server) -> None:
+        super().__init__(runtime, hosts, server)
+        self.gateway = cast(Gateway, runtime.handler)
+        self.legacy = AllSessions(self.gateway)  # type: ignore[assignment]
+        self.modern = AllListeners(self.gateway)  # type: ignore[assignment]
+
+    def _at(self, head: Head) -> Endpoint | None:
+        path = head.path
+        if not path.startswith(PREFIX):
+            return None
+        site = self.gateway.sites.get(path[len(PREFIX) :].partition("/")[0])
+        return site.endpoint if site is not None else None
+
+    def client(self, head: Head | None, link: Link | Reply) -> str:
+        site = self._at(head) if head is not None else None
+        return super().client(head, link) if site is None else site.client(head, link)
+
+    def check(self, head: Head, *more: Any) -> Refusal | None:
+        site = self._at(head)
+        if site is not None:
+            return site.check(head, *more)
+        refusal = super().check(head, *more)
+        return refusal if refusal is not None or self._pages.has(head.path) else _nowhere()
+
+    async def approve(self, head: Head, *more: Any) -> Refusal | None:
+        site = self._at(head)
+        return await (super().approve(head, *more) if site is None else site.approve(head, *more))
+
+    def refusal_headers(self, head: Head, link: Link) -> Headers:
+        site = self._at(head)
+        return super().refusal_headers(head, link) if site is None else site.refusal_headers(head, link)
+
+    def respond(self, request: HTTPRequest, reply: Reply) -> None:
+        site = self._at(request.head)
+        if site is not None:
+            site.respond(request, reply)
+        elif self._pages.has(request.head.path):
+            super().respond(request, reply)
+        else:
+            self.refuse(reply, _nowhere(), None)
+
+    def sweep(self) -> None:
+        """Each site looks after its own."""
+        for site in list(self.gateway.sites.values()):
+            site.endpoint.sweep()
+
+    def quiet(self) -> None:
+        """Shutting down."""
+        for site in self.gateway.sites.values():
+            site.runtime.draining = True
+            site.endpoint.quiet()
+
+    def close(self) -> None:
+        """End everything that is left."""
+        for site in self.gateway.sites.values():
+            site.endpoint.close()
+
+
+def _nowhere() -> Refusal:
+    return Refusal(404, f"Nothing is served here; servers are at {PREFIX}NAME/mcp")
+
+
+class GatewayServer(Server):
+    """Listens for a `Gateway`."""
+
+    def _make_endpoint(self, hosts: HostPolicy) -> Endpoint:
+        return GatewayEndpoint(self.runtime, hosts, self)
+
+    async def _set_up_ops(self, hosts: HostPolicy, stack: AsyncExitStack) -> None:
+        await super()._set_up_ops(hosts, stack)
+        await cast(Gateway, self.runtime.handler).open(self, hosts)

@@ -1,0 +1,712 @@
+# SPDX-License-Identifier: MIT
+"""`ProxyHandler`: a handler whose answers come from another server, whatever carries it and whatever it speaks.
+
+    serve(ProxyHandler(Command(["npx", "-y", "some-server"])))     stdio to HTTP
+    serve_stdio(ProxyHandler(Url("https://example.com/mcp")))      HTTP to stdio
+
+Clients and backend may be of different eras: a question of the backend becomes a request to a client with a session, an
+input round for one without, and the other way round.  It passes on what belongs to a call, a session or a subscriber,
+and nothing to anybody else; where it cannot tell whose something is, it says so to the backend.
+
+Rules:
+- The backend is where the operator says, and nothing that comes from the network changes that.
+- The credentials of a client are not passed on.
+- `swap` is one assignment: a call sees one backend from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .backends import (
+    DRAIN_TIME,
+    MAX_SUBSCRIBED,
+    START_TIME,
+    WAIT_TIME,
+    WISH_TIME,
+    Backend,
+    BackendSpec,
+    Face,
+    Generation,
+    MirroredArguments,
+    Plan,
+    Wishes,
+    as_answer,
+)
+from .bridged import LOG, Bridged, ParkedCall, Parking, read_state
+from .client import Client
+from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
+from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
+from .handler import METHODS, Params, ServerHandler
+from .jsonrpc import JSON
+from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
+from .questions import InputRequired
+from .settings import subject
+from .supervisor import Supervisor
+from .toolfilter import ToolFilter
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .session import Session
+
+logger = logging.getLogger(__name__)
+
+FIRST_TIME = 10.0  # seconds that serving waits for the backend before it begins without one
+SWEEP_TIME = 1.0
+MAX_DRAINING = 8  # backends that were replaced and still serve sessions; then the oldest serves none any more
+SESSIONS = ("drain", "invalidate", "migrate")
+
+# What the bridge can carry to a client and back; a shared backend is told so, and each question is judged by what its
+# own client declared.
+CARRIED: dict[str, Any] = {"sampling": {"tools": {}}, "elicitation": {"form": {}, "url": {}}, "roots": {}}
+_OFFERED = ("completions", "experimental", "logging", "prompts", "resources", "tools")
+_DECLARED = ("elicitation", "experimental", "extensions", "roots", "sampling")
+# Answered by the server in front, or not to be had through a bridge: a task belongs to nobody there.
+_OWN = ("initialize", "ping", "server/", "subscriptions/", "logging/", "resources/subscribe", "resources/unsubscribe",
+        "tasks/", "notifications/")  # fmt: skip
+_ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))
+_CHANGED = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/prompts/list_changed": "prompts",
+    "notifications/resources/list_changed": "resources",
+}
+_UPDATED = "notifications/resources/updated"
+# RFC 9110 and the protocol's own: what belongs to one connection, one endpoint, or one server's trust in a client.
+_NOT_FORWARDED = frozenset(
+    (
+        "accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length",
+        "content-type", "cookie", "expect", "host", "keep-alive", "last-event-id", "mcp-method", "mcp-name",
+        "mcp-protocol-version", "mcp-session-id", "origin", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    )
+)  # fmt: skip
+
+
+class ProxyHandler(ServerHandler):
+    """Serves a backend.  One server at a time may serve it.
+
+    Args:
+        backend: a `Command`, a `Url`, a `ServerHandler` in this process, or None for none yet (503 until `swap`).
+        per_session: a backend of its own for each session, which then declares what that session's client declared.
+            Clients without sessions share one for each principal.
+        allow, deny, precedence: which tools there are, by globs; see `ToolFilter`.
+        forward_headers: names of request headers that are passed on to a backend over HTTP.  Credentials never are.
+        ping_every: seconds between pings of the backend, whose answers `/ready` shows; None for no pings.
+        supervisor: makes the policy by which a backend that ends is started again.
+        drain_time: seconds for what runs on a backend that is replaced.
+        start_time: seconds for a backend to connect.
+        wait_time: seconds that a call waits for a backend that is being started again.
+
+    Raises:
+        ValueError: what cannot be a filter, or a header that must not be passed on.
+    """
+
+    def __init__(
+        self,
+        backend: BackendSpec | None,
+        *,
+        per_session: bool = False,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        precedence: str = "deny",
+        forward_headers: Iterable[str] = (),
+        ping_every: float | None = None,
+        supervisor: type[Supervisor] | Any = Supervisor,
+        drain_time: float = DRAIN_TIME,
+        start_time: float = START_TIME,
+        wait_time: float = WAIT_TIME,
+    ) -> None:
+        self.filter = ToolFilter(allow, deny, precedence)
+        self.per_session = per_session
+        self._number = 0  # rises with each swap and each reconnect
+        self._low = 1  # of the sessions that are still good, the lowest
+        self._forward = tuple(sorted({name.lower() for name in forward_headers}))
+        refused = [name for name in self._forward if name in _NOT_FORWARDED or name.startswith("mcp-")]
+        if refused:
+            raise ValueError(f"these headers are not passed on: {', '.join(refused)}")
+        self._spec = backend
+        self._drain_time = drain_time
+        self._start_time = start_time
+        self._plan = Plan(ping_every, self._heard, self._asked, self._prepare, self._backend_changed, supervisor,
+                          start_time, wait_time)  # fmt: skip
+        self._annotations = MirroredArguments()
+        self._wishes = Wishes()
+        self._parking = Parking()
+        self._listeners: dict[Session, None] = {}  # sessions that asked for a log level
+        self._face: Face | None = None
+        self._now: Generation | None = None
+        self._draining: list[Generation] = []
+        self._tasks: TaskGroup | None = None
+        self._swapping: asyncio.Lock
+        self._json = JSON()
+        self._dropped = 0  # log messages that were nobody's
+        if backend is not None:
+            self.name = backend.name
+
+    # --- what is offered -------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """The backend's own, once it is known."""
+        return dict(self._face.info) if self._face is not None and self._face.info else super().info()
+
+    def capabilities(self) -> dict[str, Any]:
+        """The backend's, as far as a bridge carries them."""
+        if self._face is None:
+            raise overloaded(self.unavailable() or "The backend was not connected yet")
+        return self._face.capabilities
+
+    def cache_hint(self, method: str) -> tuple[int, str | None]:
+        """What a backend of an earlier revision answers is kept by nobody."""
+        return 0, "private" if self.per_session or self._forward else None
+
+    @property
+    def generation(self) -> int:  # type: ignore[override]
+        """What a session begins under that asks for it now: read once for each."""
+        if self._now is not None:
+            self._now.opened = True
+        return self._number
+
+    def param_headers(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
+        """As the backend annotates its tools."""
+        return self._annotations.get(tool)
+
+    def serves(self, generation: int) -> bool:
+        """Whether what a session began with is still there."""
+        return generation == 0 or self._now is None or self._generation_of(generation) is not None
+
+    def unavailable(self) -> str | None:
+        """Why there is nothing to ask."""
+        if self._now is None:
+            return "No backend is connected now"
+        if self._now.shared.open_until is not None and self._now.shared.client is None:
+            return "The backend keeps failing, and is left alone for a while"
+        if self._face is None:
+            return "The backend was not connected yet"
+        return None
+
+    def concerns(self) -> Sequence[str]:
+        """What is the matter with the backend."""
+        if self._now is None:
+            return ["no backend"]
+        shared = self._now.shared
+        if shared.open_until is not None:
+            return ["backend crash loop"]
+        if shared.client is None and not (self.per_session and self._face is not None):
+            return ["backend away"]
+        return [] if shared.answering else ["backend does not answer pings"]
+
+    # --- its life --------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[ProxyHandler]:
+        """Connects; at the end every backend is ended."""
+        if self._tasks is not None:
+            raise RuntimeError("a ProxyHandler is served by one server at a time")
+        self._swapping = asyncio.Lock()
+        begun, over = asyncio.Event(), asyncio.Event()
+        # In a task of its own: a server may leave a lifespan in another task than it entered it in.
+        life = asyncio.ensure_future(self._live(begun, over))
+        try:
+            await begun.wait()
+            yield self
+        finally:
+            over.set()
+            await asyncio.wait([life])
+            life.result()
+
+    async def _live(self, begun: asyncio.Event, over: asyncio.Event) -> None:
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                tasks.start_soon(self._sweep)
+                if self._spec is not None:
+                    self._now = self._begin(self._spec)
+                    self._now.low = self._now.number = self._number = 1
+                    await self._now.shared.first_outcome(FIRST_TIME)
+                begun.set()
+                await over.wait()
+            finally:
+                begun.set()
+                await self._end()
+                self._tasks = None
+                tasks.cancel_scope.cancel()
+
+    async def _end(self) -> None:
+        """Ends every backend, and what still runs on them."""
+        left = [*self._draining, *([self._now] if self._now is not None else [])]
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as ending:
+                for generation in left:
+                    ending.start_soon(generation.finish, 0.0)
+                    ending.start_soon(generation.stop)
+        self._draining.clear()
+        self._now = None
+
+    def _begin(self, spec: BackendSpec) -> Generation:
+        assert self._tasks is not None
+        from . import __version__
+
+        generation = Generation(spec, self._plan, self._wishes, self._tasks, per_session=self.per_session,
+                                capabilities=CARRIED, identity=("mcp_h11 proxy", __version__))  # fmt: skip
+        generation.start()
+        return generation
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP_TIME)
+            for generation in (self._now, *self._draining):
+                if generation is not None:
+                    generation.sweep()
+            await self._forget_closed()
+
+    async def _forget_closed(self) -> None:
+        """What sessions wanted that are no more is wanted no more."""
+        closed = [session for session in self._listeners if session.closed]
+        for session in closed:
+            del self._listeners[session]
+            self._wishes.levels.pop(session, None)
+        for uri, sessions in list(self._wishes.uris.items()):
+            for session in [session for session in sessions if session.closed]:
+                await self._unsubscribed(self._now.shared if self._now is not None else None, self._wishes, uri,
+                                         session)  # fmt: skip
+
+    # --- the hot swap ----------------------------------------------------------------------------------------
+
+    async def swap(self, backend: BackendSpec | None, sessions: str = "drain") -> None:
+        """Puts another backend in the place of this one, or none; returns when it answers for all that comes.
+
+        What runs ends on the old one, within `drain_time` seconds.  The new one is connected before; where that fails
+        nothing has changed.
+
+        Args:
+            sessions: what becomes of those that are open.  "drain": they keep the old backend for `drain_time` seconds,
+                then they are 404, and their clients begin anew.  "invalidate": 404 at once.  "migrate": they go on with
+                the new backend, and are told that what it offers has changed.
+
+        Raises:
+            ValueError: no such word for `sessions`.
+            RuntimeError: nobody serves this handler.
+            MCPError: the new backend cannot be connected.
+        """
+        if sessions not in SESSIONS:
+            raise ValueError(f"sessions is {', '.join(SESSIONS)}, not {sessions!r}")
+        if self._tasks is None:
+            raise RuntimeError("swap is for a ProxyHandler that is being served")
+        async with self._swapping:
+            new = None
+            if backend is not None:
+                new = self._begin(backend)
+                try:
+                    await new.shared.connected(self._start_time)
+                except BaseException:
+                    await new.stop()
+                    raise
+            self._take(new, sessions)
+
+    def _take(self, new: Generation | None, sessions: str) -> None:
+        """From here on `new` answers; nothing in between."""
+        assert self._tasks is not None
+        old, self._now = self._now, new
+        self._number += 1
+        if sessions != "migrate":
+            self._low = self._number
+        if new is not None:
+            new.low, new.number = self._low, self._number
+            self._show(new.shared)
+            if self.per_session:
+                self._tasks.start_soon(new.shared.stop)  # it has shown what it is like; sessions have their own
+        if old is not None:
+            if sessions != "drain":
+                old.low, old.number = 1, 0  # it serves no session any more
+            self._draining.append(old)
+            while len(self._draining) > MAX_DRAINING:
+                replaced = self._draining.pop(0)
+                replaced.low, replaced.number = 1, 0
+            self._tasks.start_soon(self._retire, old, sessions == "drain" and old.opened)
+        if sessions == "migrate":
+            self._tell_changes(new)
+
+    async def _retire(self, old: Generation, wait: bool) -> None:
+        end = anyio.current_time() + self._drain_time
+        if wait:
+            await anyio.sleep_until(end)
+            old.low, old.number = 1, 0
+        await old.finish(max(0.0, end - anyio.current_time()))
+        await old.stop()
+        if old in self._draining:
+            self._draining.remove(old)
+
+    def refilter(self, allow: Iterable[str], deny: Iterable[str], precedence: str = "deny") -> None:
+        """Other tools are shown from now on; clients are told where there are others."""
+        new = ToolFilter(allow, deny, precedence)
+        old, self.filter = self.filter, new
+        if (new.allow, new.deny, new.precedence) != (old.allow, old.deny, old.precedence):
+            self.notify_tools_changed()
+
+    async def finish(self, limit: float) -> None:
+        """Until no call runs, at most so many seconds; then what runs is ended."""
+        left = [*self._draining, *([self._now] if self._now is not None else [])]
+        async with anyio.create_task_group() as tasks:
+            for generation in left:
+                tasks.start_soon(generation.finish, limit)
+
+    def _generation_of(self, number: int) -> Generation | None:
+        for generation in (self._now, *self._draining):
+            if generation is not None and generation.covers(number):
+                return generation
+        return None
+
+    def _backend_changed(self, backend: Backend) -> None:
+        """A connection is there, or is lost."""
+        now = self._now
+        if backend.client is None or now is None or backend is not now.shared:
+            return
+        again = backend.connects > 1
+        self._show(backend)
+        if again:
+            # A reconnect is a swap that keeps the sessions.
+            self._number += 1
+            now.number = self._number
+            self._tell_changes(now)
+        if self.per_session and self._tasks is not None:
+            self._tasks.start_soon(backend.stop)  # it has shown what backends are like here; sessions have their own
+
+    def _show(self, backend: Backend) -> None:
+        client = backend.client
+        if client is None:
+            return
+        offered = {key: value for key, value in client.server_capabilities.items() if key in _OFFERED}
+        self._face = Face(offered, client.server_info, client.instructions)
+        self.instructions = client.instructions
+        self.name = str(client.server_info.get("name") or self.name)
+        self.version = str(client.server_info.get("version") or self.version)
+
+    def _tell_changes(self, now: Generation | None) -> None:
+        """Every list may be another one now, and so may be what was subscribed to."""
+        offered = self._face.capabilities if self._face is not None and now is not None else {}
+        for capability, notify in (
+            ("tools", self.notify_tools_changed),
+            ("prompts", self.notify_prompts_changed),
+            ("resources", self.notify_resources_changed),
+        ):
+            if capability in offered:
+                notify()
+        for uri in list(self._wishes.uris):
+            self.notify_resource_updated(uri)
+
+    async def _prepare(self, client: Client) -> None:
+        await self._annotations.read(client)
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    async def request(self, method: str, params: Params, ctx: Context) -> Any:
+        """Whatever the backend answers."""
+        if method.startswith(_OWN):
+            raise MethodNotFound(method)
+        if method == "tools/call" and not self.filter.allows(params.get("name")):
+            # As of one that is not there: what is filtered is not to be told from what never was.
+            raise InvalidParams(f"Unknown tool: {params.get('name')}")
+        parked = self._parking.find(ctx.request_state) if ctx.request_state is not None else None
+        if parked is not None:
+            result = await parked.turn(ctx, ctx.input_responses)
+        else:
+            result = await self._forwarded(method, params, ctx)
+        if method == "tools/list" and isinstance(result, dict):
+            self._annotations.learn(result.get("tools"))
+            if not self.filter.is_open:
+                result = {**result, "tools": self.filter.shown(result.get("tools"))}
+        return result
+
+    async def _forwarded(self, method: str, params: Params, ctx: Context) -> Any:
+        front = Front(ctx)
+        generation = self._serving(front)
+        backend = generation.backend(front.backend_key, front.session, ctx.client_info, _declared(ctx))
+        parks = ctx._exchange.revision.modern
+        call = ParkedCall(ctx, method, front.owner, self._parking) if parks else Bridged(ctx, method, front.owner)
+        job = self._on_backend(generation, backend, call, method, params, ctx)
+        if isinstance(call, ParkedCall):
+            entry = METHODS.get(method)
+            if backend.client is not None and (backend.client.modern or entry is None or not entry.input_required):
+                return await job  # it never asks by requests: no need for a task of its own
+            call.start(job)
+            return await call.turn(ctx)
+        return await job
+
+    def _serving(self, front: Front) -> Generation:
+        generation = self._now
+        if front.session is not None and front.session.state.generation:
+            # Over HTTP an outdated session does not get here; on a pipe it cannot be told to begin anew.
+            generation = self._generation_of(front.session.state.generation) or self._now
+        if generation is None:
+            raise overloaded("No backend is connected now")
+        return generation
+
+    async def _on_backend(
+        self, generation: Generation, backend: Backend, call: Bridged, method: str, params: Params, ctx: Context
+    ) -> Any:
+        """The backend's part of a call.  Raises MCPError and nothing else (but what cancels a task)."""
+        token = generation.forwarded.set(self._passed_on(ctx))
+        try:
+            with generation.run(backend, call), call.scope:
+                return await self._ask_backend(generation, backend, call, method, params, ctx)
+        except MCPError as exc:
+            raise as_answer(exc, backend.name) from None
+        finally:
+            generation.forwarded.reset(token)
+        raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran")
+
+    async def _ask_backend(
+        self, generation: Generation, backend: Backend, call: Bridged, method: str, params: Params, ctx: Context
+    ) -> Any:
+        client = await backend.connected()
+        exchange = ctx._exchange
+        meta = {key: value for key, value in ctx.meta.items() if key not in _ENVELOPE}
+        sent = {key: value for key, value in params.items() if key not in ("_meta", "inputResponses", "requestState")}
+        answers = self._answers(generation, ctx)
+        if client.modern:
+            meta[META_CAPABILITIES] = _declared(ctx)
+            if ctx.client_info:
+                meta[META_CLIENT] = ctx.client_info
+            level = _log_level(ctx)
+            if level is not None:
+                meta[META_LOG_LEVEL] = level
+            sent.update(answers)
+        elif exchange.revision.modern and META_LOG_LEVEL in ctx.meta:
+            backend.wishes.levels[call] = log_rank(ctx.meta[META_LOG_LEVEL])
+            await backend.apply_level()
+        wants_progress = ctx.progress_token is not None or exchange.deadline is not None
+        try:
+            result = await client.request(
+                method,
+                sent,
+                progress=call.progressed if wants_progress else None,
+                timeout=None,
+                on_notification=None if client.transport.duplex else backend.hearing(call),
+                on_request=None if client.modern else call.asked,
+                rounds=False,
+                meta=meta or None,
+            )
+        finally:
+            backend.wishes.levels.pop(call, None)
+        await call.told()
+        return self._as_result(generation, result)
+
+    def _passed_on(self, ctx: Context) -> Mapping[str, str]:
+        if not self._forward:
+            return {}
+        headers = ctx.headers
+        return {name: headers[name] for name in self._forward if name in headers}
+
+    # --- input rounds of a 2026-07-28 backend ----------------------------------------------------------------
+
+    def _as_result(self, generation: Generation, result: dict[str, Any]) -> Any:
+        """A result as it is; questions as the server in front asks them, in either era."""
+        if result.get("resultType") != "input_required":
+            meta = result.get("_meta")
+            if isinstance(meta, dict) and META_SERVER in meta:
+                # The server in front says it, where its client's revision has it.
+                result["_meta"] = {key: value for key, value in meta.items() if key != META_SERVER}
+                if not result["_meta"]:
+                    del result["_meta"]
+            return result
+        # Sealed by the server in front: bound to the principal, the method and the arguments; and here to what is
+        # behind it, since no other backend could make anything of it.
+        state = json.dumps({"g": generation.number, "s": result.get("requestState")})
+        try:
+            return InputRequired(result.get("inputRequests"), state=state)
+        except (ValueError, AttributeError):
+            raise MCPError(INTERNAL_ERROR, "The backend asks for something that no client answers") from None
+
+    def _answers(self, generation: Generation, ctx: Context) -> dict[str, Any]:
+        """What a client brings back, for the backend that asked for it."""
+        answers: dict[str, Any] = {}
+        if ctx.input_responses is not None:
+            answers["inputResponses"] = ctx.input_responses
+        if ctx.request_state is not None:
+            said = read_state(ctx.request_state)
+            if said.get("g") != generation.number:
+                raise InvalidParams("Invalid or expired requestState")
+            if said.get("s") is not None:
+                answers["requestState"] = said["s"]
+        return answers
+
+    # --- what the backend says by itself ---------------------------------------------------------------------
+
+    def _heard(self, backend: Backend, method: str, params: dict[str, Any]) -> None:
+        """A notification that came on no call's own exchange."""
+        if method in _CHANGED:
+            if not self._tell_session(backend, method, {}):
+                self._notify(_CHANGED[method])
+        elif method == _UPDATED:
+            uri = params.get("uri")
+            if isinstance(uri, str) and not self._tell_session(backend, method, {"uri": uri}, uri):
+                self.notify_resource_updated(uri)
+        elif method == LOG:
+            self._heard_log(backend, params)
+        elif method != "notifications/progress":
+            owners = {call.owner for call in backend.runs}
+            if len(owners) == 1:
+                next(reversed(backend.runs)).heard(method, params)
+
+    def _notify(self, kind: str) -> None:
+        {
+            "tools": self.notify_tools_changed,
+            "prompts": self.notify_prompts_changed,
+            "resources": self.notify_resources_changed,
+        }[kind]()
+        now = self._now
+        if kind == "tools" and now is not None and now.shared.client is not None and self._tasks is not None:
+            self._tasks.start_soon(self._annotations.read, now.shared.client)
+
+    def _tell_session(self, backend: Backend, method: str, params: dict[str, Any], uri: str | None = None) -> bool:
+        """Tells the one session whose backend it is; False where it is not one session's."""
+        session = backend.session
+        if session is None:
+            return False
+        if not session.closed and (uri is None or uri in session.state.subscriptions):
+            session.announce(self._json.notification(method, params or None))
+        return True
+
+    def _heard_log(self, backend: Backend, params: dict[str, Any]) -> None:
+        owners = {call.owner for call in backend.runs}
+        if len(owners) == 1:
+            next(reversed(backend.runs)).heard(LOG, params)
+            return
+        if owners:
+            # Of several clients it cannot be told whose work it speaks of, and it may say much of that.
+            self._dropped += 1
+            if self._dropped == 1:
+                logger.warning("log messages of %s are left out while it works for several clients at once; "
+                               "--per-session gives each its own", backend.name)  # fmt: skip
+            return
+        rank = LEVELS.get(params.get("level", ""))
+        if rank is None:
+            return
+        listeners = [backend.session] if backend.session is not None else list(self._listeners)
+        for session in listeners:
+            if not session.closed and session in self._listeners and rank >= session.log_rank:
+                session.announce(self._json.notification(LOG, params))
+
+    async def _asked(self, backend: Backend, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """A question of a backend that does not say which call it is for."""
+        owners = {call.owner for call in backend.runs}
+        if len(owners) == 1:
+            return await next(reversed(backend.runs)).asked(method, params)
+        if owners:
+            raise MCPError(
+                INTERNAL_ERROR,
+                f"Calls of {len(owners)} clients run on this backend, and it cannot be told whose {method} this is; "
+                "start the proxy with --per-session",
+            )
+        raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
+
+    # --- what sessions want ----------------------------------------------------------------------------------
+
+    async def set_level(self, level: str, ctx: Context) -> None:
+        """The most talkative of all sessions decides; each session still gets no more than it asked for."""
+        front = Front(ctx)
+        backend = self._backend_of(front, ctx)
+        session = ctx._exchange._session  # type: ignore[attr-defined]
+        self._listeners[session] = None
+        backend.wishes.levels[session] = log_rank(level)
+        await backend.apply_level()
+
+    async def subscribe(self, uri: str, ctx: Context) -> None:
+        """The first that wants to hear of a resource subscribes at the backend."""
+        backend = self._backend_of(Front(ctx), ctx)
+        session = ctx._exchange._session  # type: ignore[attr-defined]
+        wishes = backend.wishes
+        async with wishes.lock:
+            sessions = wishes.uris.get(uri)
+            if sessions is None:
+                if len(wishes.uris) >= MAX_SUBSCRIBED:
+                    raise InvalidParams(f"At most {MAX_SUBSCRIBED} resources are subscribed to here")
+                await self._subscribed(backend, uri)
+                sessions = wishes.uris[uri] = set()
+            sessions.add(session)
+
+    async def _subscribed(self, backend: Backend, uri: str) -> None:
+        client = await backend.connected()
+        try:
+            with anyio.fail_after(WISH_TIME):
+                await client.subscribe(uri)
+        except MCPError as exc:
+            raise as_answer(exc, backend.name) from None
+        except TimeoutError:
+            raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} did not take the subscription") from None
+
+    async def unsubscribe(self, uri: str, ctx: Context) -> None:
+        """The last one unsubscribes."""
+        backend = self._backend_of(Front(ctx), ctx)
+        await self._unsubscribed(backend, backend.wishes, uri, ctx._exchange._session)  # type: ignore[attr-defined]
+
+    async def _unsubscribed(self, backend: Backend | None, wishes: Wishes, uri: str, session: Any) -> None:
+        async with wishes.lock:
+            sessions = wishes.uris.get(uri)
+            if sessions is None:
+                return
+            sessions.discard(session)
+            if sessions:
+                return
+            del wishes.uris[uri]
+            if backend is not None and backend.client is not None:
+                try:
+                    with anyio.move_on_after(WISH_TIME):
+                        await backend.client.unsubscribe(uri)
+                except MCPError as exc:
+                    logger.info("%s keeps the subscription to %.200s: %s", backend.name, uri, exc)
+
+    def _backend_of(self, front: Front, ctx: Context) -> Backend:
+        generation = self._serving(front)
+        return generation.backend(front.backend_key, front.session, ctx.client_info, _declared(ctx))
+
+
+class Front:
+    """Whose call it is.
+
+    Attributes:
+        session: with a session, over HTTP; None elsewhere.
+        owner: the same for two calls exactly if they are certainly one client's.
+        backend_key: the same for two calls if they may share a backend that is not for all.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        exchange = ctx._exchange
+        self.session: Session | None = ctx.session
+        self.owner: Hashable
+        self.backend_key: Hashable
+        if self.session is not None:
+            self.owner = self.backend_key = ("session", self.session.id)
+        elif exchange.headers is None:  # one pair of pipes, one client
+            self.owner = self.backend_key = "pipe"
+        else:
+            name = subject(ctx.principal)
+            self.backend_key = ("principal", name)
+            # Nobody knows how many clients come without a name.
+            self.owner = ("principal", name) if name else ("call", id(exchange))
+
+
+def _declared(ctx: Context) -> dict[str, Any]:
+    """What the client of this call declared, as far as a bridge carries it."""
+    declared = {key: value for key, value in ctx.client_capabilities.items() if key in _DECLARED}
+    extensions = declared.get("extensions")
+    if isinstance(extensions, dict):
+        declared["extensions"] = {name: value for name, value in extensions.items() if "tasks" not in name}
+    return declared
+
+
+def _log_level(ctx: Context) -> str | None:
+    """The level at which this call's client wants messages."""
+    exchange = ctx._exchange
+    if exchange.revision.modern:
+        level = ctx.meta.get(META_LOG_LEVEL)
+        return level if isinstance(level, str) else None
+    return str(exchange._session.state.log_level)  # type: ignore[attr-defined]

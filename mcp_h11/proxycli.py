@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""`python -m mcp_h11 proxy`: another server, served anew; from a command, an address, or a file of both.
+
+It reads options and starts; what a bridge does is `proxy`'s business, and several of them are `gateway`'s.
+
+Rule: what runs is said on the command line or in the file, word by word; no shell reads it, and nothing of it comes
+from the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cli import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
+from .options import ENVIRONMENT_PREFIX, OPTIONS, PROG, CommandParser, UsageError, add_options, read_options
+from .proxy import ProxyHandler
+from .proxyconfig import MAX_CONFIG, ConfigError, ServerEntry, read_config
+from .specs import Command, Url
+from .toolfilter import PRECEDENCES
+
+CALL_TIMEOUT = 60.0  # seconds for a call without progress: a backend that hangs is not to hang its clients
+PING_EVERY = 30.0
+BEARER = f"{ENVIRONMENT_PREFIX}BEARER"
+
+_USAGE = f"""{PROG} proxy [options] -- COMMAND [ARGUMENT ...]
+       {PROG} proxy [options] --url URL
+       {PROG} proxy [options] --config FILE"""
+_EPILOG = f"""\
+COMMAND is started by the proxy, without a shell, and started again when it ends.  FILE is the mcpServers JSON that
+clients use; each server of it is at /servers/NAME/mcp, and SIGHUP reads it again.
+
+examples:
+  {PROG} proxy -- npx -y @modelcontextprotocol/server-filesystem .
+  {PROG} proxy --url https://example.com/mcp --stdio
+  {PROG} proxy --config servers.json --port 9000
+  {PROG} proxy --deny-tool 'delete_*' --per-session -- python tools.py --stdio
+"""
+
+
+def main_of(word: str, arguments: Sequence[str]) -> int:
+    """Run the command; the exit code.  Raises UsageError."""
+    given, command = list(arguments), list[str]()
+    if "--" in given:
+        cut = given.index("--")
+        given, command = given[:cut], given[cut + 1 :]
+    options = read_options(_parser().parse_args(given), os.environ)
+    if options.call_timeout is None:
+        options.call_timeout = CALL_TIMEOUT
+    _check(options, command)
+    start_logging(options)
+    if options.config is not None:
+        _serve_config(options)
+        return OK
+    handler = _handler(options, _spec(options, command))
+    if options.stdio:
+        serve_on_pipes(options, handler)
+    else:
+        serve_over_http(options, make_settings(options), handler)
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog=f"{PROG} proxy", usage=_USAGE, description="Serve what another MCP server offers.",
+                           epilog=_EPILOG)  # fmt: skip
+    where = parser.add_argument_group("what to serve")
+    where.add_argument("--url", help="a server over HTTP, instead of a command")
+    where.add_argument("--config", metavar="FILE", help="several servers: the mcpServers JSON of clients")
+    where.add_argument("--per-session", action="store_true", help="a backend of its own for each session")
+    where.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", type=_assignment,
+                       help="a variable for the command; repeatable")  # fmt: skip
+    where.add_argument("--inherit-env", action=argparse.BooleanOptionalAction, default=True,
+                       help="the command gets the environment of the proxy, but for its own variables")  # fmt: skip
+    where.add_argument("--cwd", metavar="FOLDER", help="where the command runs")
+    where.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", type=_header,
+                       help="a header for --url; repeatable")  # fmt: skip
+    where.add_argument("--bearer", metavar="TOKEN", help=f"a bearer token for --url; rather set {BEARER}")
+    where.add_argument("--forward-header", action="append", default=[], metavar="NAME",
+                       help="a header of clients that is passed on to --url; repeatable")  # fmt: skip
+    where.add_argument("--ping-every", type=_pings, default=PING_EVERY, metavar="SECONDS",
+                       help="between pings of the backend, whose answers /ready shows; 0 for none (30)")  # fmt: skip
+    tools = parser.add_argument_group("which tools")
+    tools.add_argument("--allow-tool", action="append", default=[], metavar="GLOB", help="only such; repeatable")
+    tools.add_argument("--deny-tool", action="append", default=[], metavar="GLOB", help="no such; repeatable")
+    tools.add_argument("--precedence", choices=PRECEDENCES, default="deny", help="which of the two wins (deny)")
+    add_options(parser, OPTIONS)
+    return parser
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise argparse.ArgumentTypeError("has to be NAME=VALUE")
+    return name, value
+
+
+def _header(text: str) -> tuple[str, str]:
+    # Its value is kept out of the message: it is a secret more often than not.
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch("[\t -~]*", value):
+        raise argparse.ArgumentTypeError("has to be 'NAME: VALUE'")
+    return name, value.strip()
+
+
+def _pings(text: str) -> float | None:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"has to be a number of seconds, not {text!r}")
+    return float(text) or None
+
+
+def _check(options: argparse.Namespace, command: list[str]) -> None:
+    """What goes together.  Raises UsageError."""
+    kinds = {"a command": command, "--url": options.url, "--config": options.config}
+    named = [kind for kind, value in kinds.items() if value]
+    if len(named) != 1:
+        raise UsageError(
+            f"{' and '.join(named)} cannot be used together"
+            if named
+            else "say what to serve: -- COMMAND, --url URL or --config FILE"
+        )
+    if command and not shutil.which(command[0], path=None if options.cwd is None else _path_in(options.cwd)):
+        raise UsageError(f"there is no command {command[0]!r}")
+    for flag, used in (("--env", options.env), ("--cwd", options.cwd)):
+        if used and not command:
+            raise UsageError(f"{flag} is for a command")
+    for flag, used in (("--header", options.header), ("--bearer", options.bearer),
+                       ("--forward-header", options.forward_header)):  # fmt: skip
+        if used and not options.url:
+            raise UsageError(f"{flag} is for --url")
+    if options.config:
+        for flag, used in (("--stdio", options.stdio), ("--per-session", options.per_session),
+                           ("--allow-tool", options.allow_tool), ("--deny-tool", options.deny_tool)):  # fmt: skip
+            if used:
+                raise UsageError(f"{flag} and --config cannot be used together: each server of the file has its own")
+
+
+def _path_in(folder: str) -> str:
+    return os.pathsep.join((folder, os.environ.get("PATH", os.defpath)))
+
+
+def _spec(options: argparse.Namespace, command: list[str]) -> Command | Url:
+    try:
+        if command:
+            # A person who types a command has set up its environment; our own variables hold secrets of ours.
+            env = {n: v for n, v in os.environ.items() if not n.startswith(ENVIRONMENT_PREFIX)}
+            return Command(command, {**(env if options.inherit_env else {}), **dict(options.env)}, options.cwd)
+        return Url(options.url, dict(options.header), options.bearer or os.environ.get(BEARER))
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+
+
+def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
+    try:
+        return ProxyHandler(
+            spec,
+            per_session=options.per_session,
+            allow=options.allow_tool,
+            deny=options.deny_tool,
+            precedence=options.precedence,
+            forward_headers=options.forward_header,
+            ping_every=options.ping_every,
+        )
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+
+
+def _serve_config(options: argparse.Namespace) -> None:
+    from .gateway import Gateway, GatewayServer
+
+    path = Path(options.config)
+
+    def read() -> dict[str, ServerEntry]:
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                return read_config(file.read(MAX_CONFIG + 1), os.environ)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(getattr(exc, "strerror", None) or "it is not UTF-8") from None
+
+    try:
+        entries = read()
+    except ConfigError as exc:
+        raise UsageError(f"{path}: {exc}") from None
+    gateway = Gateway(entries, read, ping_every=options.ping_every)
+    serve_over_http(options, make_settings(options), gateway, kind=GatewayServer)

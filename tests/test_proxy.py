@@ -1,0 +1,536 @@
+# SPDX-License-Identifier: MIT
+"""The bridge: what passes through it, to whom, in which words; in each of the four combinations of eras."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from rawclient import LIMIT, Legacy, Modern
+from serving import LEGACY, Held, call, served
+
+from mcp_h11 import Context, ParamHeader, bridged
+from mcp_h11.errors import MCPError
+from mcp_h11.handler import ServerHandler
+from mcp_h11.proxy import ProxyHandler
+from mcp_h11.specs import Url
+
+pytestmark = pytest.mark.anyio
+
+MODERN = "2026-07-28"
+ERAS = [LEGACY, MODERN]
+FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
+ABLE = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+ROOTS = [{"uri": "file:///one"}, {"uri": "file:///two"}]
+
+
+class Backend(Held):
+    """What a test wants to see through a bridge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[dict[str, str]] = []
+        self.metas: list[dict[str, Any]] = []
+        self.subscribed: list[tuple[str, str]] = []
+        self.levels: list[str] = []
+        self.version = "9"
+        self.instructions = "Ask nicely."
+        for tool in (self.sample, self.roots, self.report, self.fail, self.refuse, self.who, self.both, self.touch,
+                     self.change, self.say, self.region):  # fmt: skip
+            self.add_tool(tool, name=tool.__name__)
+        self.add_resource("test://thing", lambda: "content", name="thing")
+        self.add_prompt(lambda: "prompt", name="plain")
+
+    async def request(self, method: str, params: dict[str, Any], ctx: Context) -> Any:
+        self.heads.append(dict(ctx.headers))
+        self.metas.append(dict(ctx.meta))
+        if method == "x/own":
+            return {"own": params.get("it")}
+        return await super().request(method, params, ctx)
+
+    async def subscribe(self, uri: str, ctx: Context) -> None:
+        self.subscribed.append(("+", uri))
+
+    async def unsubscribe(self, uri: str, ctx: Context) -> None:
+        self.subscribed.append(("-", uri))
+
+    async def set_level(self, level: str, ctx: Context) -> None:
+        self.levels.append(level)
+
+    async def sample(self, ctx: Context) -> str:
+        return (await ctx.sample("Say something", max_tokens=5)).text
+
+    async def roots(self, ctx: Context) -> int:
+        return len(await ctx.list_roots())
+
+    async def both(self, ctx: Context) -> str:
+        first = await ctx.elicit("First?", FORM)
+        second = await ctx.elicit("Second?", FORM)
+        return f"{first.data} {second.data}"
+
+    async def report(self, ctx: Context) -> str:
+        for done in (1, 2, 3):
+            await ctx.report_progress(done, 3, f"step {done}")
+            await ctx.info(f"line {done}")
+        return "reported"
+
+    async def fail(self) -> str:
+        raise ValueError("it broke")
+
+    async def refuse(self) -> str:
+        raise MCPError(-32000, "not today", {"why": "closed"})
+
+    async def who(self, ctx: Context) -> str:
+        return json.dumps([ctx.client_info, ctx.client_capabilities])
+
+    async def touch(self, uri: str, ctx: Context) -> str:
+        await ctx.notify_resource_updated(uri)
+        return "touched"
+
+    async def change(self, ctx: Context) -> str:
+        await ctx.notify_tools_changed()
+        return "changed"
+
+    async def say(self, ctx: Context, line: str, level: str = "info") -> str:
+        await ctx.log(level, line)
+        return "said"
+
+    async def region(self, where: Annotated[str, ParamHeader("Region")]) -> str:
+        return where
+
+
+@asynccontextmanager
+async def bridge(
+    backend: ServerHandler | None = None, back: str | None = None, behind: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Any]:
+    """A bridge to a server of ours, which it speaks to in the revision `back`: (front server, handler)."""
+    async with served(backend or Backend(), **(behind or {})) as server:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url, revision=back), **options)
+        async with served(handler, health=True) as front:  # type: ignore[arg-type]
+            yield front
+
+
+def client(front: Any, era: str, **capabilities: Any) -> Any:
+    """A client of one era; to be entered."""
+    return Front(front.port, era, capabilities)
+
+
+class Front:
+    """One face for both eras of the raw client."""
+
+    def __init__(self, port: int, era: str, capabilities: dict[str, Any]) -> None:
+        self.modern = era == MODERN
+        self.capabilities = capabilities
+        self.raw: Any = Modern(port, capabilities=capabilities) if self.modern else Legacy(port, era)
+
+    async def __aenter__(self) -> Front:
+        if not self.modern:
+            await self.raw.initialize(self.capabilities)
+        return self
+
+    async def __aexit__(self, kind: Any, *exc: object) -> None:
+        if not self.modern and kind is None:
+            await self.raw.delete()
+
+    async def call(self, method: str, params: dict[str, Any] | None = None, answers: Any = None, **more: Any) -> Any:
+        """The last message for a request, after its questions were answered by `answers(method, params)`."""
+        if not self.modern:
+            return await self.raw.call(method, params, answerer=_answerer(answers), **more)
+        answer = await self.raw.call(method, params, **more)
+        while "error" not in answer.message and answer.result.get("resultType") == "input_required":
+            again = dict(params or {})
+            if "requestState" in answer.result:
+                again["requestState"] = answer.result["requestState"]
+            asked = answer.result.get("inputRequests") or {}
+            again["inputResponses"] = {key: answers(q["method"], q.get("params", {})) for key, q in asked.items()}
+            answer = await self.raw.call(method, again, **more)
+        return answer
+
+    async def text(self, tool: str, answers: Any = None, **arguments: Any) -> str:
+        answer = await self.call("tools/call", call(tool, **arguments), answers)
+        return str(answer.result["content"][0]["text"])
+
+
+def _answerer(answers: Any) -> Any:
+    if answers is None:
+        return None
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return {"result": answers(request["method"], request.get("params", {}))}
+
+    return answer
+
+
+def yes(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Answers whatever is asked."""
+    if method == "roots/list":
+        return {"roots": ROOTS}
+    if method == "sampling/createMessage":
+        return {"role": "assistant", "content": {"type": "text", "text": "said"}, "model": "m"}
+    return {"action": "accept", "content": {"it": params["message"]}}
+
+
+COMBINATIONS = [(front, back) for front in ERAS for back in ERAS]
+combined = pytest.mark.parametrize(("era", "back"), COMBINATIONS)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+@combined
+async def test_what_the_backend_is_and_answers_comes_through(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era) as c:
+        if era == MODERN:
+            said = (await c.call("server/discover")).result
+            info = said["_meta"]["io.modelcontextprotocol/serverInfo"]
+        else:
+            said, info = c.raw.initialized, c.raw.initialized["serverInfo"]
+        assert (info["name"], info["version"], said["instructions"]) == ("held", "9", "Ask nicely.")
+        assert set(said["capabilities"]) == {"tools", "resources", "prompts", "logging"}
+        names = [tool["name"] for tool in (await c.call("tools/list")).result["tools"]]
+        assert "echo" in names and len(names) == 17
+        assert await c.text("echo", text="hello") == "hello"
+        read = (await c.call("resources/read", {"uri": "test://thing"})).result
+        assert read["contents"][0]["text"] == "content"
+        prompt = (await c.call("prompts/get", {"name": "plain"})).result
+        assert prompt["messages"][0]["content"]["text"] == "prompt"
+
+
+@combined
+async def test_errors_come_through_as_the_revision_of_the_client_has_them(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era) as c:
+        broken = await c.call("tools/call", call("fail"))
+        assert broken.result["isError"] and "it broke" in broken.result["content"][0]["text"]
+        refused = (await c.call("tools/call", call("refuse"))).error
+        assert refused == {"code": -32000, "message": "not today", "data": {"why": "closed"}}
+        missing = (await c.call("resources/read", {"uri": "test://nowhere"})).error
+        assert missing["code"] == (-32602 if era == MODERN else -32002) and missing["data"]["uri"] == "test://nowhere"
+        assert (await c.call("tools/call", call("nowhere"))).error["code"] == -32602
+
+
+@combined
+async def test_methods_of_the_backend_s_own_are_passed_on_and_those_of_the_door_are_not(era: str, back: str) -> None:
+    backend = Backend()
+    async with bridge(backend, back) as front, client(front, era) as c:
+        c.raw.check = False
+        assert (await c.call("x/own", {"it": 1})).result["own"] == 1
+        for method in ("tasks/get", "tasks/list", "server/other", "subscriptions/other"):
+            assert (await c.call(method)).error["code"] == -32601
+
+
+@combined
+async def test_questions_reach_the_client_and_its_answers_the_backend(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era, **ABLE) as c:
+        assert await c.text("ask", yes) == "{'it': 'Which?'}"
+        assert await c.text("sample", yes) == "said"
+        assert await c.text("roots", yes) == "2"
+        assert await c.text("both", yes) == "{'it': 'First?'} {'it': 'Second?'}"
+
+
+@combined
+async def test_a_question_that_the_client_did_not_declare_is_refused_as_the_client_would(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era) as c:
+        answer = await c.call("tools/call", call("sample"))
+        if back == MODERN:  # the backend knows what the client declared, and says it itself
+            assert answer.error["code"] == -32021
+        else:
+            assert answer.error["code"] == -32601 or "Method not found" in str(answer.message)
+
+
+@combined
+async def test_progress_and_log_come_under_the_client_s_own_token(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era) as c:
+        meta: dict[str, Any] = {"progressToken": "mine"}
+        if era == MODERN:
+            meta["io.modelcontextprotocol/logLevel"] = "info"
+        answer = await c.call("tools/call", {**call("report"), "_meta": meta})
+        progress = [m["params"] for m in answer.notifications if m["method"] == "notifications/progress"]
+        assert [p["progress"] for p in progress] == [1, 2, 3]
+        assert {p["progressToken"] for p in progress} == {"mine"}
+        lines = [m["params"]["data"] for m in answer.notifications if m["method"] == "notifications/message"]
+        assert lines == ["line 1", "line 2", "line 3"]
+
+
+async def test_a_modern_client_that_asked_for_no_level_hears_no_log() -> None:
+    async with bridge(back=LEGACY) as front, client(front, MODERN) as c:
+        answer = await c.call("tools/call", call("report"))
+        assert answer.notifications == []
+
+
+@combined
+async def test_a_cancelled_call_is_cancelled_behind_the_bridge(era: str, back: str) -> None:
+    backend = Backend()
+    async with bridge(backend, back) as front, client(front, era) as c:
+        if era == MODERN:
+            level = {"io.modelcontextprotocol/logLevel": "info"}
+            async with c.raw.posting(c.raw.request("tools/call", call("stream"), meta=level)):
+                await backend.until(started=1)
+        else:
+            async with c.raw.posting(c.raw.request("tools/call", call("stream"), id=7)):
+                await backend.until(started=1)
+                await c.raw.notify("notifications/cancelled", {"requestId": 7})
+                await backend.until(cancelled=1)
+        await backend.until(cancelled=1)
+
+
+@combined
+async def test_two_clients_that_use_one_id_and_one_token_get_each_their_own(era: str, back: str) -> None:
+    async with bridge(back=back) as front, client(front, era) as a, client(front, era) as b:
+        found: dict[str, Any] = {}
+
+        async def run(name: str, c: Any) -> None:
+            params = {**call("echo", text=name), "_meta": {"progressToken": 1}}
+            for _ in range(20):
+                found[name] = (await c.call("tools/call", params, id=1)).result["content"][0]["text"]
+                assert found[name] == name
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, "a", a)
+            tasks.start_soon(run, "b", b)
+
+
+@combined
+async def test_a_legacy_backend_is_told_what_the_bridge_carries_and_a_modern_one_what_the_client_can(
+    era: str, back: str
+) -> None:
+    async with bridge(back=back) as front, client(front, era, sampling={}) as c:
+        info, capabilities = json.loads(await c.text("who"))
+        if back == MODERN:
+            assert (info["name"], capabilities) == ("rawclient", {"sampling": {}})
+        else:
+            assert info["name"] == "mcp_h11 proxy"
+            assert set(capabilities) == {"sampling", "elicitation", "roots"}
+
+
+# --- input rounds -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_parked_call_goes_on_where_it_was_and_its_state_is_good_for_once() -> None:
+    backend = Backend()
+    async with bridge(backend, LEGACY) as front, client(front, MODERN, **ABLE) as c:
+        params = call("ask")
+        first = (await c.raw.call("tools/call", params)).result
+        assert first["resultType"] == "input_required"
+        ((key, question),) = first["inputRequests"].items()
+        assert question["params"]["message"] == "Which?"
+        again = {
+            **params,
+            "requestState": first["requestState"],
+            "inputResponses": {key: {"action": "accept", "content": {"it": "x"}}},
+        }
+        # Another call, and another client's word for it, are not this call.
+        other = {**again, "arguments": {"label": "other"}}
+        assert (await c.raw.call("tools/call", other)).error["code"] == -32602
+        last = (await c.raw.call("tools/call", again)).result
+        assert last["content"][0]["text"] == "{'it': 'x'}"
+        assert backend.started == ["ask"]
+        assert (await c.raw.call("tools/call", again)).error["code"] == -32602
+
+
+async def test_what_is_no_answer_is_asked_again() -> None:
+    async with bridge(back=LEGACY) as front, client(front, MODERN, **ABLE) as c:
+        params = call("ask")
+        first = (await c.raw.call("tools/call", params)).result
+        bad = {**params, "requestState": first["requestState"],
+               "inputResponses": {key: {"action": "perhaps"} for key in first["inputRequests"]}}  # fmt: skip
+        second = (await c.raw.call("tools/call", bad)).result
+        assert second["inputRequests"] == first["inputRequests"]
+        good = {**params, "requestState": second["requestState"],
+                "inputResponses": {key: {"action": "decline"} for key in second["inputRequests"]}}  # fmt: skip
+        assert (await c.raw.call("tools/call", good)).result["content"][0]["text"] == "None"
+
+
+async def test_an_abandoned_call_is_cancelled_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridged, "PARKED_TIME", 0.05)
+    backend = Cancellable()
+    async with bridge(backend, LEGACY) as front, client(front, MODERN, **ABLE) as c:
+        first = (await c.raw.call("tools/call", call("held_question"))).result
+        with anyio.fail_after(LIMIT):
+            await backend.gone.wait()
+        again = {**call("held_question"), "requestState": first["requestState"], "inputResponses": {}}
+        assert (await c.raw.call("tools/call", again)).error["code"] == -32602
+
+
+class Cancellable(Backend):
+    """Knows when a call that waits for an answer was given up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = asyncio.Event()
+        self.add_tool(self.held_question, name="held_question")
+
+    async def held_question(self, ctx: Context) -> str:
+        try:
+            await ctx.elicit("Still there?", FORM)
+        except BaseException:
+            self.gone.set()
+            raise
+        return "answered"
+
+
+async def test_there_are_so_many_parked_calls_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bridge(back=LEGACY) as front, client(front, MODERN, **ABLE) as c:
+        front.runtime.handler._parking._limit = 2
+        for _ in range(2):
+            assert (await c.raw.call("tools/call", call("ask"))).result["resultType"] == "input_required"
+        third = (await c.raw.call("tools/call", call("ask"))).message
+        assert "Too many questions wait" in str(third)
+
+
+async def test_the_state_of_a_modern_backend_is_no_good_for_another_one() -> None:
+    async with served(Backend()) as other, bridge() as front, client(front, MODERN, **ABLE) as c:
+        first = (await c.raw.call("tools/call", call("ask"))).result
+        again = {**call("ask"), "requestState": first["requestState"],
+                 "inputResponses": {key: {"action": "decline"} for key in first["inputRequests"]}}  # fmt: skip
+        await front.runtime.handler.swap(Url(other.url))
+        assert (await c.raw.call("tools/call", again)).error["code"] == -32602
+        assert await c.text("ask", yes) == "{'it': 'Which?'}"
+
+
+# --- the filter -------------------------------------------------------------------------------------------------------
+
+
+@combined
+async def test_a_tool_that_is_filtered_is_neither_listed_nor_called(era: str, back: str) -> None:
+    backend = Backend()
+    options = {"allow": ["e*", "hold"], "deny": ["hold"]}
+    async with bridge(backend, back, **options) as front, client(front, era) as c:
+        assert [tool["name"] for tool in (await c.call("tools/list")).result["tools"]] == ["echo"]
+        assert await c.text("echo", text="x") == "x"
+        for name in ("hold", "fail"):
+            assert (await c.call("tools/call", call(name))).error == {
+                "code": -32602, "message": f"Unknown tool: {name}",
+            }  # fmt: skip
+        assert (await c.call("tools/call", {"name": ["echo"]})).error["code"] == -32602
+        assert backend.started == []
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_only_named_headers_are_passed_on_and_no_credentials() -> None:
+    backend = Backend()
+    async with bridge(backend, MODERN, forward_headers=["X-Tenant"]) as front, client(front, MODERN) as c:
+        c.raw.extra_headers = {"X-Tenant": "blue", "X-Other": "no", "Authorization": "Bearer secret"}
+        await c.text("echo", text="x")
+        assert backend.heads[-1]["x-tenant"] == "blue"
+        assert "x-other" not in backend.heads[-1] and "authorization" not in backend.heads[-1]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "Mcp-Session-Id", "host", "Mcp-Param-X", "Content-Length"])
+def test_credentials_and_what_belongs_to_one_connection_cannot_be_named(name: str) -> None:
+    with pytest.raises(ValueError, match="not passed on"):
+        ProxyHandler(None, forward_headers=[name])
+
+
+async def test_the_bearer_of_the_backend_is_the_bridge_s_own() -> None:
+    backend = Backend()
+    async with served(backend, token="inner") as server:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url, token="inner"))
+        async with served(handler, token="outer") as front, client(front, MODERN) as c:  # type: ignore[arg-type]
+            c.raw.extra_headers = {"Authorization": "Bearer outer"}
+            assert await c.text("echo", text="x") == "x"
+            assert backend.heads[-1]["authorization"] == "Bearer inner"
+
+
+async def test_mirrored_headers_are_checked_as_the_backend_annotates_its_tools() -> None:
+    async with bridge() as front, client(front, MODERN) as c:
+        refused = await c.call("tools/call", call("region", where="north"))
+        assert (refused.status, refused.error["code"]) == (400, -32020)
+        c.raw.extra_headers = {"Mcp-Param-Region": "north"}
+        assert await c.text("region", where="north") == "north"
+
+
+# --- what sessions want -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back", [LEGACY])
+async def test_the_first_subscribes_at_the_backend_and_the_last_unsubscribes(back: str) -> None:
+    backend = Backend()
+    uri = {"uri": "test://thing"}
+    async with bridge(backend, back) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        for c in (a, b, a):
+            assert (await c.call("resources/subscribe", uri)).result == {}
+        assert backend.subscribed == [("+", "test://thing")]
+        await a.call("resources/unsubscribe", uri)
+        assert backend.subscribed == [("+", "test://thing")]
+        await b.call("resources/unsubscribe", uri)
+        assert backend.subscribed == [("+", "test://thing"), ("-", "test://thing")]
+
+
+async def test_a_subscription_ends_with_its_session() -> None:
+    backend = Backend()
+    async with bridge(backend, LEGACY) as front:
+        async with client(front, LEGACY) as a:
+            await a.call("resources/subscribe", {"uri": "test://thing"})
+        with anyio.fail_after(LIMIT):
+            while len(backend.subscribed) < 2:
+                await anyio.sleep(0.05)
+        assert backend.subscribed[-1] == ("-", "test://thing")
+
+
+@pytest.mark.parametrize("back", ERAS)
+async def test_updates_reach_subscribers_only_and_changes_every_session(back: str) -> None:
+    async with bridge(back=back) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        await a.call("resources/subscribe", {"uri": "test://thing"})
+        async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:
+            await a.text("touch", uri="test://thing")
+            await a.text("change")
+            assert (await to_a.next_message())["method"] == "notifications/resources/updated"
+            assert (await to_a.next_message())["method"] == "notifications/tools/list_changed"
+            assert (await to_b.next_message())["method"] == "notifications/tools/list_changed"
+
+
+@pytest.mark.parametrize("back", ERAS)
+async def test_a_modern_listener_hears_of_changes(back: str) -> None:
+    async with bridge(back=back) as front, client(front, MODERN) as c, c.raw.listen(toolsListChanged=True) as stream:
+        assert (await stream.next_message())["method"] == "notifications/subscriptions/acknowledged"
+        await c.text("change")
+        assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+
+
+async def test_the_most_talkative_level_is_the_backend_s_and_each_session_gets_its_own() -> None:
+    backend = Backend()
+    async with bridge(backend, LEGACY) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        await a.call("logging/setLevel", {"level": "error"})
+        await b.call("logging/setLevel", {"level": "debug"})
+        await a.call("logging/setLevel", {"level": "warning"})
+        assert backend.levels == ["error", "debug"]
+        said = await a.call("tools/call", call("say", line="quiet", level="debug"))
+        assert said.notifications == []
+        said = await b.call("tools/call", call("say", line="loud", level="debug"))
+        assert [m["params"]["data"] for m in said.notifications] == ["loud"]
+
+
+async def test_a_bridge_serves_one_server_at_a_time() -> None:
+    async with bridge() as front:
+        with pytest.raises(RuntimeError, match="one server"):
+            async with front.runtime.handler.lifespan():
+                pass
+
+
+async def test_without_a_backend_it_is_503_and_not_ready() -> None:
+    handler = ProxyHandler(None)
+    async with served(Backend()) as other, served(handler, health=True) as front:  # type: ignore[arg-type]
+        c = Modern(front.port)
+        assert (await c.post(c.request("tools/list"))).status == 503
+        async with c.client() as ops:
+            ready = await ops.request("GET", "/ready")
+            assert (ready.status, ready.json()["reasons"]) == (503, ["no backend"])
+        await handler.swap(Url(other.url))
+        assert (await c.call("tools/call", call("echo", text="x"))).result["content"][0]["text"] == "x"
+        async with c.client() as ops:
+            assert (await ops.request("GET", "/ready")).status == 200
+
+
+async def test_a_backend_in_this_process_is_one_too() -> None:
+    async with served(ProxyHandler(Backend())) as front:  # type: ignore[arg-type]
+        for era in ERAS:
+            async with client(front, era, **ABLE) as c:
+                assert await c.text("echo", text="x") == "x"
+                assert await c.text("ask", yes) == "{'it': 'Which?'}"
