@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+"""What children do wrong behind the bridge: they die, close, chatter, flood and stay; and whom a shared one asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from rawclient import LIMIT, Legacy, Modern, RawClient
+from serving import LEGACY, call, served
+from test_proxy import ABLE, ERAS, MODERN, client, yes
+
+from mcp_h11.proxy import ProxyHandler
+from mcp_h11.specs import Command
+from mcp_h11.supervisor import Supervisor
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
+
+SERVER = str(Path(__file__).parent / "legacy_server.py")
+SOON = 1.0  # seconds for an error after a death
+
+
+def command(*more: str) -> Command:
+    return Command([sys.executable, SERVER, *more])
+
+
+def quick(**policy: Any) -> Any:
+    """Restarts at once."""
+    return lambda: Supervisor(restart_min=0.01, restart_max=0.05, **policy)
+
+
+@asynccontextmanager
+async def bridge(*more: str, **options: Any) -> AsyncIterator[Any]:
+    handler = ProxyHandler(command(*more), **{"supervisor": quick(), **options})
+    async with served(handler, health=True) as front:  # type: ignore[arg-type]
+        yield front
+
+
+async def state(c: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await c.text("state"))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie is nobody.
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
+async def until_gone(pid: int, limit: float = LIMIT) -> None:
+    with anyio.fail_after(limit):
+        while alive(pid):
+            await anyio.sleep(0.02)
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("tool", ["die", "close_stdout"])
+async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_child(era: str, tool: str) -> None:
+    async with bridge() as front, client(front, era) as c:
+        before = await c.text("pid")
+        with anyio.fail_after(SOON):
+            error = (await c.call("tools/call", call(tool))).error
+        assert error["code"] == -32603
+        if tool == "die":
+            assert "3" in error["message"] and "last words" in error["message"]
+        after = await c.text("pid")
+        assert after != before
+
+
+async def test_every_call_in_flight_gets_an_error_when_a_child_is_killed() -> None:
+    async with bridge() as front, client(front, LEGACY) as a, client(front, MODERN) as b:
+        pid = int(await a.text("pid"))
+        errors: list[Any] = []
+
+        async def hold(c: Any) -> None:
+            errors.append((await c.call("tools/call", call("hold"))).error)
+
+        async with anyio.create_task_group() as tasks:
+            for c in (a, b, b):
+                tasks.start_soon(hold, c)
+            with anyio.fail_after(LIMIT):
+                while len(front.runtime.handler._now.shared.runs) < 3:
+                    await anyio.sleep(0.01)
+            with anyio.fail_after(SOON):
+                os.kill(pid, signal.SIGKILL)
+                while len(errors) < 3:
+                    await anyio.sleep(0.01)
+        assert [error["code"] for error in errors] == [-32603] * 3
+
+
+async def test_what_sessions_wanted_is_said_again_to_the_next_child() -> None:
+    async with bridge() as front, client(front, LEGACY, roots={}) as c:
+        await c.call("logging/setLevel", {"level": "debug"})
+        await c.call("resources/subscribe", {"uri": "test://a"})
+        async with c.raw.get_stream() as stream:
+            await c.raw.call("tools/call", call("die"))
+            assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+            assert (await stream.next_message())["method"] == "notifications/resources/list_changed"
+            assert (await stream.next_message())["method"] == "notifications/resources/updated"
+        said = await state(c)
+        assert (said["levels"], said["subscribed"], said["initializes"]) == (["debug"], ["test://a"], 1)
+        assert "notifications/initialized" in said["notified"]
+
+
+async def test_a_crash_loop_opens_a_circuit_that_ready_names() -> None:
+    options = {"supervisor": quick(crash_limit=3, open_for=60)}
+    handler = ProxyHandler(command("--crash"), **options)  # type: ignore[arg-type]
+    async with served(handler, health=True) as front:  # type: ignore[arg-type]
+        with anyio.fail_after(LIMIT):
+            while handler.concerns() != ["backend crash loop"]:
+                await anyio.sleep(0.02)
+        async with RawClient(front.port) as ops:
+            ready = await ops.request("GET", "/ready")
+            assert (ready.status, ready.json()["reasons"]) == (503, ["backend crash loop"])
+            health = await ops.request("GET", "/health")
+            assert (health.status, health.json()["status"]) == (503, "unavailable")
+        c = Modern(front.port)
+        refused = await c.post(c.request("tools/list"))
+        assert refused.status == 503 and "I never start" not in refused.body.decode()
+
+
+async def test_a_command_that_is_not_there_is_a_backend_that_is_away() -> None:
+    handler = ProxyHandler(Command(["/nowhere/no-such-command"]))
+    async with served(handler, health=True) as front:  # type: ignore[arg-type]
+        c = Modern(front.port)
+        assert (await c.post(c.request("tools/list"))).status == 503
+        assert list(handler.concerns()) == ["backend away"]
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+async def test_garbage_on_stdout_harms_nobody() -> None:
+    async with bridge() as front, client(front, LEGACY) as c:
+        assert await c.text("garbage", size=100_000) == "after garbage"
+        # A line past the limit was perhaps the answer of the one call that waits: it fails, and nothing else does.
+        too_long = (await c.call("tools/call", call("garbage", size=17 * 1024 * 1024))).error
+        assert too_long["code"] == -32603 and "16777216" in too_long["message"]
+        assert await c.text("echo", text="x") == "x"
+
+
+async def test_a_flood_on_stderr_does_not_block_the_child() -> None:
+    async with bridge() as front, client(front, LEGACY) as c:
+        assert await c.text("flood", lines=20_000) == "flooded"
+
+
+async def test_a_result_of_many_megabytes_comes_through() -> None:
+    async with bridge() as front, client(front, LEGACY) as c:
+        size = 8 * 1024 * 1024
+        assert len(await c.text("big", size=size)) == size
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_child_ends_with_its_bridge_and_so_does_what_it_started() -> None:
+    async with bridge() as front, client(front, LEGACY) as c:
+        child, grandchild = int(await c.text("pid")), int(await c.text("fork"))
+        assert alive(child) and alive(grandchild)
+    await until_gone(child)
+    await until_gone(grandchild)
+
+
+async def test_a_child_that_ignores_everything_is_killed() -> None:
+    async with bridge("--ignore-term") as front, client(front, LEGACY) as c:
+        child = int(await c.text("pid"))
+        begin = anyio.current_time()
+    assert anyio.current_time() - begin < 12
+    await until_gone(child)
+
+
+# --- sessions of one backend, and backends of one session -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_shared_backend_asks_the_client_whose_call_runs(era: str) -> None:
+    async with bridge() as front, client(front, era, **ABLE) as c, client(front, LEGACY, **ABLE):
+        assert json.loads(await c.text("ask", yes)) == {"action": "accept", "content": {"it": "?"}}
+        assert json.loads(await c.text("roots", yes)) == yes("roots/list", {})
+        assert json.loads(await c.text("ask", yes, twice=True))[1]["content"] == {"it": "again?"}
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_a_client_did_not_declare_is_refused_as_it_would(era: str) -> None:
+    async with bridge() as front, client(front, era, elicitation={}) as c:
+        assert json.loads(await c.text("sample"))["error"]["code"] == -32601
+        assert json.loads(await c.text("roots"))["error"]["code"] == -32601
+        url = {"mode": "url", "url": "https://example.com", "elicitationId": "1"}
+        assert json.loads(await c.text("ask", more=url))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("eras", [(LEGACY, LEGACY), (LEGACY, MODERN), (MODERN, MODERN)])
+async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hears_of_it(
+    eras: tuple[str, str],
+) -> None:
+    async with bridge() as front, client(front, eras[0], **ABLE) as a, client(front, eras[1], **ABLE) as b:
+        done: list[Any] = []
+
+        async def hold() -> None:
+            done.append(await a.call("tools/call", call("hold", seconds=30, label="secret"), id=5))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold)
+            with anyio.fail_after(LIMIT):
+                while not front.runtime.handler._now.shared.runs:
+                    await anyio.sleep(0.01)
+            for tool in ("ask", "sample", "roots"):
+                answer = await b.call("tools/call", call(tool))  # a question would raise here
+                error = json.loads(answer.result["content"][0]["text"])["error"]
+                assert error["code"] == -32603 and "--per-session" in error["message"]
+            # Nor does one hear the other's log.
+            said = await b.call("tools/call", call("log", text="mine"))
+            assert said.notifications == []
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_question_without_any_call_is_refused() -> None:
+    async with bridge() as front:
+        handler = front.runtime.handler
+        with pytest.raises(Exception, match="No call runs"):
+            await handler._asked(handler._now.shared, "roots/list", {})
+
+
+async def test_each_session_has_a_backend_of_its_own_that_declares_what_its_client_did() -> None:
+    async with bridge(per_session=True) as front:
+        async with client(front, LEGACY, roots={}) as a, client(front, LEGACY, sampling={}) as b:
+            pids = {await a.text("pid"), await b.text("pid")}
+            assert len(pids) == 2 and await a.text("pid") in pids
+            of_a, of_b = await state(a), await state(b)
+            assert set(of_a["initialize"]["capabilities"]) == {"roots"}
+            assert set(of_b["initialize"]["capabilities"]) == {"sampling"}
+            assert of_a["initialize"]["clientInfo"]["name"] == "rawclient"
+            # What one has does not concern the other: subscriptions, changes, log.
+            await a.call("resources/subscribe", {"uri": "test://a"})
+            assert (await state(b))["subscribed"] == []
+            async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:
+                await a.text("change")
+                await a.text("touch", uri="test://a")
+                await b.text("change")
+                kinds = [(await to_a.next_message())["method"] for _ in range(2)]
+                assert kinds == ["notifications/tools/list_changed", "notifications/resources/updated"]
+                assert (await to_b.next_message())["method"] == "notifications/tools/list_changed"
+                with pytest.raises(TimeoutError):
+                    await to_a.next_message(0.1)
+        for pid in pids:
+            await until_gone(int(pid))
+
+
+async def test_clients_without_sessions_share_a_backend_for_each_principal() -> None:
+    async def who(head: Any) -> str:
+        return str(head.get("x-user"))
+
+    handler = ProxyHandler(command(), per_session=True, supervisor=quick())
+    async with served(handler, authorize=who) as front:  # type: ignore[arg-type]
+        pids = []
+        for user in ("ada", "bob", "ada"):
+            c = client(front, MODERN)
+            c.raw.extra_headers = {"X-User": user}
+            pids.append(await c.text("pid"))
+        assert pids[0] == pids[2] != pids[1]
+
+
+async def test_one_session_that_kills_its_backend_harms_no_other() -> None:
+    async with bridge(per_session=True) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        before = await b.text("pid")
+        await a.text("pid")
+        assert (await a.call("tools/call", call("die"))).error["code"] == -32603
+        assert await b.text("pid") == before
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_progress_keeps_its_call_whatever_tokens_clients_choose(era: str) -> None:
+    async with bridge() as front, client(front, era) as c:
+        for token in (1, "1", 0):
+            params = {**call("progress"), "_meta": {"progressToken": token}}
+            answer = await c.call("tools/call", params)
+            assert [m["params"]["progress"] for m in answer.notifications] == [0, 1, 2]
+            assert all(type(m["params"]["progressToken"]) is type(token) for m in answer.notifications)
+
+
+async def test_a_log_message_of_no_call_reaches_the_sessions_that_asked_for_a_level() -> None:
+    async with bridge() as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        await a.call("logging/setLevel", {"level": "info"})
+        async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:
+            await a.text("log", text="late", later=0.05)
+            assert (await to_a.next_message())["params"]["data"] == "late"
+            with pytest.raises(TimeoutError):
+                await to_b.next_message(0.1)
+
+
+async def test_a_cancelled_call_is_told_to_the_child_by_its_own_id() -> None:
+    async with bridge() as front, client(front, LEGACY) as c:
+        async with c.raw.posting(c.raw.request("tools/call", call("hold"), id="mine")):
+            await c.raw.notify("notifications/cancelled", {"requestId": "mine"})
+        with anyio.fail_after(LIMIT):
+            while not (cancelled := (await state(c))["cancelled"]):
+                await asyncio.sleep(0.02)
+        assert cancelled != ["mine"] and len(cancelled) == 1
+
+
+async def test_pings_that_are_not_answered_show_and_start_the_child_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_h11 import backends
+
+    monkeypatch.setattr(backends, "PING_TIMEOUT", 0.2)
+    async with bridge(ping_every=0.1) as front, Legacy(front.port, LEGACY) as c:
+        answer = await c.call("tools/call", call("pid"))
+        pid = int(answer.result["content"][0]["text"])
+        os.kill(pid, signal.SIGSTOP)
+        handler = front.runtime.handler
+        with anyio.fail_after(LIMIT):
+            while list(handler.concerns()) != ["backend does not answer pings"]:
+                await anyio.sleep(0.01)
+        os.kill(pid, signal.SIGCONT)
+        with anyio.fail_after(LIMIT):
+            while handler.concerns():
+                await anyio.sleep(0.01)
