@@ -69,6 +69,7 @@ class Life:
         return str((await ctx.elicit("Which?", QUESTION)).data)
 
     async def many(self, count: int, ctx: Context) -> str:
+        WHO.set("handler")
         for number in range(count):
             await ctx.report_progress(number, count, "x" * 1_000)
         return "done"

@@ -181,12 +181,14 @@ while True:
         os.write(1, line)
         count += 1
     except BlockingIOError:
+        if select.select([], [1], [], 0.3)[1]:
+            continue
         sys.stderr.write(f"full after {count}\\n"); sys.stderr.flush()
         break
 os.set_blocking(1, True)
 os.write(1, b"all\\n" * 5)
 """
-    async with running(script("time.sleep(0)" + code)) as child:
+    async with running(script("import select" + code)) as child:
         lines = rest(child)
         while "full after" not in child.stderr_tail:
             await anyio.sleep(0.01)
@@ -231,9 +233,14 @@ for line in sys.stdin.buffer:
     mask = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})"
     async with running(script(mask + code)) as child:
         assert await first(child) == b"up"
+
+        async def write(letter: bytes) -> None:
+            await child.write(letter * 300_000)
+            assert child._pipes[0].get_write_buffer_size() <= 400_000  # one, and what was before it
+
         async with anyio.create_task_group() as tasks:
             for letter in (b"a", b"b", b"c"):
-                tasks.start_soon(child.write, letter * 300_000)
+                tasks.start_soon(write, letter)
                 await anyio.sleep(0)
             await anyio.sleep(0.05)
             os.kill(child.pid, signal.SIGUSR1)
@@ -432,6 +439,34 @@ sys.stdin.read()
             assert descriptors() == before
         finally:
             os.kill(daemon, signal.SIGKILL)
+
+
+async def test_one_that_left_the_group_and_reads_nothing_keeps_none_either(script: Command) -> None:
+    code = """
+code = "import os, signal; os.write(1, b'%d\\\\n' % os.getpid()); signal.pause()"
+subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+wait()
+"""
+    await warm()
+    before = descriptors()
+    async with running(script(code)) as child:
+        daemon = int(bytes(await first(child)))  # type: ignore[arg-type]
+        try:
+            await child.write(b"x" * 1_000_000)
+            assert await child.stop(eof=0.05) == -signal.SIGTERM
+            assert descriptors() == before
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+
+
+async def test_the_number_of_a_group_that_is_gone_is_not_signalled(script: Command, monkeypatch: Any) -> None:
+    # It may be somebody else's by then.
+    async with running(script("say('x')")) as child:
+        assert await rest(child) == [b"x"]
+        signalled: list[int] = []
+        monkeypatch.setattr(os, "killpg", lambda pid, number: signalled.append(pid))
+        assert await child.stop() == 0
+        assert signalled == []
 
 
 async def test_stop_takes_what_a_child_wants_to_write(script: Command, monkeypatch: Any) -> None:
