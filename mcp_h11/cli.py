@@ -22,7 +22,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -259,9 +259,17 @@ def _serve_http(options: argparse.Namespace) -> None:
 
 
 def serve_over_http(
-    options: argparse.Namespace, settings: Settings, handler: ServerHandler, *, kind: type[Server] = Server
+    options: argparse.Namespace,
+    settings: Settings,
+    handler: ServerHandler,
+    *,
+    kind: type[Server] = Server,
+    banner: Callable[[str, str, argparse.Namespace], str] | None = None,
 ) -> None:
-    """Serve this handler where the options say, and print how to connect.  Raises UsageError where it cannot begin."""
+    """Serve this handler where the options say, and print how to connect.  Raises UsageError where it cannot begin.
+
+    `banner` makes that text of the name, the address and the options, instead of `http_banner`.
+    """
     started = False
 
     def on_start(server: Server) -> None:
@@ -269,7 +277,7 @@ def serve_over_http(
         started = True
         addresses = [address for address in server.addresses if isinstance(address, tuple)]
         if addresses:
-            _print(http_banner(handler.name, _url(options, addresses[0]), options), sys.stdout)
+            _print((banner or http_banner)(handler.name, _url(options, addresses[0]), options), sys.stdout)
         else:
             _print(f"{_serves(handler.name)} on the socket {server.addresses[0]} {_STOP}\n", sys.stdout)
 

@@ -16,8 +16,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import __version__
 from .cli import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
-from .options import ENVIRONMENT_PREFIX, OPTIONS, PROG, CommandParser, UsageError, add_options, read_options
+from .options import ENVIRONMENT_PREFIX, OPTIONS, PACKAGE, PROG, CommandParser, UsageError, add_options, read_options
 from .proxy import ProxyHandler
 from .proxyconfig import MAX_CONFIG, ConfigError, ServerEntry, read_config
 from .specs import Command, Url
@@ -169,7 +170,7 @@ def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
 
 
 def _serve_config(options: argparse.Namespace) -> None:
-    from .gateway import Gateway, GatewayServer
+    from .gateway import PREFIX, Gateway, GatewayServer
 
     path = Path(options.config)
 
@@ -185,4 +186,11 @@ def _serve_config(options: argparse.Namespace) -> None:
     except ConfigError as exc:
         raise UsageError(f"{path}: {exc}") from None
     gateway = Gateway(entries, read, ping_every=options.ping_every)
-    serve_over_http(options, make_settings(options), gateway, kind=GatewayServer)
+    settings = make_settings(options)
+    options.path = PREFIX
+
+    def banner(name: str, url: str, _: argparse.Namespace) -> str:
+        at = "\n".join(f"{url}{site}/mcp" for site in entries)
+        return f"{PACKAGE} {__version__} serves {len(entries)} backends at {url.removesuffix(PREFIX)}\n{at}"
+
+    serve_over_http(options, settings, gateway, kind=GatewayServer, banner=banner)

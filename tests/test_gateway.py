@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""Several backends behind one listener, and `python -m mcp_h11 proxy` that starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from rawclient import LIMIT, Legacy, Modern, RawClient
+from serving import LEGACY, call, served
+
+from mcp_h11 import Context, MCPServer
+from mcp_h11.client import Client
+from mcp_h11.gateway import Gateway, GatewayServer
+from mcp_h11.proxyconfig import ConfigError, ServerEntry
+from mcp_h11.specs import Command, Url
+
+pytestmark = pytest.mark.anyio
+
+TESTS = Path(__file__).parent
+SERVER = str(TESTS / "legacy_server.py")
+
+
+def entry(name: str, **more: Any) -> ServerEntry:
+    return ServerEntry(Command((sys.executable, SERVER, "--name", name)), **more)
+
+
+@asynccontextmanager
+async def gateway(entries: dict[str, ServerEntry], **options: Any) -> AsyncIterator[Any]:
+    """A running gateway; what `server.entries` holds is what it reads when it is told to."""
+    lists: list[Any] = [entries]
+
+    def read() -> dict[str, ServerEntry]:
+        if isinstance(lists[-1], Exception):
+            raise lists[-1]
+        return lists[-1]  # type: ignore[no-any-return]
+
+    handler = Gateway(entries, read)
+    options = {"kind": GatewayServer, "health": True, "metrics": True, **options}
+    async with served(handler, **options) as server:  # type: ignore[arg-type]
+        server.lists = lists
+        yield server
+
+
+def at(server: Any, name: str, kind: Any = Modern) -> Any:
+    path = f"/servers/{name}/mcp"
+    return Modern(server.port, path) if kind is Modern else Legacy(server.port, LEGACY, path)
+
+
+async def text(c: Any, tool: str, **arguments: Any) -> str:
+    return str((await c.call("tools/call", call(tool, **arguments))).result["content"][0]["text"])
+
+
+async def said(c: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await text(c, "state"))
+    return found
+
+
+async def page(server: Any, path: str) -> Any:
+    async with RawClient(server.port) as client:
+        return await client.request("GET", path)
+
+
+async def test_each_backend_is_at_its_name_with_sessions_of_its_own() -> None:
+    async with gateway({"one": entry("one"), "two": entry("two")}) as server:
+        assert (await said(at(server, "one")))["name"] == "one"
+        async with at(server, "one", Legacy) as one, at(server, "two", Legacy) as two:
+            assert one.initialized["serverInfo"]["name"] == "one"
+            assert (await said(two))["name"] == "two"
+            # A session is good at its own name only.
+            stray = Legacy(server.port, LEGACY, "/servers/two/mcp")
+            stray.session, stray.initialized = one.session, one.initialized
+            assert (await stray.post(stray.request("ping"))).status == 404
+
+
+@pytest.mark.parametrize("path", ["/servers/nobody/mcp", "/mcp", "/", "/servers/one", "/servers/one/other", "/servers"])
+async def test_what_is_at_no_name_is_404(path: str) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        c = Modern(server.port, path)
+        answer = await c.post(c.request("tools/list"))
+        assert answer.status == 404 and answer.json()["error"]["message"].startswith("Nothing is served here")
+
+
+async def test_the_pages_are_those_of_all() -> None:
+    broken = ServerEntry(Command((sys.executable, SERVER, "--crash")))
+    async with gateway({"one": entry("one"), "broken": broken}) as server:
+        assert (await page(server, "/health")).status == 200
+        ready = await page(server, "/ready")
+        assert (ready.status, ready.json()["reasons"]) == (503, ["broken: backend away"])
+        async with at(server, "one", Legacy):
+            assert b"mcp_h11_sessions 1" in (await page(server, "/metrics")).body
+        c = at(server, "broken")
+        assert (await c.post(c.request("tools/list"))).status == 503
+        assert (await said(at(server, "one")))["name"] == "one"
+
+
+async def test_reading_again_changes_only_what_changed() -> None:
+    async with gateway({"same": entry("same"), "other": entry("other"), "gone": entry("gone")}) as server:
+        async with at(server, "same", Legacy) as same:
+            pid = await text(same, "pid")
+            server.lists.append({"same": entry("same"), "other": entry("another"), "new": entry("new")})
+            await server.runtime.handler.reload()
+            assert await text(same, "pid") == pid
+            assert (await said(at(server, "other")))["name"] == "another"
+            assert (await said(at(server, "new")))["name"] == "new"
+            c = at(server, "gone")
+            assert (await c.post(c.request("tools/list"))).status == 404
+
+
+async def test_another_filter_keeps_the_process_and_tells_the_sessions() -> None:
+    async with gateway({"one": entry("one")}) as server, at(server, "one", Legacy) as c:
+        pid = await text(c, "pid")
+        async with c.get_stream() as stream:
+            server.lists.append({"one": entry("one", deny=("hidden",))})
+            await server.runtime.handler.reload()
+            assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
+        names = [tool["name"] for tool in (await c.call("tools/list")).result["tools"]]
+        assert "hidden" not in names and "echo" in names
+        assert await text(c, "pid") == pid
+
+
+async def test_one_backend_for_each_session_is_another_site() -> None:
+    async with gateway({"one": entry("one")}) as server:
+        server.lists.append({"one": entry("one", per_session=True)})
+        await server.runtime.handler.reload()
+        async with at(server, "one", Legacy) as a, at(server, "one", Legacy) as b:
+            assert await text(a, "pid") != await text(b, "pid")
+
+
+async def test_a_list_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        pid = await text(at(server, "one"), "pid")
+        server.lists.append(ConfigError("it is not JSON"))
+        await server.runtime.handler.reload()
+        assert "it is not JSON" in caplog.text
+        assert await text(at(server, "one"), "pid") == pid
+
+
+async def test_a_changed_backend_that_cannot_be_had_leaves_the_old_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        pid = await text(at(server, "one"), "pid")
+        server.lists.append({"one": ServerEntry(Url("http://127.0.0.1:1/mcp"))})
+        server.runtime.handler.sites["one"].handler._start_time = 1.0
+        await server.runtime.handler.reload()
+        assert "stays as it was" in caplog.text
+        assert await text(at(server, "one"), "pid") == pid
+
+
+async def test_http_sse_is_at_each_name_too() -> None:
+    async with gateway({"one": entry("one")}, legacy_sse=True) as server, RawClient(server.port) as client:
+        stream = await client.open_stream("GET", "/servers/one/sse", {"Accept": "text/event-stream"})
+        event = await stream.next_event()
+        assert event is not None and event.data.startswith("/servers/one/messages?session_id=")
+
+
+async def test_the_token_guards_every_name() -> None:
+    async with gateway({"one": entry("one")}, token="outer", metrics=False) as server:
+        c = at(server, "one")
+        assert (await c.post(c.request("tools/list"))).status == 401
+        c.extra_headers = {"Authorization": "Bearer outer"}
+        assert (await said(c))["name"] == "one"
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+PROXY = [sys.executable, "-m", "mcp_h11", "proxy"]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command with --port 0, and the port that it prints."""
+    process = subprocess.Popen(
+        [*PROXY, "--port", "0", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert found, line + (process.stderr.read() if process.poll() is not None and process.stderr else "")
+        yield process, int(found[1])
+    finally:
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err, err
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with anyio.fail_after(LIMIT):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_the_command_serves_a_command() -> None:
+    with running("--deny-tool", "hid*", "--", sys.executable, SERVER, "--name", "served") as (_, port):
+        async with Client(f"http://127.0.0.1:{port}/mcp") as client:
+            assert client.server_info["name"] == "served"
+            assert "hidden" not in [tool["name"] for tool in await client.list_tools()]
+        async with Legacy(port, "2024-11-05") as c:
+            assert (await said(c))["name"] == "served"
+
+
+async def test_the_command_serves_an_address_on_pipes() -> None:
+    backend = MCPServer("far", version="1")
+
+    @backend.tool
+    async def shout(text: str, ctx: Context) -> str:
+        return text.upper()
+
+    async with served(backend) as server:
+        command = [*PROXY, "--url", server.url, "--stdio"]
+        for revision in (None, LEGACY):
+            async with Client(command, env="inherit", revision=revision) as client:
+                assert client.server_info["name"] == "far"
+                assert (await client.call_tool("shout", {"text": "hi"}))["content"][0]["text"] == "HI"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+async def test_the_command_reads_its_file_again_on_sighup(tmp_path: Path) -> None:
+    file = tmp_path / "servers.json"
+
+    def write(*names: str) -> None:
+        servers = {name: {"command": sys.executable, "args": [SERVER, "--name", name]} for name in names}
+        file.write_text(json.dumps({"mcpServers": servers}))
+
+    write("one")
+    with running("--config", str(file)) as (process, port):
+        assert process.stdout is not None
+        shown = process.stdout.readline()
+        one, two = (Modern(port, f"/servers/{name}/mcp") for name in ("one", "two"))
+        pid = await text(one, "pid")
+        assert (await two.post(two.request("tools/list"))).status == 404
+        write("one", "two")
+        process.send_signal(signal.SIGHUP)
+
+        async def there() -> bool:
+            return (await two.post(two.request("tools/list"))).status == 200
+
+        await until(there)
+        assert "/servers/one/mcp" in shown
+        file.write_text("{")
+        process.send_signal(signal.SIGHUP)
+        assert await text(one, "pid") == pid and await there()
+
+
+async def test_the_child_gets_the_environment_but_not_our_own_secrets() -> None:
+    show = "import os,sys; print(sorted(n for n in os.environ if n in ('MINE', 'MCP_H11_BEARER', 'FROM_SHELL')), file=sys.stderr)"  # noqa: E501
+    process = subprocess.Popen(
+        [*PROXY, "--port", "0", "--env", "MINE=1", "--", sys.executable, "-c", show],
+        env={**ENVIRONMENT, "MCP_H11_BEARER": "hush", "FROM_SHELL": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        lines = ""
+        with anyio.fail_after(LIMIT):
+            while "FROM_SHELL" not in lines:
+                lines += await anyio.to_thread.run_sync(process.stderr.readline)
+        assert "['FROM_SHELL', 'MINE']" in lines
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "say what to serve"),
+        (["--url", "http://h/", "--", "cat"], "cannot be used together"),
+        (["--", "/nowhere/such"], "there is no command"),
+        (["--url", "ftp://h/"], "not an address"),
+        (["--config", "/nowhere.json"], "No such file"),
+        (["--stdio", "--port", "3", "--url", "http://h/"], "cannot be used together"),
+        (["--forward-header", "cookie", "--url", "http://h/"], "not passed on"),
+        (["--header", "X: hush\r\nY: z", "--url", "http://h/"], "has to be 'NAME: VALUE'"),
+        (["--bearer", "x", "--", "cat"], "--bearer is for --url"),
+        (["--env", "A=1", "--url", "http://h/"], "--env is for a command"),
+        (["--deny-tool", "", "--", "cat"], "a pattern has"),
+        (["--per-session", "--config", "x.json"], "--per-session and --config"),
+        (["--host", "0.0.0.0", "--", sys.executable, SERVER], "--allowed-hosts"),
+        (["--ping-every", "-1", "--", "cat"], "number of seconds"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
+    done = subprocess.run([*PROXY, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert says in last and "Traceback" not in done.stderr and "hush" not in done.stderr
