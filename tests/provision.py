@@ -142,15 +142,26 @@ class Running:
         self.log = ""
 
 
+def everything_server(*options: str) -> contextlib.AbstractContextManager[Running]:
+    """The fixture as a process of its own."""
+    return process_on_a_port(str(EVERYTHING), "--port", "{port}", *options)
+
+
+def everything_bridge(*options: str) -> contextlib.AbstractContextManager[Running]:
+    """The fixture on pipes, behind a bridge."""
+    behind = ("--", sys.executable, "-X", "dev", str(EVERYTHING), "--stdio")
+    return process_on_a_port("-m", "mcp_h11", "proxy", "--port", "{port}", *options, *behind)
+
+
 @contextlib.contextmanager
-def everything_server(*options: str) -> Iterator[Running]:
-    """The fixture as a process in development mode; on the way out it has to end by itself, and quietly.
+def process_on_a_port(*arguments: str) -> Iterator[Running]:
+    """A Python process in development mode, told a free port; on the way out it has to end by itself, and quietly.
 
     Raises:
         AssertionError: it did not start, did not stop, ended with an error, or logged a traceback or a warning.
     """
     running = Running(free_port())
-    command = [sys.executable, "-X", "dev", str(EVERYTHING), "--port", str(running.port), *options]
+    command = [sys.executable, "-X", "dev", *(one.replace("{port}", str(running.port)) for one in arguments)]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, env=server_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
