@@ -397,6 +397,27 @@ class Full:
         return getattr(self.sock, name)
 
 
+async def test_a_connection_that_cannot_be_made_is_closed_and_the_next_one_served(
+    quietly: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served() as server:
+        acceptor = server._servers[0]
+        if not isinstance(acceptor, accepting.Acceptor):
+            pytest.skip("this loop has a server of its own")
+        make = acceptor._connected
+
+        def broken() -> Any:
+            acceptor._connected = make
+            raise RuntimeError("no protocol")
+
+        acceptor._connected = broken
+        async with RawClient(server.port) as client:
+            assert await client.receive_eof() == b""
+        async with RawClient(server.port) as client:
+            await lives(client)
+    assert "a connection could not be made" in [record.getMessage() for record in caplog.records]
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED])
 async def test_a_system_without_room_is_asked_again(
