@@ -203,7 +203,7 @@ def serve_for_soak(loop: str) -> None:
         session_initialize=5.0, write_timeout=3.0, keep_alive=1.0, patience=1.0, idle_timeout=10.0,
         first_byte_timeout=3.0, head_timeout=3.0, body_timeout=4.0, max_sessions=400, max_sessions_peer=400, grace=1.0,
         ask_timeout=5.0, max_requests=50,
-        event_store=MemoryEventStore(max_total_bytes=4 * 1024 * 1024, keep_finished=10.0),
+        event_store=MemoryEventStore(max_total_bytes=16 * 1024 * 1024, keep_finished=10.0),
     )  # fmt: skip
 
 
