@@ -73,7 +73,9 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     )
     from .httpclient import HTTPAnswer, HTTPCall
     from .middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
+    from .proxy import ProxyHandler
     from .resultcache import ResultCache
+    from .specs import Command, Url
     from .subscriptions import ChangeStream
 
 __version__ = "0.1.0"
@@ -145,6 +147,10 @@ __all__ = (
     "EraMemory",
     "ResultCache",
     "detect",
+    # a bridge to another server
+    "Command",
+    "ProxyHandler",
+    "Url",
     # what goes wrong there
     "AuthorizationRequired",
     "ConnectionLost",
@@ -168,7 +174,7 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Any:
-    """The names of the client, loaded when one is used first: a server has no use for them (PEP 562)."""
+    """The names of client and bridge, loaded when one is used first: a server has no use for them (PEP 562)."""
     if name in __all__:
         from importlib import import_module
 
@@ -181,6 +187,8 @@ def __getattr__(name: str) -> Any:
             "subscriptions",
             "client",
             "detection",
+            "specs",
+            "proxy",
         ):
             found = import_module(f".{module}", __name__)
             if name in vars(found):

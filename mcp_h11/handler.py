@@ -212,6 +212,12 @@ class ServerHandler:
     async def unsubscribe(self, uri: str, ctx: Context) -> None:
         """It no longer wants to."""
 
+    def listened(self, uris: Collection[str], alive: Callable[[], bool]) -> None:
+        """A client of 2026-07-28 listens for these resources, as long as `alive` says so; as `subscribe`.
+
+        On the loop, before the client is told; must not raise.
+        """
+
     async def list_prompts(self, params: Params, ctx: Context) -> Result:
         """``{"prompts": [...]}``"""
         raise MethodNotFound("prompts/list")

@@ -466,6 +466,8 @@ class Modern:
             reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
             return
         self.listeners.add(listener)
+        if listener.uris:
+            self.runtime.handler.listened(listener.uris, partial(self.listeners.__contains__, listener))
         reply.on_gone = partial(self.listeners.discard, listener)
         reply.open(acknowledged)
         reply.forget()

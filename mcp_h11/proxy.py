@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -621,8 +621,10 @@ class ProxyHandler(ServerHandler):
 
     async def subscribe(self, uri: str, ctx: Context) -> None:
         """The first that wants to hear of a resource subscribes at the backend."""
-        backend = self._backend_of(Front(ctx), ctx)
-        session = ctx._exchange._session  # type: ignore[attr-defined]
+        await self._count(self._backend_of(Front(ctx), ctx), uri, ctx._exchange._session)  # type: ignore[attr-defined]
+
+    async def _count(self, backend: Backend, uri: str, who: Any) -> None:
+        """One more for this resource.  `who` has `closed`.  Raises MCPError where the backend does not want it."""
         wishes = backend.wishes
         async with wishes.lock:
             sessions = wishes.uris.get(uri)
@@ -631,7 +633,19 @@ class ProxyHandler(ServerHandler):
                     raise InvalidParams(f"At most {MAX_SUBSCRIBED} resources are subscribed to here")
                 await self._subscribed(backend, uri)
                 sessions = wishes.uris[uri] = set()
-            sessions.add(session)
+            sessions.add(who)
+
+    def listened(self, uris: Collection[str], alive: Callable[[], bool]) -> None:
+        """Whoever listens without a session is counted among those that subscribed."""
+        if self._now is not None and self._tasks is not None and not self.per_session:
+            for uri in uris:
+                self._tasks.start_soon(self._listen_for, self._now.shared, uri, Listens(alive))
+
+    async def _listen_for(self, backend: Backend, uri: str, who: Listens) -> None:
+        try:
+            await self._count(backend, uri, who)
+        except MCPError as exc:
+            logger.info("%s is not listened to for %.200s: %s", backend.name, uri, exc)
 
     async def _subscribed(self, backend: Backend, uri: str) -> None:
         client = await backend.connected()
@@ -667,6 +681,18 @@ class ProxyHandler(ServerHandler):
     def _backend_of(self, front: Front, ctx: Context) -> Backend:
         generation = self._serving(front)
         return generation.backend(front.backend_key, front.session, ctx.client_info, _declared(ctx))
+
+
+class Listens:
+    """Somebody who listens without a session."""
+
+    def __init__(self, alive: Callable[[], bool]) -> None:
+        self._alive = alive
+
+    @property
+    def closed(self) -> bool:
+        """Whether that is over."""
+        return not self._alive()
 
 
 class Front:

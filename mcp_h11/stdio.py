@@ -362,6 +362,9 @@ class Pipe:
         self.outlet.post(listener.acknowledgement(honoured))
         if honoured:
             self._listeners[message.id] = listener
+            if listener.uris:
+                listens = self._listeners
+                self.runtime.handler.listened(listener.uris, lambda: listens.get(listener.id) is listener)
         else:
             self.outlet.post(self.runtime.json.result(message.id, listener.result()))
 

@@ -115,8 +115,11 @@ LATER = {
 FOR_TYPES = {
     ("backends", "session"), ("connection", "server"), ("context", "runtime"), ("ops", "server"), ("proxy", "session"),
 }  # fmt: skip
-# The client's names are public, and loaded by whoever uses one: no server pays for them.
-ON_DEMAND = {"client", "detection", "era", "failures", "httpclient", "middleware", "resultcache", "subscriptions"}
+# The names of client and bridge are public, and loaded by whoever uses one: no server pays for them.
+ON_DEMAND = {
+    "client", "detection", "era", "failures", "httpclient", "middleware", "proxy", "resultcache", "specs",
+    "subscriptions",
+}  # fmt: skip
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.
 IMPURE = {

@@ -494,6 +494,26 @@ async def test_a_modern_listener_hears_of_changes(back: str) -> None:
         assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
 
 
+@pytest.mark.parametrize("back", ERAS)
+async def test_who_listens_without_a_session_is_counted_too(back: str) -> None:
+    backend = Backend()
+    uri = "test://thing"
+    async with bridge(backend, back) as front, client(front, MODERN) as c:
+        async with c.raw.listen(resourceSubscriptions=[uri]) as stream:
+            assert (await stream.next_message())["method"] == "notifications/subscriptions/acknowledged"
+            handler = front.runtime.handler
+            with anyio.fail_after(LIMIT):
+                while not handler._wishes.uris.get(uri):
+                    await anyio.sleep(0.01)
+            await c.text("touch", uri=uri)
+            message = await stream.next_message()
+            assert (message["method"], message["params"]["uri"]) == ("notifications/resources/updated", uri)
+        with anyio.fail_after(LIMIT):
+            while handler._wishes.uris:
+                await anyio.sleep(0.05)
+        assert backend.subscribed == ([] if back == MODERN else [("+", uri), ("-", uri)])
+
+
 async def test_the_most_talkative_level_is_the_backend_s_and_each_session_gets_its_own() -> None:
     backend = Backend()
     async with bridge(backend, LEGACY) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
