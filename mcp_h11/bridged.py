@@ -64,9 +64,12 @@ class Bridged:
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[anyio.CancelScope] = set()
+        self._withdrawing: asyncio.Future[None] | None = None
+        self._ended = False
 
     def end(self) -> None:
         """The call is over: nobody is to be asked for it any more."""
+        self._ended = True
         for scope in list(self._asking):
             scope.cancel()
         self._untold.clear()
@@ -135,9 +138,18 @@ class Bridged:
         return question
 
     async def _ask(self, question: Question) -> _Result:
-        assert self.ctx is not None
+        ctx = self.ctx
+        assert ctx is not None
+        session = ctx._exchange._session  # type: ignore[attr-defined]
+        request_id = f"server-{session._asked + 1}"  # nothing comes between this and the request
         try:
-            answers = await self.ctx.ask(question=question)
+            answers = await ctx.ask(question=question)
+        except asyncio.CancelledError:
+            # The backend takes it back, perhaps while a person is being asked.  After a call nothing is said.
+            if not self._ended:
+                params = {"requestId": request_id, "reason": "cancelled"}
+                self._withdrawing = asyncio.ensure_future(ctx.notify("notifications/cancelled", params))
+            raise
         except ToolError as exc:  # no answer in time, or one that is none
             raise MCPError(INTERNAL_ERROR, str(exc)) from None
         except MCPError as exc:

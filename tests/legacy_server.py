@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 TOOLS = ["echo", "pid", "state", "hold", "ask", "sample", "roots", "log", "progress", "touch", "change", "die",
-         "close_stdout", "garbage", "flood", "fork", "big", "hidden"]  # fmt: skip
+         "close_stdout", "garbage", "flood", "fork", "big", "withdraw", "hidden"]  # fmt: skip
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 
 
@@ -154,6 +154,15 @@ class Server:
             again = self.ask("elicitation/create", {"mode": "form", "message": "again?", "requestedSchema": FORM})
             return json.dumps([said, again])
         return json.dumps(said)
+
+    def withdraw_tool(self, *_: Any) -> str:
+        """Asks, and takes the question back."""
+        question = {"mode": "form", "message": "?", "requestedSchema": FORM}
+        threading.Thread(target=self.ask, args=("elicitation/create", question), daemon=True).start()
+        time.sleep(0.2)
+        self.notify("notifications/cancelled", {"requestId": f"ask-{self.asked}"})
+        time.sleep(0.2)
+        return "withdrawn"
 
     def sample_tool(self, *_: Any) -> str:
         return json.dumps(self.ask("sampling/createMessage", {"messages": [], "maxTokens": 1}))

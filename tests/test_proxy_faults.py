@@ -230,6 +230,17 @@ async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hea
             tasks.cancel_scope.cancel()
 
 
+async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_client() -> None:
+    async with bridge() as front, client(front, LEGACY, **ABLE) as c:
+        async with c.raw.posting(c.raw.request("tools/call", call("withdraw"))) as stream:
+            asked = await stream.next_message()
+            assert asked["method"] == "elicitation/create"
+            cancelled = await stream.next_message()
+            assert cancelled["method"] == "notifications/cancelled"
+            assert cancelled["params"]["requestId"] == asked["id"]
+            assert (await stream.next_message())["result"]["content"][0]["text"] == "withdrawn"
+
+
 async def test_a_question_without_any_call_is_refused() -> None:
     async with bridge() as front:
         handler = front.runtime.handler
