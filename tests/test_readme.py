@@ -14,7 +14,7 @@ import pytest
 from rawclient import Legacy, Modern
 
 import mcp_h11
-from mcp_h11 import MCPServer, ServerHandler, listening
+from mcp_h11 import Client, MCPServer, ServerHandler, listening
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -91,6 +91,20 @@ async def test_the_ten_lines_are_a_server() -> None:
 async def test_the_client_adds_two_numbers() -> None:
     async with listening(block("async def add")["server"], port=0) as running:
         assert await block("async def three")["three"](f"http://127.0.0.1:{running.port}/mcp") == "3"
+
+
+@pytest.mark.anyio
+async def test_the_bridge_example_serves_a_command() -> None:
+    listed: list[Any] = []
+
+    async def serve(handler: Any, port: int) -> None:
+        async with listening(handler, port=0) as running, Client(running.url) as client:
+            listed.extend(tool["name"] for tool in await client.list_tools())
+
+    names = block("async def bridge")
+    names["serve"] = serve
+    await names["bridge"](sys.executable, str(ROOT / "tests" / "legacy_server.py"))
+    assert "echo" in listed
 
 
 @pytest.mark.anyio
