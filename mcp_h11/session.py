@@ -35,7 +35,7 @@ from .errors import (
     ToolError,
     overloaded,
 )
-from .handler import Notice, dispatch
+from .handler import Notice, dispatch, tool_error
 from .headers import JSON_HEADERS
 from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
 from .questions import InputRequired, Question
@@ -394,7 +394,12 @@ class Session:
             if not isinstance(result, InputRequired):
                 return result
             # Then the call runs again, with the answers.
-            call.input_responses = await self._raw_answers(call, result)
+            try:
+                call.input_responses = await self._raw_answers(call, result)
+            except ToolError as exc:  # it cannot be asked in this revision, or was not answered in time
+                if call.method == "tools/call":
+                    return tool_error(str(exc))
+                raise InternalError(str(exc)) from None
             call.request_state = result.state
             result = await dispatch(handler, call.method, params, Context(call))
         if isinstance(result, InputRequired):

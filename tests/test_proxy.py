@@ -307,6 +307,17 @@ async def test_a_legacy_backend_is_told_what_the_bridge_carries_and_a_modern_one
             assert set(capabilities) == {"sampling", "elicitation", "roots"}
 
 
+@pytest.mark.parametrize("back", ERAS)
+async def test_what_the_revision_of_a_client_cannot_be_asked_is_an_answer_and_no_fault(
+    back: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bridge(back=back) as front, client(front, "2025-03-26", **ABLE) as c:
+        answer = await c.call("tools/call", call("ask"))
+        assert "2025-03-26 has no elicitation" in str(answer.message)
+        assert back == LEGACY or answer.result["isError"]
+    assert "Traceback" not in caplog.text
+
+
 # --- input rounds -----------------------------------------------------------------------------------------------------
 
 
