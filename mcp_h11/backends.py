@@ -450,7 +450,8 @@ class Generation:
         now = time.monotonic()
         for owner, backend in list(self.own.items()):
             gone = backend.session is not None and backend.session.closed
-            if not backend.runs and (gone or (backend.session is None and now - backend.used > IDLE_TIME)):
+            idle = backend.session is None and not backend.wishes.uris and now - backend.used > IDLE_TIME
+            if not backend.runs and (gone or idle):
                 del self.own[owner]
                 self._tasks.start_soon(backend.stop)
 

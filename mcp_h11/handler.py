@@ -212,7 +212,7 @@ class ServerHandler:
     async def unsubscribe(self, uri: str, ctx: Context) -> None:
         """It no longer wants to."""
 
-    def listened(self, uris: Collection[str], alive: Callable[[], bool]) -> None:
+    def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
         """A client of 2026-07-28 listens for these resources, as long as `alive` says so; as `subscribe`.
 
         On the loop, before the client is told; must not raise.

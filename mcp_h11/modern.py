@@ -348,7 +348,7 @@ class Modern:
     def start(self, message: Request, reply: Reply, principal: Any) -> None:
         """Run a request that passed the ladder."""
         if message.method == "subscriptions/listen":
-            self._listen(message, reply)
+            self._listen(message, reply, principal)
             return
         call = ModernCall(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
@@ -453,7 +453,7 @@ class Modern:
 
     # --- subscriptions/listen (basic/patterns/subscriptions) ----------------------------------------------------
 
-    def _listen(self, message: Request, reply: Reply) -> None:
+    def _listen(self, message: Request, reply: Reply, principal: Any) -> None:
         if not reply.allow_events and not _reads_events(reply):
             raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
         honoured = self.honoured(message)
@@ -467,7 +467,8 @@ class Modern:
             return
         self.listeners.add(listener)
         if listener.uris:
-            self.runtime.handler.listened(listener.uris, partial(self.listeners.__contains__, listener))
+            alive = partial(self.listeners.__contains__, listener)
+            self.runtime.handler.listened(listener.uris, alive, principal)
         reply.on_gone = partial(self.listeners.discard, listener)
         reply.open(acknowledged)
         reply.forget()

@@ -273,10 +273,15 @@ class ProxyHandler(ServerHandler):
         for session in closed:
             del self._listeners[session]
             self._wishes.levels.pop(session, None)
-        for uri, sessions in list(self._wishes.uris.items()):
+        own = list(self._now.own.values()) if self._now is not None else []
+        await self._forget_in(self._now.shared if self._now is not None else None, self._wishes)
+        for backend in own:
+            await self._forget_in(backend, backend.wishes)
+
+    async def _forget_in(self, backend: Backend | None, wishes: Wishes) -> None:
+        for uri, sessions in list(wishes.uris.items()):
             for session in [session for session in sessions if session.closed]:
-                await self._unsubscribed(self._now.shared if self._now is not None else None, self._wishes, uri,
-                                         session)  # fmt: skip
+                await self._unsubscribed(backend, wishes, uri, session)
 
     # --- the hot swap ----------------------------------------------------------------------------------------
 
@@ -428,7 +433,7 @@ class ProxyHandler(ServerHandler):
     async def _forwarded(self, method: str, params: Params, ctx: Context) -> Any:
         front = Front(ctx)
         generation = self._serving(front)
-        backend = generation.backend(front.backend_key, front.session, ctx.client_info, _declared(ctx))
+        backend = self._backend_at(generation, front, ctx)
         parks = ctx._exchange.revision.modern
         call = ParkedCall(ctx, method, front.owner, self._parking) if parks else Bridged(ctx, method, front.owner)
         job = self._on_backend(generation, backend, call, method, params, ctx)
@@ -635,17 +640,18 @@ class ProxyHandler(ServerHandler):
                 sessions = wishes.uris[uri] = set()
             sessions.add(who)
 
-    def listened(self, uris: Collection[str], alive: Callable[[], bool]) -> None:
+    def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
         """Whoever listens without a session is counted among those that subscribed."""
-        if self._now is not None and self._tasks is not None and not self.per_session:
+        if self._now is not None and self._tasks is not None:
             for uri in uris:
-                self._tasks.start_soon(self._listen_for, self._now.shared, uri, Listens(alive))
+                self._tasks.start_soon(self._listen_for, self._now, principal, uri, Listens(alive))
 
-    async def _listen_for(self, backend: Backend, uri: str, who: Listens) -> None:
+    async def _listen_for(self, generation: Generation, principal: Any, uri: str, who: Listens) -> None:
         try:
+            backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED)
             await self._count(backend, uri, who)
         except MCPError as exc:
-            logger.info("%s is not listened to for %.200s: %s", backend.name, uri, exc)
+            logger.info("%.200s is not listened to at the backend: %s", uri, exc)
 
     async def _subscribed(self, backend: Backend, uri: str) -> None:
         client = await backend.connected()
@@ -679,8 +685,12 @@ class ProxyHandler(ServerHandler):
                     logger.info("%s keeps the subscription to %.200s: %s", backend.name, uri, exc)
 
     def _backend_of(self, front: Front, ctx: Context) -> Backend:
-        generation = self._serving(front)
-        return generation.backend(front.backend_key, front.session, ctx.client_info, _declared(ctx))
+        return self._backend_at(self._serving(front), front, ctx)
+
+    def _backend_at(self, generation: Generation, front: Front, ctx: Context) -> Backend:
+        # Without a session each request declares something else: then it is as with one that is shared.
+        declared = CARRIED if ctx._exchange.revision.modern else _declared(ctx)
+        return generation.backend(front.backend_key, front.session, ctx.client_info, declared)
 
 
 class Listens:
@@ -712,7 +722,7 @@ class Front:
         if self.session is not None:
             self.owner = self.backend_key = ("session", self.session.id)
         elif exchange.headers is None:  # one pair of pipes, one client
-            self.owner = self.backend_key = "pipe"
+            self.owner = self.backend_key = ("principal", "")
         else:
             name = subject(ctx.principal)
             self.backend_key = ("principal", name)

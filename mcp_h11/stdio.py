@@ -364,7 +364,7 @@ class Pipe:
             self._listeners[message.id] = listener
             if listener.uris:
                 listens = self._listeners
-                self.runtime.handler.listened(listener.uris, lambda: listens.get(listener.id) is listener)
+                self.runtime.handler.listened(listener.uris, lambda: listens.get(listener.id) is listener, None)
         else:
             self.outlet.post(self.runtime.json.result(message.id, listener.result()))
 

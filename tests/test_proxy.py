@@ -505,22 +505,28 @@ async def test_a_modern_listener_hears_of_changes(back: str) -> None:
         assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
 
 
+@pytest.mark.parametrize("per_session", [False, True])
 @pytest.mark.parametrize("back", ERAS)
-async def test_who_listens_without_a_session_is_counted_too(back: str) -> None:
+async def test_who_listens_without_a_session_is_counted_too(back: str, per_session: bool) -> None:
     backend = Backend()
     uri = "test://thing"
-    async with bridge(backend, back) as front, client(front, MODERN) as c:
+    async with bridge(backend, back, per_session=per_session) as front, client(front, MODERN) as c:
         async with c.raw.listen(resourceSubscriptions=[uri]) as stream:
             assert (await stream.next_message())["method"] == "notifications/subscriptions/acknowledged"
             handler = front.runtime.handler
+
+            def wishes() -> Any:
+                own = list(handler._now.own.values())
+                return (own[0].wishes if own else handler._wishes).uris
+
             with anyio.fail_after(LIMIT):
-                while not handler._wishes.uris.get(uri):
+                while not wishes().get(uri):
                     await anyio.sleep(0.01)
             await c.text("touch", uri=uri)
             message = await stream.next_message()
             assert (message["method"], message["params"]["uri"]) == ("notifications/resources/updated", uri)
         with anyio.fail_after(LIMIT):
-            while handler._wishes.uris:
+            while wishes():
                 await anyio.sleep(0.05)
         assert backend.subscribed == ([] if back == MODERN else [("+", uri), ("-", uri)])
 
