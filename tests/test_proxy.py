@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -563,6 +566,16 @@ async def test_without_a_backend_it_is_503_and_not_ready() -> None:
         assert (await c.call("tools/call", call("echo", text="x"))).result["content"][0]["text"] == "x"
         async with c.client() as ops:
             assert (await ops.request("GET", "/ready")).status == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+@pytest.mark.parametrize("back", ERAS)
+async def test_a_backend_on_a_unix_socket_is_one_too(back: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    async with served(Backend(), uds=path, allowed_hosts=["*"]):  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(f"http+unix://{quote(path, safe='')}/mcp", revision=back))
+        async with served(handler) as front, client(front, LEGACY, **ABLE) as c:  # type: ignore[arg-type]
+            assert await c.text("ask", yes) == "{'it': 'Which?'}"
 
 
 async def test_a_backend_in_this_process_is_one_too() -> None:
