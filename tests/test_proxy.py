@@ -346,6 +346,21 @@ async def test_a_parked_call_goes_on_where_it_was_and_its_state_is_good_for_once
         assert (await c.raw.call("tools/call", again)).error["code"] == -32602
 
 
+async def test_the_state_of_an_earlier_round_is_no_good_in_a_later_one() -> None:
+    async with bridge(back=LEGACY) as front, client(front, MODERN, **ABLE) as c:
+
+        async def answered(result: dict[str, Any]) -> Any:
+            asked = {key: yes(q["method"], q["params"]) for key, q in result["inputRequests"].items()}
+            params = {**call("both"), "requestState": result["requestState"], "inputResponses": asked}
+            return await c.raw.call("tools/call", params)
+
+        first = (await c.raw.call("tools/call", call("both"))).result
+        second = (await answered(first)).result
+        assert second["resultType"] == "input_required"
+        assert (await answered(first)).error["code"] == -32602
+        assert (await answered(second)).result["content"][0]["text"] == "{'it': 'First?'} {'it': 'Second?'}"
+
+
 async def test_what_is_no_answer_is_asked_again() -> None:
     async with bridge(back=LEGACY) as front, client(front, MODERN, **ABLE) as c:
         params = call("ask")
@@ -397,7 +412,9 @@ async def test_there_are_so_many_parked_calls_and_no_more(monkeypatch: pytest.Mo
 
 
 async def test_the_state_of_a_modern_backend_is_no_good_for_another_one() -> None:
-    async with served(Backend()) as other, bridge() as front, client(front, MODERN, **ABLE) as c:
+    # Both would take it: replicas of one server have one key.
+    same: dict[str, Any] = {"state_keys": [b"k" * 32]}
+    async with served(Backend(), **same) as other, bridge(behind=same) as front, client(front, MODERN, **ABLE) as c:
         first = (await c.raw.call("tools/call", call("ask"))).result
         again = {**call("ask"), "requestState": first["requestState"],
                  "inputResponses": {key: {"action": "decline"} for key in first["inputRequests"]}}  # fmt: skip
