@@ -325,8 +325,9 @@ class Endpoint:
     # --- the server's clock and its end ------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Expire what has rested too long, and what listens with a token that is no longer good."""
+        """Expire what has rested too long, what is outdated, and what listens with a token that is no longer good."""
         self.legacy.sweep()
+        self.legacy_sse.sweep()
         if self._expiring:
             self._expire()
 

@@ -366,6 +366,11 @@ class Legacy:
         now = self.runtime.loop.time()
         self._expire(self.resting, self.settings.session_idle, now)
         self._expire(self.fresh, self.settings.session_initialize, now)
+        if self._serves is not None:
+            # A client that only listens would never hear of it: the end of its stream makes it come back.
+            for session in list(self.sessions.values()):
+                if not self._serves(session.state.generation):
+                    self._outdate(session)
         if self.shared and now >= self._touch_at:
             self._touch_at = now + self._touch_every
             self.runtime.spawn(self._touch([*self.sessions.keys() - self.resting.keys(), *self._used]))

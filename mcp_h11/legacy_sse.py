@@ -75,13 +75,24 @@ class LegacySSE:
         found = self.sessions.get(names[0])
         if found is None or found[0].state.principal != subject(principal):
             raise session_not_found()
-        if not self.runtime.handler.serves(found[0].state.generation):
-            # The end of its stream tells the client to begin anew; what runs is answered before.
-            found[0].on_rest = partial(self._finish, found[1])
-            if not found[0].busy:
-                self._finish(found[1], found[0])
+        if self._outdated(*found):
             raise session_not_found()
         return found[0]
+
+    def _outdated(self, session: Session, reply: Reply) -> bool:
+        """Whether what this session was opened with is gone; then it ends, when what runs is answered."""
+        if self.runtime.handler.serves(session.state.generation):
+            return False
+        # The end of its stream tells the client to begin anew.
+        session.on_rest = partial(self._finish, reply)
+        if not session.busy:
+            self._finish(reply, session)
+        return True
+
+    def sweep(self) -> None:
+        """End the sessions that are outdated, of clients that only listen as well."""
+        for session, reply in list(self.sessions.values()):
+            self._outdated(session, reply)
 
     def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """POST: 202; what there is to answer goes on the stream."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from rawclient import LIMIT, Legacy, Modern, RawClient
+from rawclient import LIMIT, Legacy, Modern, RawClient, encode
 from serving import LEGACY, Held, call, head, served, turns
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +94,29 @@ async def test_an_outdated_session_of_http_sse_is_404_and_its_stream_ends() -> N
             answer = await other.request("POST", where, fields, b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
         assert answer.status == 404
         assert await stream.next_event() is None
+
+
+async def test_the_stream_of_an_outdated_session_ends_though_its_client_only_listens() -> None:
+    handler = Changing()
+    handler.generation = 0  # as it is before the handshake of HTTP+SSE
+    async with served(handler, legacy_sse=True) as server, RawClient(server.port) as raw:
+        await raw.send(head("/sse", method="GET", Accept="text/event-stream"))
+        sse = await raw.receive_stream("GET")
+        where = await sse.next_event()
+        client = Legacy(server.port, LEGACY)
+        said = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        handshake = encode(client.request("initialize", said))
+        async with RawClient(server.port) as other:
+            await other.request("POST", where.data, {"Content-Type": "application/json"}, handshake)
+        assert "result" in await sse.next_message()
+        await client.initialize()
+        async with client.get_stream() as stream:
+            handler.generation += 1
+            for one in (stream, sse):
+                with anyio.fail_after(LIMIT):
+                    while await one.next_event() is not None:
+                        pass
+        assert not server.endpoint.legacy.sessions and not server.endpoint.legacy_sse.sessions
 
 
 async def test_without_anything_behind_it_requests_are_503_and_it_is_not_ready() -> None:
