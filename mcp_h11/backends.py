@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .bridged import Bridged, ParkedCall
+from .bridged import Bridged, ParkedCall, asker
 from .client import Client
 from .context import LEVELS
 from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
@@ -437,8 +437,8 @@ class Generation:
         try:
             yield
         finally:
-            call.end()
             del backend.runs[call]
+            call.end(asker(backend.runs, call.owner) if backend.runs else None)
             backend.used = time.monotonic()
             self._runs.discard(call)
             self.running -= 1

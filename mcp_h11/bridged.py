@@ -8,6 +8,8 @@ Rules:
 - A question reaches the client whose call it belongs to, or it is refused; it never reaches another one.
 - What a client did not declare is refused as that client itself would refuse it.
 - A parked call is one of a bounded number, and it is cancelled when nobody comes for it in time.
+- On a channel for all a question does not say whose it is: it outlives the call it was taken for while another call
+  of the same client runs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Coroutine, Hashable, Mapping
+from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -50,6 +52,23 @@ _NOT_OF_A_CALL = frozenset(
 _Result = dict[str, Any]
 
 
+class Inquiry:
+    """One question while nobody has answered it.
+
+    Attributes:
+        scope: cancelled when no answer is wanted any more.
+        holder: the call that it goes with.
+        certain: it came on that call's own exchange, and ends with it.
+    """
+
+    __slots__ = ("certain", "holder", "scope")
+
+    def __init__(self, holder: Bridged, certain: bool) -> None:
+        self.scope = anyio.CancelScope()
+        self.holder = holder
+        self.certain = certain
+
+
 class Bridged:
     """A call of a client with a session: whatever the backend wants of it goes straight there.
 
@@ -63,16 +82,33 @@ class Bridged:
         self.scope = anyio.CancelScope()  # around the backend's part of it
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
-        self._asking: set[anyio.CancelScope] = set()
+        self._asking: set[Inquiry] = set()
         self._withdrawing: asyncio.Future[None] | None = None
         self._ended = False
 
-    def end(self) -> None:
-        """The call is over: nobody is to be asked for it any more."""
+    @property
+    def may_ask(self) -> bool:
+        """Whether its method is one of those that ask."""
+        entry = METHODS.get(self.method)
+        return entry is not None and entry.input_required
+
+    def end(self, heir: Bridged | None = None) -> None:
+        """The call is over: nobody is to be asked for it any more.
+
+        What may have been asked for another call of this client goes on with that one, its heir.
+        """
         self._ended = True
-        for scope in list(self._asking):
-            scope.cancel()
+        for inquiry in list(self._asking):
+            if heir is None or inquiry.certain or not heir.takes(inquiry):
+                inquiry.scope.cancel()
         self._untold.clear()
+
+    def takes(self, inquiry: Inquiry) -> bool:
+        """Whether a question of another call of this client goes on with this one."""
+        inquiry.holder._asking.discard(inquiry)
+        inquiry.holder = self
+        self._asking.add(inquiry)
+        return True
 
     # --- what the backend says -------------------------------------------------------------------------------
 
@@ -110,15 +146,19 @@ class Bridged:
 
     # --- what the backend asks -------------------------------------------------------------------------------
 
-    async def asked(self, method: str, params: dict[str, Any]) -> _Result:
-        """The client's answer.  Raises MCPError, as the client itself would or as it did."""
-        scope = anyio.CancelScope()
-        self._asking.add(scope)
+    async def asked(self, method: str, params: dict[str, Any], *, certain: bool = True) -> _Result:
+        """The client's answer; `certain` that it is asked for this call.
+
+        Raises:
+            MCPError: as the client itself would or as it did.
+        """
+        inquiry = Inquiry(self, certain)
+        self._asking.add(inquiry)
         try:
-            with scope:
-                return await self._ask(self._checked(method, params))
+            with inquiry.scope:
+                return await self._ask(self._checked(method, params), inquiry)
         finally:
-            self._asking.discard(scope)
+            inquiry.holder._asking.discard(inquiry)
         raise MCPError(INTERNAL_ERROR, "The call that this question belongs to is over")
 
     def _checked(self, method: str, params: dict[str, Any]) -> Question:
@@ -137,7 +177,7 @@ class Bridged:
             raise MethodNotFound(method)
         return question
 
-    async def _ask(self, question: Question) -> _Result:
+    async def _ask(self, question: Question, inquiry: Inquiry) -> _Result:
         ctx = self.ctx
         assert ctx is not None
         session = ctx._exchange._session  # type: ignore[attr-defined]
@@ -146,9 +186,10 @@ class Bridged:
             answers = await ctx.ask(question=question)
         except asyncio.CancelledError:
             # The backend takes it back, perhaps while a person is being asked.  After a call nothing is said.
-            if not self._ended:
+            holder = inquiry.holder
+            if not holder._ended and holder.ctx is not None:
                 params = {"requestId": request_id, "reason": "cancelled"}
-                self._withdrawing = asyncio.ensure_future(ctx.notify("notifications/cancelled", params))
+                holder._withdrawing = asyncio.ensure_future(holder.ctx.notify("notifications/cancelled", params))
             raise
         except ToolError as exc:  # no answer in time, or one that is none
             raise MCPError(INTERNAL_ERROR, str(exc)) from None
@@ -170,7 +211,7 @@ class ParkedCall(Bridged):
         self._parking = parking
         self._round = 0
         self._count = 0
-        self._open: dict[str, tuple[Question, asyncio.Future[_Result]]] = {}
+        self._open: dict[str, OpenQuestion] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[_Result] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -181,15 +222,22 @@ class ParkedCall(Bridged):
         self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[_Result]) -> None:
-        self._parking.leave(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        # Parked, it keeps its end for the client, who may be asking a person what nobody wants to know any more.
+        if task.cancelled() or self.ctx is not None or self._round == 0:
+            self.leave()
         self._news.set()
         if not task.cancelled():
             task.exception()  # looked at: perhaps nobody comes for it
 
+    def leave(self) -> None:
+        """Nobody can come back to it."""
+        self._parking.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
     def cancel(self) -> None:
         """Nobody wants its end any more: the backend is told."""
+        self.leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -210,10 +258,11 @@ class ParkedCall(Bridged):
         try:
             while not task.done():
                 self._news.clear()
-                questions = {key: q for key, (q, future) in self._open.items() if not future.done()}
+                questions = {key: one.question for key, one in self._open.items() if not one.answer.done()}
                 if questions:
                     return self._park(questions)
                 await self._news.wait()
+            self.leave()
             await self.told()
             return task.result()
         except asyncio.CancelledError:
@@ -229,35 +278,49 @@ class ParkedCall(Bridged):
     def _give(self, key: str, answer: Any) -> None:
         if key not in self._open:
             return
-        question, future = self._open[key]
+        one = self._open[key]
         try:
-            question.read(answer)
+            one.question.read(answer)
         except ValueError:  # no answer: asked again (2026-07-28 basic/patterns/mrtr, Error Handling)
             return
-        if not future.done():
-            future.set_result(answer)
+        if not one.answer.done():
+            one.answer.set_result(answer)
 
     def _park(self, questions: dict[str, Question]) -> InputRequired:
         self._round += 1
         self._timer = asyncio.get_running_loop().call_later(PARKED_TIME, self.cancel)
         return InputRequired(questions, state=self.state)
 
-    async def _ask(self, question: Question) -> _Result:
+    async def _ask(self, question: Question, inquiry: Inquiry) -> _Result:
         # 2026-07-28 basic/patterns/mrtr, Supported Requests
-        entry = METHODS.get(self.method)
-        if entry is None or not entry.input_required:
+        if not self.may_ask:
             raise MCPError(INTERNAL_ERROR, f"The client cannot be asked during {self.method}")
-        if len(self._open) >= MAX_OPEN_QUESTIONS or not self._parking.enter(self):
+        one = OpenQuestion(question, inquiry)
+        if not self._shows(one):
             raise MCPError(INTERNAL_ERROR, "Too many questions wait for their clients")
+        try:
+            return await one.answer
+        finally:
+            for call, key in one.shown:
+                del call._open[key]
+
+    def _shows(self, one: OpenQuestion) -> bool:
+        """Whether the client is asked this when it can be; False where too much waits already."""
+        if len(self._open) >= MAX_OPEN_QUESTIONS or not self._parking.enter(self):
+            return False
         self._count += 1
         key = f"input-{self._count}"
-        future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._open[key] = question, future
+        self._open[key] = one
+        one.shown.append((self, key))
         self._news.set()
-        try:
-            return await future
-        finally:
-            del self._open[key]
+        return True
+
+    def takes(self, inquiry: Inquiry) -> bool:
+        """As well as where it was shown first: the answer may come back to either."""
+        holder = inquiry.holder
+        assert isinstance(holder, ParkedCall)
+        found = [one for one in holder._open.values() if one.inquiry is inquiry]
+        return self.may_ask and all(self._shows(one) for one in found) and super().takes(inquiry)
 
     def _checked(self, method: str, params: dict[str, Any]) -> Question:
         if self.ctx is None:  # it is parked already: asked when the client comes back, if it declares it then
@@ -266,6 +329,29 @@ class ParkedCall(Bridged):
             except ValueError:
                 raise MethodNotFound(method) from None
         return super()._checked(method, params)
+
+
+class OpenQuestion:
+    """One question that clients of 2026-07-28 are shown.
+
+    Attributes:
+        shown: the calls that show it, and under which keys.
+    """
+
+    __slots__ = ("answer", "inquiry", "question", "shown")
+
+    def __init__(self, question: Question, inquiry: Inquiry) -> None:
+        self.question = question
+        self.inquiry = inquiry
+        self.answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        self.shown: list[tuple[ParkedCall, str]] = []
+
+
+def asker(runs: Iterable[Bridged], owner: Hashable) -> Bridged | None:
+    """Of the calls of one client, oldest first, the one that most likely asks: the latest whose client is there."""
+    calls = [call for call in runs if call.owner == owner]
+    able = [call for call in calls if call.may_ask] or calls
+    return next((call for call in reversed(able) if call.ctx is not None), able[-1] if able else None)
 
 
 def read_state(state: str) -> dict[str, Any]:
@@ -299,6 +385,11 @@ class Parking:
     def leave(self, call: ParkedCall) -> None:
         """It is over."""
         self._calls.pop(call.id, None)
+
+    def close(self) -> None:
+        """Nobody comes back any more."""
+        for call in list(self._calls.values()):
+            call.cancel()
 
     def find(self, state: str) -> ParkedCall | None:
         """The call that a state belongs to; None where it is of another kind.

@@ -40,7 +40,7 @@ from .backends import (
     Wishes,
     as_answer,
 )
-from .bridged import LOG, Bridged, ParkedCall, Parking, read_state
+from .bridged import LOG, Bridged, ParkedCall, Parking, asker, read_state
 from .client import Client
 from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
 from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
@@ -247,6 +247,7 @@ class ProxyHandler(ServerHandler):
                 for generation in left:
                     ending.start_soon(generation.finish, 0.0)
                     ending.start_soon(generation.stop)
+        self._parking.close()
         self._draining.clear()
         self._now = None
 
@@ -604,12 +605,16 @@ class ProxyHandler(ServerHandler):
         """A question of a backend that does not say which call it is for."""
         owners = {call.owner for call in backend.runs}
         if len(owners) == 1:
-            return await next(reversed(backend.runs)).asked(method, params)
+            call = asker(backend.runs, *owners)
+            assert call is not None
+            return await call.asked(method, params, certain=False)
         if owners:
+            hint = "clients without sessions have to be told apart by a token" if self.per_session else (
+                "start the proxy with --per-session")  # fmt: skip
             raise MCPError(
                 INTERNAL_ERROR,
                 f"Calls of {len(owners)} clients run on this backend, and it cannot be told whose {method} this is; "
-                "start the proxy with --per-session",
+                + hint,
             )
         raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
 

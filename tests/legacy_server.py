@@ -148,6 +148,9 @@ class Server:
         return "held"
 
     def ask_tool(self, arguments: dict[str, Any], *_: Any) -> str:
+        if "delay" in arguments:  # so that another call can begin meanwhile
+            self.say("info", "asking soon")
+            time.sleep(arguments["delay"])
         said = self.ask("elicitation/create", {"mode": "form", "message": arguments.get("text", "?"),
                                                "requestedSchema": FORM, **arguments.get("more", {})})  # fmt: skip
         if arguments.get("twice"):

@@ -241,6 +241,67 @@ async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_cli
             assert (await stream.next_message())["result"]["content"][0]["text"] == "withdrawn"
 
 
+async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_its_client_runs() -> None:
+    async with bridge() as front, client(front, LEGACY, **ABLE) as c:
+        await c.call("logging/setLevel", {"level": "info"})
+        # On pipes it cannot be told that the first of two calls asks: the second is newer, and ends first.
+        async with c.raw.posting(c.raw.request("tools/call", call("ask", delay=0.2))) as asks:
+            assert (await asks.next_message())["params"]["data"] == "asking soon"
+            async with c.raw.posting(c.raw.request("tools/call", call("hold", seconds=0.5))) as holds:
+                seen: list[Any] = []
+                while (message := await holds.next_message()) is not None:
+                    seen.append(message)
+                assert [m.get("method") for m in seen] == ["notifications/message", "elicitation/create", None]
+                assert seen[-1]["result"]["content"][0]["text"] == "held"
+            answer = {"action": "accept", "content": {"it": "late"}}
+            await c.raw.post({"jsonrpc": "2.0", "id": seen[1]["id"], "result": answer})
+            assert json.loads((await asks.next_message())["result"]["content"][0]["text"]) == answer
+
+
+async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() -> None:
+    async def ada(head: Any) -> str:
+        return "ada"
+
+    handler = ProxyHandler(command(), supervisor=quick())
+    async with served(handler, authorize=ada) as front, client(front, MODERN, **ABLE) as c:  # type: ignore[arg-type]
+        ask, hold = call("ask", delay=0.2), call("hold", seconds=0.4)
+        answers: list[Any] = []
+
+        async def asks() -> None:
+            answers.append((await c.call("tools/call", ask, yes)).result)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(asks)
+            with anyio.fail_after(LIMIT):
+                while not handler._now.shared.runs:  # type: ignore[union-attr]
+                    await anyio.sleep(0.01)
+            parked = (await c.raw.call("tools/call", hold)).result
+            assert parked["resultType"] == "input_required"
+            # Nobody comes back to it until it has ended.
+            while handler._now.shared.runs:  # type: ignore[union-attr]
+                await anyio.sleep(0.01)
+        assert json.loads(answers[0]["content"][0]["text"])["action"] == "accept"
+        asked = {key: yes(q["method"], q["params"]) for key, q in parked["inputRequests"].items()}
+        again = {**hold, "requestState": parked["requestState"], "inputResponses": asked}
+        assert (await c.raw.call("tools/call", again)).result["content"][0]["text"] == "held"
+        assert not len(handler._parking)
+
+
+async def test_who_comes_back_late_gets_what_became_of_the_call() -> None:
+    async with bridge() as front, client(front, MODERN, **ABLE) as c:
+        params = call("withdraw")
+        first = (await c.raw.call("tools/call", params)).result
+        handler = front.runtime.handler
+        with anyio.fail_after(LIMIT):
+            while handler._now.shared.runs:
+                await anyio.sleep(0.01)
+        asked = {key: yes(q["method"], q["params"]) for key, q in first["inputRequests"].items()}
+        again = {**params, "requestState": first["requestState"], "inputResponses": asked}
+        assert (await c.raw.call("tools/call", again)).result["content"][0]["text"] == "withdrawn"
+        assert (await c.raw.call("tools/call", again)).error["code"] == -32602
+        assert not len(handler._parking)
+
+
 async def test_a_question_without_any_call_is_refused() -> None:
     async with bridge() as front:
         handler = front.runtime.handler
