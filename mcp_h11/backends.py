@@ -136,6 +136,8 @@ class Backend:
         self.runs: dict[Bridged, None] = {}
         self.connects = 0
         self.session: Session | None = None  # whose it is, where it is one session's
+        self.owner: Hashable = None  # whose it is, where it is not for all
+        self.generation: Generation  # that it is one of
         self.used = time.monotonic()
         self.answering = True  # the last ping was answered
         self.trouble = "it was not started yet"
@@ -143,8 +145,9 @@ class Backend:
         self.claimed: Any = None  # params of the notification that a call has just heard
         self.wishes = wishes
         self._level: str | None = None  # that it was told
+        self._session_id: str | None = None  # at a server over HTTP
         self._plan = plan
-        self._identity = (name, version, capabilities)
+        self.identity = (capabilities, (name, version))  # what it is told of its client
         self._forwarded = forwarded
         self._supervisor = plan.supervisor()
         self._stopping = asyncio.Event()
@@ -200,6 +203,14 @@ class Backend:
         if not self._stopping.is_set():
             raise ConnectionLost(f"no connection within {self._plan.start_time:g} s", sent=False)
 
+    def look(self) -> None:
+        """Over HTTP a client renews its session by itself: that is another connection, as far as others see."""
+        client = self.client
+        if client is not None and client.session_id != self._session_id:
+            self._session_id = client.session_id
+            self.connects += 1
+            self._plan.changed(self)
+
     async def _watch(self, client: Client) -> None:
         """Until it is lost or not wanted any more."""
         async with anyio.create_task_group() as tasks:
@@ -251,7 +262,7 @@ class Backend:
     # --- connecting ------------------------------------------------------------------------------------------
 
     def _made(self) -> Client:
-        name, version, capabilities = self._identity
+        capabilities, (name, version) = self.identity
         spec = self.spec
         options: dict[str, Any] = {
             "name": name,
@@ -297,6 +308,7 @@ class Backend:
 
     def _up(self, client: Client) -> None:
         self.client = client
+        self._session_id = client.session_id
         self.connects += 1
         self.answering = True
         self.trouble = ""
@@ -379,6 +391,7 @@ class Generation:
         self.spec = spec
         self.low = self.number = 0
         self.opened = False  # a session began under it
+        self.forsaken = asyncio.Event()  # it was replaced, and no session of it is served any more
         self.per_session = per_session
         self.own: dict[Hashable, Backend] = {}
         self.running = 0
@@ -394,8 +407,10 @@ class Generation:
 
     def _backend(self, wishes: Wishes, capabilities: Mapping[str, Any], identity: tuple[str, str]) -> Backend:
         name, version = identity
-        return Backend(self.spec, self._plan, wishes, name=name, version=version, capabilities=capabilities,
-                       forwarded=self.forwarded)  # fmt: skip
+        backend = Backend(self.spec, self._plan, wishes, name=name, version=version, capabilities=capabilities,
+                          forwarded=self.forwarded)  # fmt: skip
+        backend.generation = self
+        return backend
 
     def start(self) -> None:
         """Begins to connect.  With a backend for each session this one only shows what they are like."""
@@ -418,15 +433,27 @@ class Generation:
             return self.shared
         backend = self.own.get(owner)
         if backend is None:
-            if len(self.own) >= MAX_BACKENDS:
-                raise overloaded("Too many backends")
             identity = (str(info.get("name") or self._identity[0])[:200], str(info.get("version") or "0")[:200])
-            backend = self.own[owner] = self._backend(Wishes(), capabilities, identity)
-            self._tasks.start_soon(backend.run)
+            backend = self._begin(owner, self._backend(Wishes(), capabilities, identity))
         if session is not None:
             backend.session = session
         backend.used = time.monotonic()
         return backend
+
+    def _begin(self, owner: Hashable, backend: Backend) -> Backend:
+        if len(self.own) >= MAX_BACKENDS:
+            raise overloaded("Too many backends")
+        backend.owner = owner
+        self.own[owner] = backend
+        self._tasks.start_soon(backend.run)
+        return backend
+
+    def adopt(self, old: Generation) -> None:
+        """What was wanted of a backend beside calls is wanted of the one that takes its place."""
+        for owner, backend in old.own.items():
+            if backend.wishes.levels or backend.wishes.uris:
+                mine = self._begin(owner, self._backend(backend.wishes, *backend.identity))
+                mine.session, mine.connects = backend.session, 1  # what it offers may be something else
 
     @contextmanager
     def run(self, backend: Backend, call: Bridged) -> Iterator[None]:
@@ -448,6 +475,8 @@ class Generation:
     def sweep(self) -> None:
         """Ends the backends of sessions that are no more, and of those that nobody used for long."""
         now = time.monotonic()
+        for backend in self.backends:
+            backend.look()
         for owner, backend in list(self.own.items()):
             gone = backend.session is not None and backend.session.closed
             idle = backend.session is None and not backend.wishes.uris and now - backend.used > IDLE_TIME

@@ -56,10 +56,19 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Notice:
-    """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was."""
+    """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was.
+
+    `audience`, asked with somebody's principal and the generation of its session (None without one), says whether it
+    is to hear of it; without one everybody is who asked.  It is not asked on pipes, where there is one client.
+    """
 
     kind: str
     uri: str | None = None
+    audience: Callable[[str, int | None], bool] | None = None
+
+    def concerns(self, principal: str, generation: int | None) -> bool:
+        """Whether this one is among the audience."""
+        return self.audience is None or self.audience(principal, generation)
 
 
 class Notices:

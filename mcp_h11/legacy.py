@@ -456,8 +456,10 @@ class Legacy:
         payload = encode_notice(self.runtime.json, notice)
         for session in list(self.sessions.values()):
             # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
+            state = session.state
             if session.id not in self.fresh and session.wants(notice):
-                session.announce(payload)
+                if notice.concerns(state.principal, state.generation):
+                    session.announce(payload)
 
 
 class Gathering:

@@ -167,5 +167,7 @@ class LegacySSE:
         """Tell each session that wants to know."""
         payload = encode_notice(self.runtime.json, notice)
         for session, _ in list(self.sessions.values()):
+            state = session.state
             if session.id in self.initialized and session.wants(notice):
-                session.announce(payload)
+                if notice.concerns(state.principal, state.generation):
+                    session.announce(payload)

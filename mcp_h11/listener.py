@@ -31,11 +31,12 @@ UPDATED = "notifications/resources/updated"
 class Listener:
     """One open `subscriptions/listen`: what it wants to hear, and the stream it hears it on."""
 
-    __slots__ = ("_flushing", "_json", "_runtime", "_unsent", "id", "kinds", "reply", "uris")
+    __slots__ = ("_flushing", "_json", "_runtime", "_unsent", "id", "kinds", "principal", "reply", "uris")
 
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, wanted: dict[str, Any]) -> None:
         self.id = message.id
         self.reply = reply
+        self.principal = ""  # whose it is
         self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
         self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
         self._runtime = runtime

@@ -461,6 +461,7 @@ class Modern:
         if limit is not None and len(self.listeners) >= limit:
             raise overloaded("Too many listeners")
         listener = Listener(self.runtime, message, reply, honoured)
+        listener.principal = subject(principal)
         acknowledged = encode_event(listener.acknowledgement(honoured))
         if not honoured or self.runtime.draining:
             reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
@@ -504,7 +505,8 @@ class Modern:
     def noticed(self, notice: Notice) -> None:
         """Tell every listener that asked."""
         for listener in list(self.listeners):
-            listener.noticed(notice)
+            if notice.concerns(listener.principal, None):
+                listener.noticed(notice)
 
     def expire(self, reply: Reply) -> bool:
         """End the listen stream on this reply, if there is one: who asked for it may no longer."""

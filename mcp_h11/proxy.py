@@ -44,10 +44,11 @@ from .bridged import LOG, Bridged, ParkedCall, Parking, asker, read_state
 from .client import Client
 from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
 from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
-from .handler import METHODS, Params, ServerHandler
+from .handler import METHODS, Notice, Params, ServerHandler
 from .jsonrpc import JSON
 from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
 from .questions import InputRequired
+from .session import CHANGED, UPDATED, encode_notice
 from .settings import subject
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
@@ -73,12 +74,7 @@ _DECLARED = ("elicitation", "experimental", "extensions", "roots", "sampling")
 _OWN = ("initialize", "ping", "server/", "subscriptions/", "logging/", "resources/subscribe", "resources/unsubscribe",
         "tasks/", "notifications/")  # fmt: skip
 _ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))
-_CHANGED = {
-    "notifications/tools/list_changed": "tools",
-    "notifications/prompts/list_changed": "prompts",
-    "notifications/resources/list_changed": "resources",
-}
-_UPDATED = "notifications/resources/updated"
+_CHANGED = {method: kind for kind, method in CHANGED.items()}
 # RFC 9110 and the protocol's own: what belongs to one connection, one endpoint, or one server's trust in a client.
 _NOT_FORWARDED = frozenset(
     (
@@ -311,7 +307,9 @@ class ProxyHandler(ServerHandler):
             if backend is not None:
                 new = self._begin(backend)
                 try:
-                    await new.shared.connected(self._start_time)
+                    # One try: whoever swaps knows best whether there is to be another.
+                    await new.shared.first_outcome(self._start_time)
+                    await new.shared.connected(0.0)
                 except BaseException:
                     await new.stop()
                     raise
@@ -333,17 +331,20 @@ class ProxyHandler(ServerHandler):
             if sessions != "drain":
                 old.low, old.number = 1, 0  # it serves no session any more
             self._draining.append(old)
-            while len(self._draining) > MAX_DRAINING:
-                replaced = self._draining.pop(0)
+            for replaced in self._draining[:-MAX_DRAINING]:
                 replaced.low, replaced.number = 1, 0
+                replaced.forsaken.set()
             self._tasks.start_soon(self._retire, old, sessions == "drain" and old.opened)
-        if sessions == "migrate":
-            self._tell_changes(new)
+        if sessions == "migrate" and new is not None:
+            if old is not None:
+                new.adopt(old)
+            self._tell_changes(new.shared)
 
     async def _retire(self, old: Generation, wait: bool) -> None:
         end = anyio.current_time() + self._drain_time
         if wait:
-            await anyio.sleep_until(end)
+            with anyio.move_on_after(self._drain_time):
+                await old.forsaken.wait()
             old.low, old.number = 1, 0
         await old.finish(max(0.0, end - anyio.current_time()))
         await old.stop()
@@ -373,17 +374,20 @@ class ProxyHandler(ServerHandler):
     def _backend_changed(self, backend: Backend) -> None:
         """A connection is there, or is lost."""
         now = self._now
-        if backend.client is None or now is None or backend is not now.shared:
+        if backend.client is None or now is None:
             return
         again = backend.connects > 1
-        self._show(backend)
+        if backend is now.shared:
+            self._show(backend)
+            if again:
+                # A reconnect is a swap that keeps the sessions.
+                self._number += 1
+                now.number = self._number
+            if self.per_session and self._tasks is not None:
+                # It has shown what backends are like here; sessions have their own.
+                self._tasks.start_soon(backend.stop)
         if again:
-            # A reconnect is a swap that keeps the sessions.
-            self._number += 1
-            now.number = self._number
-            self._tell_changes(now)
-        if self.per_session and self._tasks is not None:
-            self._tasks.start_soon(backend.stop)  # it has shown what backends are like here; sessions have their own
+            self._tell_changes(backend)
 
     def _show(self, backend: Backend) -> None:
         client = backend.client
@@ -395,18 +399,14 @@ class ProxyHandler(ServerHandler):
         self.name = str(client.server_info.get("name") or self.name)
         self.version = str(client.server_info.get("version") or self.version)
 
-    def _tell_changes(self, now: Generation | None) -> None:
+    def _tell_changes(self, backend: Backend) -> None:
         """Every list may be another one now, and so may be what was subscribed to."""
-        offered = self._face.capabilities if self._face is not None and now is not None else {}
-        for capability, notify in (
-            ("tools", self.notify_tools_changed),
-            ("prompts", self.notify_prompts_changed),
-            ("resources", self.notify_resources_changed),
-        ):
-            if capability in offered:
-                notify()
-        for uri in list(self._wishes.uris):
-            self.notify_resource_updated(uri)
+        offered = backend.client.server_capabilities if backend.client is not None else {}
+        for kind in CHANGED:
+            if kind in offered:
+                self._tell(backend, kind)
+        for uri in list(backend.wishes.uris):
+            self._tell(backend, "updated", uri)
 
     async def _prepare(self, client: Client) -> None:
         await self._annotations.read(client)
@@ -447,10 +447,7 @@ class ProxyHandler(ServerHandler):
         return await job
 
     def _serving(self, front: Front) -> Generation:
-        generation = self._now
-        if front.session is not None and front.session.state.generation:
-            # Over HTTP an outdated session does not get here; on a pipe it cannot be told to begin anew.
-            generation = self._generation_of(front.session.state.generation) or self._now
+        generation = self._meant(front.session.state.generation if front.session is not None else None)
         if generation is None:
             raise overloaded("No backend is connected now")
         return generation
@@ -549,12 +546,13 @@ class ProxyHandler(ServerHandler):
     def _heard(self, backend: Backend, method: str, params: dict[str, Any]) -> None:
         """A notification that came on no call's own exchange."""
         if method in _CHANGED:
-            if not self._tell_session(backend, method, {}):
-                self._notify(_CHANGED[method])
-        elif method == _UPDATED:
+            self._tell(backend, _CHANGED[method])
+            if method == "notifications/tools/list_changed" and backend.client is not None and self._tasks is not None:
+                self._tasks.start_soon(self._annotations.read, backend.client)
+        elif method == UPDATED:
             uri = params.get("uri")
-            if isinstance(uri, str) and not self._tell_session(backend, method, {"uri": uri}, uri):
-                self.notify_resource_updated(uri)
+            if isinstance(uri, str):
+                self._tell(backend, "updated", uri)
         elif method == LOG:
             self._heard_log(backend, params)
         elif method != "notifications/progress":
@@ -562,24 +560,27 @@ class ProxyHandler(ServerHandler):
             if len(owners) == 1:
                 next(reversed(backend.runs)).heard(method, params)
 
-    def _notify(self, kind: str) -> None:
-        {
-            "tools": self.notify_tools_changed,
-            "prompts": self.notify_prompts_changed,
-            "resources": self.notify_resources_changed,
-        }[kind]()
-        now = self._now
-        if kind == "tools" and now is not None and now.shared.client is not None and self._tasks is not None:
-            self._tasks.start_soon(self._annotations.read, now.shared.client)
-
-    def _tell_session(self, backend: Backend, method: str, params: dict[str, Any], uri: str | None = None) -> bool:
-        """Tells the one session whose backend it is; False where it is not one session's."""
+    def _tell(self, backend: Backend, kind: str, uri: str | None = None) -> None:
+        """A change, to those whose backend this is: one session, those of one principal, or those of a generation."""
         session = backend.session
         if session is None:
-            return False
-        if not session.closed and (uri is None or uri in session.state.subscriptions):
-            session.announce(self._json.notification(method, params or None))
-        return True
+            self.notices.publish(Notice(kind, uri, self._audience(backend)))
+            return
+        notice = Notice(kind, uri)
+        if not session.closed and session.wants(notice):
+            session.announce(encode_notice(self._json, notice))
+
+    def _audience(self, backend: Backend) -> Callable[[str, int | None], bool] | None:
+        if backend.owner is not None:
+            return lambda principal, generation: generation is None and ("principal", principal) == backend.owner
+        if not self._draining and self._now is backend.generation:
+            return None
+        return lambda _, generation: self._meant(generation) is backend.generation
+
+    def _meant(self, generation: int | None) -> Generation | None:
+        """What answers a session that began under this number, or somebody without one."""
+        # Over HTTP an outdated session does not get here; on a pipe it cannot be told to begin anew.
+        return (self._generation_of(generation) if generation else None) or self._now
 
     def _heard_log(self, backend: Backend, params: dict[str, Any]) -> None:
         owners = {call.owner for call in backend.runs}
@@ -596,10 +597,12 @@ class ProxyHandler(ServerHandler):
         rank = LEVELS.get(params.get("level", ""))
         if rank is None:
             return
-        listeners = [backend.session] if backend.session is not None else list(self._listeners)
-        for session in listeners:
-            if not session.closed and session in self._listeners and rank >= session.log_rank:
-                session.announce(self._json.notification(LOG, params))
+        payload = self._json.notification(LOG, params)
+        for session in self._listeners:
+            if session.closed or rank < session.log_rank or session not in backend.wishes.levels:
+                continue
+            if backend.owner is not None or self._meant(session.state.generation) is backend.generation:
+                session.announce(payload)
 
     async def _asked(self, backend: Backend, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """A question of a backend that does not say which call it is for."""

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rawclient import LIMIT, Legacy, Modern, ProtocolError
 from serving import LEGACY, Held, call, served
 from test_proxy import ERAS, client
 
-from mcp_h11 import Context, MCPServer
+from mcp_h11 import Context, MCPServer, listening
 from mcp_h11.backends import MAX_BACKENDS, Generation
 from mcp_h11.errors import MCPError
 from mcp_h11.proxy import MAX_DRAINING, ProxyHandler
@@ -163,6 +163,85 @@ async def test_a_backend_that_cannot_be_connected_changes_nothing() -> None:
             await front.runtime.handler.swap(Named("two"), "keep")
 
 
+async def test_a_swap_to_what_cannot_be_started_fails_at_once() -> None:
+    async with bridge(Named("one")) as front:
+        with anyio.fail_after(LIMIT):
+            with pytest.raises(MCPError, match="/nowhere/such"):
+                await front.runtime.handler.swap(Command(["/nowhere/such"]))
+        assert await who(await initialized(front)) == "one"
+
+
+async def test_several_swaps_at_once_follow_each_other() -> None:
+    async with bridge(Named("0")) as front:
+        handler = front.runtime.handler
+        c = await initialized(front)
+        async with anyio.create_task_group() as tasks:
+            for number in range(1, 6):
+                tasks.start_soon(handler.swap, Named(str(number)), "migrate")
+        assert await who(c) == "5"
+        with anyio.fail_after(LIMIT):
+            while handler._draining:
+                await anyio.sleep(0.01)
+
+
+async def test_what_old_and_new_say_reaches_their_own_sessions_only() -> None:
+    old, new = Named("old"), Named("new")
+    async with bridge(old) as front:
+        c = await initialized(front)
+        await c.call("resources/subscribe", {"uri": "test://x"})
+        await front.runtime.handler.swap(new, "drain")
+        d = await initialized(front)
+        await d.call("resources/subscribe", {"uri": "test://x"})
+        listener = Modern(front.port)
+        async with c.get_stream() as to_c, d.get_stream() as to_d, listener.listen(toolsListChanged=True) as to_all:
+            await to_all.next_message()
+            old.notify_tools_changed()
+            old.notify_resource_updated("test://x")
+            kinds = [(await to_c.next_message())["method"] for _ in range(2)]
+            assert kinds == ["notifications/tools/list_changed", "notifications/resources/updated"]
+            new.notify_tools_changed()
+            assert (await to_d.next_message())["method"] == "notifications/tools/list_changed"
+            assert (await to_all.next_message())["method"] == "notifications/tools/list_changed"
+            for stream in (to_c, to_d, to_all):
+                with pytest.raises(TimeoutError):
+                    await stream.next_message(0.1)
+
+
+async def test_a_backend_over_http_that_has_forgotten_its_session_is_a_swap_too() -> None:
+    async with AsyncExitStack() as stack:
+        async with listening(Named("one"), port=0) as first:
+            port = first.addresses[0][1]
+            front = await stack.enter_async_context(bridge(Url(first.url, revision=LEGACY)))
+            c = await initialized(front)
+            await c.call("resources/subscribe", {"uri": "test://x"})
+            changes = await stack.enter_async_context(c.get_stream())
+        async with listening(Named("two"), port=port):
+            kinds = []
+            while "notifications/resources/updated" not in kinds:
+                kinds.append((await changes.next_message(2 * LIMIT))["method"])
+            assert kinds[0] == "notifications/tools/list_changed"
+            assert await who(c) == "two"
+            assert (await initialized(front)).initialized["serverInfo"]["name"] == "two"
+
+
+async def test_with_a_backend_for_each_session_what_it_wanted_is_migrated_too() -> None:
+    def command(name: str) -> Command:
+        return Command([sys.executable, SERVER, "--name", name])
+
+    async with bridge(command("one"), per_session=True) as front:
+        c = await initialized(front)
+        await c.call("logging/setLevel", {"level": "debug"})
+        await c.call("resources/subscribe", {"uri": "test://x"})
+        async with c.get_stream() as stream:
+            await front.runtime.handler.swap(command("two"), "migrate")
+            kinds = []
+            while "notifications/resources/updated" not in kinds:
+                kinds.append((await stream.next_message())["method"])
+            assert kinds[0] == "notifications/tools/list_changed"
+            said = json.loads((await c.call("tools/call", call("state"))).result["content"][0]["text"])
+        assert (said["name"], said["levels"], said["subscribed"]) == ("two", ["debug"], ["test://x"])
+
+
 async def test_a_swap_that_is_cancelled_leaves_nothing_behind() -> None:
     async with bridge(Named("one")) as front:
         with anyio.move_on_after(0.05):
@@ -184,6 +263,25 @@ async def test_only_so_many_old_backends_keep_their_sessions() -> None:
             await initialized(front)
             await front.runtime.handler.swap(Named(str(number)))
         assert (await first.post(first.request("ping"))).status == 404
+
+
+async def test_a_backend_that_serves_nobody_any_more_does_not_wait_for_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mcp_h11 import proxy
+
+    monkeypatch.setattr(proxy, "MAX_DRAINING", 1)
+    async with bridge(Command([sys.executable, SERVER]), drain_time=60.0) as front:
+        c = await initialized(front)
+        pid = int((await c.call("tools/call", call("pid"))).result["content"][0]["text"])
+        await front.runtime.handler.swap(Named("one"))
+        os.kill(pid, 0)  # it serves its session
+        await initialized(front)
+        await front.runtime.handler.swap(Named("two"))
+        with anyio.fail_after(LIMIT), pytest.raises(ProcessLookupError):
+            while True:
+                os.kill(pid, 0)
+                await anyio.sleep(0.02)
 
 
 # --- under load -------------------------------------------------------------------------------------------------------

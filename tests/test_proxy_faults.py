@@ -135,6 +135,21 @@ async def test_a_crash_loop_opens_a_circuit_that_ready_names() -> None:
         assert refused.status == 503 and "I never start" not in refused.body.decode()
 
 
+async def test_the_circuit_closes_when_a_try_succeeds(tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    started = f"runpy.run_path({SERVER!r}, None, '__main__')"
+    script = f"import os, runpy; os.path.exists({str(mended)!r}) or exit(3); {started}"
+    handler = ProxyHandler(Command([sys.executable, "-c", script]), supervisor=quick(crash_limit=2, open_for=0.3))
+    async with served(handler, health=True) as front, RawClient(front.port) as ops:  # type: ignore[arg-type]
+        with anyio.fail_after(LIMIT):
+            while handler.concerns() != ["backend crash loop"]:
+                await anyio.sleep(0.01)
+            mended.touch()
+            while (await ops.request("GET", "/ready")).status != 200:
+                await anyio.sleep(0.05)
+        assert (await client(front, MODERN).text("echo", text="x")) == "x"
+
+
 async def test_a_command_that_is_not_there_is_a_backend_that_is_away() -> None:
     handler = ProxyHandler(Command(["/nowhere/no-such-command"]))
     async with served(handler, health=True) as front:  # type: ignore[arg-type]
@@ -346,6 +361,50 @@ async def test_clients_without_sessions_share_a_backend_for_each_principal() -> 
             c.raw.extra_headers = {"X-User": user}
             pids.append(await c.text("pid"))
         assert pids[0] == pids[2] != pids[1]
+
+
+async def test_what_a_backend_of_a_principal_says_reaches_those_without_sessions_of_that_principal_alone() -> None:
+    async def who(head: Any) -> str:
+        return str(head.get("x-user"))
+
+    def of(user: str, era: str) -> Any:
+        c = client(front, era)
+        c.raw.extra_headers = {"X-User": user}
+        return c
+
+    handler = ProxyHandler(command(), per_session=True, supervisor=quick())
+    wanted = {"resourceSubscriptions": ["test://a"], "toolsListChanged": True}
+    async with served(handler, authorize=who) as front:  # type: ignore[arg-type]
+        ada, eve = of("ada", MODERN), of("eve", MODERN)
+        async with of("ada", LEGACY) as session, session.raw.get_stream() as to_session:
+            await session.call("logging/setLevel", {"level": "debug"})
+            await session.call("resources/subscribe", {"uri": "test://a"})
+            async with ada.raw.listen(**wanted) as to_ada, eve.raw.listen(**wanted) as to_eve:
+                for stream in (to_ada, to_eve):
+                    assert (await stream.next_message())["method"] == "notifications/subscriptions/acknowledged"
+                await ada.text("log", text="ada's", later=0.05)
+                await ada.text("touch", uri="test://a")
+                await ada.text("change")
+                kinds = [(await to_ada.next_message())["method"] for _ in range(2)]
+                assert kinds == ["notifications/resources/updated", "notifications/tools/list_changed"]
+                await session.text("change")
+                assert (await to_session.next_message())["method"] == "notifications/tools/list_changed"
+                for stream in (to_session, to_ada, to_eve):
+                    with pytest.raises(TimeoutError):
+                        await stream.next_message(0.15)
+
+
+async def test_a_session_is_told_when_its_own_backend_was_started_again() -> None:
+    async with bridge(per_session=True) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+        await a.call("resources/subscribe", {"uri": "test://a"})
+        await b.text("pid")
+        async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:
+            await a.call("tools/call", call("die"))
+            kinds = [(await to_a.next_message())["method"].split("/", 1)[1] for _ in range(3)]
+            assert kinds == ["tools/list_changed", "resources/list_changed", "resources/updated"]
+            assert (await state(a))["subscribed"] == ["test://a"]
+            with pytest.raises(TimeoutError):
+                await to_b.next_message(0.1)
 
 
 async def test_one_session_that_kills_its_backend_harms_no_other() -> None:
