@@ -9,11 +9,15 @@ Rule: a command is a list of words and never a line for a shell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+# RFC 9110, 5.1 and 5.5, as far as it is ASCII.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 _SCHEMES = ("http", "https", "http+unix")
 
 
@@ -72,6 +76,12 @@ class Url:
             raise ValueError("not an address of http, https or http+unix")
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f"transport is http, sse or None, not {self.transport!r:.20}")
+        # A secret that was read with its line end would fail at each request, in words that show it.
+        for name, value in self.headers.items():
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise ValueError(f"the header {name[:50]!r} cannot be sent: its name, a line end, or a blank around it")
+        if isinstance(self.token, str) and not _VALUE.fullmatch(self.token):
+            raise ValueError("the token cannot be sent: there is a line end in it, or a blank around it")
 
     @property
     def name(self) -> str:

@@ -41,3 +41,26 @@ def test_what_is_no_address(address: str, transport: str | None) -> None:
     with pytest.raises(ValueError) as raised:
         Url(address, transport=transport)
     assert "example.com" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"headers": {"X": "hush\n"}},
+        {"headers": {"X": "hush\r\nY: z"}},
+        {"headers": {"X": " hush"}},
+        {"headers": {"X": "h\u00fcsh"}},
+        {"headers": {"X Y": "hush"}},
+        {"headers": {"": "hush"}},
+        {"token": "hush\n"},
+        {"token": "hush "},
+    ],
+)
+def test_what_cannot_be_a_header_is_refused_and_not_shown(more: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be sent") as refused:
+        Url("http://h/", **more)
+    assert "sh" not in str(refused.value)
+
+
+def test_what_can_be_a_header_is_taken() -> None:
+    assert Url("http://h/", {"X-Y": "", "Z": "a", "A": "a \t~"}, token="t").headers["A"] == "a \t~"
