@@ -129,6 +129,7 @@ class Gateway(ServerHandler):
         self._make: Callable[[str, ServerEntry], Site]
         self._tasks: Any = None
         self._reloading: asyncio.Lock
+        self._hangup = False  # the list is to be read, and was not yet
 
     def concerns(self) -> Sequence[str]:
         """Those of all sites, each with its name."""
@@ -174,7 +175,10 @@ class Gateway(ServerHandler):
             stack.callback(loop.remove_signal_handler, hangup)
 
     def _hung_up(self) -> None:
-        self._tasks.start_soon(self.reload)
+        # One that waits reads what is there by then.
+        if not self._hangup:
+            self._hangup = True
+            self._tasks.start_soon(self.reload)
 
     async def open(self, server: Server, hosts: HostPolicy) -> None:
         """Begins all sites at once; one whose backend cannot be had begins without it."""
@@ -186,6 +190,7 @@ class Gateway(ServerHandler):
         if self._read is None:
             return
         async with self._reloading:
+            self._hangup = False
             try:
                 entries = dict(self._read())
             except ConfigError as exc:
@@ -194,13 +199,17 @@ class Gateway(ServerHandler):
             found = changes({name: site.entry for name, site in self.sites.items()}, entries)
             logger.info("configuration read: %d added, %d removed, %d changed", len(found.added), len(found.removed),
                         len(found.changed))  # fmt: skip
-            anew = list(found.added)
-            for name in found.changed:
-                if not await self.sites[name].change(entries[name]):
-                    self._remove([name])
-                    anew.append(name)
             self._remove(found.removed)
-            await self._add({name: entries[name] for name in anew})
+            # All at once: one that takes its time to start holds up no other.
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._add, {name: entries[name] for name in found.added})
+                for name in found.changed:
+                    tasks.start_soon(self._change, name, entries[name])
+
+    async def _change(self, name: str, entry: ServerEntry) -> None:
+        if not await self.sites[name].change(entry):
+            self._remove([name])
+            await self._add({name: entry})
 
     async def _add(self, entries: Mapping[str, ServerEntry]) -> None:
         sites = [self._make(name, entry) for name, entry in entries.items()]

@@ -157,6 +157,38 @@ async def test_a_changed_backend_that_cannot_be_had_leaves_the_old_one(caplog: p
         assert await text(at(server, "one"), "pid") == pid
 
 
+async def test_one_that_does_not_start_holds_up_no_other() -> None:
+    hangs = ServerEntry(Command((sys.executable, "-c", "import time; time.sleep(60)")))
+    async with gateway({"one": entry("one"), "two": entry("two")}) as server:
+        server.runtime.handler.sites["one"].handler._start_time = 30.0
+        server.lists.append({"one": hangs, "two": entry("another"), "new": entry("new")})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.runtime.handler.reload)
+
+            async def there() -> bool:
+                sites = server.runtime.handler.sites
+                return "new" in sites and (await said(at(server, "two")))["name"] == "another"
+
+            await until(there)
+            assert (await said(at(server, "new")))["name"] == "new"
+            assert (await said(at(server, "one")))["name"] == "one"
+            tasks.cancel_scope.cancel()
+
+
+async def test_hangups_that_come_at_once_are_one() -> None:
+    async with gateway({"one": entry("one")}) as server:
+        gate = server.runtime.handler
+        reads = []
+        read = gate._read
+        gate._read = lambda: reads.append(1) or read()
+        for _ in range(100):
+            gate._hung_up()
+        with anyio.fail_after(LIMIT):
+            while gate._hangup:
+                await anyio.sleep(0.01)
+        assert reads == [1]
+
+
 async def test_http_sse_is_at_each_name_too() -> None:
     async with gateway({"one": entry("one")}, legacy_sse=True) as server, RawClient(server.port) as client:
         stream = await client.open_stream("GET", "/servers/one/sse", {"Accept": "text/event-stream"})
