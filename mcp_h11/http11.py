@@ -54,6 +54,9 @@ MAX_CHUNKS = 1024
 _OPEN_CHUNK = 24
 # Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
 MAX_INFORMATIONAL = 16
+# What each chunk of an answer may carry beside its data without being held against the stream, which may have no end:
+# a size padded with zeros, a signature of 64 hex digits.
+CHUNK_ALLOWANCE = 256
 
 
 class Signal(Enum):
@@ -521,7 +524,10 @@ class _ChunkedBody:
             self._open_chunk = 0
 
     def _check_overhead(self, slack: int) -> None:
-        if self._fed - self.size - self._exempt - slack > self._max_overhead:
+        self._refuse_past_limit(self._fed - self.size - self._exempt - slack)
+
+    def _refuse_past_limit(self, overhead: int) -> None:
+        if overhead > self._max_overhead:
             raise HTTPError(413, "Too much overhead in a chunked body")
 
 
@@ -814,7 +820,8 @@ class ServerConnection:
                 status, headers, close, True, False, dated
             )
             before_date, before_length, rest = template
-            sent = b"" if self._is_head() else body
+            head = self.head
+            sent = b"" if head is not None and head.method == "HEAD" else body
             out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
         self._begin_answer(_WHOLE, close)
         return out
@@ -951,8 +958,9 @@ class ClientLimits:
     """Sizes in bytes and counts, of what a server sends.
 
     `max_head` includes the status line and the blank line, and holds for each informational answer, too.
-    `max_chunk_overhead` is for all that one chunked body carries beside its data and the least framing.  Bodies have no
-    limit here: they are given out in the pieces in which they come, and nothing of them is kept.
+    `max_chunk_overhead` is for what a chunked body carries beside its data and the least framing; each chunk that has
+    ended takes CHUNK_ALLOWANCE off what was counted, so that an event stream may go on for ever.  Bodies have no limit
+    here: they are given out in the pieces in which they come, and nothing of them is kept.
     """
 
     max_head: int = 32 * 1024
@@ -1051,6 +1059,25 @@ def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> 
     if b"content-length" in names:
         return int(names[b"content-length"])  # h11 has compared repeated ones
     return _AT_CLOSE
+
+
+class _AnswerBody(_ChunkedBody):
+    """As a server sends it, perhaps for days: what each chunk carries beside its data is counted, and forgotten again.
+
+    What is counted never falls below nothing: a long quiet stream saves up no leave for one huge chunk line.
+    """
+
+    __slots__ = ()
+
+    def _add(self, event: h11.Data) -> None:
+        super()._add(event)
+        if event.chunk_end:
+            # Exactly what this chunk and those before it took: where the bytes were cut must not matter.  The line end
+            # behind the data is certain to come, and counted as framing already.
+            read = self._fed - len(self._connection.trailing_data[0]) + len(b"\r\n")
+            counted = read - self.size - self._exempt
+            self._refuse_past_limit(counted)
+            self._exempt += min(counted, CHUNK_ALLOWANCE)
 
 
 class ClientConnection:
@@ -1197,7 +1224,7 @@ class ClientConnection:
         )
         if size == _CHUNKED:
             assert self._connection is not None
-            self._chunks = _ChunkedBody(self._connection, maxsize, self._limits.max_chunk_overhead)
+            self._chunks = _AnswerBody(self._connection, maxsize, self._limits.max_chunk_overhead)
         self._connection = None
         self._left = size
         self._state = _IN_BODY

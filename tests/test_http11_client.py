@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_h11.http11 import (
+    CHUNK_ALLOWANCE,
     END,
     LARGEST_PIECE,
     MAX_CHUNKS,
@@ -395,6 +396,79 @@ def test_chunk_overhead_at_its_limit_and_one_past() -> None:
     too_much = "AnswerError(True): Too much overhead in a chunked body"
     assert both(with_extension(11), limits=limits)[2] == too_much
     assert both(CHUNKED + b"0\r\n" + b"X: y\r\n" * 2 + b"\r\n", limits=limits)[2] == too_much
+
+
+def padded(overhead: int) -> bytes:
+    """A chunk of one byte that carries so much beside it."""
+    return b"1;" + b"e" * (overhead - 1) + b"\r\na\r\n"
+
+
+def verdict(data: bytes, limits: ClientLimits) -> str:
+    """Whether it is refused; the cut decides how much is given out before that, and nothing else."""
+    whole, bytewise = answer([data], limits=limits)[2], answer(each(data), limits=limits)[2]
+    assert whole == bytewise
+    return whole
+
+
+def test_each_chunk_takes_its_allowance_off_what_was_counted() -> None:
+    limits = ClientLimits(max_chunk_overhead=1000)
+    too_much = "AnswerError(True): Too much overhead in a chunked body"
+    plain, end = b"1\r\na\r\n", b"0\r\n\r\n"
+    # The first leaves 1000 - 256 counted, each plain one takes 256 off, and it never falls below nothing.
+    assert verdict(CHUNKED + padded(1000) + padded(CHUNK_ALLOWANCE) + end, limits) == "end"
+    assert verdict(CHUNKED + padded(1000) + padded(CHUNK_ALLOWANCE + 1) + end, limits) == too_much
+    assert verdict(CHUNKED + padded(1000) + plain * 3 + padded(1000) + end, limits) == "end"
+    assert verdict(CHUNKED + padded(1000) + plain * 2 + padded(1000) + end, limits) == too_much
+    for quiet in (0, 100):
+        assert verdict(CHUNKED + plain * quiet + padded(1000) + end, limits) == "end"
+        assert verdict(CHUNKED + plain * quiet + padded(1001) + end, limits) == too_much
+    # What ends a body is counted as a chunk is.
+    assert verdict(CHUNKED + padded(1000) + b"0;" + b"e" * 255 + b"\r\n\r\n", limits) == "end"
+    assert verdict(CHUNKED + padded(1000) + b"0;" + b"e" * 256 + b"\r\n\r\n", limits) == too_much
+
+
+@pytest.mark.parametrize("line", [b"0000000000000005", b"5;signature=" + b"f" * 64, b"5;" + b"e" * 255])
+@pytest.mark.parametrize("together", [1, 1000])
+def test_a_stream_of_padded_chunks_goes_on_for_ever(line: bytes, together: int) -> None:
+    event = line + b"\r\n: hi\n\r\n"
+    connection = asked()
+    connection.receive_data(CHUNKED)
+    assert type(connection.next_event()) is AnswerHead
+    received = 0
+    for _ in range(20_000 // together):
+        connection.receive_data(event * together)
+        while (piece := connection.next_event()) is not NEED_DATA:
+            assert type(piece) is bytes
+            received += len(piece)
+    assert received == 5 * 20_000
+    assert 20_000 * (len(line) - 1) > 10 * ClientLimits().max_chunk_overhead
+
+
+def test_a_stream_of_little_data_and_long_chunk_lines_is_refused() -> None:
+    connection = asked()
+    connection.receive_data(CHUNKED)
+    assert type(connection.next_event()) is AnswerHead
+    with pytest.raises(AnswerError, match="overhead"):
+        for _ in range(1000):
+            connection.receive_data(padded(CHUNK_ALLOWANCE + 100))
+            while connection.next_event() is not NEED_DATA:
+                pass
+
+
+def test_a_chunk_line_without_end_is_refused_however_long_the_stream_was_quiet() -> None:
+    connection = asked()
+    connection.receive_data(CHUNKED + b"1\r\na\r\n" * 1000)
+    assert type(connection.next_event()) is AnswerHead
+    while connection.next_event() is not NEED_DATA:
+        pass
+    fed = 0
+    with pytest.raises(AnswerError, match="overhead"):
+        connection.receive_data(b"1;")
+        while True:
+            assert connection.next_event() is NEED_DATA
+            connection.receive_data(b"e" * 1024)
+            fed += 1024
+    assert fed <= ClientLimits().max_chunk_overhead + 1024
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
