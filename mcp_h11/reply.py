@@ -158,7 +158,7 @@ class Reply:
             headers += self.extra
         link = self._link
         link.write(self._connection.respond(status, headers, body, date=link.date()))
-        link.replied(self)
+        self._settle(link)
 
     def open(self, first: bytes = COMMENT) -> None:
         """Begin an event stream; `first` is encoded events that leave in the same write as the head."""
@@ -185,7 +185,7 @@ class Reply:
         head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
         body = connection.send_chunk(events) if events else b""
         link.write(head + body + connection.end_stream())
-        link.replied(self)
+        self._settle(link)
 
     def send(self, events: bytes) -> None:
         """Encoded events, onto the stream that `open` began."""
@@ -203,6 +203,11 @@ class Reply:
         # One write: a client that closes on the last event must not make the terminator fail.
         chunk = connection.send_chunk(events) if events else b""
         link.write(chunk + connection.end_stream())
+        self._settle(link)
+
+    def _settle(self, link: Link) -> None:
+        # A call and its reply know one another; left so, each pair would be there until the garbage collector ran.
+        self.on_gone = self.on_silence = None
         link.replied(self)
 
     def expire(self) -> None:
