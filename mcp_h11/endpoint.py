@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable
 from typing import Any
 
 from .auth import metadata, subject
@@ -63,7 +63,9 @@ class Endpoint:
         self._open = self._guard.open
         self._limiter = _limiter(settings)
         self._may_fail = type(runtime.handler).unavailable is not ServerHandler.unavailable
-        self._scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
+        # That the caller has the scopes for what it asks is seen before any of it begins: later there is no status.
+        scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
+        self._required = runtime.handler.required_scopes if scoped else None
         self._expiring: dict[Reply, float] = {}  # streams that listen on behalf of somebody, and until when
         self._settings = settings
 
@@ -230,8 +232,12 @@ class Endpoint:
                 reply.note(message, principal)
             if self._may_fail:
                 self._check_available(message)
-            if self._scoped:
-                self._hold(door, message, principal)
+            if self._required is not None:
+                if type(message) is Request:
+                    if needed := self._required(message.method, message.params):
+                        self._guard.hold(door, principal, needed)
+                elif isinstance(message, list):
+                    self._hold_batch(door, message, principal)
             if self._limiter is not None and isinstance(message, list):
                 self._limiter.charge(_bucket(principal, reply.peer), len(message) - 1, self.runtime.loop.time())
             if door.route == MESSAGES:
@@ -250,14 +256,9 @@ class Endpoint:
             if why is not None:
                 raise overloaded(why)
 
-    def _hold(self, door: Door, message: Message | Batch, principal: Any) -> None:
-        """See that the caller has the scopes for what it asks, before any of it begins: later there is no status."""
-        needed: Collection[str] = ()
+    def _hold_batch(self, door: Door, batch: Batch, principal: Any) -> None:
         required = self.runtime.handler.required_scopes
-        if type(message) is Request:
-            needed = required(message.method, message.params)
-        elif isinstance(message, list):
-            needed = [s for one in message if isinstance(one, Request) for s in required(one.method, one.params)]
+        needed = [s for one in batch if isinstance(one, Request) for s in required(one.method, one.params)]
         if needed:
             self._guard.hold(door, principal, needed)
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 from .context import Context
@@ -188,7 +189,7 @@ class ServerHandler:
         if entry is None:
             raise MethodNotFound(method)
         result = getattr(self, entry.attribute)(params, ctx)
-        if inspect.isawaitable(result):
+        if type(result) is CoroutineType or inspect.isawaitable(result):
             result = await result
         return result  # type: ignore[no-any-return]
 
@@ -273,7 +274,7 @@ def dispatch(
     handler: ServerHandler, method: str, params: Params, ctx: Context
 ) -> Coroutine[Any, Any, Result | InputRequired]:
     """Let the handler answer, within the time it has.  The coroutine raises as `answer` does."""
-    timeout = ctx.settings.call_timeout
+    timeout = ctx._exchange.runtime.settings.call_timeout
     if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
         timeout = handler.timeouts.get(name, timeout)
     if timeout is None or timeout == math.inf:

@@ -133,7 +133,7 @@ class _Members(list[Any]):
 
 _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _read = _decoder.decode
-_read_prefix = _decoder.raw_decode
+_read_prefix = _decoder.scan_once  # type: ignore[attr-defined]  # what `raw_decode` calls
 # The hook costs a call for each integer; only texts with a long run of digits need it.
 _read_bounded = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_constant=_refuse_constant).decode
 _read_members = json.JSONDecoder(object_pairs_hook=_Members).decode
@@ -158,9 +158,6 @@ _STEP = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
 
 
 def _too_deep(body: bytes) -> bool:
-    # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
-    if len(body) <= 2 * MAX_DEPTH:
-        return False
     # Stops looking after MAX_DEPTH + 1 brackets; `count` would not.
     most = MAX_DEPTH + 1
     if len(body.split(b"[", most)) + len(body.split(b"{", most)) - 2 < most:
@@ -184,10 +181,10 @@ def _strict(body: bytes) -> Any:
             return _read_bounded(text)
         try:
             # A quarter faster than `decode`, which looks for whitespace on both sides with regular expressions.
-            value, end = _read_prefix(text)
+            value, end = _read_prefix(text, 0)
             if end == len(text) or not text[end:].strip(" \t\r\n"):
                 return value
-        except ValueError:
+        except (ValueError, StopIteration):
             pass
         # A byte order mark is no JSON whitespace, so that the decoder refuses it by itself.
         return _read(text)
@@ -399,7 +396,8 @@ class JSON:
             ParseError: not strict UTF-8 JSON, nested deeper than MAX_DEPTH, an integer of more than MAX_DIGITS digits,
                 or a number past the range of a double.
         """
-        if _too_deep(body):
+        # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
+        if len(body) > 2 * MAX_DEPTH and _too_deep(body):
             raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
         # orjson reads an integer past 64 bits as a float, silently.
         if self._codec_loads is not None and not _has_digits(body, _PAST_64_BITS, 6):
@@ -438,15 +436,12 @@ class JSON:
             InvalidRequest: JSON but no message, an empty array, or one longer than MAX_BATCH; `request_id` is the id
                 of the request where it is readable.
         """
-        if len(body) < LARGE or not gc.isenabled():
-            return self._decode(body)
-        gc.disable()
-        try:
-            return self._decode(body)
-        finally:
-            gc.enable()
-
-    def _decode(self, body: bytes) -> Message | Batch:
+        if len(body) >= LARGE and gc.isenabled():
+            gc.disable()
+            try:
+                return self.decode(body)
+            finally:
+                gc.enable()
         value = self.loads(body)
         if type(value) is list:
             return self._batch(body, value)
@@ -479,7 +474,8 @@ class JSON:
 
     def result(self, id: str | int, result: Any) -> bytes:
         """The answer to a request.  Raises as `dumps` does."""
-        return self.result_encoded(id, self.dumps(result))
+        encoded = _dumps(result) if self._codec_dumps is None else self.dumps(result)
+        return self.result_encoded(id, encoded)
 
     def result_encoded(self, id: str | int, encoded_result: bytes) -> bytes:
         """The answer to a request whose result is JSON already, as `dumps` wrote it."""

@@ -109,7 +109,8 @@ class Legacy:
         return session_required()
 
     def _check(self, session: Session | None, principal: Any) -> Session:
-        if session is None or session.closed or session.state.principal != subject(principal):
+        who = "" if principal is None else subject(principal)
+        if session is None or session.closed or session.state.principal != who:
             raise session_not_found()
         if self._serves is not None and not self._serves(session.state.generation):
             self._outdate(session)
@@ -336,7 +337,7 @@ class Legacy:
         self.resting[session.state.id] = self.runtime.loop.time()  # the newest, so it comes last
 
     def _work(self, session: Session) -> None:
-        self.resting.pop(session.id, None)
+        self.resting.pop(session.state.id, None)
         if self.shared:
             self._used.add(session.id)
 
