@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -266,8 +267,8 @@ class Bench:
 
         async def batches(count: int) -> None:
             for _ in range(max(1, count // BATCH)):
-                for (connection, _), data in zip(lines, requests, strict=True):
-                    connection.data_received(self._fresh(data, 1, fresh)[0] if fresh else data)
+                deliver = partial(self._deliver, lines, requests, fresh)
+                self.loop.call_soon(deliver)  # as a transport does, and not from within a task
                 while not all(sink.out for _, sink in lines):
                     await asyncio.sleep(0)
                 for _, sink in lines:
@@ -275,6 +276,10 @@ class Bench:
 
         self._prove(batches, lines, b'"text":"3"')
         return lambda count: self.loop.run_until_complete(batches(count))
+
+    def _deliver(self, lines: Sequence[tuple[Connection, Sink]], requests: Sequence[bytes], fresh: bytes = b"") -> None:
+        for (connection, _), data in zip(lines, requests, strict=True):
+            connection.data_received(self._fresh(data, 1, fresh)[0] if fresh else data)
 
     def _prove(self, batches: Callable[[int], Any], lines: Sequence[tuple[Connection, Sink]], want: bytes) -> None:
         seen: list[bytes] = []
@@ -293,7 +298,7 @@ class Bench:
 
         async def calls(count: int) -> None:
             for _ in range(max(1, count // EVENTS)):
-                connection.data_received(data)
+                self.loop.call_soon(connection.data_received, data)
                 while not sink.out or not sink.out[-1].endswith(b"0\r\n\r\n"):
                     await asyncio.sleep(0)
                 assert sum(b"notifications/progress" in part for part in sink.out) == EVENTS
@@ -308,7 +313,7 @@ class Bench:
         async def cycles(count: int) -> None:
             for _ in range(max(1, count // 4)):
                 fields = self._session(connection, sink)
-                connection.data_received(request(CALL, **fields))
+                self.loop.call_soon(connection.data_received, request(CALL, **fields))
                 while not sink.out:
                     await asyncio.sleep(0)
                 connection.data_received(request(b"", method="DELETE", **fields))

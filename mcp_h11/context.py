@@ -58,6 +58,7 @@ class Exchange:
         "request_state",
         "revision",
         "runtime",
+        "task",
     )
 
     runtime: Runtime
@@ -71,6 +72,7 @@ class Exchange:
     memo: dict[str, Any] | None  # results of `once`
     gone: asyncio.Event | None  # made when somebody asks for it
     deadline: Deadline | None  # of a call that has one, while it runs
+    task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
     done: bool
 
     def __init__(self, runtime: Runtime, revision: Revision, message: Request, principal: Any) -> None:
@@ -80,8 +82,13 @@ class Exchange:
         self.method = message.method
         self.params = message.params
         self.principal = principal
-        self.input_responses = self.request_state = self.memo = self.gone = self.deadline = None
+        self.input_responses = self.request_state = self.memo = self.gone = self.deadline = self.task = None
         self.done = False
+
+    def cancel(self) -> None:
+        """Cancel what runs, if it does."""
+        if self.task is not None:
+            self.task.cancel()
 
     @property
     def client_info(self) -> dict[str, Any]:

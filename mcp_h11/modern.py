@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -91,13 +90,12 @@ def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 class ModernCall(Exchange):
     """One request, answered on its own HTTP exchange."""
 
-    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply", "task")
+    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply")
 
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, principal: Any) -> None:
         Exchange.__init__(self, runtime, LATEST_MODERN, message, principal)
         params = message.params
         self.reply = reply
-        self.task: asyncio.Task[None] | None = None
         meta = params["_meta"]
         self._capabilities: dict[str, Any] = meta[META_CAPABILITIES]
         level = meta.get(META_LOG_LEVEL)
@@ -170,8 +168,7 @@ class ModernCall(Exchange):
         self.done = True
         if self.gone is not None:
             self.gone.set()
-        if self.task is not None:
-            self.task.cancel()
+        self.cancel()
 
     def silent(self) -> None:
         """No answer for so long that a proxy may give up: begin the stream."""
@@ -353,9 +350,9 @@ class Modern:
         call = ModernCall(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
-        call.task = self.runtime.start(self._run(call), self._gate, self._ended, call)
+        self.runtime.start(self._run(call), self._gate, self._ended, call)
 
-    def _ended(self, call: ModernCall, task: asyncio.Task[None]) -> None:
+    def _ended(self, call: ModernCall) -> None:
         reply = call.reply
         if not call.done and reply is not None:
             # Not cancelled by the client: by the end of the server, or from within.  Say so while somebody listens.

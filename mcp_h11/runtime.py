@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+from .eager import Eager
 from .errors import overloaded
 from .handler import Notice, ServerHandler, answer
 from .jsonrpc import JSON
@@ -31,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Job = Coroutine[Any, Any, None]
-Ended = Callable[[Any, "asyncio.Task[None]"], None]
+Ended = Callable[[Any], None]
 
 
-def _over(what: Any, task: asyncio.Task[None]) -> None:
+def _over(what: Any) -> None:
     """Nobody else wants to know."""
 
 
@@ -52,9 +53,10 @@ class Gate:
         """Free the place, for the first in line where there is one."""
         self.inside -= 1
         if self.line:
-            self._admit()
+            self.admit()
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Let in who waits, as far as there is room."""
         # Who comes back from where it gave its place away may make one too many: then nobody follows.
         while self.line and self.inside < self.limit:
             waiter = next(iter(self.line))
@@ -179,15 +181,19 @@ class Runtime:
         self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
         self._threads: Threads
+        self.eager: Eager
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
         self.loop = asyncio.get_running_loop()
         self._threads = Threads(self.loop, self.settings.max_threads)
+        self.eager = Eager(self.loop)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._noticed)
         if self.settings.lag_warning is not None:
-            self._watchdog = Watchdog(self.settings.lag_warning, lambda: self.tasks, answer.__code__)
+            self._watchdog = Watchdog(
+                self.settings.lag_warning, lambda: self.gate.inside or self.tasks, answer.__code__
+            )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -195,6 +201,7 @@ class Runtime:
         if self._watchdog is not None:
             self._watchdog.close()
         self._threads.close()
+        await self.eager.close()
         await self._stack.aclose()
 
     def now(self) -> float:
@@ -203,21 +210,56 @@ class Runtime:
 
     # --- tasks -------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, own: Gate, ended: Ended = _over, what: Any = None) -> asyncio.Task[None]:
-        """Run a call as a task, in its turn: `own` is the gate of its session; `ended(what, task)` follows its end.
+    def start(self, job: Job, own: Gate, ended: Ended = _over, call: Any = None) -> None:
+        """Run a call, in its turn: at once as far as it gets, and from where it waits as a task.
 
-        Raises `overloaded` where even the line is full.
+        `own` is the gate of its session.  `call.task` is its task from before it begins until it has ended; then
+        `ended(call)` follows, which may be before this returns.  Raises `overloaded` where even the line is full.
         """
         gate = self.gate
-        if own.inside < own.limit and gate.inside < gate.limit:
-            own.inside += 1
-            gate.inside += 1
+        if own.inside >= own.limit or gate.inside >= gate.limit:
+            self._stand_in_line(job, own, ended, call)
+            return
+        own.inside += 1
+        gate.inside += 1
+        task = self.eager.lend()
+        if task is None:
             task = self.loop.create_task(job)
-            self.tasks.add(task)
-            # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
-            # for everything, because each is a turn of the loop's machinery.
-            task.add_done_callback(partial(self._called, own, ended, what))
-            return task
+            if call is not None:
+                call.task = task
+        else:
+            if call is not None:
+                call.task = task
+            goes_on = False
+            try:
+                goes_on = self.eager.begin(job)
+            finally:
+                if not goes_on:
+                    self._over(own, ended, call)
+            if not goes_on:
+                return
+        self.tasks.add(task)
+        # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
+        # for everything, because each is a turn of the loop's machinery.
+        task.add_done_callback(partial(self._called, own, ended, call))
+
+    def _over(self, own: Gate, ended: Ended, call: Any) -> None:
+        own.inside -= 1
+        if own.line:
+            own.admit()
+        gate = self.gate
+        gate.inside -= 1
+        if gate.line:
+            gate.admit()
+        if call is not None:
+            call.task = None
+        ended(call)
+
+    def _called(self, own: Gate, ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
+        self._ended(task)
+        self._over(own, ended, call)
+
+    def _stand_in_line(self, job: Job, own: Gate, ended: Ended, call: Any) -> None:
         limit = self.settings.max_waiting
         if limit is not None and self.waiting >= limit:
             job.close()
@@ -225,15 +267,9 @@ class Runtime:
         self.waiting += 1
         taken: list[Gate] = []
         task = self.spawn(self._in_turn(job, own, taken))
-        task.add_done_callback(partial(self._end_waiting, job, taken))
-        task.add_done_callback(partial(ended, what))
-        return task
-
-    def _called(self, own: Gate, ended: Ended, what: Any, task: asyncio.Task[None]) -> None:
-        own.leave()
-        self.gate.leave()
-        self._ended(task)
-        ended(what, task)
+        if call is not None:
+            call.task = task
+        task.add_done_callback(partial(self._end_waiting, job, taken, ended, call))
 
     def leave(self, task: asyncio.Task[Any]) -> None:
         """A call that is answered and still runs: it keeps its place, or such calls would be without number."""
@@ -261,12 +297,15 @@ class Runtime:
         self.waiting -= 1
         await job
 
-    def _end_waiting(self, job: Job, taken: list[Gate], task: asyncio.Task[None]) -> None:
+    def _end_waiting(self, job: Job, taken: list[Gate], ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
         if len(taken) < 2:  # it never got its turn
             self.waiting -= 1
             job.close()
         for gate in taken:
             gate.leave()
+        if call is not None:
+            call.task = None
+        ended(call)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

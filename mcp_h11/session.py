@@ -61,7 +61,7 @@ MAX_STREAMS = 256  # of one session that are remembered; the oldest finished one
 class Call(Exchange):
     """A request of a session, answered on its own HTTP exchange."""
 
-    __slots__ = ("_lost", "_session", "dropped", "reply", "stream", "task")
+    __slots__ = ("_lost", "_session", "dropped", "reply", "stream")
 
     def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
         Exchange.__init__(self, session.runtime, session.revision, message, principal)
@@ -70,7 +70,6 @@ class Call(Exchange):
         self._session = session
         self.reply = reply
         self.stream: Stream | None = None  # its own; it ends with the answer
-        self.task: asyncio.Task[None]  # from when the session runs it
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -307,7 +306,7 @@ class Session:
         self.on_rest = self.on_work = None
         for calls in list(self.calls.values()):
             for call in list(calls):
-                call.task.cancel()
+                call.cancel()
         for future in self.pending.values():
             future.cancel()
         # First of all, so that what a cancelled call still says is not kept for nobody.
@@ -324,24 +323,31 @@ class Session:
 
     def call(self, call: Call) -> None:
         """Run a request.  Raises `overloaded` where there is no place to wait."""
-        task = self.runtime.start(self._run(call), self.gate, self._ended, call)
-        call.task = task
-        self.attached(+1)
         same = self.calls.get(call.request_id)
         if same is None:
             self.calls[call.request_id] = [call]
         else:
             same.append(call)
+        self.attached(+1)
+        try:
+            self.runtime.start(self._run(call), self.gate, self._ended, call)
+        except MCPError:
+            self._remove(call)
+            self.attached(-1)
+            raise
 
-    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
-        same = self.calls[call.request_id]
-        same.remove(call)
-        if not same:
-            del self.calls[call.request_id]
+    def _ended(self, call: Call) -> None:
+        self._remove(call)
         if not call.done:
             # Cancelled: by the client, by the end of the session, or by that of the server.
             call.cancelled()
         self.attached(-1)
+
+    def _remove(self, call: Call) -> None:
+        same = self.calls[call.request_id]
+        same.remove(call)
+        if not same:
+            del self.calls[call.request_id]
 
     async def _run(self, call: Call) -> None:
         json = self.runtime.json
@@ -440,7 +446,7 @@ class Session:
             logger.info("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
         calls[0].dropped = True
-        calls[0].task.cancel()
+        calls[0].cancel()
         self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
 
     def _give_up(self, call: Call) -> None:

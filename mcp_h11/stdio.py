@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
@@ -327,15 +326,15 @@ class Pipe:
             self._listen(message)
             return
         call = PipeModernCall(self.runtime, message, self)
-        call.task = self.runtime.start(self._run(call), self._gate)
-        self._calls[message.id] = call
-        call.task.add_done_callback(partial(self._ended, call))
+        self.runtime.start(self._run(call), self._gate, self._ended, call)
+        if call.task is not None:
+            self._calls[message.id] = call
 
     async def _run(self, call: PipeModernCall) -> None:
         payload, status = await self.modern.respond(call)
         await call.finish(payload, status)
 
-    def _ended(self, call: PipeModernCall, _: object) -> None:
+    def _ended(self, call: PipeModernCall) -> None:
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
 
@@ -348,9 +347,9 @@ class Pipe:
             return
         self._listeners.pop(request_id, None)
         call = self._calls.get(request_id)
-        if call is not None and call.task is not None:
+        if call is not None:
             call.done = True
-            call.task.cancel()
+            call.cancel()
 
     def _listen(self, message: Request) -> None:
         honoured = self.modern.honoured(message)

@@ -64,6 +64,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "auth",
         "callbacks",
         "deadlines",
+        "eager",
         "era",
         "eventsource",
         "httpclient",

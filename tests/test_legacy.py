@@ -430,9 +430,12 @@ async def test_a_batch_for_which_there_is_no_room_is_answered_all_the_same() -> 
     steps = Steps()
     options = {"max_running_session": 1, "max_waiting": 1}
     async with served(Tools(steps=steps), wire.B, **options) as client:
+        posted = asyncio.create_task(client.post([call("steps", id=n) for n in range(4)]))
+        with anyio.fail_after(LIMIT):
+            while steps.ctx is None:  # the first runs, the second waits in line
+                await asyncio.sleep(0)
         steps.say(None, None)
-        response = await client.post([call("steps", id=n) for n in range(4)])
-        answers = response.json()
+        answers = (await posted).json()
         assert sorted(m["id"] for m in answers) == [0, 1, 2, 3]
         assert sum("error" in m for m in answers) == 2
 

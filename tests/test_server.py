@@ -685,9 +685,9 @@ async def test_a_reader_that_has_stopped_does_not_keep_the_server() -> None:
         client = await RawClient(server.port).connect()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(modern("tools/call", call("big", size=24 * 1024 * 1024)))
-        while not server.replies:
-            await turns(1)
         with anyio.fail_after(LIMIT / 2):
+            while not any(not connection.writable for connection in server.connections):
+                await turns(1)
             await server.aclose()
     client.abort()
 
