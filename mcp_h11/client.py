@@ -21,7 +21,7 @@ from .callbacks import AnswersOne, Asked, Roots
 from .calls import Answers, Heard, Progress
 from .connecting import Connecting, Options
 from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
-from .era import Agreed, EraMemory
+from .era import Agreed, EraMemory, refuses_handshake
 from .errors import MCPError
 from .failures import ConnectionLost, InvalidAnswer
 from .handler import ServerHandler
@@ -160,6 +160,8 @@ class Client:
             )
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
             self._conversation.on_renew = self._renew
+            self._conversation.on_contradiction = self._connecting.ask_anew
+            self._connecting.on_other_era = self._go_on_in_another_era
             self._subscriptions = Subscriptions(self._conversation, self._tasks)
             await self._connecting.connect()
             # Only now: a child that ended when it was asked what it is was started again.
@@ -178,15 +180,27 @@ class Client:
         await self._leave(error)
 
     async def _begin(self) -> None:
-        if self.modern and (self._listeners.on_list_changed or self._listeners.on_notification):
-            offered = self.server_capabilities
-            kinds = [kind for kind in ("tools", "prompts", "resources") if _lists_changes(offered.get(kind))]
-            try:
-                await self._subscriptions.hear(kinds)
-            except MCPError as refused:
-                logger.warning("changes at %s will not be heard of: %s", self._conversation.transport.why, refused)
+        await self._hear_of_changes()
         if self._ping_every is not None:
             self._tasks.start_soon(self._keep_pinging, self._ping_every)
+
+    async def _hear_of_changes(self) -> None:
+        """2026-07-28: the callbacks hear of what was subscribed to, and of nothing else."""
+        if not self.modern:
+            return
+        told = self._listeners.on_list_changed or self._listeners.on_notification
+        try:
+            await self._subscriptions.hear([kind for kind in self._lists(changing=True) if told])
+        except MCPError as refused:
+            logger.warning("changes at %s will not be heard of: %s", self._conversation.transport.why, refused)
+
+    def _lists(self, *, changing: bool = False) -> list[str]:
+        """The lists that the server has; or those of them whose changes it tells of."""
+        offered = {kind: self.server_capabilities.get(kind) for kind in ("tools", "prompts", "resources")}
+        return [
+            kind for kind, has in offered.items()
+            if isinstance(has, dict) and (not changing or has.get("listChanged") is True)
+        ]  # fmt: skip
 
     async def _leave(self, error: BaseException | None) -> None:
         """Whatever happens, nothing of it is left: no task, no connection, no child, no session."""
@@ -214,19 +228,42 @@ class Client:
         return self._end
 
     async def _renew(self) -> None:
-        await self._connecting.handshake()
+        if self.modern:  # a request that was still under way when the server became of another era
+            raise ConnectionLost(f"there are no sessions any more at {self._conversation.transport.why}")
+        eras = self._conversation.eras
+        try:
+            await self._connecting.handshake()
+        except MCPError as refused:
+            if not refuses_handshake(refused):
+                raise
+            await self._connecting.ask_anew(refused)
+            if self._conversation.eras == eras:
+                raise
+            raise ConnectionLost(f"{self._conversation.transport.why} is of another era now") from None
         # The new session knows nothing of what was said in the old one.
         self._tasks.start_soon(self._say_again)
 
+    def _go_on_in_another_era(self) -> None:
+        self._conversation.log_level = self._log_level if self.modern else None
+        self._conversation.forget()
+        self._subscriptions.forget_stream()
+        self._tasks.start_soon(self._say_again)
+
     async def _say_again(self) -> None:
+        """What was said before, and to the callbacks that they may have missed something."""
         try:
-            if self._log_level is not None:
+            if self.modern:
+                await self._hear_of_changes()
+            elif self._log_level is not None:
                 await self.request("logging/setLevel", {"level": self._log_level})
-            for uri in list(self._subscriptions.uris):
+            for uri in [] if self.modern else list(self._subscriptions.uris):
                 await self.request("resources/subscribe", {"uri": uri})
         except MCPError as error:
-            logger.warning("the new session with %s is not as the old one was: %s", self._conversation.transport.why,
+            logger.warning("what was said to %s before could not be said again: %s", self._conversation.transport.why,
                            error)  # fmt: skip
+        # Another session may be that of another server.
+        for missed in Filter(self._lists(), self._subscriptions.uris).everything():
+            self._conversation.tell(*missed, said=False)
 
     async def _keep_pinging(self, every: float) -> None:
         while self._conversation.calls.ended is None:
@@ -421,7 +458,11 @@ class Client:
     async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:  # noqa: ASYNC109
         """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
         seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
-        await self._conversation.send(Ask("server/discover" if self.modern else "ping", timeout=seconds))
+
+        async def send() -> None:
+            await self._conversation.send(Ask("server/discover" if self.modern else "ping", timeout=seconds))
+
+        await self._conversation.in_its_era(Ask("ping", timeout=seconds), send)
 
     async def discover(self) -> dict[str, Any]:
         """The `server/discover` result; of a session what its handshake said, in the same words."""
@@ -511,7 +552,3 @@ class Client:
                     await self.unsubscribe(uri)
                 except MCPError as error:  # noqa: PERF203
                     logger.debug("not unsubscribed from %s: %s", uri, error)
-
-
-def _lists_changes(capability: Any) -> bool:
-    return isinstance(capability, dict) and capability.get("listChanged") is True

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .backoff import Backoff
+from .era import MODERN_REFUSALS
 from .errors import InvalidRequest, MCPError
 from .eventsource import EventReader
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
@@ -122,8 +123,13 @@ class HTTPTransport:
         self._tasks = tasks
 
     def settle(self, revision: Revision) -> None:
-        """From now on the header says this revision."""
+        """From now on the header says this revision; one without sessions ends what there was of one."""
         self._revision = revision
+        self._forgotten = False
+        if revision.modern:
+            self.session_id = None
+            if self._listening is not None:
+                self._listening.cancel()
 
     async def send(self, out: Outgoing) -> None:
         """A request gets an exchange of its own; anything else is waited for until the server has taken it.
@@ -241,7 +247,7 @@ class HTTPTransport:
             answer = await self._http_send(self._call(out, session))
             if not await self._take(exchange, answer, session):
                 return
-            await self._renewed(generation)
+            await self._renewed(generation, sent=True)
             # CL-6: whether it was executed before the session went nobody can say.
             if not out.safe or repeated:
                 raise SessionLost(f"the server forgot the session during {out.method}; whether it ran is not known")
@@ -276,6 +282,9 @@ class HTTPTransport:
             raise error
         # The status of a refused `initialize` says whether an older transport is served there.
         if exchange.out.method == "initialize" and error.status in (404, 405):
+            raise error
+        # What no server of 2026-07-28 says so: the status tells whoever asks what it is then.
+        if exchange.modern and error.code not in MODERN_REFUSALS:
             raise error
         # CL-18, CL-30: the error of this very request, whatever id it was given.
         exchange.answered = True
@@ -437,16 +446,17 @@ class HTTPTransport:
         if out.headers or out.method in ("initialize", "notifications/initialized"):
             return
         if self._renewal is not None or self._forgotten:
-            await self._renewed(self._generation)
+            await self._renewed(self._generation, sent=False)
 
-    async def _renewed(self, generation: int) -> None:
+    async def _renewed(self, generation: int, *, sent: bool) -> None:
         """Waits until there is a later session than that.  Raises ConnectionLost where there is none to be had."""
         if self._generation != generation:
             return
         renewal = self._begin_renewal(generation)
         await renewal.done.wait()
         if renewal.error is not None:
-            raise ConnectionLost(f"the session was lost, and there is no new one: {renewal.error}") from renewal.error
+            message = f"the session was lost, and there is no new one: {renewal.error}"
+            raise ConnectionLost(message, sent=sent) from renewal.error
 
     def _begin_renewal(self, generation: int) -> Renewal:
         """One for everybody: in a task of its own, so that nobody's cancellation is everybody's."""

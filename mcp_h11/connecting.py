@@ -4,7 +4,8 @@
 The order is that of 2026-07-28 basic/versioning: `server/discover`, then `initialize`, then HTTP+SSE.  It refuses to
 guess where the revision or the transport is pinned.
 
-Rule: what was remembered of an origin only saves questions; where it turns out wrong it is forgotten, and all is asked.
+Rule: what was remembered of an origin only saves questions; where it turns out wrong it is forgotten, and all is asked:
+when a client begins, and also when a server becomes one of another era while a client uses it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from . import era
 from .client_http import HTTPTransport
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SCHEMES = ("http://", "https://", "http+unix://")
+# Seconds for asking a server anew what it is; and before it is asked so again, where nothing came of it.
+ASKING_LIMIT = 60.0
+ASK_AGAIN_AFTER = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,19 +88,27 @@ class Options:
 
 
 class Connecting:
-    """Finds the way and goes it.  `agreed` is None until then."""
+    """Finds the way and goes it.
+
+    Attributes:
+        agreed: None until then.
+        on_other_era: called when the server has turned out to be of another era, and everything goes on in that.
+    """
 
     def __init__(self, options: Options, conversation: Conversation, tasks: TaskGroup) -> None:
         self.agreed: Agreed | None = None
+        self.on_other_era: Callable[[], None] | None = None
         self._options = options
         self._conversation = conversation
         self._tasks = tasks
         self._transport: Transport | None = None
+        self._asking: anyio.Event | None = None
+        self._not_before = -math.inf
 
     async def connect(self) -> None:
         """Raises MCPError where there is no way, or no common revision."""
         options = self._options
-        if options.url is None or options.transport is not None or options.revision is not None:
+        if options.url is None or self._is_pinned:
             await self._pinned()
             return
         remembered = options.memory.get(options.url)
@@ -107,6 +121,10 @@ class Connecting:
                 options.memory.drop(options.url)
                 await self.aclose()
         await self._find(options.url)
+
+    @property
+    def _is_pinned(self) -> bool:
+        return self._options.transport is not None or self._options.revision is not None
 
     async def aclose(self) -> None:
         """Ends what is there; bounded by what the transports allow themselves."""
@@ -145,15 +163,21 @@ class Connecting:
             if not era.means_http_sse(refused):
                 raise
             await self.aclose()
-            try:
-                await self._start(True)
-            except MCPError as error:
-                logger.debug("nor does %s speak HTTP+SSE: %s", url, error)
-                raise refused from None
-            await self.handshake()
-            self._options.memory.put(url, "sse")
-            return
-        self._options.memory.put(url, "modern" if self._conversation.modern else "legacy")
+            await self._go_by_sse(refused)
+        self._remember()
+
+    async def _go_by_sse(self, refused: MCPError) -> None:
+        try:
+            await self._start(True)
+        except MCPError as error:
+            logger.debug("nor does %s speak HTTP+SSE: %s", self._options.url, error)
+            raise refused from None
+        await self.handshake()
+
+    def _remember(self) -> None:
+        url, sse = self._options.url, isinstance(self._transport, SSETransport)
+        if url is not None:
+            self._options.memory.put(url, "sse" if sse else "modern" if self._conversation.modern else "legacy")
 
     async def _probe_or_shake_hands(self) -> None:
         duplex = self._conversation.transport.duplex
@@ -206,6 +230,78 @@ class Connecting:
         # No limit for the head: a call that is answered in JSON has its head with its result.
         return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None)
 
+    # --- a server that is not what it was -------------------------------------------------------------------
+
+    async def ask_anew(self, refused: MCPError | None = None) -> None:
+        """The server answers as none of its era does: what was remembered is dropped, and it is asked what it is.
+
+        2026-07-28 basic/versioning, Backward Compatibility.  Once for all who come meanwhile, in a task of its own, so
+        that nobody's cancellation is everybody's.  `Conversation.eras` tells what came of it.
+
+        Args:
+            refused: how it took an `initialize` just now: then there is no need to try another.
+        """
+        if self._options.url is None or self._is_pinned:
+            return
+        if self._asking is None:
+            self._options.memory.drop(self._options.url)
+            if anyio.current_time() < self._not_before:
+                return
+            self._asking = anyio.Event()
+            self._tasks.start_soon(self._ask_anew, self._asking, refused)
+        await self._asking.wait()
+
+    async def _ask_anew(self, asking: anyio.Event, refused: MCPError | None) -> None:
+        conversation, agreed, transport = self._conversation, self.agreed, self._transport
+        assert agreed is not None and transport is not None
+        changed = False
+        try:
+            with conversation.asking_anew(), anyio.move_on_after(ASKING_LIMIT):
+                await self._find_other(agreed, refused)
+                changed = self.agreed is not agreed
+        except MCPError as error:
+            logger.info("%s is no longer what it was, and nothing else: %s", self._options.url, error)
+        except Exception:  # nobody awaits this task: a fault in it must not take the client with it
+            logger.exception("asking %s anew what it is failed", self._options.url)
+        finally:
+            self._asking = None
+            if changed:
+                self._not_before = -math.inf
+                conversation.eras += 1
+                if self.on_other_era is not None:
+                    self.on_other_era()
+            else:
+                self._not_before = anyio.current_time() + ASK_AGAIN_AFTER
+                await self._as_before(agreed, transport)
+            asking.set()
+
+    async def _find_other(self, known: Agreed, refused: MCPError | None) -> None:
+        transport = self._transport
+        found = await era.discover(self._send, silence_is_legacy=False)
+        if found is not None:
+            if not known.revision.modern:
+                self._settle(found)
+        elif refused is not None or known.revision.modern:
+            try:
+                if refused is not None:
+                    raise refused
+                await self.handshake()
+            except MCPError as error:
+                if not era.means_http_sse(error):
+                    raise
+                await self._go_by_sse(error)
+                assert transport is not None
+                await transport.aclose()
+        self._remember()
+
+    async def _as_before(self, agreed: Agreed, transport: Transport) -> None:
+        """Nothing better is known."""
+        if self._transport is not transport:
+            await self.aclose()
+            self._transport = transport
+            self._conversation.use(transport, self._options.server)
+        self._settle(agreed)
+
     # --- the handshake --------------------------------------------------------------------------------------
 
     async def handshake(self, revision: Revision | None = None) -> None:
@@ -234,7 +330,7 @@ class Connecting:
     async def _send(
         self, method: str, params: dict[str, Any], revision: Revision | None, limit: float | None
     ) -> dict[str, Any]:
-        return await self._conversation.send(Ask(method, params, timeout=limit), revision=revision)
+        return await self._conversation.send_as(revision, Ask(method, params, timeout=limit))
 
 
 def _innermost(token: str | TokenProvider) -> Middleware:

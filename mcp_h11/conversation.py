@@ -12,7 +12,8 @@ Rule: `message` and its like never wait; whatever takes time runs in a task of i
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ import anyio
 
 from .callbacks import Asked, Told, answered_by
 from .calls import Answers, Calls, Heard, PendingCall, Progress
+from .era import contradicts
 from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion
-from .failures import ConnectionLost, InvalidAnswer
+from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
 from .headers import request_headers
 from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
 from .resultcache import CACHEABLE, ResultCache
@@ -85,7 +87,9 @@ class Conversation:
     Attributes:
         revision: None until it is agreed.
         log_level: of 2026-07-28 requests, which say it themselves.
+        eras: how often it turned out that the server is of another era now.
         on_renew: the handshake, for a session that was forgotten.
+        on_contradiction: asks the server anew what it is, for all who come meanwhile.
         on_end: called once when the transport is over.
     """
 
@@ -103,7 +107,9 @@ class Conversation:
         self.json = JSON()
         self.revision: Revision | None = None
         self.log_level: str | None = None
+        self.eras = 0
         self.on_renew: Callable[[], Awaitable[None]] | None = None
+        self.on_contradiction: Callable[[], Awaitable[None]] | None = None
         self.on_end: Callable[[Exception | None], None] | None = None
         self.extra_listeners: list[Heard] = []
         self.book = ToolBook()
@@ -117,6 +123,8 @@ class Conversation:
         self._credential = credential
         self._result_types = frozenset(result_types)
         self._tasks = tasks
+        self._known = anyio.Event()  # what the server is; not set while it is asked anew
+        self._known.set()
         self._answering: dict[tuple[type, int | str], anyio.CancelScope] = {}
 
     @property
@@ -138,6 +146,45 @@ class Conversation:
 
     async def request(self, ask: Ask) -> dict[str, Any]:
         """Sends it and gives the result, with everything that the revision has on the way.  Raises MCPError."""
+        result: dict[str, Any] = await self.in_its_era(ask, partial(self._request, ask))
+        return result
+
+    async def in_its_era(self, ask: Ask, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Sends it, and once more where the server turns out to be of another era by now.  Raises MCPError."""
+        await self._until_known(ask)
+        eras, modern = self.eras, self.modern
+        try:
+            return await send()
+        except MCPError as error:
+            contradiction = contradicts(error, modern)
+            if not contradiction and not isinstance(error, ConnectionLost):
+                raise
+            if contradiction and self.eras == eras and self.on_contradiction is not None:
+                await self.on_contradiction()
+            # What was refused, or never left, was not executed.
+            refused = contradiction or (isinstance(error, ConnectionLost) and not error.sent)
+            if self.eras == eras or not (refused or self._is_safe(ask)):
+                raise
+        return await send()
+
+    @contextmanager
+    def asking_anew(self) -> Iterator[None]:
+        """Meanwhile no request leaves: in the words of which era nobody knows."""
+        self._known = anyio.Event()
+        try:
+            yield
+        finally:
+            self._known.set()
+
+    async def _until_known(self, ask: Ask) -> None:
+        if self._known.is_set():
+            return
+        with anyio.move_on_after(ask.timeout):
+            await self._known.wait()
+            return
+        raise RequestTimeout(f"no answer to {ask.method} within {ask.timeout:g} s")
+
+    async def _request(self, ask: Ask) -> dict[str, Any]:
         if not self.modern:
             return self._learned(ask, await self.send(ask))
         kept = self._cache.get(self._server, self._credential, ask.method, ask.params) if ask.rounds else None
@@ -211,11 +258,15 @@ class Conversation:
             return ask.safe
         return ask.method in _SAFE or (ask.method == "tools/call" and self.book.repeatable(ask.params.get("name")))
 
-    async def send(
-        self, ask: Ask, extra: Mapping[str, Any] | None = None, revision: Revision | None = None
+    async def send(self, ask: Ask, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request on the wire, as it was agreed.  Raises MCPError."""
+        await self._until_known(ask)
+        return await self.send_as(self.revision, ask, extra)
+
+    async def send_as(
+        self, revision: Revision | None, ask: Ask, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One request on the wire, as `revision` has it, or else as it was agreed.  Raises MCPError."""
-        revision = revision or self.revision
+        """One request on the wire as that revision has it; None is before anything is agreed.  Raises MCPError."""
         modern = revision is not None and revision.modern
         call = PendingCall(self.calls.next_id(), ask.method, ask.progress, ask.on_notification, ask.on_request)
         call.private = ask.private
@@ -321,8 +372,8 @@ class Conversation:
         if call is None or not call.private:
             self.tell(method, params)
 
-    def tell(self, method: str, params: dict[str, Any]) -> None:
-        """To the callbacks for everybody."""
+    def tell(self, method: str, params: dict[str, Any], *, said: bool = True) -> None:
+        """To the callbacks for everybody; `on_notification` hears only what the server itself said."""
         listeners, tell = self._listeners, self.told.tell
         if method == "notifications/message":
             tell(listeners.on_log, params)
@@ -330,7 +381,8 @@ class Conversation:
             tell(listeners.on_list_changed, _CHANGED[method][0])
         elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
             tell(listeners.on_updated, params["uri"])
-        tell(listeners.on_notification, method, params)
+        if said:
+            tell(listeners.on_notification, method, params)
         for listener in list(self.extra_listeners):
             listener(method, params)
 

@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import HeaderMismatch, MCPError, MissingClientCapability, UnsupportedProtocolVersion
+from .errors import (
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_CLIENT_CAPABILITY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    HeaderMismatch,
+    MCPError,
+    MissingClientCapability,
+    UnsupportedProtocolVersion,
+)
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 from .revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
 
@@ -24,6 +35,19 @@ MAX_ORIGINS = 1_000
 MAX_VERSIONS = 100  # of a list of versions, what is looked at
 
 _SERVER = "io.modelcontextprotocol/serverInfo"
+# What a server of 2026-07-28 refuses a request with by HTTP status as well; legacy servers say -32600 or -32000 there.
+MODERN_REFUSALS = frozenset(
+    (
+        METHOD_NOT_FOUND,
+        INVALID_PARAMS,
+        INTERNAL_ERROR,
+        HEADER_MISMATCH,
+        MISSING_CLIENT_CAPABILITY,
+        UNSUPPORTED_PROTOCOL_VERSION,
+    )
+)
+# Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
+_NO_VERDICT = (401, 403, 408, 413, 429, 431)
 
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
 
@@ -164,6 +188,33 @@ def means_http_sse(error: MCPError) -> bool:
         and 400 <= error.status < 500
         and error.status not in (401, 403, 429)
     )
+
+
+def contradicts(error: MCPError, modern: bool) -> bool:
+    """Whether a server of this era does not answer so: then it is asked again what it is.
+
+    In a session: the codes that only 2026-07-28 has.  In 2026-07-28: no version of it is spoken any more, or a refusal
+    whose body is none of its errors, which means an older server to a probe, too (basic/versioning, Backward
+    Compatibility).
+    """
+    if not modern:
+        return isinstance(error, (HeaderMismatch, MissingClientCapability, UnsupportedProtocolVersion))
+    if isinstance(error, UnsupportedProtocolVersion):
+        supported = _versions(error.data.get("supported") if isinstance(error.data, dict) else None)
+        return bool(supported) and not any(name in MODERN for name in supported)
+    return (
+        isinstance(error, HTTPStatusError)
+        and 400 <= error.status < 500
+        and error.status not in _NO_VERDICT
+        and not (error.rpc and error.code in MODERN_REFUSALS)
+    )
+
+
+def refuses_handshake(error: MCPError) -> bool:
+    """Whether this is the answer of a server that takes no `initialize`, and not of one in trouble."""
+    if isinstance(error, HTTPStatusError):
+        return 400 <= error.status < 500 and error.status not in _NO_VERDICT
+    return not isinstance(error, (ConnectionLost, RequestTimeout))
 
 
 def _versions(value: Any) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 
 It refuses to keep notifications without end for somebody who does not read them: the oldest go.
 
-Rule: an answered listen is over; one that is cut off is opened again, and whoever listens is told that everything may
-have changed meanwhile (2026-07-28 basic/patterns/subscriptions).
+Rule: an answered listen is over for whoever listens by it; one that is cut off is opened again, and so is one of the
+callbacks, which have not asked for its end.  Whoever listens is told that everything may have changed meanwhile
+(2026-07-28 basic/patterns/subscriptions).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import anyio
 
 from .backoff import Backoff
 from .conversation import Ask, Conversation
+from .era import contradicts
 from .errors import MCPError
-from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
+from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_UNREAD = 1_000
 ACK_LIMIT = 10.0  # seconds until the first acknowledgment
-REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment
+REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment, for who can be told; callbacks cannot
+LASTING = 60.0  # seconds: a stream that was open so long did not end at once
 
 _KINDS = {
     "tools": ("toolsListChanged", "notifications/tools/list_changed"),
@@ -38,6 +41,13 @@ _KINDS = {
 _KIND_OF = {method: kind for kind, (_, method) in _KINDS.items()}
 _RESOURCE_UPDATED = "notifications/resources/updated"
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+
+
+def _passing(error: MCPError) -> bool:
+    """Whether a stream may be had later: the connection is lost, or HTTP refuses, as what stands on the way may do."""
+    return isinstance(error, ConnectionLost) or (
+        isinstance(error, HTTPStatusError) and not isinstance(error, AuthorizationRequired)
+    )
 
 
 class ChangeStream:
@@ -131,6 +141,7 @@ class Listening:
         self._acknowledged = anyio.Event()
         self._times = 0
         self._failures = 0
+        self._since = 0.0
         self._scope = anyio.CancelScope()
         self._error: MCPError | None = None
 
@@ -165,28 +176,45 @@ class Listening:
                 await self._listen()
         except MCPError as error:
             self._error = error
+            if not self._private and self._times and self._conversation.calls.ended is None:
+                logger.warning("changes at %s are no longer heard of: %s", self._conversation.transport.why, error)
         self.changes.end(self._error)
         self._acknowledged.set()
 
     async def _listen(self) -> None:
+        soon = 0  # streams in a row that ended soon, or never began
         while True:
-            ask = Ask(
-                "subscriptions/listen", {"notifications": self._wanted.to_json()}, on_notification=self._heard,
-                safe=False, private=self._private,
-            )  # fmt: skip
-            try:
-                await self._conversation.send(ask)
-            except ConnectionLost as error:
-                # Never heard of: that is no stream that was lost.
-                if not self._times or self._conversation.calls.ended is not None:
-                    raise
-                self._failures += 1
-                if self._failures > REOPEN_ATTEMPTS:
-                    raise
-                logger.debug("a subscription was cut off: %s", error)
-                await anyio.sleep(self._backoff.delay(self._failures - 1))
-            else:
-                return  # "a result ends the subscription": gracefully
+            times = self._times
+            if await self._one_stream():
+                return
+            if self._times > times and anyio.current_time() - self._since >= LASTING:
+                soon = 0
+            await anyio.sleep(self._backoff.delay(soon))
+            soon += 1
+
+    async def _one_stream(self) -> bool:
+        """Listens until the stream ends.  True: for good.  Raises MCPError where it is no use to come back."""
+        if not self._conversation.modern:
+            raise ConnectionLost("the server is of another era now, in which nobody listens so", sent=False)
+        ask = Ask(
+            "subscriptions/listen", {"notifications": self._wanted.to_json()}, on_notification=self._heard,
+            safe=False, private=self._private,
+        )  # fmt: skip
+        try:
+            await self._conversation.send(ask)
+        except MCPError as error:
+            # Never heard of: that is no stream that was lost.
+            if not self._times or self._conversation.calls.ended is not None or not _passing(error):
+                raise
+            self._failures += 1
+            if self._private and self._failures > REOPEN_ATTEMPTS:
+                raise
+            logger.debug("a subscription was cut off: %s", error)
+            if contradicts(error, modern=True) and self._conversation.on_contradiction is not None:
+                await self._conversation.on_contradiction()
+            return False
+        # "a result ends the subscription": gracefully; a server that restarts says so to callbacks, who want more.
+        return self._private or not self._times
 
     def _heard(self, method: str, params: dict[str, Any]) -> None:
         if method == _ACKNOWLEDGED:
@@ -194,6 +222,7 @@ class Listening:
             self.changes.honoured = honoured if isinstance(honoured, dict) else {}
             self._times += 1
             self._failures = 0
+            self._since = anyio.current_time()
             self._acknowledged.set()
             if self._times > 1:
                 self._conversation.forget()
@@ -219,6 +248,12 @@ class Subscriptions:
         self._kinds: tuple[str, ...] = ()
         self._current: Listening | None = None
         self._lock = anyio.Lock()
+
+    def forget_stream(self) -> None:
+        """The server is of another era: what was listened to is over, what was wanted is not."""
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     async def hear(self, kinds: Iterable[str]) -> None:
         """Of these lists, from now on.  Raises MCPError."""

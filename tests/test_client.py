@@ -17,6 +17,7 @@ import pytest
 
 from mcp_h11 import MCPServer, callbacks, calls, conversation, listening, subscriptions
 from mcp_h11 import client as client_module
+from mcp_h11.backoff import Backoff
 from mcp_h11.client import Client
 from mcp_h11.era import EraMemory, discover
 from mcp_h11.errors import (
@@ -987,6 +988,75 @@ async def test_a_listen_that_is_lost_is_opened_again_and_says_what_may_have_been
                 assert await changes.__anext__() == ("notifications/resources/updated", {"uri": "a://b"})
         await client.list_prompts()
     assert len(wire.of("subscriptions/listen")) == 2 and len(wire.of("prompts/list")) == 2
+
+
+@pytest.mark.parametrize("end", ["result", "cut", "not there", "cancelled"])
+async def test_for_callbacks_a_listen_that_ends_is_opened_again_whoever_ended_it(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "REOPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(Backoff, "delay", lambda self, failures, at_least=0.0: 0.01)
+    wire, _ = listening_wire(duplex=end == "cancelled")
+    heard: list[str] = []
+    async with on(wire, revision="2026-07-28", on_list_changed=heard.append) as client:
+        await client.subscribe("a://b")
+        for time in range(3):
+            listen = wire.of("subscriptions/listen")[-1]
+            if end == "cut":
+                wire.receiver.lost(listen["id"], ConnectionLost("cut"))
+            elif end == "not there":  # a proxy whose server is started again
+                wire.receiver.lost(listen["id"], HTTPStatusError(503, "not there", headers={}, error=None))
+            elif end == "result":
+                wire.hear({"id": listen["id"], "result": {"resultType": "complete"}}, via=listen["id"])
+            else:
+                wire.hear({"method": "notifications/cancelled", "params": {"requestId": listen["id"]}})
+            with anyio.fail_after(LIMIT):
+                while len(heard) < 2 * (time + 1):
+                    await anyio.sleep(0.01)
+    assert heard == ["tools", "resources"] * 3
+
+
+async def test_a_server_that_ends_each_listen_at_once_is_asked_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[int] = []
+
+    def delay(self: Backoff, failures: int, at_least: float = 0.0) -> float:
+        waits.append(failures)
+        return 0.001 if len(waits) < 8 else 60.0
+
+    monkeypatch.setattr(Backoff, "delay", delay)
+    monkeypatch.setattr(subscriptions, "LASTING", 0.05)
+    wire, listens = listening_wire()
+
+    def end_at_once(message: Said) -> Any:
+        listens(message)
+        # The fifth holds for a while.
+        if len(wire.of("subscriptions/listen")) != 5:
+            wire.hear({"id": message["id"], "result": {"resultType": "complete"}}, via=message["id"])
+
+    wire.answers["subscriptions/listen"] = end_at_once
+    async with on(wire, revision="2026-07-28", on_list_changed=lambda kind: None):
+        with anyio.fail_after(LIMIT):
+            while len(waits) < 4:
+                await anyio.sleep(0.001)
+            await anyio.sleep(0.1)
+            fifth = wire.of("subscriptions/listen")[4]
+            wire.hear({"id": fifth["id"], "result": {"resultType": "complete"}}, via=fifth["id"])
+            while len(waits) < 8:
+                await anyio.sleep(0.001)
+    assert waits == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+async def test_a_listen_that_is_refused_later_ends_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    wire, _ = listening_wire()
+    async with on(wire, revision="2026-07-28", on_list_changed=lambda kind: None):
+        listen = wire.of("subscriptions/listen")[0]
+        wire.receiver.lost(listen["id"], InvalidParams("no more"))
+        with anyio.fail_after(LIMIT):
+            while "no longer heard of" not in caplog.text:
+                await anyio.sleep(0.01)
+    assert len(wire.of("subscriptions/listen")) == 1
 
 
 async def test_a_listen_that_is_left_is_cancelled() -> None:

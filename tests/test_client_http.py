@@ -487,6 +487,7 @@ class Forgetful:
         self.sessions = 0
         self.always = always
         self.known = ""
+        self.capabilities: dict[str, Any] = {"tools": {}, "prompts": {"listChanged": True}}
         self.held = asyncio.Event()
         self.held.set()
 
@@ -498,7 +499,8 @@ class Forgetful:
             await self.held.wait()
             self.sessions += 1
             self.known = f"session-{self.sessions}"
-            said = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "f", "version": "1"}}
+            info = {"name": "f", "version": "1"}
+            said = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities, "serverInfo": info}
             await peer.answer(result(seen, said), Mcp_Session_Id=self.known)
         elif seen.verb == "GET":
             await peer.answer(status=405)
@@ -625,6 +627,28 @@ async def test_level_and_subscriptions_are_said_again_in_the_new_session() -> No
         again = await script.until("resources/subscribe", 2)
         assert again[1].headers["mcp-session-id"] == "session-2"
         assert script.of("logging/setLevel")[1].message["params"] == {"level": "error"}
+
+
+async def test_with_a_new_session_who_listens_is_told_of_everything_that_may_have_been_missed() -> None:
+    server = Forgetful()
+    lists: list[str] = []
+    updated: list[str] = []
+    said: list[str] = []
+
+    def note(method: str, params: dict[str, Any]) -> None:
+        said.append(method)
+
+    options: dict[str, Any] = {"on_list_changed": lists.append, "on_updated": updated.append, "on_notification": note}
+    async with connected(server, **options, **LEGACY) as (client, _):
+        await client.subscribe("a://b")
+        async with client.listen(["tools", "resources"], ["c://d"]) as changes:
+            server.forget()
+            await client.ping()
+            with anyio.fail_after(LIMIT):
+                assert await changes.__anext__() == ("notifications/tools/list_changed", {})
+                assert await changes.__anext__() == ("notifications/resources/updated", {"uri": "c://d"})
+    # Of the lists that the server has; and nothing that it has not said itself.
+    assert lists == ["tools", "prompts"] and updated == ["a://b", "c://d"] and said == []
 
 
 # --- the GET stream -------------------------------------------------------------------------------------------------
