@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import __version__
@@ -88,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_argument("--allow-tool", action="append", default=[], metavar="GLOB", help="only such; repeatable")
     tools.add_argument("--deny-tool", action="append", default=[], metavar="GLOB", help="no such; repeatable")
     tools.add_argument("--precedence", choices=PRECEDENCES, default="deny", help="which of the two wins (deny)")
-    add_options(parser, OPTIONS)
+    limit = f"seconds for a call without progress ({CALL_TIMEOUT:g})"
+    add_options(parser, [replace(one, help=limit) if one.name == "call-timeout" else one for one in OPTIONS])
     return parser
 
 
