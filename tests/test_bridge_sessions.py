@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""A bounded form of `bench/bridge_sessions.py`: sessions through a bridge in a process of its own leave nothing behind.
+
+The bounds are the script's: after the first third at most 2 MiB of memory and five descriptors more.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "bench" / "bridge_sessions.py"
+LIMIT = 60  # seconds
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize(("sessions", "more"), [(900, []), (90, ["--per-session"])])
+def test_sessions_through_the_bridge_leave_memory_and_descriptors_where_they_were(
+    sessions: int, more: list[str]
+) -> None:
+    command = [sys.executable, str(SCRIPT), "--sessions", str(sessions), "--limit", str(LIMIT), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT + 40)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert len(re.findall(r"after \d+ sessions: \d+ KiB, \d+ descriptors", done.stdout)) == 2
