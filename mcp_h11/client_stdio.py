@@ -11,7 +11,10 @@ of its stderr; and whatever happens to the client, the child is stopped.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from json import JSONDecoder
 from typing import TYPE_CHECKING
 
 from .errors import InvalidRequest, MCPError
@@ -27,6 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHOWN_BYTES = 200  # of a line that is no message
+# TypeScript's SDK has the id last.  Between quotes a quote is escaped, so that `,"id":` is always a member; and the
+# last brace of a message is its own.
+_ID_AT_THE_END = re.compile(
+    rb'[,{]\s*"id"\s*:\s*(-?[0-9]{1,20}|"(?:[^"\\]|\\.){0,500}")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*\Z'
+)
+_SPACE = " \t\r\n"
+_decoder = JSONDecoder()
 
 
 class StdioTransport:
@@ -173,12 +183,7 @@ class StdioTransport:
 
     def _not_read(self, error: MCPError, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
-            logger.warning("%s: %s", self._name, error.message)
-            # XX FIXME of several the one is not known: its id may stand at either end of what was thrown away.  Then
-            # the others go on, and this one ends by its timeout.
-            if len(self._waiting) == 1:
-                (request_id,) = self._waiting
-                self._lose(request_id, InvalidAnswer(f"the answer is too long: {error.message}"))
+            self._too_long(line)
             return
         self.skipped += 1
         if self.skipped == 1:
@@ -188,6 +193,31 @@ class StdioTransport:
                 ascii(line[:SHOWN_BYTES]),
             )
 
+    def _too_long(self, line: LineTooLong) -> None:
+        """Whose answer it was stands at one of its ends; that request ends now, and all others go on."""
+        logger.warning("%s: %s", self._name, line.message)
+        may_answer, request_id = beginning(line.head)
+        if request_id is not None:
+            self._lose_too_long(request_id, line)
+        elif may_answer and line.tail is None:
+            line.when_ended = partial(self._too_long_to_its_end, line)
+        elif may_answer:
+            self._too_long_to_its_end(line)
+
+    def _too_long_to_its_end(self, line: LineTooLong) -> None:
+        request_id = id_at_the_end(line.tail or b"")
+        # Neither end says: where one request alone waits, it is that one.
+        if request_id is None and len(self._waiting) == 1:
+            (request_id,) = self._waiting
+        if request_id is None:
+            logger.warning("%s: it is not known whose answer that was: that request ends by its timeout", self._name)
+        else:
+            self._lose_too_long(request_id, line)
+
+    def _lose_too_long(self, request_id: int | str, line: LineTooLong) -> None:
+        if request_id in self._waiting:
+            self._lose(request_id, InvalidAnswer(f"the answer is too long: {line.message}"))
+
     def _lose(self, request_id: int | str, error: MCPError) -> None:
         self._waiting.discard(request_id)
         self._receiver.lost(request_id, error)
@@ -196,3 +226,48 @@ class StdioTransport:
     def _name(self) -> str:
         assert self._child is not None
         return f"{self._child.name} (pid {self._child.pid})"
+
+
+def beginning(head: bytes) -> tuple[bool, int | str | None]:
+    """Whether a message that begins so may be an answer, and the id of the request, where it stands there."""
+    text = head.decode("utf-8", "replace").lstrip(_SPACE)
+    if text[:1] != "{":
+        return text[:1] == "[", None  # 2025-03-26 has batches
+    found: int | str | None = None
+    place = 1
+    try:
+        while True:
+            key, place = _decoder.raw_decode(text, _past(text, place, ""))
+            if key in ("method", "params"):
+                return False, None
+            if key in ("result", "error"):
+                return True, found
+            value, place = _decoder.raw_decode(text, _past(text, place, ":"))
+            place = _past(text, place, ",")
+            if key == "id" and type(value) in (int, str):
+                found = value
+    except (ValueError, IndexError, RecursionError):
+        return True, None  # it goes on behind what is known of it
+
+
+def _past(text: str, place: int, expected: str) -> int:
+    """Where the next token begins.  Raises ValueError where `expected` is not what stands before it."""
+    while text[place] in _SPACE:
+        place += 1
+    if expected:
+        if text[place] != expected:
+            raise ValueError(expected)
+        return _past(text, place + 1, "")
+    return place
+
+
+def id_at_the_end(tail: bytes) -> int | str | None:
+    """The id of a message that ends so, where that is its last member, or the last but `jsonrpc`."""
+    found = _ID_AT_THE_END.search(tail)
+    if found is None:
+        return None
+    try:
+        value: int | str = _decoder.decode(found[1].decode("utf-8"))
+    except ValueError:
+        return None
+    return value

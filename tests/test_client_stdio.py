@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from mcp_h11.client import Client
-from mcp_h11.client_stdio import StdioTransport
+from mcp_h11.client_stdio import StdioTransport, beginning, id_at_the_end
 from mcp_h11.errors import MCPError
 from mcp_h11.failures import ConnectionLost, InvalidAnswer
 from mcp_h11.jsonrpc import ErrorResponse, Message, Notification, Request, Response
@@ -202,6 +202,128 @@ for r in requests():
         await recorder.until(lambda: len(recorder.messages) == 2)
 
 
+LONG = "y" * 5000
+TOO_LONG = {
+    "front": f'{{"jsonrpc":"2.0","id":2,"result":{{"x":"{LONG}"}}}}',
+    "front, an error": f'{{"id": 2, "jsonrpc": "2.0", "error": {{"code": -1, "message": "{LONG}"}}}}',
+    "back": f'{{"result":{{"x":"{LONG}","id":1}},"jsonrpc":"2.0","id":2}}',
+    "back, before the version": f'{{"result":{{"x":"{LONG}"}},"id": 2, "jsonrpc": "2.0" }} ',
+}
+
+
+@pytest.mark.parametrize("line", TOO_LONG.values(), ids=TOO_LONG)
+@pytest.mark.parametrize("slowly", [False, True])
+async def test_an_answer_past_the_limit_ends_its_own_request_of_several(
+    script: Script, line: str, slowly: bool
+) -> None:
+    code = f"""
+line = {line!r}
+for r in requests():
+    if r["id"] == 3 and {slowly}:
+        for begin in range(0, len(line), 700): os.write(1, line[begin : begin + 700].encode()); time.sleep(0.01)
+        say("")
+    elif r["id"] == 3:
+        say(line)
+    if r["id"] == 3:
+        answer(1); answer(3)
+"""
+    async with connected(script(code), max_line=2000) as (transport, recorder):
+        for id in (1, 2, 3):
+            await transport.send(request(id))
+        await recorder.until(lambda: recorder.losses and len(recorder.messages) == 2)
+        ((id, error),) = recorder.losses
+        assert id == 2 and isinstance(error, InvalidAnswer) and "too long" in str(error)
+        assert transport._waiting == set()
+
+
+NOT_OURS = {
+    "a request": f'{{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{{"x":"{LONG}"}}}}',
+    "a request of TypeScript": f'{{"method":"roots/list","params":{{"x":"{LONG}"}},"jsonrpc":"2.0","id":1}}',
+    "a notification": f'{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"{LONG}"}}}}',
+    "a late answer": f'{{"jsonrpc":"2.0","id":77,"result":{{"x":"{LONG}"}}}}',
+    "a late answer of TypeScript": f'{{"result":{{"x":"{LONG}"}},"jsonrpc":"2.0","id":77}}',
+    "no message": LONG,
+}
+
+
+@pytest.mark.parametrize("line", NOT_OURS.values(), ids=NOT_OURS)
+async def test_what_is_too_long_and_is_no_answer_of_ours_ends_nothing(script: Script, line: str) -> None:
+    async with connected(script(f"for r in requests():\n    say({line!r}); answer(1)\n"), max_line=2000) as (
+        transport,
+        recorder,
+    ):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.messages)
+        assert recorder.losses == []
+
+
+async def test_an_answer_that_says_at_no_end_whose_it_is_is_that_of_the_only_request(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = f"""
+for r in requests():
+    if r["id"] != 2: say('{{"result":{{}},"id":1,"more":"{LONG}"}}')
+    if r["id"] == 3: answer(2); answer(3)
+"""
+    async with connected(script(code), max_line=2000) as (transport, recorder):
+        await transport.send(request(1))
+        await recorder.until(lambda: recorder.losses)
+        assert recorder.losses[0][0] == 1
+        for id in (2, 3):
+            await transport.send(request(id))
+        await recorder.until(lambda: len(recorder.messages) == 2)
+        assert len(recorder.losses) == 1
+    assert "not known whose answer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{"a":', (True, 7)),
+        (b' { "id" : "x\\"" , "jsonrpc":"2.0" , "error" : {', (True, 'x"')),
+        (b'{"result":{"id":7,', (True, None)),
+        (b'{"jsonrpc":"2.0","id":7,"method":"a","params":', (False, None)),
+        (b'{"params":{"id":', (False, None)),
+        (b'{"id":true,"result":{', (True, None)),
+        (b'{"id":null,"result":{', (True, None)),
+        (b'{"id":1.0,"result":{', (True, None)),
+        (b'{"id":7', (True, None)),  # there may be more of it
+        (b'{"id":7,', (True, None)),  # and more behind it
+        (b'{"id":7;"result":{', (True, None)),
+        (b'[{"id":7,"result":{', (True, None)),
+        (b'{"a":' + b"[" * 1000, (True, None)),
+        (b'{"id":"\xff\xfe', (True, None)),
+        (b"{", (True, None)),
+        (b"", (False, None)),
+        (b"Server listening {", (False, None)),
+    ],
+)
+def test_the_beginning_of_a_message_says_whose_answer_it_is(head: bytes, said: tuple[bool, Any]) -> None:
+    found = beginning(head)
+    assert found == said and type(found[1]) is type(said[1])
+
+
+@pytest.mark.parametrize(
+    ("tail", "id"),
+    [
+        (b'"}]},"jsonrpc":"2.0","id":12}', 12),
+        (b'}, "id" : "a b" }\r', "a b"),
+        (b'},"id":-1,"jsonrpc":"2.0"}', -1),
+        (b'{"id":3}', 3),
+        (b'},"id":"x,\\"id\\":4"}', 'x,"id":4'),
+        (b'"text ,\\"id\\":4}', None),
+        (b'"id":4}}', None),
+        (b'},"id":4.5}', None),
+        (b'},"id":04}', None),
+        (b'},"id":"\xff"}', None),
+        (b'},"id":null}', None),
+        (b"", None),
+    ],
+)
+def test_the_end_of_a_message_says_whose_answer_it_is(tail: bytes, id: Any) -> None:
+    assert id_at_the_end(tail) == id
+
+
 async def test_of_several_requests_nobody_is_blamed_for_a_line_past_the_limit(script: Script) -> None:
     code = """
 for r in requests():
@@ -220,7 +342,7 @@ for r in requests():
 
 
 async def test_who_was_given_up_is_not_counted(script: Script) -> None:
-    code = "for r in requests():\n    if r['id'] == 2: say(b'z' * 1001)\n"
+    code = "for r in requests():\n    if r['id'] == 2: say(b'{\"result\":\"' + b'z' * 2001 + b'\"}')\n"
     async with connected(script(code), max_line=1000) as (transport, recorder):
         await transport.send(request(1))
         await transport.cancel(1)

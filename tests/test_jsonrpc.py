@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mcp_h11.errors import InvalidParams, InvalidRequest, MCPError, ParseError
 from mcp_h11.jsonrpc import (
     JSON,
+    KEPT_OF_LONG,
     MAX_BATCH,
     MAX_DEPTH,
     MAX_DIGITS,
@@ -658,6 +659,26 @@ def test_an_endless_line_is_reported_once_and_not_kept(size: int) -> None:
     found = decoder.feed(b"x" * 9)
     assert [type(line) for line in found] == [LineTooLong]
     assert b"longer than 8" in STANDARD.error(None, found[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1023, 1024, 1025, 100_000])
+@pytest.mark.parametrize("ended", [b"\n", b""])
+def test_of_a_line_past_the_limit_both_ends_are_kept(size: int, ended: bytes) -> None:
+    line = b"".join(b"%d," % number for number in range(3000))
+    decoder = LineDecoder(4000)
+    heard: list[bytes | None] = []
+    skipped: list[LineTooLong] = []
+    data = line + ended + b"short\n"[: 6 * len(ended)]
+    for start in range(0, len(data), size):
+        for found in decoder.feed(data[start : start + size]):
+            if isinstance(found, LineTooLong):
+                skipped.append(found)
+                if found.tail is None:
+                    found.when_ended = lambda: heard.append(skipped[0].tail)
+                else:
+                    heard.append(found.tail)
+    decoder.end()
+    assert [one.head for one in skipped] == [line[:KEPT_OF_LONG]] and heard == [line[-KEPT_OF_LONG:]]
 
 
 def test_the_end_gives_what_is_left_and_nothing_twice() -> None:
