@@ -625,16 +625,19 @@ class ProxyHandler(ServerHandler):
 
     async def set_level(self, level: str, ctx: Context) -> None:
         """The most talkative of all sessions decides; each session still gets no more than it asked for."""
-        front = Front(ctx)
-        backend = self._backend_of(front, ctx)
-        session = ctx._exchange._session  # type: ignore[attr-defined]
+        session = _lasting_session(ctx)
+        if session is None:
+            return
+        backend = self._backend_of(Front(ctx), ctx)
         self._listeners[session] = None
         backend.wishes.levels[session] = log_rank(level)
         await backend.apply_level()
 
     async def subscribe(self, uri: str, ctx: Context) -> None:
         """The first that wants to hear of a resource subscribes at the backend."""
-        await self._count(self._backend_of(Front(ctx), ctx), uri, ctx._exchange._session)  # type: ignore[attr-defined]
+        session = _lasting_session(ctx)
+        if session is not None:
+            await self._count(self._backend_of(Front(ctx), ctx), uri, session)
 
     async def _count(self, backend: Backend, uri: str, who: Any) -> None:
         """One more for this resource.  `who` has `closed`.  Raises MCPError where the backend does not want it."""
@@ -673,8 +676,10 @@ class ProxyHandler(ServerHandler):
 
     async def unsubscribe(self, uri: str, ctx: Context) -> None:
         """The last one unsubscribes."""
-        backend = self._backend_of(Front(ctx), ctx)
-        await self._unsubscribed(backend, backend.wishes, uri, ctx._exchange._session)  # type: ignore[attr-defined]
+        session = _lasting_session(ctx)
+        if session is not None:
+            backend = self._backend_of(Front(ctx), ctx)
+            await self._unsubscribed(backend, backend.wishes, uri, session)
 
     async def _unsubscribed(self, backend: Backend | None, wishes: Wishes, uri: str, session: Any) -> None:
         async with wishes.lock:
@@ -736,6 +741,13 @@ class Front:
             self.backend_key = ("principal", name)
             # Nobody knows how many clients come without a name.
             self.owner = ("principal", name) if name else ("call", id(exchange))
+
+
+def _lasting_session(ctx: Context) -> Session | None:
+    """The session, if more than this one request belongs to it: a stateless server hears nothing of what it wants."""
+    exchange = ctx._exchange
+    session: Session = exchange._session  # type: ignore[attr-defined]
+    return session if session.id or exchange.headers is None else None
 
 
 def _declared(ctx: Context) -> dict[str, Any]:

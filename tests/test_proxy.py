@@ -564,6 +564,24 @@ async def test_the_most_talkative_level_is_the_backend_s_and_each_session_gets_i
         assert [m["params"]["data"] for m in said.notifications] == ["loud"]
 
 
+@pytest.mark.parametrize("per_session", [False, True])
+async def test_what_requests_without_a_session_want_is_not_kept(per_session: bool) -> None:
+    backend = Backend()
+    async with served(backend) as server:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url, revision=LEGACY), per_session=per_session)
+        async with served(handler, stateless=True) as front:  # type: ignore[arg-type]
+            c = Legacy(front.port, LEGACY)
+            await c.initialize()
+            for method, params in (
+                ("logging/setLevel", {"level": "debug"}),
+                ("resources/subscribe", {"uri": "test://thing"}),
+                ("resources/unsubscribe", {"uri": "test://thing"}),
+            ):
+                assert (await c.call(method, params)).result == {}
+            assert not handler._listeners and not handler._wishes.levels and not handler._wishes.uris
+            assert backend.levels == backend.subscribed == [] and not handler._now.own  # type: ignore[union-attr]
+
+
 async def test_a_bridge_serves_one_server_at_a_time() -> None:
     async with bridge() as front:
         with pytest.raises(RuntimeError, match="one server"):
