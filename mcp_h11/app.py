@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .catalogue import Catalogue
 from .context import Context
@@ -27,7 +27,9 @@ from .questions import InputRequired
 from .results import completion, contents, messages
 from .signature import BadArguments
 from .tojson import as_plain
-from .uritemplate import URITemplate
+
+if TYPE_CHECKING:
+    from .uritemplate import URITemplate
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +251,7 @@ class MCPServer(ServerHandler):
         """
         name = name or name_of(fn)
         function = Function(fn, name, thread=thread)
-        template = URITemplate(uri) if "{" in uri else None
+        template = _template(uri) if "{" in uri else None
         if template is None and not _URI.fullmatch(uri):
             raise ValueError(f"a resource's URI has a scheme, as in notes://today, and no blanks: {uri!r}")
         if template is not None and size is not None:
@@ -525,6 +527,12 @@ def _is_cancelled() -> bool:
     """Whether this call is, rather than something that it waited for; before Python 3.11 nobody can tell."""
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is None or cancelling() > 0
+
+
+def _template(uri: str) -> URITemplate:
+    from .uritemplate import URITemplate  # with `urllib.parse`, for servers that have templates
+
+    return URITemplate(uri)
 
 
 def _checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:

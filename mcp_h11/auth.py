@@ -15,9 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"  # RFC 9728 section 3
 MAX_TOKEN = 16 * 1024  # bytes; a longer one is refused before any verifier sees it
@@ -202,6 +200,8 @@ def canonical_uri(uri: str) -> str:
     2026-07-28 basic/authorization, Canonical Server URI.  Compare a token's audience by it.  Raises ValueError for
     what is no URI of a server.
     """
+    from urllib.parse import urlsplit  # here and below: most servers ask nobody who they are
+
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
@@ -221,6 +221,8 @@ def checked_issuer(uri: str) -> str:
     Raises ValueError where it is not https (2026-07-28 basic/authorization, Communication Security), or http on
     loopback, for those who try it out.
     """
+    from urllib.parse import urlsplit
+
     canonical = canonical_uri(uri)
     host = urlsplit(canonical).hostname or ""
     if canonical.startswith("http:") and not _is_loopback(host):
@@ -231,6 +233,8 @@ def checked_issuer(uri: str) -> str:
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -239,11 +243,15 @@ def _is_loopback(host: str) -> bool:
 
 def metadata_path(resource: str) -> str:
     """Where a resource's metadata is: its path behind the well-known one (RFC 9728 section 3.1)."""
+    from urllib.parse import urlsplit
+
     return WELL_KNOWN + urlsplit(resource).path.rstrip("/")
 
 
 def metadata_url(resource: str) -> str:
     """The same as an absolute URL."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(resource)
     return f"{parts.scheme}://{parts.netloc}{metadata_path(resource)}"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .context import Context
 from .headers import header_map
@@ -23,7 +23,9 @@ from .questions import InputRequired
 from .signature import BadArguments, Signature, is_result, to_content
 from .signature import describe as read_signature
 from .tojson import to_json
-from .uritemplate import URITemplate, climbs
+
+if TYPE_CHECKING:
+    from .uritemplate import URITemplate
 
 
 class Function:
@@ -150,6 +152,8 @@ class ResourceEntry(Entry):
         values = self.template.match(uri)
         if values is None or self.open:
             return values
+        from .uritemplate import climbs
+
         # server/resources, Security: a variable that is used as a path must not leave its folder.
         for value in values.values():
             if any(climbs(one) for one in ([value] if isinstance(value, str) else value)):

@@ -9,7 +9,6 @@ part of one is written anywhere, not even into the log of a verifier that failed
 
 from __future__ import annotations
 
-import hmac
 import inspect
 import logging
 import traceback
@@ -163,6 +162,8 @@ class Guard:
         return token
 
     def _check_token(self, head: Head) -> Principal:
+        import hmac  # with all of hashlib, which most servers do without
+
         scheme, _, credentials = (head.get("authorization") or "").partition(" ")
         given = credentials.strip().encode("latin-1")
         # Compared in constant time, and whatever the scheme: nothing is to be learned from how long it takes.

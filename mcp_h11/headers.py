@@ -125,6 +125,7 @@ def is_json(content_type: str | None) -> bool:
 # --- Host and Origin --------------------------------------------------------------------------------------------
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 _NAME = frozenset(string.ascii_lowercase + string.digits + "-_.")
 _IPV6 = frozenset(string.hexdigits + ":.")

@@ -7,12 +7,14 @@ apart is the same (1 and 1.0).  All that is wrong is reported at once, up to `MA
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime
+    import decimal
 
 Reader = Callable[[Any], Any]
 MAX_PROBLEMS = 20  # enough for a model to mend its call; more would let a bad call order a huge answer
@@ -156,15 +158,21 @@ def text_reader(convert: Callable[[str], Any], expected: str) -> Reader:
 
 
 def to_datetime(text: str) -> datetime.datetime:
+    import datetime
+
     # RFC 3339 says "Z", which `fromisoformat` reads from Python 3.11 on only.
     return datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
 
 
 def to_time(text: str) -> datetime.time:
+    import datetime
+
     return datetime.time.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
 
 
 def to_decimal(text: str) -> decimal.Decimal:
+    import decimal
+
     value = decimal.Decimal(text)
     if not value.is_finite():
         raise ValueError(text)

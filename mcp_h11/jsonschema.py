@@ -16,7 +16,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 from .jsonreaders import MAX_PROBLEMS, Path, Problem, canonical, kind, nearest, render, shorten
 
@@ -83,6 +82,8 @@ class _Check:
         node = self.root
         if reference == "#":
             return node
+        from urllib.parse import unquote  # few schemas refer to anything
+
         for raw in unquote(reference[2:]).split("/"):
             key = raw.replace("~1", "/").replace("~0", "~")
             if isinstance(node, list) and key.isdecimal() and int(key) < len(node):

@@ -13,15 +13,11 @@ from __future__ import annotations
 import base64
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import enum
 import json
-import pathlib
 import sys
 import types
 import typing
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -96,7 +92,6 @@ _ANY = Shape({}, same, "anything")
 _STRING = Shape({"type": "string"}, read_str, "string")
 _NUMBER = Shape({"type": "number"}, read_number, "number")
 _NULL = Shape({"type": "null"}, read_none, "null")
-_PATH = "string that is a path"
 _SIMPLE: dict[Any, Shape] = {
     Any: _ANY,
     object: _ANY,
@@ -106,17 +101,52 @@ _SIMPLE: dict[Any, Shape] = {
     bool: Shape({"type": "boolean"}, read_bool, "boolean"),
     None: _NULL,
     type(None): _NULL,
-    datetime.datetime: _string(to_datetime, "string that is a date and time (ISO 8601)", format="date-time"),
-    datetime.date: _string(datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", format="date"),
-    datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", format="time"),
-    uuid.UUID: _string(uuid.UUID, "string that is a UUID", format="uuid"),
-    decimal.Decimal: _string(to_decimal, "string that is a decimal number", format="decimal"),
     bytes: _string(lambda s: base64.b64decode(s, validate=True), "string in base64", contentEncoding="base64"),
-    pathlib.Path: _string(pathlib.Path, _PATH, format="path"),
-    pathlib.PurePath: _string(pathlib.PurePath, _PATH, format="path"),
-    pathlib.PurePosixPath: _string(pathlib.PurePosixPath, _PATH, format="path"),
-    pathlib.PureWindowsPath: _string(pathlib.PureWindowsPath, _PATH, format="path"),
 }
+
+
+def _simple(annotation: Any) -> Shape | None:
+    """The shape of a type that has no parts."""
+    if not _hashable(annotation):
+        return None
+    shape = _SIMPLE.get(annotation)
+    if shape is None and isinstance(annotation, type):
+        late = _LATE.get(annotation.__module__.partition(".")[0])
+        shape = late().get(annotation) if late is not None else None
+    return shape
+
+
+def _times() -> dict[Any, Shape]:
+    import datetime
+
+    return {
+        datetime.datetime: _string(to_datetime, "string that is a date and time (ISO 8601)", format="date-time"),
+        datetime.date: _string(datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", format="date"),
+        datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", format="time"),
+    }
+
+
+def _uuids() -> dict[Any, Shape]:
+    import uuid
+
+    return {uuid.UUID: _string(uuid.UUID, "string that is a UUID", format="uuid")}
+
+
+def _decimals() -> dict[Any, Shape]:
+    import decimal
+
+    return {decimal.Decimal: _string(to_decimal, "string that is a decimal number", format="decimal")}
+
+
+def _paths() -> dict[Any, Shape]:
+    import pathlib
+
+    kinds = (pathlib.Path, pathlib.PurePath, pathlib.PurePosixPath, pathlib.PureWindowsPath)
+    return {kind: _string(kind, "string that is a path", format="path") for kind in kinds}
+
+
+# Who annotates with one of these types has imported its module; for all others a megabyte stays unread.
+_LATE = {"datetime": _times, "uuid": _uuids, "decimal": _decimals, "pathlib": _paths}
 
 # --- containers ----------------------------------------------------------------------------------------------
 
@@ -155,8 +185,9 @@ class Compiler:
 
     def shape(self, annotation: Any) -> Shape:
         """The shape; raises TypeError where the annotation has no JSON form."""
-        if _hashable(annotation) and annotation in _SIMPLE:
-            return _SIMPLE[annotation]
+        simple = _simple(annotation)
+        if simple is not None:
+            return simple
         origin = get_origin(annotation)
         if origin is Annotated:
             return self._annotated(annotation)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -37,6 +36,7 @@ from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Respo
 from .reply import Reply
 from .revisions import ASSUMED, LEGACY, Revision
 from .runtime import Runtime
+from .sealing import new_id
 from .session import Call, Session, encode_notice
 from .settings import subject
 from .sse import encode_event
@@ -186,7 +186,7 @@ class Legacy:
         if known is not None and known.state.principal == subject(principal):
             raise InvalidRequest("This session is already initialized", message.id)
         state = SessionState(
-            id="" if self.settings.stateless else secrets.token_urlsafe(SESSION_ID_BYTES),
+            id="" if self.settings.stateless else new_id(SESSION_ID_BYTES),
             principal=subject(principal),
             peer=reply.peer,
             created=self.runtime.now(),

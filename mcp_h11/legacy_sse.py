@@ -9,11 +9,9 @@ basic/transports, HTTP with SSE).
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 from .door import Door
 from .errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
@@ -22,6 +20,7 @@ from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Respo
 from .reply import Reply
 from .revisions import ASSUMED
 from .runtime import Runtime
+from .sealing import new_id
 from .session import PipeCall, Session, encode_notice
 from .settings import subject
 from .sse import encode_event
@@ -50,7 +49,7 @@ class LegacySSE:
             raise overloaded("Too many sessions from this address")
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
-        state = SessionState(id=secrets.token_urlsafe(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
+        state = SessionState(id=new_id(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
         session = Session(self.runtime, state, ASSUMED, None)
         session.sink = partial(self._write, reply)
         self.sessions[session.id] = (session, reply)
@@ -69,6 +68,8 @@ class LegacySSE:
 
     def find(self, door: Door, principal: Any) -> Session:
         """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
+        from urllib.parse import parse_qs  # for nobody but who speaks HTTP+SSE
+
         names = parse_qs(door.head.query).get("session_id")
         if not names:
             raise Refusal(400, "session_id is required", code=-32000)

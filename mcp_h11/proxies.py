@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Union
 
 from .errors import Refusal
 
-Address = IPv4Address | IPv6Address
+if TYPE_CHECKING:  # most servers stand behind no proxy
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = Union["IPv4Address", "IPv6Address"]
 UNIX = "unix"  # whoever connects to the Unix socket, which has no addresses
 
 GetAll = Callable[[str], Sequence[str]]
@@ -45,12 +48,7 @@ class Proxies:
         self._networks: list[IPv4Network | IPv6Network] = []
         for one in trusted:
             if one not in ("*", UNIX):
-                try:
-                    self._networks.append(ip_network(one))
-                except ValueError:
-                    raise ValueError(
-                        f'a trusted proxy is an address, a network like 10.0.0.0/8, "unix" or "*", not {one!r}'
-                    ) from None
+                self._networks.append(_network(one))
 
     def trusts(self, peer: str) -> bool:
         """Whether the peer of a connection is one of them; it is empty on a Unix socket."""
@@ -109,8 +107,21 @@ class Proxies:
         return Forwarded(peer, host, _scheme(scheme))
 
 
+def _network(text: str) -> IPv4Network | IPv6Network:
+    from ipaddress import ip_network
+
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f'a trusted proxy is an address, a network like 10.0.0.0/8, "unix" or "*", not {text!r}'
+        ) from None
+
+
 def read_address(text: str) -> Address | None:
     """An address as proxies write it: bare, in brackets, with a port or a zone; an IPv4 one in IPv6 is that."""
+    from ipaddress import IPv6Address, ip_address
+
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

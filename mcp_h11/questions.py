@@ -10,7 +10,6 @@ know how it is sent.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -259,6 +258,8 @@ def as_question(question: Question | Mapping[str, Any]) -> Question:
 
 def digest(*parts: Any) -> str:
     """A short fingerprint of JSON values: equal values, whatever the order of their keys, equal fingerprints."""
+    import hashlib  # half a megabyte that a server whose calls ask for nothing does without
+
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
 

@@ -7,8 +7,6 @@ ask: the bucket that was longest unused makes room, since it is the one most lik
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_network
-
 from .proxies import read_address
 
 MAX_BUCKETS = 10_000  # callers that are remembered
@@ -54,6 +52,8 @@ class RateLimiter:
 
 def peer_key(peer: str) -> str:
     """The bucket of an address: its own, or of IPv6 that of its network."""
+    from ipaddress import IPv6Address, ip_network  # most servers limit nobody's rate
+
     address = read_address(peer)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, IPV6_PREFIX), strict=False))

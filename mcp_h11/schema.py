@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypedDict, Union
 
 Role = Literal["user", "assistant"]
@@ -505,6 +504,8 @@ class _Media:
         """Give exactly one of `path` and `data`, else ValueError; `format` is "png", "wav", … or a media type."""
         if (path is None) == (data is None):
             raise ValueError("give exactly one of path and data")
+        from pathlib import Path  # a quarter of a megabyte, which few servers need
+
         self.path = None if path is None else Path(path)
         self.data = data
         self.mime_type = self._mime_type(format)

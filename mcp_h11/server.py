@@ -21,10 +21,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
 from typing import Any
-
-import anyio
 
 from .acceptor import Acceptor
 from .access import Recorder, as_json, as_text
@@ -32,7 +29,7 @@ from .connection import READ_SIZE, TOLD_WHY, Connection
 from .door import VARYING
 from .endpoint import Endpoint
 from .handler import ServerHandler
-from .headers import LOOPBACK_HOSTS, HostPolicy
+from .headers import LOOPBACK_ADDRESSES, LOOPBACK_HOSTS, HostPolicy
 from .http11 import HeadCache
 from .metrics import Metrics
 from .ops import OpsEndpoint, OpsListener
@@ -256,6 +253,8 @@ class Server:
         """
         if self._closed is None:
             self._closed = self.loop.create_task(self._close(self.settings.grace if grace is None else grace))
+        import anyio  # a megabyte and its time, which nothing needs before the end
+
         # anyio's scopes cancel again at each wait, which would be "at once" even for the first time.
         with anyio.CancelScope(shield=True):
             try:
@@ -485,7 +484,15 @@ def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
 def _reachable(addresses: list[Any]) -> list[str]:
     """Those that other machines can reach."""
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    return [host for host in own if not ip_address(host.partition("%")[0]).is_loopback]
+    return [host for host in own if not _is_loopback(host.partition("%")[0])]
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK_ADDRESSES:
+        return True
+    from ipaddress import ip_address
+
+    return ip_address(host).is_loopback
 
 
 async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
@@ -504,6 +511,10 @@ async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> li
 
 def _literal(host: str, port: int) -> tuple[int, Any] | None:
     """What is an address already needs no resolver, which is a thread and a codec for names of other scripts."""
+    if host == LOOPBACK_ADDRESSES[0]:
+        return socket.AF_INET, (host, port)
+    from ipaddress import IPv4Address, ip_address
+
     try:
         address = ip_address(host)
     except ValueError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Protocol
 from .errors import EventsExpired
 from .reply import COMMENT, UNDECIDED, Reply
 from .runtime import Runtime
+from .sealing import new_id
 from .sse import encode_event
 from .storage import MAX_STREAM_EVENTS, EventStore
 
@@ -59,7 +59,7 @@ class Stream:
         self.session = session
         # "These event IDs [...] SHOULD be assigned on a per-stream basis" and must not be guessable: with the id of
         # a neighbour's stream one could ask for its events (2025-11-25 basic/transports, Resumability).
-        self.id = secrets.token_urlsafe(STREAM_ID_BYTES)
+        self.id = new_id(STREAM_ID_BYTES)
         self.last = 0  # index of the newest event
         self.cursor = 0  # index of the newest event that was written to a connection
         self.reply: Reply | None = None

@@ -10,13 +10,10 @@ from __future__ import annotations
 import base64
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import enum
 import json
-import pathlib
-import uuid
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -43,7 +40,7 @@ def _to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
 
 
 def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
-    for types_, convert in _CONVERSIONS:
+    for types_, convert in (*_CONVERSIONS, *_late_conversions()):
         if isinstance(value, types_):
             return convert(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -64,6 +61,14 @@ def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
     if unknown is not None:
         return unknown(value)
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
+
+
+def _late_conversions() -> Iterator[tuple[Any, Callable[[Any], Any]]]:
+    # Where nobody has loaded the module, there is no value of its types.
+    for module, names, convert in _LATE:
+        loaded = sys.modules.get(module)
+        if loaded is not None:
+            yield tuple(getattr(loaded, name) for name in names), convert
 
 
 def as_plain(value: Any) -> Any:
@@ -88,9 +93,13 @@ def enum_json(member: Any) -> Any:
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (enum.Enum, enum_json),
     ((str, int, float), lambda value: value),  # subclasses
-    ((datetime.datetime, datetime.date, datetime.time), lambda value: value.isoformat()),
-    ((uuid.UUID, decimal.Decimal, pathlib.PurePath), str),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode("ascii")),
+)
+_LATE: tuple[tuple[str, tuple[str, ...], Callable[[Any], Any]], ...] = (
+    ("datetime", ("datetime", "date", "time"), lambda value: value.isoformat()),
+    ("uuid", ("UUID",), str),
+    ("decimal", ("Decimal",), str),
+    ("pathlib", ("PurePath",), str),
 )
 
 
