@@ -448,10 +448,10 @@ class Generation:
         self._tasks.start_soon(backend.run)
         return backend
 
-    def adopt(self, old: Generation) -> None:
-        """What was wanted of a backend beside calls is wanted of the one that takes its place."""
+    def adopt(self, old: Generation, sessions: bool) -> None:
+        """What was wanted of a backend is wanted of the one in its place: of those without sessions in any case."""
         for owner, backend in old.own.items():
-            if backend.wishes.levels or backend.wishes.uris:
+            if (backend.wishes.levels or backend.wishes.uris) and (sessions or backend.session is None):
                 mine = self._begin(owner, self._backend(backend.wishes, *backend.identity))
                 mine.session, mine.connects = backend.session, 1  # what it offers may be something else
 

@@ -335,10 +335,10 @@ class ProxyHandler(ServerHandler):
                 replaced.low, replaced.number = 1, 0
                 replaced.forsaken.set()
             self._tasks.start_soon(self._retire, old, sessions == "drain" and old.opened)
-        if sessions == "migrate" and new is not None:
+        if new is not None:
             if old is not None:
-                new.adopt(old)
-            self._tell_changes(new.shared)
+                new.adopt(old, sessions == "migrate")
+            self._tell_changes(new.shared)  # who has no session is answered by the new one, too
 
     async def _retire(self, old: Generation, wait: bool) -> None:
         end = anyio.current_time() + self._drain_time
@@ -653,16 +653,20 @@ class ProxyHandler(ServerHandler):
 
     def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
         """Whoever listens without a session is counted among those that subscribed."""
-        if self._now is not None and self._tasks is not None:
+        if self._tasks is not None:
             for uri in uris:
-                self._tasks.start_soon(self._listen_for, self._now, principal, uri, Listens(alive))
+                self._tasks.start_soon(self._listen_for, principal, uri, Listens(alive))
 
-    async def _listen_for(self, generation: Generation, principal: Any, uri: str, who: Listens) -> None:
-        try:
-            backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED)
-            await self._count(backend, uri, who)
-        except MCPError as exc:
-            logger.info("%.200s is not listened to at the backend: %s", uri, exc)
+    async def _listen_for(self, principal: Any, uri: str, who: Listens) -> None:
+        generation = None
+        # Again where another one has come meanwhile: it may have come too early to be told.
+        while self._now is not None and self._now is not generation and not who.closed:
+            generation = self._now
+            try:
+                backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED)
+                await self._count(backend, uri, who)
+            except MCPError as exc:
+                logger.info("%.200s is not listened to at the backend: %s", uri, exc)
 
     async def _subscribed(self, backend: Backend, uri: str) -> None:
         client = await backend.connected()

@@ -102,6 +102,29 @@ async def test_draining_sessions_keep_the_old_backend_for_their_time_and_no_long
 
 
 @pytest.mark.parametrize("sessions", ["drain", "invalidate", "migrate"])
+@pytest.mark.parametrize("per_session", [False, True])
+async def test_who_listens_without_a_session_goes_on_with_the_new_backend(sessions: str, per_session: bool) -> None:
+    old, new = Named("old"), Named("new")
+    async with bridge(old, per_session=per_session) as front:
+        session, listener = await initialized(front), Modern(front.port)
+        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["test://x"]}
+        async with session.get_stream() as to_session, listener.listen(**wanted) as stream:
+            await stream.next_message()
+            handler = front.runtime.handler
+            with anyio.fail_after(LIMIT):
+                while not any(backend.wishes.uris for backend in handler._now.backends):
+                    await anyio.sleep(0.01)
+            await handler.swap(new, sessions)
+            kinds = []
+            while "notifications/resources/updated" not in kinds:
+                kinds.append((await stream.next_message())["method"])
+            assert kinds[0] == "notifications/tools/list_changed"
+            if sessions == "drain":  # this one has the old backend yet
+                with pytest.raises(TimeoutError):
+                    await to_session.next_message(0.1)
+
+
+@pytest.mark.parametrize("sessions", ["drain", "invalidate", "migrate"])
 async def test_what_runs_ends_on_the_old_backend(sessions: str) -> None:
     old = Named("one")
     async with bridge(old) as front:
