@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ import anyio
 import pytest
 from provision import ROOT, Unavailable, everything_required, free_port, npm_folder, stop, wait_until_it_listens
 
-from mcp_h11 import Client, RequestTimeout, ResourceNotFound, detect
+from mcp_h11 import Client, InvalidAnswer, InvalidParams, RequestTimeout, ResourceNotFound, detect
+from mcp_h11.client_stdio import StdioTransport
 
 pytestmark = [pytest.mark.interop, pytest.mark.anyio]
 
 LIMIT = 20.0
 ECHO = 'h\u00e9llo \u2028 \U0001f600 \\u0000 "quoted"'
-PYTHON = Path(__file__).parent / "interop" / "py23_server.py"
+INTEROP = Path(__file__).parent / "interop"
+PYTHON = INTEROP / "py23_server.py"
 NODE = ROOT / "bench" / "subjects" / "node"
+EVERYTHING = "@modelcontextprotocol/server-everything"
+VERSION = "2026.8.31"
 NPM = (
     "@modelcontextprotocol/sdk@1.32.2",
     "@modelcontextprotocol/server@2.4.0",
@@ -35,11 +39,27 @@ def python(transport: str) -> list[str]:
     return [sys.executable, str(PYTHON), transport]
 
 
-def npm(script: str) -> list[str]:
+def npm(script: str, *arguments: str, of: Path = NODE) -> list[str]:
     folder = npm_folder("npm-servers", *NPM)
     # Packages are looked for from where the script lies.
-    shutil.copy(NODE / script, folder / script)
-    return [shutil.which("node") or "node", str(folder / script)]
+    shutil.copy(of / script, folder / script)
+    return [shutil.which("node") or "node", str(folder / script), *arguments]
+
+
+def everything() -> list[str]:
+    folder = npm_folder("npm-everything", f"{EVERYTHING}@{VERSION}")
+    script = folder / "node_modules" / EVERYTHING / "dist" / "index.js"
+    return [shutil.which("node") or "node", str(script), "stdio"]
+
+
+def had(command: Callable[..., list[str]], *arguments: Any, **options: Any) -> list[str]:
+    """The command, or a reason to skip."""
+    try:
+        return command(*arguments, **options)
+    except Unavailable as reason:
+        if everything_required():
+            raise
+        pytest.skip(str(reason))
 
 
 SERVERS: dict[str, tuple[Callable[[], list[str]], str]] = {
@@ -63,8 +83,8 @@ CASES = [
 
 
 @contextmanager
-def process(command: list[str]) -> Iterator[int]:
-    port = free_port()
+def process(command: list[str], port: int | None = None) -> Iterator[int]:
+    port = port or free_port()
     quiet: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = subprocess.Popen([*command, str(port)], **quiet)
     try:
@@ -83,12 +103,7 @@ def url_of() -> Iterator[Callable[[str], str]]:
         def get(name: str) -> str:
             if name not in urls:
                 command, path = SERVERS[name]
-                try:
-                    urls[name] = f"http://127.0.0.1:{stack.enter_context(process(command()))}{path}"
-                except Unavailable as reason:
-                    if everything_required():
-                        raise
-                    pytest.skip(str(reason))
+                urls[name] = f"http://127.0.0.1:{stack.enter_context(process(had(command)))}{path}"
             return urls[name]
 
         yield get
@@ -156,3 +171,113 @@ async def test_an_official_server_is_detected(url_of: Callable[[str], str], name
     found = await detect(url_of(name))
     assert found.transport == ("sse" if name.endswith("sse") else "streamable-http")
     assert found.modern == (name in ("python", "typescript-2")) and found.server_info["name"]
+
+
+# --- npm's servers on pipes -------------------------------------------------------------------------------------------
+
+ON_PIPES = [
+    ("1", None, "2025-11-25"),
+    ("1", "2025-11-25", "2025-11-25"),
+    ("1", "2025-06-18", "2025-06-18"),
+    ("1", "2025-03-26", "2025-03-26"),
+    ("1", "2024-11-05", "2024-11-05"),
+    ("2", None, "2026-07-28"),
+    ("2", "2026-07-28", "2026-07-28"),
+    ("2", "2025-11-25", "2025-11-25"),
+    ("2", "2025-06-18", "2025-06-18"),
+    ("2", "2025-03-26", "2025-03-26"),
+    ("2", "2024-11-05", "2024-11-05"),
+]
+
+
+@pytest.mark.parametrize(("package", "asked", "agreed"), ON_PIPES)
+async def test_the_official_servers_of_typescript_on_pipes(package: str, asked: str | None, agreed: str) -> None:
+    command = had(npm, "ts_stdio.mjs", package, of=INTEROP)
+    with anyio.fail_after(LIMIT):
+        async with Client(command, revision=asked, on_elicitation=elicited, timeout=LIMIT) as client:
+            assert client.revision.name == agreed and client.server_info["name"] == "subject"
+            await battery(client, "typescript")
+            assert said(await client.call_tool("ask")) == "accept Ada"
+            assert (await client.read_resource("note://x"))["contents"][0]["text"] == "note x"
+            assert (await client.get_prompt("review", {"code": "y"}))["messages"][0]["content"]["text"] == "review y"
+            templates = await client.list_resource_templates()
+            assert [template["uriTemplate"] for template in templates] == ["note://{name}"]
+            assert await client.list_resources() == []
+            with pytest.raises(InvalidParams if package == "1" else ResourceNotFound):
+                await client.read_resource("other://x")
+            await client.set_log_level("error")
+        transport = client.transport
+        assert isinstance(transport, StdioTransport) and transport.child is not None
+        # Its standard input ended, and so did it, by itself.
+        assert transport.child.returncode == 0 and transport.skipped == 0
+
+
+@pytest.mark.parametrize("package", ["1", "2"])
+async def test_an_answer_of_typescript_that_is_too_long_ends_its_own_call(package: str) -> None:
+    command = had(npm, "ts_stdio.mjs", package, of=INTEROP)
+    outcomes: dict[int, Any] = {}
+    with anyio.fail_after(LIMIT):
+        async with Client(StdioTransport(command, max_line=100_000), timeout=LIMIT) as client:
+
+            async def call(size: int) -> None:
+                try:
+                    outcomes[size] = len(said(await client.call_tool("long", {"size": size})))
+                except InvalidAnswer as error:
+                    outcomes[size] = str(error)
+
+            async with anyio.create_task_group() as tasks:
+                for size in (1_000, 500_000, 90_000, 200_000):
+                    tasks.start_soon(call, size)
+            await client.ping()
+    assert outcomes.pop(1_000) == 1_000 and outcomes.pop(90_000) == 90_000
+    assert len(outcomes) == 2 and all("longer than 100000 bytes" in said for said in outcomes.values())
+
+
+async def sampled(params: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "assistant", "content": {"type": "text", "text": "sampled"}, "model": "m"}
+
+
+@pytest.mark.parametrize("asked", [None, "2025-11-25", "2025-06-18", "2024-11-05"])
+async def test_the_server_that_has_everything_on_pipes(asked: str | None) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Client(
+            had(everything), revision=asked, on_sampling=sampled, on_roots=[{"uri": "file:///here"}], timeout=LIMIT
+        ) as client:
+            assert client.revision.name == (asked or "2025-11-25") and "everything" in client.server_info["name"]
+            names = {tool["name"] for tool in await client.list_tools()}
+            assert {"echo", "get-sum", "trigger-sampling-request", "get-roots-list"} <= names
+            assert said(await client.call_tool("echo", {"message": ECHO})) == f"Echo: {ECHO}"
+            steps: list[float] = []
+            slow = {"duration": 1, "steps": 4}
+            await client.call_tool("trigger-long-running-operation", slow, progress=lambda done, *_: steps.append(done))
+            assert steps == [1, 2, 3, 4]
+            asked_for = await client.call_tool("trigger-sampling-request", {"prompt": "x", "maxTokens": 5})
+            assert "sampled" in said(asked_for)
+            assert "file:///here" in str(await client.call_tool("get-roots-list"))
+            with pytest.raises(RequestTimeout):
+                await client.call_tool("trigger-long-running-operation", {"duration": 60, "steps": 2}, timeout=0.2)
+            resources = await client.list_resources()
+            assert (await client.read_resource(resources[0]["uri"]))["contents"]
+            assert await client.list_prompts() and await client.list_resource_templates()
+            await client.subscribe(resources[0]["uri"])
+            await client.ping()
+
+
+# --- another one at the same address ----------------------------------------------------------------------------------
+
+
+async def test_a_client_goes_on_when_the_server_is_replaced_by_one_of_another_era() -> None:
+    sessions, modern_only = had(npm, "sdk.mjs"), had(npm, "ts_modern_only.mjs", of=INTEROP)
+    port, numbers = free_port(), {"a": 1, "b": 2}
+    with anyio.fail_after(2 * LIMIT):
+        async with AsyncExitStack() as stack:
+            with process(sessions, port):
+                client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}/mcp", timeout=LIMIT))
+                assert not client.modern and client.session_id and said(await client.call_tool("add", numbers)) == "3"
+            with process(modern_only, port):
+                assert [tool["name"] for tool in await client.list_tools()] == ["add"]
+                assert client.modern and client.session_id is None
+                assert said(await client.call_tool("add", numbers)) == "3"
+            with process(sessions, port):
+                assert said(await client.call_tool("add", numbers)) == "3"
+                assert not client.modern and client.session_id
