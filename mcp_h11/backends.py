@@ -34,6 +34,7 @@ from .handler import ServerHandler
 from .headers import header_map
 from .httpclient import HTTPAnswer, HTTPCall
 from .middleware import Next
+from .process import LAST_WORDS
 from .resultcache import ResultCache
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
@@ -57,6 +58,8 @@ MAX_LIST_PAGES = 100
 MISSED_PINGS = 2  # in a row, then a child is started again
 WISH_TIME = 10.0  # for a backend to take a log level or a subscription
 MAX_SUBSCRIBED = 10_000  # resources at one backend
+MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
+SHOWN_FIRST = 200  # of them from its beginning
 MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
 
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
@@ -335,7 +338,8 @@ class Backend:
             while self.client is None and self.open_until is None and not self.ended.is_set():
                 await self._changed.wait()
         if self.client is None:
-            raise overloaded(f"The backend is away: {self.trouble}")
+            # What it said last is for whose call it broke, who has heard it, and for the log.
+            raise overloaded(f"The backend is away: {_shortened(self.trouble.partition(LAST_WORDS)[0])}")
         return self.client
 
     # --- what is wanted beside calls -------------------------------------------------------------------------
@@ -552,12 +556,21 @@ def as_answer(exc: MCPError, name: str) -> MCPError:
         return exc
     if isinstance(exc, (*NO_ANSWER, InvalidAnswer, HeaderMismatch, UnsupportedProtocolVersion)):
         # The last two are about how we asked, and a 401 of the backend's is no challenge to a client of ours.
-        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_one_line(exc)}")
+        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_shortened(_one_line(exc))}")
     return exc
 
 
 def _one_line(exc: BaseException) -> str:
+    """What is the matter, with all that a child said last; escaped, since a terminal would obey what stands in it."""
     inner = getattr(exc, "exceptions", None)
     if inner:
         return _one_line(inner[0])
-    return " ".join(str(exc).split())[:1_000] or type(exc).__name__
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _shortened(text: str) -> str:
+    """Its beginning, which says what happened, and its end, where a traceback says why."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[:SHOWN_FIRST]} ... {text[-(MAX_SHOWN - SHOWN_FIRST) :]}"

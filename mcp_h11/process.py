@@ -36,6 +36,7 @@ from .jsonrpc import MAX_LINE, LineDecoder, LineTooLong, encode_line
 logger = logging.getLogger(__name__)
 
 STDERR_TAIL = 8 * 1024  # bytes
+LAST_WORDS = "; its stderr ends with:"  # what is written before that tail
 # Lines of stderr that are logged in a period; the rest is counted.
 MAX_LOGGED = 20
 LOG_PERIOD = 1.0
@@ -190,7 +191,7 @@ class Child:
         elif self._ended:
             text += ", which closed its stdout"
         tail = self.stderr_tail.strip()
-        return f"{text}; its stderr ends with:\n{tail}" if tail else text
+        return f"{text}{LAST_WORDS}\n{tail}" if tail else text
 
     # --- lines out and in -----------------------------------------------------------------------------------
 

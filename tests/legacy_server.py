@@ -199,7 +199,7 @@ class Server:
         return "changed"
 
     def die_tool(self, arguments: dict[str, Any], *_: Any) -> str:
-        print("last words", file=sys.stderr, flush=True)
+        print("last words", arguments.get("text", ""), file=sys.stderr, flush=True)
         if arguments.get("signal"):
             os.kill(os.getpid(), arguments["signal"])
             time.sleep(60)

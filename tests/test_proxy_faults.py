@@ -83,6 +83,22 @@ async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_ch
         assert after != before
 
 
+async def test_its_last_words_are_for_whose_call_it_broke_and_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    slow = {"supervisor": lambda: Supervisor(restart_min=20.0), "wait_time": 0.1}
+    async with bridge(**slow) as front, client(front, LEGACY) as a, client(front, MODERN) as b:
+        await a.text("flood", lines=20)
+        broken = (await a.call("tools/call", call("die", text="\x1b[2J"))).error["message"]
+        # Not the first of its 8 KiB: a traceback says at its end what happened.
+        assert broken.endswith("last words \\x1b[2J") and "exited with code 3" in broken and len(broken) < 1_200
+        c = b.raw
+        refused = await c.post(c.request("tools/call", call("echo", text="x")))
+        assert refused.status == 503 or refused.json()["error"]["code"] == -32603
+        assert "exited with code 3" in str(refused.body) and "last words" not in str(refused.body)
+        assert "eeee" not in str(refused.body)
+        (line,) = (record.getMessage() for record in caplog.records if "next try in" in record.getMessage())
+        assert line.count("e" * 1000) == 8 and "last words \\x1b[2J" in line and "\x1b" not in line
+
+
 async def test_every_call_in_flight_gets_an_error_when_a_child_is_killed() -> None:
     async with bridge() as front, client(front, LEGACY) as a, client(front, MODERN) as b:
         pid = int(await a.text("pid"))
