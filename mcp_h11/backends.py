@@ -34,7 +34,7 @@ from .handler import ServerHandler
 from .headers import header_map
 from .httpclient import HTTPAnswer, HTTPCall
 from .middleware import Next
-from .process import LAST_WORDS
+from .process import STDERR_FOLLOWS
 from .resultcache import ResultCache
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
@@ -339,7 +339,7 @@ class Backend:
                 await self._changed.wait()
         if self.client is None:
             # What it said last is for whose call it broke, who has heard it, and for the log.
-            raise overloaded(f"The backend is away: {_shortened(self.trouble.partition(LAST_WORDS)[0])}")
+            raise overloaded(f"The backend is away: {_shortened(self.trouble.partition(STDERR_FOLLOWS)[0])}")
         return self.client
 
     # --- what is wanted beside calls -------------------------------------------------------------------------

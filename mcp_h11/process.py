@@ -36,7 +36,7 @@ from .jsonrpc import MAX_LINE, LineDecoder, LineTooLong, encode_line
 logger = logging.getLogger(__name__)
 
 STDERR_TAIL = 8 * 1024  # bytes
-LAST_WORDS = "; its stderr ends with:"  # what is written before that tail
+STDERR_FOLLOWS = "; its stderr ends with:"  # what is written before that tail
 # Lines of stderr that are logged in a period; the rest is counted.
 MAX_LOGGED = 20
 LOG_PERIOD = 1.0
@@ -191,7 +191,7 @@ class Child:
         elif self._ended:
             text += ", which closed its stdout"
         tail = self.stderr_tail.strip()
-        return f"{text}{LAST_WORDS}\n{tail}" if tail else text
+        return f"{text}{STDERR_FOLLOWS}\n{tail}" if tail else text
 
     # --- lines out and in -----------------------------------------------------------------------------------
 
