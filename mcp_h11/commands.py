@@ -25,8 +25,10 @@ from .detection import DETECT_LIMIT, detect
 from .errors import MCPError
 from .failures import ConnectionLost, HTTPStatusError, RequestTimeout
 from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
+from .revisions import REVISIONS
 
-OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`
+OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
+NO_READER = 141  # 128 + SIGPIPE: nobody reads our output any more
 DEFAULT_TIMEOUT = 60.0  # seconds for an answer
 KINDS = ("tools", "resources", "templates", "prompts")
 TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that one opens our own server
@@ -206,7 +208,11 @@ async def _ping(client: Client, options: argparse.Namespace) -> int:
 async def _detect(options: argparse.Namespace) -> int:
     if not options.target.lower().startswith(URLS):
         raise UsageError("detect wants a URL")
-    found = await detect(options.target, timeout=options.timeout, headers=dict(options.header), token=_token(options))
+    asked = {"timeout": options.timeout, "headers": dict(options.header), "token": _token(options)}
+    try:
+        found = await detect(options.target, **asked)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
     result = {"transport": found.transport, "revisions": list(found.revisions), "serverInfo": found.server_info}
     if options.json:
         _dump(result)
@@ -230,7 +236,7 @@ def client_parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as the server sent it")
     common.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'")
     common.add_argument("--token", help=f"bearer token; better kept in the environment, as {TOKEN}")
-    common.add_argument("--revision", help="the revision to speak, instead of what is found")
+    common.add_argument("--revision", choices=tuple(REVISIONS), metavar="REVISION", help=", ".join(REVISIONS))
     common.add_argument("--timeout", type=_positive, metavar="SECONDS", help=f"for an answer ({DEFAULT_TIMEOUT:g})")
     common.add_argument("--verbose", action="store_true", help="say on stderr what happens")
     parser = CommandParser(prog=PROG, description="Ask an MCP server.")
@@ -243,12 +249,13 @@ def client_parser() -> argparse.ArgumentParser:
     kinds.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     call = verb("call", "Call a tool.")
     call.add_argument("tool", metavar="TOOL")
-    call.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="or KEY:=JSON, or one JSON object of them")
+    what = "or KEY:=JSON, or one JSON object of them"
+    call.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help=what)
     read = verb("read", "Read a resource.")
     read.add_argument("uri", metavar="URI")
     prompt = verb("prompt", "Get a prompt.")
     prompt.add_argument("name", metavar="NAME")
-    prompt.add_argument("arguments", nargs="*", metavar="KEY=VALUE")
+    prompt.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE")
     verb("detect", "Tell which transport and revisions a URL speaks.")
     verb("ping", "See that a server answers, and how fast.")
     return parser
@@ -258,19 +265,25 @@ def _token(options: argparse.Namespace) -> str | None:
     return options.token or os.environ.get(TOKEN) or None
 
 
+def _client(options: argparse.Namespace) -> Client:
+    try:
+        return Client(
+            target_of(options.target),
+            headers=dict(options.header),
+            token=_token(options),
+            revision=options.revision,
+            timeout=options.timeout or DEFAULT_TIMEOUT,
+            on_log=_log,
+        )
+    except ValueError as exc:  # an address, a header, a token that cannot be
+        raise UsageError(str(exc)) from None
+
+
 async def _run(options: argparse.Namespace) -> int:
     if options.verb == "detect":
         options.timeout = options.timeout or DETECT_LIMIT
         return await _detect(options)
-    client = Client(
-        target_of(options.target),
-        headers=dict(options.header),
-        token=_token(options),
-        revision=options.revision,
-        timeout=options.timeout or DEFAULT_TIMEOUT,
-        on_log=_log,
-    )
-    async with client:
+    async with _client(options) as client:
         return await VERBS[options.verb](client, options)
 
 
@@ -284,7 +297,13 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     level = "DEBUG" if options.verbose else "ERROR"
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return asyncio.run(_run(options))
+        code = asyncio.run(_run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`head`): no reason for a traceback, now or when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
     except (ConnectionLost, RequestTimeout) as exc:
         _say(f"{PROG}: no connection: {exc}")
         return NO_CONNECTION

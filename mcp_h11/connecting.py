@@ -27,9 +27,10 @@ from .era import Agreed, EraMemory
 from .errors import MCPError
 from .failures import ConnectionLost
 from .handler import ServerHandler
-from .httpclient import HTTPClient
+from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
 from .revisions import LATEST_LEGACY, Revision
+from .specs import Url
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -65,13 +66,18 @@ class Options:
     def __post_init__(self) -> None:
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f'transport is "http", "sse" or None, not {self.transport!r}')
+        if self.url is not None:
+            # Now, and in words that show nothing of it: a secret with a line end would fail at each request.
+            parse_url(self.url)
+            Url(self.url, self.headers, self.token)
         if self.transport == "sse" and self.revision is not None and self.revision.modern:
             raise ValueError(f"HTTP+SSE does not carry {self.revision.name}")
 
     @property
     def url(self) -> str | None:
         """The target, if it is an address."""
-        return self.target if isinstance(self.target, str) and self.target.startswith(SCHEMES) else None
+        # RFC 3986 3.1: "schemes are case-insensitive".
+        return self.target if isinstance(self.target, str) and self.target.lower().startswith(SCHEMES) else None
 
     @property
     def server(self) -> Hashable:

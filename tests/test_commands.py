@@ -3,17 +3,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import shlex
+import signal
 import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from subprocess import PIPE
+from typing import Any
 
 import pytest
+from provision import server_environment
 
 from mcp_h11 import Context, MCPServer, ToolError, start_in_thread
 from mcp_h11.arguments import arguments_of, target_of
-from mcp_h11.commands import NO_CONNECTION, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
+from mcp_h11.cli import FAILED, INTERRUPTED, main
+from mcp_h11.commands import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
 from mcp_h11.options import UsageError
 
 
@@ -170,6 +180,93 @@ def test_a_token_comes_from_the_command_line_or_the_environment(capsys, monkeypa
         monkeypatch.setenv(TOKEN, "sesame")
         assert run(capsys, "ping", url)[0] == OK
         assert run(capsys, "ping", url, "--header", "Authorization: Bearer wrong")[0] == OK  # a token goes first
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        (None, ["--revision", "2020-01-01"], "invalid choice: '2020-01-01'"),
+        (None, ["--header", "A: b\nc"], "the header 'A' cannot be sent"),
+        (None, ["--header", "A b: c"], "the header 'A b' cannot be sent"),
+        (None, ["--token", "hush\n"], "the token cannot be sent"),
+        ("http://", [], "a URL without a host"),
+        ("http://ann:hush@127.0.0.1/mcp", [], "credentials belong into a header"),
+        ("http://127.0.0.1:99999/mcp", [], "Port out of range"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["ping", "detect"])
+def test_what_cannot_be_sent_is_wrong_on_the_command_line(verb, target, options, said, url, capsys):
+    code = main([verb, target or url, *options])
+    out, err = capsys.readouterr()
+    assert (code, out) == (FAILED, "") and said in err and "hush" not in err and len(err.splitlines()) == 1
+
+
+def test_what_is_missing_is_named_and_nothing_else(capsys):
+    for words, missing in ((["call"], "TARGET, TOOL\n"), (["prompt", "x"], "NAME\n")):
+        assert main(words) == FAILED
+        assert capsys.readouterr().err.endswith(f"required: {missing}")
+
+
+# --- as a process ---------------------------------------------------------------------------------------------
+
+on_posix = pytest.mark.skipif(os.name == "nt", reason="terminals and signals as POSIX has them")
+
+
+def started(*words: str, **pipes: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-X", "dev", "-m", "mcp_h11", *words]
+    return subprocess.Popen(command, env=server_environment(), stdin=subprocess.DEVNULL, **pipes)
+
+
+@on_posix
+@pytest.mark.parametrize("verb", [["list"], ["call", "echo", "text=x"]])
+def test_who_reads_no_more_of_it_is_no_trouble(verb, url):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started(verb[0], url, *verb[1:], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (NO_READER, b"")
+
+
+@on_posix
+def test_an_interrupt_ends_the_call_at_the_server_too():
+    began, cancelled = threading.Event(), threading.Event()
+    server = MCPServer("slow", version="1")
+
+    @server.tool
+    async def wait() -> str:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+        return ""
+
+    with start_in_thread(server, port=0) as running:
+        process = started("call", f"http://127.0.0.1:{running.port}/mcp", "wait", stdout=PIPE, stderr=PIPE)
+        try:
+            assert began.wait(30)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert (process.returncode, out, err) == (INTERRUPTED, b"", b"") and cancelled.wait(10)
+
+
+@on_posix
+def test_a_terminal_sees_progress_and_then_the_result_alone(url):
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = started("call", url, "slow", "--revision", "2025-11-25", stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # as Linux says that the other end of a terminal is closed
+        while piece := os.read(ours, 4096):
+            seen += piece
+    os.close(ours)
+    assert process.wait(30) == OK
+    assert b"\r\x1b[K1/2 half" in seen and b"info: working" in seen and seen.endswith(b"\r\x1b[Kdone\r\n")
 
 
 # --- what a person sees ---------------------------------------------------------------------------------------
