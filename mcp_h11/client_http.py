@@ -27,7 +27,7 @@ from .errors import InvalidRequest, MCPError
 from .eventsource import EventReader
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
-from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, whole
+from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown, whole
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .jsonrpc import JSON, ErrorResponse, Response
 from .revisions import Revision
@@ -112,8 +112,8 @@ class HTTPTransport:
 
     @property
     def why(self) -> str:
-        """The address."""
-        return self.url
+        """The address, as far as it may be shown."""
+        return shown(self.url)
 
     # --- Transport ------------------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class HTTPTransport:
             try:
                 await leave(await self._http.send(HTTPCall("DELETE", self.url, headers, repeatable=True)))
             except Exception as error:  # 405, 404 or no server at all: the session is over for us either way
-                logger.debug("the session at %s was not ended: %s", self.url, error)
+                logger.debug("the session at %s was not ended: %s", self.why, error)
 
     # --- POST -----------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class HTTPTransport:
         except Exception as exc:
             # A reader must not take the client with it; what is no MCPError is a fault of ours, and worth a traceback.
             if not isinstance(exc, MCPError):
-                logger.exception("an exchange with %s failed", self.url)
+                logger.exception("an exchange with %s failed", self.why)
             error = exc
         finally:
             if self._exchanges.get(exchange.id) is exchange:
@@ -307,10 +307,10 @@ class HTTPTransport:
         try:
             found = self._json.decode(payload)
         except MCPError as error:
-            logger.warning("something that is no message came from %s: %s", self.url, error)
+            logger.warning("something that is no message came from %s: %s", self.why, error)
             return
         if isinstance(found, list) and self._revision is not None and not self._revision.batches:
-            logger.warning("a batch came from %s, which %s does not have", self.url, self._revision.name)
+            logger.warning("a batch came from %s, which %s does not have", self.why, self._revision.name)
             return
         for message in found if isinstance(found, list) else [found]:
             if isinstance(message, InvalidRequest):
@@ -373,7 +373,7 @@ class HTTPTransport:
         except SSEError:
             raise
         except Exception as error:  # the connection broke, in whatever way: that is what resuming is for
-            logger.debug("a stream from %s was cut: %r", self.url, error)
+            logger.debug("a stream from %s was cut: %r", self.why, error)
             return reader.took_progress()
 
     async def _get(self, last_event_id: str, session: str | None) -> HTTPAnswer:
@@ -392,7 +392,7 @@ class HTTPTransport:
             try:
                 gone = await self._listen_through(session, begun)
             except Exception as error:
-                logger.warning("listening at %s ended: %s", self.url, error)
+                logger.warning("listening at %s ended: %s", self.why, error)
                 gone = False
             if gone:
                 self._begin_renewal(generation)
@@ -433,7 +433,7 @@ class HTTPTransport:
         try:
             found = self._json.decode(payload)
         except MCPError as error:
-            logger.warning("something that is no message came from %s: %s", self.url, error)
+            logger.warning("something that is no message came from %s: %s", self.why, error)
             return
         for message in found if isinstance(found, list) else [found]:
             if not isinstance(message, InvalidRequest):
@@ -477,7 +477,7 @@ class HTTPTransport:
             self._generation += 1
             self._forgotten = False
         except Exception as error:
-            logger.warning("the session at %s is gone, and the new handshake failed: %s", self.url, error)
+            logger.warning("the session at %s is gone, and the new handshake failed: %s", self.why, error)
             renewal.error = error
             self._forgotten = True
         finally:

@@ -19,7 +19,7 @@ import anyio
 from .errors import InvalidRequest, MCPError
 from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
-from .httpanswers import END_LIMIT, leave, lost, media_type, refusal
+from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .jsonrpc import JSON
 from .revisions import Revision
@@ -65,8 +65,8 @@ class SSETransport:
 
     @property
     def why(self) -> str:
-        """The address."""
-        return self.url
+        """The address, as far as it may be shown."""
+        return shown(self.url)
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
         """Opens the stream and waits until it has said where to POST.
@@ -81,7 +81,7 @@ class SSETransport:
             await self._opened.wait()
         if not self._endpoint:
             self._scope.cancel()
-            raise self._error or InvalidAnswer(f"the stream at {self.url} does not say where to POST")
+            raise self._error or InvalidAnswer(f"the stream at {self.why} does not say where to POST")
 
     def settle(self, revision: Revision) -> None:
         """Later revisions over this transport have their header all the same."""
@@ -130,7 +130,7 @@ class SSETransport:
             except Exception as exc:
                 error = exc if isinstance(exc, MCPError) else lost(exc, self.url)
             else:
-                error = ConnectionLost(f"the stream at {self.url} ended")
+                error = ConnectionLost(f"the stream at {self.why} ended")
         self._error = error
         if not self._endpoint:
             self._opened.set()
@@ -155,20 +155,20 @@ class SSETransport:
         if answer.status != 200:
             raise await refusal(answer, self._json, "GET")
         if media_type(answer) != SSE_TYPE:
-            raise HTTPStatusError(200, f"{self.url} is no event stream", headers={}, error=None)
+            raise HTTPStatusError(200, f"{self.why} is no event stream", headers={}, error=None)
 
     def _take(self, event: Event) -> None:
         if not self._endpoint:
             # "the server MUST send an endpoint event": it comes first.
             if event.event != "endpoint":
-                raise InvalidAnswer(f"the stream at {self.url} does not begin with an endpoint")
+                raise InvalidAnswer(f"the stream at {self.why} does not begin with an endpoint")
             self._endpoint = resolved(self.url, event.data)
             self._opened.set()
         elif event.event == "message" and event.data:
             try:
                 found = self._json.decode(event.data.encode("utf-8"))
             except MCPError as error:
-                logger.warning("something that is no message came from %s: %s", self.url, error)
+                logger.warning("something that is no message came from %s: %s", self.why, error)
                 return
             for message in found if isinstance(found, list) else [found]:
                 if not isinstance(message, InvalidRequest):
@@ -187,7 +187,7 @@ def resolved(base: str, endpoint: str) -> str:
             return url.partition("#")[0]
     except ValueError:  # a port that is no number, brackets that do not match
         pass
-    raise InvalidAnswer(f"the stream at {base} names an endpoint of another origin")
+    raise InvalidAnswer(f"the stream at {shown(base)} names an endpoint of another origin")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

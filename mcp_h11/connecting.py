@@ -27,6 +27,7 @@ from .era import Agreed, EraMemory
 from .errors import MCPError
 from .failures import ConnectionLost
 from .handler import ServerHandler
+from .httpanswers import shown
 from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
 from .revisions import LATEST_LEGACY, Revision
@@ -123,7 +124,7 @@ class Connecting:
                 await self._as_remembered(remembered)
                 return
             except MCPError as error:
-                logger.info("%s is no longer what it was, %s: %s", options.url, remembered, error)
+                logger.info("%s is no longer what it was, %s: %s", shown(options.url), remembered, error)
                 options.memory.drop(options.url)
                 await self.aclose()
         await self._find(options.url)
@@ -176,7 +177,7 @@ class Connecting:
         try:
             await self._start(True)
         except MCPError as error:
-            logger.debug("nor does %s speak HTTP+SSE: %s", self._options.url, error)
+            logger.debug("HTTP+SSE is not spoken either: %s", error)
             raise refused from None
         await self.handshake()
 
@@ -266,9 +267,9 @@ class Connecting:
                 await self._find_other(agreed, refused)
                 changed = self.agreed is not agreed
         except MCPError as error:
-            logger.info("%s is no longer what it was, and nothing else: %s", self._options.url, error)
+            logger.info("%s is no longer what it was, and nothing else: %s", transport.why, error)
         except Exception:  # nobody awaits this task: a fault in it must not take the client with it
-            logger.exception("asking %s anew what it is failed", self._options.url)
+            logger.exception("asking %s anew what it is failed", transport.why)
         finally:
             self._asking = None
             if changed:

@@ -14,6 +14,7 @@ import anyio
 from .client import Client
 from .client_sse import SSETransport
 from .failures import RequestTimeout
+from .httpanswers import shown
 from .revisions import MODERN
 
 DETECT_LIMIT = 5.0  # seconds for everything, the end of a session included
@@ -63,7 +64,7 @@ async def detect(url: str, *, timeout: float = DETECT_LIMIT, **options: Any) -> 
         async with Client(url, timeout=timeout, close_timeout=end, **options) as client:
             found = _read(client)
     if found is None:
-        raise RequestTimeout(f"{url} did not say what it is within {timeout:g} s")
+        raise RequestTimeout(f"{shown(url)} did not say what it is within {timeout:g} s")
     return found
 
 

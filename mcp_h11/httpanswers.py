@@ -60,7 +60,14 @@ async def refusal(answer: HTTPAnswer, json: JSON, method: str | None) -> HTTPSta
     return kind(answer.status, message, headers=headers, error=error)
 
 
+def shown(url: str) -> str:
+    """An address for messages and logs: without credentials, and without a query, which may be a key or a session."""
+    scheme, colon, rest = url.partition("#")[0].partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{colon}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def lost(error: Exception, url: str) -> ConnectionLost:
     """What a failure of the HTTP client means to whoever waits for an answer."""
     sent = getattr(error, "sent", not isinstance(error, ConnectError))
-    return ConnectionLost(f"no answer from {url}: {error or type(error).__name__}", sent=bool(sent))
+    return ConnectionLost(f"no answer from {shown(url)}: {error or type(error).__name__}", sent=bool(sent))

@@ -191,6 +191,28 @@ async def test_when_the_stream_ends_so_does_everything() -> None:
         assert await client.wait_closed() is not None
 
 
+async def test_what_is_secret_in_an_address_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    async def cut(seen: Seen, old: Old) -> None:
+        old.stream.cut()
+
+    caplog.set_level("DEBUG", "mcp_h11")
+    said: list[str] = []
+    old = Old(cut, endpoint="/messages?session=hush")
+    with anyio.fail_after(2 * LIMIT):
+        async with scripted(old) as script, Client(f"{script.url}?key=hush", timeout=LIMIT) as client:
+            said.append(client.transport.why)
+            with pytest.raises(ConnectionLost) as caught:
+                await client.call_tool("a")
+            said.append(str(caught.value))
+        # Nobody listens there any more.
+        for target in (SSETransport(f"{script.url}?key=hush", HTTPClient()), f"{script.url}?key=hush"):
+            with pytest.raises(ConnectionLost) as caught:
+                async with Client(target, timeout=LIMIT):
+                    raise AssertionError
+            said.append(str(caught.value))
+    assert "hush" not in " ".join([*said, caplog.text]) and all(script.url in one for one in said)
+
+
 async def test_a_post_that_is_refused_is_the_error_of_the_call() -> None:
     old = Old()
 
