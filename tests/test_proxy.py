@@ -613,6 +613,18 @@ async def test_a_backend_on_a_unix_socket_is_one_too(back: str, tmp_path: Path) 
             assert await c.text("ask", yes) == "{'it': 'Which?'}"
 
 
+@pytest.mark.parametrize("era", ["2024-11-05", *ERAS])
+@pytest.mark.parametrize("transport", ["sse", None])
+async def test_a_backend_on_http_sse_is_one_too(era: str, transport: str | None) -> None:
+    async with served(Backend(), legacy_sse=True) as server:  # type: ignore[arg-type]
+        url = Url(server.url.replace("/mcp", "/sse"), transport=transport)
+        async with served(ProxyHandler(url)) as front, client(front, era, **ABLE) as c:  # type: ignore[arg-type]
+            assert await c.text("sample", yes) == "said"
+            assert await c.text("roots", yes) == "2"
+            answer = await c.call("tools/call", {**call("report"), "_meta": {"progressToken": 7}})
+            assert [m["params"]["progress"] for m in answer.notifications if "progress" in m["method"]] == [1, 2, 3]
+
+
 async def test_a_backend_in_this_process_is_one_too() -> None:
     async with served(ProxyHandler(Backend())) as front:  # type: ignore[arg-type]
         for era in ERAS:
