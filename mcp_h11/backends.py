@@ -153,6 +153,8 @@ class Backend:
         self.identity = (capabilities, (name, version))  # what it is told of its client
         self._forwarded = forwarded
         self._supervisor = plan.supervisor()
+        # A server at an address that is away for a while has not crashed, nor is it ours to spare it.
+        self._supervisor.circuit = not isinstance(spec, Url)
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._scope = anyio.CancelScope()

@@ -53,6 +53,7 @@ class Supervisor:
 
     Attributes:
         open_until: when the circuit lets a start through; None while it is closed, and from the next start on.
+        circuit: False for what somebody else starts: it is asked again and again, and never left alone.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Supervisor:
         if crash_limit < 1 or min(crash_window, open_for, stable) <= 0:
             raise ValueError("a supervisor needs a crash limit of at least 1, and positive times")
         self.open_until: float | None = None
+        self.circuit = True
         self._longest = restart_max
         # The longest wait has its jitter, too: what ended together must not start together for ever.
         most = max(restart_min, restart_max / (1 + JITTER))
@@ -102,7 +104,7 @@ class Supervisor:
         self._recent.append(now)
         while now - self._recent[0] > self._crash_window:
             self._recent.popleft()
-        if self._trying or len(self._recent) >= self._crash_limit:
+        if self.circuit and (self._trying or len(self._recent) >= self._crash_limit):
             self._trying = True
             self.open_until = now + self._open_for
             self._recent.clear()

@@ -24,6 +24,7 @@ from mcp_h11.backends import MAX_BACKENDS, Generation
 from mcp_h11.errors import MCPError
 from mcp_h11.proxy import MAX_DRAINING, ProxyHandler
 from mcp_h11.specs import Command, Url
+from mcp_h11.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
 
@@ -245,6 +246,28 @@ async def test_a_backend_over_http_that_has_forgotten_its_session_is_a_swap_too(
             assert kinds[0] == "notifications/tools/list_changed"
             assert await who(c) == "two"
             assert (await initialized(front)).initialized["serverInfo"]["name"] == "two"
+
+
+async def test_a_server_at_an_address_is_asked_again_until_it_is_there() -> None:
+    async with listening(Named("one"), port=0) as first:
+        port, url = first.addresses[0][1], Url(first.url)
+    tries: list[float] = []
+
+    class Eager(Supervisor):
+        def failed(self, now: float) -> float:
+            tries.append(super().failed(now))
+            return 0.05
+
+    async with bridge(url, supervisor=Eager) as front:
+        with anyio.fail_after(LIMIT):
+            while len(tries) < 8:  # more than would open a circuit
+                await anyio.sleep(0.01)
+        assert front.runtime.handler.concerns() == ["backend away"]
+        async with listening(Named("one"), port=port):
+            with anyio.fail_after(LIMIT):
+                while front.runtime.handler.concerns():
+                    await anyio.sleep(0.01)
+            assert await who(Modern(front.port)) == "one"
 
 
 async def test_with_a_backend_for_each_session_what_it_wanted_is_migrated_too() -> None:

@@ -83,3 +83,11 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
         Supervisor(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="backoff"):
         Supervisor(restart_min=0.0)
+
+
+def test_what_somebody_else_starts_is_never_left_alone() -> None:
+    supervisor = Supervisor(random=lambda: 1.0)
+    supervisor.circuit = False
+    waits = [supervisor.failed(float(number)) for number in range(20)]
+    assert waits == sorted(waits) and waits[-1] == 30.0
+    assert supervisor.open_until is None
