@@ -47,6 +47,8 @@ AFTER_ANSWER = 1.0
 AFTER_CANCEL = 5.0
 # How long the head of a GET stream is waited for before going on without: some servers hold it back until an event.
 GET_HEAD_WAIT = 2.0
+# Seconds at the end for the answer to an `initialize` that is under way: the session that it began is ended then.
+LATE_SESSION_WAIT = 0.5
 RESUME_ATTEMPTS = 5  # in a row, without anything new
 
 
@@ -58,9 +60,11 @@ class HTTPExchange:
         self.id = out.request_id
         self.out = out
         self.modern = bool(out.headers)
-        self.scope = anyio.CancelScope()
+        # Whoever leaves during a handshake may leave a session behind, of which only the answer tells: see `aclose`.
+        self.scope = anyio.CancelScope(shield=out.method == "initialize")
         self.sent = False
         self.answered = False
+        self.ended = anyio.Event()
 
 
 class Renewal:
@@ -167,8 +171,13 @@ class HTTPTransport:
         """Ends what runs, then the session: "SHOULD send an HTTP DELETE" (2025-11-25, Session Management 5)."""
         if self._listening is not None:
             self._listening.cancel()
-        for exchange in list(self._exchanges.values()):
-            exchange.scope.cancel()
+        try:
+            with anyio.move_on_after(LATE_SESSION_WAIT):
+                for exchange in [one for one in self._exchanges.values() if one.out.method == "initialize"]:
+                    await exchange.ended.wait()
+        finally:
+            for exchange in list(self._exchanges.values()):
+                exchange.scope.cancel()
         session, self.session_id = self.session_id, None
         try:
             if session is not None:
@@ -235,6 +244,7 @@ class HTTPTransport:
         finally:
             if self._exchanges.get(exchange.id) is exchange:
                 del self._exchanges[exchange.id]
+            exchange.ended.set()
         if not exchange.answered:
             self._receiver.lost(exchange.id, error)
 

@@ -109,6 +109,7 @@ class Connecting:
         self._conversation = conversation
         self._tasks = tasks
         self._transport: Transport | None = None
+        self._open: list[Transport] = []
         self._asking: anyio.Event | None = None
         self._not_before = -math.inf
 
@@ -135,9 +136,13 @@ class Connecting:
 
     async def aclose(self) -> None:
         """Ends what is there; bounded by what the transports allow themselves."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        self._transport = None
+        while self._open:
+            await self._open.pop().aclose()
+
+    async def _close(self, transport: Transport) -> None:
+        self._open.remove(transport)
+        await transport.aclose()
 
     # --- the ways -------------------------------------------------------------------------------------------
 
@@ -209,6 +214,7 @@ class Connecting:
 
     async def _start(self, sse: bool) -> None:
         transport = self._transport = self._made(sse)
+        self._open.append(transport)
         self._conversation.use(transport, self._options.server)
         await transport.start(self._conversation, self._tasks)
 
@@ -298,13 +304,14 @@ class Connecting:
                     raise
                 await self._go_by_sse(error)
                 assert transport is not None
-                await transport.aclose()
+                await self._close(transport)
         self._remember()
 
     async def _as_before(self, agreed: Agreed, transport: Transport) -> None:
         """Nothing better is known."""
         if self._transport is not transport:
-            await self.aclose()
+            if self._transport is not None:
+                await self._close(self._transport)
             self._transport = transport
             self._conversation.use(transport, self._options.server)
         self._settle(agreed)

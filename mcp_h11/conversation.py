@@ -340,9 +340,10 @@ class Conversation:
 
     def closed(self, error: Exception | None) -> None:
         """The transport is over; so is every call."""
+        if error is None:  # by us: because the client is left, or to try another way
+            return
         if not isinstance(error, MCPError):
-            said = f": {error}" if error is not None else ""
-            error = ConnectionLost(f"the connection to {self.transport.why} is over{said}")
+            error = ConnectionLost(f"the connection to {self.transport.why} is over: {error}")
         if self.calls.ended is None and self.on_end is not None:
             self.on_end(error)
         self.calls.end(error)

@@ -291,6 +291,78 @@ async def test_what_a_server_of_2026_07_28_refuses_with_is_no_reason_to_ask(code
         assert len(script.of("server/discover")) == 1
 
 
+@pytest.mark.parametrize("begin", ["modern", "legacy"])
+async def test_a_stream_whose_handshake_fails_is_left_and_the_client_goes_on(begin: str) -> None:
+    """What looks like HTTP+SSE, and is nothing: the one stream's end is not that of the client."""
+    server = Turncoat(begin)
+    async with using(server) as (client, script, _):
+
+        async def serve(seen: Seen, peer: Peer) -> None:
+            if seen.target == "/messages":
+                await peer.answer(status=500)
+            else:
+                await server.sse(seen, peer)
+
+        script.answers = serve
+        with pytest.raises(MCPError):
+            await client.list_tools()
+        script.answers = server
+        assert isinstance(client.transport, HTTPTransport) and client.modern == (begin == "modern")
+        await client.ping()
+        await client.call_tool("a")
+
+
+async def test_a_remembered_stream_whose_handshake_fails_is_forgotten() -> None:
+    server, memory = Turncoat("modern"), EraMemory()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.verb == "GET" or seen.target == "/messages":
+            await (peer.answer(status=500) if seen.verb == "POST" else server.sse(seen, peer))
+        else:
+            await server(seen, peer)
+
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(serve) as script:
+            memory.put(script.url, "sse")
+            async with Client(script.url, memory=memory, timeout=LIMIT) as client:
+                assert client.modern and memory.get(script.url) == "modern"
+                await anyio.sleep(0.05)  # the stream's end comes a little later
+                await client.call_tool("a")
+
+
+async def test_who_leaves_while_it_is_asked_leaves_nothing_open() -> None:
+    server = Turncoat("modern")
+    async with scripted(server) as script:
+        opened = 0
+
+        async def serve(seen: Seen, peer: Peer) -> None:
+            nonlocal opened
+            if seen.target == "/messages":
+                opened += 1
+                await peer.gone()
+                opened -= 1
+            else:
+                await server.sse(seen, peer)
+
+        with anyio.fail_after(2 * LIMIT):
+            async with anyio.create_task_group() as tasks:
+
+                async def use() -> None:
+                    async with Client(script.url, timeout=LIMIT) as client:
+                        olds.append(client.transport)
+                        script.answers = serve
+                        await client.list_tools()
+
+                olds: list[Any] = []
+                tasks.start_soon(use)
+                while not opened:
+                    await anyio.sleep(0.01)
+                tasks.cancel_scope.cancel()
+            while opened:
+                await anyio.sleep(0.01)
+            assert olds[0]._http._closed, "the way that was gone before, too"
+
+
 async def test_what_is_pinned_stays() -> None:
     server = Turncoat("modern")
     async with using(server, revision="2026-07-28") as (client, script, _):

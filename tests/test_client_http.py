@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import anyio
@@ -804,6 +804,52 @@ async def test_initialize_is_never_cancelled() -> None:
             async with Client(script.url, timeout=0.2, **LEGACY):
                 raise AssertionError
     assert [seen.method for seen in script.seen] == ["initialize"]
+
+
+@pytest.mark.parametrize("leave", ["cancelled", "timed out"])
+async def test_who_leaves_during_the_handshake_leaves_no_session_behind(leave: str) -> None:
+    left = asyncio.Event()
+    usual = session_server(done)
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "initialize":
+            await left.wait()
+        await usual(seen, peer)
+
+    async with scripted(serve) as script:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def use() -> None:
+                    limit = 0.05 if leave == "timed out" else LIMIT
+                    with pytest.raises(RequestTimeout) if leave == "timed out" else nullcontext():
+                        async with Client(script.url, timeout=limit, **LEGACY):
+                            raise AssertionError
+                    left.set()
+
+                tasks.start_soon(use)
+                await script.until("initialize")
+                if leave != "timed out":
+                    asyncio.get_running_loop().call_later(0.05, left.set)
+                    scope.cancel()
+                else:
+                    await anyio.sleep(0.2)
+                    left.set()
+        (ended,) = await script.until("DELETE")
+        assert ended.headers["mcp-session-id"] == SESSION
+
+
+async def test_a_handshake_that_is_never_answered_does_not_hold_up_the_end() -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.gone()
+
+    async with scripted(serve) as script:
+        begin = anyio.current_time()
+        with anyio.move_on_after(0.1) as scope:
+            async with Client(script.url, timeout=None, **LEGACY):
+                raise AssertionError
+        assert scope.cancelled_caught and anyio.current_time() - begin < 0.1 + client_http.LATE_SESSION_WAIT + 1
+        assert not script.of("DELETE")
 
 
 async def test_the_end_does_not_wait_for_a_delete_that_nobody_answers() -> None:

@@ -72,6 +72,21 @@ async def test_it_takes_no_longer_than_it_was_given(silent: str) -> None:
             assert script.of("DELETE")
 
 
+async def test_a_session_that_begins_too_late_is_deleted_too() -> None:
+    usual = session_server(nothing)
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "initialize":  # what is kept of a second for the end is 0.2
+            await anyio.sleep(0.85)
+        await usual(seen, peer)
+
+    async with scripted(serve) as script:
+        with anyio.fail_after(LIMIT), pytest.raises(RequestTimeout):
+            await detect(script.url, timeout=1.0)
+        (ended,) = script.of("DELETE")
+        assert ended.headers["mcp-session-id"] == SESSION
+
+
 async def test_nobody_there_and_nobody_let_in_are_errors() -> None:
     async def refuse(seen: Seen, peer: Peer) -> None:
         await peer.answer(status=401, WWW_Authenticate="Bearer x")
