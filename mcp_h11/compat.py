@@ -72,7 +72,7 @@ def server_fields(revision: Revision, method: str, result: Object) -> Object:
     tool's output schema is rewritten to match.  Audio and resource links become text where they do not exist.
     """
     plan = _PLANS[revision.name]
-    if not revision.result_type:
+    if not revision.result_type and not _MODERN_FIELDS.isdisjoint(result):
         result = _without(result, _MODERN_FIELDS if method in _METHODS else _RESULT_TYPE)
     rewrite = plan.rewrites.get(method)
     return result if rewrite is None else rewrite(plan, result)

@@ -78,9 +78,9 @@ class Door:
     """What the head of a request says, in the protocol's terms."""
 
     __slots__ = (
-        "accepts_events", "accepts_json", "allow_events", "allow_json", "extra", "head", "host", "last_event_id",
-        "method", "peer", "prefers_events", "preflight", "proxied", "refusal", "route", "scheme", "session_id",
-        "unfit", "version", "versions",
+        "accepts_events", "accepts_json", "agreed", "allow_events", "allow_json", "extra", "head", "host",
+        "last_event_id", "method", "peer", "posts", "prefers_events", "preflight", "proxied", "refusal", "route",
+        "scheme", "session_id", "unfit", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, head: Head, route: int, fields: Fields) -> None:
@@ -94,6 +94,8 @@ class Door:
         self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
         self.extra: Headers = ()  # CORS, on every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
+        self.posts = False  # nothing is wrong with it, and it is a POST of a message
+        self.agreed: Any = None  # what the body of a 2026-07-28 request said when the headers were found to say so too
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
         self.session_id = _first(fields, b"mcp-session-id")
@@ -105,6 +107,7 @@ class Door:
     def of(self, head: Head) -> Door:
         """The same verdicts on another head, which may name another session."""
         door: Door = Door.__new__(Door)
+        door.posts, door.agreed = self.posts, None
         door.head, door.session_id = head, head.get(SESSION_HEADER)
         door.method, door.route, door.host = self.method, self.route, self.host
         door.peer, door.scheme, door.proxied = self.peer, self.scheme, None
@@ -230,6 +233,7 @@ class Doorkeeper:
                 door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
             elif door.route == MCP and not self._acceptable(door):
                 door.unfit = Refusal(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
+            door.posts = door.unfit is None
         elif door.method == "GET" and door.route != METADATA and not accept.sse:
             door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
 

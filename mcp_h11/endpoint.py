@@ -126,6 +126,9 @@ class Endpoint:
         reply.allow_json, reply.allow_events = door.allow_json, door.allow_events
         reply.prefers_events, reply.extra = door.prefers_events, door.extra
         try:
+            if door.posts and self._open and self._limiter is None:
+                self._post(door, request, reply, None)
+                return
             if door.refusal is not None:
                 raise door.refusal
             if self._open or _is_public(door):
@@ -268,7 +271,9 @@ class Endpoint:
         if isinstance(message, list):
             # A batch with a modern element is refused as a whole, before any of it runs.
             return version in MODERN or any(claimed_version(one) is not None for one in message)
-        claim = claimed_version(message)
+        claim: str | None = None
+        if type(message) is not Request or "_meta" in message.params:
+            claim = claimed_version(message)
         if claim is not None:
             # A legacy name, agreeing with its header, in a live session: the claim adds nothing.
             in_session = claim in LEGACY and claim == version and door.session_id in self.legacy.sessions

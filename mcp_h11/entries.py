@@ -82,20 +82,21 @@ class Entry:
 class ToolEntry(Entry):
     """A tool: the schemas that hold for it, which are those of its signature or the user's own."""
 
-    __slots__ = ("_check_input", "_check_output", "_own_input", "_own_output", "param_headers")
+    __slots__ = ("_check_input", "_check_output", "_own_output", "_unstructured", "bind", "param_headers")
 
     def __init__(self, function: Function, definition: dict[str, Any], *, own_input: bool, own_output: bool) -> None:
         super().__init__(function, definition)
-        self._own_input = own_input  # the schema is the user's, and not that of the signature
+        # Arguments to what the function is called with; raises BadArguments.
+        self.bind = self._bind_own if own_input else function.signature.bind
         self._own_output = own_output
+        self._unstructured = not own_output and function.signature.output_schema is None
         self._check_input = checker(definition["inputSchema"]) or _nothing_wrong
         self._check_output = checker(definition.get("outputSchema", {})) or _nothing_wrong
         # 2026-07-28 streamable-http, Schema Extension: clients drop a tool with a bad annotation, so refuse it here.
         self.param_headers = header_map(definition["inputSchema"])
 
-    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if not self._own_input:
-            return self.function.signature.bind(arguments)
+    def _bind_own(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """By a schema of the user's, and not that of the signature."""
         problems = self._check_input(arguments)
         if problems:
             raise BadArguments(self.definition["name"], problems)
@@ -106,13 +107,13 @@ class ToolEntry(Entry):
             return value
         if type(value) is dict and is_result(value):
             return self._whole(value)
+        if self._unstructured:
+            return {"content": to_content(value)}
         if self._own_output:
             plain = to_json(value)
             self._conform(plain)
             return {"content": to_content(value), "structuredContent": plain}
         content, structured = self.function.signature.content(value)
-        if self.function.signature.output_schema is None:
-            return {"content": content}
         return {"content": content, "structuredContent": structured}
 
     def _whole(self, value: dict[str, Any]) -> dict[str, Any]:

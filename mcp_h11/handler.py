@@ -313,7 +313,13 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
     traceback goes to the log and never to the client.
     """
     try:
-        result = await handler.request(method, params, ctx)
+        entry = METHODS.get(method)
+        if entry is None or type(handler).request is not ServerHandler.request:
+            result: Any = await handler.request(method, params, ctx)
+        else:  # what that would do, without a coroutine around it
+            result = getattr(handler, entry.attribute)(params, ctx)
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = await result
     except MCPError:
         raise
     except (Exception, SystemExit) as exc:

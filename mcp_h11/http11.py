@@ -823,7 +823,12 @@ class ServerConnection:
             head = self.head
             sent = b"" if head is not None and head.method == "HEAD" else body
             out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
-        self._begin_answer(_WHOLE, close)
+        # As `_begin_answer`, for the answer that most requests get.
+        if self._answer != _NOTHING or self._state == _CLOSED:
+            raise RuntimeError("the request has been answered")
+        self._answer = _WHOLE
+        if close:
+            self._drain()
         return out
 
     def start_stream(self, status: int, headers: tuple[tuple[str, str], ...], *, date: bytes = b"") -> bytes:

@@ -445,11 +445,15 @@ class JSON:
         value = self.loads(body)
         if type(value) is list:
             return self._batch(body, value)
-        if type(value) is dict and _may_repeat(body, value):
+        if type(value) is not dict:
+            return _message(value)
+        if _may_repeat(body, value):
             name = _repeats(_members(body))
             if name:
                 # Without the id: which of two ids is meant nobody can say, and of a repeated method neither is run.
                 raise InvalidRequest(f"{name} comes twice")
+        if "method" in value and value.get("jsonrpc") == "2.0":
+            return _call(value)
         return _message(value)
 
     def _batch(self, body: bytes, values: list[Any]) -> Batch:
@@ -475,7 +479,8 @@ class JSON:
     def result(self, id: str | int, result: Any) -> bytes:
         """The answer to a request.  Raises as `dumps` does."""
         encoded = _dumps(result) if self._codec_dumps is None else self.dumps(result)
-        return self.result_encoded(id, encoded)
+        text = b"%d" % id if type(id) is int else self.dumps(id)
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, encoded)
 
     def result_encoded(self, id: str | int, encoded_result: bytes) -> bytes:
         """The answer to a request whose result is JSON already, as `dumps` wrote it."""

@@ -130,18 +130,15 @@ class Legacy:
         kind = type(message)
         if kind is Request:
             assert isinstance(message, Request)
-            session.call(self._call(session, message, reply, principal))
+            call = Call(session, message, reply, principal)
+            reply.on_gone = call.lost
+            reply.on_silence = call.silent
+            session.call(call)
         elif isinstance(message, list):
             self._take_batch(session, message, reply, principal)
         else:
             self._deliver(session, message)
             reply.answer(202, b"", ())
-
-    def _call(self, session: Session, message: Request, reply: Reply, principal: Any) -> Call:
-        call = Call(session, message, reply, principal)
-        reply.on_gone = call.lost
-        reply.on_silence = call.silent
-        return call
 
     def _deliver(self, session: Session, message: Message) -> None:
         """A notification, or an answer to a question of ours."""

@@ -35,7 +35,13 @@ from .errors import (
     overloaded,
 )
 from .handler import METHODS, Notice, dispatch
-from .headers import check_method_header, check_name_header, check_param_headers, check_version_header
+from .headers import (
+    NAME_SOURCE,
+    check_method_header,
+    check_name_header,
+    check_param_headers,
+    check_version_header,
+)
 from .jsonrpc import Batch, Message, Notification, Request
 from .listener import LISTEN_FLAGS, Listener
 from .questions import InputRequired, Question, digest
@@ -309,14 +315,20 @@ class Modern:
     def _check_headers(self, door: Door, message: Request) -> None:
         """The ladder; the first rung that fails decides."""
         version, _ = check_envelope(message.params)
-        check_version_header(door.versions, version)
-        if version not in MODERN:
-            raise UnsupportedProtocolVersion(version, SUPPORTED)
-        head = door.head
-        check_method_header(head.get_all("mcp-method"), message.method)
-        check_name_header(head.get_all("mcp-name"), message.method, message.params)
-        self.check_method(message.method)
-        if message.method == "tools/call":
+        head, method = door.head, message.method
+        name = message.params.get(NAME_SOURCE.get(method, ""))
+        said = (version, method, name)
+        # Headers are compared once for all requests of one head whose bodies say the same.
+        if door.agreed != said:
+            check_version_header(door.versions, version)
+            if version not in MODERN:
+                raise UnsupportedProtocolVersion(version, SUPPORTED)
+            check_method_header(head.get_all("mcp-method"), method)
+            check_name_header(head.get_all("mcp-name"), method, message.params)
+            # Only what headers repeat is kept, which is no longer than they are.
+            door.agreed = said if type(name) is str and method in NAME_SOURCE else None
+        self.check_method(method)
+        if method == "tools/call":
             name, arguments = message.params.get("name"), message.params.get("arguments")
             annotated = self.runtime.handler.param_headers(name) if isinstance(name, str) else None
             if annotated:

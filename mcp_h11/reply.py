@@ -158,7 +158,8 @@ class Reply:
             headers += self.extra
         link = self._link
         link.write(self._connection.respond(status, headers, body, date=link.date()))
-        self._settle(link)
+        self.on_gone = self.on_silence = None  # as `_settle`
+        link.replied(self)
 
     def open(self, first: bytes = COMMENT) -> None:
         """Begin an event stream; `first` is encoded events that leave in the same write as the head."""

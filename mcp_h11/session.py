@@ -332,22 +332,19 @@ class Session:
         try:
             self.runtime.start(self._run(call), self.gate, self._ended, call)
         except MCPError:
-            self._remove(call)
-            self.attached(-1)
+            call.done = True
+            self._ended(call)
             raise
 
     def _ended(self, call: Call) -> None:
-        self._remove(call)
-        if not call.done:
-            # Cancelled: by the client, by the end of the session, or by that of the server.
-            call.cancelled()
-        self.attached(-1)
-
-    def _remove(self, call: Call) -> None:
         same = self.calls[call.request_id]
         same.remove(call)
         if not same:
             del self.calls[call.request_id]
+        if not call.done:
+            # Cancelled: by the client, by the end of the session, or by that of the server.
+            call.cancelled()
+        self.attached(-1)
 
     async def _run(self, call: Call) -> None:
         json = self.runtime.json
