@@ -27,6 +27,7 @@ from talk import Answer, Dialect, EventWatch, Reader, Wrong
 READ = 256 * 1024
 ANSWER_LIMIT = 30.0  # seconds without any byte from the server
 MAX_CONNECTS = 4000  # a run: each leaves a port in TIME_WAIT
+WARM_STEP = 0.1  # seconds between two looks whether all have had an answer
 BUSY = 0.9  # of a core: from here on the generator is what is measured
 
 
@@ -36,7 +37,7 @@ BUSY = 0.9  # of a core: from here on the generator is what is measured
 class Peer:
     """One connection, and the script that speaks on it."""
 
-    __slots__ = ("began", "buffer", "last", "number", "script", "sock", "unsent", "used", "watch")
+    __slots__ = ("began", "buffer", "done", "last", "number", "script", "sock", "unsent", "used", "watch")
 
     def __init__(self, number: int, script: Script) -> None:
         self.number = number
@@ -46,6 +47,7 @@ class Peer:
         self.unsent: memoryview | None = None
         self.last = b""
         self.used = 0  # answers on this connection
+        self.done = False  # an operation, at some time
         self.watch: EventWatch | None = None
         self.began = 0.0
 
@@ -95,6 +97,10 @@ class Driver:
             if not finish and done >= least and (now >= end or (most is not None and done >= most)):
                 break
         return len(self.latencies) - before
+
+    def cold(self) -> bool:
+        """Whether somebody has not yet completed an operation."""
+        return not all(peer.done for peer in self._all)
 
     def close(self) -> None:
         for peer in self._all:
@@ -198,6 +204,7 @@ class Driver:
         if request is None:
             now = time.perf_counter()
             self.latencies.append(now - peer.began)
+            peer.done = True
             if answer is not None:
                 self.kinds.add("sse" if answer.framing.events else "json")
             if self.load.scenario.reconnect:
@@ -260,6 +267,8 @@ def drive(load: Load, numbers: range, ready: Callable[[], Any], done: Callable[[
     try:
         driver.begin()
         driver.run(load.warmup)
+        while load.all_warm and driver.cold():
+            driver.run(WARM_STEP)
         del driver.latencies[:]
         driver.reconnects = 0
         ready()

@@ -75,15 +75,47 @@ def stat_fields(pid: int) -> list[str] | None:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time of one process and of its reaped children."""
-    fields = stat_fields(pid)
-    if fields is None:
-        return 0.0
-    children = (int(fields[13]) + int(fields[14])) / TICK
+    return own_seconds(pid) + reaped_seconds(pid)
+
+
+def own_seconds(pid: int) -> float:
+    """CPU time of one process, threads that have ended included, its children not."""
     try:
         # The clock behind clock_getcpuclockid(3): nanoseconds where stat has ticks of 10 ms.
-        return time.clock_gettime((~pid << 3) | 2) + children
+        return time.clock_gettime((~pid << 3) | 2)
     except OSError:
-        return (int(fields[11]) + int(fields[12])) / TICK + children
+        fields = stat_fields(pid)
+        return 0.0 if fields is None else (int(fields[11]) + int(fields[12])) / TICK
+
+
+def reaped_seconds(pid: int) -> float:
+    """CPU time of its children that have ended and were waited for."""
+    fields = stat_fields(pid)
+    return 0.0 if fields is None else (int(fields[13]) + int(fields[14])) / TICK
+
+
+def descendants(pid: int) -> list[int]:
+    """Its children and theirs, whatever groups and sessions they made for themselves."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        fields = stat_fields(int(name)) if name.isdigit() else None
+        if fields is not None:
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found, left = [], [pid]
+    while left:
+        more = children.get(left.pop(), [])
+        found += more
+        left += more
+    return found
+
+
+def command_of(pid: int) -> list[str]:
+    """Its words; none where it is no more."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read()).split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def resident(pid: int) -> int:

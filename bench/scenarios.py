@@ -62,6 +62,7 @@ class Load:
     concurrency: int = 1
     duration: float = 1.0
     warmup: float = 0.3
+    all_warm: bool = False  # and it goes on until every connection has completed an operation
     most: int = 1_000_000  # operations, then it ends before its time
     processes: int = 1
     headers: dict[str, str] = field(default_factory=dict)

@@ -87,6 +87,8 @@ VERSIONS = {
     "server.mjs": "@modelcontextprotocol/server 2.4.0",
     "go": "go-sdk 1.8.0",
     "rust": "rmcp 3.9.0",
+    "mcp-proxy.txt": "mcp-proxy 0.13.0 (with mcp 1.30.0)",
+    "supergateway": "supergateway 4.0.0",
 }
 
 OURS = "mcp_h11"
@@ -192,18 +194,18 @@ def python_with(pins: str, say: Callable[[str], None]) -> str:
     return str(made(f"py{tag}-{recipe.stem}", [recipe], make) / "bin" / "python")
 
 
-def node(say: Callable[[str], None]) -> Path:
+def node(say: Callable[[str], None], name: str = "node") -> Path:
+    """The packages that the lock file of a folder here names, beside what else is in that folder."""
     npm = tool("npm")
     tool("node")
-    source = HERE / "node"
-    recipe = sorted(path for path in source.iterdir() if path.suffix in (".json", ".mjs"))
+    recipe = sorted(path for path in (HERE / name).iterdir() if path.suffix in (".json", ".mjs"))
 
     def make(folder: Path) -> None:
         for path in recipe:
             shutil.copy(path, folder)
         run([npm, "ci", "--no-audit", "--no-fund"], folder, say)
 
-    return made("node", recipe, make)
+    return made(name, recipe, make)
 
 
 def go(say: Callable[[str], None]) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""This library: `ours.py PORT [stateless] [sse] [speed] [tools=N]`.
+"""This library: `ours.py PORT [stateless] [sse] [speed] [stdio]`; on pipes it has no use for the port.
 
 Two defaults are set otherwise: a connection is not closed after its thousandth request, and one address may hold more
 than a thousand sessions, since all load comes from one.
@@ -8,7 +8,7 @@ than a thousand sessions, since all load comes from one.
 import asyncio
 import sys
 
-from mcp_h11 import Context, MCPServer, run
+from mcp_h11 import Context, MCPServer, run, run_stdio
 
 port, words = int(sys.argv[1]), sys.argv[2:]
 options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
@@ -57,4 +57,7 @@ for number in range(96):
 
     server.tool(name=f"extra_{number}", structured_output=False)(extra)
 
+if "stdio" in words:
+    run_stdio(server)
+    sys.exit()
 run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)
