@@ -7,6 +7,7 @@ cannot.  Nothing is skipped in silence: whoever cannot run is named in the table
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import shutil
 import subprocess
@@ -235,10 +236,14 @@ def rust(say: Callable[[str], None]) -> Path:
 
 
 def freeze() -> None:
-    """Copy the package, so that a long run measures one state of it even where somebody goes on working."""
+    """Copy the package, so that a long run measures one state of it even where somebody goes on working.
+
+    Its bytecode is written, as an installer writes that of the peers.
+    """
     copy = CACHE / "frozen" / OURS
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / OURS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(copy, quiet=1)
 
 
 def environment(subject: Subject) -> dict[str, str]:
