@@ -10,18 +10,23 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+LONGEST = 60.0  # seconds
+STRETCH = 0.1  # of a wait
+
 
 @dataclass(frozen=True)
 class Backoff:
     """Seconds: `first`, then `factor` times as long each time, at most `most`; each longer by up to `jitter` of it.
 
+    As it is: from 1 to 60 s, the jitter included.
+
     Raises ValueError where the numbers are not positive, or `most` is below `first`.
     """
 
     first: float = 1.0
-    most: float = 60.0
+    most: float = LONGEST / (1 + STRETCH)
     factor: float = 2.0
-    jitter: float = 0.1
+    jitter: float = STRETCH
     random: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:

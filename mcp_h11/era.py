@@ -92,7 +92,9 @@ class EraMemory:
 def origin_of(url: str) -> str:
     """Scheme and authority, without credentials."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+    authority = parts.netloc.rpartition("@")[2]
+    # Of a Unix socket it is a path, whose case counts.
+    return f"{parts.scheme}://{authority if parts.scheme == 'http+unix' else authority.lower()}"
 
 
 async def discover(

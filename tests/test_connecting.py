@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import shlex
+import ssl
 import sys
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
+import trustme
 from provision import EVERYTHING
 
-from mcp_h11 import Client, ConnectionLost, Context, MCPServer
+from mcp_h11 import Client, ConnectionLost, Context, MCPServer, detect, listening
 from mcp_h11.client_memory import MemoryTransport
 from mcp_h11.client_stdio import StdioTransport
+from mcp_h11.era import origin_of
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +104,81 @@ async def test_a_command_that_is_none_is_a_lost_connection() -> None:
         with pytest.raises(ConnectionLost):
             async with Client([sys.executable, "-c", "pass"]):
                 raise AssertionError
+
+
+# --- addresses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["TLS", "Unix socket"])
+@pytest.mark.parametrize("revision", [*REVISIONS, "sse"])
+async def test_an_address_of_tls_or_of_a_unix_socket(way: str, revision: str | None, tmp_path: Path) -> None:
+    server = MCPServer("far", version="1")
+    heard: list[str] = []
+
+    @server.tool
+    async def ask(ctx: Context) -> str:
+        answer = await ctx.elicit("Which?", {"type": "object", "properties": {"it": {"type": "string"}}})
+        return str(answer.data)
+
+    bound: dict[str, Any] = {"uds": str(tmp_path / "S.sock")}
+    trusting = None
+    if way == "TLS":
+        trusting, bound = ssl.create_default_context(), {"port": 0, "ssl": certified(trusting_of := trustme.CA())}
+        trusting_of.configure_trust(trusting)
+    options: dict[str, Any] = {"transport": "sse"} if revision == "sse" else {"revision": revision}
+    if revision == "2024-11-05":  # has nothing else
+        options["transport"] = "sse"
+    path = "/sse" if "transport" in options else "/mcp"
+    with anyio.fail_after(LIMIT):
+        async with listening(server, legacy_sse=True, **bound) as running:
+            if way == "TLS":
+                url = f"https://127.0.0.1:{running.port}{path}"
+            else:
+                url = f"http+unix://{quote(bound['uds'], safe='')}{path}"
+            kinds = {"on_elicitation": accept, "on_list_changed": heard.append}
+            async with Client(url, ssl=trusting, timeout=LIMIT, **kinds, **options) as client:
+                assert client.server_info["name"] == "far"
+                if client.revision.elicitation:
+                    assert (await client.call_tool("ask"))["content"][0]["text"] == "{'it': 'me'}"
+                server.notify_tools_changed()
+                while not heard:
+                    await anyio.sleep(0.01)
+            if path == "/mcp":
+                assert (await detect(url, ssl=trusting)).revisions[0] == "2026-07-28"
+            assert not running.endpoint.legacy.sessions
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_a_connection_that_never_was() -> None:
+    async with listening(MCPServer("far", version="1"), port=0, ssl=certified(trustme.CA())) as running:
+        for target in (f"https://127.0.0.1:{running.port}/mcp", f"https://127.0.0.1:{running.port}/sse"):
+            with anyio.fail_after(LIMIT), pytest.raises(ConnectionLost, match="certificate") as caught:
+                async with Client(target):
+                    raise AssertionError
+            assert not caught.value.sent
+
+
+def certified(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def test_what_no_request_can_carry_is_refused_when_the_client_is_made() -> None:
+    address = "http://127.0.0.1/mcp"
+    for target, options in (
+        ("http://ann:hush@127.0.0.1/mcp", {}), ("https://", {}), ("http://127.0.0.1:x/", {}),
+        (address, {"headers": {"A": "hush\n"}}), (address, {"headers": {"A b": "hush"}}),
+        (address, {"token": "hush\r"}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError) as caught:
+            Client(target, **options)
+        assert "hush" not in str(caught.value)
+
+
+def test_the_case_of_a_scheme_does_not_count() -> None:
+    assert Client("HTTPS://127.0.0.1/mcp")._options.url == "HTTPS://127.0.0.1/mcp"
+
+
+def test_an_origin_is_known_by_what_tells_it_apart() -> None:
+    assert origin_of("HTTP://A:1/x") == origin_of("http://a:1/y?z") != origin_of("https://a:1/")
+    assert origin_of("http+unix://%2FS/x") != origin_of("http+unix://%2Fs/x")
