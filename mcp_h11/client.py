@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 MAX_ITEMS = 100_000
 # Seconds for everything that the end of a client may take: DELETE, or a child that does not want to go.
 CLOSE_LIMIT = 15.0
+# Seconds for taking back what was subscribed to for one `listen`.
+UNSUBSCRIBE_LIMIT = 5.0
 # What `timeout` is where a method does not say.
 _AS_CONFIGURED = -1.0
 
@@ -376,8 +378,8 @@ class Client:
         return await self._conversation.request(ask)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Sends a notification.  Raises MCPError where it did not get there."""
-        await self._conversation.notify(method, params)
+        """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
+        await self._conversation.notify(method, params, timeout=self._timeout)
 
     async def list_tools(self) -> list[dict[str, Any]]:
         """All pages.  Tools whose `x-mcp-header` annotations are wrong are left out where they would be used."""
@@ -547,8 +549,10 @@ class Client:
         finally:
             listeners.remove(hear)
             changes.end()
-            for uri in fresh:
-                try:
-                    await self.unsubscribe(uri)
-                except MCPError as error:  # noqa: PERF203
-                    logger.debug("not unsubscribed from %s: %s", uri, error)
+            # Also for who is cancelled: the session goes on.
+            with anyio.CancelScope(shield=True), anyio.move_on_after(UNSUBSCRIBE_LIMIT):
+                for uri in fresh:
+                    try:
+                        await self.unsubscribe(uri)
+                    except MCPError as error:  # noqa: PERF203
+                        logger.debug("not unsubscribed from %s: %s", uri, error)

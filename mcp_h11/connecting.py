@@ -333,7 +333,7 @@ class Connecting:
         if self._options.revision is not None and agreed.revision is not self._options.revision:
             raise ConnectionLost(f"the server speaks {agreed.revision.name}, not {self._options.revision.name}")
         self._settle(agreed)
-        await conversation.notify("notifications/initialized")
+        await conversation.notify("notifications/initialized", timeout=self._options.timeout)
         await conversation.transport.listen()
 
     def _settle(self, agreed: Agreed) -> None:

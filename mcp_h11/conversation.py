@@ -307,8 +307,14 @@ class Conversation:
         if self.log_level is not None:
             meta.setdefault(f"{_PREFIX}logLevel", self.log_level)
 
-    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Sends a notification.  Raises MCPError where it did not get there."""
+    async def notify(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = ANSWER_LIMIT,  # noqa: ASYNC109
+    ) -> None:
+        """Sends a notification.  Raises MCPError where it did not get there, RequestTimeout where nobody took it."""
         if self.calls.ended is not None:
             raise self.calls.ended
         headers: list[tuple[str, str]] = []
@@ -318,7 +324,10 @@ class Conversation:
             params = {**(params or {}), "_meta": meta}
             headers = [] if self.transport.duplex else self._mirrored(method, params, self.revision)
         payload = self.json.notification(method, None if params is None else dict(params))
-        await self.transport.send(Outgoing(payload, method, None, headers))
+        with anyio.move_on_after(timeout):
+            await self.transport.send(Outgoing(payload, method, None, headers))
+            return
+        raise RequestTimeout(f"{method} was not taken within {timeout:g} s")
 
     # --- Receiver -------------------------------------------------------------------------------------------
 

@@ -1085,6 +1085,34 @@ async def test_a_notification_that_is_refused_or_not_understood_is_an_error_of_i
         await client.notify("notifications/other")
 
 
+async def test_a_notification_that_nobody_takes_is_a_timeout_also_at_the_handshake() -> None:
+    silent: set[str] = set()
+    usual = session_server(done)
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await (peer.gone() if seen.method in silent else usual(seen, peer))
+
+    async with connected(serve, **LEGACY) as (_, script):
+        silent.add("notifications/initialized")
+        with anyio.fail_after(LIMIT), pytest.raises(RequestTimeout, match="initialized was not taken within 0.1 s"):
+            async with Client(script.url, **{**LEGACY, "timeout": 0.1}):
+                raise AssertionError
+        silent.clear()
+        async with Client(script.url, **{**LEGACY, "timeout": 0.2}) as client:
+            silent.add("notifications/mine")
+            with anyio.fail_after(LIMIT), pytest.raises(RequestTimeout, match="mine was not taken within 0.2 s"):
+                await client.notify("notifications/mine")
+
+
+async def test_who_is_cancelled_while_listening_takes_back_what_was_subscribed_to() -> None:
+    async with connected(session_server(done), **LEGACY) as (client, script):
+        with anyio.move_on_after(0.1):
+            async with client.listen(uris=["a://b"]) as changes:
+                await changes.__anext__()
+        (taken_back,) = script.of("resources/unsubscribe")
+        assert taken_back.message["params"] == {"uri": "a://b"}
+
+
 async def test_a_modern_notification_says_its_version() -> None:
     async def serve(seen: Seen, peer: Peer) -> None:
         await peer.answer(status=202)
