@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""docs/client.md, and what the README says of the client, are held true: code runs, names exist, figures are those."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import anyio
+import pytest
+
+import mcp_h11
+from mcp_h11 import MCPServer, cli, commands, start_in_thread
+from mcp_h11 import client as client_module
+from mcp_h11.backoff import Backoff
+from mcp_h11.callbacks import MAX_UNHEARD
+from mcp_h11.client_http import MAX_ANSWER, RESUME_ATTEMPTS
+from mcp_h11.connecting import ASK_AGAIN_AFTER, ASKING_LIMIT
+from mcp_h11.conversation import MAX_PAGES, MAX_QUESTIONS_AT_ONCE
+from mcp_h11.detection import DETECT_LIMIT
+from mcp_h11.era import MAX_ORIGINS, PROBE_TIMEOUT
+from mcp_h11.eventsource import MAX_RETRY
+from mcp_h11.http11 import CHUNK_ALLOWANCE, ClientLimits
+from mcp_h11.httpanswers import END_LIMIT
+from mcp_h11.jsonrpc import MAX_LINE
+from mcp_h11.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
+from mcp_h11.resultcache import MAX_CACHED_BYTES, MAX_RESULTS
+from mcp_h11.rounds import MAX_INPUT_ROUNDS, MAX_QUESTIONS
+from mcp_h11.sse import MAX_EVENT_SIZE
+from mcp_h11.subscriptions import ACK_LIMIT, MAX_UNREAD
+from mcp_h11.toolbook import MAX_KNOWN_TOOLS
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "docs" / "client.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8").split("## The client\n")[1].split("\n## ")[0]
+MIB = 1024 * 1024
+
+SAID = {
+    "16 MiB each": (MAX_EVENT_SIZE, MAX_ANSWER, MAX_LINE) == (16 * MIB,) * 3,
+    "32 KiB; 100; 16 KiB, of which each chunk takes back 256 bytes": (
+        ClientLimits() == ClientLimits(32 * 1024, 100, 16 * 1024) and CHUNK_ALLOWANCE == 256
+    ),
+    "1,000 and 100,000; 10; 100 |": (MAX_PAGES, client_module.MAX_ITEMS, MAX_INPUT_ROUNDS, MAX_QUESTIONS)
+    == (1_000, 100_000, 10, 100),
+    "100, then refused; 200, then dropped": MAX_QUESTIONS_AT_ONCE == 100,
+    "or for who listens | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,
+    "1,000, and 64 MiB": (MAX_RESULTS, MAX_CACHED_BYTES) == (1_000, 64 * MIB),
+    "1,000; 10,000": (MAX_ORIGINS, MAX_KNOWN_TOOLS) == (1_000, 10_000),
+    "10 s; 10 s; 5 s; 10 s; an hour": (PROBE_TIMEOUT, END_LIMIT, ACK_LIMIT, MAX_RETRY) == (10, 5, 10, 3600),
+    "60 s, and not within 10 s of the last time": (ASKING_LIMIT, ASK_AGAIN_AFTER) == (60, 10),
+    "(`close_timeout`) | 15 s": client_module.CLOSE_LIMIT == 15,
+    "after 1 s, doubling to 60 s": (Backoff().delay(0) < 1.2 and 54 < Backoff().delay(99) <= 60),
+    "five times without anything new": RESUME_ATTEMPTS == 5,
+    "within five seconds": DETECT_LIMIT == 5,
+    "asked for 60 s before its end": REFRESH_BEFORE == 60,
+    "(5 failures, 60 s)": (BREAKER_FAILURES, BREAKER_OPEN_FOR) == (5, 60),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_figure_is_that_of_the_code(said: str) -> None:
+    assert said in TEXT and SAID[said]
+
+
+def test_the_errors_that_are_named_are_there() -> None:
+    section = TEXT.split("## Errors\n")[1].split("\n## ")[0]
+    names = set(re.findall(r"`([A-Z][A-Za-z]+)`", section))
+    assert {"MCPError", "SessionLost", "AuthorizationRequired"} < names
+    assert all(issubclass(getattr(mcp_h11, name), mcp_h11.MCPError) for name in names)
+
+
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    said = dict(re.findall(r"^\| ([0-9, ]+) \| (.*) \|$", TEXT.split("## From a shell")[1], re.M))
+    codes = [commands.OK, commands.TOOL_ERROR, cli.FAILED, commands.PROTOCOL_ERROR, commands.NO_CONNECTION]
+    assert list(said) == [*map(str, codes), f"{cli.INTERRUPTED}, {commands.NO_READER}"]
+
+
+def shop() -> MCPServer:
+    server = MCPServer("shop", version="1")
+
+    @server.tool
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @server.resource("notes://one")
+    def one() -> str:
+        return "first note"
+
+    return server
+
+
+def test_the_first_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = TEXT.split("```python\n")[1].split("```")[0]
+    with start_in_thread(shop(), port=0) as running:
+        exec(compile(source.replace(":8000/", f":{running.port}/"), "client.md", "exec"), {"__name__": "client_md"})
+    out = capsys.readouterr().out
+    assert out.startswith("['add']\n") and "'text': '3'" in out
+
+
+def test_the_lines_for_a_shell_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = re.findall(r"^python -m mcp_h11 (.*)$", README, re.M)
+    assert [line.split()[0] for line in lines] == ["list", "call", "read"]
+    with start_in_thread(shop(), port=0) as running:
+        for line in lines:
+            words = shlex.split(line.replace(":8000/", f":{running.port}/"), comments=True)
+            assert cli.main(words) == commands.OK
+    out = capsys.readouterr().out
+    assert "tools (1)" in out and "\n3\n" in out and "first note" in out
+    assert commands.TOKEN in README
+    assert "code is 1 where the tool says no, 2 where the command line is wrong, 3 where the server refuses" in README
+
+
+@pytest.mark.anyio
+async def test_a_target_may_be_a_handler() -> None:
+    with anyio.fail_after(10):
+        async with mcp_h11.Client(shop()) as client:
+            assert [tool["name"] for tool in await client.list_tools()] == ["add"]
