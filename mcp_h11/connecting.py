@@ -125,6 +125,8 @@ class Connecting:
                 await self._as_remembered(remembered)
                 return
             except MCPError as error:
+                if not era.refuses_handshake(error):  # away, or in trouble: that contradicts nothing
+                    raise
                 logger.info("%s is no longer what it was, %s: %s", shown(options.url), remembered, error)
                 options.memory.drop(options.url)
                 await self.aclose()

@@ -215,7 +215,7 @@ def contradicts(error: MCPError, modern: bool) -> bool:
 def refuses_handshake(error: MCPError) -> bool:
     """Whether this is the answer of a server that takes no `initialize`, and not of one in trouble."""
     if isinstance(error, HTTPStatusError):
-        return 400 <= error.status < 500 and error.status not in _NO_VERDICT
+        return error.status < 500 and error.status not in _NO_VERDICT
     return not isinstance(error, (ConnectionLost, RequestTimeout))
 
 

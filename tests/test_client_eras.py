@@ -312,12 +312,34 @@ async def test_a_stream_whose_handshake_fails_is_left_and_the_client_goes_on(beg
         await client.call_tool("a")
 
 
+@pytest.mark.parametrize("verdict", ["legacy", "sse"])
+@pytest.mark.parametrize(
+    ("status", "kept"), [(None, True), (401, True), (429, True), (500, True), (503, True), (404, False), (200, False)]
+)
+async def test_only_what_contradicts_it_drops_what_is_remembered(verdict: str, status: int | None, kept: bool) -> None:
+    memory = EraMemory()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if status is None:
+            peer.cut()
+        else:
+            await peer.answer(b"no", status, Content_Type="text/plain")
+
+    async with scripted(serve) as script:
+        memory.put(script.url, verdict)
+        with anyio.fail_after(LIMIT), pytest.raises(MCPError):
+            async with Client(script.url, memory=memory, timeout=LIMIT):
+                raise AssertionError
+        assert memory.get(script.url) == (verdict if kept else None)
+        assert (len(script.seen) == 1) is kept
+
+
 async def test_a_remembered_stream_whose_handshake_fails_is_forgotten() -> None:
     server, memory = Turncoat("modern"), EraMemory()
 
     async def serve(seen: Seen, peer: Peer) -> None:
         if seen.verb == "GET" or seen.target == "/messages":
-            await (peer.answer(status=500) if seen.verb == "POST" else server.sse(seen, peer))
+            await (peer.answer(status=404) if seen.verb == "POST" else server.sse(seen, peer))
         else:
             await server(seen, peer)
 
