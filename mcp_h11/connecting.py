@@ -30,7 +30,7 @@ from .handler import ServerHandler
 from .httpanswers import shown
 from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
-from .revisions import LATEST_LEGACY, Revision
+from .revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from .specs import Url
 from .transport import Transport
 
@@ -155,7 +155,7 @@ class Connecting:
         if wanted is not None and not wanted.modern:
             await self.handshake(wanted)
         elif wanted is not None:
-            agreed = await era.discover(self._send, silence_is_legacy=False, revision=wanted)
+            agreed = await self._discover(silence_is_legacy=False, revision=wanted)
             if agreed is None or agreed.revision is not wanted:
                 raise ConnectionLost(f"the server does not speak {wanted.name}", sent=False)
             self._settle(agreed)
@@ -196,7 +196,7 @@ class Connecting:
     async def _probe_or_shake_hands(self) -> None:
         duplex = self._conversation.transport.duplex
         try:
-            agreed = await era.discover(self._send, silence_is_legacy=duplex)
+            agreed = await self._discover(silence_is_legacy=duplex)
         except ConnectionLost as error:
             # Some old servers end at a request that is not `initialize`; a child can be had again.
             if not duplex or not self._can_start_again():
@@ -210,6 +210,10 @@ class Connecting:
             await self.handshake()
         else:
             self._settle(agreed)
+
+    async def _discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Agreed | None:
+        limit = min(self._options.timeout or math.inf, era.PROBE_TIMEOUT)
+        return await era.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
     def _can_start_again(self) -> bool:
         return isinstance(self._options.target, (str, Sequence))
@@ -292,7 +296,7 @@ class Connecting:
 
     async def _find_other(self, known: Agreed, refused: MCPError | None) -> None:
         transport = self._transport
-        found = await era.discover(self._send, silence_is_legacy=False)
+        found = await self._discover(silence_is_legacy=False)
         if found is not None:
             if not known.revision.modern:
                 self._settle(found)

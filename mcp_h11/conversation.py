@@ -249,9 +249,10 @@ class Conversation:
         for _ in range(MAX_PAGES):
             ask = Ask("tools/list", params, timeout=ANSWER_LIMIT)
             result = self._learned(ask, await self.send(ask))
-            if "nextCursor" not in result or any(tool["name"] == name for tool in result.get("tools", ())):
+            cursor = result.get("nextCursor")
+            if cursor is None or any(tool["name"] == name for tool in result.get("tools", ())):
                 return
-            params = {"cursor": result["nextCursor"]}
+            params = {"cursor": cursor}
 
     def _is_safe(self, ask: Ask) -> bool:
         if ask.safe is not None:

@@ -477,6 +477,33 @@ async def test_a_modern_stream_is_not_resumed_and_only_what_is_safe_is_asked_aga
         assert len(script.of("prompts/list")) == 2
 
 
+@pytest.mark.parametrize("tool", ["look", "once"])
+async def test_a_session_that_is_gone_when_a_stream_is_resumed_is_begun_anew(tool: str) -> None:
+    server = Forgetful()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "tools/call" and server.sessions == 1:
+            await peer.events()
+            await peer.event(id="1")
+            server.forget()
+            peer.cut()
+        elif "last-event-id" in seen.headers:
+            await peer.answer(status=404)
+        else:
+            await server(seen, peer)
+
+    async with connected(serve, quick=True, **LEGACY) as (client, script):
+        await client.list_tools()
+        if tool == "look":  # only reads, as it says
+            assert await client.call_tool(tool) == TEXT
+        else:
+            with pytest.raises(SessionLost):
+                await client.call_tool(tool)
+        await client.ping()
+        assert client.session_id == "session-2" and len(script.of("initialize")) == 2
+        assert len(script.of("tools/call")) == (2 if tool == "look" else 1)
+
+
 # --- a session that is gone -----------------------------------------------------------------------------------------
 
 
@@ -560,6 +587,26 @@ async def test_what_is_asked_during_the_handshake_waits_for_it() -> None:
             assert not script.of("tools/call")
             server.held.set()
         assert [seen.headers["mcp-session-id"] for seen in script.of("tools/call")] == ["session-2"]
+
+
+async def test_a_notification_that_finds_the_session_gone_says_so_and_begins_another() -> None:
+    server = Forgetful()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "notifications/mine" and seen.headers["mcp-session-id"] != server.known:
+            await peer.answer(status=404)
+        else:
+            await server(seen, peer)
+
+    async with connected(serve, **LEGACY) as (client, script):
+        server.forget()
+        with pytest.raises(SessionLost):
+            await client.notify("notifications/mine")
+        await client.notify("notifications/mine")
+        assert [seen.headers["mcp-session-id"] for seen in script.of("notifications/mine")] == [
+            "session-1",
+            "session-2",
+        ]
 
 
 async def test_a_storm_of_404_is_bounded() -> None:
@@ -886,6 +933,28 @@ async def test_headers_that_do_not_match_are_made_from_a_fresh_list_once() -> No
         with pytest.raises(HeaderMismatch):
             await client.call_tool("t", {"region": "us"})
         assert len(script.of("tools/call")) == 4
+
+
+@pytest.mark.parametrize("cursor", [None, "next"])
+async def test_a_fresh_list_is_read_up_to_the_tool_and_no_further(cursor: str | None) -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        if seen.method == "tools/list":
+            last = "cursor" in seen.message["params"]
+            tools = [{"name": "t" if last else "u", "inputSchema": SCHEMA}]
+            listed = {"tools": tools, "resultType": "complete", "nextCursor": "more" if last else cursor}
+            await peer.answer(result(seen, listed))
+        elif seen.headers.get("mcp-param-region") != "eu":
+            await peer.answer(failure(seen, -32020), 400)
+        else:
+            await modern_done(seen, peer)
+
+    async with connected(modern_server(serve), **MODERN) as (client, script):
+        if cursor is None:  # as some serialisers write the end
+            with pytest.raises(HeaderMismatch):
+                await client.call_tool("t", {"region": "eu"})
+        else:
+            assert (await client.call_tool("t", {"region": "eu"}))["content"] == TEXT["content"]
+        assert len(script.of("tools/list")) == (1 if cursor is None else 2)
 
 
 async def test_tools_with_bad_annotations_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from provision import server_environment
 
-from mcp_h11 import Context, MCPServer, ToolError, start_in_thread
+from mcp_h11 import Context, MCPError, MCPServer, ServerHandler, ToolError, start_in_thread
 from mcp_h11.arguments import arguments_of, target_of
 from mcp_h11.cli import FAILED, INTERRUPTED, main
 from mcp_h11.commands import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
@@ -205,6 +205,75 @@ def test_what_is_missing_is_named_and_nothing_else(capsys):
     for words, missing in ((["call"], "TARGET, TOOL\n"), (["prompt", "x"], "NAME\n")):
         assert main(words) == FAILED
         assert capsys.readouterr().err.endswith(f"required: {missing}")
+
+
+PIXEL = "iVBORw0KGgo="
+
+
+class Odd(ServerHandler):
+    """Answers with everything that is no text."""
+
+    async def list_tools(self, params: Any, ctx: Any) -> Any:
+        return {"tools": [{"name": "show", "inputSchema": {"type": "object"}}]}
+
+    async def call_tool(self, params: Any, ctx: Any) -> Any:
+        if params["name"] != "show":
+            raise MCPError(77, "not today", {"until": "tomorrow"})
+        if "only" in params["arguments"]:
+            return {"content": [], "structuredContent": {"a": [1]}}
+        image = {"type": "image", "data": PIXEL, "mimeType": "image/png"}
+        inside = {"type": "resource", "resource": {"uri": "a://b", "text": "inside"}}
+        link = {"type": "resource_link", "uri": "a://c", "name": "c"}
+        return {"content": [image, inside, link, {"type": "resource", "resource": {"uri": "a://d", "blob": PIXEL}}]}
+
+    async def read_resource(self, params: Any, ctx: Any) -> Any:
+        return {"contents": [{"uri": params["uri"], "mimeType": "image/png", "blob": PIXEL}]}
+
+    async def get_prompt(self, params: Any, ctx: Any) -> Any:
+        said = [{"type": "text", "text": "one"}, {"type": "image", "data": PIXEL, "mimeType": "image/png"}]
+        return {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": said[0]}]}
+
+
+@pytest.fixture(scope="module")
+def odd() -> Iterator[str]:
+    with start_in_thread(Odd(), port=0) as running:
+        yield f"http://127.0.0.1:{running.port}/mcp"
+
+
+def test_what_is_no_text_is_named(odd, capsys):
+    size = "12 characters of base64"
+    assert run(capsys, "call", odd, "show")[1].splitlines() == [
+        f"[image image/png, {size}]", "inside", "[resource_link a://c]", f"[resource a://d, {size}]",
+    ]  # fmt: skip
+    assert json.loads(run(capsys, "call", odd, "show", "only:=1")[1]) == {"a": [1]}
+    assert run(capsys, "read", odd, "a://b")[1] == f"[resource a://b, {size}]\n"
+    assert run(capsys, "prompt", odd, "p")[1] == f"user:\none\n[image image/png, {size}]\nassistant:\none\n"
+
+
+def test_what_belongs_to_an_error_is_shown_with_it(odd, capsys):
+    code, out, err = run(capsys, "call", odd, "other")
+    assert (code, out) == (PROTOCOL_ERROR, "") and err.endswith('error 77: not today\n{"until": "tomorrow"}\n')
+
+
+def test_every_verb_answers_a_program_in_json(odd, capsys):
+    assert json.loads(run(capsys, "read", odd, "a://b", "--json")[1])["contents"][0]["blob"] == PIXEL
+    assert len(json.loads(run(capsys, "prompt", odd, "p", "--json")[1])["messages"]) == 2
+    assert json.loads(run(capsys, "ping", odd, "--json")[1]).keys() == {"ms", "protocolVersion", "serverInfo"}
+    assert run(capsys, "detect", odd)[1].startswith("streamable-http: 2026-07-28, 2025-11-25")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "x", "nan", "inf", "1e9"])
+def test_a_time_is_a_positive_number(seconds, odd, capsys):
+    assert main(["ping", odd, "--timeout", seconds]) == FAILED
+    assert "has to be a number of seconds" in capsys.readouterr().err
+
+
+def test_no_answer_in_time_is_no_connection(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as sock:  # takes the connection, and says nothing
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
+        for verb in ("ping", "detect"):
+            code, out, err = run(capsys, verb, url, "--timeout", "0.3")
+            assert (code, out) == (NO_CONNECTION, "") and "within 0.3 s" in err
 
 
 # --- as a process ---------------------------------------------------------------------------------------------
