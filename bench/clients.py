@@ -29,7 +29,7 @@ import process
 import subjects
 from compare import STARTS, Progress, brief
 from drive import ANSWER_LIMIT, percentile
-from ends import Figures, Found, Tree, arguments, begin, chosen, finish, package, page, paired, plan_of, prepared
+from ends import Figures, Found, arguments, begin, chosen, finish, package, page, paired, plan_of, prepared
 from process import STOP_LIMIT, Failed
 from subjects import HERE, VERSIONS, node, python_with
 from talk import Wrong
@@ -254,7 +254,7 @@ def starts(found: Found, up: Up, names: Sequence[str], count: int, progress: Pro
         try:
             for _ in range(count):
                 client = up.new(name, TABLES["json"])
-                figures = {"start_ms": client.started * 1e3, "rss": Tree(client.process.pid, ()).rss()}
+                figures = {"start_ms": client.started * 1e3, "rss": process.resident(client.process.pid)}
                 client.close()
                 found.start.setdefault(name, []).append(figures)
         except (Wrong, Failed, OSError) as error:

@@ -55,27 +55,11 @@ class Found:
         return self.subjects[name]["title"]
 
 
-class Tree:
-    """A process, and apart from it the servers that it has started, whose command is `child`."""
-
-    def __init__(self, leader: int, child: Sequence[str]) -> None:
-        self.leader = leader
-        self._child = list(child)
-
-    def split(self) -> tuple[list[int], list[int]]:
-        """Its own processes, and those of the servers behind it."""
-        below = process.descendants(self.leader)
-        servers = [pid for pid in below if process.command_of(pid) == self._child]
-        return [self.leader, *(pid for pid in below if pid not in servers)], servers
-
-    def cpu(self) -> tuple[float, float]:
-        """CPU seconds of its own, and of the servers; those of servers that have ended are with the latter."""
-        own, servers = self.split()
-        behind = sum(map(process.own_seconds, servers)) + sum(map(process.reaped_seconds, own))
-        return sum(map(process.own_seconds, own)), behind
-
-    def rss(self) -> int:
-        return sum(map(process.resident, self.split()[0]))
+def cpu_apart(leader: int) -> tuple[float, float]:
+    """CPU seconds of a process, and of all below it: the servers that it has started, those that ended included."""
+    below = process.descendants(leader)
+    behind = sum(map(process.own_seconds, below)) + sum(map(process.reaped_seconds, (leader, *below)))
+    return process.own_seconds(leader), behind
 
 
 # ------------------------------------------------------------------ measuring
