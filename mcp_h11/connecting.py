@@ -271,28 +271,32 @@ class Connecting:
         await self._asking.wait()
 
     async def _ask_anew(self, asking: anyio.Event, refused: MCPError | None) -> None:
-        conversation, agreed, transport = self._conversation, self.agreed, self._transport
+        agreed, transport = self.agreed, self._transport
         assert agreed is not None and transport is not None
-        changed = False
         try:
-            with conversation.asking_anew(), anyio.move_on_after(ASKING_LIMIT):
-                await self._find_other(agreed, refused)
-                changed = self.agreed is not agreed
-        except MCPError as error:
-            logger.info("%s is no longer what it was, and nothing else: %s", transport.why, error)
-        except Exception:  # nobody awaits this task: a fault in it must not take the client with it
-            logger.exception("asking %s anew what it is failed", transport.why)
+            with self._conversation.asking_anew():
+                try:
+                    with anyio.fail_after(ASKING_LIMIT):
+                        await self._find_other(agreed, refused)
+                except (MCPError, TimeoutError) as error:
+                    logger.info("%s is no longer what it was, and nothing else: %s", transport.why, error)
+                    await self._as_before(agreed, transport)
+                except Exception:  # nobody awaits this task: a fault in it must not take the client with it
+                    logger.exception("asking %s anew what it is failed", transport.why)
+                    await self._as_before(agreed, transport)
+                self._settled_anew(agreed)
         finally:
             self._asking = None
-            if changed:
-                self._not_before = -math.inf
-                conversation.eras += 1
-                if self.on_other_era is not None:
-                    self.on_other_era()
-            else:
-                self._not_before = anyio.current_time() + ASK_AGAIN_AFTER
-                await self._as_before(agreed, transport)
             asking.set()
+
+    def _settled_anew(self, before: Agreed) -> None:
+        if self.agreed is before:
+            self._not_before = anyio.current_time() + ASK_AGAIN_AFTER
+            return
+        self._not_before = -math.inf
+        self._conversation.eras += 1
+        if self.on_other_era is not None:
+            self.on_other_era()
 
     async def _find_other(self, known: Agreed, refused: MCPError | None) -> None:
         transport = self._transport

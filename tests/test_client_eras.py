@@ -385,6 +385,50 @@ async def test_who_leaves_while_it_is_asked_leaves_nothing_open() -> None:
             assert olds[0]._http._closed, "the way that was gone before, too"
 
 
+async def test_who_waits_for_the_answer_hears_of_it_when_the_client_is_left() -> None:
+    server = Turncoat("legacy")
+    outcomes: list[str] = []
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(server) as script, anyio.create_task_group() as tasks:
+            async with Client(script.url, timeout=None) as client:
+                server.era = "modern"
+                server.held.clear()
+
+                async def call() -> None:
+                    with pytest.raises(MCPError) as caught:
+                        await client.call_tool("a")
+                    outcomes.append(type(caught.value).__name__)
+
+                tasks.start_soon(call)
+                await script.until("server/discover", 2)
+                tasks.start_soon(call)
+                await anyio.sleep(0)
+            server.held.set()
+    assert sorted(outcomes) == ["ConnectionLost", "UnsupportedProtocolVersion"]
+
+
+async def test_a_question_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "ASKING_LIMIT", 0.1)
+    server = Turncoat("modern")
+    async with using(server) as (client, script, _):
+        server.era = "legacy"
+        server.held.clear()
+
+        async def serve(seen: Seen, peer: Peer) -> None:
+            if seen.method == "tools/call":
+                await peer.answer(status=404)
+            else:
+                await server(seen, peer)
+
+        script.answers = serve
+        with pytest.raises(HTTPStatusError):
+            await client.call_tool("a")
+        server.held.set()
+        server.era, script.answers = "modern", server
+        assert client.modern
+        await client.call_tool("a")
+
+
 async def test_what_is_pinned_stays() -> None:
     server = Turncoat("modern")
     async with using(server, revision="2026-07-28") as (client, script, _):
