@@ -92,6 +92,32 @@ async def test_the_session_id_goes_with_everything_after_initialize_and_the_end_
         assert not {"mcp-method", "mcp-name"} & set(seen.headers)
 
 
+@pytest.mark.parametrize("form", ["json", "events"])
+@pytest.mark.parametrize("era", ["session", "modern"])
+async def test_what_follows_goes_by_the_same_connection(form: str, era: str) -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        said = result(seen, {**TEXT, "resultType": "complete"})
+        if form == "json":
+            await peer.answer(said)
+        else:
+            whole = event(NOTE) + event(said)
+            await peer.head(200, Content_Type="text/event-stream", Transfer_Encoding="chunked")
+            await peer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole))
+
+    made, options = (session_server, LEGACY) if era == "session" else (modern_server, MODERN)
+    async with connected(made(serve), **options) as (client, script):
+        for _ in range(20):
+            await client.call_tool("a")
+        together = script.connections
+        assert together == 1
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(client.call_tool, "b")
+        assert script.connections <= together + 4
+        await client.call_tool("c")
+        assert script.connections <= together + 4
+
+
 async def test_before_2025_06_18_there_is_no_version_header() -> None:
     async with connected(session_server(done, revision="2025-03-26"), revision="2025-03-26") as (client, script):
         await client.ping()
@@ -816,6 +842,39 @@ async def test_a_session_is_told_of_a_cancellation_and_the_late_answer_finds_nob
         assert await client.call_tool("quick") == TEXT
         with anyio.move_on_after(0.05):
             await client.call_tool("slow", timeout=None)
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancelled"])
+async def test_a_session_is_not_told_of_a_cancellation_by_a_connection_that_closes(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_http, "AFTER_CANCEL", 0.3)
+    closed_at, begun = 0.0, asyncio.Event()
+
+    async def serve(seen: Seen, peer: Peer) -> None:
+        nonlocal closed_at
+        await peer.events()
+        begun.set()
+        await peer.gone()
+        closed_at = asyncio.get_running_loop().time()
+
+    async with connected(session_server(serve), **LEGACY) as (client, script):
+        if how == "timeout":
+            with pytest.raises(RequestTimeout):
+                await client.call_tool("slow", timeout=0.1)
+        else:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(client.call_tool, "slow")
+                    await begun.wait()
+                    scope.cancel()
+        (told,) = await script.until("notifications/cancelled")
+        assert not closed_at
+        with anyio.fail_after(LIMIT):
+            while not closed_at:
+                await anyio.sleep(0.01)
+        # Nobody says when such an exchange ends: it is left after a while.
+        assert 0.2 < closed_at - told.at < 1.5
 
 
 async def test_closing_the_exchange_is_the_cancellation_of_2026_07_28() -> None:
