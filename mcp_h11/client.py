@@ -135,6 +135,7 @@ class Client:
         self._timeout = timeout
         self._entered = False
         self._log_level: str | None = None
+        self._session_streams: set[ChangeStream] = set()
         self._end: Exception | None = None
         self._ended: anyio.Event
         self._conversation: Conversation
@@ -249,6 +250,9 @@ class Client:
         self._conversation.log_level = self._log_level if self.modern else None
         self._conversation.forget()
         self._subscriptions.forget_stream()
+        # As those of 2026-07-28 do: in this era they would hear nothing.
+        for changes in self._session_streams:
+            changes.end(ConnectionLost(f"{self._conversation.transport.why} is of another era now: listen again"))
         self._tasks.start_soon(self._say_again)
 
     async def _say_again(self) -> None:
@@ -533,6 +537,7 @@ class Client:
     @asynccontextmanager
     async def _listen_in_session(self, wanted: Filter) -> AsyncIterator[ChangeStream]:
         changes = ChangeStream()
+        self._session_streams.add(changes)
 
         def hear(method: str, params: dict[str, Any]) -> None:
             if wanted.wants(method, params):
@@ -548,6 +553,7 @@ class Client:
             yield changes
         finally:
             listeners.remove(hear)
+            self._session_streams.discard(changes)
             changes.end()
             # Also for who is cancelled: the session goes on.
             with anyio.CancelScope(shield=True), anyio.move_on_after(UNSUBSCRIBE_LIMIT):

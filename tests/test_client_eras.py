@@ -498,16 +498,21 @@ async def test_a_late_404_of_an_old_session_does_not_bring_it_back() -> None:
             await client.call_tool("a")
 
 
-async def test_a_listen_of_ones_own_ends_with_the_era_and_says_so() -> None:
-    server = Turncoat("modern")
+@pytest.mark.parametrize("begin", ["modern", "legacy"])
+async def test_a_listen_of_ones_own_ends_with_the_era_and_says_so(begin: str) -> None:
+    server = Turncoat(begin)
     async with using(server) as (client, _, _memory):
-        async with client.listen(["tools"]) as changes:
-            server.era = "legacy"
+        async with client.listen(["tools"], ["a://b"]) as changes:
+            server.era = "legacy" if begin == "modern" else "modern"
             await client.call_tool("a")
-            assert server.stream is not None
-            server.stream.cut()
+            if begin == "modern":
+                assert server.stream is not None
+                server.stream.cut()
             with anyio.fail_after(LIMIT), pytest.raises(ConnectionLost, match="another era"):
-                await changes.__anext__()
+                while True:
+                    await changes.__anext__()
+        async with client.listen(["tools"]) as changes:
+            pass
 
 
 async def test_callbacks_hear_of_it_though_nobody_asks_for_anything() -> None:
