@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a bridge costs a call: ours, PyPI `mcp-proxy` and npm `supergateway` in front of one and the same server.
 
-    python bench/bridges.py            everything this machine can run, some 15 minutes; writes bench/bridges.md
+    python bench/bridges.py            everything this machine can run, some 10 minutes; writes bench/bridges.md
     python bench/bridges.py --quick    a look; writes nothing there
     python bench/bridges.py --only mcp-proxy --table http --concurrency 20
 

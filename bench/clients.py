@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a call costs a client: our `Client`, that of the official Python SDK and that of the TypeScript SDK.
 
-    python bench/clients.py            everything this machine can run, some 10 minutes; writes bench/clients.md
+    python bench/clients.py            everything this machine can run, some 5 minutes; writes bench/clients.md
     python bench/clients.py --quick    a look; writes nothing there
     python bench/clients.py --only sdk --table json,pipes
 

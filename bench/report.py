@@ -200,6 +200,8 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         noise(found)[1],
         "",
+        "Bridges are compared in [bridges.md](bridges.md), clients in [clients.md](clients.md).",
+        "",
         "![CPU of one call](results/chart.svg)",
         "",
         *overview(found),
