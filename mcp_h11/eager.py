@@ -20,21 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from math import nan
-from typing import Any, NoReturn
+from typing import Any
 from weakref import getweakrefcount
 
-try:
-    from sys import getrefcount
-except ImportError:  # an interpreter that counts no references: no task is lent twice
-
-    def getrefcount(_: object) -> float:  # type: ignore[misc]
-        return nan
-
-
+# An interpreter that counts no references never finds a count that it knows: no task is lent twice there.
+getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: nan)
 logger = logging.getLogger(__name__)
 
 _NOTHING: Any = object()
@@ -85,16 +80,16 @@ class Carrier(Coroutine[Any, Any, Any]):
             first._asyncio_future_blocking = True
         return first
 
-    def throw(self, *exc: Any) -> Any:
+    def throw(self, exc: Any, *more: Any) -> Any:
         first, job = self._first, self._job
         if job is None:
-            _raise(*exc)
+            raise exc
         if first is not _NOTHING:  # cancelled before its task could wait for it
             self._first = _NOTHING
             cancel = getattr(first, "cancel", None)
             if cancel is not None:
                 cancel()
-        return self._run(job.throw, *exc)
+        return self._run(job.throw, exc, *more)
 
     def close(self) -> None:
         if self._job is not None:
@@ -118,7 +113,7 @@ class Eager:
         self._loop = loop
         self.spare: asyncio.Task[Any] | None = None  # for the next job
         self._carrier: Carrier
-        self._references = 0
+        self._references = 0.0
 
     def lend(self) -> asyncio.Task[Any] | None:
         """The task for one job; None where another task is running, whose turn this is."""
@@ -175,10 +170,3 @@ class Eager:
         if task is not None:
             self._carrier.end()
             await asyncio.wait({task})
-
-
-def _raise(exc: Any, value: Any = None, traceback: Any = None) -> NoReturn:
-    """As a generator's `throw`, which takes an exception, or its type and value."""
-    if isinstance(exc, type):
-        exc = value if isinstance(value, BaseException) else exc()
-    raise exc

@@ -302,6 +302,28 @@ async def _nothing() -> None:
     pass
 
 
+async def test_what_a_lent_task_runs_is_nobody_elses_to_await(starter: Starter) -> None:
+    with pytest.raises(RuntimeError, match="belongs to a task"):
+        await Carrier(starter.loop)
+
+
+async def test_a_carrier_may_be_closed_with_a_job_and_without(starter: Starter) -> None:
+    ended: list[str] = []
+
+    async def job() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("closed")
+
+    begun = job()
+    carrier = Carrier(starter.loop)
+    carrier.take(begun, lambda step, *args: step(*args), begun.send(None))
+    carrier.close()
+    Carrier(starter.loop).close()
+    assert ended == ["closed"]
+
+
 async def test_within_a_task_nothing_is_lent(starter: Starter) -> None:
     assert starter.eager.lend() is None
 
