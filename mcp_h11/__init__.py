@@ -21,8 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 from .app import MCPServer
 from .auth import AccessToken, Principal, TokenVerifier, canonical_uri
+from .content import (
+    Audio,
+    Image,
+    ParamHeader,
+    assistant,
+    audio,
+    embedded,
+    image,
+    resource_link,
+    text,
+    user,
+)
 from .context import Context
-from .embed import ServerThread, start_in_thread
 from .errors import (
     EventsExpired,
     HeaderMismatch,
@@ -41,27 +52,15 @@ from .handler import ServerHandler
 from .http11 import Limits
 from .questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
 from .revisions import REVISIONS, Revision
-from .schema import (
-    Audio,
-    Image,
-    ParamHeader,
-    assistant,
-    audio,
-    embedded,
-    image,
-    resource_link,
-    text,
-    user,
-)
 from .server import Server, listening, run, serve
 from .settings import Settings
-from .stdio import run_stdio, serve_stdio
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
 from .tls import tls_context
 
 if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     from .client import Client
     from .detection import Detected, detect
+    from .embed import ServerThread, start_in_thread
     from .era import EraMemory
     from .failures import (
         AuthorizationRequired,
@@ -76,6 +75,7 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     from .proxy import ProxyHandler
     from .resultcache import ResultCache
     from .specs import Command, Url
+    from .stdio import run_stdio, serve_stdio
     from .subscriptions import ChangeStream
 
 __version__ = "0.1.0"
@@ -173,27 +173,40 @@ __all__ = (
 )
 
 
-def __getattr__(name: str) -> Any:
-    """The names of client and bridge, loaded when one is used first: a server has no use for them (PEP 562)."""
-    if name in __all__:
-        from importlib import import_module
+_ON_DEMAND = {
+    "client": ("Client",),
+    "detection": ("Detected", "detect"),
+    "embed": ("ServerThread", "start_in_thread"),
+    "era": ("EraMemory",),
+    "failures": (
+        "AuthorizationRequired",
+        "ConnectionLost",
+        "HTTPStatusError",
+        "InvalidAnswer",
+        "RequestTimeout",
+        "SessionLost",
+    ),
+    "httpclient": ("HTTPAnswer", "HTTPCall"),
+    "middleware": ("BearerToken", "CircuitBreaker", "CircuitOpen", "Token", "extra_headers", "log_calls"),
+    "proxy": ("ProxyHandler",),
+    "resultcache": ("ResultCache",),
+    "specs": ("Command", "Url"),
+    "stdio": ("run_stdio", "serve_stdio"),
+    "subscriptions": ("ChangeStream",),
+}
 
-        for module in (
-            "failures",
-            "era",
-            "resultcache",
-            "httpclient",
-            "middleware",
-            "subscriptions",
-            "client",
-            "detection",
-            "specs",
-            "proxy",
-        ):
-            found = import_module(f".{module}", __name__)
-            if name in vars(found):
-                globals()[name] = value = vars(found)[name]
-                return value
+
+def __getattr__(name: str) -> Any:
+    """The names of client, bridge and pipes, loaded when one is used first: a server on HTTP has no use for them.
+
+    PEP 562.
+    """
+    for module, names in _ON_DEMAND.items():
+        if name in names:
+            from importlib import import_module
+
+            globals()[name] = value = getattr(import_module(f".{module}", __name__), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -17,9 +17,9 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .auth import checked_scopes
+from .content import StableResult
 from .entries import Entry, ResourceEntry, ToolEntry
 from .errors import InvalidParams, ResourceNotFound
-from .schema import StableResult
 
 E = TypeVar("E", bound=Entry)
 

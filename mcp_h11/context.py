@@ -19,7 +19,6 @@ from .errors import InvalidParams
 from .jsonrpc import Request
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .revisions import Revision
-from .schema import LOGGING_LEVELS
 from .trace import Trace, read_trace
 
 if TYPE_CHECKING:
@@ -27,7 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEVELS: dict[str, int] = {name: rank for rank, name in enumerate(LOGGING_LEVELS)}
+# 2025-11-25 server/utilities/logging, Log Levels (RFC 5424)
+LEVELS: dict[str, int] = {
+    name: rank
+    for rank, name in enumerate(("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"))
+}
 META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
 
+from .content import text
 from .context import Context
 from .deadlines import Deadline, TimedOut, run_within
 from .errors import InternalError, MCPError, MethodNotFound, ToolError
 from .questions import InputRequired
-from .schema import text
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from .content import ParamHeader
 from .docstrings import parse
 from .jsonreaders import (
     MAX_PROBLEMS,
@@ -49,7 +50,6 @@ from .jsonreaders import (
     tuple_reader,
     union_reader,
 )
-from .schema import ParamHeader
 from .tojson import enum_json, to_json
 
 JSONSchema = dict[str, Any]

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from .compat import client_request, notification_params, server_fields
+from .content import StableResult
 from .context import META_LOG_LEVEL, Context, Exchange, NeedInput, log_rank
 from .door import Door
 from .errors import (
@@ -48,7 +49,6 @@ from .questions import InputRequired, Question, digest
 from .reply import STREAMING, UNDECIDED, Reply
 from .revisions import LATEST_MODERN, MODERN, SUPPORTED
 from .runtime import Gate, Runtime
-from .schema import StableResult
 from .settings import subject
 from .sse import encode_event
 from .storage import MAX_SUBSCRIBED_SIZE

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .schema import Audio, Image
+from .content import Audio, Image
 from .signature import is_content, to_content
 from .tojson import as_plain, to_json
 

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .compat import client_request, notification_params, server_fields
+from .content import StableResult
 from .context import Context, Exchange, log_rank
 from .deadlines import CLEANUP_TIME
 from .errors import (
@@ -42,7 +43,6 @@ from .questions import InputRequired, Question
 from .reply import UNDECIDED, Reply
 from .revisions import Revision, negotiate
 from .runtime import Gate, Runtime
-from .schema import StableResult
 from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
 

@@ -18,12 +18,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from . import schema as content_types
+from .content import CONTENT_TYPES, Audio, Image
 from .docstrings import parse
 from .jsonreaders import Mismatch, ObjectReader, Reader, render
 from .jsonschema import checker, validate
 from .jsontypes import Compiler, Field, Shape, describe_field, is_pydantic, object_reader, object_schema
-from .schema import CONTENT_TYPES, Audio, Image
 from .tojson import to_json
 
 JSONSchema = dict[str, Any]
@@ -340,13 +339,10 @@ def _is_union(annotation: Any) -> bool:
 
 # --- results -------------------------------------------------------------------------------------------------
 
-_CONTENT = (
-    content_types.TextContent,
-    content_types.ImageContent,
-    content_types.AudioContent,
-    content_types.ResourceLink,
-    content_types.EmbeddedResource,
-    content_types.CallToolResult,
+# By their names: most who write a tool never load the module that defines them.
+_CONTENT_MODULE = f"{__package__}.schema"
+_CONTENT = frozenset(
+    {"TextContent", "ImageContent", "AudioContent", "ResourceLink", "EmbeddedResource", "CallToolResult"}
 )
 # What has no structure that a schema could tell a client of.
 _SHAPELESS = (inspect.Parameter.empty, None, type(None), Any, object, str, dict, list, tuple, set, frozenset)
@@ -399,7 +395,7 @@ def _is_unstructured(annotation: Any) -> bool:
 def _is_content_type(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, (Image, Audio)):
         return True
-    return any(annotation is content for content in _CONTENT)
+    return getattr(annotation, "__module__", "") == _CONTENT_MODULE and annotation.__name__ in _CONTENT
 
 
 def _is_list(annotation: Any) -> bool:

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # no event loop, clock or socket; these import nothing of the package
     (
         "backoff",
+        "content",
         "docstrings",
         "errors",
         "jsonreaders",
@@ -116,13 +117,13 @@ LATER = {
 }
 # Names that only type checkers want.
 FOR_TYPES = {
-    ("app", "uritemplate"), ("backends", "session"), ("connection", "server"), ("context", "runtime"),
-    ("entries", "uritemplate"), ("ops", "server"), ("proxy", "session"),
+    ("app", "uritemplate"), ("backends", "session"), ("connection", "server"), ("content", "schema"),
+    ("context", "runtime"), ("entries", "uritemplate"), ("ops", "server"), ("proxy", "session"),
 }  # fmt: skip
-# The names of client and bridge are public, and loaded by whoever uses one: no server pays for them.
+# The names of client, bridge and pipes are public, and loaded by whoever uses one: no server on HTTP pays for them.
 ON_DEMAND = {
-    "client", "detection", "era", "failures", "httpclient", "middleware", "proxy", "resultcache", "specs",
-    "subscriptions",
+    "client", "detection", "embed", "era", "failures", "httpclient", "middleware", "proxy", "resultcache", "specs",
+    "stdio", "subscriptions",
 }  # fmt: skip
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.
@@ -368,7 +369,20 @@ def test_all_is_what_is_imported() -> None:
     assert sorted(imported) == sorted(listed)
     assert len(set(listed)) == len(listed) and isinstance(mcp_h11.__all__, tuple)
     defined = [name for name, _ in top_level(tree)]
-    assert defined == ["__version__", "__all__"]
+    assert defined == ["__version__", "__all__", "_ON_DEMAND"]
+
+
+def test_what_is_loaded_on_demand_is_what_type_checkers_see() -> None:
+    seen: dict[str, list[str]] = {}
+    for node, where in imports(MODULES["__init__"]):
+        if where == "types" and isinstance(node, ast.ImportFrom):
+            seen.setdefault(node.module or "", []).extend(alias.name for alias in node.names)
+    assert {module: sorted(names) for module, names in mcp_h11._ON_DEMAND.items()} == {
+        module: sorted(names) for module, names in seen.items()
+    }
+    assert set(seen) == ON_DEMAND
+    for name in mcp_h11.__all__:
+        assert getattr(mcp_h11, name) is not None
 
 
 def test_the_version_is_a_literal() -> None:
@@ -480,7 +494,8 @@ def test_loading_brings_nothing_along_that_is_not_needed(compiled: Callable[[str
     heavy = {
         "pydantic", "pydantic_core", "orjson", "uvloop", "ssl", "sqlite3", "redis", "argparse", "typing_extensions",
         "email.message", "http.client", "urllib.request", "unittest", "multiprocessing", "trio", "ctypes",
-        "importlib.metadata", "anyio._backends._asyncio", "mcp_h11.cli", "mcp_h11.demo", "mcp_h11.target",
+        "importlib.metadata", "anyio._backends._asyncio", "mcp_h11.cli", "mcp_h11.demo", "mcp_h11.schema",
+        "mcp_h11.target",
         *(f"mcp_h11.{name}" for name in ON_DEMAND),
     }  # fmt: skip
     assert not loaded & heavy

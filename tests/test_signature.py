@@ -28,8 +28,8 @@ from typing_extensions import Doc, NotRequired, ReadOnly, Required, TypeAliasTyp
 from typing_extensions import TypedDict as ExtendedTypedDict
 
 from mcp_h11 import schema
+from mcp_h11.content import Audio, Image, ParamHeader, audio, image
 from mcp_h11.jsonreaders import MAX_PROBLEMS
-from mcp_h11.schema import Audio, Image, ParamHeader
 from mcp_h11.signature import (
     BadArguments,
     BadResult,
@@ -1021,12 +1021,12 @@ LINK = {"type": "resource_link", "uri": "a:b", "name": "b"}
         ("", [{"type": "text", "text": ""}]),
         (None, []),
         (BLOCK, [BLOCK]),
-        (Image(data=b"\x00"), [schema.image(b"\x00")]),
-        (Audio(data=b"\x00"), [schema.audio(b"\x00")]),
+        (Image(data=b"\x00"), [image(b"\x00")]),
+        (Audio(data=b"\x00"), [audio(b"\x00")]),
         ([], []),
         (["a", "b"], [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
         (("a", BLOCK, LINK), [{"type": "text", "text": "a"}, BLOCK, LINK]),
-        ([Image(data=b"\x00"), 1], [schema.image(b"\x00"), {"type": "text", "text": "1"}]),
+        ([Image(data=b"\x00"), 1], [image(b"\x00"), {"type": "text", "text": "1"}]),
         ([1, "a"], [{"type": "text", "text": '[1,"a"]'}]),
         ({"a": Point(1)}, [{"type": "text", "text": '{"a":{"x":1,"y":0.5}}'}]),
         ({"type": "text"}, [{"type": "text", "text": '{"type":"text"}'}]),
@@ -1076,7 +1076,7 @@ def test_blocks_and_whole_results_are_recognized() -> None:
         (collections.deque([1]), [1]),
         ({"a": 1}.values(), [1]),
         (datetime.time(1, 2), "01:02:00"),
-        (Image(data=b""), schema.image(b"")),
+        (Image(data=b""), image(b"")),
     ],
 )
 def test_python_to_json(value: Any, plain: Any) -> None:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from rawclient import LIMIT, SSE_TYPE, Event, Legacy, RawClient, Stream, encode, within
 
 from mcp_h11 import Context, ServerHandler, listening
+from mcp_h11.content import text
 from mcp_h11.errors import ResourceNotFound
-from mcp_h11.schema import text
 from mcp_h11.storage import MemoryEventStore
 
 SOON = 0.05  # a limit that is meant to be reached

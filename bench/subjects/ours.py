@@ -8,7 +8,7 @@ than a thousand sessions, since all load comes from one.
 import asyncio
 import sys
 
-from mcp_h11 import Context, MCPServer, run, run_stdio
+from mcp_h11 import Context, MCPServer, run
 
 port, words = int(sys.argv[1]), sys.argv[2:]
 options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
@@ -58,6 +58,8 @@ for number in range(96):
     server.tool(name=f"extra_{number}", structured_output=False)(extra)
 
 if "stdio" in words:
+    from mcp_h11 import run_stdio
+
     run_stdio(server)
     sys.exit()
 run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)
