@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from .auth import Principal as Principal
 from .auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
@@ -25,8 +26,42 @@ DEFAULT_PATH = "/mcp"
 Authorize = Callable[[Any], Any | Awaitable[Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+if TYPE_CHECKING:
+    from dataclasses import dataclass as _settings
+else:
+    # To compile what a dataclass generates for seventy fields takes a third of a megabyte, which stays: so the methods
+    # are written here, and do what those would.
+    _settings = partial(dataclass, init=False, repr=False, eq=False)
+
+
+class _Keywords:
+    """What a frozen dataclass of keywords does, for one whose methods are not generated."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values):
+            """TypeError for a name that is no setting, ValueError for a value that is none."""
+            for f in fields(self):
+                object.__setattr__(self, f.name, values.pop(f.name, f.default))
+            for name in values:
+                raise TypeError(f"{type(self).__name__} has no {name!r}")
+            self.__post_init__()
+
+        def __repr__(self):
+            shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.repr)
+            return f"{type(self).__qualname__}({', '.join(shown)})"
+
+        def __eq__(self, other):
+            if type(other) is not type(self):
+                return NotImplemented
+            return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
+
+        def __hash__(self):
+            return hash(tuple(getattr(self, f.name) for f in fields(self)))
+
+
+@_settings(frozen=True, kw_only=True)
+class Settings(_Keywords):
     """Times are seconds, sizes bytes.  See the README's table for the reasons."""
 
     path: str = DEFAULT_PATH

@@ -33,6 +33,30 @@ def test_a_limit_is_positive(name: str) -> None:
             Settings(**{name: 0})
 
 
+def test_settings_are_a_frozen_dataclass_though_its_methods_are_not_generated() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Generated(Settings):
+        """The same, by the standard library."""
+
+    ours, theirs = Settings(path="/a", grace=2, token="secret"), Generated(path="/a", grace=2, token="secret")
+    assert repr(ours) == repr(theirs).replace(Generated.__qualname__, "Settings", 1)
+    assert "secret" not in repr(ours) and "/a" in repr(ours)
+    for same in (
+        Settings(path="/a", grace=2, token="secret"),
+        dataclasses.replace(Settings(token="secret"), path="/a"),
+    ):
+        assert (ours == same) is (same.grace == 2) and (hash(ours) == hash(same)) is (same.grace == 2)
+    assert ours != theirs and ours != "/a"
+    assert dataclasses.asdict(ours) == dataclasses.asdict(theirs)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ours.path = "/b"  # type: ignore[misc]
+    for wrong in ({"tokens": "x"}, {"path": "/a", "Path": "/b"}):
+        with pytest.raises(TypeError, match="tokens|Path"):
+            Settings(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Settings("/mcp")  # type: ignore[misc]
+
+
 def test_the_defaults_are_those_of_the_design() -> None:
     s = Settings()
     assert (s.path, s.response, s.stateless, s.legacy_sse, s.access_log) == ("/mcp", "auto", False, False, False)
