@@ -350,6 +350,7 @@ _MUST_REFUSE = (
     b"{}{}",
 )
 _MUST_AGREE = (b'{"a":1,"b":[2.0,-0.0,1e3,true,null,"\xc3\xa9\\u00e9\\n"],"a":-3}', b"123456789012345678", b" [] ")
+_LONG = b"1" * 40
 
 
 def _vet(codec: Codec) -> None:
@@ -362,12 +363,32 @@ def _vet(codec: Codec) -> None:
     for body in _MUST_AGREE:
         if repr(codec.loads(body)) != repr(_strict(body)):
             raise ValueError(f"the JSON codec reads {body!r} in a way of its own")
+    if _disguises_integers(codec):
+        raise ValueError("the JSON codec reads long integers in a way of its own")
     try:
         written = codec.dumps([float("nan")])
     except Exception:
         return
     if written not in ("[null]", b"[null]"):
         raise ValueError("the JSON codec writes NaN")
+
+
+def _disguises_integers(codec: Codec) -> bool:
+    # As something else that looks the same when it is written: `JSON._canonical` would not notice.
+    try:
+        value = codec.loads(_LONG)
+        return type(value) is not int and codec.dumps(value) in (_LONG, _LONG.decode())
+    except Exception:  # narrow, which is allowed
+        return False
+
+
+def _bytes_writer(codec: Codec) -> Callable[[Any], bytes]:
+    write: Any = codec.dumps
+    try:
+        writes_text = isinstance(write([]), str)
+    except Exception:  # then it writes nothing, as far as we are concerned
+        writes_text = False
+    return (lambda obj: write(obj).encode("utf-8")) if writes_text else write
 
 
 class JSON:
@@ -383,11 +404,12 @@ class JSON:
     __slots__ = ("_codec_dumps", "_codec_loads")
 
     def __init__(self, codec: Codec | None = None) -> None:
-        self._codec_loads = self._codec_dumps = None
+        self._codec_loads: Callable[[bytes], Any] | None = None
+        self._codec_dumps: Callable[[Any], bytes] | None = None
         if codec is not None and codec is not json:
             _vet(codec)
             self._codec_loads = codec.loads
-            self._codec_dumps = codec.dumps
+            self._codec_dumps = _bytes_writer(codec)
 
     def loads(self, body: bytes) -> Any:
         """Any JSON value.
@@ -419,8 +441,7 @@ class JSON:
         """
         if self._codec_dumps is not None:
             try:
-                text = self._codec_dumps(obj)
-                written = text.encode("utf-8") if isinstance(text, str) else text
+                written = self._codec_dumps(obj)
             except Exception:  # big integers, lone surrogates, keys that are numbers: not written by all
                 return _dumps(obj)
             # orjson writes NaN as null, which would turn a fault of the handler into an answer.
@@ -436,7 +457,11 @@ class JSON:
             InvalidRequest: JSON but no message, an empty array, or one longer than MAX_BATCH; `request_id` is the id
                 of the request where it is readable.
         """
-        if len(body) >= LARGE and gc.isenabled():
+        if self._codec_loads is not None and len(body) <= _SMALL:
+            value = self._canonical(body)
+            if value is not None:
+                return _call(value)
+        elif len(body) >= LARGE and gc.isenabled():
             gc.disable()
             try:
                 return self.decode(body)
@@ -455,6 +480,23 @@ class JSON:
         if "method" in value and value.get("jsonrpc") == "2.0":
             return _call(value)
         return _message(value)
+
+    def _canonical(self, body: bytes) -> dict[str, Any] | None:
+        """The call in a body that a codec writes as it stands; None for what has to be looked at more closely.
+
+        Most bodies are.  Nothing that is written out of a value has a member twice, or an integer that was read as a
+        float, so that nobody needs to look for these.
+        """
+        assert self._codec_loads is not None and self._codec_dumps is not None
+        try:
+            value = self._codec_loads(body)
+            if self._codec_dumps(value) != body:
+                return None
+        except Exception:  # the standard library decides
+            return None
+        if type(value) is not dict or "method" not in value or value.get("jsonrpc") != "2.0":
+            return None
+        return None if len(body) > 2 * MAX_DEPTH and _too_deep(body) else value
 
     def _batch(self, body: bytes, values: list[Any]) -> Batch:
         if not values:
@@ -478,9 +520,10 @@ class JSON:
 
     def result(self, id: str | int, result: Any) -> bytes:
         """The answer to a request.  Raises as `dumps` does."""
-        encoded = _dumps(result) if self._codec_dumps is None else self.dumps(result)
+        if self._codec_dumps is not None:
+            return self.dumps({"jsonrpc": "2.0", "id": id, "result": result})
         text = b"%d" % id if type(id) is int else self.dumps(id)
-        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, encoded)
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, _dumps(result))
 
     def result_encoded(self, id: str | int, encoded_result: bytes) -> bytes:
         """The answer to a request whose result is JSON already, as `dumps` wrote it."""

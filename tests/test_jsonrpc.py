@@ -501,8 +501,12 @@ def test_a_codec_may_be_narrow_and_may_write_text() -> None:
         _Odd(loads=lambda body: orjson.loads(body.decode("utf-8-sig", "replace"))),
         _Odd(loads=lambda body: str(orjson.loads(body))),
         _Odd(dumps=json.dumps),
+        _Odd(
+            loads=lambda body: body if body.isdigit() and len(body) > 18 else orjson.loads(body),
+            dumps=lambda value: value if type(value) is bytes else orjson.dumps(value),
+        ),
     ],
-    ids=["lax", "replaces", "reads text", "writes NaN"],
+    ids=["lax", "replaces", "reads text", "writes NaN", "disguises integers"],
 )
 def test_a_codec_that_does_not_keep_to_json_is_refused_at_once(codec: _Odd) -> None:
     with pytest.raises(ValueError, match="the JSON codec"):
@@ -569,6 +573,14 @@ def bodies(draw: st.DrawFn) -> bytes:
 @settings(deadline=None)
 @given(bodies())
 @example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{"a":12345678901234567890123}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{"a":1.2345678901234568e22}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{"a":18446744073709551615,"b":-0.0,"c":1e400}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{"a":"\\ud800","b":null}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":' + b'{"a":' * 127 + b"1" + b"}" * 128)
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":' + b'{"a":' * 128 + b"1" + b"}" * 129)
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{},"id":1}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{},"result":1}')
+@example(b'{"id":1.5,"jsonrpc":"2.0","method":"x"}')
 @example(b"[-0, -0.0, 0e400, 1e-400]")
 def test_the_codec_makes_no_difference_to_reading(body: bytes) -> None:
     assert repr(verdict(STANDARD.loads, body)) == repr(verdict(FAST.loads, body))
