@@ -116,7 +116,17 @@ class Connection(asyncio.BufferedProtocol):
             return
         http = self._http
         self.received += len(data)
-        http.receive_data(data)
+        if phase == IDLE and self.writable:
+            request = http.receive_whole(data)
+            if request is not None:
+                try:  # as `_pump`, for which nothing is left
+                    self._respond(request)
+                except Exception:
+                    logger.exception("a connection failed")
+                    self.abort()
+                return
+        else:
+            http.receive_data(data)
         if phase == NEW or phase == IDLE:
             self._phase, self._since = HEAD, self.server.now
         if phase == ANSWERING or not self.writable:
@@ -319,7 +329,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reply = None
         if reply.records:
             self._record(reply)
-        http.response_done()
+        idle = http.response_done()
         if self._phase >= LINGERING:
             return
         if http.closing:
@@ -328,10 +338,10 @@ class Connection(asyncio.BufferedProtocol):
         self._since = server.now
         if not self._reading and self.writable:
             self._resume_reading()
-        if http.idle and not http.eof:
+        if idle and not http.eof:
             self._phase = IDLE
             return  # nothing to hand out, which is the rule: most clients wait for one answer before they ask again
-        self._phase = IDLE if http.idle else HEAD
+        self._phase = IDLE if idle else HEAD
         self._pump()
 
     def _end(self) -> None:

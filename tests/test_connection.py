@@ -545,6 +545,29 @@ async def test_a_client_that_does_not_read_costs_bounded_memory_and_then_its_con
         client.abort()
 
 
+async def test_a_peer_that_takes_no_answers_is_given_no_more_of_them() -> None:
+    handler = Held()
+    async with served(handler) as server, RawClient(server.port) as client:
+        small = modern("tools/call", call("echo", text="known"))
+        await client.send(small)
+        assert (await client.receive("POST")).status == 200
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(modern("tools/call", call("big", size=24 * 1024 * 1024), id="big"))
+        (one,) = server.connections
+        with anyio.fail_after(LIMIT):
+            while one.writable:
+                await turns(1)
+        for _ in range(3):  # each in a read of its own
+            expected = one.received + len(small)
+            await client.send(small)
+            with anyio.fail_after(LIMIT):
+                while one.received < expected:
+                    await turns(1)
+        assert one._http.requests == 2
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert [(await client.receive("POST")).messages()[-1]["id"] for _ in range(4)] == ["big", 1, 1, 1]
+
+
 def _fields(message: Any) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in Modern(0).headers_for(message).items()}
 
@@ -653,11 +676,15 @@ async def test_nothing_is_logged_about_requests_unless_asked(caplog: pytest.LogC
     assert [record for record in caplog.records if record.name.startswith("mcp_h11")] == []
 
 
+@pytest.mark.parametrize("first", [True, False])
 async def test_a_failure_inside_ends_its_connection_and_no_other(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    first: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served() as server, RawClient(server.port) as client, RawClient(server.port) as other:
         await lives(other)
+        if not first:  # then its head is known, and all of it comes in one read
+            await client.send(modern("server/discover"))
+            assert (await client.receive("POST")).status == 200
         with monkeypatch.context() as patch:
             patch.setattr(server.endpoint, "respond", _broken)
             await client.send(modern("server/discover"))

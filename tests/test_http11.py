@@ -52,21 +52,22 @@ def summary(request):
     return (head.method, head.target, head.version, head.headers, request.body)
 
 
-def drive(connection, pieces):
+def drive(connection, pieces, whole=False):
     """Feeds, answers each request at once; (requests, status of the refusal or "end")."""
     requests = []
     for piece in pieces:
-        connection.receive_data(piece)
+        event = connection.receive_whole(piece) if whole else connection.receive_data(piece)
         try:
             while True:
-                event = connection.next_event()
+                event = event or connection.next_event()
                 if type(event) is HTTPRequest:
                     requests.append(summary(event))
                     connection.respond(200, JSON, b"{}", date=DATE)
-                    connection.response_done()
+                    assert connection.response_done() is connection.idle
                 elif type(event) is not Head and not connection.more:
                     assert event is (CLOSED if connection.closing or connection.eof else NEED_DATA)
                     break
+                event = None
         except HTTPError as error:
             assert b"\r\nConnection: close\r\n" in connection.respond(error.status, (), b"")
             assert connection.must_close
@@ -80,7 +81,11 @@ def drive(connection, pieces):
 
 def run(cache, pieces):
     """`drive` under SMALL limits, comparable: a chunked body with two faults is refused for the one seen first."""
-    return one_fault(drive(ServerConnection(cache, SMALL), pieces), b"".join(pieces))
+    connection, at_once = ServerConnection(cache, SMALL), ServerConnection(cache, SMALL)
+    outcome = drive(connection, pieces)
+    assert drive(at_once, pieces, whole=True) == outcome
+    assert (at_once.requests, at_once.closing) == (connection.requests, connection.closing)
+    return one_fault(outcome, b"".join(pieces))
 
 
 def one_fault(outcome, stream):
@@ -1058,6 +1063,20 @@ def test_a_half_closed_peer_gets_all_its_answers():
         connection.response_done()
     assert not connection.closing
     assert connection.next_event() is CLOSED
+
+
+def test_blank_lines_are_counted_anew_after_a_request_that_came_as_a_whole():
+    cache = HeadCache()
+    assert type(fed(GET, cache).next_event()) is HTTPRequest  # now its head is known
+    connection = connect(cache)
+    for _ in range(3):
+        for blank in (b"\r\n", b"\r\n"):  # as many as there may be
+            assert connection.receive_whole(blank) is None
+            assert connection.next_event() is NEED_DATA
+        request = connection.receive_whole(GET)
+        assert type(request) is HTTPRequest and connection.head is request.head
+        connection.respond(200, (), b"")
+        assert connection.response_done()
 
 
 def test_nothing_is_read_after_a_request_that_says_close():
