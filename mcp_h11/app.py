@@ -430,7 +430,9 @@ class MCPServer(ServerHandler):
             # server/tools, Error Handling: the model can mend its arguments, so it has to see what is wrong.
             return tool_error(str(exc))
         try:
-            return tool.result(await tool.function.call(bound, ctx))
+            function = tool.function
+            made = function.call(bound, ctx) if function.direct is None else function.direct(**bound)
+            return tool.result(await made)
         except (MCPError, ToolError):
             raise
         except asyncio.CancelledError as exc:

@@ -26,6 +26,7 @@ Object = dict[str, Any]
 # 2026-07-28: "resultType", caching hints and input rounds.  Earlier revisions leave result objects open, so that a
 # stray member would be legal there; it would still be one that the revision does not have.
 _MODERN_FIELDS = frozenset({"resultType", "ttlMs", "cacheScope", "inputRequests", "requestState"})
+_CALL_FIELDS = _MODERN_FIELDS | {"structuredContent"}
 # In the result of a method that no revision defines, all but this one may be the author's own.
 _RESULT_TYPE = frozenset({"resultType"})
 # 2026-07-28 basic/patterns/mrtr, Supported Requests
@@ -71,6 +72,8 @@ def server_fields(revision: Revision, method: str, result: Object) -> Object:
     Structured content that is not an object becomes ``{"result": value}`` where a revision wants objects, and the
     tool's output schema is rewritten to match.  Audio and resource links become text where they do not exist.
     """
+    if method == "tools/call" and revision.icons and _CALL_FIELDS.isdisjoint(result):
+        return result  # what most calls return has nothing that one of the newest two revisions has otherwise
     plan = _PLANS[revision.name]
     if not revision.result_type and not _MODERN_FIELDS.isdisjoint(result):
         result = _without(result, _MODERN_FIELDS if method in _METHODS else _RESULT_TYPE)

@@ -78,7 +78,7 @@ class Door:
     """What the head of a request says, in the protocol's terms."""
 
     __slots__ = (
-        "accepts_events", "accepts_json", "agreed", "allow_events", "allow_json", "extra", "head", "host",
+        "accepts_events", "accepts_json", "agreed", "allow_events", "allow_json", "claimed", "extra", "head", "host",
         "last_event_id", "method", "peer", "posts", "prefers_events", "preflight", "proxied", "refusal", "route",
         "scheme", "session_id", "unfit", "version", "versions",
     )  # fmt: skip
@@ -95,6 +95,7 @@ class Door:
         self.extra: Headers = ()  # CORS, on every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
         self.posts = False  # nothing is wrong with it, and it is a POST of a message
+        self.claimed: Any = None  # the legacy revision that its version names, where somebody has looked
         self.agreed: Any = None  # what the body of a 2026-07-28 request said when the headers were found to say so too
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
@@ -107,7 +108,7 @@ class Door:
     def of(self, head: Head) -> Door:
         """The same verdicts on another head, which may name another session."""
         door: Door = Door.__new__(Door)
-        door.posts, door.agreed = self.posts, None
+        door.posts, door.agreed, door.claimed = self.posts, None, self.claimed
         door.head, door.session_id = head, head.get(SESSION_HEADER)
         door.method, door.route, door.host = self.method, self.route, self.host
         door.peer, door.scheme, door.proxied = self.peer, self.scheme, None

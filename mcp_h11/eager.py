@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from asyncio import tasks
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
@@ -30,6 +31,10 @@ from weakref import getweakrefcount
 
 # An interpreter that counts no references never finds a count that it knows: no task is lent twice there.
 getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: nan)
+# Of a loop; until Python 3.12 `current_task` is no C function, and this is all that it does.
+_current_task: Callable[[Any], Any] = (
+    tasks.current_task if sys.version_info >= (3, 12) else getattr(tasks, "_current_tasks").get  # noqa: B009
+)
 logger = logging.getLogger(__name__)
 
 _NOTHING: Any = object()
@@ -117,7 +122,7 @@ class Eager:
 
     def lend(self) -> asyncio.Task[Any] | None:
         """The task for one job; None where another task is running, whose turn this is."""
-        if asyncio.current_task(self._loop) is not None:
+        if _current_task(self._loop) is not None:
             return None
         task: Any = self.spare
         if task is not None:
@@ -127,9 +132,8 @@ class Eager:
                 getrefcount(task) == self._references
                 and getweakrefcount(task) == 1  # that of `asyncio.all_tasks`
                 and not task._callbacks
-                and not task._must_cancel
-                and not task.done()
-                and (parked is None or not parked.done())
+                # To cancel a task that waits is to cancel what it waits for; before it waits, that is noted.
+                and not (task._must_cancel or task.done() if parked is None else parked.done())
             ):
                 return task  # type: ignore[no-any-return]
             self._carrier.end()

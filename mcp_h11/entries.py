@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Function:
     """A registered function: how to give it its arguments and where to run it."""
 
-    __slots__ = ("_open", "_parameters", "fn", "signature", "thread")
+    __slots__ = ("_open", "_parameters", "direct", "fn", "signature", "thread")
 
     def __init__(self, fn: Callable[..., Any], name: str, *, thread: bool, structured: bool | None = False) -> None:
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -41,6 +41,9 @@ class Function:
         self.signature: Signature = read_signature(
             fn, name=name, context_type=Context, structured_output=structured, control_types=(InputRequired,)
         )
+        # What `call` would call and return, where that is all.
+        bare = self.signature.is_async and self.signature.context_parameter is None
+        self.direct = fn if bare else None
         schema = self.signature.input_schema
         self._open = schema.get("additionalProperties") is not False
         self._parameters = frozenset(schema.get("properties", ()))

@@ -458,9 +458,9 @@ class JSON:
                 of the request where it is readable.
         """
         if self._codec_loads is not None and len(body) <= _SMALL:
-            value = self._canonical(body)
-            if value is not None:
-                return _call(value)
+            request = self._canonical(body)
+            if request is not None:
+                return request
         elif len(body) >= LARGE and gc.isenabled():
             gc.disable()
             try:
@@ -481,8 +481,8 @@ class JSON:
             return _call(value)
         return _message(value)
 
-    def _canonical(self, body: bytes) -> dict[str, Any] | None:
-        """The call in a body that a codec writes as it stands; None for what has to be looked at more closely.
+    def _canonical(self, body: bytes) -> Request | None:
+        """The request in a body that a codec writes as it stands; None for what has to be looked at more closely.
 
         Most bodies are.  Nothing that is written out of a value has a member twice, or an integer that was read as a
         float, so that nobody needs to look for these.
@@ -490,13 +490,14 @@ class JSON:
         assert self._codec_loads is not None and self._codec_dumps is not None
         try:
             value = self._codec_loads(body)
-            if self._codec_dumps(value) != body:
+            id, method, params = value["id"], value["method"], value["params"]
+            if len(value) != 4 or value["jsonrpc"] != "2.0" or self._codec_dumps(value) != body:
                 return None
-        except Exception:  # the standard library decides
+        except Exception:  # no such members, or narrow: elsewhere it is told what is wrong, if anything
             return None
-        if type(value) is not dict or "method" not in value or value.get("jsonrpc") != "2.0":
+        if type(method) is not str or type(params) is not dict or (type(id) is not int and type(id) is not str):
             return None
-        return None if len(body) > 2 * MAX_DEPTH and _too_deep(body) else value
+        return None if len(body) > 2 * MAX_DEPTH and _too_deep(body) else Request(id, method, params)
 
     def _batch(self, body: bytes, values: list[Any]) -> Batch:
         if not values:
@@ -521,7 +522,12 @@ class JSON:
     def result(self, id: str | int, result: Any) -> bytes:
         """The answer to a request.  Raises as `dumps` does."""
         if self._codec_dumps is not None:
-            return self.dumps({"jsonrpc": "2.0", "id": id, "result": result})
+            message = {"jsonrpc": "2.0", "id": id, "result": result}
+            try:  # as `dumps`
+                written = self._codec_dumps(message)
+                return written if written.find(b"null") < 0 else _dumps(message)
+            except Exception:
+                return _dumps(message)
         text = b"%d" % id if type(id) is int else self.dumps(id)
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, _dumps(result))
 

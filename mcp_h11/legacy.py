@@ -84,7 +84,7 @@ class Legacy:
 
     def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """Answer one POST.  Raises a Refusal where it gets no further than the door."""
-        revision = _claimed(door)
+        revision: Revision = door.claimed or _claimed(door)
         if type(message) is Request and message.method == "initialize":
             self._initialize(door, message, reply, principal)
             return
@@ -331,12 +331,15 @@ class Legacy:
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
     def _rest(self, session: Session) -> None:
-        self.resting[session.state.id] = self.runtime.loop.time()  # the newest, so it comes last
+        """It has nothing to do, from now on; also where it had something for less than a turn of the loop."""
+        session_id = session.state.id
+        self.resting[session_id] = self.runtime.loop.time()
+        self.resting.move_to_end(session_id)
+        if self.shared:
+            self._used.add(session_id)
 
     def _work(self, session: Session) -> None:
         self.resting.pop(session.state.id, None)
-        if self.shared:
-            self._used.add(session.id)
 
     @property
     def has_room(self) -> bool:
@@ -570,6 +573,7 @@ def _claimed(door: Door) -> Revision:
     revision = LEGACY.get(door.version)
     if revision is None:
         raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {door.version!r:.64}", code=-32000)
+    door.claimed = revision
     return revision
 
 

@@ -131,20 +131,20 @@ class Call(Exchange):
         if self.gone is not None:
             self.gone.set()
 
-    async def finish(self, payload: bytes, failed: bool) -> None:
-        """The response.  Errors are JSON where that is still possible: on a stream with ids, official clients take
-        an error for an unfinished answer and come back for the rest."""
+    def finish(self, payload: bytes, failed: bool) -> Awaitable[None] | None:
+        """The response, which may have to be awaited.  Errors are JSON where that is still possible: on a stream with
+        ids, official clients take an error for an unfinished answer and come back for the rest."""
         self.done = True
         reply, stream = self.reply, self.stream
         assert reply is not None
         if stream is not None:
-            await stream.send(payload, last=True)
-        elif not reply.as_event(payload) or (failed and reply.allow_json):
+            return stream.send(payload, last=True)
+        if not reply.as_event(payload) or (failed and reply.allow_json):
             reply.answer(200, payload)
-        else:
-            stream = self._session.new_stream()
-            stream.start(reply)
-            await stream.send(payload, last=True)
+            return None
+        stream = self._session.new_stream()
+        stream.start(reply)
+        return stream.send(payload, last=True)
 
     def refused(self, error: MCPError, payload: bytes) -> bool:
         """Answer a refusal of authorization with its status and its challenge, where nothing was said yet.
@@ -328,13 +328,17 @@ class Session:
             self.calls[call.request_id] = [call]
         else:
             same.append(call)
-        self.attached(+1)
+        before = self.busy
+        self.busy = before + 1
         try:
             self.runtime.start(self._run(call), self.gate, self._ended, call)
         except MCPError:
             call.done = True
             self._ended(call)
             raise
+        # As `attached`, but not for a call that is over already.
+        if not before and self.busy and self.on_work is not None:
+            self.on_work(self)
 
     def _ended(self, call: Call) -> None:
         same = self.calls[call.request_id]
@@ -344,7 +348,9 @@ class Session:
         if not call.done:
             # Cancelled: by the client, by the end of the session, or by that of the server.
             call.cancelled()
-        self.attached(-1)
+        self.busy -= 1
+        if not self.busy and self.on_rest is not None:
+            self.on_rest(self)
 
     async def _run(self, call: Call) -> None:
         json = self.runtime.json
@@ -364,7 +370,9 @@ class Session:
             call.failed(error.code)
             payload = json.error(call.request_id, error)
         if not call.done and not call.dropped and not (failed and call.refused(error, payload)):
-            await call.finish(payload, failed)  # else it was cancelled and ignored that
+            later = call.finish(payload, failed)  # else it was cancelled and ignored that
+            if later is not None:
+                await later
 
     def _encode(self, call: Call, result: Any) -> bytes:
         json = self.runtime.json

@@ -72,7 +72,7 @@ class Signature:
         self.wrapped = False
         self._fields: dict[str, Field] = {}
         self._guarded: str | None = None
-        self._read: ObjectReader = ObjectReader({}, {}, closed=True)
+        self._read: Callable[[Any], dict[str, Any]] = ObjectReader({}, {}, closed=True)
         self._structure: Callable[[Any], Any] | None = None
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +279,8 @@ def _read_parameters(
             raise TypeError(f"{names.title}: parameter {name!r}: {error}") from None
     signature._fields = fields
     signature._guarded = signature.context_parameter if extra is not None else None
-    signature._read = object_reader(fields, closed=extra is None, extra=extra and extra.read)
+    # Its method, which is called without a slot between.
+    signature._read = object_reader(fields, closed=extra is None, extra=extra and extra.read).__call__
     raw = object_schema(fields, closed=extra is None)
     if extra is not None:
         raw["additionalProperties"] = extra.schema or True

@@ -263,6 +263,7 @@ KEEPERS: dict[str, Callable[[list[Any], asyncio.Task[Any]], object]] = {
     "a weak one": lambda kept, task: kept.append(weakref.WeakKeyDictionary({task: 1})),
     "a callback": lambda kept, task: task.add_done_callback(kept.append),
     "a cancellation": lambda kept, task: task.cancel(),
+    "a reference and a cancellation": lambda kept, task: (kept.append(task), task.cancel()),
 }
 
 
@@ -296,6 +297,7 @@ async def test_a_task_that_somebody_has_kept_is_not_lent_again_and_ends(
     await turns()
     assert first not in {task.get_name() for task in asyncio.all_tasks()}
     assert keep not in ("a callback", "a reference") or kept[0].get_name() == first
+    assert keep != "a reference and a cancellation" or kept[0].cancelled()
 
 
 async def _nothing() -> None:

@@ -399,6 +399,9 @@ def test_json_is_written_compact_and_on_one_line(codec: JSON, value: Any, writte
 def test_numbers_that_json_does_not_have_are_refused(codec: JSON, value: Any) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         codec.dumps(value)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        codec.result(1, value)
+    assert codec.result(1, {"a": None, "b": 2**70}) == b'{"jsonrpc":"2.0","id":1,"result":{"a":null,"b":%d}}' % 2**70
 
 
 @BOTH
@@ -580,7 +583,12 @@ def bodies(draw: st.DrawFn) -> bytes:
 @example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":' + b'{"a":' * 128 + b"1" + b"}" * 129)
 @example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{},"id":1}')
 @example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":{},"result":1}')
-@example(b'{"id":1.5,"jsonrpc":"2.0","method":"x"}')
+@example(b'{"id":1.5,"jsonrpc":"2.0","method":"x","params":{}}')
+@example(b'{"id":true,"jsonrpc":"2.0","method":"x","params":{}}')
+@example(b'{"id":1,"jsonrpc":"2.1","method":"x","params":{}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":7,"params":{}}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":null}')
+@example(b'{"id":1,"jsonrpc":"2.0","method":"x","params":[]}')
 @example(b"[-0, -0.0, 0e400, 1e-400]")
 def test_the_codec_makes_no_difference_to_reading(body: bytes) -> None:
     assert repr(verdict(STANDARD.loads, body)) == repr(verdict(FAST.loads, body))

@@ -561,7 +561,8 @@ async def test_a_session_that_works_without_initialized_is_left_alone() -> None:
 
 @pytest.mark.parametrize("cap", ["max_sessions", "max_sessions_peer"])
 async def test_at_the_cap_the_longest_idle_makes_room_and_if_all_work_it_is_503(cap: str) -> None:
-    async with serving(**{cap: 2}) as port:
+    steps = Steps()
+    async with serving(Tools(steps=steps), **{cap: 2}) as port:
         one, two, three = (Legacy(port, wire.D) for _ in range(3))
         await one.initialize()
         await two.initialize()
@@ -572,6 +573,13 @@ async def test_at_the_cap_the_longest_idle_makes_room_and_if_all_work_it_is_503(
             refused = await post(port, initialize())
             assert (refused.status, refused.headers["retry-after"]) == (503, "1")
             assert (await one.call("ping")).result == (await three.call("ping")).result == {}
+        waiting = [asyncio.ensure_future(client.post(call("steps"))) for client in (one, three)]
+        for _ in waiting:
+            await within(LIMIT, "a call", steps.started.get())
+        assert (await post(port, initialize())).status == 503
+        for _ in waiting:
+            steps.say(None)
+        assert [said((await task).json()) for task in waiting] == ["done", "done"]
         assert (await one.delete()).status == 204
         assert (await post(port, initialize())).status == 200
 
@@ -769,15 +777,31 @@ async def test_a_store_that_is_away_when_it_is_told_of_use_is_told_again() -> No
             assert (await client.call("ping")).result == {}
 
 
-async def test_a_store_hears_of_use() -> None:
-    manager = Shared()
-    async with serving(session_manager=manager, session_idle=0.4) as port:
+@pytest.mark.parametrize("use", ["a stream", "a long call", "short calls"])
+async def test_a_store_hears_of_use(use: str) -> None:
+    manager, steps = Shared(), Steps()
+    async with serving(Tools(steps=steps), session_manager=manager, session_idle=0.4) as port:
         client = Legacy(port, wire.D)
         await client.initialize()
-        async with client.get_stream():
-            with anyio.fail_after(LIMIT):
-                while client.session not in manager.touched:
-                    await anyio.sleep(0.02)
+
+        async def touched(ask: bool) -> None:
+            for _ in range(2):
+                manager.touched.clear()
+                with anyio.fail_after(LIMIT):
+                    while client.session not in manager.touched:
+                        assert not ask or (await client.call("ping")).result == {}
+                        await anyio.sleep(0.02)
+
+        if use == "a stream":
+            async with client.get_stream():
+                await touched(ask=False)
+        elif use == "a long call":
+            waiting = asyncio.ensure_future(client.post(call("steps")))
+            await touched(ask=False)
+            steps.say(None)
+            await waiting
+        else:
+            await touched(ask=True)
 
 
 @pytest.mark.usefixtures("quiet")

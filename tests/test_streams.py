@@ -398,11 +398,13 @@ class Steps:
 
     def __init__(self) -> None:
         self.orders: asyncio.Queue[Any] = asyncio.Queue()
+        self.started: asyncio.Queue[Context] = asyncio.Queue()
         self.cancelled = asyncio.Event()
         self.ctx: Context | None = None
 
     async def __call__(self, ctx: Context) -> str:
         self.ctx = ctx
+        self.started.put_nowait(ctx)
         try:
             while (order := await self.orders.get()) is not None:
                 await ctx.info(order)
