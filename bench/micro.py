@@ -341,6 +341,9 @@ class NullLink:
     def date(self) -> bytes:
         return DATE
 
+    def answered(self, reply: Reply, data: bytes) -> None:
+        self._connection.response_done()
+
     def replied(self, reply: Reply) -> None:
         self._connection.response_done()
 

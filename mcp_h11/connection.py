@@ -47,7 +47,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_again", "_dropped", "_due", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since",
-        "_stalled", "_taken", "_transport", "_waiters", "peer", "proxied", "received", "server", "writable",
+        "_stalled", "_taken", "_transport", "_waiters", "held", "peer", "proxied", "received", "server", "writable",
         "written",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self.server = server
         self.peer = ""
         self.proxied = False
+        self.held = b""  # an answer that the outbox has
         self.writable = True
         self._http = ServerConnection(server.heads, server.settings.limits)
         self._transport: asyncio.Transport | None = None
@@ -299,6 +300,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        self._flush()
         self._phase, self._since = LINGERING, self.server.now
         if transport.can_write_eof():  # not over TLS; there the peer has "Connection: close" to go by
             transport.write_eof()
@@ -307,11 +309,21 @@ class Connection(asyncio.BufferedProtocol):
     # --- a Link for the reply ----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
+        if self.held:
+            self._flush()
         transport = self._transport
         # It closes when a write fails, turns of the loop before we are told; asyncio logs what is written meanwhile.
         if transport is not None and data and not transport.is_closing():
             self.written += len(data)
             transport.write(data)
+
+    def answered(self, reply: Reply, data: bytes) -> None:
+        outbox = self.server.runtime.outbox
+        if outbox is None:
+            self.write(data)
+        else:
+            outbox.send(self, data)
+        self.replied(reply)
 
     def date(self) -> bytes:
         return self.server.date
@@ -363,6 +375,10 @@ class Connection(asyncio.BufferedProtocol):
             self._reading = True
             transport.resume_reading()
 
+    def _flush(self) -> None:
+        if self.held and self.server.runtime.outbox is not None:
+            self.server.runtime.outbox.flush()
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -371,6 +387,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Close when everything written is sent."""
+        self._flush()
         if self._transport is not None and self._phase < CLOSING:
             self._phase, self._since = CLOSING, self.server.now
             self._transport.close()

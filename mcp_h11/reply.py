@@ -38,6 +38,10 @@ class Link(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def answered(self, reply: Reply, data: bytes) -> None:
+        """As `write` of the whole answer, by the end of this turn of the loop, and `replied`."""
+        ...
+
     def date(self) -> bytes:
         """The value of the Date header."""
         ...
@@ -157,9 +161,9 @@ class Reply:
         if self.extra:
             headers += self.extra
         link = self._link
-        link.write(self._connection.respond(status, headers, body, date=link.date()))
+        data = self._connection.respond(status, headers, body, date=link.date())
         self.on_gone = self.on_silence = None  # as `_settle`
-        link.replied(self)
+        link.answered(self, data)
 
     def open(self, first: bytes = COMMENT) -> None:
         """Begin an event stream; `first` is encoded events that leave in the same write as the head."""

@@ -24,6 +24,7 @@ from .errors import overloaded
 from .handler import Notice, ServerHandler, answer
 from .jsonrpc import JSON
 from .metrics import Metrics
+from .outbox import Outbox, outbox_of
 from .sealing import Sealer
 from .settings import Settings
 from .watchdog import Watchdog
@@ -182,12 +183,14 @@ class Runtime:
         self.loop: asyncio.AbstractEventLoop
         self._threads: Threads
         self.eager: Eager
+        self.outbox: Outbox | None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
         self.loop = asyncio.get_running_loop()
         self._threads = Threads(self.loop, self.settings.max_threads)
         self.eager = Eager(self.loop)
+        self.outbox = outbox_of(self.loop)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._noticed)
         if self.settings.lag_warning is not None:

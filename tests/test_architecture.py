@@ -69,6 +69,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "era",
         "eventsource",
         "httpclient",
+        "outbox",
         "process",
         "resultcache",
         "rounds",

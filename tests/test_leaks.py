@@ -72,6 +72,9 @@ class Client:
         """What is answered at once."""
         self.transport.written.clear()
         self.connection.data_received(data)
+        outbox = self.connection.server.runtime.outbox
+        if outbox is not None:
+            outbox.flush()
         return bytes(self.transport.written)
 
     def open(self) -> str:

@@ -36,6 +36,10 @@ class Wire:
     def drained(self) -> Awaitable[None]:
         return self.waiting  # type: ignore[no-any-return]
 
+    def answered(self, reply: Reply, data: bytes) -> None:
+        self.write(data)
+        self.replied(reply)
+
     def replied(self, reply: Reply) -> None:
         self.replies.append(reply)
 
