@@ -250,13 +250,20 @@ class Bench:
 
     def _session(self, connection: Connection, sink: Sink) -> dict[str, str]:
         """The header fields of a session that was just opened."""
-        connection.data_received(request(INITIALIZE))
+        self._say(connection, request(INITIALIZE))
         found = re.search(rb"mcp-session-id: (\S+)", b"".join(sink.out), re.IGNORECASE)
         assert found is not None, sink.out
         fields = {"MCP_Protocol_Version": "2025-11-25", "Mcp_Session_Id": found[1].decode()}
-        connection.data_received(request(INITIALIZED, **fields))
+        self._say(connection, request(INITIALIZED, **fields))
         sink.out.clear()
         return fields
+
+    def _say(self, connection: Connection, data: bytes) -> None:
+        """And be answered, though the turn of the loop may not be over."""
+        connection.data_received(data)
+        outbox = self.server.runtime.outbox
+        if outbox is not None:
+            outbox.flush()
 
     def _calls(self, body: bytes, fresh: bytes = b"", modern: bool = False) -> Run:
         lines = [self._connected() for _ in range(BATCH)]
@@ -316,7 +323,7 @@ class Bench:
                 self.loop.call_soon(connection.data_received, request(CALL, **fields))
                 while not sink.out:
                     await asyncio.sleep(0)
-                connection.data_received(request(b"", method="DELETE", **fields))
+                self._say(connection, request(b"", method="DELETE", **fields))
                 assert sink.out[-1].startswith(b"HTTP/1.1 204"), sink.out
                 sink.out.clear()
 
