@@ -1017,20 +1017,48 @@ class AnswerHead:
         keep_alive: the connection can carry another request after this answer.
     """
 
-    __slots__ = ("headers", "keep_alive", "status")
+    __slots__ = ("_values", "headers", "keep_alive", "status")
 
     def __init__(self, status: int, headers: tuple[tuple[bytes, bytes], ...], keep_alive: bool) -> None:
         self.status = status
         self.headers = headers
         self.keep_alive = keep_alive
+        self._values = dict(reversed(headers))  # the first of a name is the last that is put in
 
     def get(self, name: str) -> str | None:
         """The first value of the header `name`, latin-1, or None."""
-        wanted = name.lower().encode("ascii")
-        for found, value in self.headers:
-            if found == wanted:
-                return value.decode("latin-1")
-        return None
+        value = self._values.get(name.lower().encode("ascii"))
+        return None if value is None else value.decode("latin-1")
+
+
+class AnswerCache:
+    """What h11 said of heads, for the connections of one client; all of them need equal limits.
+
+    Of requests: how a head is written whose body has another length.  Of answers: those that are one with the bytes of
+    an earlier one, say how long their body is, and leave the connection open.  Servers date their answers, so that it
+    is the calls of one second that have such answers; at a lower rate h11 is asked, as it is of everything else.
+    """
+
+    def __init__(self, max_heads: int = 64) -> None:
+        self.limits: ClientLimits | None = None
+        self.requests: dict[tuple[object, ...], bytes] = {}
+        self.answers: dict[bytes, tuple[AnswerHead, int]] = {}
+        self._max_heads = max_heads
+
+    def add_request(self, key: tuple[object, ...], head: bytes, length: int) -> None:
+        """Remember what is before the length, which h11 writes last because it is given last."""
+        before, end = head[: -len(b"%d\r\n\r\n" % length)], b"\r\nContent-Length: %d\r\n\r\n" % length
+        if head.endswith(end) and len(head) <= MAX_CACHED_HEAD:
+            if len(self.requests) >= self._max_heads:
+                self.requests.clear()
+            self.requests[key] = before
+
+    def add_answer(self, raw: bytes, head: AnswerHead, size: int) -> None:
+        """Remember it if it is such a one."""
+        if size >= 0 and head.keep_alive and len(raw) <= MAX_CACHED_HEAD:
+            if len(self.answers) >= self._max_heads:
+                self.answers.clear()
+            self.answers[raw] = head, size
 
 
 # RFC 9110 8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed
@@ -1038,6 +1066,9 @@ class AnswerHead:
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
 _STATUS_LINE = b"HTTP/"
 _QUOTED = re.compile(r":? b['\"]")
+
+# The body of a request is kept until its answer has begun, in case h11 has to be told of it; a longer one at once.
+MAX_KEPT_BODY = 64 * 1024
 
 # Where the body of an answer ends: after so many bytes, or
 _AT_CLOSE = -1
@@ -1114,13 +1145,20 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_begun", "_buffer", "_chunks", "_connection", "_eof", "_error", "_informational", "_left", "_limits",
-        "_method", "_scanned", "_state", "keep_alive",
+        "_asked", "_begun", "_buffer", "_cache", "_chunks", "_connection", "_eof", "_error", "_informational", "_left",
+        "_limits", "_method", "_scanned", "_state", "keep_alive",
     )  # fmt: skip
 
-    def __init__(self, limits: ClientLimits | None = None) -> None:
+    def __init__(self, limits: ClientLimits | None = None, cache: AnswerCache | None = None) -> None:
         self._limits = limits or ClientLimits()
-        self._connection: h11.Connection | None = None
+        self._cache = cache or AnswerCache()
+        if self._cache.limits is None:
+            self._cache.limits = self._limits
+        elif self._cache.limits is not self._limits and self._cache.limits != self._limits:
+            raise ValueError("connections that share an AnswerCache need equal limits")
+        # What h11 is told of the request if it has to be asked about the answer, in the place of
+        self._asked: tuple[str, str, Sequence[tuple[str, str]], bytes] | None = None
+        self._connection: h11.Connection | None = None  # which knows the request
         self._chunks: _ChunkedBody | None = None
         self._error: AnswerError | None = None
         self._buffer: bytes | bytearray = b""
@@ -1148,12 +1186,26 @@ class ClientConnection:
             raise RuntimeError("the connection cannot take a request")
         if method == "CONNECT":
             raise ValueError("CONNECT makes a tunnel, and there is nobody here to use it")
-        self._connection, out = _write_request(method, target, headers, body)
+        out = self._write(method, target, headers, body)
         self._method = method
         self._begun = False
         self._informational = self._scanned = 0
         self._state = _HEAD
         return out
+
+    def _write(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+        if method != "POST" or len(body) > MAX_KEPT_BODY:
+            self._connection, out = _write_request(method, target, headers, body)
+            return out
+        key = (target, *map(tuple, headers))
+        before = self._cache.requests.get(key)
+        if before is None:
+            self._connection, out = _write_request(method, target, headers, body)
+            if not any(name.lower() == "upgrade" for name, _ in headers):
+                self._cache.add_request(key, out[: len(out) - len(body)], len(body))
+            return out
+        self._connection, self._asked = None, (method, target, headers, body)
+        return b"%b%d\r\n\r\n%b" % (before, len(body), body)
 
     # -- in
 
@@ -1199,9 +1251,18 @@ class ClientConnection:
             raw = self._take_head()
             if raw is None:
                 return NEED_DATA
+            known = self._cache.answers.get(raw) if self._method != "HEAD" else None
+            if known is not None:
+                head, self._left = known
+                self._connection = self._asked = None
+                self._state = _IN_BODY
+                return head
             answer = self._ask_h11(raw)
             if type(answer) is h11.Response:
-                return self._begin_body(answer)
+                head = self._begin_body(answer)
+                if self._method != "HEAD":
+                    self._cache.add_answer(raw, head, self._left)
+                return head
             self._informational += 1
             if self._informational > self._limits.max_informational:
                 raise self._refusal("Too many informational answers")
@@ -1228,7 +1289,9 @@ class ClientConnection:
         # Counted before h11 reads them, as the server does.
         if raw.count(b"\n") - 2 > self._limits.max_fields:
             raise self._refusal("Too many header fields")
-        assert self._connection is not None
+        if self._connection is None:
+            assert self._asked is not None
+            self._connection, _ = _write_request(*self._asked)
         self._connection.receive_data(raw)
         try:
             answer = self._connection.next_event()
@@ -1252,7 +1315,7 @@ class ClientConnection:
         if size == _CHUNKED:
             assert self._connection is not None
             self._chunks = _AnswerBody(self._connection, maxsize, self._limits.max_chunk_overhead)
-        self._connection = None
+        self._connection = self._asked = None
         self._left = size
         self._state = _IN_BODY
         return AnswerHead(answer.status_code, tuple(headers), self.keep_alive)

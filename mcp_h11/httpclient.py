@@ -28,6 +28,7 @@ from anyio.streams.tls import TLSStream
 
 from .http11 import (
     NEED_DATA,
+    AnswerCache,
     AnswerCutShort,
     AnswerEnd,
     AnswerError,
@@ -177,9 +178,11 @@ def _is_readable(sock: _Pollable) -> bool:
 class _Wire:
     """One connection and what HTTP makes of it."""
 
-    def __init__(self, stream: ByteStream, sock: _Pollable, origin: Origin, limits: ClientLimits) -> None:
+    def __init__(
+        self, stream: ByteStream, sock: _Pollable, origin: Origin, limits: ClientLimits, cache: AnswerCache
+    ) -> None:
         self.origin = origin
-        self.http = ClientConnection(limits)
+        self.http = ClientConnection(limits, cache)
         self.idle_since = 0.0
         self.heard = False  # a byte of the answer to the last request
         self.written = False  # all of it
@@ -427,6 +430,9 @@ class HTTPClient:
         self._ssl = ssl
         self._uds = uds
         self._limits = limits or ClientLimits()
+        self._heads = AnswerCache()
+        self._url: str | None = None  # the last one, which is nearly always the next one, and
+        self._parsed: tuple[Origin, str, str]  # what it says
         self._connect_timeout = connect_timeout
         self._write_timeout = write_timeout
         self._head_timeout = head_timeout
@@ -470,7 +476,10 @@ class HTTPClient:
     # -- one call
 
     async def _send(self, call: HTTPCall) -> HTTPAnswer:
-        origin, authority, target = parse_url(call.url, self._uds)
+        if call.url != self._url:
+            self._parsed = parse_url(call.url, self._uds)
+            self._url = call.url
+        origin, authority, target = self._parsed
         for _ in range(MAX_REDIRECTS + 1):
             answer = await self._attempt(origin, authority, target, call)
             if answer.status not in (307, 308):
@@ -552,7 +561,7 @@ class HTTPClient:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
         except (*_GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
-        wire = _Wire(stream, sock, origin, self._limits)
+        wire = _Wire(stream, sock, origin, self._limits, self._heads)
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")

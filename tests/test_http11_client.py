@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcp_h11 import http11
 from mcp_h11.http11 import (
     CHUNK_ALLOWANCE,
     END,
     LARGEST_PIECE,
     MAX_CHUNKS,
     MAX_INFORMATIONAL,
+    MAX_KEPT_BODY,
     NEED_DATA,
+    AnswerCache,
     AnswerEnd,
     AnswerError,
     AnswerHead,
@@ -31,8 +34,8 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 CUT = "the server closed the connection before the end of its answer"
 
 
-def asked(method="GET", limits=None):
-    connection = ClientConnection(limits)
+def asked(method="GET", limits=None, cache=None):
+    connection = ClientConnection(limits, cache)
     connection.request(method, "/", HOST)
     return connection
 
@@ -71,6 +74,11 @@ def both(data, *, eof=False, **how):
     last = [b""] if eof else []
     whole = answer([data, *last], **how)
     assert answer([*each(data), *last], **how) == whole
+    if "connection" not in how:
+        cache = AnswerCache()
+        for _ in range(3):
+            connection = asked(how.get("method", "GET"), how.get("limits"), cache)
+            assert answer([data, *last], **how, connection=connection) == whole
     return whole
 
 
@@ -503,7 +511,126 @@ def test_a_long_body_costs_no_memory() -> None:
     assert after - before < 2 * LARGEST_PIECE and peak - before < 8 * LARGEST_PIECE
 
 
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+FIELDS = (*HOST, ("Accept", "a"))
+DATED = b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 09:00:%02d GMT\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture
+def told_h11(monkeypatch):
+    """The requests that h11 was told of, by their bodies."""
+    bodies = []
+
+    def write(method, target, headers, body):
+        bodies.append(body)
+        return write_request(method, target, headers, body)
+
+    write_request = http11._write_request
+    monkeypatch.setattr(http11, "_write_request", write)
+    return bodies
+
+
+def test_a_request_that_differs_in_its_body_is_written_without_h11_and_byte_for_byte_the_same(told_h11) -> None:
+    cache = AnswerCache()
+    connection = ClientConnection(cache=cache)
+    for body in (b"{}", b"", b"[1]", b"x" * MAX_KEPT_BODY):
+        sent = connection.request("POST", "/mcp", FIELDS, body)
+        assert sent == ClientConnection().request("POST", "/mcp", list(FIELDS), body)
+        assert answer([DATED % 7], connection=connection)[2:] == ("end", True)
+    assert told_h11 == [b"{}", b"{}", b"", b"[1]", b"x" * MAX_KEPT_BODY]  # all but one by those to compare with
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "body"),
+    [
+        ("POST", "/mcp?a", FIELDS, b"{}"),
+        ("POST", "/mcp", (*FIELDS, ("X", "y")), b"{}"),
+        ("POST", "/mcp", HOST, b"{}"),
+        ("PUT", "/mcp", FIELDS, b"{}"),
+        ("POST", "/mcp", FIELDS, b"x" * (MAX_KEPT_BODY + 1)),
+    ],
+)
+def test_h11_writes_what_differs_in_anything_else(told_h11, method, target, headers, body) -> None:
+    cache = AnswerCache()
+    ClientConnection(cache=cache).request("POST", "/mcp", FIELDS, b"{}")
+    ClientConnection(cache=cache).request(method, target, headers, body)
+    assert told_h11 == [b"{}", body]
+
+
+def test_what_http_cannot_say_is_refused_beside_what_it_can() -> None:
+    cache = AnswerCache()
+    for _ in range(2):
+        ClientConnection(cache=cache).request("POST", "/", FIELDS, b"{}")
+        for wrong in ((*FIELDS, ("X", "a\r\nEvil: 1")), (*FIELDS, ("Content-Length", "3"))):
+            with pytest.raises(ValueError):
+                ClientConnection(cache=cache).request("POST", "/", wrong, b"{}")
+
+
+def test_h11_is_told_of_a_request_when_its_answer_is_one_that_nobody_knows(told_h11) -> None:
+    cache = AnswerCache()
+    connection = ClientConnection(cache=cache)
+    for body, data in (
+        (b"1", DATED % 1),
+        (b"2", DATED % 1),
+        (b"3", DATED % 2),
+        (b"4", HINT + DATED % 2),
+        (b"5", CHUNKED + b"1\r\nx\r\n0\r\n\r\n"),
+        (b"6", DATED % 1),
+    ):
+        connection.request("POST", "/", HOST, body)
+        assert answer([data], connection=connection)[2:] == ("end", True)
+    assert told_h11 == [b"1", b"3", b"4", b"5"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        OK + b"\r\n",
+        CHUNKED,
+        OK + b"X: " + b"y" * 4096 + b"\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["close", "1.0", "until the end", "chunked", "long"],
+)
+def test_only_answers_that_leave_the_connection_open_and_say_their_length_are_remembered(data) -> None:
+    cache = AnswerCache()
+    assert answer([data], connection=asked("POST", cache=cache))[0] is not None
+    assert cache.answers == {}
+
+
+def test_an_answer_to_head_is_none_to_post_and_the_other_way_round() -> None:
+    cache = AnswerCache()
+    for method, wanted in (("HEAD", b""), ("POST", b"{}"), ("HEAD", b""), ("GET", b"{}"), ("GET", b"{}")):
+        data = DATED % 1 if wanted else DATED[:-2] % 1
+        assert answer([data], connection=asked(method, cache=cache))[1:3] == (wanted, "end")
+
+
+def test_so_many_heads_are_remembered_and_then_none() -> None:
+    cache = AnswerCache(max_heads=3)
+    for number in range(3):
+        connection = ClientConnection(cache=cache)
+        connection.request("POST", f"/{number}", HOST)
+        answer([DATED % number], connection=connection)
+    assert (len(cache.requests), len(cache.answers)) == (3, 3)
+    connection = ClientConnection(cache=cache)
+    connection.request("POST", "/3", HOST)
+    answer([DATED % 3], connection=connection)
+    assert (len(cache.requests), len(cache.answers)) == (1, 1)
+
+
+def test_connections_with_different_limits_cannot_share_what_they_remember() -> None:
+    cache = AnswerCache()
+    ClientConnection(ClientLimits(), cache)
+    ClientConnection(ClientLimits(), cache)
+    with pytest.raises(ValueError, match="equal limits"):
+        ClientConnection(ClientLimits(max_fields=3), cache)
+
+
 # --- any cut ----------------------------------------------------------------------------------------------------------
+
+WARM = AnswerCache()
 
 LINES = [row[1] for row in HOSTILE] + [HINT, EMPTY, CHUNKED, OK]
 PARTS = st.one_of(
@@ -531,6 +658,9 @@ def test_the_same_answer_however_it_is_cut(parts, method, cuts, eof, start) -> N
     marks = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
     limits = ClientLimits(max_head=200, max_fields=6, max_informational=2)
+    WARM.limits = limits
     whole = answer([data, *last] if data else last, method, limits)
     assert answer(pieces + last, method, limits) == whole
     assert answer(each(data) + last, method, limits) == whole
+    for _ in range(2):
+        assert answer(pieces + last, connection=asked(method, WARM.limits, WARM)) == whole
