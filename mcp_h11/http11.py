@@ -1201,10 +1201,9 @@ class ClientConnection:
         before = self._cache.requests.get(key)
         if before is None:
             self._connection, out = _write_request(method, target, headers, body)
-            if not any(name.lower() == "upgrade" for name, _ in headers):
-                self._cache.add_request(key, out[: len(out) - len(body)], len(body))
+            self._cache.add_request(key, out[: len(out) - len(body)], len(body))
             return out
-        self._connection, self._asked = None, (method, target, headers, body)
+        self._asked = (method, target, headers, body)
         return b"%b%d\r\n\r\n%b" % (before, len(body), body)
 
     # -- in

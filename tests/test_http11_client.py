@@ -600,6 +600,13 @@ def test_only_answers_that_leave_the_connection_open_and_say_their_length_are_re
     assert cache.answers == {}
 
 
+def test_a_request_whose_head_is_long_or_does_not_end_with_its_length_is_not_remembered() -> None:
+    cache = AnswerCache()
+    ClientConnection(cache=cache).request("POST", "/", (*HOST, ("X", "y" * 4096)), b"{}")
+    cache.add_request(("/",), b"POST / HTTP/1.1\r\nContent-Length: 2\r\nHost: a\r\n\r\n", 2)
+    assert cache.requests == {}
+
+
 def test_an_answer_to_head_is_none_to_post_and_the_other_way_round() -> None:
     cache = AnswerCache()
     for method, wanted in (("HEAD", b""), ("POST", b"{}"), ("HEAD", b""), ("GET", b"{}"), ("GET", b"{}")):
