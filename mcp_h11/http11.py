@@ -16,8 +16,8 @@ Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encod
 1.0 and 1.1, obs-fold, a Host that is no authority, a target of no known form, and everything past `Limits`, which
 are counted here so that they do not depend on how the bytes were cut.
 
-The client end asks h11 about every head that it reads or writes, and is as strict where the two ends could disagree
-on where an answer ends.  Obsolete folds it reads as spaces, as RFC 9112 5.2 wants of a user agent.
+The client end asks h11 about each distinct head that it reads or writes (`AnswerCache`), and is as strict where the two
+ends could disagree on where an answer ends.  Obsolete folds it reads as spaces, as RFC 9112 5.2 wants of a user agent.
 
 It refuses to know anything of MCP, of sockets, of time.  It never reads a next request before `response_done()`, nor
 sends a next one before the answer's end.
