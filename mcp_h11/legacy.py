@@ -127,9 +127,7 @@ class Legacy:
             self.end(session)
 
     def _take(self, session: Session, message: Message | Batch, reply: Reply, principal: Any) -> None:
-        kind = type(message)
-        if kind is Request:
-            assert isinstance(message, Request)
+        if type(message) is Request:
             call = Call(session, message, reply, principal)
             reply.on_gone = call.lost
             reply.on_silence = call.silent

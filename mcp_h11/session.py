@@ -139,7 +139,7 @@ class Call(Exchange):
         assert reply is not None
         if stream is not None:
             return stream.send(payload, last=True)
-        if not reply.as_event(payload) or (failed and reply.allow_json):
+        if reply.allow_json and (failed or not reply.prefers_events) or not reply.as_event(payload):
             reply.answer(200, payload)
             return None
         stream = self._session.new_stream()
