@@ -10,7 +10,7 @@ Rule: results and params are plain dicts in the wire's own words; errors are exc
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,10 @@ class Client:
         capabilities: merged over what follows from the callbacks.
         result_types: those of extensions that you declare.
         memory: what is known of origins; share one among clients.
-        cache: results that the server allows to be kept; share one among clients.
+        cache: results that the server allows to be kept; share one among clients.  Public results are for all of
+            them.  A private result is for the client that stored it, and is dropped when that client is left.
+        cache_partition: a name of the user, such as an account: clients of one cache that give the same name show each
+            other their private results.  One client that serves several users needs a `cache` that keeps nothing.
     """
 
     def __init__(
@@ -103,12 +106,15 @@ class Client:
         result_types: Collection[str] = (),
         memory: EraMemory | None = None,
         cache: ResultCache | None = None,
+        cache_partition: str | None = None,
     ) -> None:
         if revision is not None and revision not in REVISIONS:
             raise ValueError(f"no such revision: {revision!r}; there are {', '.join(REVISIONS)}")
         for seconds in (timeout, ping_every, ping_timeout, close_timeout):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
+        if not isinstance(cache_partition, str | None):
+            raise TypeError(f"cache_partition is a text or None, not {type(cache_partition).__name__}")
         if version is None:
             from . import __version__ as version
         self._options = Options(
@@ -128,6 +134,9 @@ class Client:
         self._asked = Asked(on_sampling, on_elicitation, on_roots, capabilities)
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
         self._cache = cache or ResultCache()
+        self._partition = cache_partition
+        # Without a partition: an object that no other client has, and that lives as long as a key that holds it.
+        self._owner: Hashable = object() if cache_partition is None else cache_partition
         self._result_types = result_types
         self._ping_every = ping_every
         self._ping_timeout = ping_timeout
@@ -158,7 +167,7 @@ class Client:
                 self._asked,
                 self._listeners,
                 self._cache,
-                credential=self._options.credential,
+                owner=self._owner,
                 result_types=self._result_types,
             )
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
@@ -211,6 +220,8 @@ class Client:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._close_timeout):
                 if hasattr(self, "_conversation"):
                     self._conversation.end(ConnectionLost("the client is closed", sent=False))
+                    if self._partition is None:
+                        self._cache.leave(self._owner)
                     await self._connecting.aclose()
         finally:
             self._ended.set()

@@ -30,6 +30,7 @@ from .handler import ServerHandler
 from .httpanswers import shown
 from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
+from .resultcache import Same
 from .revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from .specs import Url
 from .transport import Transport
@@ -82,16 +83,19 @@ class Options:
 
     @property
     def server(self) -> Hashable:
-        """What tells this server from others."""
-        if isinstance(self.target, str):
-            return self.target
-        return tuple(self.target) if isinstance(self.target, Sequence) else id(self.target)
+        """What tells this server from others, for public results.
 
-    @property
-    def credential(self) -> Hashable:
-        """What tells whose answers are private: everything that may say who asks."""
-        headers = tuple(sorted((name.lower(), value) for name, value in self.headers.items()))
-        return headers, self.token, tuple(map(id, self.middleware))
+        An address under another TLS context, or with other headers, may be another server; so is a command in another
+        folder or environment.  `Authorization` and `Cookie` say which user asks: a public result is for all users.
+        """
+        if self.url is not None:
+            headers = {(name.lower(), value) for name, value in self.headers.items()}
+            named = frozenset(pair for pair in headers if pair[0] not in ("authorization", "cookie"))
+            return self.url, named, Same(self.ssl)
+        if isinstance(self.target, (str, Sequence)):
+            env = frozenset(self.env.items()) if isinstance(self.env, Mapping) else self.env
+            return self.target if isinstance(self.target, str) else tuple(self.target), env, self.cwd
+        return Same(self.target)
 
 
 class Connecting:

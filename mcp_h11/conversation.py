@@ -101,7 +101,7 @@ class Conversation:
         listeners: Listeners,
         cache: ResultCache,
         *,
-        credential: Hashable = None,
+        owner: Hashable = None,
         result_types: Collection[str] = (),
     ) -> None:
         self.json = JSON()
@@ -120,7 +120,7 @@ class Conversation:
         self._listeners = listeners
         self._cache = cache
         self._server: Hashable = None
-        self._credential = credential
+        self._owner = owner
         self._result_types = frozenset(result_types)
         self._tasks = tasks
         self._known = anyio.Event()  # what the server is; not set while it is asked anew
@@ -187,7 +187,7 @@ class Conversation:
     async def _request(self, ask: Ask) -> dict[str, Any]:
         if not self.modern:
             return self._learned(ask, await self.send(ask))
-        kept = self._cache.get(self._server, self._credential, ask.method, ask.params) if ask.rounds else None
+        kept = self._cache.get(self._server, self._owner, ask.method, ask.params) if ask.rounds else None
         if kept is not None:
             return self._learned(ask, kept)
         result = first = await self._reliably(ask, {})
@@ -200,7 +200,7 @@ class Conversation:
         result = self._learned(ask, result)
         # "Clients MUST NOT cache" what came of a retry with answers (server/utilities/caching).
         if result is first and result.get("resultType") != "input_required" and "inputResponses" not in ask.params:
-            self._cache.put(self._server, self._credential, ask.method, ask.params, result)
+            self._cache.put(self._server, self._owner, ask.method, ask.params, result)
         return result
 
     def _learned(self, ask: Ask, result: dict[str, Any]) -> dict[str, Any]:

@@ -744,7 +744,7 @@ class Front:
             name = subject(ctx.principal)
             self.backend_key = ("principal", name)
             # Nobody knows how many clients come without a name.
-            self.owner = ("principal", name) if name else ("call", id(exchange))
+            self.owner = ("principal", name) if name else ("call", object())
 
 
 def _lasting_session(ctx: Context) -> Session | None:

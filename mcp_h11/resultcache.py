@@ -4,7 +4,9 @@
 Kept as encoded text, so that nobody's change to a result reaches the next reader.  It refuses what has no positive
 `ttlMs`, and drops the oldest where it is full.
 
-Rule: what is private is found under the credential that it was given to and no other.
+Rule: a private result is found by the client that stored it and by no other, unless both clients named one partition.
+Keys hold the objects that they tell apart, and never a number made of one: `id()` gives the number of an object that is
+gone to a new one.
 """
 
 from __future__ import annotations
@@ -23,8 +25,27 @@ MAX_CACHED_BYTES = 64 * 1024 * 1024
 CACHEABLE = frozenset(
     ("server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read")
 )
-Key = tuple[Hashable, tuple[Hashable, ...], str, bytes]  # server, whose (empty: everybody's), method, params
+Key = tuple[Hashable, tuple[Hashable, ...], str, bytes]  # server, owner (empty: public), method, params
 _ALL: tuple[Hashable, ...] = ()
+
+
+class Same:
+    """A key that equals only a key of the very same object.
+
+    It keeps the object alive, so that no other object can take its place, and does not ask its `__eq__`.
+    """
+
+    __slots__ = ("_hash", "_thing")
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+        self._hash = object.__hash__(thing)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Same and self._thing is other._thing
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class ResultCache:
@@ -36,13 +57,13 @@ class ResultCache:
         self._kept: OrderedDict[Key, tuple[float, bytes]] = OrderedDict()
         self._size = 0
 
-    def get(self, server: Hashable, credential: Hashable, method: str, params: Mapping[str, Any]) -> Any:
+    def get(self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any]) -> Any:
         """The result, a new object each time, or None."""
         if method not in CACHEABLE or not self._kept:
             return None
         text = self._json.dumps(_sorted(params))
-        for owner in ((credential,), _ALL):
-            key = (server, owner, method, text)
+        for whose in ((owner,), _ALL):
+            key = (server, whose, method, text)
             found = self._kept.get(key)
             if found is not None:
                 if self._clock() < found[0]:
@@ -51,7 +72,7 @@ class ResultCache:
         return None
 
     def put(
-        self, server: Hashable, credential: Hashable, method: str, params: Mapping[str, Any], result: dict[str, Any]
+        self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any], result: dict[str, Any]
     ) -> None:
         """Keeps it as long as it allows: not at all where it does not say, or says nonsense."""
         ttl = result.get("ttlMs")
@@ -59,8 +80,8 @@ class ResultCache:
         if method not in CACHEABLE or not (type(ttl) is int or type(ttl) is float) or not ttl > 0:
             return
         # Anything but "public" is private: a scope that is not known must not leak.
-        owner = _ALL if result.get("cacheScope") == "public" else (credential,)
-        key = (server, owner, method, self._json.dumps(_sorted(params)))
+        whose = _ALL if result.get("cacheScope") == "public" else (owner,)
+        key = (server, whose, method, self._json.dumps(_sorted(params)))
         text = self._json.dumps(result)
         if len(text) > MAX_CACHED_BYTES:
             return
@@ -69,6 +90,11 @@ class ResultCache:
         self._size += len(text)
         while len(self._kept) > MAX_RESULTS or self._size > MAX_CACHED_BYTES:
             self._remove(next(iter(self._kept)))
+
+    def leave(self, owner: Hashable) -> None:
+        """Forgets what is private to this owner, who will not ask again."""
+        for key in [key for key in self._kept if key[1] == (owner,)]:
+            self._remove(key)
 
     def drop(self, server: Hashable, methods: tuple[str, ...], uri: str | None = None) -> None:
         """Forgets what these methods answered, for whomever; with `uri`, only what was read under it or below."""

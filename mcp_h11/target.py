@@ -176,7 +176,10 @@ def _servers(module: ModuleType) -> dict[str, Any]:
         found = {name: value for name, value in own.items() if issubclass(value, ServerHandler)}
     # Two names of one server are one candidate; the preferred name stays.
     order = sorted(found, key=lambda name: name not in PREFERRED_NAMES)
-    unique = {id(found[name]): name for name in reversed(order)}.values()
+    unique: list[str] = []
+    for name in order:
+        if not any(found[name] is found[other] for other in unique):
+            unique.append(name)
     return {name: found[name] for name in found if name in unique}
 
 

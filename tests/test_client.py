@@ -8,8 +8,11 @@ test, message by message.
 from __future__ import annotations
 
 import logging
+import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import anyio
@@ -39,8 +42,10 @@ from mcp_h11.failures import (
     RequestTimeout,
     answered_error,
 )
+from mcp_h11.httpclient import HTTPAnswer, HTTPCall
 from mcp_h11.jsonrpc import JSON
-from mcp_h11.resultcache import ResultCache
+from mcp_h11.middleware import Next
+from mcp_h11.resultcache import ResultCache, Same
 from mcp_h11.revisions import REVISIONS, Revision
 from mcp_h11.transport import Outgoing, Receiver
 
@@ -902,6 +907,86 @@ async def test_what_is_private_is_for_one_credential() -> None:
     assert cache.get("s", None, "tools/list", {}) is None and cache.get("s", "you", "tools/list", {}) is None
     assert cache.get("s", "you", "prompts/list", {"_meta": {}})["x"] == 2
     assert cache.get("t", "you", "prompts/list", {}) is None
+
+
+def numbered() -> Wire:
+    """A server that tells each asker another private name."""
+    asked = count()
+
+    def prompts(message: Said) -> Said:
+        return {"prompts": [{"name": f"n{next(asked)}"}], "resultType": "complete", "ttlMs": 600_000}
+
+    return modern({"prompts/list": prompts})
+
+
+async def test_a_private_result_never_reaches_another_client_however_alike_the_two_are() -> None:
+    # 400 clients that come and go: with keys made of id(), 20 of them read the result of an earlier one.
+    cache, wire, read = ResultCache(), numbered(), []
+    for _ in range(400):
+
+        async def sign(call: HTTPCall, follow: Next) -> HTTPAnswer:
+            return await follow(call)
+
+        async with on(wire, revision="2026-07-28", cache=cache, middleware=[sign], token="t") as client:
+            read += [(await client.list_prompts())[0]["name"] for _ in range(2)]
+        del sign
+    assert read == [f"n{number}" for number in range(400) for _ in range(2)]
+
+
+async def test_a_client_that_is_left_leaves_nothing_private_in_a_shared_cache() -> None:
+    cache, wire = ResultCache(), numbered()
+    async with on(wire, revision="2026-07-28", cache=cache) as client:
+        await client.list_prompts()
+        wire.answers["tools/list"] = {"tools": [], "resultType": "complete", "ttlMs": 600_000, "cacheScope": "public"}
+        await client.list_tools()
+        assert [key[2] for key in cache._kept] == ["prompts/list", "tools/list"]
+    assert [key[2] for key in cache._kept] == ["tools/list"] and cache._size == len(next(iter(cache._kept.values()))[1])
+
+
+async def test_clients_that_name_one_partition_share_what_is_private() -> None:
+    cache, wire, read = ResultCache(), numbered(), []
+    for partition in ("ann", "bob", "ann", None, None):
+        async with on(wire, revision="2026-07-28", cache=cache, cache_partition=partition) as client:
+            read.append((await client.list_prompts())[0]["name"])
+    assert read == ["n0", "n1", "n0", "n2", "n3"]
+    with pytest.raises(TypeError, match="cache_partition is a text"):
+        Client("http://127.0.0.1:1/mcp", cache_partition=7)  # type: ignore[arg-type]
+
+
+def public_key(target: Any, **options: Any) -> Any:
+    return Client(target, **options)._options.server
+
+
+def test_a_public_result_is_shared_only_where_the_server_is_certainly_the_same() -> None:
+    url, command = "https://127.0.0.1:1/mcp", ["server", "--stdio"]
+    trusting, strict = ssl.create_default_context(), ssl.create_default_context()
+    assert public_key(url, ssl=strict) == public_key(url, ssl=strict) == public_key(url, ssl=strict, token="t")
+    assert public_key(url, ssl=strict) != public_key(url, ssl=trusting)
+    assert public_key(url, ssl=strict) != public_key(url)
+    assert public_key(url, headers={"X-Tenant": "a"}) != public_key(url, headers={"X-Tenant": "b"})
+    assert public_key(url, headers={"authorization": "Bearer a"}) == public_key(url, headers={"Cookie": "b=c"})
+    assert public_key(command, env={"KEY": "a"}) == public_key(command, env={"KEY": "a"})
+    assert public_key(command, env={"KEY": "a"}) != public_key(command, env={"KEY": "b"})
+    assert public_key(command, cwd="/a") != public_key(command, cwd="/b")
+    hash(public_key(command, env={"KEY": "a"}))
+
+
+def test_an_object_is_told_from_others_by_itself_and_not_by_what_it_says_of_itself() -> None:
+    class Alike:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    one, other = Alike(), Alike()
+    assert Same(one) == Same(one) and hash(Same(one)) == hash(Same(one))
+    assert Same(one) != Same(other) and Same(one) != one
+    gone = weakref.ref(one)
+    key = Same(one)
+    del one
+    assert gone() is not None  # a key that outlived its object could meet a new one with the same id
+    del key
+    assert gone() is None
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

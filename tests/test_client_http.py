@@ -1087,10 +1087,17 @@ async def test_what_is_private_to_one_token_is_not_shown_to_another() -> None:
 
     cache = ResultCache()
     async with scripted(modern_server(serve)) as script:
+        # Each client asks for itself: a token is no name of a user, and a middleware may ask for another.
         for token in ("a", "b", "a"):
             async with Client(script.url, token=token, cache=cache, timeout=LIMIT, **MODERN) as client:
+                for _ in range(2):
+                    assert (await client.list_prompts())[0]["name"] == f"Bearer {token}"
+        assert len(script.of("prompts/list")) == 3
+        for token in ("a", "b", "a"):
+            named = {"token": token, "cache": cache, "cache_partition": token, "timeout": LIMIT, **MODERN}
+            async with Client(script.url, **named) as client:
                 assert (await client.list_prompts())[0]["name"] == f"Bearer {token}"
-        assert len(script.of("prompts/list")) == 2
+        assert len(script.of("prompts/list")) == 5
 
 
 async def test_a_circuit_that_is_open_is_a_connection_that_never_left() -> None:
