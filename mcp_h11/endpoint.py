@@ -31,6 +31,7 @@ from .errors import (
     UnsupportedProtocolVersion,
     overloaded,
 )
+from .fairness import address_party
 from .guard import Guard, expiry
 from .handler import ServerHandler
 from .headers import JSON_HEADERS, Headers, HostPolicy
@@ -39,7 +40,7 @@ from .jsonrpc import Batch, Message, Request
 from .legacy import Legacy
 from .legacy_sse import LegacySSE
 from .modern import Modern, claimed_version
-from .ratelimit import RateLimiter, peer_key
+from .ratelimit import RateLimiter
 from .reply import STREAMING, Link, Reply
 from .revisions import LEGACY, MODERN, SUPPORTED
 from .runtime import Runtime
@@ -373,4 +374,4 @@ def _limiter(settings: Settings) -> RateLimiter | None:
 
 def _bucket(principal: Any, peer: str) -> str:
     # Kept apart: no principal may be named like an address.
-    return f"peer {peer_key(peer)}" if principal is None else f"principal {subject(principal)}"
+    return f"peer {address_party(peer)}" if principal is None else f"principal {subject(principal)}"

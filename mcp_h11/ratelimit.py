@@ -7,10 +7,7 @@ ask: the bucket that was longest unused makes room, since it is the one most lik
 
 from __future__ import annotations
 
-from .proxies import read_address
-
 MAX_BUCKETS = 10_000  # callers that are remembered
-IPV6_PREFIX = 64  # what one subscriber has: a bucket for each address of it would be as good as none
 
 
 class RateLimiter:
@@ -48,13 +45,3 @@ class RateLimiter:
         if len(self._buckets) >= self._max_buckets:
             del self._buckets[next(iter(self._buckets))]
         self._buckets[key] = (tokens, now)
-
-
-def peer_key(peer: str) -> str:
-    """The bucket of an address: its own, or of IPv6 that of its network."""
-    from ipaddress import IPv6Address, ip_network  # most servers limit nobody's rate
-
-    address = read_address(peer)
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, IPV6_PREFIX), strict=False))
-    return peer

@@ -57,7 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sealing",
         "supervisor",
     ),
-    ("ratelimit", "reply", "signature"),
+    ("fairness", "ratelimit", "reply", "signature"),
     ("questions", "results"),
     # what runs
     (
@@ -263,7 +263,7 @@ MUTATORS = {"append", "add", "update", "pop", "popitem", "clear", "setdefault", 
             "appendleft", "popleft", "move_to_end", "sort", "reverse", "put", "set"}  # fmt: skip
 CACHES = {"cache", "lru_cache", "cached_property"}
 # Caches of what is a function of its argument alone, and bounded: nobody can tell that they are there.
-PURE_CACHES = {("signature", "_form")}
+PURE_CACHES = {("fairness", "_network_of"), ("signature", "_form")}
 
 
 def top_level(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:

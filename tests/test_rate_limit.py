@@ -13,7 +13,8 @@ from rawclient import LIMIT, Legacy, Modern, RawClient, Response, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, head, is_closed, lives, modern, request, served
 
 from mcp_h11 import Principal
-from mcp_h11.ratelimit import MAX_BUCKETS, RateLimiter, peer_key
+from mcp_h11.fairness import address_party
+from mcp_h11.ratelimit import MAX_BUCKETS, RateLimiter
 
 US = "127.0.0.1"
 HOUR = 3600.0  # so that no bucket fills up within a test
@@ -266,6 +267,6 @@ def test_no_one_gets_more_than_burst_and_rate_allow(requests: list[tuple[str, fl
 
 
 def test_an_ipv6_subscriber_is_one_peer() -> None:
-    assert peer_key("2001:db8::1") == peer_key("2001:db8::ffff:1") != peer_key("2001:db8:0:1::1")
-    assert peer_key("192.0.2.1") == "192.0.2.1" == peer_key("192.0.2.1")
-    assert peer_key("") == "" and peer_key("fe80::1%eth0") == peer_key("fe80::2")
+    assert address_party("2001:db8::1") == address_party("2001:db8::ffff:1") != address_party("2001:db8:0:1::1")
+    assert address_party("192.0.2.1") == "192.0.2.1" == address_party("192.0.2.1")
+    assert address_party("") == "" and address_party("fe80::1%eth0") == address_party("fe80::2")

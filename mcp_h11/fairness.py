@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""How a limit is divided among the clients of one server: the share of each, and the turn of each.
+
+A *party* is one client as the limits see it: a principal, else an address.  `party_of` names it.  `Shares` divides a
+number of places or bytes; `Turns` is such a number together with the line before it; `Holdings` finds the party that
+holds most, for what can be taken back.
+
+Rule: no event loop and no clock here.  A table has an entry only for a party that holds or waits for something, so the
+limits that are divided bound the tables too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from .proxies import read_address
+
+W = TypeVar("W")
+
+# A party takes one more while it holds less than so many times what is free: the dynamic thresholds of switches that
+# share a buffer (Choudhury and Hahne, 1998).  One client gets 4/5 of a limit, n greedy ones get 4/(4n+1) each, and
+# a newcomer finds room until very many clients are greedy.  A limit of 4 or less is all one client's while it is alone.
+ALPHA = 4
+IPV6_PREFIX = 64  # bits: the network of one subscriber, who has all of its addresses
+KNOWN_NETWORKS = 1_024  # IPv6 addresses whose network is remembered
+LOOKED_AT = 64  # parties that are compared to find the one that holds most
+EVERYONE = ""  # the party of pipes and Unix sockets: they have no addresses, and nobody else to share with
+
+
+def party_of(subject: str, peer: str) -> str:
+    """The party of a request: its principal by `subject`, or else the address that it comes from.
+
+    An IPv6 address counts as its /64, and an IPv4 address in IPv6 as that IPv4 address.  Empty (`EVERYONE`) where there
+    is neither a subject nor an address: such a party has the whole limit.
+    """
+    # The word keeps them apart: a principal may be named like an address.
+    return f"principal {subject}" if subject else address_party(peer)
+
+
+def address_party(peer: str) -> str:
+    """The party of an address, as `party_of` has it."""
+    return _network_of(peer) if ":" in peer else peer
+
+
+@lru_cache(KNOWN_NETWORKS)
+def _network_of(peer: str) -> str:
+    from ipaddress import IPv6Address, ip_network  # most servers hear from no IPv6 address
+
+    address = read_address(peer)
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, IPV6_PREFIX), strict=False))
+    return peer if address is None else str(address)
+
+
+class Shares:
+    """`limit` places or bytes for all parties together, of which each has a share; None is without a limit.
+
+    Each `take` that was granted needs one `give_back` of the same size.
+    """
+
+    __slots__ = ("_held", "limit", "total")
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = math.inf if limit is None else limit
+        self.total: float = 0
+        self._held: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """The number of parties that hold something."""
+        return len(self._held)
+
+    def held(self, party: str) -> float:
+        """What a party holds."""
+        return self._held.get(party, 0)
+
+    def may(self, party: str, size: float = 1) -> bool:
+        """Whether the party would be granted so much more.
+
+        Where nothing is taken, any size is granted: what is larger than the limit could never be served otherwise.
+        """
+        free = self.limit - self.total
+        if size > free:
+            return not self.total
+        return not party or self._held.get(party, 0) + size <= ALPHA * free
+
+    def take(self, party: str, size: float = 1) -> bool:
+        """Grant so much more to a party, or say that its share or the limit does not allow it."""
+        if not self.may(party, size):
+            return False
+        self.add(party, size)
+        return True
+
+    def add(self, party: str, size: float = 1) -> None:
+        """Count what a party has, whatever its share is; `size` is negative where it comes back.
+
+        The number of a party may be negative for a moment: a call can give its place away before it was charged.
+        """
+        self.total += size
+        self.charge(party, size)
+
+    def charge(self, party: str, size: float = 1) -> None:
+        """Count for a party what `total` has already."""
+        held = self._held.get(party, 0) + size
+        if held:
+            self._held[party] = held
+        else:
+            del self._held[party]
+
+    def give_back(self, party: str, size: float = 1) -> None:
+        """What `take` granted is free again."""
+        self.add(party, -size)
+
+
+class Turns(Shares, Generic[W]):
+    """`Shares` with a line before it: parties that wait have their turns in rotation, one place at each turn.
+
+    A waiter is any object that can be hashed.  One that `next` returns has its place already.
+    """
+
+    __slots__ = ("_lines", "easy")
+
+    def __init__(self, limit: float | None) -> None:
+        super().__init__(limit)
+        # While fewer places than this are taken, every party may take one more: then no party need be looked up.
+        self.easy = self.limit * ALPHA / (ALPHA + 1)
+        self._lines: dict[str, dict[W, None]] = {}  # whose turn is next is first; no line is empty
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._lines.values()))
+
+    def enter(self, party: str) -> bool:
+        """Take a place now, if the party has one to take and nothing of its own waits for it."""
+        return party not in self._lines and self.take(party)
+
+    def join(self, party: str, waiter: W) -> None:
+        """Stand in line, behind what waits of the same party."""
+        line = self._lines.get(party)
+        if line is None:
+            self._lines[party] = {waiter: None}
+        else:
+            line[waiter] = None
+
+    def quit(self, party: str, waiter: W) -> None:
+        """Leave the line; nothing happens where the waiter is not in it."""
+        line = self._lines.get(party)
+        if line is not None and waiter in line:
+            del line[waiter]
+            if not line:
+                del self._lines[party]
+
+    def next(self) -> W | None:
+        """The waiter whose turn it is, with its place taken; None where none can be let in."""
+        for party, line in self._lines.items():
+            # A party is passed over only where it holds much: with `free` places, limit / (ALPHA * free) can be.
+            if self.may(party):
+                waiter = next(iter(line))
+                del line[waiter], self._lines[party]
+                if line:
+                    self._lines[party] = line  # behind all the others
+                self.add(party)
+                return waiter
+        return None
+
+    def admitted(self) -> Iterator[W]:
+        """Every waiter that can be let in now, each with its place."""
+        while self._lines and (waiter := self.next()) is not None:
+            yield waiter
+
+
+class Holdings:
+    """What each party holds of something that can be taken back, and which party holds most.
+
+    Every operation takes constant time: parties are kept in classes by the number of bits of what they hold.
+    """
+
+    __slots__ = ("_classes", "_held")
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+        self._classes: dict[int, dict[str, None]] = {}
+
+    def __len__(self) -> int:
+        """The number of parties that hold something."""
+        return len(self._held)
+
+    def held(self, party: str) -> int:
+        """What a party holds."""
+        return self._held.get(party, 0)
+
+    def add(self, party: str, size: int = 1) -> None:
+        """Count more, or less where `size` is negative."""
+        before = self._held.get(party, 0)
+        after = before + size
+        if before.bit_length() != after.bit_length():
+            self._leave(party, before)
+            if after:
+                self._classes.setdefault(after.bit_length(), {})[party] = None
+        if after:
+            self._held[party] = after
+        elif before:
+            del self._held[party]
+
+    def _leave(self, party: str, held: int) -> None:
+        if held:
+            same = self._classes[held.bit_length()]
+            del same[party]
+            if not same:
+                del self._classes[held.bit_length()]
+
+    def heaviest(self) -> str | None:
+        """The party that holds most; among very many that hold much, one that holds at least half as much."""
+        if not self._classes:
+            return None
+        top = self._classes[max(self._classes)]
+        return max(_first(top, LOOKED_AT), key=self._held.__getitem__)
+
+
+def _first(parties: dict[str, None], count: int) -> Iterator[str]:
+    for number, party in enumerate(parties):
+        if number == count:
+            return
+        yield party
