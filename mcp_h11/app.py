@@ -14,13 +14,14 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .catalogue import Catalogue
+from .auth import TOKEN_HOLDER, missing_scopes
+from .catalogue import Catalogue, completable
 from .context import Context
 from .entries import Entry, Function, ResourceEntry, ToolEntry, check_variables, defined, name_of, prompt_arguments
-from .errors import InternalError, InvalidParams, MCPError, ResourceNotFound, ToolError
+from .errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
 from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
@@ -393,7 +394,7 @@ class MCPServer(ServerHandler):
         return found.param_headers if found is not None else None
 
     def required_scopes(self, method: str, params: Params) -> Collection[str]:
-        return self._catalogue.scopes_for(method, params) if self._catalogue.scoped else ()
+        return self._catalogue.scopes_for(method, params)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:
@@ -419,6 +420,8 @@ class MCPServer(ServerHandler):
         tool = self._catalogue.tools.get(name) if isinstance(name := params.get("name"), str) else None
         if tool is None:
             raise InvalidParams(f"Unknown tool: {name!r:.200}")
+        if tool.scopes:
+            _check_scopes(tool, ctx)
         arguments = params.get("arguments")
         if arguments is None:
             arguments = {}
@@ -457,6 +460,7 @@ class MCPServer(ServerHandler):
         if not isinstance(uri, str):
             raise InvalidParams("uri must be a string")
         resource, arguments = self._catalogue.find(uri)
+        _check_scopes(resource, ctx)
         try:
             bound = resource.function.signature.bind_text(arguments)
         except BadArguments:
@@ -468,10 +472,21 @@ class MCPServer(ServerHandler):
             raise ResourceNotFound(uri)
         return {"contents": contents(uri, resource.definition.get("mimeType"), value)}
 
+    async def subscribe(self, uri: str, ctx: Context) -> None:
+        self._check_scopes_at(uri, ctx)
+
+    async def unsubscribe(self, uri: str, ctx: Context) -> None:
+        self._check_scopes_at(uri, ctx)
+
+    def _check_scopes_at(self, uri: str, ctx: Context) -> None:
+        with suppress(ResourceNotFound):  # one may subscribe to what is to come
+            _check_scopes(self._catalogue.find(uri)[0], ctx)
+
     async def get_prompt(self, params: Params, ctx: Context) -> Result | InputRequired:
         prompt = self._catalogue.prompts.get(name) if isinstance(name := params.get("name"), str) else None
         if prompt is None:
             raise InvalidParams(f"Unknown prompt: {name!r:.200}")
+        _check_scopes(prompt, ctx)
         arguments = params.get("arguments")
         if arguments is None:
             arguments = {}
@@ -493,7 +508,9 @@ class MCPServer(ServerHandler):
         if function is None:
             return await super().complete(params, ctx)
         ref, argument, context = params.get("ref"), params.get("argument"), params.get("context")
-        known = self._catalogue.arguments_of(ref)
+        entry = self._catalogue.referred(ref)
+        _check_scopes(entry, ctx)
+        known = completable(entry)
         if not isinstance(argument, dict) or not all(isinstance(argument.get(k), str) for k in ("name", "value")):
             raise InvalidParams("argument must be an object with a name and a value")
         if known is not None and argument["name"] not in known:
@@ -518,6 +535,21 @@ def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwarg
         return fn
 
     return decorate
+
+
+def _check_scopes(entry: Entry, ctx: Context) -> None:
+    """See once more, now that the entry is at hand, that the caller may have it.  Raises a Refusal: 403.
+
+    The door has asked for its scopes before the call began.  Since then the call may have waited in line, or for an
+    answer of its client, and another thread may have put another entry in its place.  Without a principal there is
+    nothing to see: on pipes there is one client, and a server on HTTP that asks nobody refuses at the door.
+    """
+    principal = ctx.principal
+    if principal is None or principal is TOKEN_HOLDER or not entry.scopes:
+        return
+    granted = getattr(principal, "scopes", ()) or ()
+    if missing_scopes(granted, entry.scopes, ctx.settings.scope_includes):
+        raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(entry.scopes)}")
 
 
 def _inner(exc: BaseException) -> Sequence[BaseException]:

@@ -54,6 +54,9 @@ class Principal:
             object.__setattr__(self, "scopes", split_scopes(self.scopes))
 
 
+TOKEN_HOLDER = Principal("token")  # who knows the one secret of `Settings.token`, which opens everything
+
+
 class AccessToken(Protocol):
     """What a verifier may return instead of a `Principal`: an object like the official SDK's `AccessToken`.
 

@@ -4,7 +4,8 @@
 It does not know what a function is (`entries`), nor whom to tell of a change (`app`).
 
 Rule: entries come and go from any thread while others read, so whoever walks through them walks through a copy.  Lists
-are made once and kept until they change.
+are made once and kept until they change.  Which entry answers a request is found in one way, for its scopes and for
+its answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .auth import checked_scopes
@@ -23,6 +24,7 @@ from .errors import InvalidParams, ResourceNotFound
 
 E = TypeVar("E", bound=Entry)
 
+_OF_A_RESOURCE = frozenset(("resources/read", "resources/subscribe", "resources/unsubscribe"))
 _CURSOR = re.compile(rb"[1-9][0-9]{0,17}")
 
 
@@ -68,6 +70,12 @@ class Catalogue:
 
     def find(self, uri: str) -> tuple[ResourceEntry, dict[str, Any]]:
         """The resource of a URI, and its template's variables.  Raises ResourceNotFound."""
+        found = self._at(uri)
+        if found is None:
+            raise ResourceNotFound(uri)
+        return found
+
+    def _at(self, uri: str) -> tuple[ResourceEntry, dict[str, Any]] | None:
         fixed = self.resources.get(uri)
         if fixed is not None:
             return fixed, {}
@@ -76,51 +84,63 @@ class Catalogue:
             values = template.match(uri)
             if values is not None:
                 return template, values
-        raise ResourceNotFound(uri)
+        return None
 
-    def arguments_of(self, ref: Any) -> Container[str] | None:
-        """The names of what can be completed there; None where any name may be.  Raises InvalidParams."""
+    def referred(self, ref: Any) -> Entry:
+        """The prompt or the template whose argument is to be completed.  Raises InvalidParams.
+
+        Only `type` says which of the two it is.  A reference with the name of one and the URI of another is refused:
+        two readers of it would see two objects.
+        """
         kind = ref.get("type") if isinstance(ref, dict) else None
+        if kind not in ("ref/prompt", "ref/resource"):
+            raise InvalidParams("ref must be of type ref/prompt or ref/resource")
+        name, uri = ref.get("name"), ref.get("uri")
+        if name is not None and uri is not None:
+            raise InvalidParams("ref must have the name of a prompt or the uri of a resource, not both")
+        found: Entry | None
         if kind == "ref/prompt":
-            name = ref.get("name")
-            prompt = self.prompts.get(name) if isinstance(name, str) else None
-            if prompt is None:
+            found = self.prompts.get(name) if isinstance(name, str) else None
+            if found is None:
                 raise InvalidParams(f"Unknown prompt: {name!r:.200}")
-            schema = prompt.function.signature.input_schema
-            return None if schema.get("additionalProperties") is not False else schema["properties"]
-        if kind == "ref/resource":
-            uri = ref.get("uri")
-            resource = (self.templates.get(uri) or self.resources.get(uri)) if isinstance(uri, str) else None
-            if resource is None:
-                raise InvalidParams(f"Unknown resource template: {uri!r:.200}")
-            return resource.template.names if resource.template is not None else ()
-        raise InvalidParams("ref must be of type ref/prompt or ref/resource")
+            return found
+        found = (self.templates.get(uri) or self.resources.get(uri)) if isinstance(uri, str) else None
+        if found is None:
+            raise InvalidParams(f"Unknown resource template: {uri!r:.200}")
+        return found
 
     # --- scopes ----------------------------------------------------------------------------------------------
 
     def scopes_for(self, method: str, params: Mapping[str, Any]) -> Collection[str]:
         """What a caller's token must allow for a request; nothing where it names nothing that is known."""
+        if not self.scoped:
+            return ()
+        return [scope for entry in self._asked_for(method, params) for scope in entry.scopes]
+
+    def _asked_for(self, method: str, params: Mapping[str, Any]) -> Iterable[Entry]:
+        """The entries that a request is about, each found as it is found by what serves the request."""
+        if method == "tools/call" or method == "prompts/get":
+            named: Mapping[str, Entry] = self.tools if method == "tools/call" else self.prompts
+            found = named.get(name) if isinstance(name := params.get("name"), str) else None
+            return () if found is None else (found,)
+        if method in _OF_A_RESOURCE:
+            return self._resources_at([params.get("uri")])
         if method == "subscriptions/listen":
             notifications = params.get("notifications")
             uris = notifications.get("resourceSubscriptions") if isinstance(notifications, dict) else None
-            return [scope for uri in uris for scope in self._scopes_of(uri)] if isinstance(uris, list) else ()
+            return self._resources_at(uris) if isinstance(uris, list) else ()
         if method == "completion/complete":
-            ref = params.get("ref")
-            return self._scopes_of_ref(ref) if isinstance(ref, dict) else ()
-        if method in ("resources/read", "resources/subscribe"):
-            return self._scopes_of(params.get("uri"))
-        named: dict[str, Mapping[str, Any]] = {"tools/call": self.tools, "prompts/get": self.prompts}
-        return _scopes(named.get(method, {}), params.get("name"))
+            try:
+                return (self.referred(params.get("ref")),)
+            except InvalidParams:  # what serves the request says so
+                return ()
+        return ()
 
-    def _scopes_of(self, uri: Any) -> tuple[str, ...]:
-        try:
-            return self.find(uri)[0].scopes if isinstance(uri, str) else ()
-        except ResourceNotFound:
-            return ()
-
-    def _scopes_of_ref(self, ref: dict[str, Any]) -> tuple[str, ...]:
-        uri = ref.get("uri")
-        return _scopes(self.prompts, ref.get("name")) or _scopes(self.templates, uri) or _scopes(self.resources, uri)
+    def _resources_at(self, uris: list[Any]) -> Iterator[Entry]:
+        for uri in uris:
+            found = self._at(uri) if isinstance(uri, str) else None
+            if found is not None:
+                yield found[0]
 
     # --- lists -----------------------------------------------------------------------------------------------
 
@@ -164,9 +184,12 @@ class Catalogue:
         self._pages = {}
 
 
-def _scopes(entries: Mapping[str, Any], key: Any) -> tuple[str, ...]:
-    entry: Entry | None = entries.get(key) if isinstance(key, str) else None
-    return () if entry is None else entry.scopes
+def completable(entry: Entry) -> Container[str] | None:
+    """The names of what can be completed for a prompt, a template or a resource; None where any name may be."""
+    if isinstance(entry, ResourceEntry):
+        return entry.template.names if entry.template is not None else ()
+    schema = entry.function.signature.input_schema
+    return None if schema.get("additionalProperties") is not False else schema["properties"]
 
 
 def _number(entry: Entry) -> int:

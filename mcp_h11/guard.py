@@ -19,6 +19,7 @@ from .auth import (
     INSUFFICIENT_SCOPE,
     INVALID_REQUEST,
     INVALID_TOKEN,
+    TOKEN_HOLDER,
     Principal,
     as_principal,
     bearer,
@@ -34,7 +35,6 @@ from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-TOKEN_HOLDER = Principal("token")
 BAD_TOKEN = "The access token is invalid or expired"
 
 
