@@ -99,8 +99,9 @@ class Site:
         if entry.spec != old.spec:
             try:
                 await self.handler.swap(entry.spec)
-            except MCPError as exc:
-                logger.error("%s stays as it was: %s", self.name, exc)
+            except Exception as exc:  # whatever it is, the other sites go on, and the next reading tries again
+                fault = None if isinstance(exc, MCPError) else exc
+                logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault)
                 self.entry = old
                 return True
         self.handler.refilter(entry.allow, entry.deny, entry.precedence)
@@ -196,6 +197,9 @@ class Gateway(ServerHandler):
             except ConfigError as exc:
                 logger.error("the configuration is not used, and all stays as it was: %s", exc)
                 return
+            except Exception:  # a fault of the reader, in a task whose end would be the end of every site
+                logger.exception("the configuration cannot be read, and all stays as it was")
+                return
             found = changes({name: site.entry for name, site in self.sites.items()}, entries)
             logger.info("configuration read: %d added, %d removed, %d changed", len(found.added), len(found.removed),
                         len(found.changed))  # fmt: skip
@@ -212,14 +216,31 @@ class Gateway(ServerHandler):
             await self._add({name: entry})
 
     async def _add(self, entries: Mapping[str, ServerEntry]) -> None:
-        sites = [self._make(name, entry) for name, entry in entries.items()]
+        sites = [site for name, entry in entries.items() if (site := self._made(name, entry)) is not None]
         for site in sites:
-            self._tasks.start_soon(site.run)
+            self._tasks.start_soon(self._run, site)
         with anyio.move_on_after(READY_TIME):
             for site in sites:
                 await site.ready.wait()
         for site in sites:
-            self.sites[site.name] = site
+            if not site.ended.is_set():
+                self.sites[site.name] = site
+
+    def _made(self, name: str, entry: ServerEntry) -> Site | None:
+        try:
+            return self._make(name, entry)
+        except Exception:  # one that cannot be is no reason for the others to end
+            logger.exception("%s cannot be served", name)
+            return None
+
+    async def _run(self, site: Site) -> None:
+        try:
+            await site.run()
+        except Exception:
+            logger.exception("%s has ended", site.name)
+        finally:
+            site.ready.set()
+            site.ended.set()
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:

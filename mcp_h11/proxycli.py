@@ -19,9 +19,10 @@ from pathlib import Path
 
 from . import __version__
 from .cli import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
+from .configtext import MAX_CONFIG, decoded
 from .options import ENVIRONMENT_PREFIX, OPTIONS, PACKAGE, PROG, CommandParser, UsageError, add_options, read_options
 from .proxy import ProxyHandler
-from .proxyconfig import MAX_CONFIG, ConfigError, ServerEntry, read_config
+from .proxyconfig import ConfigError, ServerEntry, read_config
 from .specs import Command, Url
 from .toolfilter import PRECEDENCES
 
@@ -171,6 +172,19 @@ def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
         raise UsageError(str(exc)) from None
 
 
+def _text_of(path: str | Path) -> str:
+    """Raises OSError, ConfigError."""
+    with open(path, "rb") as file:
+        # One character takes four bytes at most; what is longer is refused by whoever reads the text.
+        return decoded(file.read(4 * MAX_CONFIG + 1))
+
+
+def _workspace(path: Path) -> str:
+    """The folder that a file is about: `.vscode/mcp.json` and its like speak of the folder above."""
+    folder = path.absolute().parent
+    return str(folder.parent if folder.name.startswith(".") else folder)
+
+
 def _serve_config(options: argparse.Namespace) -> None:
     from .gateway import PREFIX, Gateway, GatewayServer
 
@@ -178,15 +192,18 @@ def _serve_config(options: argparse.Namespace) -> None:
 
     def read() -> dict[str, ServerEntry]:
         try:
-            with path.open(encoding="utf-8-sig") as file:
-                return read_config(file.read(MAX_CONFIG + 1), os.environ)
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(getattr(exc, "strerror", None) or "it is not UTF-8") from None
+            text = _text_of(path)
+            toml = path.suffix.lower() == ".toml"
+            return read_config(text, os.environ, folder=_workspace(path), read_file=_text_of, toml=toml)
+        except ConfigError as exc:
+            raise ConfigError(f"{path}: {exc}") from None
+        except OSError as exc:
+            raise ConfigError(f"{path}: {exc.strerror}") from None
 
     try:
         entries = read()
     except ConfigError as exc:
-        raise UsageError(f"{path}: {exc}") from None
+        raise UsageError(str(exc)) from None
     gateway = Gateway(entries, read, ping_every=options.ping_every)
     settings = make_settings(options)
     options.path = PREFIX

@@ -1,42 +1,50 @@
 # SPDX-License-Identifier: MIT
-"""The `mcpServers` JSON that MCP clients use, read as the backends of a gateway; and what changed since the last time.
+"""The file by which MCP clients name their servers, read as the backends of a gateway; and what changed since then.
 
     {"mcpServers": {"files": {"command": "npx", "args": ["-y", "..."], "env": {"KEY": "${KEY}"}},
                     "search": {"url": "https://...", "headers": {"Authorization": "Bearer ${TOKEN}"},
                                "denyTools": ["delete_*"]}}}
 
-`${NAME}` and `${NAME:-otherwise}` are taken from the environment, as clients do it.  Members that are other clients'
-business are left alone; a file with a mistake is refused as a whole, with one line that says where.
+Files of Claude, Cursor, Windsurf, Gemini CLI and Cline (`mcpServers`), VS Code (`servers`), Zed (`context_servers`) and
+Codex (`mcp_servers`, in TOML) are read as they are; `configtext` reads comments and variables.  Members that are other
+programs' business are left alone.  A file with a mistake is refused as a whole, with one line that says where.
 
-Rule: reading has no effect; a name is what stands in an address, so it has to be fit for one.
+Rule: reading has no effect; a name is what stands in an address, so it has to be fit for one; and whatever JSON a
+member holds, the file is read or refused with a `ConfigError`.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from .configtext import MAX_CONFIG as MAX_CONFIG
+from .configtext import ConfigError as ConfigError
+from .configtext import Variables, env_file, parsed
 from .specs import Command, Url
 from .toolfilter import PRECEDENCES, ToolFilter
 
-MAX_CONFIG = 1024 * 1024  # characters
 MAX_SERVERS = 256
 MAX_NAME = 64
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+# The member that holds the servers, by program: most of them, VS Code, Zed, Codex.
+_CONTAINERS = ("mcpServers", "servers", "context_servers", "mcp_servers")
+# What holds the address, and what it says of the transport: most programs, Windsurf, Gemini CLI.
+_ADDRESSES = {"url": None, "serverUrl": None, "httpUrl": "http"}
 # By `type` or `transport`, as different clients call it: what carries an address.
 _TRANSPORTS = {"http": "http", "streamable-http": "http", "streamableHttp": "http", "streamable_http": "http",
                "sse": "sse"}  # fmt: skip
+_PIPES = ("stdio", "local", "custom")
+_ALLOW = ("allowTools", "includeTools", "enabled_tools")  # ours, Gemini CLI, Codex
+_DENY = ("denyTools", "excludeTools", "disabledTools", "disabled_tools")  # ours, Gemini CLI, Windsurf, Codex
 
 Spec = Command | Url
-
-
-class ConfigError(Exception):
-    """The file cannot be used; the message says where and why, in one line, and quotes no value."""
+ReadFile = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -62,34 +70,53 @@ class Changes:
         return bool(self.added or self.removed or self.changed)
 
 
-def read_config(text: str, environ: Mapping[str, str]) -> dict[str, ServerEntry]:
-    """The servers of a file, by their names.  Raises ConfigError."""
-    if len(text) > MAX_CONFIG:
-        raise ConfigError(f"it is longer than {MAX_CONFIG} characters")
-    try:
-        document = json.loads(text, object_pairs_hook=_object)
-    except RecursionError:
-        raise ConfigError("it is nested too deeply") from None
-    except ValueError as exc:
-        raise ConfigError(f"it is not JSON: {exc}") from None
-    servers = document.get("mcpServers") if isinstance(document, dict) else None
-    if not isinstance(servers, dict):
-        raise ConfigError('it has no "mcpServers" object')
+def read_config(
+    text: str,
+    environ: Mapping[str, str],
+    *,
+    folder: str = "",
+    read_file: ReadFile | None = None,
+    toml: bool = False,
+) -> dict[str, ServerEntry]:
+    """The servers of a file, by their names.
+
+    Args:
+        text: the file, JSON with or without comments.
+        environ: where variables are taken from.
+        folder: what `${workspaceFolder}` stands for, and where a relative `envFile` is.
+        read_file: gives the text of an `envFile`; without it such a member is refused.
+        toml: the file is TOML.
+
+    Raises:
+        ConfigError: the file cannot be used.  The message names the server and the member.
+    """
+    servers = _servers(parsed(text, toml=toml))
     if len(servers) > MAX_SERVERS:
         raise ConfigError(f"it has more than {MAX_SERVERS} servers")
+    reader = _Reader(environ, folder, read_file)
     found: dict[str, ServerEntry] = {}
     for name, value in servers.items():
         if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
             raise ConfigError(
-                f"the name {name[:100]!r} cannot stand in an address: letters, digits and . _ -, {MAX_NAME} at most"
+                f"the name {name[:100]!a} cannot stand in an address: letters, digits and . _ -, {MAX_NAME} at most"
             )
         try:
-            entry = _entry(value, environ)
+            entry = reader.entry(value)
         except (ConfigError, ValueError) as exc:
             raise ConfigError(f"{name}: {exc}") from None
         if entry is not None:
             found[name] = entry
     return found
+
+
+def _servers(document: Any) -> dict[str, Any]:
+    named = [key for key in _CONTAINERS if key in document] if isinstance(document, dict) else []
+    if len(named) > 1:
+        raise ConfigError(f'it has both "{named[0]}" and "{named[1]}"')
+    servers = document[named[0]] if named else None
+    if not isinstance(servers, dict):
+        raise ConfigError(f'it has no "{named[0] if named else _CONTAINERS[0]}" object')
+    return servers
 
 
 def changes(old: Mapping[str, ServerEntry], new: Mapping[str, ServerEntry]) -> Changes:
@@ -101,51 +128,135 @@ def changes(old: Mapping[str, ServerEntry], new: Mapping[str, ServerEntry]) -> C
     )
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two servers by one name, some reader would take the first and another one the last.
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-        raise ConfigError(f"{twice[:100]!r} is there twice")
-    return members
+class _Reader:
+    """Reads one server of a file after the other."""
 
+    def __init__(self, environ: Mapping[str, str], folder: str, read_file: ReadFile | None) -> None:
+        self._environ = environ
+        self._folder = folder
+        self._read_file = read_file
+        self._variables = Variables(environ, folder)
 
-def _entry(value: Any, environ: Mapping[str, str]) -> ServerEntry | None:
-    """One server, or None for one that is switched off."""
-    if not isinstance(value, dict):
-        raise ConfigError("a server is an object")
-    if _flag(value, "disabled"):
-        return None
-    spec = _spec(value, environ)
-    entry = ServerEntry(
-        spec,
-        _flag(value, "perSession"),
-        _texts(value, "allowTools"),
-        _texts(value, "denyTools"),
-        value.get("precedence", "deny"),
-    )
-    if entry.precedence not in PRECEDENCES:
-        raise ConfigError('"precedence" is "deny" or "allow"')
-    ToolFilter(entry.allow, entry.deny, entry.precedence)
-    return entry
-
-
-def _spec(value: dict[str, Any], environ: Mapping[str, str]) -> Spec:
-    if ("command" in value) == ("url" in value):
-        raise ConfigError('it needs either a "command" or a "url"')
-    if "command" in value:
-        argv = (_text(value, "command"), *_texts(value, "args"))
-        cwd = _text(value, "cwd") if value.get("cwd") is not None else None
-        return Command(
-            tuple(_filled(word, environ) for word in argv),
-            _mapping(value, "env", environ) or None,
-            None if cwd is None else _filled(cwd, environ),
+    def entry(self, value: Any) -> ServerEntry | None:
+        """One server, or None for one that is switched off.  Raises ConfigError, ValueError."""
+        if not isinstance(value, dict):
+            raise ConfigError("a server is an object")
+        if _flag(value, "disabled", False) or not _flag(value, "enabled", True):
+            return None
+        precedence = value.get("precedence", "deny")
+        if precedence not in PRECEDENCES:
+            raise ConfigError('"precedence" is "deny" or "allow"')
+        entry = ServerEntry(
+            self._spec(value),
+            _flag(value, "perSession", False),
+            tuple(glob for key in _ALLOW for glob in _texts(value, key)),
+            tuple(glob for key in _DENY for glob in _texts(value, key)),
+            precedence,
         )
-    kind = value.get("type", value.get("transport"))
-    if kind is not None and kind not in _TRANSPORTS:
-        raise ConfigError('the "type" of a "url" is "http" or "sse"')
-    return Url(_filled(_text(value, "url"), environ), _mapping(value, "headers", environ),
-               transport=None if kind is None else _TRANSPORTS[kind])  # fmt: skip
+        ToolFilter(entry.allow, entry.deny, entry.precedence)
+        return entry
+
+    def _spec(self, value: dict[str, Any]) -> Spec:
+        addresses = [key for key in _ADDRESSES if value.get(key) is not None]
+        command = value.get("command") is not None
+        if len(addresses) > 1:
+            raise ConfigError(f'it has both "{addresses[0]}" and "{addresses[1]}"')
+        if command == bool(addresses):
+            raise ConfigError('it needs either a "command" or a "url" (or "serverUrl", or "httpUrl")')
+        return self._command(value) if command else self._url(value, addresses[0])
+
+    def _command(self, value: dict[str, Any]) -> Command:
+        member, kind = _kind(value)
+        if kind is not None and kind not in _PIPES:
+            raise ConfigError(f'the "{member}" of a "command" is "stdio"')
+        inner = value["command"]
+        if isinstance(inner, dict):  # Zed, before 2025-06: {"command": {"path", "args", "env"}}
+            if "path" not in inner:
+                raise ConfigError('"command" is a text, or an object with a "path"')
+            value = {**value, **inner, "command": inner["path"]}
+        argv = [self._filled(word, "command") for word in (_text(value, "command"),)]
+        argv += [self._filled(word, "args") for word in _texts(value, "args")]
+        env = {**self._env_file(value), **self._mapping(value, "env")}
+        for name, text in env.items():
+            if not name or "=" in name:
+                raise ConfigError('"env" has a name that is empty, or has = in it')
+            _sendable(name + text, "env")
+        return Command(tuple(argv), env or None, self._optional(value, "cwd"))
+
+    def _url(self, value: dict[str, Any], key: str) -> Url:
+        member, kind = _kind(value)
+        if kind is not None and kind not in _TRANSPORTS:
+            raise ConfigError(f'the "{member}" of a "{key}" is "http" or "sse"')
+        url = self._filled(_text(value, key), key)
+        try:
+            parts = urlsplit(url)
+            reachable = Url(url) and (parts.scheme == "http+unix" or (parts.hostname and parts.port != 0))
+        except ValueError:  # its words may quote the address, which may hold a secret
+            reachable = None
+        if not reachable:
+            raise ConfigError(f'"{key}" is not an address of http, https or http+unix')
+        if "@" in parts.netloc:
+            raise ConfigError(f'"{key}" has credentials in it: they belong into a header')
+        pinned = _ADDRESSES[key] if kind is None else _TRANSPORTS[kind]
+        return Url(url, self._headers(value), transport=pinned)
+
+    def _headers(self, value: dict[str, Any]) -> dict[str, str]:
+        headers = {**self._mapping(value, "headers"), **self._mapping(value, "http_headers")}
+        # Codex names the variables that hold secrets, instead of putting references into texts.
+        for name, variable in _members(value, "env_http_headers").items():
+            headers[name] = self._named(variable, "env_http_headers")
+        if value.get("bearer_token_env_var") is not None:
+            token = self._named(_text(value, "bearer_token_env_var"), "bearer_token_env_var")
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    def _named(self, variable: str, key: str) -> str:
+        found = self._environ.get(variable)
+        if not found:
+            raise ConfigError(f'"{key}": the environment has no {variable[:60]!a}')
+        return found
+
+    def _env_file(self, value: dict[str, Any]) -> dict[str, str]:
+        name = self._optional(value, "envFile")
+        if name is None:
+            return {}
+        if self._read_file is None:
+            raise ConfigError('"envFile" cannot be read here')
+        try:
+            return env_file(self._read_file(os.path.join(self._folder, name)))
+        except OSError as exc:
+            raise ConfigError(f'"envFile": {exc.strerror}') from None
+        except (ConfigError, ValueError) as exc:
+            raise ConfigError(f'"envFile": {exc}') from None
+
+    def _mapping(self, value: dict[str, Any], key: str) -> dict[str, str]:
+        filled = {}
+        for name, text in _members(value, key).items():
+            try:
+                filled[name] = _sendable(self._variables.filled_value(text), key)
+            except ConfigError as exc:  # noqa: PERF203
+                raise ConfigError(f'"{key}", {name[:60]!a}: {exc}') from None
+        return filled
+
+    def _optional(self, value: dict[str, Any], key: str) -> str | None:
+        return None if value.get(key) is None else self._filled(_text(value, key), key)
+
+    def _filled(self, text: str, key: str) -> str:
+        try:
+            return _sendable(self._variables.filled(text), key)
+        except ConfigError as exc:
+            raise ConfigError(f'"{key}": {exc}') from None
+
+
+def _kind(value: dict[str, Any]) -> tuple[str, str | None]:
+    """What `type` or `transport` says, and which of them."""
+    kinds = {key: value[key] for key in ("type", "transport") if value.get(key) is not None}
+    for key, kind in kinds.items():
+        if not isinstance(kind, str):
+            raise ConfigError(f'"{key}" is a text')
+    if len(kinds) == 2 and kinds["type"] != kinds["transport"]:
+        raise ConfigError('"type" and "transport" say different things')
+    return next(iter(kinds.items()), ("type", None))
 
 
 def _text(value: dict[str, Any], key: str) -> str:
@@ -156,34 +267,34 @@ def _text(value: dict[str, Any], key: str) -> str:
 
 
 def _texts(value: dict[str, Any], key: str) -> tuple[str, ...]:
-    texts = value.get(key, [])
+    texts = value.get(key)
+    if texts is None:
+        return ()
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ConfigError(f'"{key}" is a list of texts')
     return tuple(texts)
 
 
-def _mapping(value: dict[str, Any], key: str, environ: Mapping[str, str]) -> dict[str, str]:
-    members = value.get(key) or {}
+def _members(value: dict[str, Any], key: str) -> dict[str, str]:
+    members = value.get(key)
+    if members is None:
+        return {}
     if not isinstance(members, dict) or not all(isinstance(text, str) for text in members.values()):
         raise ConfigError(f'"{key}" is an object of texts')
-    return {name: _filled(text, environ) for name, text in members.items()}
+    return members
 
 
-def _flag(value: dict[str, Any], key: str) -> bool:
-    flag = value.get(key, False)
+def _flag(value: dict[str, Any], key: str, default: bool) -> bool:
+    flag = value.get(key, default)
     if not isinstance(flag, bool):
         raise ConfigError(f'"{key}" is true or false')
     return flag
 
 
-def _filled(text: str, environ: Mapping[str, str]) -> str:
-    """The text with its variables.  One that is not set is a mistake, since an empty token would go unnoticed."""
-
-    def fill(found: re.Match[str]) -> str:
-        name, otherwise = found.groups()
-        value = environ.get(name) or otherwise
-        if value is None:
-            raise ConfigError(f"the environment has no {name}")
-        return value
-
-    return _VARIABLE.sub(fill, text)
+def _sendable(text: str, key: str) -> str:
+    if "\0" in text:
+        raise ConfigError(f'"{key}" has a NUL in it')
+    # JSON can hold half a surrogate pair, which neither a command line nor a request can carry.
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f'"{key}" has half a character in it')
+    return text

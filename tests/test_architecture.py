@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # no event loop, clock or socket; these import nothing of the package
     (
         "backoff",
+        "configtext",
         "content",
         "docstrings",
         "errors",

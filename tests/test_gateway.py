@@ -147,6 +147,62 @@ async def test_a_list_that_cannot_be_used_changes_nothing(caplog: pytest.LogCapt
         assert await text(at(server, "one"), "pid") == pid
 
 
+async def test_a_fault_of_the_reader_ends_no_site(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        handler = server.runtime.handler
+        pid = await text(at(server, "one"), "pid")
+        server.lists.append(TypeError("unhashable type: 'dict'"))
+        handler._hung_up()
+        await until(lambda: asyncio.sleep(0, "cannot be read" in caplog.text))
+        assert await text(at(server, "one"), "pid") == pid
+        server.lists.append({"one": entry("one"), "two": entry("two")})
+        await handler.reload()
+        assert (await said(at(server, "two")))["name"] == "two"
+
+
+async def test_a_site_that_cannot_be_made_or_ends_by_a_fault_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        handler = server.runtime.handler
+        made = handler._make
+
+        def make(name: str, entry: ServerEntry) -> Any:
+            if name == "bad":
+                raise TypeError("not to be made")
+            site = made(name, entry)
+            if name == "faulty":
+                site.run = broken
+            return site
+
+        async def broken() -> None:
+            raise ZeroDivisionError
+
+        handler._make = make
+        server.lists.append({name: entry(name) for name in ("one", "bad", "faulty", "two")})
+        await handler.reload()
+        assert "bad cannot be served" in caplog.text and "faulty has ended" in caplog.text
+        assert (await said(at(server, "one")))["name"] == "one" and (await said(at(server, "two")))["name"] == "two"
+        c = at(server, "faulty")
+        assert (await c.post(c.request("tools/list"))).status == 404
+
+
+async def test_a_fault_while_a_backend_changes_leaves_the_old_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway({"one": entry("one")}) as server:
+        site = server.runtime.handler.sites["one"]
+        pid = await text(at(server, "one"), "pid")
+        swap = site.handler.swap
+
+        async def broken(*given: Any) -> None:
+            raise TypeError("unhashable")
+
+        site.handler.swap = broken
+        for name in ("another", "yet another"):
+            server.lists.append({"one": entry(name)})
+            await server.runtime.handler.reload()
+        assert caplog.text.count("one stays as it was: unhashable") == 2
+        assert await text(at(server, "one"), "pid") == pid and site.entry == entry("one")
+        site.handler.swap = swap
+
+
 async def test_a_changed_backend_that_cannot_be_had_leaves_the_old_one(caplog: pytest.LogCaptureFixture) -> None:
     async with gateway({"one": entry("one")}) as server:
         pid = await text(at(server, "one"), "pid")
@@ -282,9 +338,16 @@ async def test_the_command_reads_its_file_again_on_sighup(tmp_path: Path) -> Non
 
         await until(there)
         assert "/servers/one/mcp" in shown
-        file.write_text("{")
-        process.send_signal(signal.SIGHUP)
-        assert await text(one, "pid") == pid and await there()
+        for wrong, member in (("{", ""), ({"type": {"type": "http"}}, '"type"'), ({"transport": []}, '"transport"')):
+            server = (
+                wrong if isinstance(wrong, str) else json.dumps({"mcpServers": {"bad": {"url": "http://h", **wrong}}})
+            )
+            file.write_text(server)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            line = await anyio.to_thread.run_sync(lambda: next(x for x in process.stderr if "not used" in x))
+            assert str(file) in line and member in line
+            assert await text(one, "pid") == pid and await there()
 
 
 async def test_the_child_gets_the_environment_but_not_our_own_secrets() -> None:
