@@ -56,6 +56,7 @@ from .server import Server, listening, run, serve
 from .settings import Settings
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
 from .tls import tls_context
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     from .client import Client
@@ -77,8 +78,6 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     from .specs import Command, Url
     from .stdio import run_stdio, serve_stdio
     from .subscriptions import ChangeStream
-
-__version__ = "0.1.0"
 
 __all__ = (
     # a server of functions, or of your own handler

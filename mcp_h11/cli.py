@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .handler import ServerHandler
 from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_parser, read_options
 from .runtime import Runtime
@@ -35,6 +34,7 @@ from .settings import Settings
 from .stdio import run_stdio
 from .target import is_file, load_target, split_target, users_error
 from .tls import tls_context
+from .version import __version__
 
 OK = 0
 FAILED = 2  # what argparse itself exits with; the reason is on stderr

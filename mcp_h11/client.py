@@ -30,6 +30,7 @@ from .resultcache import ResultCache
 from .revisions import REVISIONS, Revision
 from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
 from .transport import Transport
+from .version import __version__
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -115,11 +116,9 @@ class Client:
                 raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
         if not isinstance(cache_partition, str | None):
             raise TypeError(f"cache_partition is a text or None, not {type(cache_partition).__name__}")
-        if version is None:
-            from . import __version__ as version
         self._options = Options(
             target,
-            {"name": name, "version": version},
+            {"name": name, "version": __version__ if version is None else version},
             REVISIONS[revision] if revision is not None else None,
             transport,
             dict(headers or {}),

@@ -13,16 +13,14 @@ import asyncio
 import logging
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .access import RecordedReply
 from .errors import Refusal, overloaded
 from .headers import JSON_HEADERS, Headers
-from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, ServerConnection
+from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
 from .reply import UNDECIDED, Reply
-
-if TYPE_CHECKING:
-    from .server import Server
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +40,39 @@ BODY_FLOOR_AFTER = 5.0  # seconds
 NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
 
 
+class ConnectionOwner(Protocol):
+    """A server as its connections use it: `Server`, or the port for operators.
+
+    Attributes:
+        buffer: bytes are read into it where `shares_buffer` says that one buffer serves all connections.
+        endpoint: answers requests: `trusts`, `check`, `approve`, `refusal_headers`, `respond`.
+        heads: the request heads that h11 has seen.
+        now: the event loop's time at the last tick of the clock.
+        date: the value of the Date header.
+    """
+
+    buffer: memoryview
+    shares_buffer: bool
+    connections: set[Connection]
+    replies: set[Reply]
+    draining: bool
+    endpoint: Any
+    heads: HeadCache
+    loop: asyncio.AbstractEventLoop
+    recorder: Any
+    runtime: Any  # Runtime
+    settings: Settings
+
+    @property
+    def now(self) -> float: ...
+
+    @property
+    def date(self) -> bytes: ...
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+
+
 class Connection(asyncio.BufferedProtocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
@@ -51,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         "written",
     )  # fmt: skip
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ConnectionOwner) -> None:
         self.server = server
         self.peer = ""
         self.proxied = False

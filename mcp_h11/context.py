@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .deadlines import Deadline
 from .errors import InvalidParams
@@ -20,9 +20,6 @@ from .jsonrpc import Request
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .revisions import Revision
 from .trace import Trace, read_trace
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
 
 T = TypeVar("T")
 
@@ -45,6 +42,21 @@ class NeedInput(BaseException):
         self.questions = questions
 
 
+class Services(Protocol):
+    """The parts of a running server that a call may use: its `Runtime`, as the handlers' floor sees it."""
+
+    handler: Any  # the ServerHandler that is served
+    lifespan: Any
+    loop: asyncio.AbstractEventLoop
+    settings: Any  # Settings
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Count a task that still runs although its call is answered."""
+
+    async def run_sync(self, fn: Callable[[], T]) -> T:
+        """Run a blocking function off the event loop."""
+
+
 class Exchange:
     """One request in flight, as an era keeps it.  Subclasses fill the slots and the four ways to speak."""
 
@@ -64,7 +76,7 @@ class Exchange:
         "task",
     )
 
-    runtime: Runtime
+    runtime: Services
     revision: Revision
     request_id: str | int
     method: str
@@ -78,7 +90,7 @@ class Exchange:
     task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
     done: bool
 
-    def __init__(self, runtime: Runtime, revision: Revision, message: Request, principal: Any) -> None:
+    def __init__(self, runtime: Services, revision: Revision, message: Request, principal: Any) -> None:
         self.runtime = runtime
         self.revision = revision
         self.request_id = message.id

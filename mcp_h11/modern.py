@@ -98,6 +98,8 @@ class ModernCall(Exchange):
 
     __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply")
 
+    runtime: Runtime
+
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, principal: Any) -> None:
         Exchange.__init__(self, runtime, LATEST_MODERN, message, principal)
         params = message.params

@@ -16,9 +16,9 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
-from .connection import Connection
+from .connection import Connection, ConnectionOwner
 from .endpoint import Endpoint
 from .errors import Refusal
 from .headers import JSON_HEADERS, LOOPBACK_HOSTS, Headers, HostPolicy
@@ -27,9 +27,7 @@ from .metrics import CONTENT_TYPE
 from .reply import STREAMING, Reply
 from .runtime import Runtime
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from .server import Server
+from .version import __version__
 
 MAX_OPS_CONNECTIONS = 64  # on a port of its own
 MAX_OPS_BODY = 1024  # bytes; a GET has none
@@ -40,10 +38,19 @@ _ALLOW: Headers = (("Allow", "GET, HEAD"),)
 Answer = tuple[int, Headers, bytes]
 
 
+class Watched(ConnectionOwner, Protocol):
+    """A server as these pages read it: its load, and the seconds that it has served (`uptime`)."""
+
+    lag: float  # seconds by which the event loop was late at the last ticks
+
+    @property
+    def uptime(self) -> float: ...
+
+
 class Pages:
     """The three documents of one server, by their paths."""
 
-    def __init__(self, server: Server, hosts: HostPolicy, *, health: bool, metrics: bool) -> None:
+    def __init__(self, server: Watched, hosts: HostPolicy, *, health: bool, metrics: bool) -> None:
         self._server = server
         self._hosts = hosts
         settings = server.settings
@@ -84,8 +91,6 @@ class Pages:
 
     def health(self) -> Answer:
         """Whether a client that comes now could begin."""
-        from . import __version__
-
         server = self._server
         can_open = not server.draining and server.endpoint.legacy.has_room
         # A store that is away costs resumability, not calls: degraded, and no reason to be restarted.
@@ -153,7 +158,7 @@ def _reached(count: int, limit: int | None) -> bool:
 class OpsEndpoint(Endpoint):
     """The door of a server that answers for itself on its own port; made only where that is asked for."""
 
-    def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Server) -> None:
+    def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Watched) -> None:
         super().__init__(runtime, hosts)
         settings = runtime.settings
         self._pages = Pages(server, hosts, health=settings.health, metrics=settings.metrics)
@@ -186,7 +191,7 @@ class OpsListener:
     draining = False
     recorder = None
 
-    def __init__(self, server: Server, sockets: list[socket.socket]) -> None:
+    def __init__(self, server: Watched, sockets: list[socket.socket]) -> None:
         self._server = server
         self.endpoint = self
         limits = replace(server.settings.limits, max_body=MAX_OPS_BODY)
@@ -217,7 +222,7 @@ class OpsListener:
             self._servers.append(await self.loop.create_server(self._connected, sock=sock, backlog=OPS_BACKLOG))
 
     def _connected(self) -> Connection:
-        return Connection(cast("Server", self))
+        return Connection(self)
 
     def tick(self, now: float) -> None:
         """The server's clock."""

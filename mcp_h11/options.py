@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import __version__
+from .version import __version__
 
 PACKAGE = __package__ or "mcp_h11"
 PROG = f"python -m {PACKAGE}"

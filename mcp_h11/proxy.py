@@ -52,6 +52,7 @@ from .session import CHANGED, UPDATED, encode_notice
 from .settings import subject
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
+from .version import __version__
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -249,8 +250,6 @@ class ProxyHandler(ServerHandler):
 
     def _begin(self, spec: BackendSpec) -> Generation:
         assert self._tasks is not None
-        from . import __version__
-
         generation = Generation(spec, self._plan, self._wishes, self._tasks, per_session=self.per_session,
                                 capabilities=CARRIED, identity=("mcp_h11 proxy", __version__))  # fmt: skip
         generation.start()

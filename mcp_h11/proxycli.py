@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import __version__
 from .cli import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
 from .configtext import MAX_CONFIG, decoded
 from .options import ENVIRONMENT_PREFIX, OPTIONS, PACKAGE, PROG, CommandParser, UsageError, add_options, read_options
@@ -25,6 +24,7 @@ from .proxy import ProxyHandler
 from .proxyconfig import ConfigError, ServerEntry, read_config
 from .specs import Command, Url
 from .toolfilter import PRECEDENCES
+from .version import __version__
 
 CALL_TIMEOUT = 60.0  # seconds for a call without progress: a backend that hangs is not to hang its clients
 PING_EVERY = 30.0

@@ -63,6 +63,8 @@ class Call(Exchange):
 
     __slots__ = ("_lost", "_session", "dropped", "reply", "stream")
 
+    runtime: Runtime
+
     def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
         Exchange.__init__(self, session.runtime, session.revision, message, principal)
         self._lost = False

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolfilter",
         "trace",
         "uritemplate",
+        "version",
     ),
     (
         "compat",
@@ -109,18 +110,15 @@ LATER = {
     ("app", "stdio"),
     ("app", "uritemplate"),
     ("cli", "demo"),
-    ("client", "__init__"),
     ("connecting", "client_memory"),
     ("connecting", "client_stdio"),
     ("entries", "uritemplate"),
-    ("ops", "__init__"),
-    ("proxy", "__init__"),
     ("proxycli", "gateway"),
 }
 # Names that only type checkers want.
 FOR_TYPES = {
-    ("app", "uritemplate"), ("backends", "session"), ("connection", "server"), ("content", "schema"),
-    ("context", "runtime"), ("entries", "uritemplate"), ("ops", "server"), ("proxy", "session"),
+    ("app", "uritemplate"), ("backends", "session"), ("content", "schema"), ("entries", "uritemplate"),
+    ("proxy", "session"),
 }  # fmt: skip
 # The names of client, bridge and pipes are public, and loaded by whoever uses one: no server on HTTP pays for them.
 ON_DEMAND = {
@@ -381,10 +379,10 @@ def test_all_is_what_is_imported() -> None:
         alias.asname or alias.name for node, _ in imports(tree) if getattr(node, "level", 0) for alias in node.names
     ]
     listed = list(mcp_h11.__all__)
-    assert sorted(imported) == sorted(listed)
+    assert sorted(imported) == sorted([*listed, "__version__"])
     assert len(set(listed)) == len(listed) and isinstance(mcp_h11.__all__, tuple)
     defined = [name for name, _ in top_level(tree)]
-    assert defined == ["__version__", "__all__", "_ON_DEMAND"]
+    assert defined == ["__all__", "_ON_DEMAND"]
 
 
 def test_what_is_loaded_on_demand_is_what_type_checkers_see() -> None:
@@ -401,7 +399,7 @@ def test_what_is_loaded_on_demand_is_what_type_checkers_see() -> None:
 
 
 def test_the_version_is_a_literal() -> None:
-    (value,) = (value for name, value in top_level(MODULES["__init__"]) if name == "__version__")
+    (value,) = (value for name, value in top_level(MODULES["version"]) if name == "__version__")
     assert isinstance(value, ast.Constant) and value.value == mcp_h11.__version__
     assert (PACKAGE / "py.typed").is_file()
 
