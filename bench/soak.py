@@ -6,8 +6,8 @@
 
 Clients of both eras and of HTTP+SSE come and go at a bounded rate against a server in a process of its own: they call,
 ask twice under one id, cancel, leave in the middle of a head, a body or a stream, read slowly or not at all, resume,
-forget their sessions and send nonsense.  Each answer is judged; every few seconds the server is asked for its tasks,
-descriptors, sessions and errors, and the operating system for its memory.
+forget their sessions, send nonsense, and repeat what is refused.  Each answer is judged; every few seconds the server
+is asked for its tasks, descriptors, sessions and errors, and the operating system for its memory.
 
 At the end all clients leave, what rests expires, and the verdict is whether the server is what it was: no task, session
 or descriptor more, no error in its log, no answer wrong or late, memory flat after the warm-up.  Exit code 0 says so.
@@ -74,6 +74,21 @@ BREAKS = frozenset(
     ("cut_request", "garbage", "leaves", "slow_reader", "modern_slow_reader", "old_sse", "asks_and_does_not_read")
 )
 PAGE = os.sysconf("SC_PAGESIZE")
+WRONG = "Bearer wrong"  # the one token that the server does not take
+# What is refused by its head: the method, the fields that are another way than in a good request, and the status.
+REFUSED: dict[str, tuple[str, dict[str, str | None], int]] = {
+    "accept": ("POST", {"Accept": "text/html"}, 406),
+    "accept of a stream": ("GET", {"Accept": JSON_TYPE, "MCP-Protocol-Version": "2025-11-25"}, 406),
+    "content type": ("POST", {"Content-Type": "text/plain"}, 415),
+    "host": ("POST", {"Host": "evil.example"}, 403),
+    "origin": ("POST", {"Origin": "https://evil.example"}, 403),
+    "method": ("PUT", {}, 405),
+    "token": ("POST", {"Authorization": WRONG}, 401),
+    "version": ("POST", {"MCP-Protocol-Version": "1999-01-01"}, 400),
+    "session": ("POST", {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "unknown"}, 404),
+    "end of a session": ("DELETE", {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "unknown"}, 404),
+}
+TIMES_REFUSED = 40  # on one connection
 
 
 # --- the server ----------------------------------------------------------------------------------------------
@@ -187,6 +202,10 @@ def measured(server: Server, errors: Errors) -> dict[str, Any]:
     }
 
 
+def authorize(head: Any) -> str | None:
+    return None if head.get("authorization") == WRONG else "soak"
+
+
 def serve_for_soak(loop: str) -> None:
     """The server of the soak: all that rests or waits does so for seconds, so that it happens often."""
     errors = Errors()
@@ -202,7 +221,7 @@ def serve_for_soak(loop: str) -> None:
         make_server(errors, running), loop=loop, port=0, on_start=started, legacy_sse=True, session_idle=SESSION_IDLE,
         session_initialize=5.0, write_timeout=3.0, keep_alive=1.0, patience=1.0, idle_timeout=10.0,
         first_byte_timeout=3.0, head_timeout=3.0, body_timeout=4.0, max_sessions=400, max_sessions_peer=400, grace=1.0,
-        ask_timeout=5.0, max_requests=50,
+        ask_timeout=5.0, max_requests=50, authorize=authorize,
         event_store=MemoryEventStore(max_total_bytes=16 * 1024 * 1024, keep_finished=10.0),
     )  # fmt: skip
 
@@ -394,6 +413,20 @@ class Clients:
             self.garbage_statuses[status] += 1
             check(status != "500" and b"Traceback" not in said, said[:300])
 
+    async def refused(self) -> None:
+        """What is refused, byte for byte the same again and again: nothing of a refusal is left."""
+        name = self.random.choice(list(REFUSED))
+        method, changes, status = REFUSED[name]
+        legacy = changes.get("MCP-Protocol-Version") == "2025-11-25"
+        peer = Legacy(self.port, "2025-11-25") if legacy else self.modern()
+        message = peer.request("tools/list", id=1)
+        self.requests += TIMES_REFUSED
+        async with RawClient(self.port, limit=ANSWER_LIMIT) as client:
+            for _ in range(TIMES_REFUSED):
+                headers = {**peer.headers_for(message), **changes}
+                answer = await client.request(method, "/mcp", headers, encode(message))
+                check(answer.status == status, f"refused, {name}: {answer.status} for {status}")
+
     async def slow_reader(self) -> None:
         """A reader that stops: its own call waits, its session's others do not; then it comes back for the rest."""
         async with self.session() as peer:
@@ -528,7 +561,7 @@ class Clients:
     WEIGHTS = {
         "ordinary": 30, "errors": 4, "same_id": 4, "cancels": 8, "leaves": 8, "cut_request": 10, "pipelines": 2,
         "garbage": 12, "slow_reader": 3, "modern_slow_reader": 2, "resumes": 5, "questions": 5, "listens": 4,
-        "deletes": 4, "old_sse": 4, "handshakes": 4, "asks_and_does_not_read": 2, "batches": 3,
+        "deletes": 4, "old_sse": 4, "handshakes": 4, "asks_and_does_not_read": 2, "batches": 3, "refused": 8,
     }  # fmt: skip
 
     async def one(self, name: str) -> None:

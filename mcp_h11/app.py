@@ -453,6 +453,7 @@ class MCPServer(ServerHandler):
         if isinstance(one, (MCPError, ToolError)):
             raise one from None
         logger.error("the tool %s failed", tool.definition["name"], exc_info=exc)
+        exc.__traceback__ = None  # as in `handler.answer`
         return tool_error(MASKED if self._mask_errors else describe(one))
 
     async def read_resource(self, params: Params, ctx: Context) -> Result | InputRequired:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .errors import MCPError
+from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
 from .jsonrpc import JSON, ErrorResponse, Response
 from .transport import Outgoing, Transport
@@ -102,7 +102,7 @@ class PendingCall:
             self._changed = anyio.Event()
             await self._changed.wait()
         if isinstance(self.outcome, BaseException):
-            raise self.outcome
+            raise again(self.outcome)
         return self.outcome
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Calls:
             ConnectionLost, RequestTimeout: there was none.
         """
         if self.ended is not None:
-            raise self.ended
+            raise again(self.ended)
         transport = self.transport
         assert transport is not None
         token = (params.get("_meta") or {}).get("progressToken")

@@ -22,7 +22,7 @@ from .calls import Answers, Heard, Progress
 from .connecting import Connecting, Options
 from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
 from .era import Agreed, EraMemory, refuses_handshake
-from .errors import MCPError
+from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer
 from .handler import ServerHandler
 from .middleware import Middleware, TokenProvider
@@ -178,7 +178,7 @@ class Client:
             # Only now: a child that ended when it was asked what it is was started again.
             self._conversation.on_end = self._over
             if self._conversation.calls.ended is not None:
-                raise self._conversation.calls.ended
+                raise again(self._conversation.calls.ended)
             await self._begin()
         except BaseException as error:
             await self._leave(error)

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import anyio
 
-from .errors import InvalidRequest, MCPError
+from .errors import InvalidRequest, MCPError, again
 from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
 from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown
@@ -81,7 +81,9 @@ class SSETransport:
             await self._opened.wait()
         if not self._endpoint:
             self._scope.cancel()
-            raise self._error or InvalidAnswer(f"the stream at {self.why} does not say where to POST")
+            if self._error is not None:
+                raise again(self._error)
+            raise InvalidAnswer(f"the stream at {self.why} does not say where to POST")
 
     def settle(self, revision: Revision) -> None:
         """Later revisions over this transport have their header all the same."""

@@ -153,14 +153,15 @@ class StdioTransport:
             await child.stop(eof=self._eof, term=self._term)
 
     def _take(self, line: bytes | LineTooLong) -> None:
+        if isinstance(line, LineTooLong):
+            self._too_long(line)
+            return
         try:
-            if isinstance(line, LineTooLong):
-                raise line
             decoded = self._json.decode(line)
         except InvalidRequest as error:
             self._no_message(error, line)
-        except MCPError as error:
-            self._not_read(error, line)
+        except MCPError:
+            self._not_read(line)
         else:
             # 2025-03-26 has batches.
             for message in decoded if isinstance(decoded, list) else (decoded,):
@@ -174,17 +175,14 @@ class StdioTransport:
             self._waiting.discard(message.id)
         self._receiver.message(message, None)
 
-    def _no_message(self, error: InvalidRequest, line: bytes | LineTooLong) -> None:
+    def _no_message(self, error: InvalidRequest, line: bytes) -> None:
         """JSON, but no message: of a request that waits it was the answer."""
         if error.request_id in self._waiting:
             self._lose(error.request_id, InvalidAnswer(f"the answer is no message: {error.message}"))
         else:
-            self._not_read(error, line)
+            self._not_read(line)
 
-    def _not_read(self, error: MCPError, line: bytes | LineTooLong) -> None:
-        if isinstance(line, LineTooLong):
-            self._too_long(line)
-            return
+    def _not_read(self, line: bytes) -> None:
         self.skipped += 1
         if self.skipped == 1:
             logger.warning(

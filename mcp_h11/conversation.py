@@ -23,7 +23,7 @@ import anyio
 from .callbacks import Asked, Told, answered_by
 from .calls import Answers, Calls, Heard, PendingCall, Progress
 from .era import contradicts
-from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion
+from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
 from .headers import request_headers
 from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
@@ -317,7 +317,7 @@ class Conversation:
     ) -> None:
         """Sends a notification.  Raises MCPError where it did not get there, RequestTimeout where nobody took it."""
         if self.calls.ended is not None:
-            raise self.calls.ended
+            raise again(self.calls.ended)
         headers: list[tuple[str, str]] = []
         if self.revision is not None and self.modern:
             meta = dict((params or {}).get("_meta") or {})

@@ -5,7 +5,7 @@ The order is the specification's and common sense: where to, who says so, what f
 body is needed for any of it.
 
 Rule: what can expire is not judged here (authorization, sessions), because a verdict lives as long as the head is
-remembered.  A refusal names the option that would allow what it refuses.
+remembered, and so it is a `Denial`: a value, and no exception.  It names the option that would allow what it refuses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from .auth import WELL_KNOWN, metadata_path
-from .errors import Refusal
+from .errors import Denial, Refusal
 from .headers import (
     CORS_MAX_AGE,
     SESSION_HEADER,
@@ -87,8 +87,8 @@ class Door:
         self.head = head
         self.method = head.method
         self.route = route
-        self.refusal: Refusal | None = None  # before anything else
-        self.unfit: Refusal | None = None  # after authorization: the format is wrong
+        self.refusal: Denial | None = None  # before anything else
+        self.unfit: Denial | None = None  # after authorization: the format is wrong
         self.host: str | None = None  # by which the client called us
         self.peer = self.scheme = ""  # of whom a proxy speaks for, and how it was called; empty where none said
         self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
@@ -172,27 +172,27 @@ class Doorkeeper:
             self._set_format(door, fields)
         return door
 
-    def _set_sender(self, door: Door, proxied: bool, fields: Fields) -> Refusal | None:
+    def _set_sender(self, door: Door, proxied: bool, fields: Fields) -> Denial | None:
         door.host = _first(fields, b"host")
         if proxied and self.proxies is not None:
             try:
                 said = self.proxies.read(door.head.get_all)
             except Refusal as exc:
-                return exc
+                return Denial(exc.status, exc.message, exc.headers)
             door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.host
         return None
 
-    def _check_sender(self, door: Door, origins: list[str]) -> Refusal | None:
+    def _check_sender(self, door: Door, origins: list[str]) -> Denial | None:
         host = door.host
         if not self._hosts.check_host(host):
-            return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
+            return Denial(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
         if door.route == METADATA:
             return None
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
             origins and not self._hosts.check_origin(origins[0]) and not self._cors.check_origin(origins[0])
         ):
-            return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
+            return Denial(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
     def _set_cors(self, door: Door, origin: str | None, fields: Fields) -> None:
@@ -205,9 +205,9 @@ class Doorkeeper:
             if door.method == "OPTIONS":
                 door.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
-    def _check_target(self, door: Door) -> Refusal | None:
+    def _check_target(self, door: Door) -> Denial | None:
         if door.route == NOWHERE and door.method != "CONNECT":  # whose target is no path of ours to be missed
-            return Refusal(404, f"Nothing is served here; the endpoint is {self._settings.path}")
+            return Denial(404, f"Nothing is served here; the endpoint is {self._settings.path}")
         allowed = _ALLOWED.get(door.route, _ALLOWED[MCP])
         if door.route == MCP:
             if door.version in MODERN and door.method != "POST":
@@ -216,7 +216,7 @@ class Doorkeeper:
             elif self._settings.stateless:
                 allowed = ("POST", "OPTIONS")
         if door.method not in allowed:
-            return Refusal(405, f"Method Not Allowed: {door.method:.20}", headers=(("Allow", ", ".join(allowed)),))
+            return Denial(405, f"Method Not Allowed: {door.method:.20}", headers=(("Allow", ", ".join(allowed)),))
         if door.method == "OPTIONS" and door.preflight is None:
             door.preflight = (("Allow", ", ".join(allowed)),)
         return None
@@ -231,12 +231,12 @@ class Doorkeeper:
         if door.method == "POST":
             # Any page may send text/plain without a preflight: only JSON gets in.
             if not is_json(", ".join(fields.get(b"content-type", _NONE))):
-                door.unfit = Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
+                door.unfit = Denial(415, "Unsupported Media Type: Content-Type must be application/json")
             elif door.route == MCP and not self._acceptable(door):
-                door.unfit = Refusal(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
+                door.unfit = Denial(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
             door.posts = door.unfit is None
         elif door.method == "GET" and door.route != METADATA and not accept.sse:
-            door.unfit = Refusal(406, "Not Acceptable: Accept must allow text/event-stream")
+            door.unfit = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _accept(self, value: str) -> Accept:
         # Heads differ in their session; what they accept is the same few texts for ever.
@@ -267,9 +267,9 @@ def _first(fields: Fields, name: bytes) -> str | None:
     return values[0] if values else None
 
 
-def _check_once(fields: Fields) -> Refusal | None:
+def _check_once(fields: Fields) -> Denial | None:
     # Of two values, something in front of us may have read the other one.
     for name in ONCE:
         if len(fields.get(_ONCE[name], _NONE)) > 1:
-            return Refusal(400, f"Bad Request: {name} comes more than once")
+            return Denial(400, f"Bad Request: {name} comes more than once")
     return None

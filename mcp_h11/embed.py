@@ -103,8 +103,9 @@ class ServerThread:
                 self._give_up()
         if not started:
             raise TimeoutError(f"the server did not start within {START_TIMEOUT:g} s")
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None  # it is raised here, once, with the traceback of the thread
+        if error is not None:
+            raise error
 
     def _give_up(self) -> None:
         if self._loop is not None and self._task is not None:

@@ -90,12 +90,12 @@ class Endpoint:
         """Before the body is read: the refusal that is certain already, if any."""
         door = self._door(head, link.proxied)
         if door.refusal is not None:
-            return door.refusal
+            return door.refusal.refusal()
         if not self._open and not _is_public(door):
             refusal = self._guard.early(door)
             if refusal is not None:
                 return self._counted(refusal, door.peer or link.peer)
-        return door.unfit
+        return None if door.unfit is None else door.unfit.refusal()
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
         """As `check`, of what has to be found out first: before a client is invited to send its body."""
@@ -131,7 +131,7 @@ class Endpoint:
                 self._post(door, request, reply, None)
                 return
             if door.refusal is not None:
-                raise door.refusal
+                raise door.refusal.refusal()
             if self._open or _is_public(door):
                 self._admit(door, request, reply, None)
                 return
@@ -174,7 +174,7 @@ class Endpoint:
         if door.route == METADATA:
             self._describe(door, reply)
         elif door.unfit is not None:
-            raise door.unfit
+            raise door.unfit.refusal()
         elif door.method == "POST":
             self._post(door, request, reply, principal)
         elif door.route == SSE:
@@ -294,6 +294,7 @@ class Endpoint:
         else:
             # What comes here is of the door or of the modern ladder; errors of legacy calls are answers with 200.
             status, headers, close = MODERN_STATUS.get(error.code, 400), (), False
+        error.__traceback__ = None  # a function of the operator's may keep an exception and raise it for each request
         reply.answer(status, self._error_body(error, message), JSON_HEADERS + headers, close=close)
 
     def _fail(self, reply: Reply) -> None:

@@ -5,6 +5,10 @@ Rule: an exception holds plain values only (no connection, no request), so that 
 whoever refuses something decides the answer where the reason is known.  The one place that catches them turns
 them into bytes; nothing here knows how.
 
+Rule: an exception is made when it is raised, and is raised once.  Each raise adds its frames to the traceback of the
+object, so that an object that is kept and raised again grows for ever.  What has to be kept is kept as a `Denial`, or
+raised as `again(error)`.
+
 The code-to-status table follows 2026-07-28 basic/transports/streamable-http.  Before that revision an ordinary
 JSON-RPC error rides on HTTP 200, because clients of those revisions take other statuses for a transport fault.
 """
@@ -13,7 +17,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -46,6 +51,9 @@ MODERN_STATUS = {
     MISSING_CLIENT_CAPABILITY: 400,
     UNSUPPORTED_PROTOCOL_VERSION: 400,
 }
+
+
+Failure = TypeVar("Failure", bound=BaseException)
 
 
 class MCPError(Exception):
@@ -171,6 +179,32 @@ class Refusal(MCPError):
         self.close = close
         for name, value in self.headers:
             _check_header(name, value)
+
+
+@dataclass(frozen=True)
+class Denial:
+    """What a `Refusal` says, as a value that can be kept for as long as the reason holds.  `refusal()` makes one."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def refusal(self) -> Refusal:
+        """A new exception each time."""
+        return Refusal(self.status, self.message, headers=self.headers)
+
+
+def again(error: Failure) -> Failure:
+    """The same error as a new object, for an error that several callers are told, or that is told more than once.
+
+    It has the class, the arguments, the attributes and the cause of the first one, and no traceback.
+    """
+    # Those of the system leave the file's name out of their arguments.
+    arguments = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+    made = type(error).__new__(type(error), *arguments)
+    made.__dict__.update(error.__dict__)
+    made.__cause__, made.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return made
 
 
 def _check_header(name: str, value: str) -> None:

@@ -320,14 +320,17 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
             result = getattr(handler, entry.attribute)(params, ctx)
             if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result
-    except MCPError:
+    except MCPError as exc:
+        exc.__traceback__ = None  # it grows with each raise of an object that a handler keeps; the log does not want it
         raise
     except (Exception, SystemExit) as exc:
         # SystemExit too: a tool that calls `sys.exit` must not end the server.
         if method == "tools/call" and isinstance(exc, ToolError):
             ctx._exchange.failed("tool_error")
+            exc.__traceback__ = None
             return tool_error(str(exc))
         logger.exception("%s failed", method)
+        exc.__traceback__ = None
         if method == "tools/call":
             return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None

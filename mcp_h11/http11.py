@@ -35,7 +35,7 @@ from typing import Any, Final
 
 import h11
 
-from .errors import Refusal
+from .errors import Refusal, again
 
 # Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
 MAX_CACHED_HEAD = 4 * 1024
@@ -1232,7 +1232,7 @@ class ClientConnection:
             return END
         try:
             if self._error is not None:
-                raise self._error
+                raise again(self._error)
             event = self._read_head() if self._state == _HEAD else self._read_body()
             if event is NEED_DATA and self._eof:
                 raise AnswerCutShort("the server closed the connection before the end of its answer", self._begun)
@@ -1353,7 +1353,7 @@ class ClientConnection:
         if data:
             return data
         if self._error is not None:
-            raise self._error
+            raise again(self._error)
         return self._end() if ended else NEED_DATA
 
     def _end(self) -> AnswerEnd:

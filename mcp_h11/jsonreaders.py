@@ -391,7 +391,8 @@ def union_reader(reads: list[Reader], expected: str) -> Reader:
                     if not _tried.depth:
                         _tried.memo.clear()
         if type(made) is Mismatch:
-            raise made
+            # A new one: what is kept is raised for each alternative that comes to the same value.
+            raise Mismatch(made.problems, kind_only=made.kind_only)
         return made
 
     return read_union

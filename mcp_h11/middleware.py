@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from .errors import again
 from .httpclient import DEFAULT_PRIORITY, ConnectError, HTTPAnswer, HTTPCall, HTTPFailure
 from .httpclient import Middleware as Middleware
 from .httpclient import Next as Next
@@ -140,7 +141,7 @@ class BearerToken:
             if self._rounds == rounds:
                 await self._ask()
         if self._error is not None:
-            raise self._error
+            raise again(self._error)
         assert self._token is not None
         return self._token
 

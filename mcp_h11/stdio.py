@@ -251,8 +251,9 @@ class Pipe:
         """One line of input."""
         try:
             if isinstance(line, MCPError):
-                raise line
-            self.take(self.runtime.json.decode(line))
+                self._reply_error(getattr(line, "request_id", None), line)
+            else:
+                self.take(self.runtime.json.decode(line))
         except MCPError as exc:
             self._reply_error(getattr(exc, "request_id", None), exc)
 

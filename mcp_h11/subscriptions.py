@@ -20,7 +20,7 @@ import anyio
 from .backoff import Backoff
 from .conversation import Ask, Conversation
 from .era import contradicts
-from .errors import MCPError
+from .errors import MCPError, again
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ChangeStream:
     async def __anext__(self) -> tuple[str, dict[str, Any]]:
         while not self._unread:
             if self._error is not None:
-                raise self._error
+                raise again(self._error)
             if self._ended:
                 raise StopAsyncIteration
             self._changed = anyio.Event()
@@ -156,7 +156,9 @@ class Listening:
             await self._acknowledged.wait()
         if not self._times:
             self.close()
-            raise self._error or RequestTimeout(f"no acknowledgment within {ACK_LIMIT:g} s")
+            if self._error is not None:
+                raise again(self._error)
+            raise RequestTimeout(f"no acknowledgment within {ACK_LIMIT:g} s")
         missing = self._wanted.missing(self.changes.honoured)
         if missing:
             logger.warning("the server will not tell of %s", ", ".join(missing)[:500])
