@@ -28,6 +28,7 @@ from .questions import InputRequired
 from .results import completion, contents, messages
 from .signature import BadArguments
 from .tojson import as_plain
+from .uris import normal, normal_template
 
 if TYPE_CHECKING:
     from .uritemplate import URITemplate
@@ -244,7 +245,8 @@ class MCPServer(ServerHandler):
         `fn` takes the template's variables by name and returns text, bytes, anything JSON can say, or a list of
         contents; None means that there is no such resource.  Variables that would climb out of a folder ("..", an
         absolute path) do not match, unless `any_path` says that `fn` checks for itself.  `scopes` as for `add_tool`:
-        for reading, subscribing and completing.
+        for reading, subscribing and completing.  A client may spell the URI in any way that RFC 3986, 6.2.2, calls
+        equal: `caf%c3%a9`, `caf%C3%A9` and `café`; segments "." and ".." are not resolved.
 
         Raises:
             ValueError: the URI is taken, or is neither a URI nor a template, or a template has a size.
@@ -271,13 +273,17 @@ class MCPServer(ServerHandler):
         known = self._catalogue
         entries, member = (known.resources, "uri") if template is None else (known.templates, "uriTemplate")
         resource = ResourceEntry(function, {member: uri, **definition}, template, any_path)
-        known.add("resource", entries, uri, resource, scopes)
+        known.add("resource", entries, normal(uri) if template is None else template.template, resource, scopes)
         self.notify_resources_changed()
 
     def remove_resource(self, uri: str) -> None:
         """Remove a resource or a template, from any thread.  Raises KeyError where there is none."""
         known = self._catalogue
-        known.remove(known.templates if uri in known.templates else known.resources, uri)
+        template = normal_template(uri)
+        if template in known.templates:
+            known.remove(known.templates, template)
+        else:
+            known.remove(known.resources, normal(uri))
         self.notify_resources_changed()
 
     @overload
@@ -567,7 +573,7 @@ def _is_cancelled() -> bool:
 def _template(uri: str) -> URITemplate:
     from .uritemplate import URITemplate  # with `urllib.parse`, for servers that have templates
 
-    return URITemplate(uri)
+    return URITemplate(normal_template(uri))
 
 
 def _checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:

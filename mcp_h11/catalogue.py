@@ -21,6 +21,7 @@ from .auth import checked_scopes
 from .content import StableResult
 from .entries import Entry, ResourceEntry, ToolEntry
 from .errors import InvalidParams, ResourceNotFound
+from .uris import normal, normal_template
 
 E = TypeVar("E", bound=Entry)
 
@@ -29,7 +30,7 @@ _CURSOR = re.compile(rb"[1-9][0-9]{0,17}")
 
 
 class Catalogue:
-    """The entries of one server.  Tools, resources and prompts may be looked up in their dicts.
+    """The entries of one server.  Tools and prompts may be looked up in their dicts; `find` looks up resources.
 
     Args:
         page_size: Entries of one page of a list; None puts all on one.
@@ -42,7 +43,7 @@ class Catalogue:
         if page_size is not None and page_size < 1:
             raise ValueError("page_size is at least 1, or None")
         self.tools: dict[str, ToolEntry] = {}
-        self.resources: dict[str, ResourceEntry] = {}
+        self.resources: dict[str, ResourceEntry] = {}  # by their URI as `normal` spells it, as templates are
         self.templates: dict[str, ResourceEntry] = {}
         self.prompts: dict[str, Entry] = {}
         self.scoped = False  # whether anything asks for scopes
@@ -76,6 +77,7 @@ class Catalogue:
         return found
 
     def _at(self, uri: str) -> tuple[ResourceEntry, dict[str, Any]] | None:
+        uri = normal(uri)
         fixed = self.resources.get(uri)
         if fixed is not None:
             return fixed, {}
@@ -104,10 +106,13 @@ class Catalogue:
             if found is None:
                 raise InvalidParams(f"Unknown prompt: {name!r:.200}")
             return found
-        found = (self.templates.get(uri) or self.resources.get(uri)) if isinstance(uri, str) else None
+        found = self._resource_named(uri) if isinstance(uri, str) else None
         if found is None:
             raise InvalidParams(f"Unknown resource template: {uri!r:.200}")
         return found
+
+    def _resource_named(self, uri: str) -> Entry | None:
+        return self.templates.get(normal_template(uri)) or self.resources.get(normal(uri))
 
     # --- scopes ----------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from .context import Context
 from .deadlines import Deadline, TimedOut, run_within
 from .errors import InternalError, MCPError, MethodNotFound, ToolError
 from .questions import InputRequired
+from .uris import normal
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class Notice:
     kind: str
     uri: str | None = None
     audience: Callable[[str, int | None], bool] | None = None
+
+    @property
+    def normal_uri(self) -> str:
+        """The `uri` in the one spelling of all that are equal (RFC 3986, 6.2.2); empty where there is none."""
+        return normal(self.uri or "")
 
     def concerns(self, principal: str, generation: int | None) -> bool:
         """Whether this one is among the audience."""

@@ -456,9 +456,10 @@ class Legacy:
         for session in list(self.sessions.values()):
             # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
             state = session.state
-            if session.id not in self.fresh and session.wants(notice):
-                if notice.concerns(state.principal, state.generation):
-                    session.announce(payload)
+            if session.id not in self.fresh:
+                told = session.told(notice, payload)
+                if told is not None and notice.concerns(state.principal, state.generation):
+                    session.announce(told)
 
 
 class Gathering:

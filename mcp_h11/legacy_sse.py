@@ -169,6 +169,7 @@ class LegacySSE:
         payload = encode_notice(self.runtime.json, notice)
         for session, _ in list(self.sessions.values()):
             state = session.state
-            if session.id in self.initialized and session.wants(notice):
-                if notice.concerns(state.principal, state.generation):
-                    session.announce(payload)
+            if session.id in self.initialized:
+                told = session.told(notice, payload)
+                if told is not None and notice.concerns(state.principal, state.generation):
+                    session.announce(told)

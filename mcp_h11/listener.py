@@ -16,6 +16,7 @@ from .jsonrpc import Request
 from .reply import Reply
 from .runtime import Runtime
 from .sse import encode_event
+from .uris import spellings
 
 META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 MAX_UNSENT = 256  # notices that wait for one slow listener
@@ -31,7 +32,7 @@ UPDATED = "notifications/resources/updated"
 class Listener:
     """One open `subscriptions/listen`: what it wants to hear, and the stream it hears it on."""
 
-    __slots__ = ("_flushing", "_json", "_runtime", "_unsent", "id", "kinds", "principal", "reply", "uris")
+    __slots__ = ("_flushing", "_json", "_runtime", "_spellings", "_unsent", "id", "kinds", "principal", "reply", "uris")
 
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, wanted: dict[str, Any]) -> None:
         self.id = message.id
@@ -39,6 +40,7 @@ class Listener:
         self.principal = ""  # whose it is
         self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
         self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
+        self._spellings = spellings(self.uris)
         self._runtime = runtime
         self._json = runtime.json
         self._unsent: dict[bytes, None] = {}  # in order, each once
@@ -56,9 +58,14 @@ class Listener:
         """The notification for this listener, or None where it did not ask for it."""
         if notice.kind in self.kinds:
             return self.notification(self.kinds[notice.kind], {})
-        if notice.kind == "updated" and notice.uri in self.uris:
-            return self.notification(UPDATED, {"uri": notice.uri})
-        return None
+        if notice.kind != "updated" or not self.uris:
+            return None
+        # In the listener's own spelling, which it knows again.
+        uri: str | None = notice.uri
+        if uri not in self.uris:
+            normal = notice.normal_uri
+            uri = normal if normal in self.uris else self._spellings.get(normal)
+        return None if uri is None else self.notification(UPDATED, {"uri": uri})
 
     def noticed(self, notice: Notice) -> None:
         """Pass it on; a slow reader gets each notice once, when it can."""

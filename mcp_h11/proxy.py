@@ -48,7 +48,7 @@ from .handler import METHODS, Notice, Params, ServerHandler
 from .jsonrpc import JSON
 from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
 from .questions import InputRequired
-from .session import CHANGED, UPDATED, encode_notice
+from .session import CHANGED, UPDATED
 from .settings import subject
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
@@ -566,8 +566,9 @@ class ProxyHandler(ServerHandler):
             self.notices.publish(Notice(kind, uri, self._audience(backend)))
             return
         notice = Notice(kind, uri)
-        if not session.closed and session.wants(notice):
-            session.announce(encode_notice(self._json, notice))
+        told = None if session.closed else session.told(notice)
+        if told is not None:
+            session.announce(told)
 
     def _audience(self, backend: Backend) -> Callable[[str, int | None], bool] | None:
         if backend.owner is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
 from .compat import client_request, notification_params, server_fields
@@ -45,6 +45,7 @@ from .revisions import Revision, negotiate
 from .runtime import Gate, Runtime
 from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
+from .uris import normal, spellings
 
 logger = logging.getLogger(__name__)
 
@@ -219,8 +220,8 @@ class Session:
     """What runs in one session."""
 
     __slots__ = (
-        "_asked", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "log_rank", "on_change",
-        "on_rest", "on_work", "pending", "revision", "runtime", "sink", "state", "store", "streams",
+        "_asked", "_spellings", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "log_rank",
+        "on_change", "on_rest", "on_work", "pending", "revision", "runtime", "sink", "state", "store", "streams",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
@@ -242,6 +243,7 @@ class Session:
         self.on_change: Callable[[Session], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
         self._standalone: Stream | None = None
+        self._spellings: tuple[Set[str], dict[str, str]] | None = None  # `spellings` of the subscriptions beside them
         self._unsent: dict[bytes, None] = {}  # notices that wait for a slow channel
         self._asked = 0
 
@@ -561,9 +563,22 @@ class Session:
             future.result()
         return {key: future.result() for key, (_, future) in waiting.items()}
 
-    def wants(self, notice: Notice) -> bool:
-        """Whether this session is to hear of it: a resource only if it subscribed."""
-        return notice.kind in CHANGED or notice.uri in self.state.subscriptions
+    def told(self, notice: Notice, payload: bytes | None = None) -> bytes | None:
+        """The notification for this session, in its own spelling of the URI; None where it has not subscribed.
+
+        `payload` is the notification as published, where it is encoded already.
+        """
+        subscriptions = self.state.subscriptions
+        if notice.kind in CHANGED or notice.uri in subscriptions:
+            return payload or encode_notice(self.runtime.json, notice)
+        if not subscriptions:
+            return None
+        known = self._spellings
+        if known is None or known[0] is not subscriptions:
+            known = self._spellings = (subscriptions, spellings(subscriptions))
+        uri = notice.normal_uri
+        own = uri if uri in subscriptions else known[1].get(uri)
+        return None if own is None else encode_notice(self.runtime.json, Notice(notice.kind, own))
 
     def announce(self, payload: bytes) -> None:
         """A notice that belongs to no call."""
@@ -648,8 +663,11 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
 
 async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
     uri = _subscription(session, call)
-    session.state.subscriptions = session.state.subscriptions - {uri}
-    await _settled(session.runtime.handler.unsubscribe(uri, Context(call)))
+    wanted = normal(uri)
+    gone = {one for one in session.state.subscriptions if normal(one) == wanted} or {uri}
+    session.state.subscriptions = session.state.subscriptions - gone
+    for one in gone:  # a handler that counts knows it as it was subscribed to
+        await _settled(session.runtime.handler.unsubscribe(one, Context(call)))
     await session.changed()
     return {}
 

@@ -28,7 +28,7 @@ from .listener import Listener
 from .modern import Modern, ModernCall, check_envelope, claimed_version
 from .revisions import ASSUMED, MODERN, SUPPORTED
 from .runtime import Gate, Runtime
-from .session import PipeCall, Session, encode_notice
+from .session import PipeCall, Session
 from .settings import Settings
 from .storage import SessionState
 
@@ -374,8 +374,9 @@ class Pipe:
     def _noticed(self, notice: Notice) -> None:
         for listener in list(self._listeners.values()):
             listener.noticed(notice)
-        if self._initialized and self._session.wants(notice):
-            self.tell(encode_notice(self.runtime.json, notice))
+        told = self._session.told(notice) if self._initialized else None
+        if told is not None:
+            self.tell(told)
 
     # --- the end ---------------------------------------------------------------------------------------------
 

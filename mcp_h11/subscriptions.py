@@ -22,6 +22,7 @@ from .conversation import Ask, Conversation
 from .era import contradicts
 from .errors import MCPError, again
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .uris import normal
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -97,6 +98,7 @@ class Filter:
     def __init__(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> None:
         self.kinds = tuple(kind for kind in _KINDS if kind in set(kinds))
         self.uris = tuple(dict.fromkeys(uris))
+        self._normal = tuple(map(normal, self.uris))
 
     def __bool__(self) -> bool:
         return bool(self.kinds or self.uris)
@@ -112,7 +114,7 @@ class Filter:
         """In a session: whether this is one of them, a sub-resource of what was subscribed included."""
         if method == _RESOURCE_UPDATED:
             uri = params.get("uri")
-            return isinstance(uri, str) and any(uri.startswith(wanted) for wanted in self.uris)
+            return isinstance(uri, str) and any(map(normal(uri).startswith, self._normal))
         return _KIND_OF.get(method) in self.kinds
 
     def everything(self) -> list[tuple[str, dict[str, Any]]]:
@@ -124,7 +126,8 @@ class Filter:
         """What the server did not agree to."""
         missing = [kind for kind in self.kinds if honoured.get(_KINDS[kind][0]) is not True]
         agreed = honoured.get("resourceSubscriptions")
-        return missing + [uri for uri in self.uris if not isinstance(agreed, list) or uri not in agreed]
+        known = {normal(uri) for uri in agreed if isinstance(uri, str)} if isinstance(agreed, list) else set()
+        return missing + [uri for uri, one in zip(self.uris, self._normal, strict=True) if one not in known]
 
 
 class Listening:

@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tojson",
         "toolfilter",
         "trace",
+        "uris",
         "uritemplate",
         "version",
     ),

@@ -193,6 +193,9 @@ async def test_notices_reach_the_initialized_and_updates_the_subscribed() -> Non
             handler.notify_resource_updated("test://a")
             assert (await peer.next())["method"] == "notifications/tools/list_changed"
             assert await peer.next() == updated("test://a")
+            # In the subscriber's spelling, however it was published (RFC 3986, 6.2.2).
+            handler.notify_resource_updated("TEST://%61")
+            assert await peer.next() == updated("test://a")
             await early.initialize(wire.A)  # the next it hears is its answer
 
 

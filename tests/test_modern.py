@@ -1214,7 +1214,7 @@ async def test_updates_come_for_exactly_the_uris_that_were_asked_for() -> None:
     async with desk() as (server, client):
         async with client.listen(resourceSubscriptions=["note://a", "note://b"]) as stream:
             assert (await ack(stream))["notifications"] == {"resourceSubscriptions": ["note://a", "note://b"]}
-            for uri in ("note://a/sub", "note://", "NOTE://a", "note://b", "note://c", "note://a"):
+            for uri in ("note://a/sub", "note://", "note://A", "note://b", "note://c", "note://a"):
                 server.notify_resource_updated(uri)
             uris = [(await stream.next_message())["params"]["uri"] for _ in range(2)]
             assert uris == ["note://b", "note://a"]

@@ -11,7 +11,7 @@ from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import ASYNCIO, LEGACY, Held, call, modern, served
 from test_auth import Verifier, ask, with_token
 
-from mcp_h11 import Context, InputRequired, MCPServer, Principal, ToolError
+from mcp_h11 import Client, Context, InputRequired, MCPServer, Principal, ToolError
 
 pytestmark = pytest.mark.anyio
 
@@ -262,3 +262,108 @@ async def test_a_secret_that_opens_everything_opens_scoped_objects_of_each_kind(
     async with served(handler, token="mine") as server:
         for one in objects(HR):
             assert await new(server.port, *one) == 200
+
+
+# --- other spellings of a URI ----------------------------------------------------------------------------------------
+
+# Registered, and what RFC 3986, 6.2.2, calls the same.
+SPELLED = [
+    (
+        "notes://docs/café",
+        ["notes://docs/café", "notes://docs/caf%C3%A9", "notes://docs/caf%c3%a9", "NOTES://docs/café"],
+    ),
+    ("notes://docs/caf%c3%a9", ["notes://docs/café", "notes://docs/caf%C3%A9"]),
+    ("notes://%64ocs/%7eann", ["notes://docs/~ann", "Notes://docs/%7Eann"]),
+    ("https://Example.com/A", ["https://example.com/A", "HTTPS://EXAMPLE.COM/A"]),
+    ("notes://é/{x}", ["notes://%C3%A9/1", "notes://%c3%a9/%31", "notes://é/1"]),
+    ("https://Api.{x}.Example.com/", ["https://api.1.example.com/", "HTTPS://API.%31.example.COM/"]),
+]
+DIFFERENT = ["notes://docs/caf%25C3%25A9", "notes://Docs/café", "notes://docs/cafe", "notes://docs/./café"]
+
+
+@pytest.mark.parametrize(("registered", "spelled"), SPELLED)
+async def test_a_resource_is_closed_and_open_in_each_spelling_of_its_uri(registered: str, spelled: list[str]) -> None:
+    for scope, status in ((HR, 403), (MINE, 200)):
+        handler = Office()
+        label = "template" if "{" in registered else "fixed"
+        handler.add_resource(registered, handler.make(label), scopes=[scope])
+        async with office(handler) as server:
+            session = with_token(Legacy(server.port, LEGACY), "mine")
+            await session.initialize()
+            for uri in spelled:
+                assert await new(server.port, "resources/read", {"uri": uri}) == status
+                assert await new(server.port, "subscriptions/listen", listened(uri)) == status
+                for method in ("resources/read", "resources/subscribe", "resources/unsubscribe"):
+                    assert (await session.call(method, {"uri": uri})).status == status
+            ref = completed(type="ref/resource", uri=registered)
+            assert await new(server.port, "completion/complete", ref) == (
+                403 if scope == HR else 400 if label == "fixed" else 200
+            )
+            reads = [line for line in handler.ran if "completed" not in line]
+            assert reads == ([] if scope == HR else [label + " 1" * (label == "template")] * 2 * len(spelled))
+            await session.delete()
+
+
+async def test_what_is_not_equal_is_another_resource() -> None:
+    handler = Office()
+    handler.add_resource(SPELLED[0][0], handler.make("fixed"))
+    async with office(handler) as server:
+        for uri in DIFFERENT:
+            assert await new(server.port, "resources/read", {"uri": uri}) == 400
+    assert not handler.ran
+
+
+class Noting(MCPServer):
+    """Remembers who subscribed to what."""
+
+    def __init__(self) -> None:
+        super().__init__("noting")
+        self.heard: list[str] = []
+
+    async def subscribe(self, uri: str, ctx: Context) -> None:
+        self.heard.append(uri)
+
+    async def unsubscribe(self, uri: str, ctx: Context) -> None:
+        self.heard.append("-" + uri)
+
+
+PUBLISHED = ["notes://docs/café", "notes://docs/caf%c3%a9", "NOTES://docs/caf%C3%A9"]
+
+
+def heard_of(message: Any) -> str:
+    return str(message["params"].get("uri", message["method"]))
+
+
+@pytest.mark.parametrize("own", ["notes://docs/caf%c3%a9", "notes://docs/café", "notes://docs/caf%C3%A9"])
+async def test_a_change_reaches_subscribers_in_their_own_spelling(own: str) -> None:
+    handler = Noting()
+    async with served(handler) as server, Legacy(server.port, LEGACY) as session, session.get_stream() as stream:
+        async with Modern(server.port).listen(resourceSubscriptions=[own]) as listener:
+            await listener.next_message()
+            assert (await session.call("resources/subscribe", {"uri": own})).result == {}
+            for uri in PUBLISHED:
+                handler.notify_resource_updated("notes://docs/other")
+                handler.notify_resource_updated("notes://docs/caf%25C3%25A9")
+                handler.notify_resource_updated(uri)
+                assert heard_of(await stream.next_message()) == heard_of(await listener.next_message()) == own
+            # Also of what comes later, where the subscription is another one by then.
+            assert (await session.call("resources/subscribe", {"uri": "notes://%7e"})).result == {}
+            handler.notify_resource_updated("notes://~")
+            assert heard_of(await stream.next_message()) == "notes://%7e"
+        assert (await session.call("resources/unsubscribe", {"uri": PUBLISHED[0]})).result == {}
+        assert (await session.call("resources/unsubscribe", {"uri": "notes://nothing"})).result == {}
+        for uri in (*PUBLISHED, "notes://~"):
+            handler.notify_resource_updated(uri)
+        assert heard_of(await stream.next_message()) == "notes://%7e"
+    # Whoever counts subscriptions hears of the end of the one that it knows.
+    assert handler.heard == [own, "notes://%7e", "-" + own, "-notes://nothing"]
+
+
+async def test_a_client_of_ours_hears_of_what_a_server_spells_in_another_way() -> None:
+    for protocol in ("2026-07-28", LEGACY):
+        handler = Noting()
+        async with Client(handler, revision=protocol) as client:
+            async with client.listen(uris=["notes://docs/caf%c3%a9"]) as changes:
+                handler.notify_resource_updated("notes://docs/café")
+                with anyio.fail_after(LIMIT):
+                    assert (await anext(aiter(changes)))[1]["uri"] == "notes://docs/caf%c3%a9"
