@@ -50,11 +50,11 @@ class Services(Protocol):
     loop: asyncio.AbstractEventLoop
     settings: Any  # Settings
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
-        """Count a task that still runs although its call is answered."""
+    def leave(self, task: asyncio.Task[Any], party: str) -> None:
+        """Count a task of a client's that still runs although its call is answered."""
 
-    async def run_sync(self, fn: Callable[[], T]) -> T:
-        """Run a blocking function off the event loop."""
+    async def run_sync(self, fn: Callable[[], T], party: str) -> T:
+        """Run a blocking function off the event loop, in the turn of its client."""
 
 
 class Exchange:
@@ -65,6 +65,7 @@ class Exchange:
         "done",
         "gone",
         "input_responses",
+        "keeps_place",
         "memo",
         "method",
         "params",
@@ -89,6 +90,7 @@ class Exchange:
     deadline: Deadline | None  # of a call that has one, while it runs
     task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
     done: bool
+    keeps_place: bool  # also while it asks its client: it has a place of those for protocol methods
 
     def __init__(self, runtime: Services, revision: Revision, message: Request, principal: Any) -> None:
         self.runtime = runtime
@@ -98,7 +100,12 @@ class Exchange:
         self.params = message.params
         self.principal = principal
         self.input_responses = self.request_state = self.memo = self.gone = self.deadline = self.task = None
-        self.done = False
+        self.done = self.keeps_place = False
+
+    @property
+    def party(self) -> str:
+        """The client that the limits count it for."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Cancel what runs, if it does."""
@@ -434,7 +441,7 @@ class Context:
 
     async def run_sync(self, fn: Callable[[], T]) -> T:
         """Run a blocking function off the loop, on the server's own bounded threads (or the host's, by `call_in`)."""
-        return await self._exchange.runtime.run_sync(fn)
+        return await self._exchange.runtime.run_sync(fn, self._exchange.party)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """For sync tools: run something of this context on the loop and wait, e.g. ``ctx.wait(ctx.info("half"))``.

@@ -120,56 +120,56 @@ class Turns(Shares, Generic[W]):
     A waiter is any object that can be hashed.  One that `next` returns has its place already.
     """
 
-    __slots__ = ("_lines", "easy")
+    __slots__ = ("easy", "lines")
 
     def __init__(self, limit: float | None) -> None:
         super().__init__(limit)
         # While fewer places than this are taken, every party may take one more: then no party need be looked up.
         self.easy = self.limit * ALPHA / (ALPHA + 1)
-        self._lines: dict[str, dict[W, None]] = {}  # whose turn is next is first; no line is empty
+        self.lines: dict[str, dict[W, None]] = {}  # by party, the next turn first; no line is empty
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self.lines.values()))
 
     def enter(self, party: str) -> bool:
         """Take a place now, if the party has one to take and nothing of its own waits for it."""
-        return party not in self._lines and self.take(party)
+        return party not in self.lines and self.take(party)
 
     def join(self, party: str, waiter: W) -> None:
         """Stand in line, behind what waits of the same party."""
-        line = self._lines.get(party)
+        line = self.lines.get(party)
         if line is None:
-            self._lines[party] = {waiter: None}
+            self.lines[party] = {waiter: None}
         else:
             line[waiter] = None
 
     def quit(self, party: str, waiter: W) -> None:
         """Leave the line; nothing happens where the waiter is not in it."""
-        line = self._lines.get(party)
+        line = self.lines.get(party)
         if line is not None and waiter in line:
             del line[waiter]
             if not line:
-                del self._lines[party]
+                del self.lines[party]
 
-    def next(self) -> W | None:
-        """The waiter whose turn it is, with its place taken; None where none can be let in."""
-        for party, line in self._lines.items():
+    def next(self) -> tuple[str, W] | None:
+        """The party and the waiter whose turn it is, with its place taken; None where none can be let in."""
+        for party, line in self.lines.items():
             # A party is passed over only where it holds much: with `free` places, limit / (ALPHA * free) can be.
             if self.may(party):
                 waiter = next(iter(line))
-                del line[waiter], self._lines[party]
+                del line[waiter], self.lines[party]
                 if line:
-                    self._lines[party] = line  # behind all the others
+                    self.lines[party] = line  # behind all the others
                 self.add(party)
-                return waiter
+                return party, waiter
         return None
 
-    def admitted(self) -> Iterator[W]:
-        """Every waiter that can be let in now, each with its place."""
-        while self._lines and (waiter := self.next()) is not None:
-            yield waiter
+    def admitted(self) -> Iterator[tuple[str, W]]:
+        """Every waiter that can be let in now, each with its place, and its party before it."""
+        while self.lines and (found := self.next()) is not None:
+            yield found
 
 
 class Holdings:

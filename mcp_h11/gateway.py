@@ -59,9 +59,8 @@ class Site:
         here = PREFIX + name
         settings = replace(root.settings, path=f"{here}/mcp", sse_path=f"{here}/sse", messages_path=f"{here}/messages")
         self.runtime = Runtime(self.handler, settings)
-        # The end of the server waits for the calls of all, and its limit holds for all.
-        self.runtime.tasks = root.runtime.tasks
-        self.runtime.gate = root.runtime.gate
+        # The end of the server waits for the calls of all, and its limits hold for all.
+        self.runtime.share(root.runtime)
         self.runtime.metrics = root.runtime.metrics
         self._hosts = hosts
         self.endpoint: Endpoint

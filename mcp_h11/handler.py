@@ -297,7 +297,7 @@ async def _answer_within(
 
     def leave(task: asyncio.Task[Any]) -> None:
         logger.warning("%s ignores its cancellation; its answer will be dropped", what)
-        runtime.leave(task)
+        runtime.leave(task, exchange.party)
 
     deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
     try:

@@ -135,15 +135,15 @@ class Legacy:
         elif isinstance(message, list):
             self._take_batch(session, message, reply, principal)
         else:
-            self._deliver(session, message)
+            self._deliver(session, message, reply, principal)
             reply.answer(202, b"", ())
 
-    def _deliver(self, session: Session, message: Message) -> None:
+    def _deliver(self, session: Session, message: Message, reply: Reply, principal: Any) -> None:
         """A notification, or an answer to a question of ours."""
         if isinstance(message, Notification):
             if message.method == "notifications/initialized":
                 self.fresh.pop(session.id, None)
-            session.notified(message)
+            session.notified(message, None if session.id else PostClient(self.runtime, reply, principal))
         else:
             assert isinstance(message, (Response, ErrorResponse))
             session.answered(message)
@@ -163,7 +163,7 @@ class Legacy:
         wrong = [self.runtime.json.error(m.request_id, m) for m in batch if isinstance(m, InvalidRequest)]
         for message in batch:
             if isinstance(message, (Notification, Response, ErrorResponse)):
-                self._deliver(session, message)
+                self._deliver(session, message, reply, principal)
         if not requests and not wrong:
             reply.answer(202, b"", ())
             return
@@ -460,6 +460,13 @@ class Legacy:
                 told = session.told(notice, payload)
                 if told is not None and notice.concerns(state.principal, state.generation):
                     session.announce(told)
+
+
+class PostClient:
+    """The client behind one POST, where its session does not know it."""
+
+    def __init__(self, runtime: Runtime, reply: Reply, principal: Any) -> None:
+        self.party = runtime.party_of(subject(principal), reply.peer)
 
 
 class Gathering:

@@ -116,6 +116,11 @@ class ModernCall(Exchange):
             self._read_round()
 
     @property
+    def party(self) -> str:
+        reply = self.reply
+        return self.runtime.party_of(subject(self.principal), "" if reply is None else reply.peer)
+
+    @property
     def client_info(self) -> dict[str, Any]:
         info = self.params["_meta"].get(META_CLIENT)
         return info if isinstance(info, dict) else {}
@@ -364,7 +369,7 @@ class Modern:
         call = ModernCall(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
-        self.runtime.start(self._run(call), self._gate, self._ended, call)
+        self.runtime.start(self._run(call), self._gate, call, self._ended, call)
 
     def _ended(self, call: ModernCall) -> None:
         reply = call.reply

@@ -17,10 +17,11 @@ from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .eager import Eager
 from .errors import overloaded
+from .fairness import Shares, Turns, party_of
 from .handler import Notice, ServerHandler, answer
 from .jsonrpc import JSON
 from .metrics import Metrics
@@ -40,8 +41,33 @@ def _over(what: Any) -> None:
     """Nobody else wants to know."""
 
 
+# What a client needs to find its way about.  These never wait behind tools: where the places for calls are taken, they
+# have places of their own.
+PROTOCOL_METHODS = frozenset(
+    (
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "server/discover",
+        "tools/list",
+    )
+)
+
+
+class HasParty(Protocol):
+    """A call or a session: the client that it belongs to is looked up when a limit asks for it."""
+
+    @property
+    def party(self) -> str:
+        """As `fairness.party_of` has it."""
+        ...
+
+
 class Gate:
-    """At most `limit` inside; who comes later waits in line.  `limit` None lets everybody in."""
+    """At most `limit` inside, of one client; later ones wait in line.  `limit` None lets everything in."""
 
     __slots__ = ("inside", "limit", "line")
 
@@ -83,6 +109,51 @@ class Gate:
             raise
 
 
+class FairGate(Turns["asyncio.Future[None]"]):
+    """At most `limit` inside, of all clients: each has its share, and those that wait have turns."""
+
+    __slots__ = ()
+
+    @property
+    def inside(self) -> int:
+        """How many are in."""
+        return int(self.total)
+
+    @property
+    def line(self) -> list[asyncio.Future[None]]:
+        """All that wait, party by party."""
+        return [waiter for line in self.lines.values() for waiter in line]
+
+    def leave(self, party: str) -> None:
+        """Free a place of the party, for the party whose turn it is."""
+        self.give_back(party)
+        if self.lines:
+            self.admit()
+
+    def admit(self) -> None:
+        """Let in what waits, as far as there is room."""
+        for party, waiter in self.admitted():
+            if waiter.done():  # cancelled, and not yet out of the line
+                self.give_back(party)
+            else:
+                waiter.set_result(None)
+
+    async def wait(self, party: str) -> None:
+        """Wait for a place of the party; the caller leaves it when done."""
+        if self.enter(party):
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self.join(party, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.leave(party)  # the place came together with the cancellation
+            else:
+                self.quit(party, waiter)
+            raise
+
+
 class Threads:
     """Worker threads for blocking functions: at most `limit`, made when wanted and kept for the next function.
 
@@ -92,20 +163,20 @@ class Threads:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
-        self._gate = Gate(limit)
+        self._gate = FairGate(limit)
         self._count = 0
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    async def run(self, fn: Callable[[], T]) -> T:
+    async def run(self, fn: Callable[[], T], party: str) -> T:
         """Run it in its turn.  A thread cannot be stopped: a cancelled call counts until its function ends."""
-        await self._gate.wait()
-        job = ThreadJob(self._loop, copy_context(), fn, self._gate.leave)
+        await self._gate.wait(party)
+        job = ThreadJob(self._loop, copy_context(), fn, partial(self._gate.leave, party))
         try:
             if self._gate.inside > self._count:
                 Thread(target=self._work, name="mcp_h11 tool", daemon=True).start()
                 self._count += 1
         except BaseException:  # the system has no more threads
-            self._gate.leave()
+            self._gate.leave(party)
             raise
         self._jobs.put(job)
         return await job.future  # type: ignore[no-any-return]
@@ -171,9 +242,10 @@ class Runtime:
         self.json = JSON(settings.json)
         self.sealer = Sealer(settings.state_keys, settings.state_ttl)
         self.tasks: set[asyncio.Task[None]] = set()
-        self.gate = Gate(settings.max_running)
-        self.waiting = 0  # calls in line,
-        self.asking = 0  # and calls that have given their place away until their client has answered
+        self.gate = FairGate(settings.max_running)
+        self.side_gate = FairGate(settings.max_running)  # for protocol methods, where the other one is taken
+        self.line = Shares(settings.max_waiting)  # calls that wait for their turn,
+        self.asking = Shares(settings.max_waiting)  # and calls that have given their place away to ask their client
         self.lifespan: Any = None
         self.on_notice: list[Callable[[Notice], None]] = []
         self.draining = False
@@ -207,24 +279,39 @@ class Runtime:
         await self.eager.close()
         await self._stack.aclose()
 
+    def share(self, other: Runtime) -> None:
+        """Count calls together with another server in this process; before the first call."""
+        self.tasks = other.tasks
+        self.gate, self.side_gate, self.line, self.asking = other.gate, other.side_gate, other.line, other.asking
+
     def now(self) -> float:
         """Seconds since the epoch, for what leaves the process."""
         return time.time()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
+        return int(self.line.total)
+
+    def party_of(self, subject: str, peer: str) -> str:
+        """The client that a request counts for.  One token for all says nothing of the client, so its address does."""
+        return party_of(subject if self.settings.token is None else "", peer)
+
     # --- tasks -------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, own: Gate, ended: Ended = _over, call: Any = None) -> None:
+    def start(self, job: Job, own: Gate, whose: HasParty, ended: Ended = _over, call: Any = None) -> None:
         """Run a call, in its turn: at once as far as it gets, and from where it waits as a task.
 
-        `own` is the gate of its session.  `call.task` is its task from before it begins until it has ended; then
-        `ended(call)` follows, which may be before this returns.  Raises `overloaded` where even the line is full.
+        `own` is the gate of its session, `whose` knows its party.  `call.task` is its task from before it begins until
+        it has ended; then `ended(call)` follows, which may be before this returns.  Raises `overloaded` where even the
+        line is full.
         """
         gate = self.gate
-        if own.inside >= own.limit or gate.inside >= gate.limit:
-            self._stand_in_line(job, own, ended, call)
+        if own.inside >= own.limit or gate.total >= gate.easy:
+            self._start_in_turn(job, own, whose, ended, call)
             return
         own.inside += 1
-        gate.inside += 1
+        gate.total += 1
         task = self.eager.lend()
         if task is None:
             task = self.loop.create_task(job)
@@ -241,47 +328,63 @@ class Runtime:
                     self._over(own, ended, call)
             if not goes_on:
                 return
+        # Not before: a call that ends in its first step is no party's burden, and most do.
+        party = whose.party
+        gate.charge(party)
         self.tasks.add(task)
         # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
         # for everything, because each is a turn of the loop's machinery.
-        task.add_done_callback(partial(self._called, own, ended, call))
+        task.add_done_callback(partial(self._called, own, gate, party, ended, call))
 
     def _over(self, own: Gate, ended: Ended, call: Any) -> None:
         own.inside -= 1
         if own.line:
             own.admit()
         gate = self.gate
-        gate.inside -= 1
-        if gate.line:
+        gate.total -= 1
+        if gate.lines:
             gate.admit()
         if call is not None:
             call.task = None
         ended(call)
 
-    def _called(self, own: Gate, ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
+    def _called(self, own: Gate, gate: FairGate, party: str, ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
         self._ended(task)
-        self._over(own, ended, call)
+        own.leave()
+        gate.leave(party)
+        if call is not None:
+            call.task = None
+        ended(call)
 
-    def _stand_in_line(self, job: Job, own: Gate, ended: Ended, call: Any) -> None:
-        limit = self.settings.max_waiting
-        if limit is not None and self.waiting >= limit:
-            job.close()
-            raise overloaded()
-        self.waiting += 1
-        taken: list[Gate] = []
-        task = self.spawn(self._in_turn(job, own, taken))
+    def _start_in_turn(self, job: Job, own: Gate, whose: HasParty, ended: Ended, call: Any) -> None:
+        """The session or the server is busy: the party's share decides whether the call begins now."""
+        party, gate = whose.party, self.gate
+        if call is not None and call.method in PROTOCOL_METHODS:
+            own, gate = Gate(None), self.side_gate
+            call.keeps_place = True
+        if own.inside < own.limit and gate.enter(party):
+            own.inside += 1
+            task = self.loop.create_task(job)
+            self.tasks.add(task)
+            task.add_done_callback(partial(self._called, own, gate, party, ended, call))
+        else:
+            if not self.line.take(party):
+                job.close()
+                raise overloaded()
+            taken: list[Callable[[], None]] = []
+            task = self.spawn(self._in_turn(job, own, gate, party, taken))
+            task.add_done_callback(partial(self._end_waiting, job, party, taken, ended, call))
         if call is not None:
             call.task = task
-        task.add_done_callback(partial(self._end_waiting, job, taken, ended, call))
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
+    def leave(self, task: asyncio.Task[Any], party: str) -> None:
         """A call that is answered and still runs: it keeps its place, or such calls would be without number."""
-        self.gate.inside += 1
+        self.gate.add(party)
         self.tasks.add(task)
-        task.add_done_callback(self._left)
+        task.add_done_callback(partial(self._left, party))
 
-    def _left(self, task: asyncio.Task[Any]) -> None:
-        self.gate.leave()
+    def _left(self, party: str, task: asyncio.Task[Any]) -> None:
+        self.gate.leave(party)
         self.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # nobody waits for it any more
@@ -293,19 +396,28 @@ class Runtime:
         task.add_done_callback(self._ended)
         return task
 
-    async def _in_turn(self, job: Job, own: Gate, taken: list[Gate]) -> None:
-        for gate in (own, self.gate):
-            await gate.wait()
-            taken.append(gate)
-        self.waiting -= 1
+    async def _in_turn(self, job: Job, own: Gate, gate: FairGate, party: str, taken: list[Callable[[], None]]) -> None:
+        await own.wait()
+        taken.append(own.leave)
+        await gate.wait(party)
+        taken.append(partial(gate.leave, party))
+        self.line.give_back(party)
         await job
 
-    def _end_waiting(self, job: Job, taken: list[Gate], ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
+    def _end_waiting(
+        self,
+        job: Job,
+        party: str,
+        taken: list[Callable[[], None]],
+        ended: Ended,
+        call: Any,
+        task: asyncio.Task[None],
+    ) -> None:
         if len(taken) < 2:  # it never got its turn
-            self.waiting -= 1
+            self.line.give_back(party)
             job.close()
-        for gate in taken:
-            gate.leave()
+        for leave in taken:
+            leave()
         if call is not None:
             call.task = None
         ended(call)
@@ -317,14 +429,14 @@ class Runtime:
 
     # --- threads -----------------------------------------------------------------------------------------
 
-    async def run_sync(self, fn: Callable[[], T]) -> T:
-        """Run a blocking function where it cannot stall the loop: in a worker thread, or where the host wants it.
+    async def run_sync(self, fn: Callable[[], T], party: str) -> T:
+        """Run a blocking function of a party where it cannot stall the loop: in a thread, or where the host wants it.
 
         Neither can be stopped: what a cancelled call has begun runs to its end, and counts until then.
         """
         call_in = self.settings.call_in
         if call_in is None:
-            return await self._threads.run(fn)
+            return await self._threads.run(fn, party)
         job = ThreadJob(self.loop, copy_context(), fn, _nothing)
         call_in(job)
         return await job.future  # type: ignore[no-any-return]

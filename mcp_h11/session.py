@@ -42,7 +42,8 @@ from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
 from .questions import InputRequired, Question
 from .reply import UNDECIDED, Reply
 from .revisions import Revision, negotiate
-from .runtime import Gate, Runtime
+from .runtime import Gate, HasParty, Runtime
+from .settings import subject
 from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
 from .uris import normal, spellings
@@ -73,6 +74,14 @@ class Call(Exchange):
         self._session = session
         self.reply = reply
         self.stream: Stream | None = None  # its own; it ends with the answer
+
+    @property
+    def party(self) -> str:
+        session, reply = self._session, self.reply
+        # A session that lives for one request knows nothing of its client.
+        if session.id or reply is None:
+            return session.party
+        return self.runtime.party_of(subject(self.principal), reply.peer)
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -177,7 +186,7 @@ class Call(Exchange):
                 reply.answer(200, self.runtime.json.error(self.request_id, error))
 
     async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
-        return await self._session.ask(questions, self.emit)
+        return await self._session.ask(questions, self)
 
     async def close_stream(self) -> None:
         """2025-11-25 basic/transports, Sending Messages 6: close after an id was sent; the client polls."""
@@ -251,6 +260,11 @@ class Session:
     def id(self) -> str:
         """The session id; empty where there is none to speak of (stateless, stdio)."""
         return self.state.id
+
+    @property
+    def party(self) -> str:
+        """The client that the limits count it for."""
+        return self.runtime.party_of(self.state.principal, self.state.peer)
 
     @property
     def resumable(self) -> bool:
@@ -335,7 +349,7 @@ class Session:
         before = self.busy
         self.busy = before + 1
         try:
-            self.runtime.start(self._run(call), self.gate, self._ended, call)
+            self.runtime.start(self._run(call), self.gate, call, self._ended, call)
         except MCPError:
             call.done = True
             self._ended(call)
@@ -425,18 +439,19 @@ class Session:
         questions = result.questions()
         if not questions:  # only a state: nothing to ask, the call simply runs again
             return {}
-        return await self.ask(questions, call.emit, raw=True)
+        return await self.ask(questions, call, raw=True)
 
-    def notified(self, message: Notification) -> None:
+    def notified(self, message: Notification, whose: HasParty | None = None) -> None:
         """A notification of the client; unknown ones are ignored (JSON-RPC 2.0).
 
-        Raises `overloaded` where the handler wants to hear of it and there is no place to wait.
+        `whose` is the client where this session does not know it.  Raises `overloaded` where the handler wants to hear
+        of it and there is no place to wait.
         """
         if message.method == "notifications/cancelled":
             self._cancel(message.params.get("requestId"))
         elif message.method not in ("notifications/initialized", "notifications/progress"):
             # In its turn, as a call: a handler that is slow to hear must not have an unbounded number to hear of.
-            self.runtime.start(self._notify_handler(message), self.gate)
+            self.runtime.start(self._notify_handler(message), self.gate, self if whose is None else whose)
 
     async def _notify_handler(self, message: Notification) -> None:
         try:
@@ -493,19 +508,14 @@ class Session:
                 return True
         return False
 
-    async def ask(
-        self,
-        questions: dict[str, Question],
-        emit: Callable[[bytes], Awaitable[None]],
-        *,
-        raw: bool = False,
-    ) -> dict[str, Any]:
-        """Ask all, wait for all; `raw` leaves the answers as they came.
+    async def ask(self, questions: dict[str, Question], call: Call, *, raw: bool = False) -> dict[str, Any]:
+        """Ask all on the way of a call, wait for all; `raw` leaves the answers as they came.
 
-        Raises MissingClientCapability, or ToolError where an answer cannot be used or did not come in time.
+        Raises MissingClientCapability, `overloaded` where its client has as many open questions as it may, or ToolError
+        where an answer cannot be used or did not come in time.
         """
-        limit = self.runtime.settings.max_waiting
-        if limit is not None and self.runtime.asking >= limit:
+        party, asking, gate = call.party, self.runtime.asking, self.runtime.gate
+        if not asking.may(party):
             raise overloaded("Too many calls wait for their clients")
         requests: dict[str, bytes] = {}
         waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
@@ -520,17 +530,19 @@ class Session:
             waiting[key] = (request_id, self.runtime.loop.create_future())
             requests[request_id] = self.runtime.json.request(request_id, question.method, params)
         self.pending.update(waiting.values())
-        self.runtime.asking += 1
-        for gate in (self.gate, self.runtime.gate):  # who waits for a person should not keep others waiting
-            gate.leave()
+        asking.add(party)
+        if not call.keeps_place:  # a call that waits for a person should not keep others waiting
+            self.gate.leave()
+            gate.leave(party)
         try:
             for payload in requests.values():
-                await emit(payload)
-            results = await self._await_answers(waiting, emit)
+                await call.emit(payload)
+            results = await self._await_answers(waiting, call.emit)
         finally:
-            self.runtime.asking -= 1
-            self.gate.inside += 1
-            self.runtime.gate.inside += 1
+            asking.give_back(party)
+            if not call.keeps_place:
+                self.gate.inside += 1
+                gate.add(party)
             for request_id, _ in waiting.values():
                 self.pending.pop(request_id, None)
         if raw:

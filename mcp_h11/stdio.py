@@ -327,7 +327,7 @@ class Pipe:
             self._listen(message)
             return
         call = PipeModernCall(self.runtime, message, self)
-        self.runtime.start(self._run(call), self._gate, self._ended, call)
+        self.runtime.start(self._run(call), self._gate, call, self._ended, call)
         if call.task is not None:
             self._calls[message.id] = call
 

@@ -148,7 +148,7 @@ def test_parties_that_wait_have_turns_in_rotation() -> None:
     holder = "a"
     for _ in range(6):
         turns.give_back(holder)
-        (waiter,) = turns.admitted()
+        ((_, waiter),) = turns.admitted()
         order.append(waiter)
         holder = waiter[0]
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
@@ -170,10 +170,10 @@ def test_a_party_over_its_share_is_passed_over_and_not_forgotten() -> None:
     assert filled(turns, "a") == 8
     turns.join("a", "a1")
     turns.join("b", "b1")
-    assert list(turns.admitted()) == ["b1"]
+    assert list(turns.admitted()) == [("b", "b1")]
     for _ in range(3):
         turns.give_back("a")
-    assert list(turns.admitted()) == ["a1"]
+    assert list(turns.admitted()) == [("a", "a1")]
 
 
 def test_who_is_in_no_line_leaves_none() -> None:
@@ -183,7 +183,7 @@ def test_who_is_in_no_line_leaves_none() -> None:
     turns.quit("a", "a2")
     turns.join("a", "a2")
     turns.quit("a", "a1")
-    assert list(turns.admitted()) == ["a2"]
+    assert list(turns.admitted()) == [("a", "a2")]
     assert turns.next() is None
 
 
@@ -237,8 +237,8 @@ class TurnsMachine(RuleBasedStateMachine):
             self.passed[party, other] = 0
 
     def admit(self) -> None:
-        for call in self.turns.admitted():
-            party = call[0]
+        for party, call in self.turns.admitted():
+            assert call[0] == party
             assert self.lines[party].pop(0) == call  # first come, first served within a party
             self.running.append(call)
             held = Counter(one for one, _ in self.running)
