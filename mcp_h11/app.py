@@ -469,7 +469,7 @@ class MCPServer(ServerHandler):
         resource, arguments = self._catalogue.find(uri)
         _check_scopes(resource, ctx)
         try:
-            bound = resource.function.signature.bind_text(arguments)
+            bound = resource.bind(arguments)
         except BadArguments:
             raise ResourceNotFound(uri) from None
         value = await resource.function.call(bound, ctx)

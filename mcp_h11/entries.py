@@ -156,13 +156,23 @@ class ResourceEntry(Entry):
         values = self.template.match(uri)
         if values is None or self.open:
             return values
-        from .uritemplate import climbs
+        from .uritemplate import climbs_anywhere
 
         # server/resources, Security: a variable that is used as a path must not leave its folder.
-        for value in values.values():
-            if any(climbs(one) for one in ([value] if isinstance(value, str) else value)):
-                return None
-        return values
+        return None if climbs_anywhere(values) else values
+
+    def bind(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What the function is called with.  Raises BadArguments, also for a path that leaves its folder.
+
+        Looked at once more as it is used: a list that was JSON in the URI has its escapes and its items only now.
+        """
+        bound = self.function.signature.bind_text(values)
+        if self.template is not None and not self.open:
+            from .uritemplate import climbs_anywhere
+
+            if climbs_anywhere(bound):
+                raise BadArguments(self.function.signature.name, ["a path that leaves its folder"])
+        return bound
 
 
 def name_of(fn: Any) -> str:

@@ -2,8 +2,8 @@
 """One spelling for all spellings of a URI: RFC 3986, 6.2.2, with letters outside ASCII as RFC 3987, 3.1 writes them.
 
 Scheme in lower case, percent-encodings in capitals, no percent-encoding of what needs none.  The host is in lower case
-where the scheme has hosts as DNS knows them (http, https, ws, wss, ftp, file): in `users://Alice` of a server's own
-scheme that place holds a name, whose capitals count, and clients with a URL library leave it alone as well.
+where the scheme has hosts as DNS knows them (http, https, ws, wss, ftp): in `users://Alice` of a server's own scheme,
+and in the `file://README.md` of many a template, that place holds a name, whose capitals count.
 
 Rule: segments "." and ".." stay as they are.  What resolves them moves a URI to another folder, behind the back of a
 gateway that has looked at its beginning; who reads files refuses them (`uritemplate.climbs`).
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 _TRIPLET = re.compile(r"%[0-9A-Fa-f]{2}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_WITH_HOSTS = frozenset(("http", "https", "ws", "wss", "ftp", "file"))
+_WITH_HOSTS = frozenset(("http", "https", "ws", "wss", "ftp"))
 _EXPRESSION = re.compile(r"(\{[^{}]*\})")  # of an author's template
 _END_OF_AUTHORITY = re.compile(r"[/?#]")
 

@@ -11,11 +11,15 @@ goes back, and so takes time proportional to the length of the URI times the num
 
 from __future__ import annotations
 
+import enum
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+MAX_VALUES = 10_000  # that one URI may give a function, where they are looked through
 _UNRESERVED = "-._~"  # `quote` adds letters and digits
 _RESERVED = ":/?#[]@!$&'()*+,;="
 _ASCII = "".join(map(chr, range(128)))
@@ -116,7 +120,8 @@ class URITemplate:
 
         An exploded variable gives a list.  A value in the path is never empty; a variable of the query that the
         URI does not have is left out, and parameters that the template does not name are ignored.
-        A decoded value may contain "/" or ".." (sent as %2F): see `climbs` before using one as a path.
+        A decoded value may contain "/" or ".." (sent as %2F): see `climbs` before using one as a path, and what is made
+        of one (a list that it spells in JSON) has to be looked at again, by `climbs_anywhere`.
         """
         if self._body is None or self._tail is None:
             raise ValueError(f"{self.template!r} was made for expansion only")
@@ -142,7 +147,54 @@ def climbs(value: str) -> bool:
     True for "..", absolute paths of either kind of system, and NUL.  Symbolic links are not looked at.
     """
     path = value.replace("\\", "/")
-    return path.startswith("/") or path[1:2] == ":" or "\0" in path or ".." in path.split("/")
+    if path.startswith("/") or path[1:2] == ":" or "\0" in path:
+        return True
+    return ".." in path and any(map(_is_above, path.split("/")))
+
+
+def _is_above(part: str) -> bool:
+    # Windows drops blanks, and dots before them, at the end of a name: ".. " is ".." there.
+    return part == ".." or (part.startswith("..") and " " in part and not part.strip(". "))
+
+
+def climbs_anywhere(values: Any) -> bool:
+    """Whether a text, bytes or path in these values `climbs`, however deep it is: in lists, mappings, objects.
+
+    True as well for more than MAX_VALUES of them, which no URI of a file has, and which nobody should wait for.
+    """
+    left, count = [values], 0
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            return True
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            value = bytes(value).decode("latin-1")
+        if isinstance(value, str):
+            if climbs(value):
+                return True
+        else:
+            left += _inside(value, MAX_VALUES + 1 - count)
+    return False
+
+
+def _inside(value: Any, limit: int) -> list[Any]:
+    """What an object is made of, at most so many of each kind."""
+    if isinstance(value, (enum.Enum, type)):
+        return []  # the author's own
+    if isinstance(value, Mapping):
+        return [*islice(value, limit), *islice(value.values(), limit)]
+    if isinstance(value, Collection):
+        return list(islice(value, limit))
+    slots = [name for cls in type(value).__mro__ for name in _names(cls.__dict__.get("__slots__", ()))]
+    inside = [getattr(value, name, None) for name in slots if name != "__dict__"]
+    return [*inside, *islice(getattr(value, "__dict__", {}).values(), limit)]
+
+
+def _names(slots: Any) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots
 
 
 # --- parsing -------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from mcp_h11.uris import normal, normal_part, normal_template, spellings
         ("a://b/%2e%2E/d", "a://b/../d"),
         # Hosts where there are hosts
         ("HTTP://User%3a@Example.COM:80/A", "http://User%3A@example.com:80/A"),
-        ("File://HOST/Path", "file://host/Path"),
+        ("FILE://README.md", "file://README.md"),
         ("https://EXAMPLE.com", "https://example.com"),
         ("https://EXAMPLE.com?Q", "https://example.com?Q"),
         ("wss://a@b@C/D@E", "wss://a@b@c/D@E"),
