@@ -23,6 +23,7 @@ from .headers import (
     HostPolicy,
     cors_exposed,
     cors_headers,
+    is_authority,
     is_json,
     parse_accept,
 )
@@ -179,6 +180,8 @@ class Doorkeeper:
                 said = self.proxies.read(door.head.get_all)
             except Refusal as exc:
                 return Denial(exc.status, exc.message, exc.headers)
+            if said.host and not is_authority(said.host):
+                return Denial(400, "Bad Request: the host that the proxy names is no host")
             door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.host
         return None
 

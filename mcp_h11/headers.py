@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .addresses import is_ipv6
 from .errors import HeaderMismatch
 
 Headers = tuple[tuple[str, str], ...]
@@ -128,7 +129,6 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 _NAME = frozenset(string.ascii_lowercase + string.digits + "-_.")
-_IPV6 = frozenset(string.hexdigits + ":.")
 _SCHEME = frozenset(string.ascii_lowercase + string.digits + "+-.")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 # In a set of ports: any.  None in it is "no port given".
@@ -150,7 +150,7 @@ def _authority(text: str) -> tuple[str, int | None] | None:
     text = text.lower()
     if text.startswith("["):
         address, bracket, rest = text[1:].partition("]")
-        if not bracket or ":" not in address or not _IPV6.issuperset(address):
+        if not bracket or not is_ipv6(address):
             return None
         host, colon, port_text = f"[{address}]", rest[:1], rest[1:]
         if rest and colon != ":":
@@ -164,6 +164,11 @@ def _authority(text: str) -> tuple[str, int | None] | None:
         return host, None
     port = _port(port_text)
     return None if port is None else (host, port)
+
+
+def is_authority(text: str) -> bool:
+    """Whether it is a host with or without a port, as a Host header has it."""
+    return _authority(text) is not None
 
 
 def _origin(text: str) -> tuple[str, str, int | None] | None:

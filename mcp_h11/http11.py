@@ -35,6 +35,7 @@ from typing import Any, Final
 
 import h11
 
+from .addresses import is_ipv6
 from .errors import Refusal, again
 
 # Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
@@ -311,12 +312,18 @@ def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
     return {token.strip() for found, value in headers if found == name for token in value.lower().split(b",")}
 
 
+def _is_authority(text: bytes) -> bool:
+    if not _AUTHORITY.fullmatch(text):
+        return False
+    return not text.startswith(b"[") or is_ipv6(text[1:].partition(b"]")[0].decode("ascii"))
+
+
 def _path(method: bytes, target: bytes, host: bytes | None) -> bytes:
     # RFC 9112 3.2: origin-form, absolute-form, authority-form (CONNECT), asterisk-form.
     if target.startswith(b"/") or target == b"*" or method == b"CONNECT":
         return target
     absolute = _ABSOLUTE_FORM.fullmatch(target)
-    if not absolute or not _AUTHORITY.fullmatch(absolute[1]):
+    if not absolute or not _is_authority(absolute[1]):
         raise HTTPError(400, "Illegal request target")
     # RFC 9112 3.2.2 lets the target win over Host.  The two agree in every honest request, and a policy on Host must
     # not be passed by with a target that says something else.
@@ -372,7 +379,7 @@ def _ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     names = dict(headers)
     host = names.get(b"host")
-    if host is not None and not _AUTHORITY.fullmatch(host):
+    if host is not None and not _is_authority(host):
         raise HTTPError(400, "Illegal Host header")
     method = request.method
     head = Head(

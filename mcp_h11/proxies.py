@@ -5,11 +5,15 @@ Anybody can write these headers, so they are read only where the connection come
 named; what else is in them was written by somebody before that proxy, and is believed as far as the chain of named
 proxies reaches and no further.
 
-Rule: no state, and nothing is guessed: what cannot be read is as if it had not been said.  RFC 7239 (Forwarded).
+Rule: no state, and nothing is guessed.  X-Forwarded-For is read from the right, where the nearest proxy wrote, to the
+first that is no address.  A Forwarded that breaks the grammar of RFC 7239 is refused: with a quote that it does not
+close a client would swallow what the proxy writes behind it.  Where the grammar holds, that cannot be: a proxy adds
+quotes in pairs, so that a quote which is open before its element is open behind it as well.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
@@ -20,6 +24,8 @@ if TYPE_CHECKING:  # most servers stand behind no proxy
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = Union["IPv4Address", "IPv6Address"]
+MAX_ELEMENTS = 32  # proxies on the way, in one header
+MAX_PARAMETERS = 8  # of one element of Forwarded, which has four by RFC 7239
 UNIX = "unix"  # whoever connects to the Unix socket, which has no addresses
 
 GetAll = Callable[[str], Sequence[str]]
@@ -63,7 +69,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def read(self, get_all: GetAll) -> Forwarded:
-        """What a trusted peer says.  Raises a Refusal where it says two things."""
+        """What a trusted peer says.  Raises a Refusal, 400, where it says two things, too much, or nothing readable."""
         standard = self._read_standard(get_all("forwarded"))
         common = self._read_common(get_all)
         if standard is None:
@@ -90,13 +96,18 @@ class Proxies:
         return found, place
 
     def _read_common(self, get_all: GetAll) -> Forwarded:
-        chain = [one for value in get_all("x-forwarded-for") for one in value.split(",")]
+        values = get_all("x-forwarded-for")
+        if sum(value.count(",") + 1 for value in values) > MAX_ELEMENTS:
+            raise Refusal(400, f"Bad Request: X-Forwarded-For has more than {MAX_ELEMENTS} addresses")
+        chain = [one for value in values for one in value.split(",")]
         return Forwarded(
             self._reach(chain)[0], _last(get_all("x-forwarded-host")), _scheme(_last(get_all("x-forwarded-proto")))
         )
 
     def _read_standard(self, values: Sequence[str]) -> Forwarded | None:
-        elements = [_parameters(element) for value in values for element in _split(value, ",")]
+        elements: list[dict[str, str]] = []
+        for value in values:
+            elements += _elements(value, MAX_ELEMENTS - len(elements))
         if not elements:
             return None
         peer, place = self._reach([element.get("for", "") for element in elements])
@@ -144,35 +155,39 @@ def _scheme(text: str) -> str:
     return text.lower() if text.lower() in ("http", "https") else ""
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """At the separators that are in no quotes."""
-    parts, quoted, escaped, start = [], False, False, 0
-    for index, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted and character == "\\":
-            escaped = True
-        elif character == '"':
-            quoted = not quoted
-        elif character == separator and not quoted:
-            parts.append(text[start:index])
-            start = index + 1
-    parts.append(text[start:])
-    return [part for part in parts if part.strip()]
+# Values that need quotes by the grammar and come without them are taken: "192.0.2.1:5000", "[::1]".
+_PAIR = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;\\ \t]*))""")
+_SEPARATOR = re.compile(r"[ \t]*([,;]|\Z)[ \t]*")
+_escaped = re.compile(r"\\(.)").sub
 
 
-def _parameters(element: str) -> dict[str, str]:
-    pairs = (pair.partition("=") for pair in _split(element, ";"))
-    return {name.strip().lower(): _unquoted(value.strip()) for name, _, value in pairs}
+def _elements(text: str, limit: int) -> list[dict[str, str]]:
+    """The elements of one Forwarded header, each as its parameters, names in lower case; empty ones are left out."""
+    elements: list[dict[str, str]] = []
+    element: dict[str, str] = {}
+    text = text.strip(" \t")
+    if text.count(",") >= limit or text.count(";") > MAX_ELEMENTS * MAX_PARAMETERS:
+        raise Refusal(400, f"Bad Request: Forwarded has more than {MAX_ELEMENTS} elements, or very many parameters")
+    at = 0
+    while at < len(text):
+        pair = _PAIR.match(text, at)
+        if pair is not None:
+            name = pair[1].lower()
+            if name in element or len(element) >= MAX_PARAMETERS:
+                raise _unreadable()
+            element[name] = _escaped(r"\1", pair[2]) if pair[2] is not None else pair[3]
+            at = pair.end()
+        separator = _SEPARATOR.match(text, at)
+        if separator is None:
+            raise _unreadable()
+        at = separator.end()
+        if separator[1] != ";" and element:
+            elements.append(element)
+            element = {}
+    if element:  # a semicolon was the last of it
+        elements.append(element)
+    return elements
 
 
-def _unquoted(value: str) -> str:
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return value
-    text, escaped = "", False
-    for character in value[1:-1]:
-        if character == "\\" and not escaped:
-            escaped = True
-        else:
-            text, escaped = text + character, False
-    return text
+def _unreadable() -> Refusal:
+    return Refusal(400, "Bad Request: the Forwarded header cannot be read (RFC 7239)")

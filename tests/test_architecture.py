@@ -29,6 +29,7 @@ PACKAGE = Path(mcp_h11.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     # no event loop, clock or socket; these import nothing of the package
     (
+        "addresses",
         "backoff",
         "configtext",
         "content",

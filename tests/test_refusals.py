@@ -122,7 +122,7 @@ def chunked(body: bytes) -> bytes:
 KINDS = {
     # who, where to, how, in which format: known by the head alone
     "host": Kind(modern("server/discover", Host="evil.example"), 403, INVALID),
-    "host that is none": Kind(modern("server/discover", Host="[:::]"), 403, INVALID),
+    "host that is none": Kind(modern("server/discover", Host="[:::]"), 400, INVALID),
     "no host": Kind(head(version="1.0", Host=None, Content_Length="0"), 403, INVALID),
     "origin": Kind(modern("server/discover", Origin="https://evil.example"), 403, INVALID),
     "origins": Kind(head(Content_Length="0", Origin="http://localhost\r\nOrigin: http://localhost"), 403, INVALID),
