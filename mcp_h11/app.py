@@ -11,6 +11,7 @@ Rule: a mistake in a function is an error when it is registered; a call only loo
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -20,13 +21,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from .auth import TOKEN_HOLDER, missing_scopes
 from .catalogue import Catalogue, completable
 from .context import Context
-from .entries import Entry, Function, ResourceEntry, ToolEntry, check_variables, defined, name_of, prompt_arguments
+from .entries import (
+    Entry,
+    ExtraArguments,
+    Function,
+    Reading,
+    ResourceEntry,
+    ToolEntry,
+    callable_of,
+    check_variables,
+    defined,
+    name_of,
+    prompt_arguments,
+)
 from .errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
+from .jsonreaders import kind, shorten
 from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
 from .results import completion, contents, messages
-from .signature import BadArguments
+from .signature import BadArguments, refuse_unbound
 from .tojson import as_plain
 from .uris import normal, normal_template
 
@@ -53,6 +67,11 @@ class MCPServer(ServerHandler):
     Args:
         mask_errors: Hide the message of whatever a tool raises, but a `ToolError`'s.
         page_size: Entries of one page of a list; None sends all at once.
+        strict: Refuse arguments of tools that are not of the JSON type of the schema, such as ``"5"`` for an integer;
+            else they are converted as the official SDK converts them (docs/arguments.md has the table).
+        extra_arguments: What happens to arguments that a function does not have, and to such members of dataclasses
+            and TypedDicts: "ignore" passes over them (a line of the log's debug level says which), "refuse" makes
+            them an error.
         cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and for whom 2026-07-28 clients may keep a
             result; None instead of "public" or "private" leaves that to the server.
         lifespan: Called with the server, returns an async context manager that is open while it serves; what it
@@ -60,6 +79,7 @@ class MCPServer(ServerHandler):
 
     Raises:
         ValueError: a page of no entries, or a cache hint that no client may be sent.
+        TypeError: `lifespan` cannot be called with the server alone.
     """
 
     def __init__(
@@ -76,6 +96,8 @@ class MCPServer(ServerHandler):
         mask_errors: bool = False,
         page_size: int | None = None,
         cache_hints: Mapping[str, tuple[int, str | None]] | None = None,
+        strict: bool = False,
+        extra_arguments: ExtraArguments = "ignore",
     ) -> None:
         self.name = name
         self.title = title
@@ -84,7 +106,11 @@ class MCPServer(ServerHandler):
         self.website_url = website_url
         self.icons = as_plain(icons)
         self.version = version
+        if lifespan is not None:
+            lifespan = callable_of(lifespan, "lifespan")
+            refuse_unbound(lifespan, "lifespan")
         self._lifespan = lifespan
+        self._reading = Reading(strict, extra_arguments)
         self._mask_errors = mask_errors
         self._cache_hints = _checked_hints(cache_hints or {})
         self._catalogue = Catalogue(page_size)
@@ -111,6 +137,8 @@ class MCPServer(ServerHandler):
         scopes: Sequence[str] = (),
         thread: bool = True,
         timeout: float | None = None,
+        strict: bool | None = None,
+        extra_arguments: ExtraArguments | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -133,6 +161,8 @@ class MCPServer(ServerHandler):
         scopes: Sequence[str] = (),
         thread: bool = True,
         timeout: float | None = None,
+        strict: bool | None = None,
+        extra_arguments: ExtraArguments | None = None,
     ) -> None:
         """Add a tool, from any thread.  Its schema comes from the annotations and the docstring of `fn`.
 
@@ -143,6 +173,8 @@ class MCPServer(ServerHandler):
             scopes: What a caller's token must allow, over HTTP; else the answer is 403 with these, for a client that
                 can ask its user for more.  It is listed to everybody all the same.
             structured_output: False: never list an output schema; True: it must be possible.
+            strict, extra_arguments: As for the server, for this tool alone; None is as the server says.  With an
+                `input_schema` it is that which decides.
             thread: False runs a sync function on the event loop itself; only for what cannot block.
             timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
                 many again, and `math.inf` is no limit.  The thread of a sync function cannot be stopped.
@@ -157,7 +189,8 @@ class MCPServer(ServerHandler):
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{name}: a timeout is greater than 0 (math.inf is none), not {timeout!r}")
         structured = False if output_schema is not None else structured_output
-        function = Function(fn, name, thread=thread, structured=structured)
+        reading = self._reading.but(strict, extra_arguments)
+        function = Function(fn, name, thread=thread, structured=structured, reading=reading)
         signature = function.signature
         definition = defined(
             name=name,
@@ -200,7 +233,7 @@ class MCPServer(ServerHandler):
         any_path: bool = False,
     ) -> Callable[[F], F]:
         """Register a function as what a URI, or a URI template (RFC 6570), stands for; see `add_resource`."""
-        if callable(uri):
+        if not isinstance(uri, str):
             raise TypeError("a resource needs its URI: @server.resource('scheme://path')")
 
         def decorate(fn: F) -> F:
@@ -253,7 +286,7 @@ class MCPServer(ServerHandler):
             TypeError: `fn` does not take the template's variables.
         """
         name = name or name_of(fn)
-        function = Function(fn, name, thread=thread)
+        function = Function(fn, name, thread=thread, reading=self._reading.but(False, None))
         template = _template(uri) if "{" in uri else None
         if template is None and not _URI.fullmatch(uri):
             raise ValueError(f"a resource's URI has a scheme, as in notes://today, and no blanks: {uri!r}")
@@ -327,7 +360,7 @@ class MCPServer(ServerHandler):
             ValueError: the name is taken; TypeError: the signature cannot be expressed.
         """
         name = name or name_of(fn)
-        function = Function(fn, name, thread=thread)
+        function = Function(fn, name, thread=thread, reading=self._reading.but(False, None))
         definition = defined(
             name=name,
             title=title,
@@ -497,8 +530,11 @@ class MCPServer(ServerHandler):
         arguments = params.get("arguments")
         if arguments is None:
             arguments = {}
-        elif not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
+        elif not isinstance(arguments, dict):
             raise InvalidParams("arguments must be an object of strings")
+        for argument, value in arguments.items():
+            if not isinstance(value, str):
+                raise InvalidParams(_as_text(argument, value))
         try:
             bound = prompt.function.signature.bind_text(arguments)
         except BadArguments as exc:
@@ -533,7 +569,7 @@ class MCPServer(ServerHandler):
 
 def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The function itself, where a decorator stands bare; else what takes the function."""
-    if callable(first):
+    if first is not None and not isinstance(first, str):
         add(first)
         return first
 
@@ -557,6 +593,18 @@ def _check_scopes(entry: Entry, ctx: Context) -> None:
     granted = getattr(principal, "scopes", ()) or ()
     if missing_scopes(granted, entry.scopes, ctx.settings.scope_includes):
         raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(entry.scopes)}")
+
+
+def _as_text(name: str, value: Any) -> str:
+    """How to write an argument of a prompt that came as something else."""
+    # server/prompts: "arguments?: { [key: string]: string }"
+    start = f"arguments.{shorten(name)}: the arguments of a prompt are strings"
+    if value is None:
+        return f'{start}; leave it out, or write "null" where null is meant'
+    if isinstance(value, (list, dict)):
+        return f"{start}; write the JSON of the {kind(value)} as a string"
+    written = shorten(json.dumps(value))
+    return f'{start}; write "{written}" instead of {written}'
 
 
 def _inner(exc: BaseException) -> Sequence[BaseException]:

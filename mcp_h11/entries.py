@@ -12,12 +12,14 @@ there; a call only binds, runs and wraps.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .context import Context
 from .headers import header_map
+from .jsonreaders import shorten
 from .jsonschema import checker
 from .questions import InputRequired
 from .signature import BadArguments, Signature, is_result, to_content
@@ -28,18 +30,63 @@ if TYPE_CHECKING:
     from .uritemplate import URITemplate
 
 
+logger = logging.getLogger(__name__)
+
+# What happens to arguments, and to members of objects in them, that the signature does not know.
+ExtraArguments = Literal["ignore", "refuse"]
+MAX_IGNORED_LOGGED = 20  # names in one line of the log
+
+
+class Reading:
+    """How a function's arguments are read: `strict` takes the JSON types of the schema only.
+
+    Raises:
+        ValueError: `extra_arguments` is neither "ignore" nor "refuse".
+    """
+
+    __slots__ = ("refuse_extra", "strict")
+
+    def __init__(self, strict: bool = False, extra_arguments: ExtraArguments = "ignore") -> None:
+        if extra_arguments not in ("ignore", "refuse"):
+            raise ValueError(f'extra_arguments is "ignore" or "refuse", not {extra_arguments!r}')
+        self.strict = strict
+        self.refuse_extra = extra_arguments == "refuse"
+
+    def but(self, strict: bool | None, extra_arguments: ExtraArguments | None) -> Reading:
+        """This, with what is not None instead."""
+        mine: ExtraArguments = "refuse" if self.refuse_extra else "ignore"
+        return Reading(self.strict if strict is None else strict, extra_arguments or mine)
+
+
 class Function:
     """A registered function: how to give it its arguments and where to run it."""
 
     __slots__ = ("_open", "_parameters", "direct", "fn", "signature", "thread")
 
-    def __init__(self, fn: Callable[..., Any], name: str, *, thread: bool, structured: bool | None = False) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        *,
+        thread: bool,
+        structured: bool | None = False,
+        reading: Reading | None = None,
+    ) -> None:
+        fn = callable_of(fn, name)
+        reading = reading or Reading()
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(f"{name}: a generator has no result; return a list, or report progress on the way")
         self.fn = fn
         self.thread = thread
         self.signature: Signature = read_signature(
-            fn, name=name, context_type=Context, structured_output=structured, control_types=(InputRequired,)
+            fn,
+            name=name,
+            context_type=Context,
+            structured_output=structured,
+            control_types=(InputRequired,),
+            strict=reading.strict,
+            refuse_extra=reading.refuse_extra,
+            ignored=partial(_log_ignored, name),
         )
         # What `call` would call and return, where that is all.
         bare = self.signature.is_async and self.signature.context_parameter is None
@@ -175,10 +222,31 @@ class ResourceEntry(Entry):
         return bound
 
 
+def _log_ignored(name: str, unknown: list[str]) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        shown = ", ".join(repr(shorten(one)) for one in unknown[:MAX_IGNORED_LOGGED])
+        logger.debug("%s ignores %d arguments that it does not have: %s", name, len(unknown), shown)
+
+
+def callable_of(fn: Any, name: str) -> Callable[..., Any]:
+    """What is called when `fn` is registered.  Raises TypeError where that needs an object or a class first."""
+    if isinstance(fn, staticmethod):
+        fn = fn.__func__
+    if not callable(fn):
+        kind = type(fn).__name__
+        hint = ""
+        if isinstance(fn, classmethod):
+            hint = f"; register it when its class is made, as in server.add_tool(TheClass.{name})"
+        elif isinstance(fn, property):
+            hint = "; register a function that returns its value"
+        raise TypeError(f"{name}: a function is wanted, not a {kind} object{hint}")
+    return cast("Callable[..., Any]", fn)
+
+
 def name_of(fn: Any) -> str:
     """The name of a function, also of one that is wrapped in partials, or that is an object."""
-    while isinstance(fn, partial):
-        fn = fn.func
+    while isinstance(fn, (partial, classmethod, staticmethod, property)):
+        fn = fn.func if isinstance(fn, partial) else fn.fget if isinstance(fn, property) else fn.__func__
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 

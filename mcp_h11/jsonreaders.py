@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -205,6 +206,21 @@ def read_each(pairs: Iterable[tuple[str | int, Any, Reader]], problems: list[Pro
     return out
 
 
+def lax_reader(read: Reader, convert: Callable[[Any], Any]) -> Reader:
+    """As `read`, and where that refuses, what `convert` makes of the value (see `laxvalues`)."""
+
+    def read_lax(value: Any) -> Any:
+        try:
+            return read(value)
+        except Mismatch as error:
+            try:
+                return convert(value)
+            except (ValueError, ArithmeticError):
+                raise error from None
+
+    return read_lax
+
+
 def list_reader(read: Reader) -> Reader:
     def read_list(value: Any) -> list[Any]:
         if not isinstance(value, list):
@@ -222,12 +238,13 @@ def list_reader(read: Reader) -> Reader:
     return read_list
 
 
-def set_reader(read: Reader, make: type) -> Reader:
+def set_reader(read: Reader, make: type, *, lax: bool = False) -> Reader:
+    """`lax` takes an item that comes twice once."""
     read_list = list_reader(read)
 
     def read_set(value: Any) -> Any:
         items = read_list(value)
-        if len({canonical(item) for item in value}) < len(items):
+        if not lax and len({canonical(item) for item in value}) < len(items):
             raise Mismatch([((), "expected items that all differ")])
         try:
             return make(items)
@@ -272,9 +289,13 @@ def key_reader(read: Reader) -> Reader:
 
 
 class ObjectReader:
-    """Reads an object member by member.  `closed` refuses unknown members; else `extra` reads them, or they go."""
+    """Reads an object member by member.  `closed` refuses unknown members; else `extra` reads them, or they go.
 
-    __slots__ = ("_closed", "_extra", "_fills", "_reads", "_required")
+    A member that its reader refuses is read once more by the one of that name in `second`, if there is one.  `ignored`
+    is told of the names of members that go.
+    """
+
+    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second")
 
     def __init__(
         self,
@@ -284,6 +305,8 @@ class ObjectReader:
         closed: bool,
         extra: Reader | None = None,
         fills: Mapping[str, Callable[[], Any]] | None = None,
+        second: Mapping[str, Reader] | None = None,
+        ignored: Callable[[list[str]], None] | None = None,
     ) -> None:
         """`required` has, for messages, what each such member has to be; `fills` make what is absent."""
         self._reads = dict(reads)
@@ -291,6 +314,8 @@ class ObjectReader:
         self._fills = tuple((fills or {}).items())
         self._closed = closed
         self._extra = extra
+        self._second = second or {}
+        self._ignored = ignored
 
     def __call__(self, value: Any) -> dict[str, Any]:
         """The members' values by name; raises Mismatch with all that is wrong."""
@@ -313,36 +338,77 @@ class ObjectReader:
         return out
 
     def _missing(self, given: Mapping[str, Any]) -> list[Problem]:
-        out: list[Problem] = [
-            ((name,), f"missing, expected {wanted}") for name, wanted in self._required.items() if name not in given
-        ]
-        return out[:MAX_PROBLEMS]
+        out: list[Problem] = []
+        for name, wanted in self._required.items():
+            if name not in given:
+                text = f"missing, expected {wanted}"
+                if meant := self._misspelt(name, given):
+                    text += f" (did you mean it by {shorten(meant)!r}?)"
+                out.append(((name,), text))
+                if len(out) >= MAX_PROBLEMS:
+                    break
+        return out
+
+    def _misspelt(self, name: str, given: Mapping[str, Any]) -> str:
+        """Of the first unknown names, the one that is nearly this one."""
+        unknown = [other for other in islice(given, 2 * MAX_PROBLEMS) if other not in self._reads]
+        unknown = [other for other in unknown if len(other) <= _LONGEST_NAME]
+        if not unknown:
+            return ""
+        from difflib import get_close_matches  # only calls that fail load it
+
+        plain = {_plain_name(other): other for other in unknown}
+        found = get_close_matches(_plain_name(name), plain, n=1)
+        return plain[found[0]] if found else ""
 
     def _go_on(self, value: dict[str, Any], out: dict[str, Any], failed: str, error: KeyError | Mismatch) -> None:
         """Read what comes after the member that failed, unless that was only unknown and may be."""
         problems = self._missing(value)
         if isinstance(error, Mismatch):
-            problems += _inside(failed, error)
+            self._again(failed, value[failed], error, out, problems)
         elif failed in self._reads:
             raise error  # not from the look-up above, but from somebody's reader
+        ignored: list[str] = []
         for name, item in value.items():
             if name in out or (name == failed and isinstance(error, Mismatch)):
                 continue
             read = self._reads.get(name, self._extra)
             if read is None:
                 problems += [((name,), f"unknown, the names are: {self._names()}")] if self._closed else []
+                ignored.append(name)
             else:
                 try:
                     out[name] = read(item)
                 except Mismatch as more:
-                    problems += _inside(name, more)
+                    self._again(name, item, more, out, problems)
             if len(problems) >= MAX_PROBLEMS:
                 break
         if problems:
             raise Mismatch(problems[:MAX_PROBLEMS])
+        if ignored and self._ignored is not None:
+            self._ignored(ignored)
+
+    def _again(self, name: str, item: Any, error: Mismatch, out: dict[str, Any], problems: list[Problem]) -> None:
+        """Read a member that was refused by its second reader."""
+        second = self._second.get(name)
+        if second is not None:
+            try:
+                out[name] = second(item)
+                return
+            except Mismatch as again:
+                error = again
+        problems += _inside(name, error)
 
     def _names(self) -> str:
         return ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
+
+
+_LONGEST_NAME = 64  # of those that are compared with a name that is missing
+
+
+def _plain_name(name: str) -> str:
+    """A name without what most spellings of it differ in: camelCase or snake_case."""
+    return name.replace("_", "").replace("-", "").lower()
 
 
 class _Tried(threading.local):
@@ -356,8 +422,11 @@ class _Tried(threading.local):
 _tried = _Tried()
 
 
-def union_reader(reads: list[Reader], expected: str) -> Reader:
-    """The first of these that reads the value.
+ArmOrder = Callable[[dict[str, Any]], list[Reader]]
+
+
+def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = None) -> Reader:
+    """The first of these that reads the value; of an object, the first in its `order`.
 
     What a union makes of a container is kept while the outermost union runs: its alternatives may hold the same
     union, and each would read the same members anew, which again is exponential in the depth.
@@ -365,7 +434,7 @@ def union_reader(reads: list[Reader], expected: str) -> Reader:
 
     def attempt(value: Any) -> Any:
         tried = []
-        for read in reads:
+        for read in order(value) if order is not None and isinstance(value, dict) else reads:
             try:
                 return read(value)
             except Mismatch as error:  # noqa: PERF203
@@ -396,3 +465,33 @@ def union_reader(reads: list[Reader], expected: str) -> Reader:
         return made
 
     return read_union
+
+
+def fittest(reads: list[Reader], names: list[Container[str] | None], *, only: bool) -> ArmOrder | None:
+    """The order of alternatives for an object: first those that know most of its members, else as they stand.
+
+    An alternative that ignores the members that it does not know would read any object.  `names` has the members that
+    each knows, None where it is no such object.  `only` leaves out those that know fewer than others.
+    """
+    if sum(some is not None for some in names) < 2:
+        return None
+
+    def order(value: dict[str, Any]) -> list[Reader]:
+        known = [len(value) if some is None else sum(name in some for name in value) for some in names]
+        most = max(number for number, some in zip(known, names, strict=True) if some is not None)
+        places = sorted(range(len(reads)), key=known.__getitem__, reverse=True)
+        return [reads[place] for place in places if not only or known[place] >= most]
+
+    return order
+
+
+def first_of(exact: Reader, lax: Reader) -> Reader:
+    """What `exact` reads, and of the rest what `lax` reads: an alternative that fits as it stands wins."""
+
+    def read_first(value: Any) -> Any:
+        try:
+            return exact(value)
+        except Mismatch:
+            return lax(value)
+
+    return read_first

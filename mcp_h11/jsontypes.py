@@ -3,8 +3,9 @@
 
 Types of the standard library; and, where the annotation is pydantic's and only then, whatever pydantic says.
 
-Rule: strict.  A boolean is no integer and a string is never read as a number; only what JSON itself does not tell
-apart is the same (1 and 1.0).  What the schema allows the reader accepts and the other way round, `format` apart.
+Rule: the schema is exact, and so is `Shape.read`.  A boolean is no integer and a string is never read as a number;
+only what JSON itself does not tell apart is the same (1 and 1.0).  What the schema allows `read` accepts and the other
+way round, `format` apart.  What else a model may write for it is read by `Shape.lax`, by one rule for all types.
 An annotation that has no JSON form is a `TypeError` when it is compiled, never a surprise in a call.
 """
 
@@ -19,9 +20,10 @@ import sys
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from . import laxvalues
 from .content import ParamHeader
 from .docstrings import parse
 from .jsonreaders import (
@@ -30,8 +32,11 @@ from .jsonreaders import (
     ObjectReader,
     Reader,
     canonical,
+    first_of,
+    fittest,
     key_reader,
     kind,
+    lax_reader,
     list_reader,
     mapping_reader,
     read_bool,
@@ -61,11 +66,21 @@ _DATA_KEYS = frozenset({"default", "enum", "const", "examples"})
 
 
 class Shape(NamedTuple):
-    """What an annotation means in JSON: its schema, its reader, and a name for messages."""
+    """What an annotation means in JSON: its schema, its reader, and a name for messages.
+
+    `lax` reads what `read` does, and what models write instead of it; None where that is nothing more.  `names` are
+    the members of an object that has some.
+    """
 
     schema: JSONSchema
     read: Reader
     expected: str
+    lax: Reader | None = None
+    names: Container[str] | None = None
+
+    @property
+    def read_lax(self) -> Reader:
+        return self.lax or self.read
 
     def accepts(self, value: Any) -> bool:
         """Whether the reader reads this JSON value."""
@@ -84,21 +99,24 @@ class Field(NamedTuple):
     fill: Callable[[], Any] | None = None
 
 
-def _string(convert: Callable[[str], Any], expected: str, **keywords: str) -> Shape:
-    return Shape({"type": "string", **keywords}, text_reader(convert, expected), expected)
+def _string(
+    convert: Callable[[str], Any], expected: str, lax: Callable[[Any], Any] | None = None, **keywords: str
+) -> Shape:
+    read = text_reader(convert, expected)
+    return Shape({"type": "string", **keywords}, read, expected, lax_reader(read, lax) if lax is not None else None)
 
 
 _ANY = Shape({}, same, "anything")
 _STRING = Shape({"type": "string"}, read_str, "string")
-_NUMBER = Shape({"type": "number"}, read_number, "number")
+_NUMBER = Shape({"type": "number"}, read_number, "number", lax_reader(read_number, laxvalues.lax_number))
 _NULL = Shape({"type": "null"}, read_none, "null")
 _SIMPLE: dict[Any, Shape] = {
     Any: _ANY,
     object: _ANY,
     str: _STRING,
-    int: Shape({"type": "integer"}, read_int, "integer"),
-    float: Shape({"type": "number"}, read_float, "number"),
-    bool: Shape({"type": "boolean"}, read_bool, "boolean"),
+    int: Shape({"type": "integer"}, read_int, "integer", lax_reader(read_int, laxvalues.lax_int)),
+    float: Shape({"type": "number"}, read_float, "number", lax_reader(read_float, laxvalues.lax_float)),
+    bool: Shape({"type": "boolean"}, read_bool, "boolean", lax_reader(read_bool, laxvalues.lax_bool)),
     None: _NULL,
     type(None): _NULL,
     bytes: _string(lambda s: base64.b64decode(s, validate=True), "string in base64", contentEncoding="base64"),
@@ -120,9 +138,13 @@ def _times() -> dict[Any, Shape]:
     import datetime
 
     return {
-        datetime.datetime: _string(to_datetime, "string that is a date and time (ISO 8601)", format="date-time"),
-        datetime.date: _string(datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", format="date"),
-        datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", format="time"),
+        datetime.datetime: _string(
+            to_datetime, "string that is a date and time (ISO 8601)", lax=laxvalues.lax_datetime, format="date-time"
+        ),
+        datetime.date: _string(
+            datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", lax=laxvalues.lax_date, format="date"
+        ),
+        datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", lax=laxvalues.lax_time, format="time"),
     }
 
 
@@ -135,7 +157,8 @@ def _uuids() -> dict[Any, Shape]:
 def _decimals() -> dict[Any, Shape]:
     import decimal
 
-    return {decimal.Decimal: _string(to_decimal, "string that is a decimal number", format="decimal")}
+    shape = _string(to_decimal, "string that is a decimal number", lax=laxvalues.lax_decimal, format="decimal")
+    return {decimal.Decimal: shape}
 
 
 def _paths() -> dict[Any, Shape]:
@@ -163,7 +186,9 @@ class Compiler:
     """Compiles the annotations of one signature, which share their `$defs`.
 
     `closed`: objects refuse members they do not know (right for what a model writes, wrong for what a function
-    returns).  `output`: pydantic's schema is that of serialized values, and its values are taken as they are.
+    returns).  `lax` says whether the lax readers convert values (`laxvalues`), and `ignore` whether they pass over
+    members that a closed object does not know.
+    `output`: pydantic's schema is that of serialized values, and its values are taken as they are.
     `names` is asked for local names where a class made inside a function refers to others.  `checker` holds values to
     the schemas that authors write in `Annotated`.
     """
@@ -173,11 +198,16 @@ class Compiler:
         checker: Checker,
         *,
         closed: bool = True,
+        lax: bool = True,
+        ignore: bool = True,
         output: bool = False,
         names: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._checker = checker
         self._closed = closed
+        self._lax = lax
+        self._lax_closed = closed and not ignore
+        self._in_union = False
         self._output = output
         self._names = names
         self._defs: dict[str, JSONSchema] = {}
@@ -187,7 +217,7 @@ class Compiler:
         """The shape; raises TypeError where the annotation has no JSON form."""
         simple = _simple(annotation)
         if simple is not None:
-            return simple
+            return simple if self._lax or simple.lax is None else simple._replace(lax=None)
         origin = get_origin(annotation)
         if origin is Annotated:
             return self._annotated(annotation)
@@ -196,7 +226,7 @@ class Compiler:
         if origin in {Union, types.UnionType}:
             return self._union(get_args(annotation))
         if origin is Literal:
-            return _choice([(enum_json(item), item) for item in get_args(annotation)])
+            return self._choice([(enum_json(item), item) for item in get_args(annotation)])
         if qualifier(annotation):
             return self.shape(get_args(annotation)[0])
         if isinstance(annotation, type) and origin is None and annotation not in _GENERICS:
@@ -209,9 +239,11 @@ class Compiler:
         if origin in _SETS:
             item = self.shape(args[0]) if args else _ANY
             schema = {"type": "array", **_items(item), "uniqueItems": True}
-            return Shape(schema, set_reader(item.read, _SETS[origin]), "array")
+            make = _SETS[origin]
+            lax = set_reader(item.read_lax, make, lax=True) if self._lax or item.lax is not None else None
+            return Shape(schema, set_reader(item.read, make, lax=False), "array", lax)
         if origin is tuple:
-            return self._tuple(None if annotation in {tuple, typing.Tuple} else args)  # noqa: UP006
+            return self._tuple(None if annotation is tuple or annotation is typing.Tuple else args)  # noqa: UP006
         if origin in _MAPPINGS:
             return self._mapping(args)
         for attribute in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
@@ -221,10 +253,19 @@ class Compiler:
             return _ANY
         raise TypeError(f"{annotation!r} has no JSON form")
 
+    def _choice(self, pairs: list[tuple[Any, Any]]) -> Shape:
+        shape = _choice(pairs)
+        return shape if self._lax else shape._replace(lax=None)
+
     def _array(self, args: tuple[Any, ...], make: Callable[[list[Any]], Any]) -> Shape:
         item = self.shape(args[0]) if args else _ANY
-        read = list_reader(item.read)
-        return Shape({"type": "array", **_items(item)}, read if make is same else lambda v: make(read(v)), "array")
+
+        def reader(read_item: Reader) -> Reader:
+            read = list_reader(read_item)
+            return read if make is same else lambda value: make(read(value))
+
+        lax = reader(item.lax) if item.lax is not None else None
+        return Shape({"type": "array", **_items(item)}, reader(item.read), "array", lax)
 
     def _tuple(self, args: tuple[Any, ...] | None) -> Shape:
         if args is None or (len(args) == 2 and args[1] is Ellipsis):
@@ -234,7 +275,8 @@ class Compiler:
         schema: JSONSchema = {"type": "array", "minItems": len(items), "maxItems": len(items)}
         if items:
             schema["prefixItems"] = [item.schema for item in items]
-        return Shape(schema, tuple_reader([item.read for item in items]), "array")
+        lax = tuple_reader([item.read_lax for item in items]) if any(item.lax is not None for item in items) else None
+        return Shape(schema, tuple_reader([item.read for item in items]), "array", lax)
 
     def _mapping(self, args: tuple[Any, ...]) -> Shape:
         schema: JSONSchema = {"type": "object"}
@@ -249,19 +291,32 @@ class Compiler:
             if key.schema.get("type") != "string":
                 raise TypeError(f"members of a JSON object are named by strings, not by {key.expected}")
             schema["propertyNames"] = key.schema
-        return Shape(schema, mapping_reader(read_key, item.read), "object")
+        lax = None
+        if key.lax is not None or item.lax is not None:
+            lax = mapping_reader(key.lax or read_key, item.read_lax)
+        return Shape(schema, mapping_reader(read_key, item.read), "object", lax)
 
     def _union(self, args: tuple[Any, ...]) -> Shape:
-        shapes = [self.shape(arg) for arg in args]
-        if read_int in (reads := {shape.read for shape in shapes}) and read_float in reads:
+        outer, self._in_union = self._in_union, True
+        try:
+            shapes = [self.shape(arg) for arg in args]
+        finally:
+            self._in_union = outer
+        if read_int in (found := {shape.read for shape in shapes}) and read_float in found:
             # Either alone would make the other's values its own.
-            shapes = [_NUMBER if s.read is read_float else s for s in shapes if s.read is not read_int]
+            number = _NUMBER if self._lax else _NUMBER._replace(lax=None)
+            shapes = [number if s.read is read_float else s for s in shapes if s.read is not read_int]
         if len(shapes) == 1:
             return shapes[0]
         expected = " or ".join(dict.fromkeys(shape.expected for shape in shapes))
-
-        read_union = union_reader([shape.read for shape in shapes], expected)
-        return Shape({"anyOf": [shape.schema for shape in shapes]}, read_union, expected)
+        names = [shape.names for shape in shapes]
+        reads = [shape.read for shape in shapes]
+        read = union_reader(reads, expected, fittest(reads, names, only=self._lax))
+        lax = None
+        if any(shape.lax is not None for shape in shapes):
+            reads = [shape.read_lax for shape in shapes]
+            lax = first_of(read, union_reader(reads, expected, fittest(reads, names, only=False)))
+        return Shape({"anyOf": [shape.schema for shape in shapes]}, read, expected, lax)
 
     def _annotated(self, annotation: Any) -> Shape:
         base, *metadata = get_args(annotation)
@@ -272,7 +327,7 @@ class Compiler:
             annotation = Annotated[(base, *metadata)]
         shape = self._pydantic(annotation) if any(map(_is_pydantic_metadata, metadata)) else self.shape(base)
         schema = dict(shape.schema)
-        read = shape.read
+        read, lax = shape.read, shape.lax
         for item in metadata:
             if isinstance(item, str):
                 schema["description"] = item
@@ -281,16 +336,17 @@ class Compiler:
             elif isinstance(item, dict):
                 schema.update(item)
                 if (check := self._checker(item)) is not None:
+                    lax = _constrained_lax(check, read, lax) if lax is not None else None
                     read = _constrained(check, read)
             elif isinstance(text := getattr(item, "documentation", None), str):  # typing_extensions.Doc
                 schema["description"] = text
-        return Shape(schema, read, shape.expected)
+        return shape._replace(schema=schema, read=read, lax=lax)
 
     # Classes are compiled once, under a name in $defs; `finish` puts back in place what is used once only.
 
     def _class(self, cls: type) -> Shape:
         if issubclass(cls, enum.Enum):
-            return _choice([(enum_json(member), member) for member in cls])
+            return self._choice([(enum_json(member), member) for member in cls])
         if cls in self._classes:
             return self._classes[cls]
         if not (is_typed_dict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)):
@@ -298,18 +354,40 @@ class Compiler:
         name = self._name(cls.__name__)
         self._defs[name] = {}
         late: list[Reader] = []
+        names: set[str] = set()
         reference = {"$ref": f"#/$defs/{name}"}
         # A class that contains itself finds this one while it is compiled.
-        self._classes[cls] = Shape(reference, lambda value: late[0](value), "object")
+        self._classes[cls] = Shape(
+            reference, lambda value: late[0](value), "object", lambda value: late[1](value), names
+        )
         fields = self.fields(cls)
+        names.update(fields)
         late.append(_class_reader(cls, object_reader(fields, closed=self._closed)))
+        late.append(self._lax_class_reader(cls, fields))
         self._defs[name] = object_schema(fields, closed=self._closed)
         documentation = cls.__doc__ or ""
         if documentation and not documentation.startswith((f"{cls.__name__}(", "dict(")):  # those write themselves
             text = parse(documentation)[0]
             self._defs[name] = {"type": "object", "description": text, **self._defs[name]}
-        self._classes[cls] = Shape(reference, late[0], "object")
+        self._classes[cls] = Shape(reference, late[0], "object", late[1], names)
         return self._classes[cls]
+
+    def _lax_class_reader(self, cls: type, fields: Mapping[str, Field]) -> Reader:
+        lax = {
+            name: field._replace(shape=field.shape._replace(read=field.shape.read_lax))
+            for name, field in fields.items()
+        }
+        read = _class_reader(cls, object_reader(lax, closed=self._lax_closed))
+        if not (self._lax and _is_namedtuple(cls)):
+            return read
+
+        def read_named_tuple(value: Any) -> Any:
+            # In its order, as pydantic takes one.
+            if isinstance(value, list) and len(value) <= len(fields):
+                value = dict(zip(fields, value, strict=False))
+            return read(value)
+
+        return read_named_tuple
 
     def _name(self, wanted: str) -> str:
         name, number = wanted, 1
@@ -346,14 +424,16 @@ class Compiler:
         except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError) as error:
             raise TypeError(f"pydantic: {error}") from None
 
-        def read(value: Any) -> Any:
-            try:
-                return adapter.validate_python(value)
-            except pydantic.ValidationError as error:
-                found = error.errors(include_url=False, include_context=False, include_input=False)
-                raise Mismatch([(tuple(item["loc"]), item["msg"]) for item in found[:MAX_PROBLEMS]]) from None
-
-        return Shape(schema, same if self._output else read, schema.get("type", "value"))
+        strict, lax = _pydantic_readers(adapter)
+        properties = self.resolve(schema).get("properties")
+        names = None if properties is None else frozenset(properties)
+        shape = Shape(schema, strict, schema.get("type", "value"), None, names)
+        if self._output:
+            return shape._replace(read=same)
+        if not self._lax:
+            return shape
+        # pydantic itself prefers what fits as it stands; only beside other types it has to be asked for that first.
+        return shape._replace(read=strict, lax=lax) if self._in_union else shape._replace(read=lax)
 
     def _pydantic_schema(self, adapter: Any) -> JSONSchema:
         mode = "serialization" if self._output else "validation"
@@ -418,6 +498,33 @@ def _reference(schema: Any) -> str:
     return reference[len("#/$defs/") :] if isinstance(reference, str) and reference.startswith("#/$defs/") else ""
 
 
+def _pydantic_readers(adapter: Any) -> tuple[Reader, Reader]:
+    """Readers in pydantic's strict mode, that for JSON, and in its lax mode."""
+    import pydantic
+
+    def guarded(validate: Reader) -> Reader:
+        def read(value: Any) -> Any:
+            try:
+                return validate(value)
+            except pydantic.ValidationError as error:
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                raise Mismatch([(tuple(item["loc"]), item["msg"]) for item in found[:MAX_PROBLEMS]]) from None
+
+        return read
+
+    def validate_lax(value: Any) -> Any:
+        made = adapter.validate_python(value)
+        if laxvalues.says_infinite(value) and laxvalues.holds_infinite(adapter.dump_python(made)):
+            raise Mismatch([((), "a number that is not finite")])
+        return made
+
+    def validate_strict(value: Any) -> Any:
+        # As JSON: in Python's strict mode a date is no string.
+        return adapter.validate_json(json.dumps(value), strict=True)
+
+    return guarded(validate_strict), guarded(validate_lax)
+
+
 _GENERICS = {tuple, *_LISTS, *_SETS, *_MAPPINGS}
 
 
@@ -443,6 +550,25 @@ def _constrained(check: Callable[[Any], list[str]], read: Reader) -> Reader:
     return read_constrained
 
 
+def _constrained_lax(check: Callable[[Any], list[str]], read: Reader, lax: Reader) -> Reader:
+    """The schema holds for what is made of a value that does not fit as it stands."""
+
+    def read_constrained(value: Any) -> Any:
+        try:
+            made = read(value)
+        except Mismatch:
+            made = lax(value)
+            try:
+                value = to_json(made)
+            except (TypeError, ValueError):
+                pass
+        if problems := check(value):
+            raise Mismatch([((), text) for text in problems])
+        return made
+
+    return read_constrained
+
+
 def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
     if not all(value is None or isinstance(value, (str, int, float)) for value, _ in pairs):
         raise TypeError("a Literal of something other than strings, numbers, booleans and None has no JSON form")
@@ -459,7 +585,14 @@ def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
         except (KeyError, TypeError, ValueError):
             raise Mismatch([((), f"expected {expected}")]) from None
 
-    return Shape(schema, read_choice, expected)
+    def convert(value: Any) -> Any:
+        found = laxvalues.from_json(value) if isinstance(value, str) and len(value) <= laxvalues.MAX_NUMBER_TEXT else ""
+        if isinstance(found, str):
+            raise ValueError("no number")
+        return read_choice(found)
+
+    lax = None if all(isinstance(value, str) for value in values) else lax_reader(read_choice, convert)
+    return Shape(schema, read_choice, expected, lax)
 
 
 def qualifier(annotation: Any) -> str:
@@ -543,7 +676,14 @@ def object_schema(fields: Mapping[str, Field], *, closed: bool) -> JSONSchema:
     return schema
 
 
-def object_reader(fields: Mapping[str, Field], *, closed: bool, extra: Reader | None = None) -> ObjectReader:
+def object_reader(
+    fields: Mapping[str, Field],
+    *,
+    closed: bool,
+    extra: Reader | None = None,
+    second: Mapping[str, Reader] | None = None,
+    ignored: Callable[[list[str]], None] | None = None,
+) -> ObjectReader:
     """The reader of an object with these members."""
     return ObjectReader(
         {name: field.shape.read for name, field in fields.items()},
@@ -551,6 +691,8 @@ def object_reader(fields: Mapping[str, Field], *, closed: bool, extra: Reader | 
         closed=closed,
         extra=extra,
         fills={name: field.fill for name, field in fields.items() if field.fill is not None},
+        second=second,
+        ignored=ignored,
     )
 
 

@@ -20,9 +20,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from .content import CONTENT_TYPES, Audio, Image
 from .docstrings import parse
-from .jsonreaders import Mismatch, ObjectReader, Reader, render
+from .jsonreaders import Mismatch, ObjectReader, Problem, Reader, first_of, render
 from .jsonschema import checker, validate
 from .jsontypes import Compiler, Field, Shape, describe_field, is_pydantic, object_reader, object_schema
+from .laxvalues import container, from_json
 from .tojson import to_json
 
 JSONSchema = dict[str, Any]
@@ -52,6 +53,7 @@ class Signature:
         "_fields",
         "_guarded",
         "_read",
+        "_read_text",
         "_structure",
         "context_parameter",
         "description",
@@ -73,6 +75,7 @@ class Signature:
         self._fields: dict[str, Field] = {}
         self._guarded: str | None = None
         self._read: Callable[[Any], dict[str, Any]] = ObjectReader({}, {}, closed=True)
+        self._read_text: Callable[[Any], dict[str, Any]] = self._read
         self._structure: Callable[[Any], Any] | None = None
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -88,22 +91,15 @@ class Signature:
     def bind_text(self, values: Mapping[str, str | list[str]]) -> dict[str, Any]:
         """As `bind`, for values that are strings by protocol: arguments of prompts, variables of URI templates.
 
-        A parameter that takes no string gets what the string says as JSON: ``"3"`` is 3 for an int.
+        A parameter that takes no string gets what the string says, as JSON or as `laxvalues` reads it: ``"3"`` is 3
+        for an int, ``"yes"`` is True for a bool.
         """
-        return self.bind({name: self._from_text(name, value) for name, value in values.items()})
-
-    def _from_text(self, name: str, value: Any) -> Any:
-        field = self._fields.get(name)
-        if field is None or not isinstance(value, str):
-            return value
+        if self._guarded is not None and self._guarded in values:
+            raise BadArguments(self.name, [f"{self._guarded}: unknown"])
         try:
-            field.shape.read(value)
-        except Mismatch:
-            try:
-                return json.loads(value)
-            except (ValueError, RecursionError):
-                return value
-        return value
+            return self._read_text(dict(values))
+        except Mismatch as error:
+            raise BadArguments(self.name, [render(problem) for problem in error.problems]) from None
 
     def content(self, value: Any) -> tuple[list[dict[str, Any]], Any]:
         """A return value as (content blocks, structuredContent); the second is None for an unstructured function.
@@ -126,6 +122,9 @@ def describe(
     context_type: type | tuple[type, ...] | None = None,
     structured_output: bool | None = None,
     control_types: tuple[type, ...] = (),
+    strict: bool = False,
+    refuse_extra: bool = False,
+    ignored: Callable[[list[str]], None] | None = None,
 ) -> Signature:
     """Read a function's signature; next, `bind` arguments, call it, and give `content` the result.
 
@@ -136,6 +135,10 @@ def describe(
         structured_output: True wants an output schema and False wants none; None makes one where the return
             annotation has structure.
         control_types: Types in a union of the return annotation that are no results, and so not in the schema.
+        strict: Arguments are of the JSON types of the schema; else those that models write instead are converted
+            (`laxvalues`).
+        refuse_extra: Refuse arguments and members that the signature does not know; else they are passed over, and
+            `ignored` is told of the arguments' names.
 
     Raises:
         TypeError: A parameter or (with `structured_output=True`) the return value cannot be expressed in JSON.
@@ -145,7 +148,11 @@ def describe(
     description, described = parse(inspect.getdoc(target) if inspect.isroutine(target) else type(fn).__doc__)
     signature = Signature(title, description, _is_async(fn))
     names = _Names(title, hints_of)
-    _read_parameters(signature, _parameters(fn, title), names, described, context_type)
+    parameters = _parameters(fn, title)
+    refuse_unbound(fn, title, parameters)
+    compiler = Compiler(checker, lax=not strict, ignore=not refuse_extra, names=names.search)
+    extra = _read_parameters(signature, parameters, names, described, context_type, compiler)
+    _make_readers(signature, extra, strict=strict, refuse=refuse_extra, ignored=ignored)
     if structured_output is not False:
         _read_result(signature, names, structured_output, control_types)
     return signature
@@ -179,6 +186,25 @@ def _parameters(fn: Any, title: str) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(fn).parameters
     except (ValueError, NameError) as error:
         raise TypeError(f"{title}: its signature cannot be read: {error}") from None
+
+
+_RECEIVERS = frozenset({"self", "cls"})
+
+
+def refuse_unbound(fn: Any, title: str, parameters: Mapping[str, inspect.Parameter] | None = None) -> None:
+    """Raise TypeError for a function of a class that has no object yet: a decorator in the class's body gets one."""
+    if parameters is None:
+        try:
+            parameters = _parameters(fn, title)
+        except TypeError:  # a callable of C, which is no method of ours
+            return
+    first = next(iter(parameters), "")
+    owner = getattr(inspect.unwrap(fn), "__qualname__", "").rpartition(".")[0]
+    if first in _RECEIVERS and owner and not owner.endswith("<locals>") and not inspect.ismethod(fn):
+        raise TypeError(
+            f"{title}: it is a method of {owner}, and its {first!r} is not an argument that a client could send; "
+            f"register the bound method of an object instead, as in server.add_tool(an_object.{title})"
+        )
 
 
 def _annotations(function: Any) -> Mapping[str, Any]:
@@ -253,7 +279,9 @@ def _read_parameters(
     names: _Names,
     described: Mapping[str, str],
     context_type: type | tuple[type, ...] | None,
-) -> None:
+    compiler: Compiler,
+) -> Shape | None:
+    """Fill in the fields and the schema; return what `**kwargs` takes, where there are some."""
     annotations: dict[str, Any] = {}
     for parameter in parameters.values():
         where = f"parameter {parameter.name!r}"
@@ -266,7 +294,6 @@ def _read_parameters(
             form = "*args" if parameter.kind is parameter.VAR_POSITIONAL else "positional-only"
             raise TypeError(f"{names.title}: {where} is {form}, but JSON arguments have names")
         annotations[parameter.name] = names.evaluate(parameter.annotation, where)
-    compiler = Compiler(checker, names=names.search)
     fields: dict[str, Field] = {}
     extra: Shape | None = None
     for name, annotation in annotations.items():
@@ -279,12 +306,90 @@ def _read_parameters(
             raise TypeError(f"{names.title}: parameter {name!r}: {error}") from None
     signature._fields = fields
     signature._guarded = signature.context_parameter if extra is not None else None
-    # Its method, which is called without a slot between.
-    signature._read = object_reader(fields, closed=extra is None, extra=extra and extra.read).__call__
     raw = object_schema(fields, closed=extra is None)
     if extra is not None:
         raw["additionalProperties"] = extra.schema or True
     signature.input_schema = compiler.finish(raw)
+    return extra
+
+
+def _make_readers(
+    signature: Signature,
+    extra: Shape | None,
+    *,
+    strict: bool,
+    refuse: bool,
+    ignored: Callable[[list[str]], None] | None,
+) -> None:
+    fields = signature._fields
+    closed = refuse and extra is None
+    second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
+    read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
+    # Its method, which is called without a slot between.
+    signature._read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored).__call__
+    texts = {
+        name: field._replace(shape=field.shape._replace(read=_text_reader(field.shape)))
+        for name, field in fields.items()
+    }
+    text_extra = _text_reader(extra) if extra is not None else None
+    signature._read_text = object_reader(texts, closed=closed, extra=text_extra, ignored=ignored).__call__
+
+
+def _parameter_reader(shape: Shape, strict: bool) -> Reader:
+    """Reads what the parameter's own reader refused: a text may say the list, the object or the null that is wanted."""
+    read = shape.read_lax
+    if strict:
+        return read
+    scalar = all(arm.get("type") in _SCALARS for arm in shape.schema.get("anyOf", [shape.schema]))
+
+    def read_parameter(value: Any) -> Any:
+        if scalar:
+            # A text is worth reading as JSON only where the list that it says might fit.
+            return read(None if value == "null" else value)
+        return read(container(value))
+
+    return read_parameter
+
+
+_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+
+
+def _text_reader(shape: Shape) -> Reader:
+    """Reads a value that is a text by protocol: as it stands, then as what it says."""
+    read, lax = shape.read, shape.read_lax
+
+    def read_text(value: Any) -> Any:
+        if not isinstance(value, str):  # a list of texts, of a template's variable
+            return lax(value)
+        said = value
+        try:
+            said = from_json(value)
+        except ValueError:
+            pass
+        forms = [value] if isinstance(said, str) else [value, said]
+        found: list[Problem] = []
+        for reader in (read, lax):
+            for form in forms:
+                try:
+                    return reader(form)
+                except Mismatch as error:  # noqa: PERF203
+                    found = found if error.kind_only else error.problems
+        # Where it is written as it should be, something else is wrong with it.
+        raise Mismatch(found or [((), f"expected {shape.expected}{_written(shape.schema)}")])
+
+    return read_text
+
+
+# What a value of each type looks like as text.
+_EXAMPLES = {"integer": "3", "number": "1.5", "boolean": "true", "array": '["a", "b"]', "object": '{"name": "value"}'}
+
+
+def _written(schema: JSONSchema) -> str:
+    arms = schema.get("anyOf", [schema])
+    found = [example for arm in arms if (example := _EXAMPLES.get(str(arm.get("type"))))]
+    if not found:
+        return ""
+    return f", written as text like {' or '.join(json.dumps(example) for example in found)}"
 
 
 def _is_context(

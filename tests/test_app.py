@@ -663,6 +663,141 @@ async def test_a_schema_of_the_users_own_is_listed_and_checked_by() -> None:
         assert (await call(client, "narrow", n=1))["structuredContent"] == {"result": [1]}
 
 
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("revision", ALL)
+async def test_what_models_write_instead_of_a_number_a_boolean_a_list_and_an_object_is_taken(revision: str) -> None:
+    server = MCPServer()
+    seen: list[Any] = []
+
+    @server.tool
+    def take(
+        number: int,
+        bounded: Annotated[int, pydantic.Field(ge=1)],
+        share: float,
+        sure: bool,
+        names: list[str],
+        city: City,
+        extra: dict[str, int],
+    ) -> None:
+        seen.append([number, bounded, share, sure, names, city, extra])
+
+    server.add_tool(take, name="strictly", strict=True)
+    written = {
+        "number": "5", "bounded": "5", "share": "1.5", "sure": "true", "names": '["a"]',
+        "city": '{"name": "x", "size": "1"}', "extra": '{"a": 1}',
+    }  # fmt: skip
+    exact = [5, 5, 1.5, True, ["a"], {"name": "x", "size": 1}, {"a": 1}]
+    async with connected(server, revision) as client:
+        one, two = await listed(client)
+        assert one["inputSchema"] == two["inputSchema"]  # exact in both
+        assert one["inputSchema"]["properties"]["number"] == {"type": "integer"}
+        assert "isError" not in await call(client, "take", **written)
+        assert seen == [exact]
+        message = failure(await call(client, "strictly", **written))
+        assert all(name in message for name in written)
+        as_it_is = {**dict(zip(written, exact, strict=True)), "city": {"name": "x", "size": 1}}
+        assert "isError" not in await call(client, "strictly", **as_it_is)
+        assert seen == [exact, exact]
+
+
+async def test_a_server_is_strict_where_its_tool_does_not_say_otherwise() -> None:
+    server = MCPServer(strict=True)
+
+    @server.tool
+    def exact(a: int, b: Annotated[int, pydantic.Field(ge=1)] = 1) -> int:
+        return a + b
+
+    @server.tool(strict=False)
+    def lax(a: int) -> int:
+        return a
+
+    @server.prompt
+    def prompt(a: int) -> str:
+        return f"{a!r}"
+
+    @server.resource("a://{a}")
+    def resource(a: int) -> str:
+        return f"{a!r}"
+
+    async with connected(server) as client:
+        assert "a: expected integer" in failure(await call(client, "exact", a="1"))
+        assert "b: " in failure(await call(client, "exact", a=1, b="1"))
+        assert texts(await call(client, "exact", a=1, b=1)) == ["2"]
+        assert texts(await call(client, "lax", a="1")) == ["1"]
+        # What is text by protocol is read all the same.
+        got = await client.call("prompts/get", {"name": "prompt", "arguments": {"a": "1"}})
+        assert got.result["messages"] == [user("1")]
+        got = await client.call("resources/read", {"uri": "a://1"})
+        assert got.result["contents"][0]["text"] == "1"
+
+
+class Place(TypedDict):
+    street: str
+
+
+async def test_arguments_that_a_tool_does_not_have_are_passed_over_and_logged_for_who_debugs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = MCPServer()
+
+    @server.tool
+    def visit(city: City, place: Place, limit: int = 3) -> str:
+        return f"{city['name']} {len(city) - 1} {place} {limit}"
+
+    @server.tool
+    def more(**rest: Any) -> str:
+        return f"{rest}"
+
+    given: dict[str, Any] = {
+        "city": {"name": "x", "size": 1, "toolCallId": "t"}, "toolCallId": "call\x1b[2J\u202e", "sessionId": 1,
+        "place": {"street": "s", "toolCallId": "t"},
+    }  # fmt: skip
+    async with connected(server) as client:
+        with caplog.at_level(logging.DEBUG, logger="mcp_h11.entries"):
+            assert texts(await call(client, "visit", **given)) == ["x 1 {'street': 's'} 3"]
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.entries"]
+        assert line == "visit ignores 2 arguments that it does not have: 'toolCallId', 'sessionId'"
+        assert texts(await call(client, "more", toolCallId=1)) == ["{'toolCallId': 1}"]
+        caplog.clear()
+        many = {f"{number}\n\x1b" + "x" * 1_000: 1 for number in range(1_000)}
+        with caplog.at_level(logging.DEBUG, logger="mcp_h11.entries"):
+            assert "isError" not in await call(client, "visit", **given, **many)
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.entries"]
+        assert line.startswith("visit ignores 1002 arguments") and line.isprintable() and len(line) < 2_000
+        for missing, extra in (("city", "City"), ("place", "palce"), ("city", "theCity")):
+            wrong = {extra if name == missing else name: value for name, value in given.items()}
+            message = failure(await call(client, "visit", **wrong))
+            assert f"{missing}: missing, expected object (did you mean it by '{extra}'?)" in message
+
+
+async def test_arguments_that_a_tool_does_not_have_are_refused_where_it_or_its_server_says_so() -> None:
+    refusing, ignoring = MCPServer(extra_arguments="refuse"), MCPServer()
+
+    def visit(city: City, place: Place) -> str:
+        return "visited"
+
+    refusing.add_tool(visit)
+    refusing.add_tool(visit, name="ignoring", extra_arguments="ignore")
+    ignoring.add_tool(visit, extra_arguments="refuse")
+    ignoring.add_tool(visit, name="ignoring")
+    right = {"city": {"name": "x", "size": 1}, "place": {"street": "s"}}
+    for server in (refusing, ignoring):
+        async with connected(server) as client:
+            assert texts(await call(client, "visit", **right)) == ["visited"]
+            for wrong, where in (
+                ({**right, "toolCallId": "t"}, "toolCallId: unknown"),
+                ({**right, "city": {"name": "x", "size": 1, "id": 1}}, "city.id: unknown"),
+                ({**right, "place": {"street": "s", "id": 1}}, "place.id: unknown"),
+            ):
+                assert where in failure(await call(client, "visit", **wrong))
+                assert texts(await call(client, "ignoring", **wrong)) == ["visited"]
+    for make in (MCPServer, lambda extra_arguments: MCPServer().add_tool(visit, extra_arguments=extra_arguments)):
+        with pytest.raises(ValueError, match='extra_arguments is "ignore" or "refuse", not \'forbid\''):
+            make(extra_arguments="forbid")
+
+
 # --- arguments and failures ------------------------------------------------------------------------------------------
 
 
@@ -680,7 +815,8 @@ async def test_a_schema_of_the_users_own_is_listed_and_checked_by() -> None:
 async def test_bad_arguments_are_a_tool_error_that_names_them(
     revision: str, arguments: dict[str, Any], names: list[str]
 ) -> None:
-    server = MCPServer(mask_errors=True)  # which hides what tools raise, and not what a client did wrong
+    # `mask_errors` hides what tools raise, and not what a client did wrong.
+    server = MCPServer(mask_errors=True, extra_arguments="refuse")
     ran = []
 
     @server.tool
@@ -973,7 +1109,7 @@ async def test_a_context_is_given_under_whatever_name_and_never_listed() -> None
         assert [list(schema) for schema in schemas] == [["a"], ["b"]]
         assert texts(await call(client, "one", a=1)) == [f"{E} rawclient named 1"]
         assert texts(await call(client, "two")) == ["None b"]
-        assert "ctx" in failure(await call(client, "two", ctx="mine"))
+        assert texts(await call(client, "two", ctx="mine")) == ["None b"]  # passed over: it is no argument
         read = await client.call("resources/read", {"uri": "a://b"}, id="id-7")
         assert read.result["contents"][0]["text"] == "b id-7"
         got = await client.call("prompts/get", {"name": "four"}, id="id-8")
@@ -1499,6 +1635,7 @@ async def test_a_prompt_is_registered_in_every_form_and_its_arguments_are_texts(
         for arguments, said in (
             ({"a": "x"}, "'x' 3 None"),
             ({"a": "4", "n": "4", "flags": '["f"]'}, "'4' 4 ['f']"),
+            ({"a": "x", "surplus": "y"}, "'x' 3 None"),
         ):
             got = await client.call("prompts/get", {"name": "bare", "arguments": arguments})
             assert got.result["messages"] == [user(said)]
@@ -1507,7 +1644,7 @@ async def test_a_prompt_is_registered_in_every_form_and_its_arguments_are_texts(
             ({"name": "bare"}, "a"),
             ({"name": "bare", "arguments": {}}, "a"),
             ({"name": "bare", "arguments": {"a": "x", "n": "many"}}, "n"),
-            ({"name": "bare", "arguments": {"a": "x", "surplus": "y"}}, "surplus"),
+            ({"name": "bare", "arguments": {"aa": "x"}}, "did you mean it by 'aa'?"),
             ({"name": "bare", "arguments": {"a": 1}}, "strings"),
             ({"name": "bare", "arguments": ["a"]}, "strings"),
         ):

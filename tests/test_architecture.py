@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "docstrings",
         "errors",
         "jsonreaders",
+        "laxvalues",
         "metrics",
         "revisions",
         "schema",

@@ -248,7 +248,7 @@ PARAMS: list[tuple[str, Any, int | None, int | None]] = [
     ("tools/call", {"name": "echo", "arguments": "x"}, -32602, -32602),
     ("tools/call", {"name": "echo", "arguments": {}}, None, None),
     ("tools/call", {"name": "echo", "arguments": {"text": 7}}, None, None),
-    ("tools/call", {"name": "echo", "arguments": {"text": "x", "more": 1}}, None, None),
+    ("tools/call", {"name": "echo", "arguments": {"txet": "x"}}, None, None),
     ("tools/call", {"name": "big", "arguments": {"size": "x"}}, None, None),
     ("resources/read", {}, -32602, -32602),
     ("resources/read", {"uri": 7}, -32602, -32602),

@@ -115,11 +115,15 @@ Bound = TypeVar("Bound", bound=int)
 Alias = TypeAliasType("Alias", list[int])
 
 
+# What is read besides what the schema allows has its tests in test_arguments.py.
+EXACT: Any = {"strict": True, "refuse_extra": True}
+
+
 def taking(annotation: Any, **options: Any) -> Signature:
     def tool(value: Any) -> None: ...
 
     tool.__annotations__ = {"value": annotation}
-    return describe(tool, **options)
+    return describe(tool, **{**EXACT, **options})
 
 
 def property_of(annotation: Any) -> Any:
@@ -371,7 +375,7 @@ def test_qualifiers_of_members_are_seen_through() -> None:
 
 
 def test_no_parameters_are_an_object_that_may_be_empty_only() -> None:
-    signature = describe(lambda: None, name="nothing")
+    signature = describe(lambda: None, name="nothing", **EXACT)
     assert signature.input_schema == {"type": "object", "properties": {}, "additionalProperties": False}
     assert signature.bind({}) == {}
     assert problems(signature, {"a": 1}) == ["a: unknown, the names are: none"]
@@ -405,7 +409,7 @@ def test_classes_of_the_same_name_do_not_meet() -> None:
 def test_kwargs_take_what_is_not_named_but_never_the_context() -> None:
     def tool(ctx: Context, a: int, **rest: int) -> None: ...
 
-    signature = describe(tool, context_type=Context)
+    signature = describe(tool, context_type=Context, **EXACT)
     assert signature.input_schema["additionalProperties"] == {"type": "integer"}
     assert signature.bind({"z": 2, "a": 1, "y": 3}) == {"z": 2, "a": 1, "y": 3}
     assert problems(signature, {"z": 2, "y": 3}) == ["a: missing, expected integer"]
@@ -682,7 +686,7 @@ def test_json_to_python(annotation: Any, value: Any, expected: Any) -> None:
         (Annotated[int, {"minimum": 1}], 0, ["value: expected at least 1"]),
         (Annotated[int, {"minimum": 1}], "", ["value: expected integer, got string"]),
         (Model, {"name": "a"}, ["value.name: String should have at least 2 characters"]),
-        (list[Model], [{"name": "ab"}, 1], ["value[1]: Input should be a valid dictionary or instance of Model"]),
+        (list[Model], [{"name": "ab"}, 1], ["value[1]: Input should be an object"]),
     ],
 )
 def test_bad_arguments_are_named_with_what_was_expected(annotation: Any, value: Any, expected: list[str]) -> None:
@@ -693,7 +697,7 @@ def test_all_bad_arguments_are_listed_at_once() -> None:
     def tool(a: int, b: str, c: list[int] = [], d: int = 0) -> None: ...  # noqa: B006
 
     with pytest.raises(BadArguments) as caught:
-        describe(tool, name="t").bind({"d": "x", "c": [1, "y"], "e": 1, "b": "fine"})
+        describe(tool, name="t", **EXACT).bind({"d": "x", "c": [1, "y"], "e": 1, "b": "fine"})
     assert str(caught.value) == (
         "Invalid arguments for t: a: missing, expected integer; d: expected integer, got string; "
         "c[1]: expected integer, got string; e: unknown, the names are: a, b, c, d"
@@ -781,7 +785,7 @@ def test_values_that_are_strings_by_protocol_are_read_as_json_where_no_string_fi
         with pytest.raises(BadArguments, match="a: expected integer"):
             signature.bind_text({"a": bad, "b": ""})
     with pytest.raises(BadArguments, match="z: unknown"):
-        signature.bind_text({"a": "1", "b": "", "z": "1"})
+        describe(tool, refuse_extra=True).bind_text({"a": "1", "b": "", "z": "1"})
 
 
 # --- pydantic ------------------------------------------------------------------------------------------------
