@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .options import UsageError
+from .shown import escaped
 from .target import is_file, load_target, split_target
 
+MAX_DEPTH = 20  # of alternatives within alternatives of a schema, which is a server's text
 URLS = ("http://", "https://", "http+unix://")
 
 
@@ -89,18 +91,20 @@ def _typed(key: str, value: str, schema: Any) -> Any:
     try:
         return json.loads(value, parse_constant=_no_constant)
     except ValueError:
-        raise UsageError(f"{key} has to be {' or '.join(sorted(types))}, not {value!r:.100}") from None
+        # The types are the server's text, and may be none of JSON Schema's.
+        wanted = escaped(" or ".join(sorted(types)))
+        raise UsageError(f"{key} has to be {wanted:.200}, not {value!r:.100}") from None
 
 
-def _types(schema: Any) -> set[str]:
-    """The JSON types that a schema allows by name; empty where it does not say."""
-    if not isinstance(schema, dict):
+def _types(schema: Any, depth: int = MAX_DEPTH) -> set[str]:
+    """The JSON types that a schema allows by name; empty where it does not say, or says so too deep inside."""
+    if not isinstance(schema, dict) or not depth:
         return set()
     found: set[str] = set()
     for member in ("anyOf", "oneOf"):
         options = schema.get(member)
         if isinstance(options, list):
-            each = [_types(option) for option in options]
+            each = [_types(option, depth - 1) for option in options]
             if not all(each):
                 return set()
             found.update(*each)

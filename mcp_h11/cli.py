@@ -31,6 +31,7 @@ from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_p
 from .runtime import Runtime
 from .server import OPS_ADDRESS, Server, run
 from .settings import Settings
+from .shown import escaped
 from .stdio import run_stdio
 from .target import is_file, load_target, split_target, users_error
 from .tls import tls_context
@@ -354,7 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as exc:
         if exc.details:
             _print(exc.details.rstrip("\n"), sys.stderr)
-        _print(f"{PROG}: error: {exc}", sys.stderr)
+        _print(f"{PROG}: error: {escaped(str(exc))}", sys.stderr)
         return FAILED
     except SystemExit as exc:  # argparse: --help and --version
         return exc.code if isinstance(exc.code, int) else OK

@@ -4,6 +4,9 @@
 One command is one connection: made, asked once, closed.  Results go to stdout, for a person or (`--json`) for a
 program; everything else goes to stderr.  It decides nothing of the protocol; `Client` does.
 
+All text of a server goes through `_line`, or `_text` where it is content, or `_json`.  Escapes stand for what would
+steer a terminal, turn the order of letters around, or begin a line that looks like one of ours.
+
 Rule: the exit code tells who has to do something: 1 the tool said no, 2 the command line is wrong, 3 the server
 answered with an error or broke the protocol, 4 there is no connection.
 """
@@ -15,9 +18,10 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from .arguments import URLS, arguments_of, target_of
 from .client import Client
@@ -26,12 +30,15 @@ from .errors import MCPError
 from .failures import ConnectionLost, HTTPStatusError, RequestTimeout
 from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
 from .revisions import REVISIONS
+from .shown import escaped
 
 OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: nobody reads our output any more
 DEFAULT_TIMEOUT = 60.0  # seconds for an answer
 KINDS = ("tools", "resources", "templates", "prompts")
 TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that one opens our own server
+
+_CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing in it
 
 Verb = Callable[[Client, argparse.Namespace], Awaitable[int]]
 
@@ -58,43 +65,64 @@ def _positive(text: str) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-# A server's text must not steer the terminal of who reads it: colours, titles, the clipboard.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# What JSON text may have beside printable ASCII and the line ends of its layout.
+_NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+def _line(text: Any) -> str:
+    """A name, a description, a message: one line, whoever reads it."""
+    return escaped(str(text))
+
+
+def _text(text: str) -> str:
+    """Content: as it is for a program; for a person at a terminal its line ends and tabs stay, and no other control."""
+    return escaped(text, keep="\n\t") if sys.stdout.isatty() else text
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """The same value for a program, and readable for a person: what `escaped` shows as an escape is one of JSON."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _NOT_ASCII.sub(lambda found: found[0] if escaped(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # A terminal that cannot show a letter is no reason to end with a traceback.
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _out(text: str) -> None:
-    sys.stdout.write((text.translate(_CONTROLS) if sys.stdout.isatty() else text) + "\n")
+    _write(sys.stdout, text + "\n")
 
 
 def _err(text: str) -> None:
-    sys.stderr.write(text)
+    _write(sys.stderr, text)
     sys.stderr.flush()
 
 
 def _say(text: str) -> None:
     """One line on stderr, over whatever progress stands there."""
-    if sys.stderr.isatty():
-        text = "\r\x1b[K" + text.translate(_CONTROLS)
-    _err(text + "\n")
+    _err(f"{_CLEAR if sys.stderr.isatty() else ''}{_line(text)}\n")
 
 
 def _progress(done: float, total: float | None, message: str | None) -> None:
     share = f"{done:g}/{total:g}" if total else f"{done:g}"
-    _err(f"\r\x1b[K{share} {(message or '').translate(_CONTROLS)}")
+    _err(f"{_CLEAR}{share} {_line(message or '')}")
 
 
 def _clear_progress() -> None:
     if sys.stderr.isatty():
-        _err("\r\x1b[K")
+        _err(_CLEAR)
 
 
 def _dump(value: Any) -> None:
-    _out(json.dumps(value, ensure_ascii=False, indent=2))
+    _out(_json(value, 2))
 
 
 def _first_line(text: Any) -> str:
     lines = text.strip().splitlines() if isinstance(text, str) else []
-    return lines[0] if lines else ""
+    # Blanks in a row become one: enough of them would move what follows to the next line of a terminal.
+    return " ".join(lines[0].split()) if lines else ""
 
 
 def _rows(rows: Sequence[tuple[str, str]]) -> None:
@@ -105,19 +133,28 @@ def _rows(rows: Sequence[tuple[str, str]]) -> None:
 
 def _content(items: Any) -> None:
     for item in items if isinstance(items, list) else ():
-        _out(_as_text(item) if isinstance(item, dict) else str(item))
+        _out(_as_text(item) if isinstance(item, dict) else _text(str(item)))
 
 
 def _as_text(item: Mapping[str, Any]) -> str:
     if isinstance(item.get("text"), str):
-        return str(item["text"])
+        return _text(item["text"])
     inner = item.get("resource")
     if isinstance(inner, dict):
-        return _as_text(inner)
+        # One step: a resource holds no other one, and a server that nests them has no end.
+        return _text(inner["text"]) if isinstance(inner.get("text"), str) else _label({"type": "resource", **inner})
+    return _label(item)
+
+
+def _label(item: Mapping[str, Any]) -> str:
     data = item.get("data") or item.get("blob")
     size = f", {len(data)} characters of base64" if isinstance(data, str) else ""
     kind, name = item.get("type") or "resource", item.get("uri") or item.get("mimeType") or ""
-    return f"[{kind} {name}{size}]"
+    return f"[{_line(kind)} {_line(name)}{size}]"
+
+
+def _objects(items: Any) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -134,10 +171,12 @@ async def _list(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         _dump(found)
         return OK
-    for kind, items in found.items():
+    for kind, listed in found.items():
+        items = _objects(listed)
         _out(f"{kind} ({len(items)})")
         key = {"resources": "uri", "templates": "uriTemplate"}.get(kind, "name")
-        _rows([(f"  {item.get(key)}", _first_line(item.get("description") or item.get("title"))) for item in items])
+        about = [_line(_first_line(item.get("description") or item.get("title"))) for item in items]
+        _rows([(f"  {_line(item.get(key))}", text) for item, text in zip(items, about, strict=True)])
     return OK
 
 
@@ -155,8 +194,8 @@ async def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
 
 async def _call(client: Client, options: argparse.Namespace) -> int:
     tools = {tool.get("name"): tool for tool in await client.list_tools()}
-    tool = tools.get(options.tool, {})
-    arguments = arguments_of(options.arguments, tool.get("inputSchema") or {})
+    schema = tools.get(options.tool, {}).get("inputSchema")
+    arguments = arguments_of(options.arguments, schema if isinstance(schema, dict) else {})
     shown = sys.stderr.isatty() and not options.json
     try:
         result = await client.call_tool(options.tool, arguments, progress=_progress if shown else None)
@@ -184,9 +223,9 @@ async def _prompt(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         _dump(result)
         return OK
-    for message in result.get("messages", ()):
+    for message in _objects(result.get("messages")):
         content = message.get("content")
-        _out(f"{message.get('role')}:")
+        _out(f"{_line(message.get('role'))}:")
         _content(content if isinstance(content, list) else [content])
     return OK
 
@@ -201,7 +240,7 @@ async def _ping(client: Client, options: argparse.Namespace) -> int:
         _dump(found)
     else:
         name = f"{client.server_info.get('name', 'a server')} {client.server_info.get('version', '')}"
-        _out(f"{name} ({client.revision.name}): {found['ms']} ms")
+        _out(f"{_line(name)} ({client.revision.name}): {found['ms']} ms")
     return OK
 
 
@@ -217,7 +256,7 @@ async def _detect(options: argparse.Namespace) -> int:
     if options.json:
         _dump(result)
     else:
-        _out(f"{found.transport}: {', '.join(found.revisions)}")
+        _out(_line(f"{found.transport}: {', '.join(found.revisions)}"))
     return OK
 
 
@@ -311,5 +350,5 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         code = exc.status if isinstance(exc, HTTPStatusError) else exc.code
         _say(f"{PROG}: error {code}: {exc}")
         if exc.data is not None:
-            _say(json.dumps(exc.data, ensure_ascii=False))
+            _say(_json(exc.data))
         return PROTOCOL_ERROR

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -346,6 +347,112 @@ def test_what_a_server_says_does_not_steer_a_terminal(url, capsys, monkeypatch):
     assert run(capsys, "call", url, "echo", sent)[1] == sent.removeprefix("text=") + "\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert run(capsys, "call", url, "echo", sent)[1] == "\\x1b]0;title\\x07\\x1b[2J\ttab\n"
+
+
+# A screen cleared, a title set by a C1 control, a deletion, an override, an isolate, three line ends, a tag, and a row.
+NASTY = "a\x1b[2J\x9d0;t\x9c\x7f\u202eb\u2066c\x85d\u2028e\u2029f\U000e0041\r\nprompts (1)\n  fake"
+STEERS = {*map(chr, (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029))} - {
+    "\n"
+}
+
+
+class Nasty(ServerHandler):
+    """Every text of it is `NASTY`."""
+
+    name = version = NASTY
+
+    async def list_tools(self, params: Any, ctx: Any) -> Any:
+        schema = {"type": "object", "properties": {"n": {"type": NASTY}, "m": {"anyOf": [{"type": [NASTY]}]}}}
+        return {
+            "tools": [
+                {"name": NASTY, "description": NASTY, "inputSchema": schema},
+                {"name": "t", "inputSchema": schema},
+            ]
+        }
+
+    async def list_resources(self, params: Any, ctx: Any) -> Any:
+        return {"resources": [{"uri": NASTY, "title": NASTY}, "no object", {"uri": {}, "description": [NASTY]}]}
+
+    async def list_prompts(self, params: Any, ctx: Any) -> Any:
+        return {"prompts": [{"name": NASTY, "description": " " * 300 + NASTY}]}
+
+    async def list_resource_templates(self, params: Any, ctx: Any) -> Any:
+        return {"resourceTemplates": [{"uriTemplate": NASTY}]}
+
+    async def call_tool(self, params: Any, ctx: Any) -> Any:
+        if params["name"] == "refuse":
+            raise MCPError(77, NASTY, {NASTY: NASTY})
+        await ctx.report_progress(1, 2, NASTY)
+        await ctx.log("info", NASTY)
+        named = {"uri": NASTY, "mimeType": NASTY, "data": "AAAA"}
+        link = {"type": NASTY, **named}
+        return {"content": [link, {"type": "resource", "resource": named}, NASTY, {"text": [NASTY], **named}]}
+
+    async def read_resource(self, params: Any, ctx: Any) -> Any:
+        return {"contents": [{"uri": NASTY, "mimeType": NASTY, "text": NASTY}]}
+
+    async def get_prompt(self, params: Any, ctx: Any) -> Any:
+        return {"messages": [{"role": NASTY, "content": {"type": NASTY, "uri": NASTY}}, "no object"]}
+
+
+@pytest.fixture(scope="module")
+def nasty() -> Iterator[str]:
+    with start_in_thread(Nasty(), port=0) as running:
+        yield f"http://127.0.0.1:{running.port}/mcp"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["list"], 10), (["call", "t"], None), (["call", "t", "n=1"], None), (["call", "t", "m=1"], None),
+        (["call", "refuse"], None), (["call", "t", "--json"], None), (["list", "--json"], None),
+        (["prompt", "p"], 2), (["prompt", "p", "--json"], None), (["ping"], 1), (["read", "a://b"], None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_no_text_of_a_server_steers_or_fakes_a_line(words, lines, terminal, revision, nasty, capsys, monkeypatch):
+    for stream in (sys.stdout, sys.stderr) if terminal else ():
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    main([words[0], nasty, *words[1:], "--revision", revision])
+    out, err = capsys.readouterr()
+    err = err.replace("\r\x1b[K", "\n")  # ours
+    is_content = words[0] in ("read", "call") and "--json" not in words
+    if terminal or not is_content:  # content on a pipe is for a program, as it is
+        assert not STEERS & set(out)
+    assert not STEERS & set(err) and "\n  fake" not in err and "\nprompts (1)" not in err
+    if not is_content:
+        assert "\n  fake" not in out and out.count("\nprompts (1)") == (words == ["list"])
+    assert lines is None or len(out.splitlines()) == lines
+    assert "Traceback" not in err and out + err.strip()
+
+
+def test_json_for_a_program_says_the_same_in_characters_that_steer_nothing(nasty, capsys):
+    code, out, _ = run(capsys, "read", nasty, "a://b", "--json")
+    assert code == OK and json.loads(out)["contents"][0]["text"] == NASTY and "\\u202e" in out
+    assert run(capsys, "read", nasty, "a://b")[1] == NASTY + "\n"
+
+
+def test_letters_of_any_script_are_shown_as_they_are(url, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    text = "h\u00e9 \u05d0 \u4e2d \U0001f469\u200d\U0001f4bb"
+    assert run(capsys, "call", url, "echo", f"text={text}")[1] == text + "\n"
+    assert text in run(capsys, "call", url, "echo", f"text={text}", "--json")[1]
+
+
+def test_a_letter_that_the_output_cannot_have_is_an_escape(url, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main_of("call", [url, "echo", "text=h\u00e9"]) == OK
+    out.flush()
+    assert out.buffer.getvalue() == b"h\\xe9\n"
+
+
+def test_a_schema_that_has_no_end_is_no_schema():
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(5_000):
+        schema = {"anyOf": [schema]}
+    assert arguments_of(["n=1"], {"properties": {"n": schema}}) == {"n": "1"}
 
 
 def test_progress_is_shown_on_a_terminal(url, capsys, monkeypatch):
