@@ -38,6 +38,7 @@ from .process import STDERR_FOLLOWS
 from .resultcache import ResultCache
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
+from .toolbook import MAX_BOOK_SIZE, size_of
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -515,6 +516,7 @@ class MirroredArguments:
 
     def __init__(self) -> None:
         self._maps: dict[str, Mapping[tuple[str, ...], str]] = {}
+        self._size = 0
 
     def get(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
         """Of one tool; None where there is nothing to check."""
@@ -526,11 +528,13 @@ class MirroredArguments:
             name = tool.get("name") if isinstance(tool, dict) else None
             if not isinstance(name, str):
                 continue
-            self._maps.pop(name, None)
+            self._size -= size_of(name, self._maps.pop(name)) if name in self._maps else 0
             with suppress(ValueError, AttributeError):  # a tool with bad annotations is for clients to leave out
                 found = header_map(tool.get("inputSchema") or {})
-                if found and len(self._maps) < MAX_ANNOTATED:
+                size = size_of(name, found)
+                if found and len(self._maps) < MAX_ANNOTATED and self._size + size <= MAX_BOOK_SIZE:
                     self._maps[name] = found
+                    self._size += size
 
     async def read(self, client: Client) -> None:
         """Of a backend that has just been connected; one that does not tell in time goes unchecked."""

@@ -10,6 +10,7 @@ Rule: results and params are plain dicts in the wire's own words; errors are exc
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -23,7 +24,7 @@ from .connecting import Connecting, Options
 from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
 from .era import Agreed, EraMemory, refuses_handshake
 from .errors import MCPError, again
-from .failures import ConnectionLost, InvalidAnswer
+from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
 from .handler import ServerHandler
 from .middleware import Middleware, TokenProvider
 from .resultcache import ResultCache
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 # Entries of one list, over all of its pages.
 MAX_ITEMS = 100_000
+# Bytes of memory that the pages of one list may take together, and of one JSON value in it beside its text.
+MAX_LIST_SIZE = 64 * 1024 * 1024
+VALUE_SIZE = 64
 # Seconds for everything that the end of a client may take: DELETE, or a child that does not want to go.
 CLOSE_LIMIT = 15.0
 # Seconds for taking back what was subscribed to for one `listen`.
@@ -61,8 +65,8 @@ class Client:
         middleware: ``async (call, next) -> answer``, as in `middleware`.
         ssl: the TLS context for https.
         env, cwd: of a child process; "inherit" gives it the whole environment.
-        timeout: seconds that a request may take; None for no limit.  It stands still while a callback of this client
-            answers a question of the server's.
+        timeout: seconds that a request may take, and all pages of a list together; None for no limit.  It stands
+            still while a callback of this client answers a question of the server's.
         ping_every: seconds between pings, none by default; who does not answer within `ping_timeout` is lost.
         close_timeout: seconds that leaving may take: DELETE, or a child that does not want to go.
         on_sampling, on_elicitation, on_roots: answer the server's questions, ``async (params) -> result``, in either
@@ -395,39 +399,90 @@ class Client:
         """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
         await self._conversation.notify(method, params, timeout=self._timeout)
 
-    async def list_tools(self) -> list[dict[str, Any]]:
-        """All pages.  Tools whose `x-mcp-header` annotations are wrong are left out where they would be used."""
-        return await self._pages("tools/list", "tools")
+    async def list_tools(
+        self,
+        *,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+    ) -> list[dict[str, Any]]:
+        """All pages, within `timeout` together.
 
-    async def list_resources(self) -> list[dict[str, Any]]:
-        """All pages."""
-        return await self._pages("resources/list", "resources")
+        Tools whose `x-mcp-header` annotations are wrong are left out where they would be used.
+        """
+        return await self._pages("tools/list", "tools", timeout)
 
-    async def list_resource_templates(self) -> list[dict[str, Any]]:
-        """All pages."""
-        return await self._pages("resources/templates/list", "resourceTemplates")
+    async def list_resources(
+        self,
+        *,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+    ) -> list[dict[str, Any]]:
+        """All pages, within `timeout` together."""
+        return await self._pages("resources/list", "resources", timeout)
 
-    async def list_prompts(self) -> list[dict[str, Any]]:
-        """All pages."""
-        return await self._pages("prompts/list", "prompts")
+    async def list_resource_templates(
+        self,
+        *,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+    ) -> list[dict[str, Any]]:
+        """All pages, within `timeout` together."""
+        return await self._pages("resources/templates/list", "resourceTemplates", timeout)
 
-    async def _pages(self, method: str, member: str) -> list[dict[str, Any]]:
+    async def list_prompts(
+        self,
+        *,
+        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+    ) -> list[dict[str, Any]]:
+        """All pages, within `timeout` together."""
+        return await self._pages("prompts/list", "prompts", timeout)
+
+    async def _pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:  # noqa: ASYNC109
+        """The entries of all pages.
+
+        One budget of entries, of memory and of time is for the whole walk: a server that gives a page each time, and
+        each time another cursor, ends in an error and not in a client without memory.
+        """
         found: list[dict[str, Any]] = []
         params: dict[str, Any] = {}
+        size = 0
+        seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
+        end = math.inf if seconds is None else anyio.current_time() + seconds
         for _ in range(MAX_PAGES):
-            result = await self.request(method, params)
+            result = await self._page(method, params, seconds, end)
             items = result.get(member)
             if not isinstance(items, list):
                 raise InvalidAnswer(f"{method} was answered without {member}")
+            # "an empty string is a valid cursor": only its absence is the end.  Null is what some serialisers write.
+            cursor = result.get("nextCursor")
             found += items
             if len(found) > MAX_ITEMS:
                 raise InvalidAnswer(f"{method} has more than {MAX_ITEMS} entries")
-            # "an empty string is a valid cursor": only its absence is the end.  Null is what some serialisers write.
-            cursor = result.get("nextCursor")
+            # A list of one page is as large as one answer may be, and is not measured.
+            if cursor is not None or size:
+                size += self._memory(result)
+            if size > MAX_LIST_SIZE:
+                raise InvalidAnswer(f"the pages of {method} take more than {MAX_LIST_SIZE} bytes together")
             if cursor is None:
                 return found
             params = {"cursor": cursor}
         raise pages_exceeded(method, MAX_PAGES)
+
+    async def _page(self, method: str, params: dict[str, Any], seconds: float | None, end: float) -> dict[str, Any]:
+        if seconds is None:
+            return await self.request(method, params, timeout=None)
+        late = f"no answer to {method} within {seconds:g} s"
+        left = end - anyio.current_time()
+        if left <= 0:
+            raise RequestTimeout(f"{late}, all pages together")
+        try:
+            return await self.request(method, params, timeout=left)
+        except RequestTimeout:
+            if not params:
+                raise
+            raise RequestTimeout(f"{late}, all pages together") from None
+
+    def _memory(self, result: dict[str, Any]) -> int:
+        """About what it takes, in bytes: each value is an object beside the text of it.  Commas in texts count too."""
+        text = self._conversation.json.dumps(result)
+        return len(text) + VALUE_SIZE * sum(map(text.count, (b",", b":", b"[", b"{")))
 
     async def read_resource(self, uri: str) -> dict[str, Any]:
         """``{"contents": [...]}``.  Raises ResourceNotFound in either era."""

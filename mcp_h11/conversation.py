@@ -225,7 +225,9 @@ class Conversation:
                 # "the client SHOULD refresh its tool list and retry" (streamable-http, Client Behavior).
                 if not again("headers", ask.method == "tools/call" and not self.transport.duplex):
                     raise
-                await self._refresh(ask.params.get("name"))
+                # Within the time of one request: what is not read by then is tried as it is known.
+                with anyio.move_on_after(ANSWER_LIMIT if ask.timeout is None else ask.timeout):
+                    await self._refresh(ask.params.get("name"))
             except UnsupportedProtocolVersion as error:
                 if not again("version", self._adopt(error)):
                     raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from .headers import header_map
@@ -16,6 +17,7 @@ from .headers import header_map
 logger = logging.getLogger(__name__)
 
 MAX_KNOWN_TOOLS = 10_000
+MAX_BOOK_SIZE = 4 * 1024 * 1024  # characters of their names, and of what their headers are made of
 
 HeaderMap = dict[tuple[str, ...], str]
 
@@ -24,7 +26,8 @@ class ToolBook:
     """By name; the tools that were listed longest ago go first where it is full."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[HeaderMap, bool]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[HeaderMap, bool, int]] = OrderedDict()
+        self._size = 0
 
     def learn(self, tools: Any, *, mirrored: bool) -> list[dict[str, Any]]:
         """Reads the `tools` of a list and gives those that may be used.  `mirrored`: arguments travel in headers."""
@@ -41,14 +44,21 @@ class ToolBook:
                 except (ValueError, AttributeError) as error:
                     # "Clients MUST exclude the invalid tool from the result of tools/list ... SHOULD log a warning"
                     logger.warning("tool %.200r was left out: %.300s", name, error)
-                    self._known.pop(name, None)
+                    self._forget(name)
                     continue
-            self._known[name] = headers, _repeatable(tool.get("annotations"))
-            self._known.move_to_end(name)
+            self._forget(name)
+            size = size_of(name, headers)
+            self._known[name] = headers, _repeatable(tool.get("annotations")), size
+            self._size += size
             usable.append(tool)
-        while len(self._known) > MAX_KNOWN_TOOLS:
-            self._known.popitem(last=False)
+        while len(self._known) > MAX_KNOWN_TOOLS or self._size > MAX_BOOK_SIZE:
+            self._forget(next(iter(self._known)))
         return usable
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None:
+            self._size -= known[2]
 
     def headers(self, name: Any) -> HeaderMap | None:
         """What to mirror of its arguments; None where the tool was never listed."""
@@ -59,6 +69,11 @@ class ToolBook:
         """Whether a second call does no more than the first: what it says of itself, and no where it says nothing."""
         found = self._known.get(name) if isinstance(name, str) else None
         return found is not None and found[1]
+
+
+def size_of(name: str, headers: Mapping[tuple[str, ...], str]) -> int:
+    """Characters that are kept of a tool."""
+    return len(name) + sum(len(header) + sum(map(len, path)) for path, header in headers.items())
 
 
 def _repeatable(annotations: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -429,6 +430,81 @@ async def test_a_list_may_have_as_many_pages_as_the_limit_and_not_more(monkeypat
         with pytest.raises(InvalidAnswer, match="3 pages"):
             await client.list_resources()
     assert len(wire.of("resources/list")) == 6
+
+
+def paged(page: Said, pages: int) -> Callable[[Said], Said]:
+    """That page so many times, each with the cursor of the next."""
+
+    def answer(message: Said) -> Said:
+        number = int(message["params"].get("cursor", 1))
+        return page | ({} if number == pages else {"nextCursor": str(number + 1)})
+
+    return answer
+
+
+async def test_the_pages_of_a_list_have_one_budget_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 500 values of few bytes each: as objects they take far more than their text.
+    page = {"prompts": [{"name": [[]] * 500}]}
+    wire = Wire({"prompts/list": paged(page, 3)})
+    async with on(wire, revision="2025-11-25") as client:
+        size = (
+            client._memory(page | {"nextCursor": "2"})
+            + client._memory(page | {"nextCursor": "3"})
+            + client._memory(page)
+        )
+        assert size > 3 * 500 * sys.getsizeof([])
+        monkeypatch.setattr(client_module, "MAX_LIST_SIZE", size)
+        assert len(await client.list_prompts()) == 3
+        monkeypatch.setattr(client_module, "MAX_LIST_SIZE", size - 1)
+        with pytest.raises(InvalidAnswer, match=f"more than {size - 1} bytes together"):
+            await client.list_prompts()
+        assert len(wire.of("prompts/list")) == 6
+        # The list that never ends is over when the budget is.
+        wire.answers["prompts/list"] = paged(page, 10**9)
+        with pytest.raises(InvalidAnswer, match="bytes together"):
+            await client.list_prompts()
+        assert len(wire.of("prompts/list")) == 9
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_pages_of_a_list_have_one_budget_of_time(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each page takes 40 of 100 seconds of a clock that the test moves: the fourth is not asked for.
+    passed, now = [0.0], anyio.current_time
+    page = paged({"tools": []}, 10**9)
+
+    def slow(message: Said) -> Said:
+        passed[0] += 40
+        return page(message)
+
+    wire = Wire({"tools/list": slow, "resources/list": paged({"resources": []}, 5)})
+    async with on(wire, revision="2025-11-25", timeout=LIMIT if own else 100.0) as client:
+        monkeypatch.setattr(client_module.anyio, "current_time", lambda: now() + passed[0])
+        with pytest.raises(RequestTimeout, match="no answer to tools/list within 100 s, all pages together"):
+            await (client.list_tools(timeout=100.0) if own else client.list_tools())
+        assert len(wire.of("tools/list")) == 3
+        assert await client.list_resources(timeout=None) == []
+
+
+async def test_a_page_that_never_comes_ends_with_the_time_of_the_list() -> None:
+    wire = Wire({"prompts/list": paged({"prompts": []}, 2)})
+    answer = wire.answers["prompts/list"]
+    wire.answers["prompts/list"] = lambda message: answer(message) if "cursor" not in message["params"] else None
+    wire.answers["tools/list"] = lambda message: None
+    async with on(wire, revision="2025-11-25", timeout=0.1) as client:
+        with pytest.raises(RequestTimeout, match="no answer to prompts/list within 0.1 s, all pages together"):
+            await client.list_prompts()
+        with pytest.raises(RequestTimeout, match="no answer to tools/list within"):
+            await client.list_tools()
+
+
+async def test_reading_the_tools_again_takes_no_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds in (0.1, None):
+        monkeypatch.setattr(conversation, "ANSWER_LIMIT", 0.1 if seconds is None else LIMIT * 10)
+        wire = modern({"tools/call": HeaderMismatch("x"), "tools/list": lambda message: None}, duplex=False)
+        async with on(wire, revision="2026-07-28") as client:
+            with pytest.raises(HeaderMismatch):
+                await client.call_tool("a", timeout=seconds)
+        assert len(wire.of("tools/list")) == 1 and len(wire.of("tools/call")) == 2
 
 
 async def test_a_list_may_have_as_many_entries_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from mcp_h11.resultcache import MAX_CACHED_BYTES, MAX_RESULTS
 from mcp_h11.rounds import MAX_INPUT_ROUNDS, MAX_QUESTIONS
 from mcp_h11.sse import MAX_EVENT_SIZE
 from mcp_h11.subscriptions import ACK_LIMIT, MAX_UNREAD
-from mcp_h11.toolbook import MAX_KNOWN_TOOLS
+from mcp_h11.toolbook import MAX_BOOK_SIZE, MAX_KNOWN_TOOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "client.md").read_text("utf-8")
@@ -43,6 +43,9 @@ SAID = {
     ),
     "1,000 and 100,000; 10; 100 |": (MAX_PAGES, client_module.MAX_ITEMS, MAX_INPUT_ROUNDS, MAX_QUESTIONS)
     == (1_000, 100_000, 10, 100),
+    "64 MiB, of which each value takes 64 bytes": (client_module.MAX_LIST_SIZE, client_module.VALUE_SIZE)
+    == (64 * MIB, 64),
+    "and 4 MiB of names and headers": MAX_BOOK_SIZE == 4 * MIB,
     "100, then refused; 200, then dropped": MAX_QUESTIONS_AT_ONCE == 100,
     "or for who listens | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,
     "1,000, and 64 MiB": (MAX_RESULTS, MAX_CACHED_BYTES) == (1_000, 64 * MIB),

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11 import toolbook
+from mcp_h11 import backends, toolbook
+from mcp_h11.backends import MirroredArguments
 from mcp_h11.toolbook import ToolBook
 
 
@@ -22,3 +23,33 @@ def test_it_is_bounded_and_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) 
     book.learn([tool("one"), tool("three")], mirrored=True)
     assert book.headers("two") is None  # one past it: listed longest ago
     assert book.headers("one") is not None and book.headers("three") is not None
+
+
+def test_what_it_keeps_of_tools_is_bounded_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = toolbook.size_of("one", {("a",): "A"})
+    monkeypatch.setattr(toolbook, "MAX_BOOK_SIZE", 2 * size)
+    book = ToolBook()
+    for _ in range(3):  # listed again, a tool takes its own place
+        book.learn([tool("one"), tool("two")], mirrored=True)
+    assert book.headers("one") is not None and book.headers("two") is not None  # at the limit
+    monkeypatch.setattr(toolbook, "MAX_BOOK_SIZE", 2 * size - 1)
+    book.learn([tool("two")], mirrored=True)
+    assert book.headers("one") is None and book.headers("two") is not None  # one past it
+    book.learn([tool("x" * 2 * size)], mirrored=True)  # one alone is too much
+    assert book.headers("two") is None and book.headers("x" * 2 * size) is None
+    book.learn([{"name": "two", "inputSchema": {"properties": {"a": {"x-mcp-header": "A"}}}}], mirrored=True)  # no type
+    book.learn([tool("one")], mirrored=True)
+    assert book.headers("one") is not None and book._size == size
+
+
+def test_a_bridge_keeps_as_much_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = toolbook.size_of("one", {("a",): "A"})
+    monkeypatch.setattr(backends, "MAX_BOOK_SIZE", 2 * size)
+    mirrored = MirroredArguments()
+    for _ in range(3):
+        mirrored.learn([tool("one"), tool("two")])
+    assert mirrored.get("one") and mirrored.get("two")
+    mirrored.learn([tool("six")])
+    assert mirrored.get("six") is None
+    mirrored.learn([{"name": "one", "inputSchema": {}}, tool("six")])
+    assert mirrored.get("one") is None and mirrored.get("six") and mirrored._size == 2 * size
