@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "revisions",
         "schema",
+        "shown",
         "specs",
         "sse",
         "tojson",
