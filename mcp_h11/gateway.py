@@ -127,6 +127,7 @@ class Gateway(ServerHandler):
         self._read = read
         self._ping_every = ping_every
         self._make: Callable[[str, ServerEntry], Site]
+        self._forget: Callable[[], None]  # the verdicts that are kept with heads: where nothing was may be a site now
         self._tasks: Any = None
         self._reloading: asyncio.Lock
         self._hangup = False  # the list is to be read, and was not yet
@@ -183,6 +184,7 @@ class Gateway(ServerHandler):
     async def open(self, server: Server, hosts: HostPolicy) -> None:
         """Begins all sites at once; one whose backend cannot be had begins without it."""
         self._make = lambda name, entry: Site(name, entry, server, hosts, self._ping_every)
+        self._forget = server.heads.forget
         await self._add(self._entries)
 
     async def reload(self) -> None:
@@ -224,6 +226,7 @@ class Gateway(ServerHandler):
         for site in sites:
             if not site.ended.is_set():
                 self.sites[site.name] = site
+                self._forget()
 
     def _made(self, name: str, entry: ServerEntry) -> Site | None:
         try:
@@ -245,6 +248,7 @@ class Gateway(ServerHandler):
         for name in names:
             # No longer to be found first; what runs may finish.
             self._tasks.start_soon(self.sites.pop(name).stop)
+            self._forget()
 
 
 class AllSessions:

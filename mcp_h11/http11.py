@@ -264,6 +264,11 @@ class HeadCache:
                 self.models.clear()
             self.models[key] = (head, fields)
 
+    def forget(self) -> None:
+        """Let go of all request heads, and of the verdicts on them: what those depend on has changed."""
+        self.heads.clear()
+        self.models.clear()
+
     def template(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
     ) -> Template:

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import pytest
 from rawclient import LIMIT, Legacy, Modern, RawClient
-from serving import LEGACY, call, served
+from serving import LEGACY, call, modern, served
 
 from mcp_h11 import Context, MCPServer
 from mcp_h11.client import Client
@@ -136,6 +136,58 @@ async def test_one_backend_for_each_session_is_another_site() -> None:
         await server.runtime.handler.reload()
         async with at(server, "one", Legacy) as a, at(server, "one", Legacy) as b:
             assert await text(a, "pid") != await text(b, "pid")
+
+
+async def test_an_address_that_was_none_is_served_as_soon_as_the_list_has_it() -> None:
+    """What was said of the very same head before is not said again, whatever it was that is remembered of it."""
+    request = modern("server/discover")
+    late = request.replace(b"POST /mcp ", b"POST /servers/late/mcp ")
+    head, _, body = late.partition(b"\r\n\r\n")
+    head += b"\r\n\r\n"
+    async with (
+        gateway({"one": entry("a")}) as server,
+        RawClient(server.port) as client,
+        RawClient(server.port) as other,
+    ):
+
+        async def statuses(expected: int) -> None:
+            for _ in range(2):
+                await client.send(late)
+                assert (await client.receive("POST")).status == expected
+            async with RawClient(server.port) as third:  # refused, or not, before the body is there
+                await third.send(head)
+                if expected == 404:
+                    assert (await third.receive("POST")).status == 404
+                    return
+                await third.send(body)
+                assert (await third.receive("POST")).status == expected
+
+        await statuses(404)
+        await other.send(head)
+        assert (await other.receive("POST")).status == 404
+        server.lists.append({"one": server.lists[-1]["one"], "late": entry("b")})
+        await server.runtime.handler.reload()
+        await statuses(200)
+        server.lists.append({"one": server.lists[-1]["one"]})
+        await server.runtime.handler.reload()
+        await statuses(404)
+        server.lists.append({"one": server.lists[-1]["one"], "late": entry("c", per_session=True)})
+        await server.runtime.handler.reload()
+        await statuses(200)
+
+
+async def test_what_is_known_of_heads_goes_when_the_list_changes_and_not_when_it_is_read_again() -> None:
+    request = modern("server/discover").replace(b"POST /mcp ", b"POST /servers/one/mcp ")
+    async with gateway({"one": entry("a")}) as server, RawClient(server.port) as client:
+        await client.send(request)
+        assert (await client.receive("POST")).status == 200
+        await server.runtime.handler.reload()
+        assert len(server.heads.heads) == 1
+        server.lists.append({"one": entry("a"), "two": entry("b")})
+        await server.runtime.handler.reload()
+        assert not server.heads.heads and not server.heads.models
+        await client.send(request)
+        assert (await client.receive("POST")).status == 200
 
 
 async def test_a_list_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
