@@ -91,6 +91,7 @@ MEANINGS = {
     "ready_lag": "the event loop was late by so much: not ready",
     "call_in": "runs plain functions where the host wants them",
     "max_threads": "plain functions that run at once",
+    "max_values": "JSON values and names in one body over HTTP, then 400: more would hold all others up for 100 ms",
     "limits.max_request_line": "then 414",
     "limits.max_head": "then 431",
     "limits.max_fields": "then 431",

@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .auth import TOKEN_HOLDER, missing_scopes
@@ -36,7 +37,7 @@ from .entries import (
 )
 from .errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
-from .jsonreaders import kind, shorten
+from .jsonreaders import IN_THREAD, TooMuchWork, kind, shorten, within
 from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
 from .results import completion, contents, messages
@@ -467,14 +468,21 @@ class MCPServer(ServerHandler):
         elif not isinstance(arguments, dict):
             raise InvalidParams("arguments must be an object")
         try:
-            bound = tool.bind(arguments)
+            try:
+                bound = tool.bind(arguments)
+            except TooMuchWork:
+                bound = await _aside(ctx, tool.bind, arguments)
         except BadArguments as exc:
             # server/tools, Error Handling: the model can mend its arguments, so it has to see what is wrong.
             return tool_error(str(exc))
         try:
             function = tool.function
             made = function.call(bound, ctx) if function.direct is None else function.direct(**bound)
-            return tool.result(await made)
+            value = await made
+            try:
+                return tool.result(value)
+            except TooMuchWork:
+                return await ctx.run_sync(partial(within, IN_THREAD, tool.result, value))
         except (MCPError, ToolError):
             raise
         except asyncio.CancelledError as exc:
@@ -502,7 +510,10 @@ class MCPServer(ServerHandler):
         resource, arguments = self._catalogue.find(uri)
         _check_scopes(resource, ctx)
         try:
-            bound = resource.bind(arguments)
+            try:
+                bound = resource.bind(arguments)
+            except TooMuchWork:
+                bound = await _aside(ctx, resource.bind, arguments)
         except BadArguments:
             raise ResourceNotFound(uri) from None
         value = await resource.function.call(bound, ctx)
@@ -536,7 +547,11 @@ class MCPServer(ServerHandler):
             if not isinstance(value, str):
                 raise InvalidParams(_as_text(argument, value))
         try:
-            bound = prompt.function.signature.bind_text(arguments)
+            bind = prompt.function.signature.bind_text
+            try:
+                bound = bind(arguments)
+            except TooMuchWork:
+                bound = await _aside(ctx, bind, arguments)
         except BadArguments as exc:
             raise InvalidParams(str(exc)) from None
         value = await prompt.function.call(bound, ctx)
@@ -565,6 +580,15 @@ class MCPServer(ServerHandler):
             logger.error("a completion function returned no list of texts")
             raise InternalError()
         return {"completion": found}
+
+
+async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments: Any) -> dict[str, Any]:
+    """Bind in a thread what would hold the event loop for too long.  Raises InvalidParams past what a thread may do."""
+    try:
+        bound: dict[str, Any] = await ctx.run_sync(partial(within, IN_THREAD, bind, arguments))
+    except TooMuchWork:
+        raise InvalidParams("The arguments are too large or too deep to be checked") from None
+    return bound
 
 
 def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .context import Context
 from .headers import header_map
-from .jsonreaders import shorten
+from .jsonreaders import ON_LOOP, shorten, within
 from .jsonschema import checker
 from .questions import InputRequired
 from .signature import BadArguments, Signature, is_result, to_content
@@ -147,7 +147,7 @@ class ToolEntry(Entry):
 
     def _bind_own(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """By a schema of the user's, and not that of the signature."""
-        problems = self._check_input(arguments)
+        problems = within(ON_LOOP, self._check_input, arguments)
         if problems:
             raise BadArguments(self.definition["name"], problems)
         return self.function.accepted(arguments)
@@ -183,7 +183,7 @@ class ToolEntry(Entry):
 
     def _conform(self, structured: Any) -> None:
         # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"
-        problems = self._check_output(structured)
+        problems = within(ON_LOOP, self._check_output, structured)
         if problems:
             raise TypeError(f"{self.definition['name']} returned what its schema forbids: {'; '.join(problems)}")
 

@@ -58,7 +58,7 @@ class Site:
         )
         here = PREFIX + name
         settings = replace(root.settings, path=f"{here}/mcp", sse_path=f"{here}/sse", messages_path=f"{here}/messages")
-        self.runtime = Runtime(self.handler, settings)
+        self.runtime = Runtime(self.handler, settings, settings.max_values)
         # The end of the server waits for the calls of all, and its limits hold for all.
         self.runtime.share(root.runtime)
         self.runtime.metrics = root.runtime.metrics

@@ -3,13 +3,18 @@
 
 Rule: strict.  A boolean is no integer and a string is never read as a number; only what JSON itself does not tell
 apart is the same (1 and 1.0).  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
+
+Rule: counted work.  A reader that goes through a container, or tries an alternative in vain, pays for it with `spend`;
+under `within` the payment is bounded, and past the bound the reading stops with `TooMuchWork`.  The same reading may
+then be done again in a thread, under a larger bound.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,16 @@ if TYPE_CHECKING:
 
 Reader = Callable[[Any], Any]
 MAX_PROBLEMS = 20  # enough for a model to mend its call; more would let a bad call order a huge answer
+# Units of work; one is about a microsecond at most.  On the event loop that is less than the 100 ms which no message
+# may hold it; in a thread, which the loop interrupts every 5 ms, it is some seconds of a call.
+ON_LOOP = 50_000
+IN_THREAD = 5_000_000
+# A client knows how Python hashes numbers, and can send numbers that all collide: a set of n of them costs n * n.
+# 1,000 such items cost 6 ms and 10,000 cost 0.7 s, which only a thread may take.  Python hashes strings with a secret.
+MAX_HASHED_ON_LOOP = 1_000
+MAX_HASHED = 10_000
+# Values in a text that is read as JSON: the parser cannot be interrupted, and needs up to 0.5 us for each.
+MAX_PARSED = 150_000
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -67,19 +82,113 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 )
 
 
+class TooMuchWork(Exception):
+    """The value needs more work than `within` allows.  It may fit; a larger bound would tell."""
+
+    def __init__(self) -> None:
+        super().__init__("the value is too large to be checked")
+
+
+class _Work(threading.local):
+    """The units that this thread may still spend."""
+
+    left = math.inf
+
+
+_work = _Work()
+
+
+def spend(units: float) -> None:
+    """Pay for work that is about to be done.  Raises TooMuchWork where the bound does not allow it."""
+    left = _work.left - units
+    if left < 0:
+        raise TooMuchWork
+    _work.left = left
+
+
+def within(units: int, fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)` with at most so many units of work; within a bound that holds already, that one goes on holding."""
+    if is_bounded():
+        return fn(*args)
+    _work.left = units
+    try:
+        return fn(*args)
+    finally:
+        _work.left = math.inf
+
+
+def is_bounded() -> bool:
+    """Whether the work of this thread is being counted against a bound."""
+    return _work.left != math.inf
+
+
 def canonical(value: Any) -> str:
-    """Equal for JSON values that are equal: 1 and 1.0 are, 1 and true are not."""
-    return json.dumps(_plain(value), sort_keys=True)
+    """Equal for JSON values that are equal: 1 and 1.0 are, 1 and true are not.
+
+    A text, because Python hashes texts with a secret.  Numbers themselves as keys would let a client choose collisions.
+    """
+    if isinstance(value, str):
+        return f'"{value}'
+    if isinstance(value, (list, dict)):
+        return json.dumps(_plain(value), sort_keys=True)
+    return json.dumps(_number(value))
+
+
+_EXACT = 2**53  # from here on a float stands for several integers
+
+
+def _number(value: Any) -> Any:
+    # The digits of 1e308 are fifty times its text, so a large number that is a float stays one.
+    if isinstance(value, float):
+        return int(value) if -_EXACT < value < _EXACT and value.is_integer() else value
+    if isinstance(value, int) and not -_EXACT < value < _EXACT:
+        try:
+            return float(value) if float(value) == value else value
+        except OverflowError:
+            return value
+    return value
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
     if isinstance(value, list):
+        spend(len(value))
         return [_plain(item) for item in value]
     if isinstance(value, dict):
+        spend(len(value))
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    return _number(value)
+
+
+def may_parse(text: str) -> None:
+    """Pay for reading a text as JSON.  Raises ValueError where it has more values than any message may have.
+
+    Counts what stands between values, also where it is inside of a string: too many at worst, never too few.
+    """
+    if len(text) > MAX_PARSED // 100:
+        count = sum(map(text.count, ",:[{"))
+        if count > MAX_PARSED:
+            raise ValueError(f"more than {MAX_PARSED} values in a text")
+        spend(count / 4)
+
+
+def size(value: Any) -> int:
+    """How many values there are in this one, itself included.  Counts them at the price of a quarter each."""
+    count, todo = 1, [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, (list, dict)):
+            spend(len(one) / 4)
+            count += len(one)
+            todo += one.values() if isinstance(one, dict) else one
+    return count
+
+
+def all_differ(items: list[Any]) -> bool:
+    """Whether no two of these JSON values are equal."""
+    if set(map(type, items)) <= {str}:
+        return len(set(items)) == len(items)
+    spend(len(items))
+    return len({canonical(item) for item in items}) == len(items)
 
 
 def nearest(tried: list[list[Problem]], path: Path) -> list[Problem]:
@@ -213,6 +322,7 @@ def lax_reader(read: Reader, convert: Callable[[Any], Any]) -> Reader:
         try:
             return read(value)
         except Mismatch as error:
+            spend(5)
             try:
                 return convert(value)
             except (ValueError, ArithmeticError):
@@ -225,6 +335,7 @@ def list_reader(read: Reader) -> Reader:
     def read_list(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise refuse("array", value)
+        spend(len(value))
         out: list[Any] = []
         try:
             for item in value:
@@ -244,14 +355,24 @@ def set_reader(read: Reader, make: type, *, lax: bool = False) -> Reader:
 
     def read_set(value: Any) -> Any:
         items = read_list(value)
-        if not lax and len({canonical(item) for item in value}) < len(items):
+        if not lax and not all_differ(value):
             raise Mismatch([((), "expected items that all differ")])
+        may_hash(items)
         try:
-            return make(items)
+            return make(item for item in items)  # a generator, because between two items other threads may run
         except TypeError:
             raise Mismatch([((), "expected items that can be in a set")]) from None
 
     return read_set
+
+
+def may_hash(items: Collection[Any]) -> None:
+    """Raise Mismatch or TooMuchWork where a set of these would cost too much if a client has chosen their hashes."""
+    if len(items) <= MAX_HASHED_ON_LOOP or set(map(type, items)) <= {str}:
+        return
+    if len(items) > MAX_HASHED:
+        raise Mismatch([((), f"expected at most {MAX_HASHED} items that are not strings, got {len(items)}")])
+    spend(len(items) ** 2 // 100)
 
 
 def tuple_reader(reads: list[Reader]) -> Reader:
@@ -269,9 +390,13 @@ def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:
     def read_mapping(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise refuse("object", value)
+        spend(len(value))
         items = read_each(((key, item, read) for key, item in value.items()), [])
-        keys = value if read_key is None else read_each(((key, key, read_key) for key in value), [])
-        return dict(zip(keys, items, strict=True))
+        if read_key is None:
+            return dict(zip(value, items, strict=True))
+        keys = read_each(((key, key, read_key) for key in value), [])
+        may_hash(keys)
+        return {key: item for key, item in zip(keys, items, strict=True)}  # noqa: C416  # other threads may run
 
     return read_mapping
 
@@ -295,7 +420,7 @@ class ObjectReader:
     is told of the names of members that go.
     """
 
-    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second")
+    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second", "size")
 
     def __init__(
         self,
@@ -316,6 +441,7 @@ class ObjectReader:
         self._extra = extra
         self._second = second or {}
         self._ignored = ignored
+        self.size = len(self._reads)
 
     def __call__(self, value: Any) -> dict[str, Any]:
         """The members' values by name; raises Mismatch with all that is wrong."""
@@ -350,7 +476,12 @@ class ObjectReader:
         return out
 
     def _misspelt(self, name: str, given: Mapping[str, Any]) -> str:
-        """Of the first unknown names, the one that is nearly this one."""
+        """Of the first unknown names, the one that is nearly this one.
+
+        Not while a union tries its alternatives, of which all but one miss something in each of many objects.
+        """
+        if _tried.depth:
+            return ""
         unknown = [other for other in islice(given, 2 * MAX_PROBLEMS) if other not in self._reads]
         unknown = [other for other in unknown if len(other) <= _LONGEST_NAME]
         if not unknown:
@@ -438,6 +569,7 @@ def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = No
             try:
                 return read(value)
             except Mismatch as error:  # noqa: PERF203
+                spend(5 + len(error.problems))
                 tried.append(error)
         closer = [error.problems for error in tried if not error.kind_only]
         return Mismatch(nearest(closer, ())) if closer else refuse(expected, value)
@@ -492,6 +624,7 @@ def first_of(exact: Reader, lax: Reader) -> Reader:
         try:
             return exact(value)
         except Mismatch:
+            spend(2)
             return lax(value)
 
     return read_first

@@ -32,6 +32,9 @@ MAX_DIGITS = 4_300
 MAX_BATCH = 100
 # A line of stdio: four times the body that HTTP takes, because results go this way too.
 MAX_LINE = 16 * 1024 * 1024
+# The parser cannot be interrupted, and needs up to 0.5 us for each value (measured; `1e300` is the dearest): so many
+# stop the event loop for less than 100 ms.
+MAX_MESSAGE_VALUES = 150_000
 # From here on the garbage collector waits while a message is read.  Nothing of it can be garbage yet, and what the
 # collector does meanwhile is most of the time that the event loop stands still for a million empty arrays.
 LARGE = 64 * 1024
@@ -151,6 +154,29 @@ def _has_digits(body: bytes, run: int, stride: int) -> bool:
     if len(body) > _SMALL and body[::stride].translate(_DIGITS).find(b"0" * (run // stride)) < 0:
         return False
     return body.translate(_DIGITS).find(b"0" * run) >= 0
+
+
+_NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b",:[{")
+# An integer of 4,300 digits takes as long as 300 other values, and only a large body has many of those.
+_LONG_RUN = 1_000
+_VALUES_OF_LONG_RUN = 100
+_LONG_BODY = 1024 * 1024
+
+
+def _has_more_values(body: bytes, limit: int) -> bool:
+    # What stands before a value or a name is one of ",:[{".  Within strings they stand for nothing, which is looked at
+    # where there are many: 4 MiB of text has as many commas.
+    many = len(body.translate(None, _NO_SEPARATORS)) > limit
+    if not many and not (len(body) > _LONG_BODY and _has_digits(body, _LONG_RUN, _LONG_RUN // 10)):
+        return False
+    if body.find(b"\\") >= 0:  # as in `_too_deep`
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Each pair of quotes is a value or a name itself, and a limit for what `split` makes.
+    if body.count(b'"') // 2 > limit:
+        return True
+    outside = b"".join(body.split(b'"')[::2])
+    runs = outside.translate(_DIGITS).count(b"0" * _LONG_RUN)
+    return len(outside.translate(None, _NO_SEPARATORS)) + runs * _VALUES_OF_LONG_RUN > limit
 
 
 _NO_BRACKETS_OR_QUOTES = bytes(byte for byte in range(256) if byte not in b'[]{}"')
@@ -396,14 +422,16 @@ class JSON:
 
     Args:
         codec: `orjson`, or anything with its `loads(bytes)` and `dumps(obj)`; None for the standard library.
+        max_values: the most values, names of members included, which `decode` takes in one body; None: any number.
 
     Raises:
         ValueError: the codec takes or writes something that is not JSON.
     """
 
-    __slots__ = ("_codec_dumps", "_codec_loads")
+    __slots__ = ("_codec_dumps", "_codec_loads", "_max_values")
 
-    def __init__(self, codec: Codec | None = None) -> None:
+    def __init__(self, codec: Codec | None = None, max_values: int | None = None) -> None:
+        self._max_values = max_values
         self._codec_loads: Callable[[bytes], Any] | None = None
         self._codec_dumps: Callable[[Any], bytes] | None = None
         if codec is not None and codec is not json:
@@ -449,24 +477,20 @@ class JSON:
                 return written
         return _dumps(obj)
 
-    def decode(self, body: bytes) -> Message | Batch:
+    def decode(self, body: bytes, checked: bool = False) -> Message | Batch:
         """The message in a body, or the messages of an array, where a bad element is an `InvalidRequest` in the list.
 
         Raises:
             ParseError: as `loads`.
-            InvalidRequest: JSON but no message, an empty array, or one longer than MAX_BATCH; `request_id` is the id
-                of the request where it is readable.
+            InvalidRequest: JSON but no message, an empty array, one longer than MAX_BATCH, or more values than
+                `max_values`; `request_id` is the id of the request where it is readable.
         """
         if self._codec_loads is not None and len(body) <= _SMALL:
             request = self._canonical(body)
             if request is not None:
                 return request
-        elif len(body) >= LARGE and gc.isenabled():
-            gc.disable()
-            try:
-                return self.decode(body)
-            finally:
-                gc.enable()
+        elif len(body) >= LARGE and not checked:
+            return self._decode_large(body)
         value = self.loads(body)
         if type(value) is list:
             return self._batch(body, value)
@@ -480,6 +504,17 @@ class JSON:
         if "method" in value and value.get("jsonrpc") == "2.0":
             return _call(value)
         return _message(value)
+
+    def _decode_large(self, body: bytes) -> Message | Batch:
+        if self._max_values is not None and _has_more_values(body, self._max_values):
+            raise InvalidRequest(f"a message of more than {self._max_values} values (max_values)")
+        if not gc.isenabled():
+            return self.decode(body, True)
+        gc.disable()
+        try:
+            return self.decode(body, True)
+        finally:
+            gc.enable()
 
     def _canonical(self, body: bytes) -> Request | None:
         """The request in a body that a codec writes as it stands; None for what has to be looked at more closely.

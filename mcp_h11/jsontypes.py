@@ -48,6 +48,8 @@ from .jsonreaders import (
     same,
     set_reader,
     shorten,
+    size,
+    spend,
     text_reader,
     to_datetime,
     to_decimal,
@@ -504,6 +506,8 @@ def _pydantic_readers(adapter: Any) -> tuple[Reader, Reader]:
 
     def guarded(validate: Reader) -> Reader:
         def read(value: Any) -> Any:
+            # Before, because pydantic itself cannot be interrupted.
+            spend(size(value))
             try:
                 return validate(value)
             except pydantic.ValidationError as error:
@@ -581,9 +585,11 @@ def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
 
     def read_choice(value: Any) -> Any:
         try:
-            return table[canonical(value)]
+            if not isinstance(value, (list, dict)):
+                return table[canonical(value)]
         except (KeyError, TypeError, ValueError):
-            raise Mismatch([((), f"expected {expected}")]) from None
+            pass
+        raise Mismatch([((), f"expected {expected}")])
 
     def convert(value: Any) -> Any:
         found = laxvalues.from_json(value) if isinstance(value, str) and len(value) <= laxvalues.MAX_NUMBER_TEXT else ""
@@ -697,11 +703,16 @@ def object_reader(
 
 
 def _class_reader(cls: type, members: ObjectReader) -> Reader:
+    def read_members(value: Any) -> dict[str, Any]:
+        if type(value) is dict:
+            spend(1 + max(len(value), members.size // 8))
+        return members(value)
+
     if is_typed_dict(cls):
-        return members
+        return read_members
 
     def read_object(value: Any) -> Any:
-        given = members(value)
+        given = read_members(value)
         try:
             return cls(**given)
         except (TypeError, ValueError, LookupError) as error:  # the class's own __post_init__ refuses

@@ -236,10 +236,10 @@ def _nothing() -> None:
 class Runtime:
     """Enter it in the loop that serves; leave it when nothing runs any more."""
 
-    def __init__(self, handler: ServerHandler, settings: Settings) -> None:
+    def __init__(self, handler: ServerHandler, settings: Settings, max_values: int | None = None) -> None:
         self.handler = handler
         self.settings = settings
-        self.json = JSON(settings.json)
+        self.json = JSON(settings.json, max_values)
         self.sealer = Sealer(settings.state_keys, settings.state_ttl)
         self.tasks: set[asyncio.Task[None]] = set()
         self.gate = FairGate(settings.max_running)

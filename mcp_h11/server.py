@@ -70,7 +70,7 @@ class Server:
         sock: socket.socket | None = None,
     ) -> None:
         self.settings = _with_descriptor_limit(settings or Settings())
-        self.runtime = Runtime(handler, self.settings)
+        self.runtime = Runtime(handler, self.settings, self.settings.max_values)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
         self.heads = HeadCache(varying=VARYING)

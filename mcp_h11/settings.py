@@ -16,6 +16,7 @@ from .auth import Principal as Principal
 from .auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
 from .auth import subject as subject
 from .http11 import Limits
+from .jsonrpc import MAX_MESSAGE_VALUES
 from .proxies import Proxies
 from .storage import EventStore, SessionManager
 
@@ -104,6 +105,7 @@ class Settings(_Keywords):
     ready_lag: float | None = 1.0  # the event loop was late by so much: not ready
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
+    max_values: int | None = MAX_MESSAGE_VALUES  # JSON values in one body over HTTP
 
     limits: Limits = Limits()
     max_connections: int | None = 10_000

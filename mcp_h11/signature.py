@@ -15,12 +15,23 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .content import CONTENT_TYPES, Audio, Image
 from .docstrings import parse
-from .jsonreaders import Mismatch, ObjectReader, Problem, Reader, first_of, render
+from .jsonreaders import (
+    ON_LOOP,
+    Mismatch,
+    ObjectReader,
+    Problem,
+    Reader,
+    TooMuchWork,
+    first_of,
+    may_parse,
+    render,
+    within,
+)
 from .jsonschema import checker, validate
 from .jsontypes import Compiler, Field, Shape, describe_field, is_pydantic, object_reader, object_schema
 from .laxvalues import container, from_json
@@ -79,7 +90,11 @@ class Signature:
         self._structure: Callable[[Any], Any] | None = None
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """JSON arguments to keyword arguments, without the context.  Raises BadArguments."""
+        """JSON arguments to keyword arguments, without the context.
+
+        Raises BadArguments, and TooMuchWork where the event loop would stand still for too long: then the caller does
+        it again in a thread, by `within(IN_THREAD, bind, arguments)`.
+        """
         if self._guarded is not None and self._guarded in arguments:
             # **kwargs would take it, and a client would have passed something off as the context.
             raise BadArguments(self.name, [f"{self._guarded}: unknown"])
@@ -326,13 +341,23 @@ def _make_readers(
     second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
     read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
     # Its method, which is called without a slot between.
-    signature._read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored).__call__
+    read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored).__call__
+    signature._read = _counted(read, fields.values() if extra is None else (*fields.values(), Field(extra, False)))
     texts = {
         name: field._replace(shape=field.shape._replace(read=_text_reader(field.shape)))
         for name, field in fields.items()
     }
     text_extra = _text_reader(extra) if extra is not None else None
-    signature._read_text = object_reader(texts, closed=closed, extra=text_extra, ignored=ignored).__call__
+    read_text = object_reader(texts, closed=closed, extra=text_extra, ignored=ignored)
+    signature._read_text = functools.partial(within, ON_LOOP, read_text)
+
+
+def _counted(read: Callable[[Any], Any], fields: Iterable[Field]) -> Callable[[Any], Any]:
+    """The reader with its work bounded, where any member can cost more than the look at one text or number."""
+    schemas = [field.shape.schema for field in fields]
+    if all(arm.get("type") in _SCALARS for schema in schemas for arm in schema.get("anyOf", (schema,))):
+        return read
+    return functools.partial(within, ON_LOOP, read)
 
 
 def _parameter_reader(shape: Shape, strict: bool) -> Reader:
@@ -346,9 +371,18 @@ def _parameter_reader(shape: Shape, strict: bool) -> Reader:
         if scalar:
             # A text is worth reading as JSON only where the list that it says might fit.
             return read(None if value == "null" else value)
-        return read(container(value))
+        return read(_container(value))
 
     return read_parameter
+
+
+def _container(value: Any) -> Any:
+    try:
+        if isinstance(value, str):
+            may_parse(value)
+    except ValueError:
+        return value
+    return container(value)
 
 
 _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
@@ -363,6 +397,7 @@ def _text_reader(shape: Shape) -> Reader:
             return lax(value)
         said = value
         try:
+            may_parse(value)
             said = from_json(value)
         except ValueError:
             pass
@@ -476,7 +511,8 @@ def _read_result(signature: Signature, names: _Names, wanted: bool | None, contr
         wrapper = {"type": "object", "properties": {"result": shape.schema}, "required": ["result"]}
         schema = compiler.finish(wrapper)
     signature.output_schema = schema
-    signature._structure = _structurer(names.title, annotation, shape, signature.wrapped)
+    structure = _structurer(names.title, annotation, shape, signature.wrapped)
+    signature._structure = _counted(structure, (Field(shape, True),))
 
 
 def _without(annotation: Any, control_types: tuple[type, ...]) -> Any:
@@ -630,14 +666,20 @@ def elicitation_schema(form: Any) -> JSONSchema:
 def read_elicited(form: Any, content: dict[str, Any]) -> Any:
     """What the user filled in, as a value of `form` (for a dict schema, `content` itself).  Raises ValueError."""
     if isinstance(form, dict):
-        if problems := validate(form, content):
+        try:
+            problems = within(ON_LOOP, validate, form, content)
+        except TooMuchWork as error:
+            raise ValueError(str(error)) from None
+        if problems:
             raise ValueError("; ".join(problems))
         return content
     compiled = _form(form)
     if not isinstance(content, dict):
         raise ValueError("expected object")
     try:
-        return compiled.read({**dict.fromkeys(compiled.nullable), **content})
+        return within(ON_LOOP, compiled.read, {**dict.fromkeys(compiled.nullable), **content})
+    except TooMuchWork as error:
+        raise ValueError(str(error)) from None
     except Mismatch as error:
         raise ValueError("; ".join(render(problem) for problem in error.problems)) from None
 
