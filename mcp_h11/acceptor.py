@@ -19,12 +19,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from .shown import escaping
+
 ACCEPTS_PER_TURN = 32  # of the loop; then those that are in have their turn
 RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection
 NEVER = 365 * 86_400.0  # seconds: asyncio takes None for a minute
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 
 class Acceptor:

@@ -41,6 +41,7 @@ from .jsonreaders import IN_THREAD, TooMuchWork, kind, shorten, within
 from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
 from .results import completion, contents, messages
+from .shown import escaping
 from .signature import BadArguments, refuse_unbound
 from .tojson import as_plain
 from .uris import normal, normal_template
@@ -48,7 +49,7 @@ from .uris import normal, normal_template
 if TYPE_CHECKING:
     from .uritemplate import URITemplate
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -36,6 +36,7 @@ from .httpclient import HTTPAnswer, HTTPCall
 from .middleware import Next
 from .process import STDERR_FOLLOWS
 from .resultcache import ResultCache
+from .shown import escaping
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
 from .toolbook import MAX_BOOK_SIZE, size_of
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 DRAIN_TIME = 30.0  # seconds for what runs on a backend that was replaced
 START_TIME = 30.0  # for a backend to connect; a command may have to be fetched first

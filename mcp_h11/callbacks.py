@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import InternalError, InvalidParams, MCPError, MethodNotFound
+from .shown import escaping
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # What waits for asynchronous callbacks; they are told in order, one after the other.
 MAX_UNHEARD = 1_000

@@ -21,12 +21,13 @@ import anyio
 from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
 from .jsonrpc import JSON, ErrorResponse, Response
+from .shown import escaping
 from .transport import Outgoing, Transport
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # How long telling the server of a cancellation may take.
 CANCEL_LIMIT = 5.0

@@ -29,6 +29,7 @@ from .handler import ServerHandler
 from .middleware import Middleware, TokenProvider
 from .resultcache import ResultCache
 from .revisions import REVISIONS, Revision
+from .shown import escaping
 from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
 from .transport import Transport
 from .version import __version__
@@ -36,7 +37,7 @@ from .version import __version__
 if TYPE_CHECKING:
     import ssl as tls
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # Entries of one list, over all of its pages.
 MAX_ITEMS = 100_000

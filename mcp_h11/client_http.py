@@ -31,13 +31,14 @@ from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown, who
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .jsonrpc import JSON, ErrorResponse, Response
 from .revisions import Revision
+from .shown import escaping
 from .sse import MAX_EVENT_SIZE, SSEError
 from .transport import Outgoing, Receiver
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # Of one answer in JSON: as much as one event, or one line of stdio.
 MAX_ANSWER = MAX_EVENT_SIZE

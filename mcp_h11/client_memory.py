@@ -24,13 +24,14 @@ from .handler import ServerHandler
 from .revisions import Revision
 from .runtime import Runtime
 from .settings import Settings
+from .shown import escaping
 from .stdio import Outlet, Pipe
 from .transport import Outgoing, Receiver
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # What runs when the client leaves may take so long to end: as long as a child has that sees the end of its input.
 GRACE = 2.0

@@ -23,13 +23,14 @@ from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .jsonrpc import JSON
 from .revisions import Revision
+from .shown import escaping
 from .sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
 from .transport import Outgoing, Receiver
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 ENDPOINT_LIMIT = 10.0  # seconds until the stream has said where to POST
 MAX_ENDPOINT = 8 * 1024

@@ -22,12 +22,13 @@ from .failures import ConnectionLost, InvalidAnswer
 from .jsonrpc import JSON, MAX_LINE, ErrorResponse, LineTooLong, Message, Response
 from .process import EOF_TIME, TERM_TIME, WRITE_TIME, Child, Gone, SpawnFailed
 from .revisions import Revision
+from .shown import escaping
 from .transport import Outgoing, Receiver
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 SHOWN_BYTES = 200  # of a line that is no message
 # TypeScript's SDK has the id last.  Between quotes a quote is escaped, so that `,"id":` is always a member; and the

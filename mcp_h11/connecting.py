@@ -32,6 +32,7 @@ from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
 from .resultcache import Same
 from .revisions import LATEST_LEGACY, LATEST_MODERN, Revision
+from .shown import escaping
 from .specs import Url
 from .transport import Transport
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 SCHEMES = ("http://", "https://", "http+unix://")
 # Seconds for asking a server anew what it is; and before it is asked so again, where nothing came of it.

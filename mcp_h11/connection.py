@@ -21,8 +21,9 @@ from .headers import JSON_HEADERS, Headers
 from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
 from .reply import UNDECIDED, Reply
 from .settings import Settings
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 READ_SIZE = 64 * 1024  # bytes taken from a socket at once
 # A client that pipelines gets so many answers a turn of the loop; then its neighbours have theirs.

@@ -30,13 +30,14 @@ from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Respon
 from .resultcache import CACHEABLE, ResultCache
 from .revisions import MODERN, Revision
 from .rounds import check_result_type, play
+from .shown import escaping
 from .toolbook import ToolBook
 from .transport import Outgoing, Transport
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # Questions of the server's that are being answered at once; more are refused.
 MAX_QUESTIONS_AT_ONCE = 100

@@ -29,13 +29,15 @@ from math import nan
 from typing import Any
 from weakref import getweakrefcount
 
+from .shown import escaping
+
 # An interpreter that counts no references never finds a count that it knows: no task is lent twice there.
 getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: nan)
 # Of a loop; until Python 3.12 `current_task` is no C function, and this is all that it does.
 _current_task: Callable[[Any], Any] = (
     tasks.current_task if sys.version_info >= (3, 12) else getattr(tasks, "_current_tasks").get  # noqa: B009
 )
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 _NOTHING: Any = object()
 

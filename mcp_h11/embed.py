@@ -22,8 +22,9 @@ from typing import Any
 
 from .handler import ServerHandler
 from .server import Server, listening
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 START_TIMEOUT = 10.0  # seconds to bind and to enter the handler's lifespan
 STOP_TIMEOUT = 15.0

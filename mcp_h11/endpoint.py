@@ -45,8 +45,9 @@ from .reply import STREAMING, Link, Reply
 from .revisions import LEGACY, MODERN, SUPPORTED
 from .runtime import Runtime
 from .settings import Settings
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 
 class Endpoint:

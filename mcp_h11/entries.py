@@ -22,6 +22,7 @@ from .headers import header_map
 from .jsonreaders import ON_LOOP, shorten, within
 from .jsonschema import checker
 from .questions import InputRequired
+from .shown import escaping
 from .signature import BadArguments, Signature, is_result, to_content
 from .signature import describe as read_signature
 from .tojson import to_json
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .uritemplate import URITemplate
 
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # What happens to arguments, and to members of objects in them, that the signature does not know.
 ExtraArguments = Literal["ignore", "refuse"]

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .backoff import Backoff
+from .shown import escaping
 from .sse import MAX_EVENT_SIZE, EventDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 # A server that says "in an hour" or later wants nobody back.
 MAX_RETRY = 3_600.0

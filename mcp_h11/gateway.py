@@ -32,8 +32,9 @@ from .proxyconfig import ConfigError, ServerEntry, changes
 from .reply import Link, Reply
 from .runtime import Runtime
 from .server import Server
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 PREFIX = "/servers/"
 READY_TIME = 15.0  # seconds for a backend to be there, or to have failed once

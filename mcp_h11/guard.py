@@ -32,8 +32,9 @@ from .door import Door
 from .errors import INTERNAL_ERROR, MCPError, Refusal
 from .http11 import Head
 from .settings import Settings
+from .shown import escaping, trace_text
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 BAD_TOKEN = "The access token is invalid or expired"
 
@@ -182,5 +183,5 @@ def expiry(principal: Any) -> float | None:
 def _failed(exc: Exception, token: str) -> Refusal:
     # A library may quote what it could not read.
     text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-    logger.error("the token verifier failed\n%s", text.replace(token, "[token]"))
+    logger.error("the token verifier failed\n%s", trace_text(text.replace(token, "[token]")))
     return Refusal(500, "Internal error", code=INTERNAL_ERROR)

@@ -26,9 +26,10 @@ from .context import Context
 from .deadlines import Deadline, TimedOut, run_within
 from .errors import InternalError, MCPError, MethodNotFound, ToolError
 from .questions import InputRequired
+from .shown import escaping
 from .uris import normal
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 Params = dict[str, Any]
 Result = Mapping[str, Any]

@@ -39,11 +39,12 @@ from .runtime import Runtime
 from .sealing import new_id
 from .session import Call, Session, encode_notice
 from .settings import subject
+from .shown import escaping
 from .sse import encode_event
 from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
 from .streams import Stream
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 SESSION_ID_BYTES = 32  # 256 bits from the operating system
 TOUCH_EVERY = 30.0  # seconds; sooner where sessions expire sooner

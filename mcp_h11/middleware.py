@@ -21,8 +21,9 @@ from .errors import again
 from .httpclient import DEFAULT_PRIORITY, ConnectError, HTTPAnswer, HTTPCall, HTTPFailure
 from .httpclient import Middleware as Middleware
 from .httpclient import Next as Next
+from .shown import escaped, escaping
 
-_logger = logging.getLogger(__name__)
+_logger = escaping(logging.getLogger(__name__))
 
 REFRESH_BEFORE = 60.0  # seconds
 BREAKER_FAILURES = 5
@@ -180,7 +181,7 @@ class _LogCalls:
     def _log(self, call: HTTPCall, outcome: str, start: float) -> None:
         url = call.url.partition("?")[0].partition("#")[0]
         took = (self._clock() - start) * 1000
-        self._logger.log(self._level, "%s %s: %s after %.1f ms", call.method, url, outcome, took)
+        self._logger.log(self._level, "%s %s: %s after %.1f ms", call.method, escaped(url), outcome, took)
 
 
 def log_calls(

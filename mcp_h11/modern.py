@@ -50,10 +50,11 @@ from .reply import STREAMING, UNDECIDED, Reply
 from .revisions import LATEST_MODERN, MODERN, SUPPORTED
 from .runtime import Gate, Runtime
 from .settings import subject
+from .shown import escaping
 from .sse import encode_event
 from .storage import MAX_SUBSCRIBED_SIZE
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CLIENT = "io.modelcontextprotocol/clientInfo"

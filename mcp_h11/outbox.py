@@ -21,10 +21,12 @@ import logging
 from collections.abc import Sized
 from typing import Protocol
 
+from .shown import escaping
+
 HOLD_TIME = 0.001  # seconds
 HELD_BYTES = 256 * 1024
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 
 class Sender(Protocol):

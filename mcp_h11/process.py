@@ -32,8 +32,9 @@ from typing import Any
 import anyio
 
 from .jsonrpc import MAX_LINE, LineDecoder, LineTooLong, encode_line
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 STDERR_TAIL = 8 * 1024  # bytes
 STDERR_FOLLOWS = "; its stderr ends with:"  # what is written before that tail

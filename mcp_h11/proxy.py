@@ -50,6 +50,7 @@ from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
 from .questions import InputRequired
 from .session import CHANGED, UPDATED
 from .settings import subject
+from .shown import escaping
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
 from .version import __version__
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 FIRST_TIME = 10.0  # seconds that serving waits for the backend before it begins without one
 SWEEP_TIME = 1.0

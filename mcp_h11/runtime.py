@@ -28,9 +28,10 @@ from .metrics import Metrics
 from .outbox import Outbox, outbox_of
 from .sealing import Sealer
 from .settings import Settings
+from .shown import escaping
 from .watchdog import Watchdog
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 T = TypeVar("T")
 Job = Coroutine[Any, Any, None]

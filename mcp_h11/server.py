@@ -36,8 +36,9 @@ from .ops import OpsEndpoint, OpsListener
 from .reply import Reply
 from .runtime import Runtime
 from .settings import Settings
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000

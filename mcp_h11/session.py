@@ -44,11 +44,12 @@ from .reply import UNDECIDED, Reply
 from .revisions import Revision, negotiate
 from .runtime import Gate, HasParty, Runtime
 from .settings import subject
+from .shown import escaping
 from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
 from .uris import normal, spellings
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
 CHANGED = {

@@ -20,10 +20,11 @@ from .errors import EventsExpired
 from .reply import COMMENT, UNDECIDED, Reply
 from .runtime import Runtime
 from .sealing import new_id
+from .shown import escaping
 from .sse import encode_event
 from .storage import MAX_STREAM_EVENTS, EventStore
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 STREAM_ID_BYTES = 12  # 96 bits: nobody guesses a neighbour's
 

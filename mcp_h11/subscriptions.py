@@ -22,12 +22,13 @@ from .conversation import Ask, Conversation
 from .era import contradicts
 from .errors import MCPError, again
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .shown import escaping
 from .uris import normal
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 MAX_UNREAD = 1_000
 ACK_LIMIT = 10.0  # seconds until the first acknowledgment

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .headers import header_map
+from .shown import escaping
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 MAX_KNOWN_TOOLS = 10_000
 MAX_BOOK_SIZE = 4 * 1024 * 1024  # characters of their names, and of what their headers are made of

@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-logger = logging.getLogger(__name__)
+from .shown import escaping
+
+logger = escaping(logging.getLogger(__name__))
 
 PAUSE = 0.1  # seconds between two questions; what is shorter than this and the limit together may go unseen
 QUIET_TIME = 10.0  # between two warnings
