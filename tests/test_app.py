@@ -663,6 +663,132 @@ async def test_a_schema_of_the_users_own_is_listed_and_checked_by() -> None:
         assert (await call(client, "narrow", n=1))["structuredContent"] == {"result": [1]}
 
 
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+REGISTRARS: dict[str, Callable[[MCPServer], Callable[[Any], Any]]] = {
+    "tool": lambda server: server.tool,
+    "tool()": lambda server: server.tool(),
+    "tool(name)": lambda server: server.tool("named"),
+    "add_tool": lambda server: server.add_tool,
+    "prompt": lambda server: server.prompt,
+    "prompt()": lambda server: server.prompt(title="Title"),
+    "resource": lambda server: server.resource("a://b"),
+    "template": lambda server: server.resource("a://{x}"),
+    "completion": lambda server: server.completion,
+    "completion()": lambda server: server.completion(thread=False),
+    "lifespan": lambda server: lambda fn: MCPServer(lifespan=fn),
+}
+
+
+@pytest.mark.parametrize("registrar", REGISTRARS)
+def test_a_method_is_refused_where_it_has_no_object_and_the_error_says_how_to_register_it(registrar: str) -> None:
+    server = MCPServer()
+    register = REGISTRARS[registrar](server)
+
+    with pytest.raises(
+        TypeError, match=r"it is a method of .*Tools, .*'self' .* server\.add_tool\(an_object\."
+    ) as caught:
+
+        class Tools:
+            @register
+            def method(self, x: str) -> str:
+                return x
+
+    with pytest.raises(TypeError, match="'cls'"):
+
+        class Others:
+            @register
+            async def method(cls, x: str) -> str:
+                return x
+
+    assert not isinstance(caught.value, ValueError)
+    assert_nothing_is_registered(server)
+
+
+def assert_nothing_is_registered(server: MCPServer) -> None:
+    known = server._catalogue
+    assert not (known.tools or known.prompts or known.resources or known.templates)
+    assert "completions" not in server.capabilities()
+
+
+@pytest.mark.parametrize("registrar", REGISTRARS)
+@pytest.mark.parametrize(
+    ("wrap", "says"),
+    [
+        (classmethod, r"not a classmethod object; .*server\.add_tool\(TheClass\."),
+        (property, "not a property object; register a function"),
+        (functools.cached_property, "not a cached_property object"),
+        (functools.partialmethod, "not a partialmethod object"),
+        (lambda fn: {"fn": fn}, "not a dict object"),
+        (lambda fn: b"name", "not a bytes object"),
+    ],
+)
+def test_what_cannot_be_called_is_never_registered_silently(registrar: str, wrap: Any, says: str) -> None:
+    server = MCPServer()
+
+    def fn(x: str) -> str:
+        return x
+
+    with pytest.raises(TypeError, match=f"a function is wanted, {says}"):
+        REGISTRARS[registrar](server)(wrap(fn))
+    assert_nothing_is_registered(server)
+
+
+@pytest.mark.parametrize("uri", [classmethod(len), property(len), len, None, b"a://b", 7])
+def test_a_resource_without_its_uri_is_refused_also_where_the_decorator_stands_on_a_method(uri: Any) -> None:
+    with pytest.raises(TypeError, match="a resource needs its URI"):
+        MCPServer().resource(uri)
+
+
+async def test_bound_methods_and_static_ones_are_registered() -> None:
+    server = MCPServer()
+
+    class Tools:
+        factor = 2
+
+        def method(self, x: int) -> int:
+            return x * self.factor
+
+        @classmethod
+        def of_class(cls, x: int) -> int:
+            return x * cls.factor
+
+        @server.tool
+        @staticmethod
+        def static(x: int) -> int:
+            return x
+
+        @staticmethod
+        @server.tool
+        def plain(x: int) -> int:
+            return x
+
+        def prompt(self, x: int) -> str:
+            return f"{x * self.factor}"
+
+        @asynccontextmanager
+        async def lifespan(self, server: MCPServer) -> AsyncIterator[int]:
+            yield self.factor
+
+    @server.tool
+    def function(self: int) -> int:  # no class, and so an argument like any other
+        return self
+
+    tools = Tools()
+    server.add_tool(tools.method)
+    server.add_tool(Tools.of_class)
+    server.add_tool(functools.partial(Tools.method, tools), name="partial")
+    server.add_prompt(tools.prompt)
+    server.add_resource("a://{x}", tools.prompt)
+    MCPServer(lifespan=tools.lifespan)
+    async with connected(server) as client:
+        for name, gives in (("static", 3), ("plain", 3), ("method", 6), ("of_class", 6), ("partial", 6)):
+            assert texts(await call(client, name, x=3)) == [str(gives)], name
+        assert texts(await call(client, "function", self=3)) == ["3"]
+        got = await client.call("prompts/get", {"name": "prompt", "arguments": {"x": "3"}})
+        assert got.result["messages"] == [user("6")]
+
+
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 
