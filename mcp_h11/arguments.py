@@ -8,13 +8,13 @@ Rule: nothing is guessed.  A value is what the schema says, or what `:=` says, o
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .laxvalues import from_json
 from .options import UsageError
 from .shown import escaped
 from .target import is_file, load_target, split_target
@@ -75,13 +75,9 @@ def _object(word: str) -> dict[str, Any]:
 
 def _json(text: str, what: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return from_json(text)
     except ValueError as exc:
         raise UsageError(f"{what} is not JSON: {exc}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _typed(key: str, value: str, schema: Any) -> Any:
@@ -89,7 +85,7 @@ def _typed(key: str, value: str, schema: Any) -> Any:
     if not types or "string" in types:
         return value
     try:
-        return json.loads(value, parse_constant=_no_constant)
+        return from_json(value)
     except ValueError:
         # The types are the server's text, and may be none of JSON Schema's.
         wanted = escaped(" or ".join(sorted(types)))

@@ -7,6 +7,7 @@ import ast
 import asyncio
 import base64
 import contextlib
+import decimal
 import enum
 import functools
 import inspect
@@ -22,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from urllib.parse import quote
 
 import anyio
 import pydantic
@@ -1734,6 +1736,154 @@ async def test_a_whole_prompt_result_goes_as_it_is() -> None:
     async with connected(server, D) as client:
         got = await client.call("prompts/get", {"name": "p"})
         assert got.result == {"description": "own", "messages": [user("x")]}
+
+
+class Amount(pydantic.BaseModel):
+    value: float
+
+
+def charge(amount: float) -> str:
+    return "refused" if amount > 100 else f"paid {amount!r}"
+
+
+def share(amount: Annotated[float, pydantic.Field(le=100)]) -> str:
+    return charge(amount)
+
+
+def bounded(amount: Annotated[float, {"maximum": 100}]) -> str:
+    return charge(amount)
+
+
+def number(amount: int | float) -> str:
+    return charge(amount)
+
+
+def either(amount: float | bool | None) -> str:
+    return charge(amount or 0)
+
+
+def exactly(amount: decimal.Decimal) -> str:
+    return charge(float(amount))
+
+
+def each(amount: list[float]) -> str:
+    return charge(amount[0])
+
+
+def named(amount: dict[str, list[float]]) -> str:
+    return charge(amount["a"][0])
+
+
+def modelled(amount: Amount) -> str:
+    return charge(amount.value)
+
+
+NOT_FINITE = ("NaN", "nan", "Infinity", "-Infinity", "inf", "+inf", " nan", "1e999", "-1e999", "1" + "0" * 400)
+WRAPPED: dict[Any, tuple[str, ...]] = {
+    each: ("[%s]", '["%s"]', "[1, %s]"),
+    named: ('{"a": [%s]}', '{"a": ["%s"]}'),
+    modelled: ('{"value": %s}', '{"value": "%s"}'),
+}
+
+
+@pytest.mark.parametrize("fn", [charge, share, bounded, number, either, exactly, each, named, modelled])
+async def test_no_argument_is_a_number_that_is_not_finite(fn: Any) -> None:
+    """`nan > 100` is false: such a number passes every check."""
+    server = MCPServer()
+    server.add_tool(fn)
+    server.add_prompt(fn)
+    server.add_resource("pay://{amount}", fn)
+    async with connected(server) as client:
+        for form in WRAPPED.get(fn, ("%s",)):
+            for value in NOT_FINITE:
+                written = form % value
+                if fn is exactly and value.startswith(("1e", "-1e", "10")):
+                    continue  # as a Decimal it is finite
+                if fn is number and value.startswith("10"):
+                    continue  # an integer of any length is one
+                got = await client.call("prompts/get", {"name": fn.__name__, "arguments": {"amount": written}})
+                assert (got.status, got.error["code"]) == (400, -32602), written
+                assert "amount" in got.error["message"]
+                got = await client.call("resources/read", {"uri": f"pay://{quote(written, safe='')}"})
+                assert got.error["code"] == -32602, written  # 2026-07-28: not found
+                assert "amount" in failure(await call(client, fn.__name__, amount=written)), written
+        for form in WRAPPED.get(fn, ("%s",)):
+            got = await client.call("prompts/get", {"name": fn.__name__, "arguments": {"amount": form % "1.5"}})
+            said = "paid 1" if form.startswith("[1,") else "paid 1.5"
+            assert got.result["messages"][0]["content"]["text"].startswith(said)
+
+
+async def test_texts_of_prompts_and_templates_are_read_as_what_they_say() -> None:
+    server = MCPServer()
+
+    def show(flag: bool, count: int = 0, names: list[str] = [], other: Literal[1, True] = 1) -> str:  # noqa: B006
+        return f"{flag!r} {count!r} {names!r} {other!r}"
+
+    server.add_prompt(show)
+    server.add_resource("a://{flag}/{count}", show)
+    async with connected(server) as client:
+
+        async def prompted(**arguments: str) -> str:
+            got = await client.call("prompts/get", {"name": "show", "arguments": arguments})
+            return str(got.result["messages"][0]["content"]["text"])
+
+        async def read(uri: str) -> str:
+            return str((await client.call("resources/read", {"uri": uri})).result["contents"][0]["text"])
+
+        for word, value in (
+            ("True", True), ("true", True), ("yes", True), ("1", True), ("ON", True), ("t", True), ("Y", True),
+            ("False", False), ("no", False), ("0", False), ("off", False), ("F", False), ("n", False),
+        ):  # fmt: skip
+            assert await prompted(flag=word) == f"{value} 0 [] 1"
+            assert await read(f"a://{word}/5") == f"{value} 5 [] 1"
+        assert await prompted(flag="1", count=" 5 ", names='["a", "1"]', other="true") == "True 5 ['a', '1'] True"
+        assert await read("a://yes/5.0") == "True 5 [] 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"n": 3}, 'arguments.n: the arguments of a prompt are strings; write "3" instead of 3'),
+        ({"n": True}, 'arguments.n: the arguments of a prompt are strings; write "true" instead of true'),
+        ({"n": 1.5}, 'write "1.5" instead of 1.5'),
+        ({"n": None}, 'leave it out, or write "null" where null is meant'),
+        ({"n": [3]}, "write the JSON of the array as a string"),
+        ({"n": {"a": 3}}, "write the JSON of the object as a string"),
+        ({"n" * 10_000: 3}, "…: the arguments of a prompt are strings"),
+        ({"n": 10**1000}, "…"),
+        ({"n": "three"}, 'n: expected integer, written as text like "3"'),
+        ({"n": "[3]"}, 'n: expected integer, written as text like "3"'),
+        ({"n": "3", "f": "maybe"}, 'f: expected boolean, written as text like "true"'),
+        ({"n": "3", "x": "nan"}, 'x: expected number, written as text like "1.5"'),
+        ({"n": "3", "xs": "a, b"}, 'xs: expected array, written as text like "[\\"a\\", \\"b\\"]"'),
+        ({"n": "3", "xs": '["a", 1]'}, "xs[1]: expected string, got integer"),
+        ({"n": "3", "o": "x"}, 'o: expected object or null, written as text like "{\\"name\\": \\"value\\"}"'),
+        ({"n": "3", "low": "0"}, "low: expected at least 1"),
+        ({"n": "3", "c": "green"}, 'c: expected one of "red", "blue"'),
+        ({}, "n: missing, expected integer"),
+    ],
+)  # fmt: skip
+async def test_errors_of_a_prompt_say_how_its_arguments_are_written(arguments: dict[str, Any], says: str) -> None:
+    server = MCPServer()
+
+    @server.prompt
+    def prompt(
+        n: int,
+        f: bool = False,
+        x: float = 0.0,
+        xs: list[str] = [],  # noqa: B006
+        o: dict[str, int] | None = None,
+        low: Annotated[int, {"minimum": 1}] = 1,
+        c: Literal["red", "blue"] = "red",
+    ) -> str:
+        return "x"
+
+    async with connected(server) as client:
+        answer = await client.call("prompts/get", {"name": "prompt", "arguments": arguments})
+        assert (answer.status, answer.error["code"]) == (400, -32602)
+        message = answer.error["message"]
+        assert says in message and len(message) < 500
+        assert "got string" not in message  # that it is one cannot be what is wrong
 
 
 async def test_a_prompt_is_registered_in_every_form_and_its_arguments_are_texts() -> None:

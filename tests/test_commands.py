@@ -507,6 +507,9 @@ def test_arguments(word, value):
         ("n=NaN", "n has to be integer"),
         ("n:={", "n is not JSON"),
         ("n:=Infinity", "Infinity is not JSON"),
+        ("n:=1e999", "n is not JSON: number out of range"),
+        ("n=1e999", "n has to be integer"),
+        ("n:=" + "[" * 200 + "]" * 200, "n is not JSON: nested too deeply"),
         ("{'n': 1}", "the arguments is not JSON"),
     ],
 )
