@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import InternalError, InvalidParams, MCPError, MethodNotFound
+from .seldom import Seldom
 from .shown import escaping
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Told:
         self._tasks = tasks
         self._waiting: deque[Awaitable[Any]] = deque()
         self._running = False
+        self._seldom = Seldom(logger)
 
     def tell(self, callback: Callable[..., Any] | None, *arguments: Any) -> None:
         """Never raises, never waits."""
@@ -127,12 +129,12 @@ class Told:
         try:
             waiting = callback(*arguments)
         except Exception:
-            logger.exception("a callback failed")
+            self._seldom.exception("a callback failed")
             return
         if not inspect.isawaitable(waiting):
             return
         if len(self._waiting) >= MAX_UNHEARD:
-            logger.warning("more than %d notifications wait for their callbacks: one was dropped", MAX_UNHEARD)
+            self._seldom.warning("more than %d notifications wait for their callbacks: one was dropped", MAX_UNHEARD)
             if inspect.iscoroutine(waiting):
                 waiting.close()
             return
@@ -147,12 +149,13 @@ class Told:
                 try:
                     await self._waiting.popleft()
                 except Exception:  # noqa: PERF203
-                    logger.exception("a callback failed")
+                    self._seldom.exception("a callback failed")
         finally:
             self._running = False
 
     def close(self) -> None:
         """Nobody will hear what still waits."""
+        self._seldom.close()
         while self._waiting:
             waiting = self._waiting.popleft()
             if inspect.iscoroutine(waiting):

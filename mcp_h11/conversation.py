@@ -30,6 +30,7 @@ from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Respon
 from .resultcache import CACHEABLE, ResultCache
 from .revisions import MODERN, Revision
 from .rounds import check_result_type, play
+from .seldom import Seldom
 from .shown import escaping
 from .toolbook import ToolBook
 from .transport import Outgoing, Transport
@@ -117,6 +118,7 @@ class Conversation:
         self.calls = Calls(self.json, tasks)
         self.asked = asked
         self.told = Told(tasks)
+        self._seldom = Seldom(logger)
         self._info = info
         self._listeners = listeners
         self._cache = cache
@@ -345,7 +347,7 @@ class Conversation:
             else:
                 self._asked(message, via)
         except Exception:
-            logger.exception("a message from %s could not be dealt with", self.transport.why)
+            self._seldom.exception("a message from %s could not be dealt with", self.transport.why)
 
     def lost(self, request_id: int | str, error: Exception) -> None:
         """No answer will come for this one."""
@@ -409,16 +411,16 @@ class Conversation:
     def _asked(self, request: Request, via: int | str | None) -> None:
         if self.modern:
             # "clients MUST NOT send JSON-RPC responses" (2026-07-28 streamable-http, Sending Messages).
-            logger.warning("a request from %s was ignored: %.100s", self.transport.why, request.method)
+            self._seldom.warning("a request from %s was ignored: %.100s", self.transport.why, request.method)
             return
         key = (type(request.id), request.id)
         if key in self._answering:
-            logger.warning("%s asks twice under one id: the second question was ignored", self.transport.why)
+            self._seldom.warning("%s asks twice under one id: the second question was ignored", self.transport.why)
             return
         scope = anyio.CancelScope()
         if len(self._answering) >= 2 * MAX_QUESTIONS_AT_ONCE:
             # Even refusing takes a task, and a POST: who does not read refusals is not refused any more.
-            logger.warning("%s asks more than can be answered: a question was dropped", self.transport.why)
+            self._seldom.warning("%s asks more than can be answered: a question was dropped", self.transport.why)
             return
         refused = len(self._answering) >= MAX_QUESTIONS_AT_ONCE
         self._answering[key] = scope
@@ -438,7 +440,9 @@ class Conversation:
                 with anyio.fail_after(ANSWER_LIMIT):
                     await self.transport.send(Outgoing(payload, None, None))
         except Exception as error:
-            logger.warning("the answer to %.100s did not get to %s: %s", request.method, self.transport.why, error)
+            self._seldom.warning(
+                "the answer to %.100s did not get to %s: %s", request.method, self.transport.why, error
+            )
         finally:
             for one in held:
                 one.release(anyio.current_time())
@@ -485,6 +489,8 @@ class Conversation:
         """The client's own end of it."""
         self.calls.end(error)
         self.told.close()
+        self.book.close()
+        self._seldom.close()
 
 
 def pages_exceeded(method: str, limit: int) -> InvalidAnswer:

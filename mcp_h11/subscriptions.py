@@ -22,6 +22,7 @@ from .conversation import Ask, Conversation
 from .era import contradicts
 from .errors import MCPError, again
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .seldom import Seldom
 from .shown import escaping
 from .uris import normal
 
@@ -65,11 +66,12 @@ class ChangeStream:
         self._changed = anyio.Event()
         self._ended = False
         self._error: MCPError | None = None
+        self._seldom = Seldom(logger)
 
     def put(self, method: str, params: dict[str, Any]) -> None:
         """One more; where nobody reads, the oldest goes."""
         if len(self._unread) == MAX_UNREAD:
-            logger.warning("more than %d notifications were not read: the oldest was dropped", MAX_UNREAD)
+            self._seldom.warning("more than %d notifications were not read: the oldest was dropped", MAX_UNREAD)
         self._unread.append((method, params))
         self._changed.set()
 
@@ -77,6 +79,7 @@ class ChangeStream:
         """Nothing comes any more; an error is raised to whoever reads, behind what came before it."""
         if not self._ended:
             self._ended, self._error = True, error
+            self._seldom.close()
             self._changed.set()
 
     def __aiter__(self) -> ChangeStream:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .headers import header_map
+from .seldom import Seldom
 from .shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
@@ -29,6 +30,7 @@ class ToolBook:
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[HeaderMap, bool, int]] = OrderedDict()
         self._size = 0
+        self._seldom = Seldom(logger)
 
     def learn(self, tools: Any, *, mirrored: bool) -> list[dict[str, Any]]:
         """Reads the `tools` of a list and gives those that may be used.  `mirrored`: arguments travel in headers."""
@@ -36,7 +38,7 @@ class ToolBook:
         for tool in tools if isinstance(tools, list) else []:
             name = tool.get("name") if isinstance(tool, dict) else None
             if not isinstance(name, str):
-                logger.warning("a tool without a name was left out")
+                self._seldom.warning("a tool without a name was left out")
                 continue
             headers: HeaderMap = {}
             if mirrored:
@@ -44,7 +46,7 @@ class ToolBook:
                     headers = header_map(tool.get("inputSchema") or {})
                 except (ValueError, AttributeError) as error:
                     # "Clients MUST exclude the invalid tool from the result of tools/list ... SHOULD log a warning"
-                    logger.warning("tool %.200r was left out: %.300s", name, error)
+                    self._seldom.warning("tool %.200r was left out: %.300s", name, error)
                     self._forget(name)
                     continue
             self._forget(name)
@@ -55,6 +57,10 @@ class ToolBook:
         while len(self._known) > MAX_KNOWN_TOOLS or self._size > MAX_BOOK_SIZE:
             self._forget(next(iter(self._known)))
         return usable
+
+    def close(self) -> None:
+        """Says what was left out of lists and not said so far."""
+        self._seldom.close()
 
     def _forget(self, name: str) -> None:
         known = self._known.pop(name, None)

@@ -914,6 +914,88 @@ async def test_an_argument_that_no_header_can_carry_is_an_error_here() -> None:
             await client.call_tool("\ud800")
 
 
+# --- what a server can say as often as it likes ---------------------------------------------------------------------
+
+
+async def test_notifications_that_nobody_has_time_for_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    going = anyio.Event()
+
+    async def slow(method: str, params: Said) -> None:
+        await going.wait()
+
+    def many(message: Said) -> Said:
+        for _ in range(callbacks.MAX_UNHEARD + 19_000):
+            wire.hear({"method": "notifications/x", "params": {}})
+        return {"content": []}
+
+    wire = Wire({"tools/call": many})
+    async with on(wire, revision="2025-11-25", on_notification=slow) as client:
+        await client.call_tool("a")
+        assert len(caplog.records) == 1 and "one was dropped" in caplog.text
+        going.set()
+    counted = int(caplog.messages[1].split()[0])
+    assert len(caplog.records) == 2 and "more of: more than" in caplog.messages[1] and 18_990 < counted < 19_000
+
+
+async def test_a_callback_that_fails_each_time_has_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    ran, all_ran = [0], anyio.Event()
+
+    async def later(params: Said) -> None:
+        ran[0] += 1
+        if ran[0] == 100:
+            all_ran.set()
+        raise ZeroDivisionError
+
+    def at_once(method: str, params: Said) -> None:
+        raise KeyError
+
+    wire = Wire()
+    async with on(wire, revision="2025-11-25", on_notification=at_once, on_log=later):
+        for _ in range(100):
+            wire.hear({"method": "notifications/message", "params": {}})
+        with anyio.fail_after(LIMIT):
+            await all_ran.wait()
+        await anyio.sleep(0)
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+    assert sum(int(line.split()[0]) for line in caplog.messages if "more of: a callback failed" in line) == 199
+
+
+async def test_changes_that_nobody_reads_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+    async with on(wire, revision="2025-11-25") as client, client.listen(["tools"]):
+        for _ in range(subscriptions.MAX_UNREAD + 100):
+            wire.hear({"method": "notifications/tools/list_changed"})
+    assert [line.split(":")[0] for line in caplog.messages] == [
+        "more than 1000 notifications were not read",
+        "99 more of",
+    ]
+
+
+async def test_tools_that_are_left_out_are_one_line_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    bad = {"inputSchema": {"properties": {"a": {"x-mcp-header": "A"}}}}
+    tools = [{"name": f"t{n}", **bad} for n in range(100)] + [{}] * 100
+    async with on(modern({"tools/list": {"tools": tools}}, duplex=False), revision="2026-07-28") as client:
+        assert await client.list_tools() == []
+        assert len(caplog.records) == 2
+    assert len(caplog.records) == 4
+
+
+async def test_questions_that_cannot_be_answered_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def never(params: Said) -> Said:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    wire = Wire()
+    async with on(wire, revision="2025-11-25", on_elicitation=never):
+        for number in range(1_000):
+            wire.hear({"id": number, "method": "elicitation/create", "params": {}})
+        wire.hear({"id": 1, "method": "elicitation/create", "params": {}})
+        assert [line for line in caplog.messages if "dropped" in line] == [
+            "the wire asks more than can be answered: a question was dropped"
+        ]
+    assert any(line.startswith("799 more of") for line in caplog.messages)
+
+
 # --- 2026-07-28: kept results ---------------------------------------------------------------------------------------
 
 
