@@ -19,13 +19,13 @@ import json
 import sys
 import types
 import typing
-from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from . import laxvalues
 from .content import ParamHeader
 from .docstrings import parse
+from .inlining import inlined, reference
 from .jsonreaders import (
     MAX_PROBLEMS,
     Mismatch,
@@ -62,9 +62,6 @@ from .tojson import enum_json, to_json
 JSONSchema = dict[str, Any]
 # Makes of a schema what lists the problems of a value, or None where the schema refuses nothing.
 Checker = Callable[[JSONSchema], "Callable[[Any], list[str]] | None"]
-
-# Keys whose value is data, not schema: references in there are none.
-_DATA_KEYS = frozenset({"default", "enum", "const", "examples"})
 
 
 class Shape(NamedTuple):
@@ -344,7 +341,7 @@ class Compiler:
                 schema["description"] = text
         return shape._replace(schema=schema, read=read, lax=lax)
 
-    # Classes are compiled once, under a name in $defs; `finish` puts back in place what is used once only.
+    # Classes are compiled once, under a name in $defs; `finish` puts each in the places that use it.
 
     def _class(self, cls: type) -> Shape:
         if issubclass(cls, enum.Enum):
@@ -357,11 +354,9 @@ class Compiler:
         self._defs[name] = {}
         late: list[Reader] = []
         names: set[str] = set()
-        reference = {"$ref": f"#/$defs/{name}"}
+        schema = {"$ref": f"#/$defs/{name}"}
         # A class that contains itself finds this one while it is compiled.
-        self._classes[cls] = Shape(
-            reference, lambda value: late[0](value), "object", lambda value: late[1](value), names
-        )
+        self._classes[cls] = Shape(schema, lambda value: late[0](value), "object", lambda value: late[1](value), names)
         fields = self.fields(cls)
         names.update(fields)
         late.append(_class_reader(cls, object_reader(fields, closed=self._closed)))
@@ -371,7 +366,7 @@ class Compiler:
         if documentation and not documentation.startswith((f"{cls.__name__}(", "dict(")):  # those write themselves
             text = parse(documentation)[0]
             self._defs[name] = {"type": "object", "description": text, **self._defs[name]}
-        self._classes[cls] = Shape(reference, late[0], "object", late[1], names)
+        self._classes[cls] = Shape(schema, late[0], "object", late[1], names)
         return self._classes[cls]
 
     def _lax_class_reader(self, cls: type, fields: Mapping[str, Field]) -> Reader:
@@ -449,55 +444,15 @@ class Compiler:
             prefix += "_"  # one of our own classes has the name already
 
     def finish(self, schema: JSONSchema) -> JSONSchema:
-        """`schema` with its `$defs`; a class that is used once, and not by itself, stands where it is used."""
-        uses: Counter[str] = Counter()
-        self._count(schema, uses)
-        kept = {name for name, number in uses.items() if number > 1}
-        out: JSONSchema = self._inline(schema, kept)
-        if (name := _reference(out)) in kept:  # MCP wants "type": "object" at the top
-            out = {**self._inline(self._defs[name], kept), **{k: v for k, v in out.items() if k != "$ref"}}
-        if kept:
-            out["$defs"] = {name: self._inline(self._defs[name], kept) for name in self._defs if name in kept}
-        return out
+        """`schema` with its classes where they are used; in `$defs` are those that contain themselves."""
+        return inlined(schema, self._defs)
 
     def resolve(self, schema: JSONSchema) -> JSONSchema:
         """`schema`, or what its reference names."""
-        name = _reference(schema)
+        name = reference(schema)
         if name not in self._defs:
             return schema
         return {**self._defs[name], **{key: value for key, value in schema.items() if key != "$ref"}}
-
-    def _count(self, node: Any, uses: Counter[str]) -> None:
-        if isinstance(node, dict):
-            name = _reference(node)
-            if name in self._defs:
-                uses[name] += 1
-                if uses[name] == 1:
-                    self._count(self._defs[name], uses)
-            for key, value in node.items():
-                if key not in _DATA_KEYS:
-                    self._count(value, uses)
-        elif isinstance(node, list):
-            for value in node:
-                self._count(value, uses)
-
-    def _inline(self, node: Any, kept: set[str]) -> Any:
-        if isinstance(node, list):
-            return [self._inline(value, kept) for value in node]
-        if not isinstance(node, dict):
-            return node
-        out = {key: value if key in _DATA_KEYS else self._inline(value, kept) for key, value in node.items()}
-        name = _reference(node)
-        if name in self._defs and name not in kept:
-            del out["$ref"]
-            out = {**self._inline(self._defs[name], kept), **out}
-        return out
-
-
-# A property may be called "$ref": only a string that points into $defs is a reference.
-def _reference(schema: Any) -> str:
-    reference = schema.get("$ref")
-    return reference[len("#/$defs/") :] if isinstance(reference, str) and reference.startswith("#/$defs/") else ""
 
 
 def _pydantic_readers(adapter: Any) -> tuple[Reader, Reader]:

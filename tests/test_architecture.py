@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "content",
         "docstrings",
         "errors",
+        "inlining",
         "jsonreaders",
         "laxvalues",
         "metrics",

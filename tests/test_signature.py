@@ -173,25 +173,26 @@ def problems(signature: Signature, arguments: dict[str, Any]) -> list[str]:
         (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
         (int | float, {"type": "number"}),
         (int | float | None, {"anyOf": [{"type": "number"}, {"type": "null"}]}),
-        (list, {"type": "array"}),
-        (list[Any], {"type": "array"}),
+        (list, {"type": "array", "items": {}}),
+        (list[Any], {"type": "array", "items": {}}),
         (list[int], {"type": "array", "items": {"type": "integer"}}),
         (List[int], {"type": "array", "items": {"type": "integer"}}),
         (Sequence[int], {"type": "array", "items": {"type": "integer"}}),
         (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
-        (frozenset, {"type": "array", "uniqueItems": True}),
-        (tuple, {"type": "array"}),
+        (frozenset, {"type": "array", "items": {}, "uniqueItems": True}),
+        (tuple, {"type": "array", "items": {}}),
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (
             tuple[int, str],
             {
                 "type": "array",
+                "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
                 "prefixItems": [{"type": "integer"}, {"type": "string"}],
                 "minItems": 2,
                 "maxItems": 2,
             },
         ),
-        (tuple[()], {"type": "array", "minItems": 0, "maxItems": 0}),
+        (tuple[()], {"type": "array", "items": {}, "minItems": 0, "maxItems": 0}),
         (dict, {"type": "object"}),
         (dict[str, Any], {"type": "object"}),
         (Dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
@@ -381,13 +382,15 @@ def test_no_parameters_are_an_object_that_may_be_empty_only() -> None:
     assert problems(signature, {"a": 1}) == ["a: unknown, the names are: none"]
 
 
-def test_a_class_that_is_used_twice_stands_in_defs_and_one_used_once_in_its_place() -> None:
+def test_a_class_stands_in_each_place_that_uses_it() -> None:
     def tool(a: Point, b: list[Point], c: Pair) -> None: ...
 
     found = describe(tool).input_schema
-    assert found["properties"]["a"] == {"$ref": "#/$defs/Point"}
-    assert list(found["$defs"]) == ["Point"]
+    point = found["properties"]["a"]
+    assert point["properties"].keys() == {"x", "y"}
+    assert found["properties"]["b"] == {"type": "array", "items": point}
     assert found["properties"]["c"]["type"] == "object"
+    assert "$defs" not in found
 
 
 def test_classes_of_the_same_name_do_not_meet() -> None:
@@ -400,7 +403,8 @@ def test_classes_of_the_same_name_do_not_meet() -> None:
 
     tool.__annotations__ = {"a": one, "b": one, "c": two, "d": two}
     signature = describe(tool)
-    assert signature.input_schema["$defs"].keys() == {"Same", "Same2"}
+    shown = [signature.input_schema["properties"][name]["properties"]["value"]["type"] for name in "abcd"]
+    assert shown == ["integer", "integer", "string", "string"]
     bound = signature.bind({"a": {"value": 1}, "b": {"value": 1}, "c": {"value": "x"}, "d": {"value": "x"}})
     assert type(bound["a"]) is one
     assert type(bound["c"]) is two
