@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Writes the tables of README.md from the code, between their markers: `python docs/generate.py`.
+"""Writes the tables of README.md and docs/arguments.md from the code, between their markers: `python docs/generate.py`.
 
 A test does the same in memory and compares, so that the tables cannot drift from what they describe.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
 import re
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import pydantic
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+ARGUMENTS = ROOT / "docs" / "arguments.md"
 
 sys.path.insert(0, str(ROOT))
 
 from mcp_h11 import REVISIONS, Limits, Settings  # noqa: E402
+from mcp_h11.signature import BadArguments, describe  # noqa: E402
 
 # Row label, and what to show of a revision.
 FACTS = (
@@ -170,17 +181,128 @@ def _default(value: object) -> str:
     return f"`{value!r}`"
 
 
+# --- docs/arguments.md ---------------------------------------------------------------------------------------
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float = 0.5
+
+
+class Place(TypedDict):
+    street: str
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str = "r"
+
+
+class Model(pydantic.BaseModel):
+    price: float
+
+
+# How it is written, the annotation, and the JSON values that are tried.
+ANNOTATIONS: tuple[tuple[str, Any, list[Any]], ...] = (
+    ("`str`", str, ["5", 5, True, None]),
+    ("`int`", int, [5, 5.0, "5", " 5 ", "5.0", "1_000", True, 5.5, "5.5", "five", "", None]),
+    ('`Annotated[int, {"minimum": 1}]`', Annotated[int, {"minimum": 1}], [5, "5", 0, "0"]),
+    ("`Annotated[int, Field(ge=1)]`", Annotated[int, pydantic.Field(ge=1)], [5, "5", 0, "0"]),
+    ("`float`", float, [1.5, 5, "1.5", "1e3", True, "nan", "inf", "1e999", "x"]),
+    ("`bool`", bool, [True, "true", "True", "yes", "on", "t", "1", 1, 0, "off", "N", 2, "maybe", ""]),
+    ("`None`", None, [None, "null", 0, ""]),
+    ("`Any`, no annotation", Any, [5, "5", [1], '["a"]', None]),
+    ("`int | None`", int | None, [5, None, "5", "null", "", "x"]),
+    ("`int | str`", int | str, [5, "5", True, None]),
+    ("`int | float`", int | float, [5, 1.5, "5", "1.5", True, "nan"]),
+    ("`Literal[1, 2]`", Literal[1, 2], [1, "1", True, 3, "3"]),
+    ('`Literal["a", "b"]`', Literal["a", "b"], ["a", "A", "c"]),
+    ("`Enum`", Color, ["red", "RED", "green"]),
+    ("`list[int]`", list[int], [[1], ["1", 2.0], '["1"]', "[1]", "1, 2", ["x"], 1, {"0": 1}, "[NaN]"]),
+    ("`list[str]`", list[str], [["a"], '["a"]', [5], "a"]),
+    ("`set[int]`", set[int], [[1, 2], [1, 1], ["1"], "[1]", 1]),
+    ("`tuple[int, str]`", tuple[int, str], [[1, "a"], ["1", "a"], '[1, "a"]', [1], [1, 2]]),
+    ("`dict[str, int]`", dict[str, int], [{"a": 1}, {"a": "1"}, '{"a": 1}', {"a": "x"}, [1]]),
+    ("`dict[int, str]`", dict[int, str], [{"1": "a"}, {"1.0": "a"}, {"x": "a"}]),
+    ("dataclass", Point, [{"x": 1}, {"x": "1"}, '{"x": 1}', {"x": 1, "z": 1}, {"z": 1}, [1]]),
+    ("`TypedDict`", Place, [{"street": "s"}, '{"street": "s"}', {"street": "s", "z": 1}, {"street": 1}]),
+    ("`NamedTuple`", Pair, [{"left": 1}, {"left": "1"}, [1, "a"], {"left": 1, "z": 1}, [1, "a", 2]]),
+    ("pydantic model", Model, [{"price": 1}, {"price": "1"}, '{"price": 1}', {"price": 1, "z": 1}, {"price": "nan"}]),
+    ("`list[dataclass]`", list[Point], [[{"x": 1}], [{"x": "1", "z": 1}], '[{"x": 1}]', ['{"x": 1}']]),
+    ("`datetime`", datetime.datetime, ["2020-01-02T03:04:05Z", "2020-01-02", 1577934245, "1577934245", True, "soon"]),
+    ("`date`", datetime.date, ["2020-01-02", "2020-01-02T00:00:00", 86400, "2020-01-02T03:04:05", 1, "soon"]),
+    ("`time`", datetime.time, ["03:04:05", 3600, "x", -1]),
+    ("`UUID`", uuid.UUID, ["00000000-0000-0000-0000-000000000001", "x", 1]),
+    ("`Decimal`", decimal.Decimal, ["1.10", 1.5, 2, True, "NaN"]),
+    ("`bytes`", bytes, ["AP8=", "A", 1]),
+)
+
+
+def arguments_table() -> str:
+    """What each type takes, found out by asking it: by `strict=True`, by default, or not at all."""
+    rows = ["| type | schema | taken as it is | also taken, unless `strict` | refused |", "|---|---|---|---|---|"]
+    for label, annotation, values in ANNOTATIONS:
+        strict, lax = _taking(annotation, strict=True, refuse_extra=True), _taking(annotation)
+        exact, converted, refused = [], [], []
+        for value in values:
+            written = f"`{json.dumps(value)}`"
+            if _reads(strict, value) is not _REFUSED:
+                exact.append(written)
+            elif (made := _reads(lax, value)) is not _REFUSED:
+                converted.append(f"{written} → `{_python(made)}`")
+            else:
+                refused.append(written)
+        schema = json.dumps({**lax.input_schema["properties"]["a"], **_definitions(lax.input_schema)})
+        cells = [label, f"`{schema}`", ", ".join(exact), ", ".join(converted), ", ".join(refused)]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+_REFUSED = object()
+
+
+def _taking(annotation: Any, **options: Any) -> Any:
+    def tool(a: Any) -> None: ...
+
+    tool.__annotations__ = {"a": annotation}
+    return describe(tool, **options)
+
+
+def _reads(signature: Any, value: Any) -> Any:
+    try:
+        return signature.bind({"a": value})["a"]
+    except BadArguments:
+        return _REFUSED
+
+
+def _definitions(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"$defs": schema["$defs"]} if "$defs" in schema else {}
+
+
+def _python(value: Any) -> str:
+    """As Python writes it; times are shorter in ISO 8601."""
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else repr(value)
+
+
 TABLES = {"revisions": revision_table, "settings": settings_table}
+ARGUMENT_TABLES = {"arguments": arguments_table}
 
 
-def generated(text: str) -> str:
-    """The README with its tables made anew."""
-    for name, make in TABLES.items():
+def generated(text: str, tables: Any = None) -> str:
+    """The README, or the page that has other `tables`, with its tables made anew."""
+    for name, make in (TABLES if tables is None else tables).items():
         pattern = re.compile(rf"(<!-- {name}: generated -->\n).*?(<!-- /{name} -->)", re.S)
-        assert pattern.search(text), f"README.md has no marker for {name}"
+        assert pattern.search(text), f"no marker for {name}"
         text = pattern.sub(lambda match, make=make: match[1] + make() + "\n" + match[2], text)
     return text
 
 
 if __name__ == "__main__":
     README.write_text(generated(README.read_text("utf-8")), "utf-8")
+    ARGUMENTS.write_text(generated(ARGUMENTS.read_text("utf-8"), ARGUMENT_TABLES), "utf-8")

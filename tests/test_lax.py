@@ -8,13 +8,18 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import importlib.util
 import json
 import math
 import pathlib
+import re
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypeVar, Union
 
+import jsonschema
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -451,6 +456,77 @@ def test_so_are_others(index: int, value: Any) -> None:
     annotation, signature = SIGNATURES[index]
     ours, theirs = outcome(signature.bind, value), outcome(JUDGES[index], value)
     assert same(ours, theirs) or differs_for_a_reason(annotation, value), (annotation, value, ours, theirs)
+
+
+DIFFERENCES: list[tuple[Any, Any, Any, Any]] = [
+    (float, "inf", math.inf, "refused"),
+    (float, "1e999", math.inf, "refused"),
+    (Optional[str], "null", None, "null"),
+    (Any, "[1]", [1], "[1]"),
+    (pathlib.Path, '{"a":1}', "refused", pathlib.Path('{"a":1}')),
+    (Union[int, bool], 1.0, 1, 1),
+    (Union[bool, int], 1.0, True, 1),
+    (int, 1e300, "refused", int(1e300)),
+    (Union[float, int], "5", 5.0, 5),
+    (Literal[1], True, 1, "refused"),
+    (Literal[1, 2], "1", "refused", 1),
+    (Size, True, Size.SMALL, "refused"),
+    (Union[datetime.date, str], "2020-01-02", "2020-01-02", datetime.date(2020, 1, 2)),
+    (Union[Color, str], "red", "red", Color.RED),
+    (bytes, "AP8=", b"AP8=", b"\x00\xff"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value", "theirs", "ours"), DIFFERENCES)
+def test_the_page_names_every_difference_from_the_official_sdk(
+    annotation: Any, value: Any, theirs: Any, ours: Any
+) -> None:
+    assert same(outcome(judged(annotation), value), theirs)
+    assert same(outcome(taking(annotation).bind, value), ours)
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "arguments.md"
+
+
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    spec = importlib.util.spec_from_file_location("argument_tables", PAGE.parent / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["argument_tables"] = module  # where pydantic and dataclasses look for names
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_types_is_what_the_code_does(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text("utf-8")
+    assert generate.generated(text, generate.ARGUMENT_TABLES) == text, "run: python docs/generate.py"
+    monkeypatch.setattr(generate, "ANNOTATIONS", generate.ANNOTATIONS[1:])
+    assert generate.generated(text, generate.ARGUMENT_TABLES) != text
+
+
+def test_the_table_is_what_a_schema_checker_and_the_settings_say(generate: Any) -> None:
+    """Judged without our readers: what strict takes is what the schema allows."""
+    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
+    rows = {cells[0]: cells for cells in (re.split(r" (?<!\\)\| ", line.strip("| ")) for line in lines)}
+    for label, annotation, values in generate.ANNOTATIONS:
+        signature = taking(annotation)
+        checker = jsonschema.Draft202012Validator(signature.input_schema)
+        if label not in ("`datetime`", "`date`", "`time`", "`UUID`", "`Decimal`", "`bytes`"):  # `format` is no rule
+            cells = rows[label.replace("|", "\\|")]
+            for value in values:
+                written = f"`{json.dumps(value)}`".replace("|", "\\|")
+                assert checker.is_valid({"value": value}) == (written in cells[2]), (label, value)
+
+
+def test_the_example_runs() -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    names: dict[str, Any] = {}
+    exec(compile(source, "arguments.md", "exec"), names)
+    tool = names["server"]._catalogue.tools["search"]
+    assert tool.bind({"query": "q", "limit": "2"}) == {"query": "q", "limit": 2}
+    with pytest.raises(BadArguments, match="more: unknown"):
+        tool.bind({"query": "q", "more": 1})
 
 
 def test_a_number_is_an_integer_where_it_may_be_one() -> None:

@@ -26,6 +26,7 @@ def generate() -> ModuleType:
     spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "generate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["readme_tables"] = module  # where pydantic and dataclasses look for names
     spec.loader.exec_module(module)
     return module
 
