@@ -468,7 +468,7 @@ class ObjectReader:
         for name, wanted in self._required.items():
             if name not in given:
                 text = f"missing, expected {wanted}"
-                if meant := self._misspelt(name, given):
+                if len(out) < _MOST_HINTS and (meant := self._misspelt(name, given)):
                     text += f" (did you mean it by {shorten(meant)!r}?)"
                 out.append(((name,), text))
                 if len(out) >= MAX_PROBLEMS:
@@ -482,8 +482,7 @@ class ObjectReader:
         """
         if _tried.depth:
             return ""
-        unknown = [other for other in islice(given, 2 * MAX_PROBLEMS) if other not in self._reads]
-        unknown = [other for other in unknown if len(other) <= _LONGEST_NAME]
+        unknown = list(islice((o for o in given if o not in self._reads and len(o) <= _LONGEST_NAME), _MOST_COMPARED))
         if not unknown:
             return ""
         from difflib import get_close_matches  # only calls that fail load it
@@ -534,7 +533,10 @@ class ObjectReader:
         return ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
 
 
-_LONGEST_NAME = 64  # of those that are compared with a name that is missing
+# To compare two names takes up to a quarter of a millisecond.
+_LONGEST_NAME = 64
+_MOST_COMPARED = 10  # unknown names, with one that is missing
+_MOST_HINTS = 5  # missing names of one object, for which unknown ones are compared
 
 
 def _plain_name(name: str) -> str:

@@ -519,6 +519,44 @@ def test_the_table_is_what_a_schema_checker_and_the_settings_say(generate: Any) 
                 assert checker.is_valid({"value": value}) == (written in cells[2]), (label, value)
 
 
+def test_a_required_name_that_is_missing_is_named_with_the_one_that_is_nearly_it() -> None:
+    def tool(customer_id: int, place: Address, limit: int = 3) -> None: ...
+
+    signature = describe(tool)
+    right: dict[str, Any] = {"customer_id": 1, "place": {"street": "s"}}
+    for wrong, says in (
+        ({"customerId": 1}, "customer_id: missing, expected integer (did you mean it by 'customerId'?)"),
+        ({"customer_ID": 1}, "(did you mean it by 'customer_ID'?)"),
+        ({"costumer_id": 1, "toolCallId": 1}, "(did you mean it by 'costumer_id'?)"),
+        ({"toolCallId": 1}, "customer_id: missing, expected integer"),
+        ({"x" * 1_000: 1}, "customer_id: missing, expected integer"),
+    ):
+        for options in ({}, {"refuse_extra": True}):
+            with pytest.raises(BadArguments) as caught:
+                describe(tool, **options).bind({"place": right["place"], **wrong})
+            assert caught.value.problems[0].endswith(says)
+    with pytest.raises(
+        BadArguments, match=r"place.street: missing, expected string \(did you mean it by 'streeet'\?\)"
+    ):
+        signature.bind({**right, "place": {"streeet": "s"}})
+
+
+def test_comparing_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda word, others, n: compared.append(len(list(others))) or [])
+    wide = dataclasses.make_dataclass("Wide", [(f"name_{number}", int) for number in range(30)])
+    given_ = {f"other_{number}": 1 for number in range(1_000)}
+    for value in (given_, {"a": 1, **given_}):
+        compared.clear()
+        with pytest.raises(BadArguments):
+            read(list[wide], [value] * 1_000)  # type: ignore[valid-type]
+        assert max(compared) == 10 and len(compared) <= 2 * 2 * 5  # two readings, of two objects each
+    compared.clear()
+    with pytest.raises(BadArguments):
+        read(Union[wide, Point], given_)
+    assert not compared
+
+
 def test_the_example_runs() -> None:
     (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     names: dict[str, Any] = {}
