@@ -123,6 +123,8 @@ MEANINGS = {
     "max_running": "calls at once",
     "max_running_session": "calls of one session at once",
     "max_waiting": "calls that wait for their turn, then 503; and calls that wait for their client",
+    "max_client_memory": "bytes of memory for what clients sent and the server still holds (bodies that arrive, calls "
+    "that wait or run, subscriptions), then 503",
     "call_timeout": "for a call; then it is cancelled and answered so; progress gives it the whole time again",
     "lag_warning": "the event loop was blocked for so long: a warning names what by",
     "call_ceiling": "for a call that has a timeout, whatever its progress",

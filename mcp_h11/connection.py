@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from .access import RecordedReply
 from .errors import Refusal, overloaded
+from .fairness import Load
 from .headers import JSON_HEADERS, Headers
 from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
 from .reply import UNDECIDED, Reply
@@ -78,9 +79,9 @@ class Connection(asyncio.BufferedProtocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
     __slots__ = (
-        "_again", "_dropped", "_due", "_http", "_own_buffer", "_phase", "_pumping", "_reading", "_reply", "_since",
-        "_stalled", "_taken", "_transport", "_waiters", "held", "peer", "proxied", "received", "server", "writable",
-        "written",
+        "_again", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading", "_reply",
+        "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "peer", "proxied", "received", "server",
+        "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
@@ -92,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._http = ServerConnection(server.heads, server.settings.limits)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
+        self._load: Load | None = None  # of a body that arrives in parts
         self._phase = NEW
         self._since = server.now
         self._pumping = False
@@ -185,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = GONE
-        self._transport = None
+        self._transport = self._load = None
         self.server.lost(self)
         self.resume_writing()
         reply, self._reply = self._reply, None
@@ -249,6 +251,8 @@ class Connection(asyncio.BufferedProtocol):
             self._respond(event)
             return True
         if event is NEED_DATA or event is PAUSED:
+            if self._load is not None and not self._weigh(self._load):
+                return False
             if http.more:
                 self._read_later()
             return False
@@ -258,6 +262,16 @@ class Connection(asyncio.BufferedProtocol):
         self._begin_body(event)
         if http.more:
             self._read_later()
+        return False
+
+    def _weigh(self, load: Load) -> bool:
+        """Count what has arrived of a body and what the next read may add; False where that was refused."""
+        head, size = self._http.head, self._http.body_received + READ_SIZE
+        if head is not None and head.size >= 0:
+            size = min(size, head.size)
+        if size <= load.size or load.resize(size):
+            return True
+        self._refuse(overloaded("Too much of this client's is under way"))
         return False
 
     def _read_later(self) -> None:
@@ -287,6 +301,8 @@ class Connection(asyncio.BufferedProtocol):
             reply = Reply(self, self._http, request)
         else:
             reply = RecordedReply(self, self._http, request, server.loop.time())
+        if self._load is not None:
+            reply.load, self._load = self._load, None
         self._reply = reply
         server.replies.add(reply)
         server.endpoint.respond(request, reply)
@@ -297,12 +313,20 @@ class Connection(asyncio.BufferedProtocol):
         if refusal is not None:
             self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
             return
+        runtime = self.server.runtime
+        # Before the client is known: by its address.
+        load = self._load = runtime.load(runtime.party_of("", self._address(head)))
+        if not self._weigh(load):
+            return
         self._phase, self._since = BODY, self.server.now
         if head.expect_continue:
             if self.server.endpoint.asks_who:
                 self.server.runtime.spawn(self._invite(head))
             else:
                 self.write(self._http.continue_100())
+
+    def _address(self, head: Head) -> str:
+        return str(self.server.endpoint.client(head, self)) if self.proxied else self.peer
 
     async def _invite(self, head: Head) -> None:
         """`100 Continue` for a client that waits for it, once it is known that its request will be taken."""
@@ -316,6 +340,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
         """Answer before, or instead of, a whole request; then let the peer read it."""
+        self._load = None
         recorder = self.server.recorder
         if recorder is not None:
             head = self._http.head

@@ -31,7 +31,7 @@ from .errors import (
     UnsupportedProtocolVersion,
     overloaded,
 )
-from .fairness import address_party
+from .fairness import address_party, json_memory
 from .guard import Guard, expiry
 from .handler import ServerHandler
 from .headers import JSON_HEADERS, Headers, HostPolicy
@@ -48,6 +48,9 @@ from .settings import Settings
 from .shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
+
+# Bodies up to this many bytes are not counted: the limits of calls bound their number, and most calls are smaller.
+SMALL_BODY = 1024
 
 
 class Endpoint:
@@ -145,6 +148,8 @@ class Endpoint:
                 self._limit(None, reply.peer)  # guessing has its price
                 raise
             if later:
+                if len(request.body) > SMALL_BODY and reply.load is None:
+                    reply.load = self.runtime.load(self.runtime.party_of("", reply.peer), len(request.body))
                 self.runtime.spawn(self._admit_later(door, request, reply, principal))
             else:
                 self._admit(door, request, reply, principal)
@@ -232,6 +237,8 @@ class Endpoint:
     def _post(self, door: Door, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         message: Message | Batch | None = None
         try:
+            if len(request.body) > SMALL_BODY:
+                self._weigh(request, reply, principal)
             message = self.runtime.json.decode(request.body)
             if reply.records:
                 reply.note(message, principal)
@@ -253,6 +260,14 @@ class Endpoint:
                 self.legacy.serve(door, message, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, message)
+        finally:
+            reply.load = None  # what needs it longer has it: calls, listeners
+
+    def _weigh(self, request: HTTPRequest, reply: Reply, principal: Any) -> None:
+        """Count the memory that the request will take.  Raises `overloaded` where that is too much."""
+        reply.load = None  # that of its bytes, which were counted as they came
+        party = self.runtime.party_of(subject(principal), reply.peer)
+        reply.load = self.runtime.load(party, json_memory(request.body))
 
     def _check_available(self, message: Message | Batch) -> None:
         """Raises 503 where the handler has nothing to answer with.  Answers and notifications are for what runs."""
@@ -330,6 +345,8 @@ class Endpoint:
         except Exception:
             logger.exception("a request could not be answered")
             self._fail(reply)
+        finally:
+            reply.load = None
 
     # --- the server's clock and its end ------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ limits that are divided bound the tables too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from sys import getsizeof
 from typing import Generic, TypeVar
 
 from .proxies import read_address
@@ -26,6 +27,7 @@ W = TypeVar("W")
 ALPHA = 4
 IPV6_PREFIX = 64  # bits: the network of one subscriber, who has all of its addresses
 KNOWN_NETWORKS = 1_024  # IPv6 addresses whose network is remembered
+PLACE_SIZE = 32  # bytes that a set or dict has for each of its members
 LOOKED_AT = 64  # parties that are compared to find the one that holds most
 EVERYONE = ""  # the party of pipes and Unix sockets: they have no addresses, and nobody else to share with
 
@@ -112,6 +114,62 @@ class Shares:
     def give_back(self, party: str, size: float = 1) -> None:
         """What `take` granted is free again."""
         self.add(party, -size)
+
+
+class Load:
+    """Memory that one request, or one session, takes of `Shares` that count bytes.
+
+    It goes back when the last reference to the load goes, as the memory does that it stands for: keep one beside what
+    holds that memory.  So no path through the server can forget it.
+    """
+
+    __slots__ = ("_party", "_shares", "size")
+
+    def __init__(self, shares: Shares, party: str) -> None:
+        self._shares = shares
+        self._party = party
+        self.size = 0  # bytes
+
+    def resize(self, size: int) -> bool:
+        """Take so many bytes altogether, or say that the party's share or the limit does not allow it."""
+        more, shares = size - self.size, self._shares
+        # Where nothing else is taken, any size is granted, as `Shares.may` has it.
+        if more > 0 and shares.total > self.size and not shares.may(self._party, more):
+            return False
+        if more:
+            shares.add(self._party, more)
+        self.size = size
+        return True
+
+    def __del__(self) -> None:
+        if self.size:
+            self._shares.give_back(self._party, self.size)
+
+
+def json_memory(data: bytes) -> int:
+    """Bytes of memory that a JSON text may take up, with the objects it is decoded to and while it is decoded.
+
+    Never too few for the standard library's decoder: a text of 8 bytes can become a dict of 232.  The factors are what
+    CPython 3.10 to 3.13 take for the worst content of each kind.
+    """
+    # The bytes, one str of all of them, and the strings in it.  One character beyond Latin-1 makes all 4 bytes wide.
+    wide = not data.isascii() or b"\\u" in data
+    size = 4096 + len(data) * (9 if wide else 3)
+    return size + data.count(b"{") * 256 + data.count(b"[") * 128 + data.count(b",") * 96 + data.count(b'"') * 48
+
+
+def held_memory(values: Iterable[object]) -> int:
+    """Bytes of memory that decoded JSON takes, with a place for each value in what holds it."""
+    total, left = 0, list(values)
+    while left:
+        value = left.pop()
+        total += getsizeof(value) + PLACE_SIZE
+        if isinstance(value, dict):
+            left += value
+            left += value.values()
+        elif isinstance(value, (list, tuple)):
+            left += value
+    return total
 
 
 class Turns(Shares, Generic[W]):

@@ -96,7 +96,7 @@ class Legacy:
             raise self._without_session(message)
         session = self.sessions.get(door.session_id)
         if session is None and self.shared:
-            take = partial(self._take, message=message, reply=reply, principal=principal)
+            take = partial(self._take_later, message=message, reply=reply, principal=principal, load=reply.load)
             self.runtime.spawn(self._restored(door.session_id, reply, principal, take))
             return
         self._take(self._check(session, principal), message, reply, principal)
@@ -127,6 +127,15 @@ class Legacy:
         else:
             self.end(session)
 
+    def _take_later(
+        self, session: Session, message: Message | Batch, reply: Reply, principal: Any, load: object
+    ) -> None:
+        reply.load = load
+        try:
+            self._take(session, message, reply, principal)
+        finally:
+            reply.load = None
+
     def _take(self, session: Session, message: Message | Batch, reply: Reply, principal: Any) -> None:
         if type(message) is Request:
             call = Call(session, message, reply, principal)
@@ -144,10 +153,11 @@ class Legacy:
         if isinstance(message, Notification):
             if message.method == "notifications/initialized":
                 self.fresh.pop(session.id, None)
-            session.notified(message, None if session.id else PostClient(self.runtime, reply, principal))
+            whose = None if session.id else PostClient(self.runtime, reply, principal)
+            session.notified(message, whose, reply.load)
         else:
             assert isinstance(message, (Response, ErrorResponse))
-            session.answered(message)
+            session.answered(message, reply.load)
         if self.resting.pop(session.id, None) is not None:
             self._rest(session)
 
@@ -190,6 +200,8 @@ class Legacy:
         session = Session(self.runtime, state, ASSUMED, self.store)
         try:
             result = session.initialize(message.params)
+        except Refusal:
+            raise
         except MCPError as exc:
             reply.answer(200, self.runtime.json.error(message.id, exc))
             return

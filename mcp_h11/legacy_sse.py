@@ -108,21 +108,21 @@ class LegacySSE:
         else:
             messages = [message]
         for one in messages:
-            self.take(session, one, principal)
+            self.take(session, one, principal, reply.load)
         reply.answer(202, b"", ())
 
-    def take(self, session: Session, message: Message | InvalidRequest, principal: Any) -> None:
-        """One message of a session with one channel."""
+    def take(self, session: Session, message: Message | InvalidRequest, principal: Any, load: object) -> None:
+        """One message of a session with one channel; `load` counts its memory."""
         if isinstance(message, Request):
             if message.method == "initialize" and session.id not in self.initialized:
                 self._check_read(session)
                 self.initialize(session, message)
             else:
-                session.call(PipeCall(session, message, None, principal))
+                session.call(PipeCall(session, message, principal, load))
         elif isinstance(message, Notification):
-            session.notified(message)
+            session.notified(message, None, load)
         elif isinstance(message, (Response, ErrorResponse)):
-            session.answered(message)
+            session.answered(message, load)
         else:
             self._check_read(session)
             self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))

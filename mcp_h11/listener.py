@@ -32,12 +32,26 @@ UPDATED = "notifications/resources/updated"
 class Listener:
     """One open `subscriptions/listen`: what it wants to hear, and the stream it hears it on."""
 
-    __slots__ = ("_flushing", "_json", "_runtime", "_spellings", "_unsent", "id", "kinds", "principal", "reply", "uris")
+    __slots__ = (
+        "_flushing",
+        "_json",
+        "_runtime",
+        "_spellings",
+        "_unsent",
+        "id",
+        "kinds",
+        "load",
+        "party",
+        "principal",
+        "reply",
+        "uris",
+    )
 
     def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, wanted: dict[str, Any]) -> None:
         self.id = message.id
         self.reply = reply
-        self.principal = ""  # whose it is
+        self.principal = self.party = ""  # whose it is, and the client that it counts for
+        self.load: Any = None  # counts the memory of its URIs
         self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
         self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
         self._spellings = spellings(self.uris)

@@ -35,6 +35,7 @@ from .errors import (
     UnsupportedProtocolVersion,
     overloaded,
 )
+from .fairness import Shares, held_memory
 from .handler import METHODS, Notice, dispatch
 from .headers import (
     NAME_SOURCE,
@@ -97,7 +98,7 @@ def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 class ModernCall(Exchange):
     """One request, answered on its own HTTP exchange."""
 
-    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "reply")
+    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "load", "reply")
 
     runtime: Runtime
 
@@ -105,6 +106,7 @@ class ModernCall(Exchange):
         Exchange.__init__(self, runtime, LATEST_MODERN, message, principal)
         params = message.params
         self.reply = reply
+        self.load = None if reply is None else reply.load  # counts the memory of the request
         meta = params["_meta"]
         self._capabilities: dict[str, Any] = meta[META_CAPABILITIES]
         level = meta.get(META_LOG_LEVEL)
@@ -299,6 +301,7 @@ class Modern:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.listeners: set[Listener] = set()
+        self._places = Shares(runtime.settings.max_listeners)
         self._gate = Gate(None)
         runtime.on_notice.append(self.noticed)
 
@@ -374,6 +377,7 @@ class Modern:
 
     def _ended(self, call: ModernCall) -> None:
         reply = call.reply
+        call.load = None
         if not call.done and reply is not None:
             # Not cancelled by the client: by the end of the server, or from within.  Say so while somebody listens.
             draining = self.runtime.draining
@@ -474,22 +478,32 @@ class Modern:
         if not reply.allow_events and not _reads_events(reply):
             raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
         honoured = self.honoured(message)
-        limit = self.runtime.settings.max_listeners
-        if limit is not None and len(self.listeners) >= limit:
-            raise overloaded("Too many listeners")
         listener = Listener(self.runtime, message, reply, honoured)
         listener.principal = subject(principal)
+        listener.party = self.runtime.party_of(listener.principal, reply.peer)
+        if not self._places.may(listener.party):
+            raise overloaded("Too many listeners")
         acknowledged = encode_event(listener.acknowledgement(honoured))
         if not honoured or self.runtime.draining:
             reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
             return
         self.listeners.add(listener)
+        self._places.add(listener.party)
+        if reply.load is not None:
+            listener.load = reply.load
+            listener.load.resize(held_memory(listener.uris))  # the rest of the request is let go
         if listener.uris:
             alive = partial(self.listeners.__contains__, listener)
             self.runtime.handler.listened(listener.uris, alive, principal)
-        reply.on_gone = partial(self.listeners.discard, listener)
+        reply.on_gone = partial(self._left, listener)
         reply.open(acknowledged)
         reply.forget()
+
+    def _left(self, listener: Listener) -> None:
+        """It listens no more."""
+        self.listeners.discard(listener)
+        self._places.give_back(listener.party)
+        listener.load = None
 
     def honoured(self, message: Request) -> dict[str, Any]:
         """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""
@@ -529,7 +543,7 @@ class Modern:
         """End the listen stream on this reply, if there is one: who asked for it may no longer."""
         for listener in self.listeners:
             if listener.reply is reply:
-                self.listeners.discard(listener)
+                self._left(listener)
                 listener.close()
                 return True
         return False
@@ -537,8 +551,8 @@ class Modern:
     def quiet(self) -> None:
         """Shutting down: end the listen streams, each with its result."""
         for listener in list(self.listeners):
+            self._left(listener)
             listener.close()
-        self.listeners.clear()
 
 
 def status_of(error: MCPError) -> int:

@@ -18,7 +18,7 @@ begun can still choose its status.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .headers import JSON_HEADERS, SSE_HEADERS, Headers
 from .http11 import Head, HTTPRequest, ServerConnection
@@ -85,6 +85,7 @@ class Reply:
         "cancel_on_eof",
         "client",
         "extra",
+        "load",
         "on_gone",
         "on_silence",
         "prefers_events",
@@ -104,6 +105,7 @@ class Reply:
         self.cancel_on_eof = False  # a peer that stops sending has left
         self.client = ""  # the address that a trusted proxy speaks for
         self.extra: Headers = ()  # goes with every answer on this exchange: CORS
+        self.load: Any = None  # counts the memory of the request, as long as there is a reference to it
         self.quiet = 0  # ticks of the server's clock since something was written
         self.on_gone: Callable[[], None] | None = None
         self.on_silence: Callable[[], None] | None = None  # undecided for too long

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from .eager import Eager
 from .errors import overloaded
-from .fairness import Shares, Turns, party_of
+from .fairness import Load, Shares, Turns, party_of
 from .handler import Notice, ServerHandler, answer
 from .jsonrpc import JSON
 from .metrics import Metrics
@@ -247,6 +247,7 @@ class Runtime:
         self.side_gate = FairGate(settings.max_running)  # for protocol methods, where the other one is taken
         self.line = Shares(settings.max_waiting)  # calls that wait for their turn,
         self.asking = Shares(settings.max_waiting)  # and calls that have given their place away to ask their client
+        self.memory = Shares(settings.max_client_memory)  # bytes
         self.lifespan: Any = None
         self.on_notice: list[Callable[[Notice], None]] = []
         self.draining = False
@@ -284,6 +285,7 @@ class Runtime:
         """Count calls together with another server in this process; before the first call."""
         self.tasks = other.tasks
         self.gate, self.side_gate, self.line, self.asking = other.gate, other.side_gate, other.line, other.asking
+        self.memory = other.memory
 
     def now(self) -> float:
         """Seconds since the epoch, for what leaves the process."""
@@ -297,6 +299,16 @@ class Runtime:
     def party_of(self, subject: str, peer: str) -> str:
         """The client that a request counts for.  One token for all says nothing of the client, so its address does."""
         return party_of(subject if self.settings.token is None else "", peer)
+
+    def load(self, party: str, size: int = 0) -> Load:
+        """Memory that a client's request takes; it goes back with the last reference to the load.
+
+        Raises `overloaded` where the client's share is used up.
+        """
+        load = Load(self.memory, party)
+        if not load.resize(size):
+            raise overloaded("Too much of this client's is under way")
+        return load
 
     # --- tasks -------------------------------------------------------------------------------------------
 

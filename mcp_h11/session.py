@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Any
 
 from .compat import client_request, notification_params, server_fields
@@ -36,6 +36,7 @@ from .errors import (
     ToolError,
     overloaded,
 )
+from .fairness import Load, held_memory
 from .handler import Notice, dispatch, tool_error
 from .headers import JSON_HEADERS
 from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
@@ -45,12 +46,15 @@ from .revisions import Revision, negotiate
 from .runtime import Gate, HasParty, Runtime
 from .settings import subject
 from .shown import escaping
-from .storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
+from .storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
 from .uris import normal, spellings
 
 logger = escaping(logging.getLogger(__name__))
 
+# Of the client's capabilities, those that are kept: all that any revision defines.
+CAPABILITIES = frozenset(("elicitation", "experimental", "extensions", "roots", "sampling", "tasks"))
+SMALL_CLIENT = 4 * 1024  # bytes of memory that every session may keep of its client, beside its share
 MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
 CHANGED = {
     "tools": "notifications/tools/list_changed",
@@ -64,7 +68,7 @@ MAX_STREAMS = 256  # of one session that are remembered; the oldest finished one
 class Call(Exchange):
     """A request of a session, answered on its own HTTP exchange."""
 
-    __slots__ = ("_lost", "_session", "dropped", "reply", "stream")
+    __slots__ = ("_lost", "_session", "dropped", "load", "reply", "stream")
 
     runtime: Runtime
 
@@ -75,6 +79,7 @@ class Call(Exchange):
         self._session = session
         self.reply = reply
         self.stream: Stream | None = None  # its own; it ends with the answer
+        self.load: Any = None if reply is None else reply.load  # counts the memory of what its client sent
 
     @property
     def party(self) -> str:
@@ -204,6 +209,10 @@ class PipeCall(Call):
 
     __slots__ = ()
 
+    def __init__(self, session: Session, message: Request, principal: Any = None, load: object = None) -> None:
+        Call.__init__(self, session, message, None, principal)
+        self.load = load
+
     @property
     def connected(self) -> bool:
         return not self._session.closed
@@ -230,7 +239,7 @@ class Session:
     """What runs in one session."""
 
     __slots__ = (
-        "_asked", "_spellings", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "log_rank",
+        "_asked", "_spellings", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "load", "log_rank",
         "on_change", "on_rest", "on_work", "pending", "revision", "runtime", "sink", "state", "store", "streams",
     )  # fmt: skip
 
@@ -241,7 +250,8 @@ class Session:
         self.store = store
         self.gate = Gate(runtime.settings.max_running_session)
         self.calls: dict[str | int, list[Call]] = {}
-        self.pending: dict[str, asyncio.Future[Any]] = {}
+        self.pending: dict[str, tuple[asyncio.Future[Any], Call]] = {}  # open questions
+        self.load: Load | None = None  # of what the session keeps of its client: made when that is much
         self.streams: dict[str, Stream] = {}  # oldest first
         self.busy = 0  # calls that run and connections that read
         self.closed = False
@@ -303,13 +313,19 @@ class Session:
             raise InvalidParams("initialize needs a protocolVersion")
         if not isinstance(info, dict) or not isinstance(capabilities, dict):
             raise InvalidParams("initialize needs clientInfo and capabilities")
+        capabilities = {key: value for key, value in capabilities.items() if key in CAPABILITIES}
         if len(self.runtime.json.dumps([info, capabilities])) > MAX_CLIENT_SIZE:
             raise InvalidParams(f"clientInfo and capabilities have at most {MAX_CLIENT_SIZE} bytes")
+        size = held_memory((info, capabilities))
+        if size > MAX_CLIENT_MEMORY:
+            raise InvalidParams(f"clientInfo and capabilities take at most {MAX_CLIENT_MEMORY} bytes of memory")
         state, handler = self.state, self.runtime.handler
         self.revision = negotiate(params["protocolVersion"])
         state.revision = self.revision.name
         state.generation = handler.generation
         state.client_info, state.client_capabilities = info, capabilities
+        if not self.weigh(()):
+            raise overloaded("Too much is kept of this client")
         result: dict[str, Any] = {
             "protocolVersion": self.revision.name,
             "capabilities": handler.capabilities(),
@@ -319,14 +335,25 @@ class Session:
             result["instructions"] = handler.instructions
         return server_fields(self.revision, "initialize", result)
 
+    def weigh(self, subscriptions: Iterable[str]) -> bool:
+        """Count the memory of what the session keeps of its client, with these subscriptions; False: it is too much."""
+        size = held_memory((self.state.client_info, self.state.client_capabilities))
+        size += 2 * held_memory(subscriptions)  # as they came, and as they are compared
+        if self.load is None:
+            if size <= SMALL_CLIENT:
+                return True
+            self.load = self.runtime.load(self.party)
+        return self.load.resize(size)
+
     def close(self) -> None:
         """End what runs here, once.  Whoever keeps a table has removed the entry before."""
         self.closed = True
+        self.load = None
         self.on_rest = self.on_work = None
         for calls in list(self.calls.values()):
             for call in list(calls):
                 call.cancel()
-        for future in self.pending.values():
+        for future, _ in self.pending.values():
             future.cancel()
         # First of all, so that what a cancelled call still says is not kept for nobody.
         self.store = None
@@ -367,6 +394,8 @@ class Session:
         if not call.done:
             # Cancelled: by the client, by the end of the session, or by that of the server.
             call.cancelled()
+        # Not left to the end of the call object: a traceback may keep that until the garbage collector comes.
+        call.load = None
         self.busy -= 1
         if not self.busy and self.on_rest is not None:
             self.on_rest(self)
@@ -442,23 +471,25 @@ class Session:
             return {}
         return await self.ask(questions, call, raw=True)
 
-    def notified(self, message: Notification, whose: HasParty | None = None) -> None:
+    def notified(self, message: Notification, whose: HasParty | None = None, load: object = None) -> None:
         """A notification of the client; unknown ones are ignored (JSON-RPC 2.0).
 
-        `whose` is the client where this session does not know it.  Raises `overloaded` where the handler wants to hear
-        of it and there is no place to wait.
+        `whose` is the client where this session does not know it, and `load` counts the memory of the message.  Raises
+        `overloaded` where the handler wants to hear of it and there is no place to wait.
         """
         if message.method == "notifications/cancelled":
             self._cancel(message.params.get("requestId"))
         elif message.method not in ("notifications/initialized", "notifications/progress"):
             # In its turn, as a call: a handler that is slow to hear must not have an unbounded number to hear of.
-            self.runtime.start(self._notify_handler(message), self.gate, self if whose is None else whose)
+            self.runtime.start(self._notify_handler(message, load), self.gate, self if whose is None else whose)
 
-    async def _notify_handler(self, message: Notification) -> None:
+    async def _notify_handler(self, message: Notification, load: object) -> None:
         try:
             await _settled(self.runtime.handler.notification(message.method, message.params, None))
         except (Exception, SystemExit):
             logger.exception("%s failed", message.method)
+        finally:
+            del load
 
     def _cancel(self, request_id: Any) -> None:
         same = self.calls.get(request_id, ()) if type(request_id) in (str, int) else ()
@@ -480,11 +511,14 @@ class Session:
             logger.warning("%s ignores its cancellation; its answer will be dropped", call.method)
             call.cancelled()
 
-    def answered(self, message: Response | ErrorResponse) -> None:
-        """The client's answer to a question; one that nobody waits for is dropped."""
-        future = self.pending.get(message.id) if isinstance(message.id, str) else None
-        if future is None or future.done():
+    def answered(self, message: Response | ErrorResponse, load: object = None) -> None:
+        """The client's answer to a question, which takes `load`; one that no call waits for is dropped."""
+        found = self.pending.get(message.id) if isinstance(message.id, str) else None
+        if found is None or found[0].done():
             return
+        future, call = found
+        if load is not None:
+            call.load = (call.load, load)  # it may hold the answer as long as it runs
         if isinstance(message, Response):
             future.set_result(message.result)
         else:
@@ -530,7 +564,7 @@ class Session:
             request_id = f"server-{self._asked}"
             waiting[key] = (request_id, self.runtime.loop.create_future())
             requests[request_id] = self.runtime.json.request(request_id, question.method, params)
-        self.pending.update(waiting.values())
+        self.pending.update((request_id, (future, call)) for request_id, future in waiting.values())
         asking.add(party)
         if not call.keeps_place:  # a call that waits for a person should not keep others waiting
             self.gate.leave()
@@ -668,8 +702,11 @@ async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
         raise InvalidParams(f"A session subscribes to at most {limit} resources")
     if sum(map(len, subscriptions)) + len(uri) > MAX_SUBSCRIBED_SIZE:
         raise InvalidParams(f"The URIs of a session have at most {MAX_SUBSCRIBED_SIZE} characters")
+    if not session.weigh({*subscriptions, uri}):
+        raise overloaded("Too much is kept of this client")
     await _settled(session.runtime.handler.subscribe(uri, Context(call)))
     session.state.subscriptions = {*session.state.subscriptions, uri}
+    session.weigh(session.state.subscriptions)
     await session.changed()
     return {}
 
@@ -679,6 +716,7 @@ async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
     wanted = normal(uri)
     gone = {one for one in session.state.subscriptions if normal(one) == wanted} or {uri}
     session.state.subscriptions = session.state.subscriptions - gone
+    session.weigh(session.state.subscriptions)
     for one in gone:  # a handler that counts knows it as it was subscribed to
         await _settled(session.runtime.handler.unsubscribe(one, Context(call)))
     await session.changed()

@@ -124,6 +124,7 @@ class Settings(_Keywords):
     max_running: int | None = 100
     max_running_session: int | None = 64
     max_waiting: int | None = 1_000
+    max_client_memory: int | None = 256 * 1024 * 1024  # bytes of memory for what clients sent and we still hold
     call_timeout: float | None = None  # of a call, from when it runs; progress gives it the whole time again,
     call_ceiling: float | None = 3_600.0  # but no more than this.  A tool may have a time of its own
     lag_warning: float | None = 0.25  # the event loop was blocked for so long: say by what

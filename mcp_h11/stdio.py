@@ -191,7 +191,7 @@ class BatchedPipeCall(PipeCall):
     __slots__ = ("_gathering",)
 
     def __init__(self, session: Session, message: Request, gathering: PipeBatch) -> None:
-        super().__init__(session, message, None, None)
+        super().__init__(session, message)
         self._gathering = gathering
 
     async def finish(self, payload: bytes, failed: bool) -> None:
@@ -274,7 +274,7 @@ class Pipe:
         if claimed_version(message) is not None or message.method in ("server/discover", "subscriptions/listen"):
             self._take_modern(message)
         elif self._initialized or message.method == "ping":
-            self._session.call(PipeCall(self._session, message, None, None))
+            self._session.call(PipeCall(self._session, message))
         elif message.method == "initialize":
             result = self._session.initialize(message.params)
             self._initialized = True
@@ -385,7 +385,7 @@ class Pipe:
         for listener in self._listeners.values():
             self.outlet.post(self.runtime.json.result(listener.id, listener.result()))
         self._listeners.clear()
-        for future in self._session.pending.values():
+        for future, _ in self._session.pending.values():
             if not future.done():  # the answer cannot come any more
                 future.set_exception(ToolError("The client has gone"))
         await self._wait(self.runtime.settings.grace)

@@ -22,7 +22,8 @@ MAX_STREAM_EVENTS = 256
 MAX_SESSION_BYTES = 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
 # What a client says of itself is kept as long as its session, and there may be 10,000 of those.  Some send icons.
-MAX_CLIENT_SIZE = 64 * 1024  # bytes of its clientInfo and capabilities as JSON
+MAX_CLIENT_SIZE = 64 * 1024  # bytes of its clientInfo and capabilities as JSON,
+MAX_CLIENT_MEMORY = 128 * 1024  # and in memory, where ten bytes of JSON can be 240
 MAX_SUBSCRIBED_SIZE = 256 * 1024  # characters of all the URIs of one subscriber
 KEEP_FINISHED = 300.0  # seconds after a stream's end
 # What one kept event costs beside its own bytes, so that a million empty events are not free.
