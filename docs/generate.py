@@ -107,7 +107,7 @@ MEANINGS = {
     "limits.max_head": "then 431",
     "limits.max_fields": "then 431",
     "limits.max_body": "then 413, before the body is read where its length is announced",
-    "limits.max_chunk_overhead": "chunk extensions and trailers, then 413",
+    "limits.max_chunk_overhead": "chunk extensions, trailers, framing of chunks under 64 bytes, then 413",
     "max_connections": "then 503; at most the descriptor limit less 64",
     "backlog": "connections not yet accepted",
     "read_ahead": "buffered of a client that sends on while it is answered; then reading pauses",

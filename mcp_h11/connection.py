@@ -19,7 +19,7 @@ from .access import RecordedReply
 from .errors import Refusal, overloaded
 from .fairness import Load
 from .headers import JSON_HEADERS, Headers
-from .http11 import CLOSED, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
+from .http11 import CLOSED, MAX_CHUNKS, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
 from .reply import UNDECIDED, Reply
 from .settings import Settings
 from .shown import escaping
@@ -27,7 +27,8 @@ from .shown import escaping
 logger = escaping(logging.getLogger(__name__))
 
 READ_SIZE = 64 * 1024  # bytes taken from a socket at once
-# A client that pipelines gets so many answers a turn of the loop; then its neighbours have theirs.
+# A client that pipelines gets so many answers a turn of the loop, and has MAX_CHUNKS pieces of its bodies decoded; then
+# its neighbours have their turn.
 REQUESTS_PER_TURN = 16
 # A refusal must be readable, so what is still on its way is read and dropped for a moment.  As much as the usual body
 # and more: most clients read nothing before all of it is written, and dropped bytes cost no memory.
@@ -224,12 +225,15 @@ class Connection(asyncio.BufferedProtocol):
             self._again = True
             return
         self._pumping = True
+        decoded = self._http.decoded
         try:
             for _ in range(REQUESTS_PER_TURN):
                 self._again = False
                 if not self._next() or not self._again:
                     return
-            self.server.loop.call_soon(self._pump)
+                if self._http.decoded - decoded >= MAX_CHUNKS:
+                    break  # many requests of a few chunks each cost as much as one of many
+            self._read_later()
         except Exception:
             logger.exception("a connection failed")
             self.abort()
@@ -275,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _read_later(self) -> None:
-        """A body in very many chunks: some at each turn of the loop, and no further bytes until they are decoded."""
+        """The rest of what has arrived at the next turn of the loop, and no further bytes until it is handed out."""
         if self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = False
             self._transport.pause_reading()
@@ -287,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         self._due = False
         if self._reply is None and self._phase < LINGERING:
             self._pump()
-        if not self._http.more:
+        if not self._due:
             self._resume_reading()
 
     def _respond(self, request: HTTPRequest) -> None:

@@ -49,8 +49,12 @@ MAX_LEADING_CRLF = 2
 # what was too much stays linear for many small requests and cheap for one large one.
 FIRST_PIECE = 2 * 1024
 LARGEST_PIECE = 64 * 1024
-# So many pieces of a chunked body are decoded by one call: a read of 64 KiB may have 10,000 chunks, of 6 us each.
-MAX_CHUNKS = 1024
+# So many pieces of a chunked body are decoded by one call, of 4 us each: with a hundred connections that send nothing
+# but tiny chunks, a neighbour waits 26 ms for its turn.  A read of 64 KiB may have 10,000 chunks.
+MAX_CHUNKS = 64
+# The framing of a chunk with less data than this counts as overhead.  It is at least 5 bytes, so that `Limits` has room
+# for 3,276 such chunks in a body; without this rule 4 MiB in chunks of one byte would be 12 s of CPU.
+TINY_CHUNK = 64
 # The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
 _OPEN_CHUNK = 24
 # Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
@@ -85,7 +89,8 @@ class Limits:
     """Sizes in bytes (and a count of fields), as the peer sent them; None switches one off.
 
     `max_request_line` includes the line end, `max_head` the request line and the blank line.  `max_chunk_overhead` is
-    for all that a chunked body carries beside its data and the least framing: extensions, padding, trailers.
+    for all that a chunked body carries beside its data and the least framing: extensions, padding, trailers, and the
+    framing of chunks with less than TINY_CHUNK bytes of data.
     """
 
     max_request_line: int | None = 8 * 1024
@@ -455,6 +460,51 @@ def _write_head(
 # --- Chunked bodies ------------------------------------------------------------------------------------------------
 
 
+_SIZE = re.compile(rb"[0-9A-Fa-f]+")
+_MAX_DIGITS = 20  # of a size that h11 reads
+
+
+class _ChunkSizes:
+    """Reads the sizes of chunks beside h11, which tells of a chunk only when the first byte of its data is there.
+
+    It judges no syntax: where a line is no size it stops, since h11 refuses that line.
+    """
+
+    __slots__ = ("_left", "_line", "_max_size", "_total", "past_limit", "stopped")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._left = self._total = 0  # bytes up to the next size; data of all chunks so far
+        self._line = b""
+        self.past_limit = self.stopped = False
+
+    def look(self, piece: bytes) -> None:
+        """The bytes that h11 is given next."""
+        at = 0
+        while at < len(piece) and not self.stopped:
+            if self._left:
+                step = min(self._left, len(piece) - at)
+                self._left -= step
+                at += step
+                continue
+            end = piece.find(b"\n", at)
+            stop = len(piece) if end < 0 else end
+            self._line += piece[at : min(stop, at + _MAX_DIGITS - len(self._line))]
+            if end < 0:
+                return
+            at = end + 1
+            self._end_line()
+
+    def _end_line(self) -> None:
+        digits = _SIZE.match(self._line)
+        size = int(digits[0], 16) if digits is not None else 0
+        self._line = b""
+        self._total += size
+        self._left = size + len(b"\r\n")
+        self.past_limit = self._total > self._max_size
+        self.stopped = self.past_limit or not size
+
+
 class _ChunkedBody:
     """A body that h11 decodes, and the count of what it carries beside its data, which h11 does not keep."""
 
@@ -465,19 +515,25 @@ class _ChunkedBody:
         "_max_overhead",
         "_max_size",
         "_open_chunk",
+        "_sizes",
+        "_tiny",
         "behind",
         "data",
+        "decoded",
         "more",
         "size",
     )
 
-    def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int) -> None:
+    def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int, tiny: int = 0) -> None:
         self._connection = connection
+        self._sizes = _ChunkSizes(max_size) if tiny else None
+        self._tiny = tiny  # a chunk of less data has its framing counted
         self._max_size = max_size
         self._max_overhead = max_overhead
         self._fed = self._exempt = self._open_chunk = 0
         # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
         self.data = bytearray()
+        self.decoded = 0  # pieces, by the last call
         self.size = 0  # of the body so far, of which some may have been taken
         self.more = False  # it stopped for now, with bytes left to decode
         self.behind = b""  # what stood behind the body in that which h11 was given
@@ -487,15 +543,15 @@ class _ChunkedBody:
 
         That is below 0 where bytes that stand behind the body were taken by an earlier call.
         """
-        left = MAX_CHUNKS
+        self.decoded = 0
         self.more = False
         try:
             while True:
                 event = self._connection.next_event()
                 if type(event) is h11.Data:
                     self._add(event)
-                    left -= 1
-                    if not left:
+                    self.decoded += 1
+                    if self.decoded >= MAX_CHUNKS:
                         self.more = True
                         return False, start
                 elif type(event) is h11.EndOfMessage:
@@ -505,11 +561,16 @@ class _ChunkedBody:
                     # is less than the message will come to: where the bytes were cut changes when an excess is
                     # noticed, never whether.
                     self._check_overhead(_OPEN_CHUNK)
+                    # Here h11 has read all that it was given, so that what it refuses comes first.
+                    if self._sizes is not None and self._sizes.past_limit:
+                        raise HTTPError(413, "Request body too large")
                     piece = bytes(buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
                     if not piece:
                         return False, start
                     start += len(piece)
                     self._fed += len(piece)
+                    if self._sizes is not None:
+                        self._sizes.look(piece)
                     self._connection.receive_data(piece)
         except h11.RemoteProtocolError as error:
             raise _translate(error) from None
@@ -531,8 +592,9 @@ class _ChunkedBody:
             raise HTTPError(413, "Request body too large")
         self._open_chunk += len(event.data)
         if event.chunk_end:
-            # What no sender can leave out: the size in hex and two line ends.
-            self._exempt += len(b"%x" % self._open_chunk) + 4
+            # What no sender can leave out: the size in hex and two line ends.  It could send fewer and larger chunks.
+            if self._open_chunk >= self._tiny:
+                self._exempt += len(b"%x" % self._open_chunk) + 4
             self._open_chunk = 0
 
     def _check_overhead(self, slack: int) -> None:
@@ -568,6 +630,7 @@ class ServerConnection:
     Attributes:
         head: the request that is being received or answered, else None.
         requests: how many requests were handed out.
+        decoded: pieces of chunked bodies that were decoded, in all; each costs some microseconds.
         eof: the peer will send nothing more (a half-closed peer still gets its answers).
         closing: close the transport now; `next_event` returns CLOSED.
         awaiting_body: bytes of a length-delimited body that have not arrived.
@@ -576,7 +639,7 @@ class ServerConnection:
     __slots__ = (
         "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_framed", "_heads", "_limits",
         "_max_body", "_max_cached", "_scanned", "_start", "_state", "_templates", "_waiting", "awaiting_body",
-        "closing", "eof", "head", "requests",
+        "closing", "decoded", "eof", "head", "requests",
     )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
@@ -606,7 +669,7 @@ class ServerConnection:
         self._framed = False
         self.head: Head | None = None
         self.awaiting_body = 0
-        self.requests = 0
+        self.requests = self.decoded = 0
         self.eof = False
         self.closing = False
 
@@ -784,7 +847,8 @@ class ServerConnection:
         if plain:
             self._cache.add_head(raw, head, blanked)
         elif head.chunked:
-            self._chunks = _ChunkedBody(connection, self._max_body, self._limits.max_chunk_overhead or maxsize)
+            overhead = self._limits.max_chunk_overhead or maxsize
+            self._chunks = _ChunkedBody(connection, self._max_body, overhead, TINY_CHUNK)
         if head.expect_continue:
             self._waiting = connection
         return head
@@ -798,6 +862,7 @@ class ServerConnection:
             ended, self._start = chunks.read(self._buffer, self._start)
         except HTTPError as error:
             raise self._refused(error) from None
+        self.decoded += chunks.decoded
         if self._start < 0:
             self._buffer = chunks.behind[: -self._start] + self._buffer
             self._start = 0

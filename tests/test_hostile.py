@@ -26,7 +26,7 @@ from test_legacy_sse import connected
 
 from mcp_h11 import Context, MCPServer
 from mcp_h11.connection import READ_SIZE
-from mcp_h11.http11 import MAX_CHUNKS
+from mcp_h11.http11 import MAX_CHUNKS, TINY_CHUNK
 from mcp_h11.modern import MAX_STREAM_ID
 from mcp_h11.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
 
@@ -385,15 +385,18 @@ def distinct(count: int) -> bytes:
     return b"".join(modern("ping", id=n, X=str(n)) for n in range(count))
 
 
-def tiny_chunks(count: int) -> bytes:
-    return head(Transfer_Encoding="chunked") + b"1\r\n[\r\n" * count + b"0\r\n\r\n"
+def chunks(count: int, size: int = TINY_CHUNK) -> bytes:
+    """As many as are wanted of the smallest that may be sent without number, or smaller."""
+    return head(Transfer_Encoding="chunked") + b"%x\r\n%b\r\n" % (size, b"[" * size) * count + b"0\r\n\r\n"
 
 
 FLOODS = {
     "5,000 requests": lambda: modern("ping") * 5_000,
     "5,000 heads of which none is like another": lambda: distinct(5_000),
     "5,000 bodies that are no JSON": lambda: request(b"{") * 5_000,
-    "a hundred thousand chunks of one byte": lambda: tiny_chunks(100_000),
+    "a hundred thousand chunks of one byte": lambda: chunks(100_000, 1),
+    "thirty thousand small chunks": lambda: chunks(30_000),
+    "3,000 requests of a few chunks": lambda: chunks(10) * 3_000,
     "a body of arrays": lambda: request(b"[" + b"[],".join([b""] * 1_000_000) + b"[]]"),
     "a body of strings": lambda: request(b'{"a":' + b'["\\u2028\\ud800",' * 120 + b'"' + b"\\n" * 1_900_000 + b'"]}'),
     "a body of numbers": lambda: request(b"[" + b",".join([b"9" * 4_300] * 900) + b"]"),
@@ -443,13 +446,14 @@ async def test_of_very_many_chunks_so_many_are_decoded_in_one_turn_of_the_loop()
     async with guarded() as server, RawClient(server.port) as client:
         await lives(client)
         connection = next(iter(server.connections))
-        sending = asyncio.ensure_future(client.send(tiny_chunks(count)))
+        sending = asyncio.ensure_future(client.send(chunks(count)))
         seen, most, held = 0, 0, 0
         with anyio.fail_after(LIMIT):
             while seen < count - MAX_CHUNKS:
                 await asyncio.sleep(0)
-                now = connection._http.body_received
-                seen, most, held = now, max(most, now - seen), max(held, connection._http.buffered - now)
+                http = connection._http
+                seen, most = http.decoded, max(most, http.decoded - seen)
+                held = max(held, http.buffered - http.body_received)
         # One for the turn itself, one where bytes and the turn come together.
         assert 0 < most <= 2 * MAX_CHUNKS
         assert 0 < held <= 2 * READ_SIZE  # and what is not decoded yet does not pile up
@@ -457,6 +461,31 @@ async def test_of_very_many_chunks_so_many_are_decoded_in_one_turn_of_the_loop()
         answer = await client.receive("POST")
         assert (answer.status, answer.json()["error"]["code"]) == (400, -32700)
         await lives(client)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
+async def test_many_requests_of_a_few_chunks_have_one_budget_of_a_turn() -> None:
+    each, count = 10, 400
+    async with guarded(max_requests=None) as server, RawClient(server.port) as client:
+        await lives(client)
+        connection = next(iter(server.connections))
+        sending = asyncio.ensure_future(client.send(chunks(each) * count))
+        answers = asyncio.ensure_future(all_of(client, count))
+        seen, most = 0, 0
+        with anyio.fail_after(LIMIT):
+            while seen < count * each:
+                await asyncio.sleep(0)
+                now = connection._http.decoded
+                seen, most = now, max(most, now - seen)
+        # As above, and the last request of each goes on to its end.
+        assert 0 < most <= 2 * (MAX_CHUNKS + each)
+        await sending
+        assert await answers == [400] * count
+        await lives(client)
+
+
+async def all_of(client: RawClient, count: int) -> list[int]:
+    return [(await client.receive("POST")).status for _ in range(count)]
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 second time, from what h11 reports.  The connection under test runs against it cold and with a warm cache.
 """
 
+import sys
 import time
 import tracemalloc
 
@@ -22,6 +23,7 @@ from mcp_h11.http11 import (
     MAX_TEMPLATES,
     NEED_DATA,
     PAUSED,
+    TINY_CHUNK,
     Head,
     HeadCache,
     HTTPError,
@@ -224,7 +226,7 @@ def read_body(connection, rest, end, limits):
             body += event.data
             size += len(event.data)
             if event.chunk_end:
-                minimum += len(f"{size:x}\r\n\r\n")
+                minimum += len(f"{size:x}\r\n\r\n") if size >= TINY_CHUNK else 0
                 size = 0
             if len(body) > limits.max_body:
                 return 413
@@ -236,6 +238,8 @@ def read_body(connection, rest, end, limits):
             return body
         else:
             overhead = len(rest) - end - len(body) - minimum
+            if not length and len(body) + connection._reader._bytes_in_chunk > limits.max_body:
+                return 413  # a size that cannot be taken, whose bytes need not come
             return 413 if not length and overhead - 24 > limits.max_chunk_overhead else "end"
 
 
@@ -895,11 +899,14 @@ def test_the_chunked_body_is_limited_as_it_arrives():
 @pytest.mark.parametrize(
     ("body", "overhead"),
     [
-        (b"2;abc\r\nhi\r\n1;\r\nx\r\n0;e\r\n\r\n", 4 + 1 + 2),
-        (b"2\r\nhi\r\n0\r\nX: yy\r\n\r\n", 7),
-        (b"0002\r\nhi\r\n0000\r\nX\r\n\r\n".replace(b"X\r\n", b""), 3 + 3),
-        (b"2    \r\nhi\r\n0\r\n\r\n", 4),
-        (b"10\r\n" + b"x" * 16 + b"\r\n0;\r\n\r\n", 1),
+        (b"40;abc\r\n" + b"h" * 64 + b"\r\n41;\r\n" + b"x" * 65 + b"\r\n0;e\r\n\r\n", 4 + 1 + 2),
+        (b"40\r\n" + b"h" * 64 + b"\r\n0\r\nX: yy\r\n\r\n", 7),
+        (b"00040\r\n" + b"h" * 64 + b"\r\n0000\r\n\r\n", 3 + 3),
+        (b"40    \r\n" + b"h" * 64 + b"\r\n0\r\n\r\n", 4),
+        (b"400\r\n" + b"x" * 1024 + b"\r\n0;\r\n\r\n", 1),
+        # Of a tiny chunk all but the data.
+        (b"2;abc\r\nhi\r\n1;\r\nx\r\n0;e\r\n\r\n", 5 + 4 + 5 + 1 + 2),
+        (b"3f\r\n" + b"h" * 63 + b"\r\n0\r\n\r\n", 6),
     ],
 )
 def test_what_a_chunked_body_carries_beside_its_data_is_limited(body, overhead):
@@ -946,9 +953,61 @@ def test_a_body_that_breaks_off_among_many_chunks_is_decoded_to_its_end_and_is_n
 
 
 def test_ordinary_chunk_framing_is_not_overhead():
-    data = CHUNKED + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n"
-    requests, end = drive(connect(), [data])
-    assert (len(requests[0][4]), end) == (5000, "end")
+    chunk = b"%x\r\n%b\r\n" % (TINY_CHUNK, b"x" * TINY_CHUNK)
+    requests, end = drive(connect(), [CHUNKED + chunk * 5000 + b"0\r\n\r\n"])
+    assert (len(requests[0][4]), end) == (5000 * TINY_CHUNK, "end")
+
+
+@pytest.mark.parametrize("size", [1, 2, TINY_CHUNK - 1])
+def test_tiny_chunks_are_overhead_up_to_its_limit_and_no_further(size):
+    chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+    count = Limits().max_chunk_overhead // (len(chunk) - size)
+    good = CHUNKED + chunk * count + b"0\r\n\r\n"
+    requests, end = drive(connect(), [good])
+    assert (len(requests[0][4]), end) == (count * size, "end")
+    for pieces in ([one_more := CHUNKED + chunk * (count + 1) + b"0\r\n\r\n"], each_of(one_more, 7)):
+        assert drive(connect(), pieces) == ([], 413)
+    # And long before its end: no body of one-byte chunks is decoded further than that.
+    assert drive(connect(), each_of(CHUNKED + chunk * (count + 16), 1000))[1] == 413
+
+
+def each_of(data, size):
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [b"F" * 17, b"1" + b"0" * 16, b"F" * 20, b"400001", b"00000000000000400001", b"400001;ext", b"7FFFFFFFFFFFFFFF"],
+)
+@pytest.mark.parametrize("before", [b"", b"2\r\nhi\r\n", b"40\r\n" + b"h" * 64 + b"\r\n"])
+def test_a_chunk_that_cannot_be_taken_is_refused_by_its_size(size, before):
+    data = CHUNKED + before + size + b"\r\n"
+    for pieces in ([data], each_of(data, 1), [CHUNKED, before + size, b"\r\n"], [data + b"x"]):
+        assert drive(connect(), pieces) == ([], 413)
+    # Not before the size is there: it may be no size at all.
+    assert drive(connect(), [data[:-2]]) == ([], "end")
+    total = len(before and before.split(b"\r\n")[1]) + int(size.partition(b";")[0], 16)
+    assert drive(connect(max_body=None), [data])[1] == (413 if total > sys.maxsize else "end")
+
+
+def test_sizes_are_judged_together_and_to_the_byte():
+    exact = b"5\r\nhello\r\n%x\r\n" % (Limits().max_body - 5)
+    assert drive(connect(), [CHUNKED + exact]) == ([], "end")
+    assert drive(connect(), [CHUNKED + exact.replace(b"5\r\nhello", b"6\r\nhello!")]) == ([], 413)
+    body = b"0" * 100 + b"\nFFFFFF\r\n"  # what stands in the data is no size
+    data = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    for pieces in ([data + GET], each_of(data + GET, 1), each_of(data + GET, 5)):
+        requests, end = drive(connect(), pieces)
+        assert ([request[4] for request in requests], end) == ([body, b""], "end")
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"x\r\n", b"\r\n", b"F" * 21 + b"\r\n", b"-1\r\n", b"0x5\r\n", b"2\r\nhiFFFFFFFF\r\n"]
+)
+def test_what_is_no_size_is_400_however_it_is_each_of(wrong):
+    data = CHUNKED + wrong + b"FFFFFFFFFFFFFFFFF\r\n"
+    for pieces in ([data], each_of(data, 1), each_of(data, 3)):
+        assert drive(connect(), pieces) == ([], 400)
 
 
 def test_at_most_two_empty_lines_come_before_a_request():
@@ -1443,7 +1502,7 @@ def test_many_small_reads_cost_linear_time(begun, piece):
 
 def test_a_body_in_tiny_pieces_is_held_in_its_own_size():
     for begun, piece in ((POST.replace(b": 2", b": 4000000")[:-2], b"ab"), (CHUNKED, b"2\r\nab\r\n")):
-        connection = fed(begun)
+        connection = fed(begun, max_chunk_overhead=None)
         tracemalloc.start()
         try:
             connection.next_event()
