@@ -5,6 +5,9 @@ A question comes as a request in a session, and inside of an `input_required` re
 cannot tell.  What was not declared is refused, and a callback that raises is an internal error: its traceback goes to
 the log and nowhere else.
 
+A question may be answered by a coroutine function, or by a plain function: that one runs in a worker thread, as plain
+tools of a server do, since it may ask a person and wait.  What is only told is told on the loop.
+
 Rule: capabilities follow from the callbacks that are there.
 """
 
@@ -13,8 +16,10 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
 
 from .errors import InternalError, InvalidParams, MCPError, MethodNotFound
 from .seldom import Seldom
@@ -30,7 +35,7 @@ MAX_UNHEARD = 1_000
 
 _CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
 
-AnswersOne = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+AnswersOne = Callable[[dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
 Roots = AnswersOne | Sequence[Mapping[str, Any]]
 
 
@@ -48,6 +53,7 @@ class Asked:
         on_roots: Roots | None = None,
         declared: Mapping[str, Any] | None = None,
     ) -> None:
+        check_callbacks(on_sampling=on_sampling, on_elicitation=on_elicitation)
         self._answers: dict[str, AnswersOne] = {}
         self.capabilities: dict[str, Any] = {}
         if on_sampling is not None:
@@ -84,13 +90,31 @@ class Asked:
         answers = self._answers.get(method)
         if answers is None:  # declared for those who answer by themselves
             raise MethodNotFound(method)
-        return await answered_by(lambda: answers(params), method)
+        return await answered_by(answers, (params,), method)
 
 
-async def answered_by(ask: Callable[[], Awaitable[dict[str, Any]]], method: str) -> dict[str, Any]:
+def check_callbacks(**callbacks: Any) -> None:
+    """Raises TypeError for one that can never be called: now, and not when the server has said something."""
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name} is a function or a coroutine function, not {type(callback).__name__}")
+
+
+def _is_async(callback: Any) -> bool:
+    # `inspect` sees through functools.partial, but not through an object with `async def __call__`.
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(type(callback).__call__)
+
+
+async def answered_by(answers: Callable[..., Any], arguments: tuple[Any, ...], method: str) -> dict[str, Any]:
     """What user code answers to a question.  Raises MCPError and nothing else."""
     try:
-        result = await ask()
+        if _is_async(answers):
+            result = await answers(*arguments)
+        else:
+            # Abandoned where the question is: a person who does not answer must not hold up the end of the client.
+            result = await to_thread.run_sync(answers, *arguments, abandon_on_cancel=True)
+            if inspect.isawaitable(result):
+                result = await result
     except MCPError:
         raise
     except Exception:
@@ -105,7 +129,12 @@ async def answered_by(ask: Callable[[], Awaitable[dict[str, Any]]], method: str)
 def _roots(roots: Roots) -> AnswersOne:
     if callable(roots):
         return roots
-    listed = [dict(root) for root in roots]
+    if isinstance(roots, (str, bytes, Mapping)) or not isinstance(roots, Iterable):
+        raise TypeError(f"on_roots is a list of roots, a function or a coroutine function, not {type(roots).__name__}")
+    listed = list(roots)
+    if not all(isinstance(root, Mapping) for root in listed):
+        raise TypeError('a root of on_roots is an object: {"uri": "file:///..."}')
+    listed = [dict(root) for root in listed]
 
     async def answer(params: dict[str, Any]) -> dict[str, Any]:
         return {"roots": listed}

@@ -37,8 +37,8 @@ MAX_PROGRESS = 1_000
 MAX_HELD = 600.0
 
 Progress = Callable[[float, "float | None", "str | None"], "Awaitable[None] | None"]
-Heard = Callable[[str, dict[str, Any]], None]
-Answers = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Heard = Callable[[str, dict[str, Any]], "Awaitable[None] | None"]
+Answers = Callable[[str, dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
 
 
 class PendingCall:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .callbacks import AnswersOne, Asked, Roots
+from .callbacks import AnswersOne, Asked, Roots, check_callbacks
 from .calls import Answers, Heard, Progress
 from .connecting import Connecting, Options
 from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
@@ -62,7 +62,8 @@ class Client:
         revision: None lets the client find out; a name pins it.
         transport: "http" or "sse" pins what an address is spoken to by; None finds out.
         headers: sent with every request over HTTP.
-        token: a bearer token, or a coroutine function that gives one; it outranks middleware, which outranks headers.
+        token: a bearer token, or a function or coroutine function that gives one; it outranks middleware, which
+            outranks headers.
         middleware: ``async (call, next) -> answer``, as in `middleware`.
         ssl: the TLS context for https.
         env, cwd: of a child process; "inherit" gives it the whole environment.
@@ -70,10 +71,12 @@ class Client:
             still while a callback of this client answers a question of the server's.
         ping_every: seconds between pings, none by default; who does not answer within `ping_timeout` is lost.
         close_timeout: seconds that leaving may take: DELETE, or a child that does not want to go.
-        on_sampling, on_elicitation, on_roots: answer the server's questions, ``async (params) -> result``, in either
-            era; roots may be a list.  What is not given is not declared.
+        on_sampling, on_elicitation, on_roots: answer the server's questions, ``(params) -> result``, in either era;
+            roots may be a list.  A coroutine function runs on the loop, a plain function in a worker thread.  What is
+            not given is not declared.
         on_log, on_list_changed, on_updated, on_notification: told what the server says by itself: the params, the
-            kind ("tools", "prompts", "resources"), the URI, method and params.  Functions or coroutine functions.
+            kind ("tools", "prompts", "resources"), the URI, method and params.  A coroutine function, or a plain
+            function, which runs on the loop and must not wait.
         capabilities: merged over what follows from the callbacks.
         result_types: those of extensions that you declare.
         memory: what is known of origins; share one among clients.
@@ -121,6 +124,11 @@ class Client:
                 raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
         if not isinstance(cache_partition, str | None):
             raise TypeError(f"cache_partition is a text or None, not {type(cache_partition).__name__}")
+        check_callbacks(
+            on_log=on_log, on_list_changed=on_list_changed, on_updated=on_updated, on_notification=on_notification,
+        )  # fmt: skip
+        if not all(map(callable, middleware)):
+            raise TypeError("middleware is a list of coroutine functions: async (call, next) -> answer")
         self._options = Options(
             target,
             {"name": name, "version": __version__ if version is None else version},
@@ -374,7 +382,8 @@ class Client:
                 function, and is awaited in order, by the task that made the request.
             timeout: seconds, instead of the client's.
             safe: whether it may be sent again though it may have been executed; None: by what it is.
-            on_notification: called with what came on this request's own exchange, or names its progress token.
+            on_notification: called with what came on this request's own exchange, or names its progress token; may be a
+                coroutine function, which runs beside the request, in order with the client's callbacks.
             on_request: answers the server's questions during this request, instead of the client's callbacks.
             rounds: False returns an `input_required` result as it is.
             meta: more members for `_meta`.
@@ -383,6 +392,8 @@ class Client:
             MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
                 `AuthorizationRequired`, `InvalidAnswer`, for what came of it instead of an answer.
         """
+        if progress is not None or on_notification is not None or on_request is not None:
+            check_callbacks(progress=progress, on_notification=on_notification, on_request=on_request)
         ask = Ask(
             method,
             dict(params or {}),

@@ -69,6 +69,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f'transport is "http", "sse" or None, not {self.transport!r}')
+        if self.token is not None and not isinstance(self.token, str) and not callable(self.token):
+            raise TypeError(f"token is a text, a function or a coroutine function, not {type(self.token).__name__}")
         if self.url is not None:
             # Now, and in words that show nothing of it: a secret with a line end would fail at each request.
             parse_url(self.url)

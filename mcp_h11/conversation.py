@@ -384,7 +384,7 @@ class Conversation:
         elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
             self._cache.drop(self._server, ("resources/read",), params["uri"])
         if call is not None and call.on_notification is not None:
-            call.on_notification(method, params)
+            self.told.tell(call.on_notification, method, params)
         if call is None or not call.private:
             self.tell(method, params)
 
@@ -473,7 +473,7 @@ class Conversation:
         if on_request is None:
             return await self.asked.answer(method, params)
         self.asked.check(method, params)
-        return await answered_by(lambda: on_request(method, params), method)
+        return await answered_by(on_request, (method, params), method)
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")

@@ -14,6 +14,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Any
 
 import anyio
 
@@ -64,7 +66,7 @@ class Token:
     expires_at: float | None = None
 
 
-TokenProvider = Callable[[], Awaitable["str | Token"]]
+TokenProvider = Callable[[], "Awaitable[str | Token] | str | Token"]
 
 
 class BearerToken:
@@ -75,7 +77,11 @@ class BearerToken:
     token still holds, that one is used.
 
     Args:
+        provider: a coroutine function, or a plain function that does not wait; gives a text or a `Token`.
         clock: seconds since 1970.
+
+    Raises:
+        TypeError: the provider cannot be called.
     """
 
     def __init__(
@@ -86,6 +92,10 @@ class BearerToken:
         priority: float = DEFAULT_PRIORITY,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not callable(provider):
+            raise TypeError(
+                f"a provider of tokens is a function or a coroutine function, not {type(provider).__name__}"
+            )
         self.priority = priority
         self._provider = provider
         self._refresh_before = refresh_before
@@ -148,7 +158,11 @@ class BearerToken:
 
     async def _ask(self) -> None:
         try:
-            given = await self._provider()
+            given: Any = self._provider()
+            if isawaitable(given):
+                given = await given
+            if not isinstance(given, (str, Token)):
+                raise TypeError(f"the provider of tokens gave no text and no Token, but {type(given).__name__}")
         except Exception as error:
             self._error = error
         else:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -45,7 +47,7 @@ from mcp_h11.failures import (
 )
 from mcp_h11.httpclient import HTTPAnswer, HTTPCall
 from mcp_h11.jsonrpc import JSON
-from mcp_h11.middleware import Next
+from mcp_h11.middleware import BearerToken, Next
 from mcp_h11.resultcache import ResultCache, Same
 from mcp_h11.revisions import REVISIONS, Revision
 from mcp_h11.transport import Outgoing, Receiver
@@ -912,6 +914,158 @@ async def test_an_argument_that_no_header_can_carry_is_an_error_here() -> None:
     async with on(modern(duplex=False), revision="2026-07-28") as client:
         with pytest.raises(InvalidParams):
             await client.call_tool("\ud800")
+
+
+# --- callbacks of any kind ------------------------------------------------------------------------------------------
+
+ASKS = {"sampling/createMessage": "on_sampling", "elicitation/create": "on_elicitation", "roots/list": "on_roots"}
+
+
+def as_any_kind(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """The same callback in each form that a user may write it in."""
+
+    async def coroutine(*given: Any) -> Any:
+        return function(*given)
+
+    class Called:
+        def __call__(self, *given: Any) -> Any:
+            return function(*given)
+
+    class Awaited:
+        async def __call__(self, *given: Any) -> Any:
+            return function(*given)
+
+        async def method(self, *given: Any) -> Any:
+            return function(*given)
+
+    return {
+        "function": function, "coroutine function": coroutine, "lambda": lambda *given: coroutine(*given),
+        "partial": partial(function), "partial of a coroutine function": partial(coroutine), "object": Called(),
+        "object that is awaited": Awaited(), "bound method": Awaited().method,
+    }  # fmt: skip
+
+
+KINDS = list(as_any_kind(lambda: None))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ASKS)
+async def test_a_question_is_answered_by_a_callback_of_any_kind(method: str, kind: str) -> None:
+    answer = as_any_kind(lambda params: {"said": params["a"], "thread": threading.current_thread().name})[kind]
+    wire = Wire()
+    async with on(wire, revision="2025-11-25", **{ASKS[method]: answer}):
+        wire.hear({"id": 7, "method": method, "params": {"a": 1}})
+        result = (await wire.answer_to(7))["result"]
+    assert result["said"] == 1
+    # A plain function may ask a person and wait: the loop goes on.
+    assert (result["thread"] != threading.current_thread().name) == (kind in ("function", "partial", "object"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_question_of_a_round_or_a_request_is_answered_by_a_callback_of_any_kind(kind: str) -> None:
+    def call(message: Said) -> Said:
+        if "inputResponses" in message["params"]:
+            return {"content": [], "said": message["params"]["inputResponses"]}
+        return {"resultType": "input_required", "inputRequests": {"q": {"method": "elicitation/create", "params": {}}}}
+
+    own = as_any_kind(lambda method, params: {"action": method})[kind]
+    everybodys = as_any_kind(lambda params: {"action": "accept"})[kind]
+    async with on(modern({"tools/call": call}), revision="2026-07-28", on_elicitation=everybodys) as client:
+        assert (await client.call_tool("a"))["said"] == {"q": {"action": "accept"}}
+        result = await client.request("tools/call", {"name": "a"}, on_request=own)
+        assert result["said"] == {"q": {"action": "elicitation/create"}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_told_is_told_to_a_callback_of_any_kind(kind: str) -> None:
+    heard: dict[str, list[Any]] = {name: [] for name in ("log", "lists", "updated", "all", "own", "progress")}
+    done = anyio.Event()
+
+    def hears(name: str) -> Callable[..., Any]:
+        def hear(*given: Any) -> None:
+            heard[name].append(given)
+            if name == "all" and len(heard["all"]) == 4:
+                done.set()
+
+        return as_any_kind(hear)[kind]
+
+    def call(message: Said) -> Any:
+        token = message["params"]["_meta"]["progressToken"]
+        wire.hear({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+        wire.hear({"method": "notifications/message", "params": {"data": "x"}})
+        wire.hear({"method": "notifications/tools/list_changed"})
+        wire.hear({"method": "notifications/resources/updated", "params": {"uri": "a://b"}})
+        return {"content": []}
+
+    wire = Wire({"tools/call": call})
+    told = {"on_log": "log", "on_list_changed": "lists", "on_updated": "updated", "on_notification": "all"}
+    async with on(wire, revision="2025-11-25", **{name: hears(what) for name, what in told.items()}) as client:
+        await client.request("tools/call", {"name": "a"}, progress=hears("progress"), on_notification=hears("own"))
+        with anyio.fail_after(LIMIT):
+            await done.wait()
+        await anyio.sleep(0)
+    assert heard["log"] == [({"data": "x"},)] and heard["lists"] == [("tools",)] and heard["updated"] == [("a://b",)]
+    assert [method for method, _ in heard["own"]] == ["notifications/progress"]
+    assert heard["progress"] == [(1, None, None)] and len(heard["all"]) == 4
+
+
+async def test_a_callback_that_waits_for_a_person_does_not_hold_up_the_end() -> None:
+    asked, forever = threading.Event(), threading.Event()
+
+    def person(params: Said) -> Said:
+        asked.set()
+        forever.wait(LIMIT * 4)
+        return {"action": "accept"}
+
+    wire = Wire()
+    try:
+        async with on(wire, revision="2025-11-25", on_elicitation=person):
+            wire.hear({"id": 1, "method": "elicitation/create", "params": {}})
+            assert await anyio.to_thread.run_sync(asked.wait, LIMIT)
+    finally:
+        forever.set()
+    assert not [message for message in wire.said if message.get("id") == 1 and "result" in message]
+
+
+async def test_a_plain_callback_that_fails_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(params: Said) -> Said:
+        if params.get("a"):
+            raise InvalidParams("not so")
+        raise ZeroDivisionError
+
+    wire = Wire()
+    async with on(wire, revision="2025-11-25", on_sampling=refuse, on_elicitation=lambda params: "no dict"):  # type: ignore[arg-type,return-value]
+        wire.hear({"id": 1, "method": "sampling/createMessage", "params": {}})
+        wire.hear({"id": 2, "method": "sampling/createMessage", "params": {"a": 1}})
+        wire.hear({"id": 3, "method": "elicitation/create", "params": {}})
+        codes = [(await wire.answer_to(number))["error"]["code"] for number in (1, 2, 3)]
+    assert codes == [-32603, -32602, -32603] and "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        *(({name: value}, f"{name} is a function or a coroutine function, not {type(value).__name__}")
+          for name in ("on_sampling", "on_elicitation", "on_log", "on_list_changed", "on_updated", "on_notification")
+          for value in ("text", {"action": "accept"})),
+        ({"on_roots": 5}, "on_roots is a list of roots"), ({"on_roots": "file:///a"}, "on_roots is a list of roots"),
+        ({"on_roots": {"uri": "file:///a"}}, "on_roots is a list of roots"), ({"token": 5}, "token is a text"),
+        ({"on_roots": ["file:///a"]}, "a root of on_roots"), ({"middleware": [None]}, "middleware is a list"),
+        ({"middleware": BearerToken(lambda: "t")}, "not iterable"),
+    ],
+)  # fmt: skip
+def test_what_can_never_be_called_is_refused_when_the_client_is_made(options: Said, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        Client("http://127.0.0.1:1/mcp", **options)
+
+
+@pytest.mark.parametrize("name", ["progress", "on_notification", "on_request"])
+async def test_what_can_never_be_called_is_refused_when_the_request_is_made(name: str) -> None:
+    wire = Wire()
+    async with on(wire, revision="2025-11-25") as client:
+        with pytest.raises(TypeError, match=f"{name} is a function"):
+            await client.request("x", **{name: "text"})
+    assert not wire.of("x")
 
 
 # --- what a server can say as often as it likes ---------------------------------------------------------------------

@@ -142,6 +142,24 @@ async def test_a_provider_outranks_middleware_which_outranks_a_static_header() -
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_provider_may_be_a_plain_function_and_gives_a_token_or_nothing_is_sent() -> None:
+    sent: list[str] = []
+
+    async def following(call: HTTPCall) -> HTTPAnswer:
+        sent.append(dict(call.headers)["Authorization"])
+        raise ConnectError("enough")
+
+    for provider in (lambda: "a", lambda: Token("a")):
+        with pytest.raises(ConnectError):
+            await BearerToken(provider)(HTTPCall("GET", "http://h/"), following)
+    assert sent == ["Bearer a", "Bearer a"]
+    with pytest.raises(TypeError, match="gave no text and no Token, but NoneType"):
+        await BearerToken(lambda: None)(HTTPCall("GET", "http://h/"), following)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match="a provider of tokens is a function"):
+        BearerToken("token")  # type: ignore[arg-type]
+    assert len(sent) == 2
+
+
 async def test_a_token_without_an_end_is_asked_for_once() -> None:
     provider, server = Provider(), Server()
     bearer = BearerToken(provider)
@@ -198,7 +216,9 @@ async def test_fifty_calls_share_one_error_and_the_next_asks_again() -> None:
     provider, server = Provider(fail={1: error}), Server()
     bearer = BearerToken(provider)
     gate = provider.gate = anyio.Event()
-    assert await at_once(50, lambda: bearer(call(), server), gate) == [error] * 50
+    told = await at_once(50, lambda: bearer(call(), server), gate)
+    assert [(type(one), str(one)) for one in told] == [(OSError, "no token today")] * 50
+    assert all(one is not error for one in told)  # each raises its own: a traceback grows with each time it is raised
     assert provider.calls == 1 and server.seen == []
     await bearer(call(), server)
     assert server.tokens == ["t2"]
