@@ -94,7 +94,7 @@ class Function:
         self.direct = fn if bare else None
         schema = self.signature.input_schema
         self._open = schema.get("additionalProperties") is not False
-        self._parameters = frozenset(schema.get("properties", ()))
+        self._parameters = self.signature.parameters()
 
     def call(self, arguments: dict[str, Any], ctx: Context) -> Awaitable[Any]:
         """What the function returns, to be awaited at once; raises as it does."""

@@ -420,7 +420,7 @@ class ObjectReader:
     is told of the names of members that go.
     """
 
-    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second", "size")
+    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second")
 
     def __init__(
         self,
@@ -441,7 +441,6 @@ class ObjectReader:
         self._extra = extra
         self._second = second or {}
         self._ignored = ignored
-        self.size = len(self._reads)
 
     def __call__(self, value: Any) -> dict[str, Any]:
         """The members' values by name; raises Mismatch with all that is wrong."""
@@ -531,6 +530,40 @@ class ObjectReader:
 
     def _names(self) -> str:
         return ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
+
+
+class AliasReader:
+    """Reads an object whose members have other names in JSON than in Python.
+
+    `read` knows them by the first of their JSON names; `names` has, for each of those, the Python name and the further
+    JSON names, of which the first that is there counts.
+    """
+
+    __slots__ = ("_names", "_read")
+
+    def __init__(self, read: Reader, names: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        self._read = read
+        self._names = dict(names)
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        """The members' values by their Python names; raises Mismatch as `read` does, with JSON names."""
+        if isinstance(value, dict):
+            value = self._chosen(value)
+        out: dict[str, Any] = self._read(value)
+        for target, _ in self._names.values():
+            if target in out and target not in self._names:
+                # Taken as one of any further names, it would be mistaken for the member that Python calls so.
+                raise Mismatch([((target,), "unknown")])
+        return {self._names[name][0] if name in self._names else name: item for name, item in out.items()}
+
+    def _chosen(self, value: dict[str, Any]) -> dict[str, Any]:
+        for shown, (_, others) in self._names.items():
+            found = [name for name in (shown, *others) if name in value]
+            if found and found != [shown]:
+                item = value[found[0]]
+                value = {name: one for name, one in value.items() if name not in found}
+                value[shown] = item
+        return value
 
 
 # To compare two names takes up to a quarter of a millisecond.

@@ -19,15 +19,18 @@ import json
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from . import laxvalues
 from .content import ParamHeader
 from .docstrings import parse
+from .fieldinfos import NOTHING, Said, is_field_info, said_of
 from .inlining import inlined, reference
 from .jsonreaders import (
     MAX_PROBLEMS,
+    AliasReader,
     Mismatch,
     ObjectReader,
     Reader,
@@ -91,11 +94,17 @@ class Shape(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One member of an object.  `fill` makes the value where the member is absent and Python has no default."""
+    """One member of an object, under the name that JSON has for it.
+
+    `fill` makes the value where the member is absent and Python has no default.  `target` is the name that Python has
+    for it, where that is another, and `others` are further names that JSON may have for it.
+    """
 
     shape: Shape
     required: bool
     fill: Callable[[], Any] | None = None
+    target: str | None = None
+    others: tuple[str, ...] = ()
 
 
 def _string(
@@ -359,7 +368,7 @@ class Compiler:
         self._classes[cls] = Shape(schema, lambda value: late[0](value), "object", lambda value: late[1](value), names)
         fields = self.fields(cls)
         names.update(fields)
-        late.append(_class_reader(cls, object_reader(fields, closed=self._closed)))
+        late.append(_class_reader(cls, object_reader(fields, closed=self._closed), len(fields)))
         late.append(self._lax_class_reader(cls, fields))
         self._defs[name] = object_schema(fields, closed=self._closed)
         documentation = cls.__doc__ or ""
@@ -374,7 +383,7 @@ class Compiler:
             name: field._replace(shape=field.shape._replace(read=field.shape.read_lax))
             for name, field in fields.items()
         }
-        read = _class_reader(cls, object_reader(lax, closed=self._lax_closed))
+        read = _class_reader(cls, object_reader(lax, closed=self._lax_closed), len(fields))
         if not (self._lax and _is_namedtuple(cls)):
             return read
 
@@ -403,10 +412,15 @@ class Compiler:
             except NameError as error:
                 raise TypeError(f"{cls.__qualname__}: {error}; its annotations cannot be resolved") from None
         described = parse(cls.__doc__)[1]
-        out = {}
+        out: dict[str, Field] = {}
         for name, default in _members(cls, hints):
-            shape = self.shape(hints[name])
-            out[name] = describe_field(shape, described.get(name), default)
+            hint = hints[name]
+            while qualifier(hint):
+                hint = get_args(hint)[0]
+            info = default if is_field_info(default) else None
+            shape = self.shape(Annotated[hint, info] if info is not None else hint)
+            field = describe_field(shape, described.get(name), _MISSING if info is not None else default)
+            add_field(out, name, field, NOTHING if self._output else said_of(hint, info))
         return out
 
     def _hints(self, cls: type, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,8 +430,11 @@ class Compiler:
         import pydantic
 
         try:
-            adapter: Any = pydantic.TypeAdapter(annotation)
-            schema = self._pydantic_schema(adapter)
+            with warnings.catch_warnings():
+                # It warns that defaults and aliases mean nothing to it outside of models: they do here (`fieldinfos`).
+                warnings.filterwarnings("ignore", message=r".* to the `Field\(\)` function")
+                adapter: Any = pydantic.TypeAdapter(annotation)
+                schema = self._pydantic_schema(adapter)
         except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError) as error:
             raise TypeError(f"pydantic: {error}") from None
 
@@ -627,6 +644,19 @@ def describe_field(shape: Shape, description: str | None, default: Any = _MISSIN
     return Field(shape._replace(schema=schema), default is _MISSING)
 
 
+def add_field(fields: dict[str, Field], name: str, field: Field, said: Said) -> None:
+    """Put a member among the others, under the name that pydantic's `Field` gives it, with its default."""
+    if said.fill is not None and field.required:
+        field = field._replace(required=False, fill=said.fill)
+    shown, *others = said.names or (name,)
+    if shown != name or others:
+        field = field._replace(target=name, others=tuple(others))
+    taken = {one for key, other in fields.items() for one in (key, *other.others)}
+    if twice := taken & {shown, *others}:
+        raise TypeError(f"{name!r} has the same name in JSON as another: {sorted(twice)}")
+    fields[shown] = field
+
+
 def object_schema(fields: Mapping[str, Field], *, closed: bool) -> JSONSchema:
     """The schema of an object with these members."""
     schema: JSONSchema = {"type": "object", "properties": {name: field.shape.schema for name, field in fields.items()}}
@@ -644,9 +674,9 @@ def object_reader(
     extra: Reader | None = None,
     second: Mapping[str, Reader] | None = None,
     ignored: Callable[[list[str]], None] | None = None,
-) -> ObjectReader:
+) -> Callable[[Any], dict[str, Any]]:
     """The reader of an object with these members."""
-    return ObjectReader(
+    reader = ObjectReader(
         {name: field.shape.read for name, field in fields.items()},
         {name: field.shape.expected for name, field in fields.items() if field.required},
         closed=closed,
@@ -655,12 +685,15 @@ def object_reader(
         second=second,
         ignored=ignored,
     )
+    names = {name: (field.target, field.others) for name, field in fields.items() if field.target is not None}
+    # Its method, which is called without a slot between.
+    return AliasReader(reader, names) if names else reader.__call__
 
 
-def _class_reader(cls: type, members: ObjectReader) -> Reader:
+def _class_reader(cls: type, members: Callable[[Any], dict[str, Any]], count: int) -> Reader:
     def read_members(value: Any) -> dict[str, Any]:
         if type(value) is dict:
-            spend(1 + max(len(value), members.size // 8))
+            spend(1 + max(len(value), count // 8))
         return members(value)
 
     if is_typed_dict(cls):

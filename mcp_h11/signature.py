@@ -20,6 +20,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from .content import CONTENT_TYPES, Audio, Image
 from .docstrings import parse
+from .fieldinfos import is_field_info, said_of
 from .jsonreaders import (
     ON_LOOP,
     Mismatch,
@@ -33,7 +34,7 @@ from .jsonreaders import (
     within,
 )
 from .jsonschema import checker, validate
-from .jsontypes import Compiler, Field, Shape, describe_field, is_pydantic, object_reader, object_schema
+from .jsontypes import Compiler, Field, Shape, add_field, describe_field, is_pydantic, object_reader, object_schema
 from .laxvalues import container, from_json
 from .tojson import to_json
 
@@ -88,6 +89,10 @@ class Signature:
         self._read: Callable[[Any], dict[str, Any]] = ObjectReader({}, {}, closed=True)
         self._read_text: Callable[[Any], dict[str, Any]] = self._read
         self._structure: Callable[[Any], Any] | None = None
+
+    def parameters(self) -> frozenset[str]:
+        """The names of the parameters, as Python has them, without the context."""
+        return frozenset(field.target or name for name, field in self._fields.items())
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """JSON arguments to keyword arguments, without the context.
@@ -316,7 +321,9 @@ def _read_parameters(
             if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 extra = compiler.shape(annotation)
             else:
-                fields[name] = _field(compiler, annotation, parameters[name].default, described.get(name))
+                default = parameters[name].default
+                field = _field(compiler, annotation, default, described.get(name))
+                add_field(fields, name, field, said_of(annotation, default))
         except TypeError as error:  # noqa: PERF203
             raise TypeError(f"{names.title}: parameter {name!r}: {error}") from None
     signature._fields = fields
@@ -340,8 +347,7 @@ def _make_readers(
     closed = refuse and extra is None
     second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
     read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
-    # Its method, which is called without a slot between.
-    read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored).__call__
+    read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored)
     signature._read = _counted(read, fields.values() if extra is None else (*fields.values(), Field(extra, False)))
     texts = {
         name: field._replace(shape=field.shape._replace(read=_text_reader(field.shape)))
@@ -448,8 +454,8 @@ def _is_context(
 def _field(compiler: Compiler, annotation: Any, default: Any, description: str | None) -> Field:
     if default is inspect.Parameter.empty:
         return describe_field(compiler.shape(annotation), description)
-    if _is_field_info(default):  # def f(x: int = Field(ge=0)): pydantic's way to say it without Annotated
-        return _pydantic_field(compiler, annotation, default, description)
+    if is_field_info(default):  # def f(x: int = Field(ge=0)): pydantic's way to say it without Annotated
+        return describe_field(compiler.shape(Annotated[annotation, default]), description)
     shape = compiler.shape(annotation)
     if default is None and "x-mcp-header" in shape.schema:
         # 2026-07-28 server/tools, x-mcp-header: "primitive types (integer, string, boolean)", so never null
@@ -459,19 +465,6 @@ def _field(compiler: Compiler, annotation: Any, default: Any, description: str |
         optional: Any = Union[base, None]  # noqa: UP007
         shape = compiler.shape(Annotated[(optional, *metadata)] if metadata else optional)
     return describe_field(shape, description, default)
-
-
-def _is_field_info(value: Any) -> bool:
-    module = sys.modules.get("pydantic.fields")
-    return module is not None and isinstance(value, module.FieldInfo)
-
-
-def _pydantic_field(compiler: Compiler, annotation: Any, info: Any, description: str | None) -> Field:
-    shape = compiler.shape(Annotated[annotation, info])
-    if info.is_required():
-        return describe_field(shape, description)
-    field = describe_field(shape, description)
-    return field._replace(required=False, fill=lambda: info.get_default(call_default_factory=True))
 
 
 def _is_union(annotation: Any) -> bool:

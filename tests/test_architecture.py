@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "content",
         "docstrings",
         "errors",
+        "fieldinfos",
         "inlining",
         "jsonreaders",
         "laxvalues",
