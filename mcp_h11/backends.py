@@ -8,7 +8,8 @@ everybody, or one for each session.  What is wanted of a backend beside calls (a
 Rules:
 - A call is counted before the first wait, and a backend ends only when nothing runs on it or its time is over.
 - No wait is without an end: for a connection, for what runs, for an answer to a ping.
-- What a backend writes on its stderr is shown to the client whose call it broke, and on no page.
+- What a backend writes on its stderr is for the log of the operator.  It may be about any client, so no client sees it,
+  and no page shows it; a client whose call broke is told how the process ended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .bridged import Bridged, ParkedCall, asker
+from .bridged import Bridged, ParkedCall, asker, is_of_a_call
 from .client import Client
 from .context import LEVELS
 from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
@@ -36,7 +37,7 @@ from .httpclient import HTTPAnswer, HTTPCall
 from .middleware import Next
 from .process import STDERR_FOLLOWS
 from .resultcache import ResultCache
-from .shown import escaping
+from .shown import escaped, escaping
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
 from .toolbook import MAX_BOOK_SIZE, size_of
@@ -61,7 +62,6 @@ MISSED_PINGS = 2  # in a row, then a child is started again
 WISH_TIME = 10.0  # for a backend to take a log level or a subscription
 MAX_SUBSCRIBED = 10_000  # resources at one backend
 MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
-SHOWN_FIRST = 200  # of them from its beginning
 MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
 
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
@@ -140,8 +140,9 @@ class Backend:
         self.client: Client | None = None
         self.runs: dict[Bridged, None] = {}
         self.connects = 0
-        self.session: Session | None = None  # whose it is, where it is one session's
-        self.owner: Hashable = None  # whose it is, where it is not for all
+        self.session: Session | None = None  # that it belongs to, with a backend for each session
+        self.owner: Hashable = None  # the session or the principal that it belongs to; None where it is for all
+        self.alone = False  # everything that it says concerns one client
         self.generation: Generation  # that it is one of
         self.used = time.monotonic()
         self.answering = True  # the last ping was answered
@@ -342,8 +343,7 @@ class Backend:
             while self.client is None and self.open_until is None and not self.ended.is_set():
                 await self._changed.wait()
         if self.client is None:
-            # What it said last is for whose call it broke, who has heard it, and for the log.
-            raise overloaded(f"The backend is away: {_shortened(self.trouble.partition(STDERR_FOLLOWS)[0])}")
+            raise overloaded(f"The backend is away: {_for_clients(self.trouble)}")
         return self.client
 
     # --- what is wanted beside calls -------------------------------------------------------------------------
@@ -372,8 +372,8 @@ class Backend:
         """Where the notifications on the exchange of a call go."""
 
         def hear(method: str, params: dict[str, Any]) -> None:
-            if method == "notifications/message" or not method.startswith("notifications/"):
-                self.claimed = params  # it comes to everybody as well, and was for this call alone
+            if is_of_a_call(method):
+                self.claimed = params  # `_hear` gets it as well, and it was for this call alone
             call.heard(method, params)
 
         return hear
@@ -434,15 +434,25 @@ class Generation:
         return self.low <= number <= self.number
 
     def backend(
-        self, owner: Hashable, session: Session | None, info: Mapping[str, Any], capabilities: Mapping[str, Any]
+        self,
+        owner: Hashable,
+        session: Session | None,
+        info: Mapping[str, Any],
+        capabilities: Mapping[str, Any],
+        *,
+        alone: bool,
     ) -> Backend:
-        """The one for this owner.  Raises a Refusal, 503, where there would be too many."""
+        """The backend for this owner, who is one client where it is `alone`.
+
+        Raises a Refusal, 503, where there would be too many.
+        """
         if not self.per_session:
             return self.shared
         backend = self.own.get(owner)
         if backend is None:
             identity = (str(info.get("name") or self._identity[0])[:200], str(info.get("version") or "0")[:200])
             backend = self._begin(owner, self._backend(Wishes(), capabilities, identity))
+            backend.alone = alone
         if session is not None:
             backend.session = session
         backend.used = time.monotonic()
@@ -461,7 +471,8 @@ class Generation:
         for owner, backend in old.own.items():
             if (backend.wishes.levels or backend.wishes.uris) and (sessions or backend.session is None):
                 mine = self._begin(owner, self._backend(backend.wishes, *backend.identity))
-                mine.session, mine.connects = backend.session, 1  # what it offers may be something else
+                mine.session, mine.alone = backend.session, backend.alone
+                mine.connects = 1  # what it offers may be something else
 
     @contextmanager
     def run(self, backend: Backend, call: Bridged) -> Iterator[None]:
@@ -473,7 +484,7 @@ class Generation:
             yield
         finally:
             del backend.runs[call]
-            call.end(asker(backend.runs, call.owner) if backend.runs else None)
+            call.end(asker(run for run in backend.runs if run.owner == call.owner) if backend.runs else None)
             backend.used = time.monotonic()
             self._runs.discard(call)
             self.running -= 1
@@ -563,21 +574,18 @@ def as_answer(exc: MCPError, name: str) -> MCPError:
         return exc
     if isinstance(exc, (*NO_ANSWER, InvalidAnswer, HeaderMismatch, UnsupportedProtocolVersion)):
         # The last two are about how we asked, and a 401 of the backend's is no challenge to a client of ours.
-        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_shortened(_one_line(exc))}")
+        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_for_clients(_one_line(exc))}")
     return exc
 
 
 def _one_line(exc: BaseException) -> str:
-    """What is the matter, with all that a child said last; escaped, since a terminal would obey what stands in it."""
+    """What is the matter, with all that a child said last, for the log; on one line, and escaped."""
     inner = getattr(exc, "exceptions", None)
     if inner:
         return _one_line(inner[0])
-    text = " ".join(str(exc).split()) or type(exc).__name__
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return escaped(" ".join(str(exc).split()) or type(exc).__name__)
 
 
-def _shortened(text: str) -> str:
-    """Its beginning, which says what happened, and its end, where a traceback says why."""
-    if len(text) <= MAX_SHOWN:
-        return text
-    return f"{text[:SHOWN_FIRST]} ... {text[-(MAX_SHOWN - SHOWN_FIRST) :]}"
+def _for_clients(trouble: str) -> str:
+    """How it ended, without what the process wrote on its stderr: that may be about any other client."""
+    return trouble.partition(STDERR_FOLLOWS)[0][:MAX_SHOWN]

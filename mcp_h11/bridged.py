@@ -5,11 +5,11 @@ A client with a session is asked at once, on its call's own stream.  A client of
 ends with the question, while the backend's goes on, parked, until the client comes back with the answer.
 
 Rules:
-- A question reaches the client whose call it belongs to, or it is refused; it never reaches another one.
+- A question reaches the client whose call it belongs to, or it is refused; it never reaches another client.
 - What a client did not declare is refused as that client itself would refuse it.
 - A parked call is one of a bounded number, and it is cancelled when nobody comes for it in time.
-- On a channel for all a question does not say whose it is: it outlives the call it was taken for while another call
-  of the same client runs.
+- On a channel that carries all calls of one client, a question does not say which of them it belongs to.  So it
+  outlives the call that it was taken for, while another call of the same client runs.
 """
 
 from __future__ import annotations
@@ -48,8 +48,15 @@ _NOT_OF_A_CALL = frozenset(
         "notifications/tools/list_changed",
     )
 )
+# A task belongs to the client that began it, and a bridge does not know which client that is.
+_NOT_CARRIED = "notifications/tasks"
 
 _Result = dict[str, Any]
+
+
+def is_of_a_call(method: str) -> bool:
+    """Whether a notification is passed on to the client of a call: a log message, or one that is not known here."""
+    return method not in _NOT_OF_A_CALL and not method.startswith(_NOT_CARRIED)
 
 
 class Inquiry:
@@ -119,7 +126,7 @@ class Bridged:
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
         """A notification that belongs to this call; never waits."""
-        if method in _NOT_OF_A_CALL or self.ctx is None:
+        if self.ctx is None or not is_of_a_call(method):
             return
         if len(self._untold) >= MAX_UNTOLD:
             self._untold.popleft()
@@ -347,9 +354,9 @@ class OpenQuestion:
         self.shown: list[tuple[ParkedCall, str]] = []
 
 
-def asker(runs: Iterable[Bridged], owner: Hashable) -> Bridged | None:
-    """Of the calls of one client, oldest first, the one that most likely asks: the latest whose client is there."""
-    calls = [call for call in runs if call.owner == owner]
+def asker(runs: Iterable[Bridged]) -> Bridged | None:
+    """Of the calls of one client, oldest first, the one that most likely asks: the latest with its client waiting."""
+    calls = list(runs)
     able = [call for call in calls if call.may_ask] or calls
     return next((call for call in reversed(able) if call.ctx is not None), able[-1] if able else None)
 

@@ -55,6 +55,7 @@ class Site:
             allow=entry.allow,
             deny=entry.deny,
             precedence=entry.precedence,
+            share_logs=entry.share_logs,
             ping_every=ping_every,
         )
         here = PREFIX + name
@@ -104,6 +105,7 @@ class Site:
                 logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault)
                 self.entry = old
                 return True
+        self.handler.share_logs = entry.share_logs
         self.handler.refilter(entry.allow, entry.deny, entry.precedence)
         return True
 

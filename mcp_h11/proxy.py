@@ -5,8 +5,13 @@
     serve_stdio(ProxyHandler(Url("https://example.com/mcp")))      HTTP to stdio
 
 Clients and backend may be of different eras: a question of the backend becomes a request to a client with a session, an
-input round for one without, and the other way round.  It passes on what belongs to a call, a session or a subscriber,
-and nothing to anybody else; where it cannot tell whose something is, it says so to the backend.
+input round for one without, and the other way round.
+
+A message that a backend sends on its own reaches a client by something of that client's own request: its progress
+token, its HTTP exchange, its subscription.  A backend that works for one client alone needs nothing of that.  From a
+shared backend every other log message and unknown notification reaches no client, and every other question is refused.
+Which calls run at the moment never decides, since a message may belong to a call that has ended.  docs/proxy.md has the
+table.
 
 Rules:
 - The backend is where the operator says, and nothing that comes from the network changes that.
@@ -25,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .auth import TOKEN_HOLDER
 from .backends import (
     DRAIN_TIME,
     MAX_SUBSCRIBED,
@@ -40,7 +46,7 @@ from .backends import (
     Wishes,
     as_answer,
 )
-from .bridged import LOG, Bridged, ParkedCall, Parking, asker, read_state
+from .bridged import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
 from .client import Client
 from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
 from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
@@ -96,6 +102,8 @@ class ProxyHandler(ServerHandler):
         per_session: a backend of its own for each session, which then declares what that session's client declared.
             Clients without sessions share one for each principal.
         allow, deny, precedence: which tools there are, by globs; see `ToolFilter`.
+        share_logs: log messages of a shared backend that name no request go to all clients that asked for log messages.
+            They may speak of any client's calls, so by default no client gets them.
         forward_headers: names of request headers that are passed on to a backend over HTTP.  Credentials never are.
         ping_every: seconds between pings of the backend, whose answers `/ready` shows; None for no pings.
         supervisor: makes the policy by which a backend that ends is started again.
@@ -115,6 +123,7 @@ class ProxyHandler(ServerHandler):
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
         precedence: str = "deny",
+        share_logs: bool = False,
         forward_headers: Iterable[str] = (),
         ping_every: float | None = None,
         supervisor: type[Supervisor] | Any = Supervisor,
@@ -124,6 +133,7 @@ class ProxyHandler(ServerHandler):
     ) -> None:
         self.filter = ToolFilter(allow, deny, precedence)
         self.per_session = per_session
+        self.share_logs = share_logs
         self._number = 0  # rises with each swap and each reconnect
         self._low = 1  # of the sessions that are still good, the lowest
         self._forward = tuple(sorted({name.lower() for name in forward_headers}))
@@ -145,7 +155,9 @@ class ProxyHandler(ServerHandler):
         self._tasks: TaskGroup | None = None
         self._swapping: asyncio.Lock
         self._json = JSON()
-        self._dropped = 0  # log messages that were nobody's
+        self._dropped = 0  # log messages that name no request, and reached no client
+        self._piped = False  # this handler is served on pipes, which have one client
+        self._pipe: Session | None = None  # the session of that client, where it has one
         if backend is not None:
             self.name = backend.name
 
@@ -209,6 +221,7 @@ class ProxyHandler(ServerHandler):
         if self._tasks is not None:
             raise RuntimeError("a ProxyHandler is served by one server at a time")
         self._swapping = asyncio.Lock()
+        self._piped, self._pipe = False, None
         begun, over = asyncio.Event(), asyncio.Event()
         # In a task of its own: a server may leave a lifespan in another task than it entered it in.
         life = asyncio.ensure_future(self._live(begun, over))
@@ -492,8 +505,9 @@ class ProxyHandler(ServerHandler):
                 sent,
                 progress=call.progressed if wants_progress else None,
                 timeout=None,
+                # On one channel for all calls, nothing says which of them a message is for: see `_heard` and `_asked`.
                 on_notification=None if client.transport.duplex else backend.hearing(call),
-                on_request=None if client.modern else call.asked,
+                on_request=None if client.modern or client.transport.duplex else call.asked,
                 rounds=False,
                 meta=meta or None,
             )
@@ -555,10 +569,20 @@ class ProxyHandler(ServerHandler):
                 self._tell(backend, "updated", uri)
         elif method == LOG:
             self._heard_log(backend, params)
-        elif method != "notifications/progress":
-            owners = {call.owner for call in backend.runs}
-            if len(owners) == 1:
-                next(reversed(backend.runs)).heard(method, params)
+        elif is_of_a_call(method) and self._is_alone(backend):
+            self._say(backend, method, params)
+
+    def _is_alone(self, backend: Backend) -> bool:
+        """Whether everything that this backend says concerns one and the same client."""
+        return backend.alone or self._piped
+
+    def _say(self, backend: Backend, method: str, params: dict[str, Any]) -> None:
+        """To the one client of a backend: on its latest call, or else on the stream of its session."""
+        session = backend.session or self._pipe
+        if backend.runs:
+            next(reversed(backend.runs)).heard(method, params)
+        elif session is not None and not session.closed:
+            session.announce(self._json.notification(method, params))
 
     def _tell(self, backend: Backend, kind: str, uri: str | None = None) -> None:
         """A change, to those whose backend this is: one session, those of one principal, or those of a generation."""
@@ -584,17 +608,20 @@ class ProxyHandler(ServerHandler):
         return (self._generation_of(generation) if generation else None) or self._now
 
     def _heard_log(self, backend: Backend, params: dict[str, Any]) -> None:
-        owners = {call.owner for call in backend.runs}
-        if len(owners) == 1:
+        alone = self._is_alone(backend)
+        if alone and backend.runs:
             next(reversed(backend.runs)).heard(LOG, params)
-            return
-        if owners:
-            # Of several clients it cannot be told whose work it speaks of, and it may say much of that.
+        elif alone or self.share_logs:
+            self._log_to_all(backend, params)
+        else:
             self._dropped += 1
             if self._dropped == 1:
-                logger.warning("log messages of %s are left out while it works for several clients at once; "
-                               "--per-session gives each its own", backend.name)  # fmt: skip
-            return
+                logger.warning("log messages of %s that name no request reach no client, since they may be about any; "
+                               "--per-session gives each session a backend of its own, and --share-logs sends them to "
+                               "all clients that asked for log messages", backend.name)  # fmt: skip
+
+    def _log_to_all(self, backend: Backend, params: dict[str, Any]) -> None:
+        """To the clients of this backend that asked for a level: sessions, and calls that name a level themselves."""
         rank = LEVELS.get(params.get("level", ""))
         if rank is None:
             return
@@ -604,23 +631,21 @@ class ProxyHandler(ServerHandler):
                 continue
             if backend.owner is not None or self._meant(session.state.generation) is backend.generation:
                 session.announce(payload)
+        for call in backend.runs:
+            if isinstance(call, ParkedCall):  # of 2026-07-28, where each request says its level
+                call.heard(LOG, params)
 
     async def _asked(self, backend: Backend, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """A question of a backend that does not say which call it is for."""
-        owners = {call.owner for call in backend.runs}
-        if len(owners) == 1:
-            call = asker(backend.runs, *owners)
-            assert call is not None
-            return await call.asked(method, params, certain=False)
-        if owners:
-            hint = "clients without sessions have to be told apart by a token" if self.per_session else (
-                "start the proxy with --per-session")  # fmt: skip
-            raise MCPError(
-                INTERNAL_ERROR,
-                f"Calls of {len(owners)} clients run on this backend, and it cannot be told whose {method} this is; "
-                + hint,
-            )
-        raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
+        if not self._is_alone(backend):
+            hint = "start the proxy with --per-session"
+            if self.per_session:
+                hint = "clients without sessions have to be told apart by their principals"
+            raise MCPError(INTERNAL_ERROR, f"Nothing says which client of this backend {method} is for; {hint}")
+        call = asker(backend.runs)
+        if call is None:
+            raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
+        return await call.asked(method, params, certain=False)
 
     # --- what sessions want ----------------------------------------------------------------------------------
 
@@ -664,7 +689,8 @@ class ProxyHandler(ServerHandler):
         while self._now is not None and self._now is not generation and not who.closed:
             generation = self._now
             try:
-                backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED)
+                backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED,
+                                             alone=_is_one_client(principal))  # fmt: skip
                 await self._count(backend, uri, who)
             except MCPError as exc:
                 logger.info("%.200s is not listened to at the backend: %s", uri, exc)
@@ -706,9 +732,12 @@ class ProxyHandler(ServerHandler):
         return self._backend_at(self._serving(front), front, ctx)
 
     def _backend_at(self, generation: Generation, front: Front, ctx: Context) -> Backend:
+        if front.piped:
+            self._piped, self._pipe = True, front.pipe or self._pipe
         # Without a session each request declares something else: then it is as with one that is shared.
         declared = CARRIED if ctx._exchange.revision.modern else _declared(ctx)
-        return generation.backend(front.backend_key, front.session, ctx.client_info, declared)
+        key, session = front.backend_key, front.session
+        return generation.backend(key, session, ctx.client_info, declared, alone=front.alone)
 
 
 class Listens:
@@ -724,12 +753,15 @@ class Listens:
 
 
 class Front:
-    """Whose call it is.
+    """The client of a call, as far as it can be told from others.
 
     Attributes:
         session: with a session, over HTTP; None elsewhere.
         owner: the same for two calls exactly if they are certainly one client's.
         backend_key: the same for two calls if they may share a backend that is not for all.
+        alone: the backend by that key works for this client alone.
+        piped: it came on pipes, which have one client.
+        pipe: the session of pipes, where the client began one.
     """
 
     def __init__(self, ctx: Context) -> None:
@@ -737,15 +769,24 @@ class Front:
         self.session: Session | None = ctx.session
         self.owner: Hashable
         self.backend_key: Hashable
+        self.alone = True
+        self.piped = self.session is None and exchange.headers is None
+        self.pipe: Session | None = None
         if self.session is not None:
             self.owner = self.backend_key = ("session", self.session.id)
-        elif exchange.headers is None:  # one pair of pipes, one client
+        elif self.piped:
             self.owner = self.backend_key = ("principal", "")
+            self.pipe = getattr(exchange, "_session", None)
         else:
-            name = subject(ctx.principal)
-            self.backend_key = ("principal", name)
-            # Nobody knows how many clients come without a name.
-            self.owner = ("principal", name) if name else ("call", object())
+            self.backend_key = ("principal", subject(ctx.principal))
+            self.alone = _is_one_client(ctx.principal)
+            # How many clients come without a name is not known.
+            self.owner = self.backend_key if self.alone else object()
+
+
+def _is_one_client(principal: Any) -> bool:
+    """Whether two requests of this principal are one client's: it has a name, and is no token that many may hold."""
+    return bool(subject(principal)) and principal is not TOKEN_HOLDER
 
 
 def _lasting_session(ctx: Context) -> Session | None:

@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--url", help="a server over HTTP, instead of a command")
     where.add_argument("--config", metavar="FILE", help="several servers: the mcpServers JSON of clients")
     where.add_argument("--per-session", action="store_true", help="a backend of its own for each session")
+    where.add_argument("--share-logs", action="store_true",
+                       help="log messages that name no request go to all clients that want any")  # fmt: skip
     where.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", type=_assignment,
                        help="a variable for the command; repeatable")  # fmt: skip
     where.add_argument("--inherit-env", action=argparse.BooleanOptionalAction, default=True,
@@ -137,6 +139,7 @@ def _check(options: argparse.Namespace, command: list[str]) -> None:
             raise UsageError(f"{flag} is for --url")
     if options.config:
         for flag, used in (("--stdio", options.stdio), ("--per-session", options.per_session),
+                           ("--share-logs", options.share_logs),
                            ("--allow-tool", options.allow_tool), ("--deny-tool", options.deny_tool)):  # fmt: skip
             if used:
                 raise UsageError(f"{flag} and --config cannot be used together: each server of the file has its own")
@@ -165,6 +168,7 @@ def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
             allow=options.allow_tool,
             deny=options.deny_tool,
             precedence=options.precedence,
+            share_logs=options.share_logs,
             forward_headers=options.forward_header,
             ping_every=options.ping_every,
         )

@@ -56,6 +56,7 @@ class ServerEntry:
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     precedence: str = "deny"
+    share_logs: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class _Reader:
             tuple(glob for key in _ALLOW for glob in _texts(value, key)),
             tuple(glob for key in _DENY for glob in _texts(value, key)),
             precedence,
+            _flag(value, "shareLogs", False),
         )
         ToolFilter(entry.allow, entry.deny, entry.precedence)
         return entry

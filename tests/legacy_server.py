@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 TOOLS = ["echo", "pid", "state", "hold", "ask", "sample", "roots", "log", "progress", "touch", "change", "die",
-         "close_stdout", "garbage", "flood", "fork", "big", "withdraw", "hidden"]  # fmt: skip
+         "close_stdout", "garbage", "flood", "fork", "big", "withdraw", "emit", "arm", "hidden"]  # fmt: skip
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 
 
@@ -100,7 +100,8 @@ class Server:
             return {
                 "protocolVersion": "2025-11-25",
                 "capabilities": {
-                    "tools": {"listChanged": True}, "resources": {"subscribe": True}, "logging": {}, "tasks": {},
+                    "tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True},
+                    "logging": {}, "tasks": {},
                 },
                 "serverInfo": {"name": self.name, "version": "7"},
                 "instructions": f"I am {self.name}",
@@ -131,6 +132,42 @@ class Server:
         return str(arguments["text"])
 
     hidden_tool = echo_tool
+
+    def emit_tool(self, arguments: dict[str, Any], params: dict[str, Any], _: Any) -> str:
+        """Sends what it is told to, and says how the client answered a question; or takes it back (`withdrawn`)."""
+        method, said, token = arguments["method"], dict(arguments["params"]), (params.get("_meta") or {})
+        if method == "notifications/progress":
+            said["progressToken"] = token.get("progressToken")
+        if not arguments.get("question"):
+            self.notify(method, said)
+            return "emitted"
+        if arguments.get("withdrawn"):
+            asking = threading.Thread(target=self.ask, args=(method, said), daemon=True)
+            asking.start()
+            # Until a client has it, and shows that by a file, or it is refused.
+            while asking.is_alive() and not os.path.exists(arguments["withdrawn"]):
+                time.sleep(0.001)
+            self.notify("notifications/cancelled", {"requestId": f"ask-{self.asked}"})
+            while asking.is_alive() and not os.path.exists(arguments["withdrawn"] + ".told"):
+                time.sleep(0.001)
+            return "withdrawn"
+        return json.dumps(self.ask(method, said))
+
+    def arm_tool(self, arguments: dict[str, Any], *_: Any) -> str:
+        """Is answered at once; what it is told to say is said when a file of that name is there."""
+
+        def say() -> None:
+            while not os.path.exists(arguments["when"]):
+                time.sleep(0.001)
+            for method, params in arguments["messages"]:
+                if method.startswith("notifications/"):
+                    self.notify(method, params)
+                else:
+                    self.answered = self.ask(method, params)
+            os.unlink(arguments["when"])
+
+        threading.Thread(target=say, daemon=True).start()
+        return "armed"
 
     def pid_tool(self, *_: Any) -> str:
         return str(os.getpid())

@@ -130,6 +130,19 @@ async def test_another_filter_keeps_the_process_and_tells_the_sessions() -> None
         assert await text(c, "pid") == pid
 
 
+async def test_log_messages_are_shared_from_when_the_list_says_so() -> None:
+    async with gateway({"one": entry("one")}) as server, at(server, "one", Legacy) as c:
+        pid = await text(c, "pid")
+        await c.call("logging/setLevel", {"level": "info"})
+        async with c.get_stream() as stream:
+            await text(c, "log", text="for no client")
+            server.lists.append({"one": entry("one", share_logs=True)})
+            await server.runtime.handler.reload()
+            await text(c, "log", text="for all")
+            assert (await stream.next_message())["params"]["data"] == "for all"
+        assert await text(c, "pid") == pid
+
+
 async def test_one_backend_for_each_session_is_another_site() -> None:
     async with gateway({"one": entry("one")}) as server:
         server.lists.append({"one": entry("one", per_session=True)})
@@ -352,6 +365,14 @@ async def test_the_command_serves_a_command() -> None:
             assert (await said(c))["name"] == "served"
 
 
+async def test_the_command_shares_log_messages_where_it_is_told_to() -> None:
+    with running("--share-logs", "--", sys.executable, SERVER) as (_, port):
+        async with Legacy(port, LEGACY) as a, Legacy(port, LEGACY) as b, a.get_stream() as stream:
+            await a.call("logging/setLevel", {"level": "info"})
+            await text(b, "log", text="for all")
+            assert (await stream.next_message())["params"]["data"] == "for all"
+
+
 async def test_the_command_serves_an_address_on_pipes() -> None:
     backend = MCPServer("far", version="1")
 
@@ -441,6 +462,7 @@ def test_the_help_says_what_a_call_may_take_here() -> None:
         (["--env", "A=1", "--url", "http://h/"], "--env is for a command"),
         (["--deny-tool", "", "--", "cat"], "a pattern has"),
         (["--per-session", "--config", "x.json"], "--per-session and --config"),
+        (["--share-logs", "--config", "x.json"], "--share-logs and --config"),
         (["--host", "0.0.0.0", "--", sys.executable, SERVER], "--allowed-hosts"),
         (["--ping-every", "-1", "--", "cat"], "number of seconds"),
     ],

@@ -616,9 +616,12 @@ async def test_a_backend_on_a_unix_socket_is_one_too(back: str, tmp_path: Path) 
 @pytest.mark.parametrize("era", ["2024-11-05", *ERAS])
 @pytest.mark.parametrize("transport", ["sse", None])
 async def test_a_backend_on_http_sse_is_one_too(era: str, transport: str | None) -> None:
+    async def ada(head: Any) -> str:
+        return "ada"
+
     async with served(Backend(), legacy_sse=True) as server:  # type: ignore[arg-type]
-        url = Url(server.url.replace("/mcp", "/sse"), transport=transport)
-        async with served(ProxyHandler(url)) as front, client(front, era, **ABLE) as c:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url.replace("/mcp", "/sse"), transport=transport), per_session=True)
+        async with served(handler, authorize=ada) as front, client(front, era, **ABLE) as c:  # type: ignore[arg-type]
             assert await c.text("sample", yes) == "said"
             assert await c.text("roots", yes) == "2"
             answer = await c.call("tools/call", {**call("report"), "_meta": {"progressToken": 7}})

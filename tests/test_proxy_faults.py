@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, served
 from test_proxy import ABLE, ERAS, MODERN, client, yes
 
+from mcp_h11.errors import MCPError
+from mcp_h11.failures import ConnectionLost
 from mcp_h11.proxy import ProxyHandler
 from mcp_h11.specs import Command
 from mcp_h11.supervisor import Supervisor
@@ -78,25 +81,61 @@ async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_ch
             error = (await c.call("tools/call", call(tool))).error
         assert error["code"] == -32603
         if tool == "die":
-            assert "3" in error["message"] and "last words" in error["message"]
+            assert error["message"].endswith("which exited with code 3")
         after = await c.text("pid")
         assert after != before
 
 
-async def test_its_last_words_are_for_whose_call_it_broke_and_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    slow = {"supervisor": lambda: Supervisor(restart_min=20.0), "wait_time": 0.1}
+@pytest.mark.parametrize("per_session", [False, True])
+async def test_its_last_words_are_for_the_log_and_for_no_client(
+    per_session: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = {"supervisor": lambda: Supervisor(restart_min=20.0), "per_session": per_session}
     async with bridge(**slow) as front, client(front, LEGACY) as a, client(front, MODERN) as b:
         await a.text("flood", lines=20)
+        for backend in front.runtime.handler._now.backends:
+            backend._plan = replace(backend._plan, wait_time=0.1)
         broken = (await a.call("tools/call", call("die", text="\x1b[2J"))).error["message"]
-        # Not the first of its 8 KiB: a traceback says at its end what happened.
-        assert broken.endswith("last words \\x1b[2J") and "exited with code 3" in broken and len(broken) < 1_200
+        # The stderr of a child is of all its clients, so that not even the one who broke it gets any of it.
+        assert broken.endswith("which exited with code 3")
+        again = await a.raw.post(a.raw.request("tools/call", call("echo", text="x")))
         c = b.raw
-        refused = await c.post(c.request("tools/call", call("echo", text="x")))
-        assert refused.status == 503 or refused.json()["error"]["code"] == -32603
-        assert "exited with code 3" in str(refused.body) and "last words" not in str(refused.body)
-        assert "eeee" not in str(refused.body)
-        (line,) = (record.getMessage() for record in caplog.records if "next try in" in record.getMessage())
+        refused = await c.post(c.request("tools/call", call("die" if per_session else "echo", text="x")))
+        for answer in (again, refused):
+            assert answer.status == 503 or answer.json()["error"]["code"] == -32603
+            assert "exited with code 3" in str(answer.body) and "last words" not in str(answer.body)
+            assert "eeee" not in str(answer.body) and "stderr" not in str(answer.body)
+        lines = [record.getMessage() for record in caplog.records if "next try in" in record.getMessage()]
+        (line,) = [line for line in lines if "eeee" in line]
         assert line.count("e" * 1000) == 8 and "last words \\x1b[2J" in line and "\x1b" not in line
+
+
+@pytest.mark.parametrize("ending", ["closes its stdout", "is swapped", "is stopped reading"])
+async def test_no_way_to_lose_a_child_shows_its_stderr_to_a_client(ending: str) -> None:
+    async with (
+        bridge(ping_every=None, drain_time=0.05) as front,
+        client(front, LEGACY) as a,
+        client(front, LEGACY) as b,
+    ):
+        await a.text("flood", lines=1)
+        errors: list[str] = []
+
+        async def held() -> None:
+            errors.append((await b.call("tools/call", call("hold"))).error["message"])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(held)
+            shared = front.runtime.handler._now.shared
+            with anyio.fail_after(LIMIT):
+                while not shared.runs:
+                    await anyio.sleep(0.01)
+            if ending == "closes its stdout":
+                errors.append((await a.call("tools/call", call("close_stdout"))).error["message"])
+            elif ending == "is swapped":
+                await front.runtime.handler.swap(command(), "migrate")
+            else:
+                shared.client._conversation.closed(ConnectionLost(shared.client.transport.why))
+        assert errors and not [error for error in errors if "eeee" in error or "stderr" in error]
 
 
 async def test_every_call_in_flight_gets_an_error_when_a_child_is_killed() -> None:
@@ -220,17 +259,43 @@ async def test_a_child_that_ignores_everything_is_killed() -> None:
 # --- sessions of one backend, and backends of one session -------------------------------------------------------------
 
 
+@asynccontextmanager
+async def bridge_for_one(**options: Any) -> AsyncIterator[Any]:
+    """With a backend for each client, and a principal by which clients without sessions are told apart."""
+
+    async def ada(head: Any) -> str:
+        return "ada"
+
+    handler = ProxyHandler(command(), per_session=True, supervisor=quick(), **options)
+    async with served(handler, authorize=ada) as front:  # type: ignore[arg-type]
+        yield front
+
+
+def runs(front: Any) -> int:
+    """How many calls are under way at all backends."""
+    return sum(len(backend.runs) for backend in front.runtime.handler._now.backends)
+
+
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_shared_backend_asks_the_client_whose_call_runs(era: str) -> None:
-    async with bridge() as front, client(front, era, **ABLE) as c, client(front, LEGACY, **ABLE):
+async def test_the_backend_of_one_client_asks_it(era: str) -> None:
+    async with bridge_for_one() as front, client(front, era, **ABLE) as c, client(front, LEGACY, **ABLE):
         assert json.loads(await c.text("ask", yes)) == {"action": "accept", "content": {"it": "?"}}
         assert json.loads(await c.text("roots", yes)) == yes("roots/list", {})
         assert json.loads(await c.text("ask", yes, twice=True))[1]["content"] == {"it": "again?"}
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_a_shared_backend_asks_no_client_even_where_one_alone_is_there(era: str) -> None:
+    async with bridge() as front, client(front, era, **ABLE) as c:
+        for tool in ("ask", "sample", "roots"):
+            answer = await c.call("tools/call", call(tool))  # a question would raise here
+            error = json.loads(answer.result["content"][0]["text"])["error"]
+            assert error["code"] == -32603 and "--per-session" in error["message"]
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_what_a_client_did_not_declare_is_refused_as_it_would(era: str) -> None:
-    async with bridge() as front, client(front, era, elicitation={}) as c:
+    async with bridge_for_one() as front, client(front, era, elicitation={}) as c:
         assert json.loads(await c.text("sample"))["error"]["code"] == -32601
         assert json.loads(await c.text("roots"))["error"]["code"] == -32601
         url = {"mode": "url", "url": "https://example.com", "elicitationId": "1"}
@@ -263,7 +328,7 @@ async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hea
 
 
 async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_client() -> None:
-    async with bridge() as front, client(front, LEGACY, **ABLE) as c:
+    async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
         async with c.raw.posting(c.raw.request("tools/call", call("withdraw"))) as stream:
             asked = await stream.next_message()
             assert asked["method"] == "elicitation/create"
@@ -274,7 +339,7 @@ async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_cli
 
 
 async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_its_client_runs() -> None:
-    async with bridge() as front, client(front, LEGACY, **ABLE) as c:
+    async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
         await c.call("logging/setLevel", {"level": "info"})
         # On pipes it cannot be told that the first of two calls asks: the second is newer, and ends first.
         async with c.raw.posting(c.raw.request("tools/call", call("ask", delay=0.2))) as asks:
@@ -291,11 +356,7 @@ async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_it
 
 
 async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() -> None:
-    async def ada(head: Any) -> str:
-        return "ada"
-
-    handler = ProxyHandler(command(), supervisor=quick())
-    async with served(handler, authorize=ada) as front, client(front, MODERN, **ABLE) as c:  # type: ignore[arg-type]
+    async with bridge_for_one() as front, client(front, MODERN, **ABLE) as c:
         ask, hold = call("ask", delay=0.2), call("hold", seconds=0.4)
         answers: list[Any] = []
 
@@ -305,27 +366,27 @@ async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asks)
             with anyio.fail_after(LIMIT):
-                while not handler._now.shared.runs:  # type: ignore[union-attr]
+                while not runs(front):
                     await anyio.sleep(0.01)
             parked = (await c.raw.call("tools/call", hold)).result
             assert parked["resultType"] == "input_required"
             # Nobody comes back to it until it has ended.
-            while handler._now.shared.runs:  # type: ignore[union-attr]
+            while runs(front):
                 await anyio.sleep(0.01)
         assert json.loads(answers[0]["content"][0]["text"])["action"] == "accept"
         asked = {key: yes(q["method"], q["params"]) for key, q in parked["inputRequests"].items()}
         again = {**hold, "requestState": parked["requestState"], "inputResponses": asked}
         assert (await c.raw.call("tools/call", again)).result["content"][0]["text"] == "held"
-        assert not len(handler._parking)
+        assert not len(front.runtime.handler._parking)
 
 
 async def test_who_comes_back_late_gets_what_became_of_the_call() -> None:
-    async with bridge() as front, client(front, MODERN, **ABLE) as c:
+    async with bridge_for_one() as front, client(front, MODERN, **ABLE) as c:
         params = call("withdraw")
         first = (await c.raw.call("tools/call", params)).result
         handler = front.runtime.handler
         with anyio.fail_after(LIMIT):
-            while handler._now.shared.runs:
+            while runs(front):
                 await anyio.sleep(0.01)
         asked = {key: yes(q["method"], q["params"]) for key, q in first["inputRequests"].items()}
         again = {**params, "requestState": first["requestState"], "inputResponses": asked}
@@ -335,10 +396,12 @@ async def test_who_comes_back_late_gets_what_became_of_the_call() -> None:
 
 
 async def test_a_question_without_any_call_is_refused() -> None:
-    async with bridge() as front:
+    async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
+        await c.text("pid")
         handler = front.runtime.handler
-        with pytest.raises(Exception, match="No call runs"):
-            await handler._asked(handler._now.shared, "roots/list", {})
+        (own,) = handler._now.own.values()
+        with pytest.raises(MCPError, match="No call runs"):
+            await handler._asked(own, "roots/list", {})
 
 
 async def test_each_session_has_a_backend_of_its_own_that_declares_what_its_client_did() -> None:
@@ -443,7 +506,7 @@ async def test_progress_keeps_its_call_whatever_tokens_clients_choose(era: str) 
 
 
 async def test_a_log_message_of_no_call_reaches_the_sessions_that_asked_for_a_level() -> None:
-    async with bridge() as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
+    async with bridge(share_logs=True) as front, client(front, LEGACY) as a, client(front, LEGACY) as b:
         await a.call("logging/setLevel", {"level": "info"})
         async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:
             await a.text("log", text="late", later=0.05)
@@ -453,7 +516,7 @@ async def test_a_log_message_of_no_call_reaches_the_sessions_that_asked_for_a_le
 
 
 async def test_a_cancelled_call_is_told_to_the_child_by_its_own_id() -> None:
-    async with bridge() as front, client(front, LEGACY) as c:
+    async with bridge_for_one() as front, client(front, LEGACY) as c:
         async with c.raw.posting(c.raw.request("tools/call", call("hold"), id="mine")):
             await c.raw.notify("notifications/cancelled", {"requestId": "mine"})
         with anyio.fail_after(LIMIT):

@@ -41,6 +41,7 @@ def test_commands_and_addresses_are_read_as_clients_write_them() -> None:
 def test_what_is_ours_is_read_too() -> None:
     found = read({"a": {"command": "x", "perSession": True, "allowTools": ["r*"], "denyTools": ["rm"]}})
     assert found == {"a": ServerEntry(Command(("x",)), True, ("r*",), ("rm",))}
+    assert read({"a": {"command": "x", "shareLogs": True}}) == {"a": ServerEntry(Command(("x",)), share_logs=True)}
 
 
 def test_variables_come_from_the_environment() -> None:
@@ -70,6 +71,7 @@ def test_a_value_is_not_filled_twice() -> None:
         ({"a": {"url": "ftp://h/"}}, "not an address"),
         ({"a": {"url": "http://h/", "type": "carrier-pigeon"}}, '"type"'),
         ({"a": {"command": "x", "perSession": 1}}, '"perSession" is true or false'),
+        ({"a": {"command": "x", "shareLogs": "yes"}}, '"shareLogs" is true or false'),
         ({"a": {"command": "x", "denyTools": [""]}}, "a pattern has"),
         ({"a": {"command": "x", "precedence": "none"}}, '"precedence"'),
         ({"a/b": {"command": "x"}}, "cannot stand in an address"),
@@ -135,6 +137,7 @@ MEMBERS = (
     "command", "args", "env", "cwd", "url", "serverUrl", "httpUrl", "headers", "http_headers", "env_http_headers",
     "bearer_token_env_var", "type", "transport", "disabled", "enabled", "envFile", "perSession", "allowTools",
     "includeTools", "enabled_tools", "denyTools", "excludeTools", "disabledTools", "disabled_tools", "precedence",
+    "shareLogs",
 )  # fmt: skip
 VALUES = [
     None, True, False, 0, -1, 1.5, 10**400, float("nan"), "", " ", "x", "${", "${X", "${}", "\0", "\ud800", [], {},

@@ -189,7 +189,9 @@ def measure(suite: Suite, out: Path) -> Score:
                 folder = out / response / f"{name}-{revision}"
                 results = suite.run(server.url, folder, "--scenario", name, "--spec-version", revision)
                 score.scenario(f"{revision} {response}", name, results.get(name), scored=False)
-        with everything_bridge("--response", response) as server:
+        # Each scenario is another client: with one backend for all of them, no question and no log message would say
+        # which of them it is for.  Those of 2026-07-28 have no sessions, and get each other's log messages.
+        with everything_bridge("--response", response, "--per-session", "--share-logs") as server:
             for revision in revisions:
                 requirement_set(suite, score, response, revision, server.url, out, bridged=True)
     if SHARED.exists():
