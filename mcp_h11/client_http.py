@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .backoff import Backoff
-from .era import MODERN_REFUSALS
-from .errors import InvalidRequest, MCPError
+from .errors import MODERN_REFUSALS, InvalidRequest, MCPError
 from .eventsource import EventReader
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER

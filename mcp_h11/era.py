@@ -16,12 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import (
-    HEADER_MISMATCH,
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
-    MISSING_CLIENT_CAPABILITY,
-    UNSUPPORTED_PROTOCOL_VERSION,
+    MODERN_REFUSALS,
     HeaderMismatch,
     MCPError,
     MissingClientCapability,
@@ -35,17 +30,6 @@ MAX_ORIGINS = 1_000
 MAX_VERSIONS = 100  # of a list of versions, what is looked at
 
 _SERVER = "io.modelcontextprotocol/serverInfo"
-# What a server of 2026-07-28 refuses a request with by HTTP status as well; legacy servers say -32600 or -32000 there.
-MODERN_REFUSALS = frozenset(
-    (
-        METHOD_NOT_FOUND,
-        INVALID_PARAMS,
-        INTERNAL_ERROR,
-        HEADER_MISMATCH,
-        MISSING_CLIENT_CAPABILITY,
-        UNSUPPORTED_PROTOCOL_VERSION,
-    )
-)
 # Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
 _NO_VERDICT = (401, 403, 408, 413, 429, 431)
 

@@ -36,6 +36,19 @@ UNSUPPORTED_PROTOCOL_VERSION = -32022
 # 2025-11-25 client/elicitation
 URL_ELICITATION_REQUIRED = -32042
 
+# The errors that a server of 2026-07-28 answers with an HTTP status as well as a JSON-RPC code.  Servers of earlier
+# revisions have -32600 or -32000 there, so a client tells the two apart by these.
+MODERN_REFUSALS = frozenset(
+    (
+        METHOD_NOT_FOUND,
+        INVALID_PARAMS,
+        INTERNAL_ERROR,
+        HEADER_MISMATCH,
+        MISSING_CLIENT_CAPABILITY,
+        UNSUPPORTED_PROTOCOL_VERSION,
+    )
+)
+
 # RFC 9110 sections 5.1 and 5.5; what frames the answer is not for whoever refuses.
 _NAME = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _VALUE = frozenset(map(chr, (9, *range(32, 127))))
