@@ -108,7 +108,8 @@ async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Cal
                 task.cancel()
         if task.done():
             return task.result()
-        task.cancel()
+        if not cancelled:  # else it cleans up already, which a second cancellation would break off
+            task.cancel()
         try:
             await asyncio.wait({task}, timeout=CLEANUP_TIME)
         except asyncio.CancelledError:

@@ -352,7 +352,8 @@ class Session:
         self.on_rest = self.on_work = None
         for calls in list(self.calls.values()):
             for call in list(calls):
-                call.cancel()
+                if not call.dropped:  # else it is cancelled, and cleans up
+                    call.cancel()
         for future, _ in self.pending.values():
             future.cancel()
         # First of all, so that what a cancelled call still says is not kept for nobody.
@@ -501,6 +502,8 @@ class Session:
             # Which of them is meant cannot be told, and the wrong one must not be cancelled.
             logger.info("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
+        if calls[0].dropped:
+            return  # once: a second cancellation would break off its clean-up
         calls[0].dropped = True
         calls[0].cancel()
         self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])

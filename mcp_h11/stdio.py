@@ -348,7 +348,7 @@ class Pipe:
             return
         self._listeners.pop(request_id, None)
         call = self._calls.get(request_id)
-        if call is not None:
+        if call is not None and not call.done:  # once: a second cancellation would break off its clean-up
             call.done = True
             call.cancel()
 
