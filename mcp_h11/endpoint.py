@@ -110,12 +110,15 @@ class Endpoint:
             principal = self._guard.identify(door)
             self._guard.known(door, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
-            return self._counted(exc, door.peer or link.peer)
+            return self._counted(exc if exc.is_sound else _internal(), door.peer or link.peer)
         except MCPError as exc:
+            if not exc.is_sound:
+                logger.error("authorize raised an error that cannot be sent", exc_info=exc)
+                return _internal()
             return Refusal(MODERN_STATUS.get(exc.code, 400), exc.message, code=exc.code, data=exc.data)
         except Exception:
             logger.exception("authorize failed")
-            return Refusal(500, "Internal error", code=INTERNAL_ERROR)
+            return _internal()
         return None
 
     def refusal_headers(self, head: Head, link: Link) -> Headers:
@@ -305,6 +308,9 @@ class Endpoint:
 
     def refuse(self, reply: Reply, error: MCPError, message: Message | Batch | None) -> None:
         """Write the answer that an exception carries."""
+        if not error.is_sound:
+            logger.error("a request was refused with an error that cannot be sent", exc_info=error)
+            error = _internal()
         if isinstance(error, Refusal):
             status, headers, close = error.status, error.headers, error.close
         else:
@@ -377,6 +383,10 @@ class Endpoint:
     def close(self) -> None:
         """End everything that is left."""
         self.legacy.close()
+
+
+def _internal() -> Refusal:
+    return Refusal(500, "Internal error", code=INTERNAL_ERROR)
 
 
 def _is_public(door: Door) -> bool:

@@ -49,6 +49,10 @@ MODERN_REFUSALS = frozenset(
     )
 )
 
+
+# Of what a client sent, in a message and in `data`: more of it helps nobody, and comes back twice.
+ECHOED_TEXT = 200  # characters
+ECHOED = 1_024
 # RFC 9110 sections 5.1 and 5.5; what frames the answer is not for whoever refuses.
 _NAME = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _VALUE = frozenset(map(chr, (9, *range(32, 127))))
@@ -81,6 +85,12 @@ class MCPError(Exception):
         self.message = message
         self.data = data
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether code and message are what JSON-RPC has there: an integer, within what a double holds, and a text."""
+        code = self.code
+        return isinstance(code, int) and type(code) is not bool and abs(code) < 2**53 and isinstance(self.message, str)
+
     def to_json(self) -> dict[str, Any]:
         """The `error` member of a JSON-RPC error response."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
@@ -108,7 +118,7 @@ class MethodNotFound(MCPError):
     """-32601: no such method in this revision, or its capability is not offered."""
 
     def __init__(self, method: str) -> None:
-        super().__init__(METHOD_NOT_FOUND, f"Method not found: {method}", {"method": method})
+        super().__init__(METHOD_NOT_FOUND, f"Method not found: {method:.{ECHOED_TEXT}}", {"method": method[:ECHOED]})
 
 
 class InvalidParams(MCPError):
@@ -129,7 +139,8 @@ class ResourceNotFound(MCPError):
     """No such resource: -32602 in 2026-07-28, -32002 before; the era that answers picks the code."""
 
     def __init__(self, uri: str, message: str | None = None) -> None:
-        super().__init__(INVALID_PARAMS, message or f"Resource not found: {uri}", {"uri": uri})
+        text = message or f"Resource not found: {uri:.{ECHOED}}"
+        super().__init__(INVALID_PARAMS, text, {"uri": uri[:ECHOED]})
 
 
 class HeaderMismatch(MCPError):
@@ -154,8 +165,9 @@ class UnsupportedProtocolVersion(MCPError):
     """-32022, with the revisions that would be accepted."""
 
     def __init__(self, requested: str, supported: Sequence[str]) -> None:
-        data = {"supported": list(supported), "requested": requested}
-        super().__init__(UNSUPPORTED_PROTOCOL_VERSION, f"Unsupported protocol version: {requested}", data)
+        data = {"supported": list(supported), "requested": requested[:ECHOED]}
+        text = f"Unsupported protocol version: {requested:.{ECHOED_TEXT}}"
+        super().__init__(UNSUPPORTED_PROTOCOL_VERSION, text, data)
 
 
 class ToolError(Exception):

@@ -24,12 +24,16 @@ from typing import Any
 from .content import text
 from .context import Context
 from .deadlines import Deadline, TimedOut, run_within
-from .errors import InternalError, MCPError, MethodNotFound, ToolError
+from .errors import InternalError, InvalidParams, MCPError, MethodNotFound, ToolError
+from .jsonrpc import JSON
 from .questions import InputRequired
 from .shown import escaping
 from .uris import normal
 
 logger = escaping(logging.getLogger(__name__))
+
+MAX_PROGRESS_TOKEN = 1_024  # bytes of one that is text
+MAX_TOKEN_BITS = 64  # of one that is a number
 
 Params = dict[str, Any]
 Result = Mapping[str, Any]
@@ -280,13 +284,47 @@ class ServerHandler:
 def dispatch(
     handler: ServerHandler, method: str, params: Params, ctx: Context
 ) -> Coroutine[Any, Any, Result | InputRequired]:
-    """Let the handler answer, within the time it has.  The coroutine raises as `answer` does."""
+    """Let the handler answer, within the time it has.  The coroutine raises as `answer` does.
+
+    Raises InvalidParams for a progress token that is none.
+    """
+    meta = params.get("_meta")
+    if type(meta) is dict and "progressToken" in meta:
+        check_progress_token(meta["progressToken"])
     timeout = ctx._exchange.runtime.settings.call_timeout
     if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
         timeout = handler.timeouts.get(name, timeout)
     if timeout is None or timeout == math.inf:
         return answer(handler, method, params, ctx)
     return _answer_within(timeout, handler, method, params, ctx)
+
+
+def check_meta(params: Params) -> None:
+    """As `dispatch` does it, for what is answered in another way.  Raises InvalidParams."""
+    meta = params.get("_meta")
+    if isinstance(meta, dict) and "progressToken" in meta:
+        check_progress_token(meta["progressToken"])
+
+
+def check_progress_token(token: Any) -> None:
+    """Raise InvalidParams for what is no token of progress: it comes back in each notification.
+
+    "Progress tokens MUST be a string or integer value" (basic/utilities/progress).  null is taken for none.
+    """
+    if token is None or (type(token) is int and token.bit_length() <= MAX_TOKEN_BITS):
+        return
+    if type(token) is str and len(token) <= MAX_PROGRESS_TOKEN:
+        if token.isascii() or len(token.encode("utf-8", "surrogatepass")) <= MAX_PROGRESS_TOKEN:
+            return
+    raise InvalidParams(f"progressToken must be an integer, or a string of at most {MAX_PROGRESS_TOKEN} bytes")
+
+
+def encode_error(json: JSON, request_id: str | int, error: MCPError, method: str) -> bytes:
+    """The failure of a call, encoded; `data` that is no JSON is left out, and the log says so."""
+    payload = json.error(request_id, error)
+    if error.data is not None and b'"data"' not in payload:
+        logger.error("the data of an error of %s cannot be sent: it is no JSON", method)
+    return payload
 
 
 async def _answer_within(

@@ -582,7 +582,7 @@ class JSON:
             body["error"] = error.to_json()
             return self.dumps(body)
         except Exception:  # data comes from handlers; the error path must not have an error path
-            code = error.code if type(error.code) is int and abs(error.code) < 2**53 else INTERNAL_ERROR
+            code = int(error.code) if MCPError(error.code, "").is_sound else INTERNAL_ERROR
             message = error.message if isinstance(error.message, str) else "Internal error"
             body["error"] = {"code": code, "message": message}
             return _dumps(body)

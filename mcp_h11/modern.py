@@ -36,7 +36,7 @@ from .errors import (
     overloaded,
 )
 from .fairness import Shares, held_memory
-from .handler import METHODS, Notice, dispatch
+from .handler import METHODS, Notice, dispatch, encode_error
 from .headers import (
     NAME_SOURCE,
     check_method_header,
@@ -400,14 +400,18 @@ class Modern:
         try:
             return self._encode(call, await self._result(call)), 200
         except Exception as exc:
-            error = as_defined(exc) if isinstance(exc, MCPError) else None
-            if error is None:
+            if isinstance(exc, MCPError) and exc.is_sound:
+                error = as_defined(exc)
+            elif isinstance(exc, MCPError):
+                logger.error("%s raised an error that cannot be sent", call.method, exc_info=exc)
+                error = InternalError()
+            else:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
             call.failed(error.code)
             if isinstance(error, Refusal) and call.reply is not None:
                 call.reply.extra += error.headers  # of an answer that has begun, nothing
-            return json.error(call.request_id, error), status_of(error)
+            return encode_error(json, call.request_id, error, call.method), status_of(error)
 
     async def _result(self, call: ModernCall) -> Mapping[str, Any]:
         if call.method == "server/discover":

@@ -432,7 +432,7 @@ class ProxyHandler(ServerHandler):
             raise MethodNotFound(method)
         if method == "tools/call" and not self.filter.allows(params.get("name")):
             # As of one that is not there: what is filtered is not to be told from what never was.
-            raise InvalidParams(f"Unknown tool: {params.get('name')}")
+            raise InvalidParams(f"Unknown tool: {params.get('name')!r:.200}")
         parked = self._parking.find(ctx.request_state) if ctx.request_state is not None else None
         if parked is not None:
             result = await parked.turn(ctx, ctx.input_responses)

@@ -37,7 +37,7 @@ from .errors import (
     overloaded,
 )
 from .fairness import Load, held_memory
-from .handler import Notice, dispatch, tool_error
+from .handler import Notice, check_meta, dispatch, encode_error, tool_error
 from .headers import JSON_HEADERS
 from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
 from .questions import InputRequired, Question
@@ -408,6 +408,7 @@ class Session:
         try:
             own = OWN_METHODS.get(call.method)
             if own is not None:
+                check_meta(call.params)
                 result: Any = await own(self, call)
             else:
                 result = await dispatch(self.runtime.handler, call.method, call.params, Context(call))
@@ -415,9 +416,15 @@ class Session:
                     result = await self._rounds(call, result)
             payload = self._encode(call, result)
         except (Exception, SystemExit) as exc:  # nothing that a handler raises ends the server
-            failed, error = True, self.as_error(exc, call.method)
-            call.failed(error.code)
-            payload = json.error(call.request_id, error)
+            if isinstance(exc, MissingClientCapability) and call.method == "tools/call":
+                # Before 2026-07-28, which has an error for it: a result, as with the official SDKs, so that the model
+                # reads why (2025-11-25 server/tools, Error Handling).
+                call.failed("tool_error")
+                payload = json.result(call.request_id, tool_error(exc.message))
+            else:
+                failed, error = True, self.as_error(exc, call.method)
+                call.failed(error.code)
+                payload = encode_error(json, call.request_id, error, call.method)
         if not call.done and not call.dropped and not (failed and call.refused(error, payload)):
             later = call.finish(payload, failed)  # else it was cancelled and ignored that
             if later is not None:
@@ -442,7 +449,7 @@ class Session:
         """The error for the wire; what was not meant for it goes to the log."""
         if isinstance(exc, ResourceNotFound):
             return MCPError(self.revision.missing_resource, exc.message, exc.data)
-        if isinstance(exc, MCPError):
+        if isinstance(exc, MCPError) and exc.is_sound:
             return exc
         logger.error("%s failed", method, exc_info=exc)
         return InternalError()
