@@ -37,6 +37,7 @@ from .entries import (
 )
 from .errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
+from .headers import header_map
 from .jsonreaders import IN_THREAD, TooMuchWork, kind, shorten, within
 from .metrics import MAX_TOOL_NAME
 from .questions import InputRequired
@@ -176,7 +177,7 @@ class MCPServer(ServerHandler):
                 can ask its user for more.  It is listed to everybody all the same.
             structured_output: False: never list an output schema; True: it must be possible.
             strict, extra_arguments: As for the server, for this tool alone; None is as the server says.  With an
-                `input_schema` it is that which decides.
+                `input_schema` it is that which decides.  A tool with a `ParamHeader` within an object is strict.
             thread: False runs a sync function on the event loop itself; only for what cannot block.
             timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
                 many again, and `math.inf` is no limit.  The thread of a sync function cannot be stopped.
@@ -193,6 +194,11 @@ class MCPServer(ServerHandler):
         structured = False if output_schema is not None else structured_output
         reading = self._reading.but(strict, extra_arguments)
         function = Function(fn, name, thread=thread, structured=structured, reading=reading)
+        if input_schema is None and any(len(path) > 1 for path in header_map(function.signature.input_schema)):
+            # Whoever routes by `Mcp-Param-*` headers trusts that they say what the tool is given, and they are compared
+            # with members of objects: an object in a text would hide them.
+            reading = reading.but(True, None)
+            function = Function(fn, name, thread=thread, structured=structured, reading=reading)
         signature = function.signature
         definition = defined(
             name=name,

@@ -438,7 +438,7 @@ class Compiler:
         except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError) as error:
             raise TypeError(f"pydantic: {error}") from None
 
-        strict, lax = _pydantic_readers(adapter)
+        strict, lax = _pydantic_readers(adapter, numbers='"number"' in json.dumps([schema, self._defs]))
         properties = self.resolve(schema).get("properties")
         names = None if properties is None else frozenset(properties)
         shape = Shape(schema, strict, schema.get("type", "value"), None, names)
@@ -472,8 +472,8 @@ class Compiler:
         return {**self._defs[name], **{key: value for key, value in schema.items() if key != "$ref"}}
 
 
-def _pydantic_readers(adapter: Any) -> tuple[Reader, Reader]:
-    """Readers in pydantic's strict mode, that for JSON, and in its lax mode."""
+def _pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
+    """Readers in pydantic's strict mode, that for JSON, and in its lax mode; `numbers`: there may be floats."""
     import pydantic
 
     def guarded(validate: Reader) -> Reader:
@@ -490,13 +490,17 @@ def _pydantic_readers(adapter: Any) -> tuple[Reader, Reader]:
 
     def validate_lax(value: Any) -> Any:
         made = adapter.validate_python(value)
-        if laxvalues.says_infinite(value) and laxvalues.holds_infinite(adapter.dump_python(made)):
+        if numbers and laxvalues.says_infinite(value) and laxvalues.holds_infinite(adapter.dump_python(made)):
             raise Mismatch([((), "a number that is not finite")])
         return made
 
     def validate_strict(value: Any) -> Any:
         # As JSON: in Python's strict mode a date is no string.
-        return adapter.validate_json(json.dumps(value), strict=True)
+        try:
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except pydantic.ValidationError:
+            whole = laxvalues.lax_whole(value)  # in a schema 1.0 is an integer, and here it is none
+            return adapter.validate_json(json.dumps(whole), strict=True)
 
     return guarded(validate_strict), guarded(validate_lax)
 

@@ -49,6 +49,15 @@ def lax_float(value: Any) -> float:
     return number
 
 
+def lax_whole(value: Any) -> Any:
+    """A JSON value with its numbers that are integers written as such."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [lax_whole(item) for item in value]
+    return {name: lax_whole(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
 def says_infinite(value: Any) -> bool:
     """Whether a text in a JSON value says NaN or infinity, or a number beyond those of a float."""
     todo = [value]

@@ -701,7 +701,7 @@ def _form(form: Any) -> _Form:
     if required:
         schema["required"] = required
     _check_flat(schema)
-    return _Form(schema, shape.read, tuple(nullable))
+    return _Form(schema, shape.read_lax, tuple(nullable))
 
 
 def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONSchema, bool]:

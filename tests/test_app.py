@@ -742,6 +742,17 @@ def test_a_resource_without_its_uri_is_refused_also_where_the_decorator_stands_o
         MCPServer().resource(uri)
 
 
+def test_a_lifespan_of_which_no_signature_is_known_is_taken() -> None:
+    class Opaque:
+        __signature__ = 5
+
+        def __call__(self, server: MCPServer) -> Any: ...
+
+    with pytest.raises(TypeError):
+        inspect.signature(Opaque())
+    assert MCPServer(lifespan=Opaque()).name == "mcp-server"
+
+
 async def test_bound_methods_and_static_ones_are_registered() -> None:
     server = MCPServer()
 
@@ -863,6 +874,42 @@ async def test_a_server_is_strict_where_its_tool_does_not_say_otherwise() -> Non
 
 class Place(TypedDict):
     street: str
+
+
+class Routed(NamedTuple):
+    tenant: Annotated[str, ParamHeader("Tenant")]
+
+
+async def test_no_value_hides_from_its_header_in_a_text_or_a_list() -> None:
+    """Who routes by headers sees none, so the tool may see no value either."""
+    server = MCPServer(strict=False)
+    seen = []
+
+    @server.tool
+    def route(to: Routed = Routed("b"), number: int = 0) -> str:  # noqa: B008
+        seen.append(to)
+        return "routed"
+
+    @server.tool(strict=False)
+    def direct(tenant: Annotated[str, ParamHeader("Tenant")], number: int = 0) -> str:
+        return f"{tenant} {number}"
+
+    async with connected(server) as client:
+        await listed(client)
+        for hidden in ('{"tenant": "a"}', ["a"], [{"tenant": "a"}]):
+            params = {"name": "route", "arguments": {"to": hidden}}
+            assert failure((await client.call("tools/call", params)).result).startswith(
+                "Invalid arguments for route: to"
+            )
+        assert seen == []
+        answer = await client.call(
+            "tools/call", {"name": "route", "arguments": {"to": {"tenant": "a"}}}, headers={"Mcp-Param-Tenant": "a"}
+        )
+        assert texts(answer.result) == ["routed"] and seen.pop() == Routed("a")
+        assert texts(await call(client, "route", more=1)) == ["routed"]
+        params = {"name": "direct", "arguments": {"tenant": "a", "number": "1"}}
+        answer = await client.call("tools/call", params, headers={"Mcp-Param-Tenant": "a"})
+        assert texts(answer.result) == ["a 1"]
 
 
 async def test_arguments_that_a_tool_does_not_have_are_passed_over_and_logged_for_who_debugs(
