@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import Context, copy_context
+from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,17 +43,35 @@ LIFESPAN_TIME = 5.0
 class MemoryOutlet(Outlet):
     """What a handler says, to a receiver in the same event loop."""
 
-    def __init__(self, runtime: Runtime, receiver: Receiver, context: Context) -> None:
+    def __init__(self, runtime: Runtime, receiver: Receiver) -> None:
         super().__init__(runtime.settings.write_high)
-        self._loop = runtime.loop
         self._json = runtime.json
         self._receiver = receiver
-        self._context = context
+        self._lines: deque[bytes] = deque()
+        self._over = False
+        self._came = asyncio.Event()
 
     def put(self, line: bytes | None) -> None:
-        # Not at once: the answer to a request must not come before its sender waits for it.
-        if line is not None:
-            self._loop.call_soon(self._deliver, line, context=self._context)
+        # Not delivered at once: the answer to a request must not come before its sender waits for it.
+        if line is None:
+            self._over = True
+        else:
+            self._lines.append(line)
+        self._came.set()
+
+    async def deliver(self) -> None:
+        """Gives the receiver what comes, up to the end; in the client's context.
+
+        In a task, as every transport does: anyio makes scopes and events only where a task runs.
+        """
+        try:
+            while not self._over:
+                await self._came.wait()
+                self._came.clear()
+                while self._lines:
+                    self._deliver(self._lines.popleft())
+        finally:
+            self.wrote(0)  # nobody takes the rest
 
     def _deliver(self, line: bytes) -> None:
         try:
@@ -78,6 +97,7 @@ class MemoryTransport:
         self._handler = handler
         self._settings = settings or Settings(grace=GRACE)
         self._pipe: Pipe | None = None
+        self._outlet: MemoryOutlet | None = None
         self._context = copy_context()
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +115,7 @@ class MemoryTransport:
         """
         loop = asyncio.get_running_loop()
         begun: asyncio.Future[None] = loop.create_future()
-        self._task = loop.create_task(self._serve(receiver, begun, copy_context()))
+        self._task = loop.create_task(self._serve(receiver, begun))
         try:
             await asyncio.wait({begun, self._task}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -104,14 +124,17 @@ class MemoryTransport:
         if not begun.done():
             error = None if self._task.cancelled() else self._task.exception()
             raise ConnectionLost(f"{self.why} did not start: {error}", sent=False) from error
+        assert self._outlet is not None
+        tasks.start_soon(self._outlet.deliver)
         tasks.start_soon(self._guard)
 
-    async def _serve(self, receiver: Receiver, begun: asyncio.Future[None], context: Context) -> None:
+    async def _serve(self, receiver: Receiver, begun: asyncio.Future[None]) -> None:
         error: Exception | None = ConnectionLost(f"{self.why} was cancelled")
         try:
             async with Runtime(self._handler, self._settings) as runtime:
                 self._context = copy_context()
-                pipe = self._pipe = Pipe(runtime, MemoryOutlet(runtime, receiver, context))
+                self._outlet = MemoryOutlet(runtime, receiver)
+                pipe = self._pipe = Pipe(runtime, self._outlet)
                 begun.set_result(None)
                 try:
                     await self._leave.wait()

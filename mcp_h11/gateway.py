@@ -23,6 +23,7 @@ import anyio
 from .backends import DRAIN_TIME
 from .endpoint import Endpoint
 from .errors import MCPError, Refusal
+from .groups import begin_soon
 from .handler import ServerHandler
 from .headers import Headers, HostPolicy
 from .http11 import Head, HTTPRequest
@@ -182,7 +183,7 @@ class Gateway(ServerHandler):
         # One that waits reads what is there by then.
         if not self._hangup:
             self._hangup = True
-            self._tasks.start_soon(self.reload)
+            begin_soon(self._tasks, self.reload)
 
     async def open(self, server: Server, hosts: HostPolicy) -> None:
         """Begins all sites at once; one whose backend cannot be had begins without it."""

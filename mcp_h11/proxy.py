@@ -50,6 +50,7 @@ from .bridged import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, rea
 from .client import Client
 from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
 from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
+from .groups import begin_soon
 from .handler import METHODS, Notice, Params, ServerHandler
 from .jsonrpc import JSON
 from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
@@ -681,7 +682,7 @@ class ProxyHandler(ServerHandler):
         """Whoever listens without a session is counted among those that subscribed."""
         if self._tasks is not None:
             for uri in uris:
-                self._tasks.start_soon(self._listen_for, principal, uri, Listens(alive))
+                begin_soon(self._tasks, self._listen_for, principal, uri, Listens(alive))
 
     async def _listen_for(self, principal: Any, uri: str, who: Listens) -> None:
         generation = None

@@ -75,6 +75,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "eager",
         "era",
         "eventsource",
+        "groups",
         "httpclient",
         "outbox",
         "process",
