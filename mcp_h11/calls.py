@@ -2,7 +2,9 @@
 """The requests of a client that wait for their answers: ids, time limits, cancellation, progress.
 
 It refuses answers to nobody: late ones, repeated ones, those to an id that was never given out, and those that come on
-the exchange of another request; each is dropped, and said so in the log.
+the exchange of another request; each is dropped, and said so in the log.  An error that names no request ends the only
+call that waits.  Where several wait, or what came cannot be read, the calls that are not answered soon end: the call
+that it was for would wait in vain.
 
 Rule: a call ends exactly once, by an answer, an error, its time or its caller; whatever comes after finds nobody.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ import anyio
 from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
 from .jsonrpc import JSON, ErrorResponse, Response
+from .lenient import number
 from .shown import escaping
 from .transport import Outgoing, Transport
 
@@ -33,6 +36,8 @@ logger = escaping(logging.getLogger(__name__))
 CANCEL_LIMIT = 5.0
 # What waits for an asynchronous progress callback: progress is superseded by later progress, so the oldest goes.
 MAX_PROGRESS = 1_000
+# Seconds that calls have to be answered when something came that may be the answer to one of them, and names none.
+UNCLAIMED_TIME = 2.0
 # A call's clock stands still while the client itself answers a question, for this long altogether.
 MAX_HELD = 600.0
 
@@ -54,6 +59,7 @@ class PendingCall:
         self.on_request = on_request
         self.silent = False  # 2026-07-28 over HTTP: closing the exchange is the whole cancellation
         self.private = False  # what it hears concerns nobody else
+        self.owner: Hashable = None  # of the clients behind a bridge, the one that it is for
         self.outcome: Any = None
         self.done = False
         self.scope = anyio.CancelScope()
@@ -139,6 +145,7 @@ class Calls:
         self._ids = count(1)
         self._waiting: dict[int, PendingCall] = {}
         self._tokens: dict[int | str, PendingCall] = {}
+        self._doubted: dict[PendingCall, None] = {}  # one of them was answered, and it is not said which
 
     def next_id(self) -> int:
         """Never given out before (2025-11-25 basic/index, Requests)."""
@@ -208,7 +215,9 @@ class Calls:
     # --- what comes in, from `Receiver` ---------------------------------------------------------------------
 
     def find(self, via: int | str | None) -> PendingCall | None:
-        """The call on whose exchange something came."""
+        """The call on whose exchange something came, or whose id that is: some servers return 1 as "1"."""
+        if type(via) is str:
+            via = number(via)
         return self._waiting.get(via) if type(via) is int else None
 
     def running(self) -> list[PendingCall]:
@@ -218,31 +227,76 @@ class Calls:
     def answered(self, message: Response | ErrorResponse, via: int | str | None) -> None:
         """An answer: to the call that it belongs to, or to nobody."""
         assert self.transport is not None
-        # True == 1 and "1" is another id than 1: the type has to be the one that was given out.
-        call = self._waiting.get(message.id) if type(message.id) is int else None
+        if message.id is None and self.transport.duplex:
+            assert isinstance(message, ErrorResponse)
+            self._unclaimed(answered_error(message.error), certain=True)
+            return
+        # True == 1: `find` looks at the type.
+        call = self.find(message.id)
         if call is None or call.done:
             logger.debug("an answer to nobody was dropped: %r", message)
-        elif not self.transport.duplex and via != message.id:
+        elif not self.transport.duplex and via != call.id:
             logger.warning("an answer to request %s came on another exchange and was dropped", message.id)
         elif isinstance(message, ErrorResponse):
             call.finish(answered_error(message.error, call.method))
         elif not isinstance(message.result, dict):
-            call.finish(InvalidAnswer(f"the result of {call.method} is no object"))
+            said = f"{message.result!r:.100}"
+            call.finish(InvalidAnswer(f"the result of {call.method} is no object: {said}"))
         else:
             call.finish(message.result)
 
-    def lost(self, request_id: int | str, error: Exception) -> None:
-        """No answer will come."""
+    def lost(self, request_id: int | str | None, error: Exception) -> None:
+        """No answer will come; None: for one of those that wait, and it is not said for which."""
+        if not isinstance(error, MCPError):
+            error = ConnectionLost(str(error) or type(error).__name__)
+        if request_id is None:
+            self._unclaimed(error, certain=False)
+            return
         call = self.find(request_id)
         if call is not None:
-            call.finish(error if isinstance(error, MCPError) else ConnectionLost(str(error) or type(error).__name__))
+            call.finish(error)
+
+    def _unclaimed(self, error: MCPError, *, certain: bool) -> None:
+        """An answer that names no request; `certain` says that it is one, and no rubbish before the answer."""
+        waiting = [call for call in self._waiting.values() if not call.done]
+        if not waiting:
+            logger.debug("an answer that names no request was dropped: %s", error)
+        elif len(waiting) == 1 and certain:
+            self._blame(waiting[0], error)
+        else:
+            begun = bool(self._doubted)
+            self._doubted.update(dict.fromkeys(waiting))
+            if not begun:
+                self._tasks.start_soon(self._unclaimed_later, error)
+
+    async def _unclaimed_later(self, error: MCPError) -> None:
+        await anyio.sleep(UNCLAIMED_TIME)
+        waiting = [call for call in self._doubted if not call.done]
+        self._doubted.clear()
+        if len({call.owner for call in waiting}) > 1:
+            # Of several clients one would end the calls of all others so.
+            logger.warning("an answer names no request, and calls of several clients wait: %s", error)
+            return
+        for call in waiting:
+            if len(waiting) == 1:
+                self._blame(call, error)
+            else:
+                said = f"one of {len(waiting)} requests was answered, and not said which: {error.message}"
+                self._blame(call, InvalidAnswer(said, getattr(error, "body", b"")))
+
+    def _blame(self, call: PendingCall, error: MCPError) -> None:
+        if call.owner is None:
+            call.finish(error)
+        else:
+            # It may be the late answer to another client's call, so its text is for the operator.
+            logger.warning("an answer names no request, so it ends %s, which waits: %s", call.method, error)
+            call.finish(InvalidAnswer(f"the answer to {call.method} names no request"))
 
     def end(self, error: MCPError) -> None:
         """The way is gone: every call ends now, and each later one at once."""
         if self.ended is None:
             self.ended = error
-        for call in list(self._waiting.values()):
-            call.finish(error)
+        self.fail(error)
 
     def fail(self, error: MCPError) -> None:
         """Every call ends now; later ones may be made."""
@@ -253,6 +307,8 @@ class Calls:
         """A progress notification: the call that it names, if that still runs."""
         token = params.get("progressToken")
         call = self._tokens.get(token) if type(token) is int or type(token) is str else None
+        if call is None and type(token) is str:
+            call = self._tokens.get(number(token))  # type: ignore[arg-type]  # None is nobody's token
         if call is not None:
             call.progressed(params)
         return call

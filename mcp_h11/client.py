@@ -374,6 +374,7 @@ class Client:
         on_request: Answers | None = None,
         rounds: bool = True,
         meta: Mapping[str, Any] | None = None,
+        owner: Hashable = None,
     ) -> dict[str, Any]:
         """Any request; gives its result.
 
@@ -387,6 +388,8 @@ class Client:
             on_request: answers the server's questions during this request, instead of the client's callbacks.
             rounds: False returns an `input_required` result as it is.
             meta: more members for `_meta`.
+            owner: where one client carries the requests of several others (a bridge), the one that this is for.  On
+                one channel for all an answer may name no request; then its text is logged, and no call sees it.
 
         Raises:
             MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
@@ -404,6 +407,7 @@ class Client:
             on_request,
             rounds,
             meta,
+            owner=owner,
         )
         return await self._conversation.request(ask)
 

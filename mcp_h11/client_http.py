@@ -5,11 +5,12 @@
 request and DELETE at the end, a GET stream for what the server says by itself, streams that are resumed where they were
 cut, and one new handshake for everybody when the server has forgotten the session.
 
-It refuses answers that are too large, or neither JSON nor an event stream.
+It refuses answers that are too large, or neither JSON nor an event stream, and shows how they begin.
 
 Rules:
 - What may have been executed is sent again only if it is safe (`Outgoing.safe`).
 - A 404 is the end of the session where the request named one, and of nothing else.
+- What came and is no answer is no lost connection: it is not asked for again.
 - Never back earlier than `retry` says, nor for ever where nothing comes of it.
 """
 
@@ -21,14 +22,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from . import lenient
 from .backoff import Backoff
-from .errors import MODERN_REFUSALS, InvalidRequest, MCPError
+from .errors import MODERN_REFUSALS, MCPError
 from .eventsource import EventReader
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
-from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown, whole
+from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown, start_of, whole
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
-from .jsonrpc import JSON, ErrorResponse, Response
+from .jsonrpc import JSON, ErrorResponse, Message, Response
+from .lenient import Unreadable
 from .revisions import Revision
 from .shown import escaping
 from .sse import MAX_EVENT_SIZE, SSEError
@@ -80,6 +83,7 @@ class HTTPTransport:
 
     Attributes:
         session_id: None where the server gave none, and in 2026-07-28.
+        skipped: messages on streams that were none.
     """
 
     duplex = False
@@ -107,6 +111,7 @@ class HTTPTransport:
         self._backoff = backoff or Backoff()
         self._revision: Revision | None = None
         self._exchanges: dict[int | str, HTTPExchange] = {}
+        self.skipped = 0
         self._generation = 0  # of the session
         self._renewal: Renewal | None = None
         self._forgotten = False  # the session is gone, and the handshake after it failed
@@ -221,11 +226,12 @@ class HTTPTransport:
         generation, session = self._generation, self._session_of(out)
         answer = await self._http_send(self._call(out, session))
         try:
-            if answer.status == 404 and session is not None:
-                self._begin_renewal(generation)
-                raise SessionLost("the server has forgotten the session")
             if not 200 <= answer.status < 300:
-                raise await refusal(answer, self._json, out.method)
+                refused = await refusal(answer, self._json, out.method)
+                if await self._forgot(refused, session):
+                    self._begin_renewal(generation)
+                    raise SessionLost("the server has forgotten the session") from refused
+                raise refused
         finally:
             await leave(answer)
 
@@ -267,26 +273,28 @@ class HTTPTransport:
     async def _take(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
         """Reads one answer to its end.  True: the session is gone."""
         try:
-            if answer.status == 404 and session is not None:
-                return True
             if not 200 <= answer.status < 300:
-                await self._refused(exchange, answer)
-            elif media_type(answer) == JSON_TYPE:
+                return await self._refused(exchange, answer, session)
+            if media_type(answer) == JSON_TYPE:
                 self._admitted(exchange, answer)
-                self._deliver(exchange, await whole(answer, self._max_answer))
+                self._answer(exchange, answer.status, await whole(answer, self._max_answer))
             elif media_type(answer) == SSE_TYPE:
                 self._admitted(exchange, answer)
                 return await self._stream(exchange, answer, session)
             else:
-                kind = media_type(answer) or "nothing"
-                raise InvalidAnswer(f"{exchange.out.method} was answered with {answer.status} and {kind[:100]}")
+                body, kind = await start_of(answer), media_type(answer)
+                said = f"{kind[:100]}" if kind else "a body of no type" if body else "nothing"
+                raise InvalidAnswer(f"{exchange.out.method} was answered with {answer.status} and {said}", body)
         finally:
             await leave(answer)
         return False
 
-    async def _refused(self, exchange: HTTPExchange, answer: HTTPAnswer) -> None:
+    async def _refused(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
+        """What a refusal means.  True: the session is gone."""
         error = await refusal(answer, self._json, exchange.out.method)
-        if isinstance(error, AuthorizationRequired) or not (isinstance(error, HTTPStatusError) and error.rpc):
+        if await self._forgot(error, session):
+            return True
+        if isinstance(error, AuthorizationRequired) or not error.rpc:
             raise error
         if error.status == 429 or error.status >= 500:
             raise error
@@ -300,6 +308,7 @@ class HTTPTransport:
         exchange.answered = True
         described = {"code": error.code, "message": error.message, "data": error.data}
         self._receiver.message(ErrorResponse(exchange.id, described), exchange.id)
+        return False
 
     def _admitted(self, exchange: HTTPExchange, answer: HTTPAnswer) -> None:
         """The id of a session comes with the answer to `initialize`, and only there (CL-4)."""
@@ -312,25 +321,57 @@ class HTTPTransport:
         else:
             logger.warning("the server's session id has characters that no session id has: it is not used")
 
-    def _deliver(self, exchange: HTTPExchange, payload: bytes) -> None:
-        """One JSON body, or one event, of this exchange."""
+    def _answer(self, exchange: HTTPExchange, status: int, body: bytes) -> None:
+        """A body of JSON: the answer, or nothing is.  Raises InvalidAnswer."""
+        said = f"{exchange.out.method} was answered with {status} and "
+        if not body:
+            raise InvalidAnswer(f"{said}nothing")
         try:
-            found = self._json.decode(payload)
-        except MCPError as error:
-            logger.warning("something that is no message came from %s: %s", self.why, error)
-            return
-        if isinstance(found, list) and self._revision is not None and not self._revision.batches:
-            logger.warning("a batch came from %s, which %s does not have", self.why, self._revision.name)
-            return
+            self._deliver(exchange, body)
+        except Unreadable as error:
+            raise InvalidAnswer(f"{said}{error.what}", body) from None
+        if not exchange.answered:
+            raise InvalidAnswer(f"{said}no answer to it", body)
+
+    def _event(self, exchange: HTTPExchange, payload: bytes) -> None:
+        """One event of the exchange.  Raises InvalidAnswer for one that was to be the answer."""
+        try:
+            self._deliver(exchange, payload)
+        except Unreadable as error:
+            raise InvalidAnswer(f"{exchange.out.method} was answered with {error.what}", payload) from None
+
+    def _deliver(self, exchange: HTTPExchange, payload: bytes) -> None:
+        """What one body or event has for this exchange.  Raises Unreadable."""
+        found = self._read_leniently(payload)
+        if found and isinstance(found, list) and self._revision is not None and not self._revision.batches:
+            raise Unreadable(f"a batch, which {self._revision.name} does not have", payload)
+        unread: Unreadable | None = None
         for message in found if isinstance(found, list) else [found]:
-            if isinstance(message, InvalidRequest):
+            if isinstance(message, Unreadable):
+                if message.calls:
+                    self._skip(message)
+                else:
+                    unread = message
                 continue
-            if isinstance(message, ErrorResponse) and message.id is None:
-                message = ErrorResponse(exchange.id, message.error)
+            if isinstance(message, (Response, ErrorResponse)):
+                if message.id is None or lenient.is_answer_to(exchange.id, message.id):
+                    message.id = exchange.id
             self._receiver.message(message, exchange.id)
             if isinstance(message, (Response, ErrorResponse)) and message.id == exchange.id:
                 exchange.answered = True
                 exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_ANSWER)
+        if unread is not None and not exchange.answered:
+            raise unread
+
+    def _read_leniently(self, payload: bytes) -> Message | list[Message | Unreadable]:
+        """What is there; a call that cannot be read is no answer, and skipped.  Raises Unreadable."""
+        try:
+            return lenient.read(self._json, payload)
+        except Unreadable as error:
+            if not error.calls:
+                raise
+            self._skip(error)
+            return []
 
     # --- streams that are cut -------------------------------------------------------------------------------
 
@@ -340,22 +381,25 @@ class HTTPTransport:
         failures = 0
         while True:
             try:
-                progressed = await self._read(reader, answer, lambda payload: self._deliver(exchange, payload))
+                progressed = await self._read(reader, answer, lambda payload: self._event(exchange, payload))
             finally:
                 await leave(answer)
             if exchange.answered:
                 return False
             # 2026-07-28: nothing is resumed.  Before it: "To resume ... Last-Event-ID", so only where there was an id.
             if exchange.modern or not reader.last_event_id:
+                if not progressed and (answer.ended or exchange.out.method == "server/discover"):
+                    raise InvalidAnswer(f"{exchange.out.method} was answered with an event stream without an answer")
                 raise ConnectionLost(f"the answer to {exchange.out.method} was cut off")
             failures = 0 if progressed else failures + 1
             answer = await self._resumed(exchange, reader, session, failures)
-            if answer.status == 404:
-                await leave(answer)
-                if session is not None:
-                    return True
             if answer.status != 200 or media_type(answer) != SSE_TYPE:
-                await leave(answer)
+                try:
+                    refused = await refusal(answer, self._json, exchange.out.method)
+                finally:
+                    await leave(answer)
+                if await self._forgot(refused, session):
+                    return True
                 raise ConnectionLost(f"the server does not resume {exchange.out.method}: {answer.status}")
 
     async def _resumed(
@@ -380,7 +424,7 @@ class HTTPTransport:
     async def _read(self, reader: EventReader, answer: HTTPAnswer, deliver: Callable[[bytes], None]) -> bool:
         try:
             return await reader.read(answer, deliver)
-        except SSEError:
+        except (SSEError, InvalidAnswer):
             raise
         except Exception as error:  # the connection broke, in whatever way: that is what resuming is for
             logger.debug("a stream from %s was cut: %r", self.why, error)
@@ -410,7 +454,7 @@ class HTTPTransport:
 
     async def _listen_through(self, session: str | None, begun: anyio.Event) -> bool:
         """Until there is nothing to listen to.  True: the session is gone."""
-        reader, failures = EventReader(self._backoff, self._max_event_size), 0
+        reader, failures, opened = EventReader(self._backoff, self._max_event_size), 0, False
         while True:
             progressed = False
             try:
@@ -422,13 +466,16 @@ class HTTPTransport:
                     status = answer.status
                     if status == 200 and media_type(answer) == SSE_TYPE:
                         begun.set()
+                        opened = True
                         progressed = await self._read(reader, answer, self._heard)
                     elif not _for_the_moment(status):
                         if status == 400 and reader.last_event_id:
                             # What was missed is lost; what comes from now on is not.
                             reader.last_event_id = ""
                         else:
-                            return status == 404 and session is not None
+                            # A server that has no such stream says 405; it is no reason to doubt the session.
+                            refused = await refusal(answer, self._json, "GET")
+                            return (opened or status == 404) and await self._forgot(refused, session)
                 finally:
                     await leave(answer)
             begun.set()
@@ -440,16 +487,27 @@ class HTTPTransport:
             await anyio.sleep(delay)
 
     def _heard(self, payload: bytes) -> None:
+        found: Message | list[Message | Unreadable]
         try:
-            found = self._json.decode(payload)
-        except MCPError as error:
-            logger.warning("something that is no message came from %s: %s", self.why, error)
-            return
+            found = lenient.read(self._json, payload)
+        except Unreadable as error:
+            found = [error]
         for message in found if isinstance(found, list) else [found]:
-            if not isinstance(message, InvalidRequest):
+            if isinstance(message, Unreadable):
+                self._skip(message)
+            else:
                 self._receiver.message(message, None)
 
+    def _skip(self, unread: Unreadable) -> None:
+        self.skipped += 1
+        if self.skipped == 1:
+            logger.warning("what is no message came from %s, and is skipped: %s", self.why, unread)
+
     # --- a session that is gone -----------------------------------------------------------------------------
+
+    async def _forgot(self, refused: HTTPStatusError, session: str | None) -> bool:
+        """Whether a refusal means that the server does not know this session any more."""
+        return session is not None and refused.status == 404
 
     async def _ready(self, out: Outgoing) -> None:
         """Waits while a new handshake is made; what waits here never left."""

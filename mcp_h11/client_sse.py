@@ -16,12 +16,14 @@ from urllib.parse import urljoin, urlsplit
 
 import anyio
 
-from .errors import InvalidRequest, MCPError, again
+from . import lenient
+from .errors import MCPError, again
 from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
 from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .jsonrpc import JSON
+from .lenient import Unreadable
 from .revisions import Revision
 from .shown import escaping
 from .sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
@@ -53,6 +55,7 @@ class SSETransport:
         max_event_size: int = MAX_EVENT_SIZE,
     ) -> None:
         self.url = url
+        self.skipped = 0  # messages that were none
         self._http = http
         self._headers = tuple(headers)
         self._json = json or JSON()
@@ -139,6 +142,8 @@ class SSETransport:
             self._opened.set()
         else:
             self._receiver.closed(error)
+            # No answer will come: a POST that still waits for its own ends now.
+            await self._http.aclose()
 
     async def _listen(self) -> None:
         call = HTTPCall("GET", self.url, [("Accept", SSE_TYPE), *self._headers], repeatable=True)
@@ -168,14 +173,28 @@ class SSETransport:
             self._endpoint = resolved(self.url, event.data)
             self._opened.set()
         elif event.event == "message" and event.data:
-            try:
-                found = self._json.decode(event.data.encode("utf-8"))
-            except MCPError as error:
-                logger.warning("something that is no message came from %s: %s", self.why, error)
-                return
-            for message in found if isinstance(found, list) else [found]:
-                if not isinstance(message, InvalidRequest):
-                    self._receiver.message(message, None)
+            self._heard(event.data.encode("utf-8"))
+
+    def _heard(self, payload: bytes) -> None:
+        try:
+            found = lenient.read(self._json, payload)
+        except Unreadable as error:
+            self._no_message(error)
+            return
+        for message in found if isinstance(found, list) else [found]:
+            if isinstance(message, Unreadable):
+                self._no_message(message)
+            else:
+                self._receiver.message(message, None)
+
+    def _no_message(self, error: Unreadable) -> None:
+        """There are no logs on this stream: what is no call was to be an answer."""
+        if not error.calls:
+            self._receiver.lost(error.request_id, error)
+            return
+        self.skipped += 1
+        if self.skipped == 1:
+            logger.warning("what is no message came from %s, and is skipped: %s", self.why, error)
 
 
 def resolved(base: str, endpoint: str) -> str:

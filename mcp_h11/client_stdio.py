@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The way to a server that is a child process: one JSON message a line (basic/transports/stdio, all revisions).
 
-What is no message on the child's stdout (banners, logs of a runtime) is skipped, counted, and logged once.  It refuses
-nothing else: what a message means is the receiver's.
+What is no message on the child's stdout (banners, logs of a runtime) is skipped, counted, and logged once.  An answer
+that cannot be read ends its request with `InvalidAnswer`; where it names no request, that is the receiver's to find.
 
 Rule: when the child ends, or only its stdout, the receiver hears of it at once, with the exit code and the last lines
 of its stderr; and whatever happens to the client, the child is stopped.
@@ -11,15 +11,15 @@ of its stderr; and whatever happens to the client, the child is stopped.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from json import JSONDecoder
 from typing import TYPE_CHECKING
 
-from .errors import InvalidRequest, MCPError
+from . import lenient
+from .errors import MCPError
 from .failures import ConnectionLost, InvalidAnswer
 from .jsonrpc import JSON, MAX_LINE, ErrorResponse, LineTooLong, Message, Response
+from .lenient import Unreadable, beginning, id_at_the_end
 from .process import EOF_TIME, TERM_TIME, WRITE_TIME, Child, Gone, SpawnFailed
 from .revisions import Revision
 from .shown import escaping
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 logger = escaping(logging.getLogger(__name__))
 
 SHOWN_BYTES = 200  # of a line that is no message
-# TypeScript's SDK has the id last.  Between quotes a quote is escaped, so that `,"id":` is always a member; and the
-# last brace of a message is its own.
-_ID_AT_THE_END = re.compile(
-    rb'[,{]\s*"id"\s*:\s*(-?[0-9]{1,20}|"(?:[^"\\]|\\.){0,500}")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*\Z'
-)
-_SPACE = " \t\r\n"
-_decoder = JSONDecoder()
 
 
 class StdioTransport:
@@ -158,28 +151,35 @@ class StdioTransport:
             self._too_long(line)
             return
         try:
-            decoded = self._json.decode(line)
-        except InvalidRequest as error:
+            found = lenient.read(self._json, line)
+        except Unreadable as error:
             self._no_message(error, line)
-        except MCPError:
-            self._not_read(line)
-        else:
-            # 2025-03-26 has batches.
-            for message in decoded if isinstance(decoded, list) else (decoded,):
-                if isinstance(message, InvalidRequest):
-                    self._no_message(message, line)
-                else:
-                    self._pass_on(message)
+            return
+        # 2025-03-26 has batches.
+        for message in found if isinstance(found, list) else (found,):
+            if isinstance(message, Unreadable):
+                self._no_message(message, line)
+            else:
+                self._pass_on(message)
 
     def _pass_on(self, message: Message) -> None:
         if isinstance(message, (Response, ErrorResponse)) and message.id is not None:
-            self._waiting.discard(message.id)
+            self._waiting.discard(self._meant(message.id))
         self._receiver.message(message, None)
 
-    def _no_message(self, error: InvalidRequest, line: bytes) -> None:
-        """JSON, but no message: of a request that waits it was the answer."""
-        if error.request_id in self._waiting:
-            self._lose(error.request_id, InvalidAnswer(f"the answer is no message: {error.message}"))
+    def _meant(self, said: int | str) -> int | str:
+        """The request that an id means: some servers return 1 as "1"."""
+        if said not in self._waiting and type(said) is str:
+            number = lenient.number(said)
+            return said if number is None else number
+        return said
+
+    def _no_message(self, error: Unreadable, line: bytes) -> None:
+        """Of a request that waits it was the answer; a line that shows nothing of an answer is one of a log."""
+        if error.request_id is not None and self._meant(error.request_id) in self._waiting:
+            self._lose(self._meant(error.request_id), error)
+        elif error.answers and error.request_id is None:
+            self._receiver.lost(None, error)
         else:
             self._not_read(line)
 
@@ -209,13 +209,13 @@ class StdioTransport:
         if request_id is None and len(self._waiting) == 1:
             (request_id,) = self._waiting
         if request_id is None:
-            logger.warning("%s: it is not known whose answer that was: that request ends by its timeout", self._name)
+            self._receiver.lost(None, InvalidAnswer(f"the answer is too long: {line.message}", line.head))
         else:
             self._lose_too_long(request_id, line)
 
     def _lose_too_long(self, request_id: int | str, line: LineTooLong) -> None:
         if request_id in self._waiting:
-            self._lose(request_id, InvalidAnswer(f"the answer is too long: {line.message}"))
+            self._lose(request_id, InvalidAnswer(f"the answer is too long: {line.message}", line.head))
 
     def _lose(self, request_id: int | str, error: MCPError) -> None:
         self._waiting.discard(request_id)
@@ -225,48 +225,3 @@ class StdioTransport:
     def _name(self) -> str:
         assert self._child is not None
         return f"{self._child.name} (pid {self._child.pid})"
-
-
-def beginning(head: bytes) -> tuple[bool, int | str | None]:
-    """Whether a message that begins so may be an answer, and the id of the request, where it stands there."""
-    text = head.decode("utf-8", "replace").lstrip(_SPACE)
-    if text[:1] != "{":
-        return text[:1] == "[", None  # 2025-03-26 has batches
-    found: int | str | None = None
-    place = 1
-    try:
-        while True:
-            key, place = _decoder.raw_decode(text, _past(text, place, ""))
-            if key in ("method", "params"):
-                return False, None
-            if key in ("result", "error"):
-                return True, found
-            value, place = _decoder.raw_decode(text, _past(text, place, ":"))
-            place = _past(text, place, ",")
-            if key == "id" and type(value) in (int, str):
-                found = value
-    except (ValueError, IndexError, RecursionError):
-        return True, None  # it goes on behind what is known of it
-
-
-def _past(text: str, place: int, expected: str) -> int:
-    """Where the next token begins.  Raises ValueError where `expected` is not what stands before it."""
-    while text[place] in _SPACE:
-        place += 1
-    if expected:
-        if text[place] != expected:
-            raise ValueError(expected)
-        return _past(text, place + 1, "")
-    return place
-
-
-def id_at_the_end(tail: bytes) -> int | str | None:
-    """The id of a message that ends so, where that is its last member, or the last but `jsonrpc`."""
-    found = _ID_AT_THE_END.search(tail)
-    if found is None:
-        return None
-    try:
-        value: int | str = _decoder.decode(found[1].decode("utf-8"))
-    except ValueError:
-        return None
-    return value

@@ -71,6 +71,7 @@ class Ask:
     rounds: bool = True
     meta: Mapping[str, Any] | None = None
     private: bool = False
+    owner: Hashable = None
 
 
 @dataclass
@@ -276,6 +277,7 @@ class Conversation:
         modern = revision is not None and revision.modern
         call = PendingCall(self.calls.next_id(), ask.method, ask.progress, ask.on_notification, ask.on_request)
         call.private = ask.private
+        call.owner = ask.owner
         params = {**ask.params, **(extra or {})}
         meta = {**(params.pop("_meta", None) or {}), **(ask.meta or {})}
         if ask.progress is not None or (ask.on_notification is not None and ask.method != "subscriptions/listen"):
@@ -349,8 +351,8 @@ class Conversation:
         except Exception:
             self._seldom.exception("a message from %s could not be dealt with", self.transport.why)
 
-    def lost(self, request_id: int | str, error: Exception) -> None:
-        """No answer will come for this one."""
+    def lost(self, request_id: int | str | None, error: Exception) -> None:
+        """No answer will come for this one; None: for one of those that wait, and it is not said for which."""
         self.calls.lost(request_id, error)
 
     def closed(self, error: Exception | None) -> None:

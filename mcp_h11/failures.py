@@ -30,10 +30,15 @@ from .errors import (
     ResourceNotFound,
     UnsupportedProtocolVersion,
 )
+from .shown import escaped
 
 # Never on the wire: the official SDKs give these two to their own errors as well.
 CONNECTION_LOST = -32000
 REQUEST_TIMEOUT = -32001
+
+# Bytes of what came instead of an answer that stay on the exception, and characters of them in its text.
+KEPT_OF_BODY = 1024
+SHOWN_OF_BODY = 200
 
 _CLASSES: dict[int, type[MCPError]] = {
     PARSE_ERROR: ParseError,
@@ -66,6 +71,12 @@ def answered_error(error: dict[str, Any], method: str | None = None) -> MCPError
     return made
 
 
+def excerpt(body: bytes, length: int = SHOWN_OF_BODY) -> str:
+    """The beginning of a text that came from a server, on one line, as it may be shown."""
+    # A character of UTF-8 has four bytes at most.
+    return escaped(" ".join(body[: 4 * length].decode("utf-8", "replace").split())[:length])
+
+
 class ConnectionLost(MCPError):
     """No answer will come.  `sent` is False where the request certainly never left: it is safe to repeat then."""
 
@@ -86,27 +97,56 @@ class RequestTimeout(MCPError):
 
 
 class InvalidAnswer(MCPError):
-    """The server answered with something that the protocol does not have there."""
+    """The server answered with something that the protocol does not have there.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(INTERNAL_ERROR, message)
+    Attributes:
+        body: the beginning of what came, `KEPT_OF_BODY` bytes at most; its first characters are in the text as well.
+    """
+
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        self.body = body[:KEPT_OF_BODY]
+        super().__init__(INTERNAL_ERROR, f"{message}; it begins with: {excerpt(body)}" if body else message)
 
 
 class HTTPStatusError(MCPError):
-    """The server refused by HTTP itself.
+    """The server, or what stands before it, refused by HTTP itself.  The text has status, reason and `retry_after`.
 
     Attributes:
         status: as it came.
         headers: names in lower case; of a repeated one the last.
         rpc: whether the body was a JSON-RPC error, whose code, message and data these are then.
+        reason: what the body says, in one line: of JSON its `title`, `detail`, `error` or `message` (RFC 9457), of HTML
+            its title, else the beginning; "" where it says nothing.  Of a JSON-RPC error its message.
+        retry_after: seconds, as `Retry-After` said when it came (RFC 9110 10.2.3); None without one.
+        body: the beginning of the body, `KEPT_OF_BODY` bytes at most.
     """
 
-    def __init__(self, status: int, message: str, *, headers: dict[str, str], error: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: dict[str, str],
+        error: dict[str, Any] | None,
+        reason: str = "",
+        retry_after: float | None = None,
+        body: bytes = b"",
+    ) -> None:
         self.rpc = error is not None
         error = error or {}
+        if reason:
+            message = f"{message}: {reason}"
+        again = "" if retry_after is None else f"it may be tried again after {retry_after:.0f} s"
+        if again and not self.rpc:
+            message = f"{message}; {again}"
         super().__init__(error.get("code", CONNECTION_LOST), error.get("message", message), error.get("data"))
+        if self.rpc:  # `message` stays the server's own
+            self.args = (f"{self.message} (status {status}{'; ' if again else ''}{again})",)
         self.status = status
         self.headers = headers
+        self.reason = error.get("message", reason)
+        self.retry_after = retry_after
+        self.body = body[:KEPT_OF_BODY]
 
 
 class AuthorizationRequired(HTTPStatusError):

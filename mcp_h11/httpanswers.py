@@ -6,18 +6,31 @@ It refuses bodies past a limit, and turns every failure of HTTP into an exceptio
 
 from __future__ import annotations
 
+import re
+from email.utils import parsedate_to_datetime
+from html import unescape
+from json import loads as parse_json
+from time import time
 from typing import Any
 
 import anyio
 
+from . import lenient
 from .errors import MCPError
-from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer
+from .failures import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
+from .headers import JSON_TYPE
 from .httpclient import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 from .jsonrpc import JSON, ErrorResponse
 
 # Of the body of a refusal: enough for any JSON-RPC error, and for what a proxy says of itself.
 MAX_REFUSAL = 1024 * 1024
-SHOWN = 300
+SHOWN = 300  # characters
+MAX_TITLE = 4096  # bytes of HTML in which its title is looked for
+MAX_NESTED = 3
+MAX_DELAY_DIGITS = 9
+_TITLE = re.compile(rb"<title[^>]*>\s*([^<]+?)\s*</title", re.IGNORECASE)
+# In this order: RFC 9457, FastAPI and JSON-RPC, OAuth, gateways.
+_WORDS = ("title", "error", "message", "msg", "detail", "details", "error_description", "reason", "errors")
 # Seconds for what is nobody's business any more: the rest of a body, a DELETE.
 END_LIMIT = 5.0
 
@@ -43,21 +56,80 @@ async def leave(answer: HTTPAnswer) -> None:
         await answer.aclose()
 
 
+async def start_of(answer: HTTPAnswer) -> bytes:
+    """The beginning of a body that is no answer, to be shown; it may be one that never ends."""
+    body = bytearray()
+    with anyio.move_on_after(END_LIMIT):
+        try:
+            async for piece in answer:
+                body += piece
+                if len(body) >= KEPT_OF_BODY:
+                    break
+        except HTTPFailure:
+            pass  # what came before it was cut off is enough
+    return bytes(body[:KEPT_OF_BODY])
+
+
 async def refusal(answer: HTTPAnswer, json: JSON, method: str | None) -> HTTPStatusError:
     """The exception for an answer that is no success."""
     error: dict[str, Any] | None = None
-    text = b""
+    body = b""
     try:
-        text = await answer.read(MAX_REFUSAL)
-        found = json.decode(text)
+        body = await answer.read(MAX_REFUSAL)
+        found = lenient.read(json, body)
         error = found.error if isinstance(found, ErrorResponse) else None
     except (MCPError, HTTPFailure):
         pass  # not every refusal is the server's own: proxies speak HTML
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-    said = text[:SHOWN].decode("utf-8", "replace").strip() if media_type(answer) == "text/plain" else ""
-    message = f"{method or 'an answer'} was refused with status {answer.status}" + (f": {said}" if said else "")
+    message = f"{method or 'an answer'} was refused with status {answer.status}"
     kind = AuthorizationRequired if answer.status in (401, 403) else HTTPStatusError
-    return kind(answer.status, message, headers=headers, error=error)
+    reason = "" if error is not None else reason_in(media_type(answer), body)
+    after = seconds_in(headers.get("retry-after"))
+    return kind(answer.status, message, headers=headers, error=error, reason=reason, retry_after=after, body=body)
+
+
+def reason_in(kind: str, body: bytes) -> str:
+    """What the body of a refusal says, in one line of at most `SHOWN` characters; "" where it says nothing.
+
+    JSON by the members that have words for people (RFC 9457 `title` and `detail`, and those of frameworks and proxies),
+    HTML by its title, text as it is; of anything else the beginning.
+    """
+    if kind == JSON_TYPE or kind.endswith("+json"):
+        try:
+            said = _words(parse_json(body.removeprefix(b"\xef\xbb\xbf")))
+        except (ValueError, RecursionError):
+            said = ""
+        return excerpt((said or body.decode("utf-8", "replace")).encode("utf-8", "replace"), SHOWN)
+    if kind == "text/html":
+        title = _TITLE.search(body[:MAX_TITLE])
+        if title is not None:
+            return excerpt(unescape(title[1].decode("utf-8", "replace")).encode("utf-8", "replace"), SHOWN)
+    return excerpt(body, SHOWN)
+
+
+def _words(value: Any, depth: int = 0) -> str:
+    """The words in a JSON value that describes an error; several are joined by colons."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        value = value[0] if value else None
+        return _words(value, depth)
+    if not isinstance(value, dict) or depth > MAX_NESTED:
+        return ""
+    found = [_words(value[name], depth + 1) for name in _WORDS if name in value]
+    return ": ".join(dict.fromkeys(word for word in found if word))
+
+
+def seconds_in(retry_after: str | None) -> float | None:
+    """Seconds from now, of the header `Retry-After`, a number or a date (RFC 9110 10.2.3); None for anything else."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) <= MAX_DELAY_DIGITS:
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
 
 
 def shown(url: str) -> str:

@@ -313,6 +313,12 @@ class HTTPAnswer:
         """The first value of the header `name`, latin-1, or None."""
         return self._head.get(name)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the body was read to an end that the server said, not only to that of the connection."""
+        framed = self.get("transfer-encoding") is not None or self.get("content-length") is not None
+        return framed and self._wire is None and not self._closed
+
     async def __aenter__(self) -> HTTPAnswer:
         return self
 

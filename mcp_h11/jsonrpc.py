@@ -362,6 +362,34 @@ def _element(value: Any, members: Any) -> Message | InvalidRequest:
         return error
 
 
+# --- for the client's end ---------------------------------------------------------------------------------------
+
+_read_leniently = json.JSONDecoder(parse_int=_bounded).decode
+
+
+def lenient_value(body: bytes) -> tuple[Any, Any]:
+    """Any JSON value, also with NaN, Infinity and a byte order mark; and once more with all members, for `message_of`.
+
+    For `lenient`, which reads so what a server sent and `JSON.decode` refuses.  Raises ParseError.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if _too_deep(body):
+        raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
+    try:
+        text = body.decode("utf-8")
+        return _read_leniently(text), _read_members(text)
+    except (ValueError, RecursionError) as error:
+        raise ParseError(f"Parse error: {error}" if type(error) is json.JSONDecodeError else "Parse error") from None
+
+
+def message_of(value: Any, members: Any) -> Message:
+    """The message that a value is.  Raises InvalidRequest."""
+    found = _element(value, members)
+    if isinstance(found, InvalidRequest):
+        raise found
+    return found
+
+
 # --- the codec --------------------------------------------------------------------------------------------------
 
 # A codec that takes one of these would let through what the standard library refuses.

@@ -45,8 +45,8 @@ class Receiver(Protocol):
     def message(self, message: Message, via: int | str | None) -> None:
         """One message; `via` is the id of the request on whose exchange it came, None on a channel for all."""
 
-    def lost(self, request_id: int | str, error: Exception) -> None:
-        """No answer will come for this request any more."""
+    def lost(self, request_id: int | str | None, error: Exception) -> None:
+        """No answer will come for this request any more; None: it came, and does not say to which request."""
 
     def closed(self, error: Exception | None) -> None:
         """The transport is over: a child died, a stream ended.  None where that was asked for."""

@@ -65,7 +65,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sealing",
         "supervisor",
     ),
-    ("fairness", "ratelimit", "reply", "signature"),
+    ("fairness", "lenient", "ratelimit", "reply", "signature"),
     ("questions", "results"),
     # what runs
     (

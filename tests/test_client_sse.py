@@ -238,8 +238,8 @@ async def test_hostile_events_are_skipped_and_endless_ones_end_it() -> None:
                     await old.stream.write(b"x" * 1000)
                     await asyncio.sleep(0)
             return None
-        await old.stream.write(b"data: {broken\n\nevent: other\ndata: {}\n\nid: 1\ndata:\n\n")
-        await old.say([{"jsonrpc": "2.0", "id": 999, "result": {}}, {"bad": 1}])
+        await old.stream.write(b'data: {"method":broken\n\nevent: other\ndata: {}\n\nid: 1\ndata:\n\n')
+        await old.say([{"jsonrpc": "2.0", "id": 999, "result": {}}, {"method": 1}])
         return result(seen, {})
 
     old = Old(post)
@@ -248,6 +248,7 @@ async def test_hostile_events_are_skipped_and_endless_ones_end_it() -> None:
             transport = SSETransport(script.url, HTTPClient(head_timeout=None), max_event_size=5000)
             async with Client(transport, timeout=LIMIT, revision="2024-11-05") as client:
                 await client.ping()
+                assert transport.skipped == 2
                 with pytest.raises(InvalidAnswer, match="5000"):
                     await client.call_tool("a", timeout=None)
 
