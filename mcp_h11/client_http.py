@@ -9,7 +9,8 @@ It refuses answers that are too large, or neither JSON nor an event stream, and 
 
 Rules:
 - What may have been executed is sent again only if it is safe (`Outgoing.safe`).
-- A 404 is the end of the session where the request named one, and of nothing else.
+- A 404 is the end of the session where the request named one, and of nothing else.  Another 4xx may be (servers that
+  were started anew say 400): a ping in that session tells.
 - What came and is no answer is no lost connection: it is not asked for again.
 - Never back earlier than `retry` says, nor for ever where nothing comes of it.
 """
@@ -17,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,8 @@ import anyio
 
 from . import lenient
 from .backoff import Backoff
-from .errors import MODERN_REFUSALS, MCPError
+from .era import NO_VERDICT
+from .errors import MODERN_REFUSALS, PARSE_ERROR, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED, MCPError
 from .eventsource import EventReader
 from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
@@ -53,6 +56,11 @@ GET_HEAD_WAIT = 2.0
 # Seconds at the end for the answer to an `initialize` that is under way: the session that it began is ended then.
 LATE_SESSION_WAIT = 0.5
 RESUME_ATTEMPTS = 5  # in a row, without anything new
+# Seconds for the ping that tells whether a session is still good; without an answer it is taken to be.
+CHECK_LIMIT = 5.0
+# Errors of one request: a server that says so has looked at more than the session.
+_OF_THE_REQUEST = MODERN_REFUSALS | {PARSE_ERROR, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED}
+_OF_THE_SESSION = re.compile("session|initiali[sz]", re.IGNORECASE)
 
 
 class HTTPExchange:
@@ -76,6 +84,14 @@ class Renewal:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.error: Exception | None = None
+
+
+class Check:
+    """One ping in a session that may be gone, and everybody who waits for it."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.gone = False
 
 
 class HTTPTransport:
@@ -113,6 +129,8 @@ class HTTPTransport:
         self._exchanges: dict[int | str, HTTPExchange] = {}
         self.skipped = 0
         self._generation = 0  # of the session
+        self._good = -1  # the generation whose session has answered a request
+        self._check: Check | None = None
         self._renewal: Renewal | None = None
         self._forgotten = False  # the session is gone, and the handshake after it failed
         self._listening: anyio.CancelScope | None = None
@@ -275,6 +293,8 @@ class HTTPTransport:
         try:
             if not 200 <= answer.status < 300:
                 return await self._refused(exchange, answer, session)
+            if session is not None and session == self.session_id:
+                self._good = self._generation
             if media_type(answer) == JSON_TYPE:
                 self._admitted(exchange, answer)
                 self._answer(exchange, answer.status, await whole(answer, self._max_answer))
@@ -466,7 +486,7 @@ class HTTPTransport:
                     status = answer.status
                     if status == 200 and media_type(answer) == SSE_TYPE:
                         begun.set()
-                        opened = True
+                        opened, self._good = True, self._generation
                         progressed = await self._read(reader, answer, self._heard)
                     elif not _for_the_moment(status):
                         if status == 400 and reader.last_event_id:
@@ -506,8 +526,44 @@ class HTTPTransport:
     # --- a session that is gone -----------------------------------------------------------------------------
 
     async def _forgot(self, refused: HTTPStatusError, session: str | None) -> bool:
-        """Whether a refusal means that the server does not know this session any more."""
-        return session is not None and refused.status == 404
+        """Whether a refusal means that the server does not know this session any more.
+
+        404 does (2025-11-25 basic/transports, Session Management 3).  Other 4xx of a session that was good before may:
+        servers that were started anew say 400, or 401 without a challenge.  What the session is then, a ping tells.
+        """
+        if session is None or refused.status == 404:
+            return session is not None
+        if not _may_mean_the_session(refused):
+            return False
+        if self.session_id != session:
+            return True  # another refusal was the first
+        if self._good != self._generation:
+            return False
+        check = self._check
+        if check is None:
+            # For everybody, in a task of its own, as a new handshake is.
+            check = self._check = Check()
+            self._tasks.start_soon(self._look, check, session)
+        await check.done.wait()
+        return check.gone
+
+    async def _look(self, check: Check, session: str) -> None:
+        """One ping in that session, past what waits for its end."""
+        try:
+            with anyio.move_on_after(CHECK_LIMIT):
+                ping = Outgoing(self._json.request("session", "ping"), "ping", "session", safe=True)
+                answer = await self._http_send(self._call(ping, session))
+                try:
+                    if not 200 <= answer.status < 300:
+                        refused = await refusal(answer, self._json, "ping")
+                        check.gone = _may_mean_the_session(refused)
+                finally:
+                    await leave(answer)
+        except MCPError as error:
+            logger.debug("whether the session at %s is still good is not known: %s", self.why, error)
+        finally:
+            self._check = None
+            check.done.set()
 
     async def _ready(self, out: Outgoing) -> None:
         """Waits while a new handshake is made; what waits here never left."""
@@ -560,6 +616,16 @@ class HTTPTransport:
             raise
         except Exception as error:
             raise lost(error, self.url) from error
+
+
+def _may_mean_the_session(refused: HTTPStatusError) -> bool:
+    """Whether a refusal may be that of a server which does not know the session."""
+    named = _OF_THE_SESSION.search(refused.reason) is not None
+    if refused.status in NO_VERDICT:
+        return refused.status == 401 and named and "www-authenticate" not in refused.headers
+    # Whoever speaks of the method or its params has looked at more than the session.
+    of_the_request = refused.rpc and refused.code in _OF_THE_REQUEST and not named
+    return 400 <= refused.status < 500 and not of_the_request
 
 
 def _for_the_moment(status: int) -> bool:

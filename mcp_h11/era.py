@@ -31,7 +31,7 @@ MAX_VERSIONS = 100  # of a list of versions, what is looked at
 
 _SERVER = "io.modelcontextprotocol/serverInfo"
 # Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
-_NO_VERDICT = (401, 403, 408, 413, 429, 431)
+NO_VERDICT = (401, 403, 408, 413, 429, 431)
 
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
 
@@ -191,7 +191,7 @@ def contradicts(error: MCPError, modern: bool) -> bool:
     return (
         isinstance(error, HTTPStatusError)
         and 400 <= error.status < 500
-        and error.status not in _NO_VERDICT
+        and error.status not in NO_VERDICT
         and not (error.rpc and error.code in MODERN_REFUSALS)
     )
 
@@ -199,7 +199,7 @@ def contradicts(error: MCPError, modern: bool) -> bool:
 def refuses_handshake(error: MCPError) -> bool:
     """Whether this is the answer of a server that takes no `initialize`, and not of one in trouble."""
     if isinstance(error, HTTPStatusError):
-        return error.status < 500 and error.status not in _NO_VERDICT
+        return error.status < 500 and error.status not in NO_VERDICT
     return not isinstance(error, (ConnectionLost, RequestTimeout))
 
 
