@@ -72,6 +72,7 @@ MEANINGS = {
     "legacy_sse": "HTTP+SSE of 2024-11-05, and by a bare GET of `path` (the command line turns it on)",
     "sse_path": "where its stream is",
     "messages_path": "where its messages are posted",
+    "root_path": "what a reverse proxy strips from paths, put before those that are given out; as `X-Forwarded-Prefix`",
     "strict_accept": "a POST must accept both JSON and event streams",
     "allowed_hosts": "Host names served; `None`: loopback and the bound address, `('*',)`: any",
     "allowed_origins": "pages that may ask, besides loopback ones; `('*',)`: any",

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What stands between the brackets of a host: an IPv6 address, or nothing that a server can be called by.
+"""Parts of the addresses that a server is called by: what stands in a host's brackets, and the path before its own.
 
-Rule: what passes here is read by `ipaddress` and by `urllib.parse`, so that no later step fails on it.  RFC 3986 3.2.2.
+Rule: what passes here is read by `ipaddress` and by `urllib.parse`, so that no later step fails on it, and can stand in
+a header, in quotes and in an event.  RFC 3986 3.2.2 and 3.3.
 """
 
 from __future__ import annotations
+
+import re
 
 _LOOPBACK = "::1"
 
@@ -19,3 +22,29 @@ def is_ipv6(text: str) -> bool:
         return IPv6Address(text).scope_id is None
     except ValueError:
         return False
+
+
+MAX_PREFIX = 256  # characters
+# Characters of RFC 3986 3.3 without those that separate or quote elsewhere: comma, apostrophe, parentheses.
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&*+;=:@-]|%[0-9A-Fa-f]{2})+")
+_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
+_NEVER_ENCODED = frozenset((*range(0x20), *b"./\\%", 0x7F))  # what would be read as something else behind a decoder
+
+
+def checked_prefix(text: str) -> str:
+    """The path that a reverse proxy strips, as it stands before each path that is given out: ``/tools``, or empty.
+
+    A slash at its end is left out.  Raises ValueError for what is no such path: a scheme or a host, an empty segment,
+    ``.`` or ``..``, a control character, a query, more than MAX_PREFIX characters.
+    """
+    prefix = text[:-1] if text.endswith("/") else text
+    if not prefix:
+        return ""
+    slash, *segments = prefix.split("/")
+    encoded = {int(found, 16) for found in _ENCODED.findall(prefix)}
+    good = all(_SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments)
+    if slash or not segments or not good or encoded & _NEVER_ENCODED or len(text) > MAX_PREFIX:
+        raise ValueError(
+            f"a prefix is a path such as /tools, without dots, controls and empty segments, not {text!r:.80}"
+        )
+    return prefix

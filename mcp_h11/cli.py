@@ -83,6 +83,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
     try:
         return Settings(
             path=options.path,
+            root_path=options.root_path or "",
             response=options.response,
             stateless=options.stateless,
             legacy_sse=legacy_sse,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .addresses import checked_prefix
 from .auth import WELL_KNOWN, metadata_path
 from .errors import Denial, Refusal
 from .headers import (
@@ -80,8 +81,8 @@ class Door:
 
     __slots__ = (
         "accepts_events", "accepts_json", "agreed", "allow_events", "allow_json", "claimed", "extra", "head", "host",
-        "last_event_id", "method", "peer", "posts", "prefers_events", "preflight", "proxied", "refusal", "route",
-        "scheme", "session_id", "unfit", "version", "versions",
+        "last_event_id", "method", "peer", "posts", "prefers_events", "prefix", "preflight", "proxied", "refusal",
+        "route", "scheme", "session_id", "unfit", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, head: Head, route: int, fields: Fields) -> None:
@@ -92,6 +93,7 @@ class Door:
         self.unfit: Denial | None = None  # after authorization: the format is wrong
         self.host: str | None = None  # by which the client called us
         self.peer = self.scheme = ""  # of whom a proxy speaks for, and how it was called; empty where none said
+        self.prefix = ""  # which stands before each path that is given out
         self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
         self.extra: Headers = ()  # CORS, on every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
@@ -112,7 +114,7 @@ class Door:
         door.posts, door.agreed, door.claimed = self.posts, None, self.claimed
         door.head, door.session_id = head, head.get(SESSION_HEADER)
         door.method, door.route, door.host = self.method, self.route, self.host
-        door.peer, door.scheme, door.proxied = self.peer, self.scheme, None
+        door.peer, door.scheme, door.prefix, door.proxied = self.peer, self.scheme, self.prefix, None
         door.refusal, door.unfit, door.extra, door.preflight = self.refusal, self.unfit, self.extra, self.preflight
         door.versions, door.version, door.last_event_id = self.versions, self.version, self.last_event_id
         door.accepts_json, door.accepts_events = self.accepts_json, self.accepts_events
@@ -131,6 +133,7 @@ class Doorkeeper:
         self._doors: dict[tuple[Any, ...], Door] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        self._prefix = checked_prefix(settings.root_path)
         self._routes = {settings.path.rstrip("/"): MCP}
         if settings.legacy_sse and not settings.stateless:
             self._routes[settings.sse_path.rstrip("/")] = SSE
@@ -138,8 +141,10 @@ class Doorkeeper:
         if settings.authorization_servers:
             # 2026-07-28 basic/authorization, Protected Resource Metadata: behind the path, or at the root.  The path
             # that clients know may be another one than what a proxy asks us for.
-            for path in (WELL_KNOWN, WELL_KNOWN + settings.path.rstrip("/"), metadata_path(settings.resource or "")):
-                self._routes[path] = METADATA
+            own = settings.path.rstrip("/")
+            for path in ("", own, self._prefix + own):
+                self._routes[WELL_KNOWN + path] = METADATA
+            self._routes[metadata_path(settings.resource or "")] = METADATA
 
     def examine(self, head: Head, proxied: bool = False) -> Door:
         """The verdicts; never raises.  `proxied`: a trusted proxy sent it, and says for whom."""
@@ -174,7 +179,7 @@ class Doorkeeper:
         return door
 
     def _set_sender(self, door: Door, proxied: bool, fields: Fields) -> Denial | None:
-        door.host = _first(fields, b"host")
+        door.host, door.prefix = _first(fields, b"host"), self._prefix
         if proxied and self.proxies is not None:
             try:
                 said = self.proxies.read(door.head.get_all)
@@ -183,6 +188,11 @@ class Doorkeeper:
             if said.host and not is_authority(said.host):
                 return Denial(400, "Bad Request: the host that the proxy names is no host")
             door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.host
+            if said.prefix is not None:
+                door.prefix = said.prefix
+                # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
+                if door.head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
+                    door.route = self._routes.get(WELL_KNOWN, NOWHERE)
         return None
 
     def _check_sender(self, door: Door, origins: list[str]) -> Denial | None:
@@ -210,7 +220,7 @@ class Doorkeeper:
 
     def _check_target(self, door: Door) -> Denial | None:
         if door.route == NOWHERE and door.method != "CONNECT":  # whose target is no path of ours to be missed
-            return Denial(404, f"Nothing is served here; the endpoint is {self._settings.path}")
+            return Denial(404, f"Nothing is served here; the endpoint is {door.prefix}{self._settings.path}")
         allowed = _ALLOWED.get(door.route, _ALLOWED[MCP])
         if door.route == MCP:
             if door.version in MODERN and door.method != "POST":

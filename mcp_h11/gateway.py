@@ -301,12 +301,14 @@ class GatewayEndpoint(OpsEndpoint):
         site = self._at(head) if head is not None else None
         return super().client(head, link) if site is None else site.client(head, link)
 
-    def check(self, head: Head, *more: Any) -> Refusal | None:
+    def check(self, head: Head, link: Link) -> Refusal | None:
         site = self._at(head)
         if site is not None:
-            return site.check(head, *more)
-        refusal = super().check(head, *more)
-        return refusal if refusal is not None or self._pages.has(head.path) else _nowhere()
+            return site.check(head, link)
+        refusal = super().check(head, link)
+        if refusal is not None or self._pages.has(head.path):
+            return refusal
+        return _nowhere(self._door(head, link.proxied).prefix)
 
     async def approve(self, head: Head, *more: Any) -> Refusal | None:
         site = self._at(head)
@@ -323,7 +325,7 @@ class GatewayEndpoint(OpsEndpoint):
         elif self._pages.has(request.head.path):
             super().respond(request, reply)
         else:
-            self.refuse(reply, _nowhere(), None)
+            self.refuse(reply, _nowhere(self._door(request.head, reply.proxied).prefix), None)
 
     def sweep(self) -> None:
         """Each site looks after its own."""
@@ -342,8 +344,8 @@ class GatewayEndpoint(OpsEndpoint):
             site.endpoint.close()
 
 
-def _nowhere() -> Refusal:
-    return Refusal(404, f"Nothing is served here; servers are at {PREFIX}NAME/mcp")
+def _nowhere(prefix: str) -> Refusal:
+    return Refusal(404, f"Nothing is served here; servers are at {prefix}{PREFIX}NAME/mcp")
 
 
 class GatewayServer(Server):

@@ -20,6 +20,7 @@ from .auth import (
     INVALID_REQUEST,
     INVALID_TOKEN,
     TOKEN_HOLDER,
+    WELL_KNOWN,
     Principal,
     as_principal,
     bearer,
@@ -137,17 +138,23 @@ class Guard:
 
     def resource(self, door: Door) -> str:
         """This server's own URI: as configured, or as the client called it; empty where neither is known."""
-        settings = self._settings
-        if settings.resource is not None:
-            return canonical_uri(settings.resource)
-        if not door.host:
-            return ""
-        scheme = "https" if settings.ssl is not None else door.scheme or "http"
-        return canonical_uri(f"{scheme}://{door.host}{settings.path}")
+        if self._settings.resource is not None:
+            return canonical_uri(self._settings.resource)
+        root = self._root(door)
+        return canonical_uri(f"{root}{self._settings.path}") if root else ""
+
+    def _root(self, door: Door) -> str:
+        # The address that a client sees of the path "/" here; empty where no host is known.
+        scheme = "https" if self._settings.ssl is not None else door.scheme or "http"
+        return f"{scheme}://{door.host}{door.prefix}" if door.host else ""
 
     def _metadata_url(self, door: Door) -> str:
         if not self._settings.authorization_servers:
             return ""
+        if self._settings.resource is None and door.prefix and door.host:
+            # Behind a proxy that strips a prefix the client reaches us below the prefix, and maybe nowhere else: not at
+            # the root of the host, where RFC 9728 section 3.1 has the address for clients that are not told one.
+            return canonical_uri(f"{self._root(door)}{WELL_KNOWN}{self._settings.path}")
         resource = self.resource(door)
         return metadata_url(resource) if resource else ""
 

@@ -56,8 +56,8 @@ class LegacySSE:
         self.peers[reply.peer] += 1
         reply.on_gone = partial(self.end, session)
         # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
-        # them is not known here.
-        endpoint = f"{settings.messages_path}?session_id={session.id}"
+        # them is not known here.  The path is the one that the client sees, with what a proxy strips from it.
+        endpoint = f"{door.prefix}{settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
     async def _write(self, reply: Reply, payload: bytes) -> None:

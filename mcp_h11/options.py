@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .addresses import checked_prefix
 from .version import __version__
 
 PACKAGE = __package__ or "mcp_h11"
@@ -68,6 +69,13 @@ def _path(value: str) -> str:
     if not re.fullmatch(r"/[!-~]*", value) or set(value) & set("?#"):
         raise _bad(f"has to begin with '/' and have no space, '?' or '#', not {value!r}")
     return value
+
+
+def _prefix(value: str) -> str:
+    try:
+        return checked_prefix(value)
+    except ValueError:
+        raise _bad(f"has to be a path such as /tools, without dots and empty segments, not {value!r}") from None
 
 
 def _token(value: str) -> str:
@@ -146,6 +154,7 @@ OPTIONS = (
     Option("host", _WHERE, "address to listen on, '*' for all (127.0.0.1)", default="127.0.0.1", address="tcp"),
     Option("port", _WHERE, "port, 0 for a free one (8000)", _port, default=8000, address="tcp"),
     Option("path", _WHERE, "path of the endpoint (/mcp)", _path, default="/mcp"),
+    Option("root-path", _WHERE, "what a reverse proxy strips from the paths that clients ask for (nothing)", _prefix),
     Option("uds", _WHERE, "listen on a Unix socket", metavar="FILE", address="uds"),
     Option("uds-mode", _WHERE, "permission bits of the Unix socket, such as 660 (as the umask says)", _mode),
     Option("fd", _WHERE, "listen on an inherited socket", _descriptor, metavar="NUMBER", address="fd"),

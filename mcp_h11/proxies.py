@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from .addresses import checked_prefix
 from .errors import Refusal
 
 if TYPE_CHECKING:  # most servers stand behind no proxy
@@ -38,6 +39,7 @@ class Forwarded:
     peer: str = ""
     host: str = ""
     scheme: str = ""
+    prefix: str | None = None  # the path that the proxy strips; None where it does not say
 
 
 class Proxies:
@@ -79,7 +81,7 @@ class Proxies:
             raise Refusal(
                 400, "Forwarded and X-Forwarded-For disagree; the proxy has to remove the one it does not set"
             )
-        return Forwarded(standard.peer, standard.host or common.host, standard.scheme or common.scheme)
+        return Forwarded(standard.peer, standard.host or common.host, standard.scheme or common.scheme, common.prefix)
 
     def _reach(self, chain: Sequence[str]) -> tuple[str, int]:
         # From the right, where our own proxy wrote, to the first that is none of ours: the client, as far as anybody
@@ -101,7 +103,10 @@ class Proxies:
             raise Refusal(400, f"Bad Request: X-Forwarded-For has more than {MAX_ELEMENTS} addresses")
         chain = [one for value in values for one in value.split(",")]
         return Forwarded(
-            self._reach(chain)[0], _last(get_all("x-forwarded-host")), _scheme(_last(get_all("x-forwarded-proto")))
+            self._reach(chain)[0],
+            _last(get_all("x-forwarded-host")),
+            _scheme(_last(get_all("x-forwarded-proto"))),
+            _prefix(get_all("x-forwarded-prefix")),
         )
 
     def _read_standard(self, values: Sequence[str]) -> Forwarded | None:
@@ -149,6 +154,16 @@ def read_address(text: str) -> Address | None:
 def _last(values: Sequence[str]) -> str:
     # The one that the nearest proxy wrote; those before it may be anybody's.
     return values[-1].rpartition(",")[2].strip() if values else ""
+
+
+def _prefix(values: Sequence[str]) -> str | None:
+    # Proxies add a line of their own, or an element, behind what came: the nearest one's is the last.
+    said = [one.strip() for value in values for one in value.split(",", MAX_ELEMENTS)]
+    try:
+        prefixes = [checked_prefix(one) for one in said if one]
+    except ValueError:
+        raise Refusal(400, "Bad Request: X-Forwarded-Prefix is no path that can be given out") from None
+    return prefixes[-1] if prefixes else None
 
 
 def _scheme(text: str) -> str:

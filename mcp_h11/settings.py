@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from .addresses import checked_prefix
 from .auth import Principal as Principal
 from .auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
 from .auth import subject as subject
@@ -72,6 +73,9 @@ class Settings(_Keywords):
     legacy_sse: bool = False  # HTTP+SSE of 2024-11-05 at `sse_path` and by a bare GET of `path`
     sse_path: str = "/sse"
     messages_path: str = "/messages"
+    root_path: str = (
+        ""  # what a reverse proxy strips from the paths that clients ask for; X-Forwarded-Prefix goes first
+    )
     strict_accept: bool = False  # refuse a POST whose Accept does not name both types
 
     # None: loopback names where every bound address is loopback, and the bound address itself.  "*" is any.
@@ -164,6 +168,7 @@ class Settings(_Keywords):
         for path in paths:
             if not path.startswith("/") or not _is_visible(path) or set(path) & set("?#"):
                 raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
+        checked_prefix(self.root_path)
         self._check_ops()
         if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
             raise ValueError("path, sse_path and messages_path must differ")

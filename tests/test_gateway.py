@@ -189,6 +189,21 @@ async def test_an_address_that_was_none_is_served_as_soon_as_the_list_has_it() -
         await statuses(200)
 
 
+async def test_a_gateway_behind_a_proxy_that_strips_a_prefix_says_where_its_servers_are() -> None:
+    prefixed = {"X-Forwarded-Prefix": "/tools"}
+    for options, headers in (({"root_path": "/tools"}, {}), ({"trusted_proxies": ["127.0.0.1"]}, prefixed)):
+        async with gateway({"one": entry("a")}, legacy_sse=True, **options) as server:
+            async with RawClient(server.port) as client:
+                for _ in range(2):
+                    answer = await client.request("GET", "/servers/none/mcp", headers)
+                    assert answer.json()["error"]["message"].endswith("servers are at /tools/servers/NAME/mcp")
+            async with RawClient(server.port) as client:
+                accept = {"Accept": "text/event-stream", **headers}
+                stream = await client.open_stream("GET", "/servers/one/sse", accept)
+                event = await stream.next_event()
+                assert event is not None and event.data.startswith("/tools/servers/one/messages?session_id=")
+
+
 async def test_what_is_known_of_heads_goes_when_the_list_changes_and_not_when_it_is_read_again() -> None:
     request = modern("server/discover").replace(b"POST /mcp ", b"POST /servers/one/mcp ")
     async with gateway({"one": entry("a")}) as server, RawClient(server.port) as client:

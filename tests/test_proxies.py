@@ -8,6 +8,7 @@ import stat
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
 
 import anyio
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from rawclient import Modern, RawClient, Response, encode
 from serving import ASYNCIO, UVLOOP, Held, head, lives, modern, request, served
 
-from mcp_h11 import Principal, listening
+from mcp_h11 import Principal, Settings, listening
+from mcp_h11.addresses import MAX_PREFIX, checked_prefix
 from mcp_h11.errors import Refusal
 from mcp_h11.proxies import MAX_ELEMENTS, MAX_PARAMETERS, Forwarded, Proxies, read_address
 
@@ -190,6 +192,132 @@ async def test_a_client_is_told_the_address_that_it_called(headers: dict[str, st
             assert answer.headers["www-authenticate"] == f"Bearer {metadata}"
             document = await ask(server.port, head("/.well-known/oauth-protected-resource", "GET", **fields), "GET")
             assert document.json()["resource"] == f"{said}/mcp"
+
+
+# --- the path before ours ---------------------------------------------------------------------------------------------
+
+GOOD_PREFIXES = {
+    "/tools": "/tools", "/tools/": "/tools", "/a/b-c_d.e~1": "/a/b-c_d.e~1", "/caf%C3%A9": "/caf%C3%A9", "/": "",
+    "/a@b:c;d=e&f!$*+": "/a@b:c;d=e&f!$*+", "/...": "/...", "/" + "x" * (MAX_PREFIX - 1): "/" + "x" * (MAX_PREFIX - 1),
+}  # fmt: skip
+BAD_PREFIXES = [
+    "tools", "//evil.example", "/a//b", "/a//", "//", "https://evil.example", "http://evil.example/a", "/..", "/a/../b",
+    "/.", "/a/.", "/%2e%2e", "/a/%2E%2e/b", "/a%2fb", "/a%5cb", "/a%0d%0aX", "/a%00", "/a%25", "/a%", "/a%g0", "/a?b",
+    "/a#b", "/a b", '/a"b', "/a\\b", "/a'b", "/a\tb", "/a\x7fb", "/a\xe9", "\\evil", "/<a>", "javascript:x",
+    "/" + "x" * MAX_PREFIX,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", GOOD_PREFIXES)
+def test_a_prefix_is_a_path(prefix: str) -> None:
+    assert checked_prefix(prefix) == GOOD_PREFIXES[prefix]
+    assert read(x_forwarded_prefix=[prefix]).prefix == GOOD_PREFIXES[prefix]
+    assert Settings(root_path=prefix).root_path == prefix
+
+
+@pytest.mark.parametrize("prefix", [*BAD_PREFIXES, "/a\nb", "/a\r\nb", "/a\0"])
+def test_nothing_else_is_one(prefix: str) -> None:
+    with pytest.raises(ValueError, match="a prefix is a path such as /tools"):
+        Settings(root_path=prefix)
+    for said in ([prefix], [prefix, "/tools"], [f"{prefix}, /tools"]):
+        with pytest.raises(Refusal) as caught:
+            read(x_forwarded_prefix=said)
+        assert caught.value.status == 400
+
+
+def test_the_prefix_of_the_nearest_proxy_counts() -> None:
+    assert read(x_forwarded_prefix=["/evil", "/tools"]).prefix == "/tools"
+    assert read(x_forwarded_prefix=["/evil, /tools"]).prefix == "/tools"
+    assert read(x_forwarded_prefix=["", " "]).prefix is None and read().prefix is None
+    assert read(x_forwarded_prefix=["/tools"], forwarded=["for=192.0.2.1"]).prefix == "/tools"
+
+
+@given(st.text(max_size=20), st.text("/.%2eE5cCaA\\:?#", max_size=12))
+def test_a_prefix_that_passes_is_a_path_of_this_host_for_every_reader(any_text: str, likely: str) -> None:
+    for text in (any_text, likely, "/" + likely):
+        try:
+            prefix = checked_prefix(text)
+        except ValueError:
+            continue
+        address = urlsplit(urljoin("https://tools.example/sse", f"{prefix}/messages?session_id=x"))
+        assert (address.netloc, address.path, address.query) == ("tools.example", f"{prefix}/messages", "session_id=x")
+        assert prefix.isascii() and prefix.isprintable() and not set(prefix) & set(' "\\<>,')
+        assert not {"", ".", ".."} & set(unquote(prefix).split("/")[1:])
+
+
+@pytest.mark.parametrize("prefix", BAD_PREFIXES)
+async def test_a_prefix_of_a_proxy_that_is_none_is_refused_and_never_given_out(prefix: str) -> None:
+    login = {"verifier": Nobody(), "authorization_servers": ["https://login.example"]}
+    for options in ({}, login):
+        async with served(trusted_proxies=[US], legacy_sse=True, **options) as server:
+            for data in (head("/sse", "GET", X_Forwarded_Prefix=prefix), modern("ping", X_Forwarded_Prefix=prefix)):
+                for _ in range(2):
+                    answer = await ask(server.port, data, data.partition(b" ")[0].decode())
+                    assert (answer.status, answer.json()["error"]["code"]) == (400, -32600)
+                    assert prefix not in str(answer.headers) and f'"{prefix}' not in answer.body.decode()
+
+
+PREFIXED: list[tuple[dict[str, Any], dict[str, str], str]] = [
+    ({"trusted_proxies": [US]}, {"X_Forwarded_Prefix": "/tools"}, "/tools"),
+    ({"trusted_proxies": [US]}, {"X_Forwarded_Prefix": "/a/b/"}, "/a/b"),
+    ({"root_path": "/tools/"}, {}, "/tools"),
+    ({"root_path": "/tools"}, {"X_Forwarded_Prefix": "/evil"}, "/tools"),
+    ({"root_path": "/other", "trusted_proxies": [US]}, {"X_Forwarded_Prefix": "/tools"}, "/tools"),
+    ({"root_path": "/other", "trusted_proxies": [US]}, {"X_Forwarded_Prefix": "/"}, ""),
+    ({"root_path": "/tools", "trusted_proxies": [US]}, {}, "/tools"),
+    ({"trusted_proxies": ["192.0.2.7"]}, {"X_Forwarded_Prefix": "/evil"}, ""),
+    ({}, {"X_Forwarded_Prefix": "/evil"}, ""),
+]
+
+
+@pytest.mark.parametrize("case", PREFIXED)
+async def test_the_endpoint_of_http_sse_is_below_the_prefix(case: Any) -> None:
+    options, headers, prefix = case
+    async with served(legacy_sse=True, **options) as server, RawClient(server.port) as client:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        for path in ("/sse", "/mcp"):
+            async with RawClient(server.port) as client:
+                stream = await client.open_stream("GET", path, {"Accept": "text/event-stream", **fields})
+                event = await stream.next_event()
+                assert event is not None and event.event == "endpoint"
+                assert event.data.startswith(f"{prefix}/messages?session_id=")
+                # Where the proxy has stripped the prefix, it is served.
+                async with RawClient(server.port) as poster:
+                    body = encode({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+                    target = event.data.removeprefix(prefix)
+                    answer = await poster.request("POST", target, {"Content-Type": "application/json"}, body)
+                    assert answer.status == 202
+
+
+@pytest.mark.parametrize("case", PREFIXED)
+async def test_the_metadata_and_the_challenge_are_below_the_prefix(case: Any) -> None:
+    options, headers, prefix = case
+    login = {"verifier": Nobody(), "authorization_servers": ["https://login.example"]}
+    fields = {"Host": "tools.example", "X_Forwarded_Proto": "https", **headers}
+    async with served(allowed_hosts=["tools.example", "localhost"], **login, **options) as server:
+        scheme = "https" if US in options.get("trusted_proxies", ()) else "http"
+        root = f"{scheme}://tools.example{prefix}"
+        for data in (modern("server/discover", **fields), head(Content_Length="9", **fields)):
+            answer = await ask(server.port, data)
+            where = f"{root}/.well-known/oauth-protected-resource/mcp"
+            assert answer.headers["www-authenticate"] == f'Bearer resource_metadata="{where}"'
+        # As a client finds it: by that address, which the proxy strips, or at the root of the host (RFC 9728 3.1).
+        places = ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"]
+        for path in (*places, f"/.well-known/oauth-protected-resource{prefix}/mcp"):
+            document = await ask(server.port, head(path, "GET", **fields), "GET")
+            assert (document.status, document.json()["resource"]) == (200, f"{root}/mcp")
+        missed = await ask(server.port, head("/elsewhere", "GET", **fields), "GET")
+        assert missed.json()["error"]["message"].endswith(f"the endpoint is {prefix}/mcp")
+
+
+async def test_a_resource_that_the_operator_named_is_given_out_as_it_is() -> None:
+    login = {"verifier": Nobody(), "authorization_servers": ["https://login.example"]}
+    async with served(resource="https://tools.example/own/mcp", root_path="/tools", **login) as server:
+        answer = await ask(server.port, modern("server/discover"))
+        where = "https://tools.example/.well-known/oauth-protected-resource/own/mcp"
+        assert answer.headers["www-authenticate"] == f'Bearer resource_metadata="{where}"'
+        document = await ask(server.port, head("/.well-known/oauth-protected-resource/own/mcp", "GET"), "GET")
+        assert document.json()["resource"] == "https://tools.example/own/mcp"
 
 
 # --- what is counted by address --------------------------------------------------------------------------------------
