@@ -284,6 +284,9 @@ class Context:
         "The progress value MUST increase with each notification" (basic/patterns/progress).  A call that has a
         deadline gets its whole time again, whether or not the client asked.
         """
+        # A number minus itself is 0, unless it is NaN or infinite.
+        if progress - progress or (total is not None and total - total):
+            raise ValueError(f"progress {progress!r} of {total!r}: JSON has neither NaN nor infinity")
         if self._progress is not None and progress <= self._progress:
             return
         self._progress = progress

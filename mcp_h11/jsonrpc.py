@@ -22,6 +22,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from .errors import INTERNAL_ERROR, InvalidRequest, MCPError, ParseError
+from .tojson import not_finite
 
 # RecursionError in the standard library comes at about 1,000 less what the stack already holds, so it is no limit to
 # rely on; nothing in MCP nests deeper than a JSON Schema does.
@@ -255,6 +256,8 @@ def _dumps(obj: Any) -> bytes:
         return _write_ascii(obj).encode("ascii")
     except RecursionError:
         raise ValueError("nested too deeply to be written as JSON") from None
+    except ValueError as error:
+        raise not_finite(obj) or error from None
 
 
 # --- the envelope -----------------------------------------------------------------------------------------------

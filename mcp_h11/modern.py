@@ -36,7 +36,7 @@ from .errors import (
     overloaded,
 )
 from .fairness import Shares, held_memory
-from .handler import METHODS, Notice, dispatch, encode_error
+from .handler import METHODS, Notice, dispatch, encode_error, tool_error
 from .headers import (
     NAME_SOURCE,
     check_method_header,
@@ -54,6 +54,7 @@ from .settings import subject
 from .shown import escaping
 from .sse import encode_event
 from .storage import MAX_SUBSCRIBED_SIZE
+from .tojson import NotJSON
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -402,6 +403,10 @@ class Modern:
         except Exception as exc:
             if isinstance(exc, MCPError) and exc.is_sound:
                 error = as_defined(exc)
+            elif isinstance(exc, NotJSON) and call.method == "tools/call":
+                logger.error("the result of %s cannot be sent: %s", call.method, exc)
+                call.failed("tool_error")
+                return self._encode(call, tool_error(f"The result cannot be sent: {exc}")), 200
             elif isinstance(exc, MCPError):
                 logger.error("%s raised an error that cannot be sent", call.method, exc_info=exc)
                 error = InternalError()

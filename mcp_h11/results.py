@@ -15,7 +15,7 @@ from typing import Any
 
 from .content import Audio, Image
 from .signature import is_content, to_content
-from .tojson import as_plain, to_json
+from .tojson import as_plain, not_finite, to_json
 
 MAX_COMPLETIONS = 100  # server/utilities/completion: "Maximum 100 items per response"
 
@@ -34,7 +34,11 @@ def contents(uri: str, mime_type: str | None, value: Any) -> list[dict[str, Any]
     if isinstance(value, (Image, Audio)):
         block = value.to_content()
         return [{"uri": uri, "mimeType": mime_type or block["mimeType"], "blob": block["data"]}]
-    document = json.dumps(to_json(value), ensure_ascii=False, allow_nan=False)
+    plain = to_json(value)
+    try:
+        document = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise not_finite(plain) or error from None
     return [{"uri": uri, "mimeType": mime_type or "application/json", "text": document}]
 
 

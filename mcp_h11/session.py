@@ -48,6 +48,7 @@ from .settings import subject
 from .shown import escaping
 from .storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
 from .streams import Stream
+from .tojson import NotJSON
 from .uris import normal, spellings
 
 logger = escaping(logging.getLogger(__name__))
@@ -443,6 +444,9 @@ class Session:
             return json.result(call.request_id, server_fields(self.revision, call.method, result))
         except (TypeError, ValueError) as exc:
             logger.error("the result of %s cannot be sent: %s", call.method, exc)
+            if isinstance(exc, NotJSON) and call.method == "tools/call":
+                call.failed("tool_error")
+                return json.result(call.request_id, tool_error(f"The result cannot be sent: {exc}"))
             raise InternalError("The result cannot be encoded as JSON") from None
 
     def as_error(self, exc: BaseException, method: str) -> MCPError:

@@ -36,7 +36,7 @@ from .jsonreaders import (
 from .jsonschema import checker, validate
 from .jsontypes import Compiler, Field, Shape, add_field, describe_field, is_pydantic, object_reader, object_schema
 from .laxvalues import container, from_json
-from .tojson import to_json
+from .tojson import not_finite, to_json
 
 JSONSchema = dict[str, Any]
 
@@ -621,7 +621,14 @@ def _text(value: Any) -> str:
 
 
 # One encoder: `json.dumps` with options makes a new one each time.
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def _dumps(plain: Any) -> str:
+    try:
+        return _encode(plain)
+    except ValueError as error:
+        raise not_finite(plain) or error from None
 
 
 def _text_block(value: str) -> dict[str, Any]:

@@ -1186,7 +1186,7 @@ async def test_an_exception_that_cannot_be_shown_is_still_a_tool_error() -> None
 
 async def test_a_result_that_is_no_json_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
     server = MCPServer()
-    server.add_tool(returning({"content": [text("x")], "_meta": {"a": float("nan")}}, Any), "t")
+    server.add_tool(returning({"content": [text("x")], "_meta": {"a": object()}}, Any), "t")
     async with connected(server, D) as client:
         assert (await client.call("tools/call", {"name": "t"})).error["code"] == -32603
     assert "tools/call" in caplog.text  # and why, for who runs the server

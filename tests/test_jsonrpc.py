@@ -397,9 +397,9 @@ def test_json_is_written_compact_and_on_one_line(codec: JSON, value: Any, writte
 @BOTH
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {"a": [math.nan]}, [None, math.nan]], ids=repr)
 def test_numbers_that_json_does_not_have_are_refused(codec: JSON, value: Any) -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(ValueError, match="is (NaN|infinity), which JSON does not have"):
         codec.dumps(value)
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(ValueError, match="is (NaN|infinity), which JSON does not have"):
         codec.result(1, value)
     assert codec.result(1, {"a": None, "b": 2**70}) == b'{"jsonrpc":"2.0","id":1,"result":{"a":null,"b":%d}}' % 2**70
 
