@@ -653,6 +653,9 @@ def add_field(fields: dict[str, Field], name: str, field: Field, said: Said) -> 
     if said.fill is not None and field.required:
         field = field._replace(required=False, fill=said.fill)
     shown, *others = said.names or (name,)
+    if others and "x-mcp-header" in field.shape.schema:
+        # The header is compared with the argument of one name; a value under another would pass it by.
+        raise TypeError(f"{name!r} has a ParamHeader, and so one name in JSON, not {len(others) + 1}")
     if shown != name or others:
         field = field._replace(target=name, others=tuple(others))
     taken = {one for key, other in fields.items() for one in (key, *other.others)}

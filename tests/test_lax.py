@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver.utilities.func_metadata import func_metadata
 from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
+from mcp_h11.content import ParamHeader
 from mcp_h11.jsonreaders import IN_THREAD, MAX_PARSED, within
 from mcp_h11.signature import BadArguments, Signature, describe, read_elicited
 
@@ -644,6 +645,21 @@ def test_comparing_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadArguments):
         read(Union[wide, Point], given_)
     assert not compared
+
+
+def test_an_argument_with_a_header_has_one_name() -> None:
+    def tool(value: Any) -> None: ...
+
+    for names, is_fine in ((pydantic.AliasChoices("tenant", "owner"), False), (pydantic.AliasChoices("tenant"), True)):
+        annotation = Annotated[str, ParamHeader("Tenant"), pydantic.Field(validation_alias=names)]
+        holder = dataclasses.make_dataclass("Holder", [("inner", annotation)])
+        for wanted, given_ in ((annotation, {"tenant": "a"}), (holder, {"value": {"tenant": "a"}})):
+            tool.__annotations__ = {"value": wanted}
+            if is_fine:
+                assert describe(tool).bind(given_)
+            else:
+                with pytest.raises(TypeError, match="has a ParamHeader, and so one name in JSON, not 2"):
+                    describe(tool)
 
 
 def test_the_example_runs() -> None:
