@@ -32,8 +32,9 @@ logger = escaping(logging.getLogger(__name__))
 class Acceptor:
     """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
 
-    `connected` makes the protocol of a connection; `full` says whether there is room for no other, the handshakes
-    under way in `handshakes` included.  Who is one too many is closed without a word, which TLS has no way to say.
+    `connected` makes the protocol of a connection; `full(address)` says whether there is no room for a peer, the
+    handshakes under way in `handshakes` included.  A peer without room is closed without a word, which TLS has no way
+    to say.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Acceptor:
         sock: socket.socket,
         context: ssl.SSLContext | None,
         connected: Callable[[], asyncio.BaseProtocol],
-        full: Callable[[], bool],
+        full: Callable[[str], bool],
         handshakes: set[asyncio.Task[None]],
         *,
         timeout: float | None,
@@ -85,7 +86,7 @@ class Acceptor:
     def _accept_one(self) -> bool:
         """Whether to go on: no where nobody waits, or nobody can be let in."""
         try:
-            peer, _ = self._sock.accept()
+            peer, address = self._sock.accept()
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -95,7 +96,7 @@ class Acceptor:
             self._retry = self._loop.call_later(RETRY_AFTER, self._loop.add_reader, self._sock, self._accept)
             return False
         peer.setblocking(False)
-        self._begin(peer)
+        self._begin(peer, address)
         return True
 
     async def _accept_each(self) -> None:
@@ -104,11 +105,11 @@ class Acceptor:
 
     async def _accept_next(self) -> None:
         try:
-            peer, _ = await self._loop.sock_accept(self._sock)
+            peer, address = await self._loop.sock_accept(self._sock)
         except OSError as exc:
             await asyncio.sleep(0 if self._has_room(exc) else RETRY_AFTER)
         else:
-            self._begin(peer)
+            self._begin(peer, address)
             await asyncio.sleep(0)
 
     def _has_room(self, exc: OSError) -> bool:
@@ -118,8 +119,8 @@ class Acceptor:
         logger.error("no connection can be accepted: %s", exc)
         return False
 
-    def _begin(self, peer: socket.socket) -> None:
-        if self._full():
+    def _begin(self, peer: socket.socket, address: Any) -> None:
+        if self._full(str(address[0]) if isinstance(address, tuple) else ""):
             peer.close()
             return
         task = self._loop.create_task(self._connect(peer))

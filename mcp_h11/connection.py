@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from .access import RecordedReply
 from .errors import Refusal, overloaded
-from .fairness import Load
+from .fairness import Load, address_party
 from .headers import JSON_HEADERS, Headers
 from .http11 import CLOSED, MAX_CHUNKS, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
-from .reply import UNDECIDED, Reply
+from .reply import FORGOTTEN, UNDECIDED, Reply
 from .settings import Settings
 from .shown import escaping
 
@@ -72,8 +72,14 @@ class ConnectionOwner(Protocol):
     @property
     def date(self) -> bytes: ...
 
+    def joined(self, connection: Connection) -> None:
+        """Count a connection for its client."""
+
     def lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
+
+    def make_room(self, party: str) -> bool:
+        """End a connection of the client that has most, where that is more than `party` would have."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -81,13 +87,14 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_again", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading", "_reply",
-        "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "peer", "proxied", "received", "server",
-        "writable", "written",
+        "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "party", "peer", "proxied", "received",
+        "server", "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
         self.server = server
         self.peer = ""
+        self.party: str | None = None  # the client that it counts for; a proxy's connections are of many clients
         self.proxied = False
         self.held = b""  # an answer that the outbox has
         self.writable = True
@@ -123,12 +130,17 @@ class Connection(asyncio.BufferedProtocol):
             self.peer = str(address[0])
             _send_at_once(transport)
         self.proxied = self.server.endpoint.trusts(self.peer)
-        others = len(self.server.connections)
-        self.server.connections.add(self)
-        limit = settings.max_connections
-        if limit is not None and others >= limit + TOLD_WHY:
+        server, limit = self.server, settings.max_connections
+        others = len(server.connections)
+        server.connections.add(self)
+        full = limit is not None and others >= limit
+        if not self.proxied:
+            self.party = address_party(self.peer)
+            full = full and not server.make_room(self.party)
+            server.joined(self)
+        if full and limit is not None and others >= limit + TOLD_WHY:
             transport.abort()
-        elif limit is not None and others >= limit:
+        elif full:
             self._refuse(overloaded("Too many connections"))
         elif self.server.draining:
             self._refuse(overloaded("The server is shutting down"))
@@ -439,6 +451,14 @@ class Connection(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         if self.held and self.server.runtime.outbox is not None:
             self.server.runtime.outbox.flush()
+
+    @property
+    def spare(self) -> int:
+        """How well it can be spared: 0 while a call runs on it, and most where it waits for a next request."""
+        if self._phase == ANSWERING:
+            reply = self._reply
+            return 1 if reply is not None and reply.request is FORGOTTEN else 0  # a stream that only listens
+        return 3 if self._phase >= IDLE else 2
 
     def abort(self) -> None:
         if self._transport is not None:

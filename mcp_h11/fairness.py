@@ -278,6 +278,56 @@ class Holdings:
         return max(_first(top, LOOKED_AT), key=self._held.__getitem__)
 
 
+class Crowd(Generic[W]):
+    """Members of something that has room for so many, by their party: one of the party with most can make room."""
+
+    __slots__ = ("_holdings", "_members")
+
+    def __init__(self) -> None:
+        self._holdings = Holdings()
+        self._members: dict[str, dict[W, None]] = {}  # by party, oldest first
+
+    def __len__(self) -> int:
+        """The number of parties."""
+        return len(self._members)
+
+    def add(self, party: str, member: W) -> None:
+        """One more."""
+        members = self._members.get(party)
+        if members is None:
+            members = self._members[party] = {}
+        members[member] = None
+        self._holdings.add(party)
+
+    def remove(self, party: str, member: W) -> None:
+        """It has left; nothing happens where it is not in."""
+        members = self._members.get(party)
+        if members is None or member not in members:
+            return
+        del members[member]
+        if not members:
+            del self._members[party]
+        self._holdings.add(party, -1)
+
+    def count(self, party: str) -> int:
+        """The number of members of a party."""
+        return self._holdings.held(party)
+
+    def of(self, party: str) -> Iterable[W]:
+        """The members of a party, oldest first."""
+        return self._members.get(party, ())
+
+    def before(self, party: str) -> Iterable[W]:
+        """Those one of which should go so that one more of `party` can come, oldest first; empty where none should.
+
+        They are of the party that has most, if that has more than `party` would have.
+        """
+        heaviest = self._holdings.heaviest()
+        if heaviest is None or self.count(heaviest) <= self.count(party) + 1:
+            return ()
+        return self.of(heaviest)
+
+
 def _first(parties: dict[str, None], count: int) -> Iterator[str]:
     for number, party in enumerate(parties):
         if number == count:

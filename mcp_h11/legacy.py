@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from .errors import (
     session_not_found,
     session_required,
 )
+from .fairness import Crowd
 from .handler import Notice, ServerHandler
 from .headers import JSON_HEADERS, SESSION_HEADER
 from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
@@ -70,7 +71,7 @@ class Legacy:
         self.sessions: dict[str, Session] = {}
         self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
         self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
-        self.peers: dict[str, int] = {}
+        self.peers = Crowd[Session]()
         # A manager that others use as well has its own idea of idleness: it hears of use, though not of every request.
         self._used: set[str] = set()
         self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
@@ -210,7 +211,7 @@ class Legacy:
             _answer(reply, payload)
             return
         # Only now: a handshake that fails must cost nobody a session.
-        self._make_room(reply.peer)
+        self._make_room(session.party)
         if self.shared:
             self.runtime.spawn(self._create(session, payload, reply))
         else:
@@ -230,8 +231,10 @@ class Legacy:
 
     def _admit(self, session: Session) -> None:
         self.sessions[session.id] = session
-        peer = session.state.peer
-        self.peers[peer] = self.peers.get(peer, 0) + 1
+        party = session.party
+        self.peers.add(party, session)
+        if isinstance(self.store, MemoryEventStore):
+            self.store.belongs(session.id, party)
         session.on_rest, session.on_work = self._rest, self._work
         if self.shared:
             session.on_change = self._save
@@ -358,19 +361,31 @@ class Legacy:
         limit = self.settings.max_sessions
         return limit is None or len(self.sessions) < limit or bool(self.resting)
 
-    def _make_room(self, peer: str) -> None:
-        limit, peer_limit = self.settings.max_sessions, self.settings.max_sessions_peer
-        if limit is not None and len(self.sessions) >= limit and not self._evict(None):
-            raise overloaded("Too many sessions")
-        if peer_limit is not None and self.peers.get(peer, 0) >= peer_limit and not self._evict(peer):
+    def _make_room(self, party: str) -> None:
+        limit, peer_limit, peers = self.settings.max_sessions, self.settings.max_sessions_peer, self.peers
+        if peer_limit is not None and peers.count(party) >= peer_limit and not self._evict(self._at_rest(party)):
             raise overloaded("Too many sessions from this address")
+        if limit is None or len(self.sessions) < limit:
+            return
+        # The client that has most gives one: one at rest, if it has one.  Where none has more than the newcomer would,
+        # the session that is longest at rest goes.
+        others = list(peers.before(party))
+        if self._evict(one for one in others if one.id in self.resting):
+            return
+        if self._evict(map(self.sessions.__getitem__, self.resting)):
+            return
+        if not self._evict(one for one in others if not one.calls):  # one that only listens
+            raise overloaded("Too many sessions")
 
-    def _evict(self, peer: str | None) -> bool:
-        for session_id in self.resting:
-            session = self.sessions[session_id]
-            if peer is None or session.state.peer == peer:
-                self.end(session)
-                return True
+    def _at_rest(self, party: str) -> Iterator[Session]:
+        mine = set(self.peers.of(party))
+        return (one for one in map(self.sessions.__getitem__, self.resting) if one in mine)
+
+    def _evict(self, sessions: Iterator[Session]) -> bool:
+        """End the first, if there is one."""
+        for session in sessions:
+            self.end(session)
+            return True
         return False
 
     def sweep(self) -> None:
@@ -429,12 +444,9 @@ class Legacy:
         self.fresh.pop(session.id, None)
         if self.runtime.metrics is not None:
             self.runtime.metrics.sessions.observe(max(0.0, self.runtime.now() - session.state.created))
-        peer = session.state.peer
-        self.peers[peer] -= 1
-        if not self.peers[peer]:
-            del self.peers[peer]
+        self.peers.remove(session.party, session)
         if not self.sessions:  # a table keeps the room of its busiest hour until it is cleared
-            for table in (self.sessions, self.resting, self.fresh, self.peers):
+            for table in (self.sessions, self.resting, self.fresh):
                 table.clear()
         session.close()
         if forget:

@@ -9,12 +9,12 @@ basic/transports, HTTP with SSE).
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Any
 
 from .door import Door
 from .errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
+from .fairness import Crowd
 from .handler import Notice
 from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
 from .reply import Reply
@@ -36,29 +36,39 @@ class LegacySSE:
         self.runtime = runtime
         self.sessions: dict[str, tuple[Session, Reply]] = {}
         self.initialized: set[str] = set()
-        self.peers: Counter[str] = Counter()
+        self.peers = Crowd[Session]()
         runtime.on_notice.append(self.noticed)
 
     def open(self, door: Door, reply: Reply, principal: Any) -> None:
         """GET: the stream; its first event says where to POST."""
         settings = self.runtime.settings
-        if settings.max_sessions is not None and len(self.sessions) >= settings.max_sessions:
-            raise overloaded("Too many sessions")
-        limit = settings.max_sessions_peer
-        if limit is not None and self.peers[reply.peer] >= limit:
-            raise overloaded("Too many sessions from this address")
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
+        self._make_room(self.runtime.party_of(subject(principal), reply.peer))
         state = SessionState(id=new_id(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
         session = Session(self.runtime, state, ASSUMED, None)
         session.sink = partial(self._write, reply)
         self.sessions[session.id] = (session, reply)
-        self.peers[reply.peer] += 1
+        self.peers.add(session.party, session)
         reply.on_gone = partial(self.end, session)
         # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
         # them is not known here.  The path is the one that the client sees, with what a proxy strips from it.
         endpoint = f"{door.prefix}{settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
+
+    def _make_room(self, party: str) -> None:
+        settings = self.runtime.settings
+        limit = settings.max_sessions_peer
+        if limit is not None and self.peers.count(party) >= limit:
+            raise overloaded("Too many sessions from this address")
+        if settings.max_sessions is None or len(self.sessions) < settings.max_sessions:
+            return
+        # The client that has most gives one in which nothing runs.
+        for session in self.peers.before(party):
+            if not session.calls:
+                self._finish(self.sessions[session.id][1], session)
+                return
+        raise overloaded("Too many sessions")
 
     async def _write(self, reply: Reply, payload: bytes) -> None:
         # Wait first: everybody in the session writes here, and one message from each is too much for a slow reader.
@@ -146,10 +156,7 @@ class LegacySSE:
         """The stream is gone: so is the session."""
         del self.sessions[session.id]
         self.initialized.discard(session.id)
-        peer = session.state.peer
-        self.peers[peer] -= 1
-        if not self.peers[peer]:
-            del self.peers[peer]
+        self.peers.remove(session.party, session)
         session.close()
 
     def quiet(self) -> None:

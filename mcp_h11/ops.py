@@ -229,9 +229,16 @@ class OpsListener:
         for connection in list(self.connections):
             connection.tick(now)
 
+    def joined(self, connection: Connection) -> None:
+        """Operators are not divided."""
+
     def lost(self, connection: Connection) -> None:
         """A connection is no more."""
         self.connections.discard(connection)
+
+    def make_room(self, party: str) -> bool:
+        """There is none."""
+        return False
 
     def close(self) -> None:
         """No more questions, and no more answers."""

@@ -21,6 +21,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from .acceptor import Acceptor
@@ -28,6 +30,7 @@ from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, TOLD_WHY, Connection
 from .door import VARYING
 from .endpoint import Endpoint
+from .fairness import Crowd, address_party
 from .handler import ServerHandler
 from .headers import LOOPBACK_ADDRESSES, LOOPBACK_HOSTS, HostPolicy
 from .http11 import HeadCache
@@ -48,6 +51,7 @@ CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
 FORCED_TIME = 0.1
 FLUSH_TIME = 0.5  # for the last bytes to leave
 RESERVED_DESCRIPTORS = 64
+SPARED_OF = 1_024  # connections of one client, for one that can be spared
 ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
 PORT_TRIES = 8  # to find one port that is free on both families
 OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
@@ -76,6 +80,7 @@ class Server:
         self.shares_buffer = True
         self.heads = HeadCache(varying=VARYING)
         self.connections: set[Connection] = set()
+        self._peers = Crowd[Connection]()  # the same by client, but those of proxies
         self.handshakes: set[asyncio.Task[None]] = set()  # what may become connections
         self.replies: set[Reply] = set()
         self.draining = False
@@ -224,9 +229,11 @@ class Server:
     def _connected(self) -> Connection:
         return Connection(self)
 
-    def _is_full(self) -> bool:
+    def _is_full(self, peer: str) -> bool:
         limit = self.settings.max_connections
-        return limit is not None and len(self.connections) + len(self.handshakes) >= limit + TOLD_WHY
+        if limit is None or len(self.connections) + len(self.handshakes) < limit + TOLD_WHY:
+            return False
+        return self.endpoint.trusts(peer) or not self.make_room(address_party(peer))
 
     def _unlisten(self) -> None:
         for server in self._servers:
@@ -317,9 +324,32 @@ class Server:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._deserted.wait(), limit)
 
+    def joined(self, connection: Connection) -> None:
+        """Count a connection for its client."""
+        assert connection.party is not None, "it was looked up"
+        self._peers.add(connection.party, connection)
+
+    def make_room(self, party: str) -> bool:
+        """End a connection of the client that has most, where that is more than `party` would have.
+
+        One that waits for a request goes first, then one whose request has not arrived, then a stream that only
+        listens; none on which a call runs.
+        """
+        found = max(islice(self._peers.before(party), SPARED_OF), key=attrgetter("spare"), default=None)
+        if found is None or not found.spare:
+            return False
+        self._forget(found)  # at once: it is not to be found again before it has gone
+        found.abort()
+        return True
+
+    def _forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if connection.party is not None:
+            self._peers.remove(connection.party, connection)
+
     def lost(self, connection: Connection) -> None:
         """A connection is no more."""
-        self.connections.discard(connection)
+        self._forget(connection)
         metrics = self.runtime.metrics
         if metrics is not None:
             metrics.received += connection.received

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .errors import EventsExpired
+from .fairness import Holdings
 
 MAX_STREAM_EVENTS = 256
 MAX_SESSION_BYTES = 1024 * 1024
@@ -122,9 +123,10 @@ class _Log:
 
 
 class MemoryEventStore:
-    """Events in memory, bounded per stream, per session and in all; the oldest go first.
+    """Events in memory, bounded per stream, per session and in all.
 
-    `clock` returns seconds and only has to rise.
+    Of a session the oldest go first; where all together are too many, the oldest of the client that has most.  `clock`
+    returns seconds and only has to rise.
     """
 
     def __init__(
@@ -143,7 +145,9 @@ class MemoryEventStore:
         self._clock = clock
         self._sessions: dict[str, OrderedDict[str, _Log]] = {}
         self._sizes: dict[str, int] = {}
-        self._age: OrderedDict[tuple[str, str], None] = OrderedDict()  # streams, oldest first
+        self._age: dict[str, OrderedDict[tuple[str, str], None]] = {}  # by party: streams, oldest first
+        self._parties: dict[str, str] = {}  # of sessions; one that is not here is its own
+        self._held = Holdings()
         self._ended: OrderedDict[tuple[str, str], float] = OrderedDict()  # when finished streams go, soonest first
         self._total = 0
 
@@ -151,6 +155,10 @@ class MemoryEventStore:
     def total_bytes(self) -> int:
         """What is kept now, overhead included."""
         return self._total
+
+    def belongs(self, session_id: str, party: str) -> None:
+        """A session of a client begins: its events count for that client, until the session is discarded."""
+        self._parties[session_id] = party
 
     async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
         logs = self._sessions.get(session_id)
@@ -161,7 +169,7 @@ class MemoryEventStore:
         if log is None:
             log = logs[stream_id] = _Log()
             log.first = index
-            self._age[(session_id, stream_id)] = None
+            self._age.setdefault(self._party(session_id), OrderedDict())[(session_id, stream_id)] = None
             self._grow(session_id, STREAM_OVERHEAD)
         cost = len(data) + EVENT_OVERHEAD
         log.events.append(data)
@@ -172,7 +180,7 @@ class MemoryEventStore:
         if self._sizes[session_id] > self._max_session:
             self._evict_from_session(session_id, logs)
         if self._total > self._max_total:
-            self._evict_oldest()
+            self._evict()
 
     async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
         self._expire()
@@ -192,14 +200,19 @@ class MemoryEventStore:
 
     async def discard(self, session_id: str, stream_id: str | None = None) -> None:
         logs = self._sessions.get(session_id)
-        if logs is None:
-            return
-        for name in [stream_id] if stream_id is not None else list(logs):
-            self._drop(session_id, name)
+        if logs is not None:
+            for name in [stream_id] if stream_id is not None else list(logs):
+                self._drop(session_id, name)
+        if stream_id is None:
+            self._parties.pop(session_id, None)
+
+    def _party(self, session_id: str) -> str:
+        return self._parties.get(session_id, session_id)
 
     def _grow(self, session_id: str, size: int) -> None:
         self._sizes[session_id] += size
         self._total += size
+        self._held.add(self._party(session_id), size)
 
     def _shrink(self, session_id: str, log: _Log) -> None:
         # The oldest event of one stream goes; its successor is the first that can still be replayed.
@@ -216,9 +229,13 @@ class MemoryEventStore:
         while self._sizes[session_id] > self._max_session and len(log.events) > 1:
             self._shrink(session_id, log)
 
-    def _evict_oldest(self) -> None:
-        while self._total > self._max_total and len(self._age) > 1:
-            self._drop(*next(iter(self._age)))
+    def _evict(self) -> None:
+        while self._total > self._max_total:
+            party = self._held.heaviest()
+            assert party is not None, "it holds something"
+            if len(self._age) == 1 and len(self._age[party]) == 1:
+                return
+            self._drop(*next(iter(self._age[party])))
 
     def _expire(self) -> None:
         now = self._clock()
@@ -233,7 +250,11 @@ class MemoryEventStore:
         log = logs.pop(stream_id, None) if logs is not None else None
         if logs is None or log is None:
             return
-        self._age.pop((session_id, stream_id), None)
+        party = self._party(session_id)
+        age = self._age[party]
+        del age[(session_id, stream_id)]
+        if not age:
+            del self._age[party]
         self._ended.pop((session_id, stream_id), None)
         self._grow(session_id, -log.size)
         if not logs:
