@@ -280,13 +280,50 @@ def to_time(text: str) -> datetime.time:
     return datetime.time.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
 
 
-def to_decimal(text: str) -> decimal.Decimal:
+MAX_DIGITS_OF_DECIMAL = 1_024  # characters; to calculate with millions of digits takes hours
+
+
+def to_decimal(value: Any) -> decimal.Decimal:
+    """Of a number as JSON has it, or of a text."""
     import decimal
 
-    value = decimal.Decimal(text)
-    if not value.is_finite():
-        raise ValueError(text)
-    return value
+    if type(value) is int or type(value) is float:
+        value = str(value)
+    if not isinstance(value, str) or len(value) > MAX_DIGITS_OF_DECIMAL:
+        raise ValueError("no decimal number")
+    number = decimal.Decimal(value)
+    if not number.is_finite():
+        raise ValueError(value)
+    return number
+
+
+_N = r"([0-9]{1,9}(?:[.,][0-9]{1,9})?)"
+# ISO 8601, 5.5.2.2; and what Python and pydantic write: "3 days, 1:00:00"
+_DURATION = rf"([+-]?)P(?:{_N}Y)?(?:{_N}M)?(?:{_N}W)?(?:{_N}D)?(?:T(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?"
+_CLOCK = r"([+-]?)(?:([0-9]{1,9}) ?d(?:ays?)?,? ?)?(?:([0-9]{1,4}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,9})?))?"
+
+
+def to_timedelta(text: str) -> datetime.timedelta:
+    """A year is 365 days and a month 30, as pydantic has it."""
+    import datetime
+    import re
+
+    found = re.fullmatch(_DURATION, text)
+    if found is not None:
+        sign, *parts = found.groups()
+    else:
+        clock = re.fullmatch(_CLOCK, text)
+        if clock is None:
+            raise ValueError("no duration")
+        sign, *parts = clock.groups()
+        parts = [None, None, None, *parts]
+    if not any(parts):
+        raise ValueError("no duration")
+    years, months, weeks, days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in parts)
+    length = datetime.timedelta(
+        days=365 * years + 30 * months + days, weeks=weeks, hours=hours, minutes=minutes, seconds=seconds
+    )
+    return -length if sign == "-" else length
 
 
 # --- containers ----------------------------------------------------------------------------------------------
@@ -384,6 +421,21 @@ def tuple_reader(reads: list[Reader]) -> Reader:
         return tuple(read_each(zip(range(len(reads)), value, reads, strict=True), []))
 
     return read_tuple
+
+
+def flags_reader(cls: Any, mask: int, expected: str) -> Reader:
+    """Of the integer that stands for some of an `enum.Flag`'s members; `mask` has the bits of all of them."""
+
+    def read_flags(value: Any) -> Any:
+        number = read_int(value)
+        if number & ~mask or number < 0:
+            raise Mismatch([((), f"expected {expected}")])
+        try:
+            return cls(number)
+        except ValueError:  # some of the bits of a member that has several
+            raise Mismatch([((), f"expected {expected}")]) from None
+
+    return read_flags
 
 
 def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:

@@ -20,7 +20,10 @@ import sys
 import types
 import typing
 import warnings
+from collections import Counter as TallyCounter
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from . import laxvalues
@@ -37,6 +40,7 @@ from .jsonreaders import (
     canonical,
     first_of,
     fittest,
+    flags_reader,
     key_reader,
     kind,
     lax_reader,
@@ -48,6 +52,7 @@ from .jsonreaders import (
     read_none,
     read_number,
     read_str,
+    refuse,
     same,
     set_reader,
     shorten,
@@ -57,6 +62,7 @@ from .jsonreaders import (
     to_datetime,
     to_decimal,
     to_time,
+    to_timedelta,
     tuple_reader,
     union_reader,
 )
@@ -152,6 +158,9 @@ def _times() -> dict[Any, Shape]:
         datetime.date: _string(
             datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", lax=laxvalues.lax_date, format="date"
         ),
+        datetime.timedelta: _string(
+            to_timedelta, "string that is a duration (ISO 8601)", lax=laxvalues.lax_timedelta, format="duration"
+        ),
         datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", lax=laxvalues.lax_time, format="time"),
     }
 
@@ -165,8 +174,23 @@ def _uuids() -> dict[Any, Shape]:
 def _decimals() -> dict[Any, Shape]:
     import decimal
 
-    shape = _string(to_decimal, "string that is a decimal number", lax=laxvalues.lax_decimal, format="decimal")
-    return {decimal.Decimal: shape}
+    return {decimal.Decimal: Shape(DECIMAL, _read_decimal, _EXPECTED_DECIMAL)}
+
+
+# A text keeps all digits, which a number in JSON may lose on its way.
+DECIMAL: JSONSchema = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+
+
+_EXPECTED_DECIMAL = "number, or string that is a decimal number"
+
+
+def _read_decimal(value: Any) -> Any:
+    if type(value) not in (int, float, str):
+        raise refuse(_EXPECTED_DECIMAL, value)
+    try:
+        return to_decimal(value)
+    except (ValueError, ArithmeticError):
+        raise Mismatch([((), f"expected {_EXPECTED_DECIMAL}")]) from None
 
 
 def _paths() -> dict[Any, Shape]:
@@ -184,7 +208,7 @@ _LATE = {"datetime": _times, "uuid": _uuids, "decimal": _decimals, "pathlib": _p
 _ABC = collections.abc
 _LISTS = {list, _ABC.Sequence, _ABC.MutableSequence, _ABC.Collection, _ABC.Iterable}
 _SETS: dict[Any, type] = {set: set, frozenset: frozenset, _ABC.Set: frozenset, _ABC.MutableSet: set}
-_MAPPINGS = {dict, _ABC.Mapping, _ABC.MutableMapping}
+_MAPPINGS = {dict, _ABC.Mapping, _ABC.MutableMapping, defaultdict, OrderedDict, TallyCounter}
 
 
 # --- the compiler --------------------------------------------------------------------------------------------
@@ -244,6 +268,8 @@ class Compiler:
     def _generic(self, origin: Any, args: tuple[Any, ...], annotation: Any) -> Shape:
         if origin in _LISTS:
             return self._array(args, same)
+        if origin is deque:
+            return self._array(args, deque)
         if origin in _SETS:
             item = self.shape(args[0]) if args else _ANY
             schema = {"type": "array", **_items(item), "uniqueItems": True}
@@ -253,7 +279,10 @@ class Compiler:
         if origin is tuple:
             return self._tuple(None if annotation is tuple or annotation is typing.Tuple else args)  # noqa: UP006
         if origin in _MAPPINGS:
-            return self._mapping(args)
+            return self._mapping(args, origin)
+        if _is_class_of_members(origin):
+            # Before its parts: pydantic's own generic dataclasses are its own affair.
+            return self._pydantic(annotation) if is_pydantic(origin) else self._class(origin, annotation)
         for attribute in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
             if (inner := getattr(origin, attribute, None)) is not None:
                 return self.shape(inner)
@@ -286,8 +315,10 @@ class Compiler:
         lax = tuple_reader([item.read_lax for item in items]) if any(item.lax is not None for item in items) else None
         return Shape(schema, tuple_reader([item.read for item in items]), "array", lax)
 
-    def _mapping(self, args: tuple[Any, ...]) -> Shape:
+    def _mapping(self, args: tuple[Any, ...], origin: Any) -> Shape:
         schema: JSONSchema = {"type": "object"}
+        if origin is TallyCounter:
+            args = (args[0] if args else str, int)
         key, item = (self.shape(args[0]), self.shape(args[1])) if args else (_STRING, _ANY)
         if item.schema:
             schema["additionalProperties"] = item.schema
@@ -296,13 +327,17 @@ class Compiler:
             read_key = key_reader(key.read)
             schema["propertyNames"] = {"pattern": "^-?[0-9]+$"}
         elif read_key is not None:
+            if key.read is _read_decimal:
+                key = key._replace(schema={"type": "string"})
             if key.schema.get("type") != "string":
                 raise TypeError(f"members of a JSON object are named by strings, not by {key.expected}")
             schema["propertyNames"] = key.schema
         lax = None
         if key.lax is not None or item.lax is not None:
             lax = mapping_reader(key.lax or read_key, item.read_lax)
-        return Shape(schema, mapping_reader(read_key, item.read), "object", lax)
+        shape = Shape(schema, mapping_reader(read_key, item.read), "object", lax)
+        make = _maker(origin, args)
+        return shape if make is None else shape._replace(read=_making(make, shape.read), lax=lax and _making(make, lax))
 
     def _union(self, args: tuple[Any, ...]) -> Shape:
         outer, self._in_union = self._in_union, True
@@ -352,12 +387,15 @@ class Compiler:
 
     # Classes are compiled once, under a name in $defs; `finish` puts each in the places that use it.
 
-    def _class(self, cls: type) -> Shape:
+    def _class(self, cls: type, annotation: Any = None) -> Shape:
+        """`annotation` has the arguments of a generic class."""
         if issubclass(cls, enum.Enum):
-            return self._choice([(enum_json(member), member) for member in cls])
-        if cls in self._classes:
-            return self._classes[cls]
-        if not (is_typed_dict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)):
+            return self._flags(cls) if issubclass(cls, enum.Flag) else self._choice(_pairs(cls))
+        key = cls if annotation is None else annotation
+        if key in self._classes:
+            return self._classes[key]
+        plain = not _is_class_of_members(cls)
+        if plain and not (self._output and has_members(cls)):
             raise TypeError(f"{cls.__module__}.{cls.__qualname__} has no JSON form")
         name = self._name(cls.__name__)
         self._defs[name] = {}
@@ -365,18 +403,35 @@ class Compiler:
         names: set[str] = set()
         schema = {"$ref": f"#/$defs/{name}"}
         # A class that contains itself finds this one while it is compiled.
-        self._classes[cls] = Shape(schema, lambda value: late[0](value), "object", lambda value: late[1](value), names)
-        fields = self.fields(cls)
+        self._classes[key] = Shape(schema, lambda value: late[0](value), "object", lambda value: late[1](value), names)
+        fields = self.fields(cls, get_args(annotation))
         names.update(fields)
-        late.append(_class_reader(cls, object_reader(fields, closed=self._closed), len(fields)))
-        late.append(self._lax_class_reader(cls, fields))
+        members = object_reader(fields, closed=self._closed)
+        # Of a class without a form of its own only results are checked, which nothing is made of.
+        late.append(members if plain else _class_reader(cls, members, len(fields)))
+        late.append(late[0] if plain else self._lax_class_reader(cls, fields))
         self._defs[name] = object_schema(fields, closed=self._closed)
         documentation = cls.__doc__ or ""
         if documentation and not documentation.startswith((f"{cls.__name__}(", "dict(")):  # those write themselves
             text = parse(documentation)[0]
             self._defs[name] = {"type": "object", "description": text, **self._defs[name]}
-        self._classes[cls] = Shape(schema, late[0], "object", late[1], names)
-        return self._classes[cls]
+        self._classes[key] = Shape(schema, late[0], "object", late[1], names)
+        return self._classes[key]
+
+    def _flags(self, cls: Any) -> Shape:
+        members = {name: member.value for name, member in cls.__members__.items()}
+        mask = 0
+        for value in members.values():
+            if value < 0:  # "all bits", which no JSON schema can say
+                return self._choice(_pairs(cls))
+            mask |= value
+        listed = ", ".join(f"{value} ({name})" for name, value in members.items())
+        expected = f"a sum of {shorten(listed, 500)}"
+        read = flags_reader(cls, mask, expected)
+        lax = lax_reader(read, lambda value: read(laxvalues.lax_int(value))) if self._lax else None
+        # Exact where the bits are the lowest ones, as they mostly are.
+        schema = {"type": "integer", "minimum": 0, "maximum": mask, "description": expected}
+        return Shape(schema, read, expected, lax)
 
     def _lax_class_reader(self, cls: type, fields: Mapping[str, Field]) -> Reader:
         lax = {
@@ -402,8 +457,8 @@ class Compiler:
             name = f"{wanted}{number}"
         return name
 
-    def fields(self, cls: type) -> dict[str, Field]:
-        """The members of a dataclass, TypedDict or NamedTuple."""
+    def fields(self, cls: type, args: tuple[Any, ...] = ()) -> dict[str, Field]:
+        """The members of a dataclass, TypedDict or NamedTuple; `args` are those of a generic one."""
         try:
             hints = self._hints(cls, {})
         except NameError:
@@ -412,9 +467,10 @@ class Compiler:
             except NameError as error:
                 raise TypeError(f"{cls.__qualname__}: {error}; its annotations cannot be resolved") from None
         described = parse(cls.__doc__)[1]
+        variables = type_variables(cls, args)
         out: dict[str, Field] = {}
         for name, default in _members(cls, hints):
-            hint = hints[name]
+            hint = substituted(hints[name], variables)
             while qualifier(hint):
                 hint = get_args(hint)[0]
             info = default if is_field_info(default) else None
@@ -505,7 +561,7 @@ def _pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
     return guarded(validate_strict), guarded(validate_lax)
 
 
-_GENERICS = {tuple, *_LISTS, *_SETS, *_MAPPINGS}
+_GENERICS = {tuple, deque, *_LISTS, *_SETS, *_MAPPINGS}
 
 
 def _hashable(annotation: Any) -> bool:
@@ -610,12 +666,95 @@ _MISSING = object()  # no default
 _OPTIONAL = object()  # may be left out, and then is not there
 
 
+def _is_class_of_members(cls: Any) -> bool:
+    return isinstance(cls, type) and (is_typed_dict(cls) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls))
+
+
+def has_members(cls: type) -> bool:
+    """Whether this is a class with annotated attributes, of which a result can be made."""
+    if cls.__module__ == "builtins" or hasattr(cls, "to_content") or issubclass(cls, BaseException):
+        return False
+    return bool(attributes_of(cls))
+
+
+def attributes_of(cls: type) -> list[str]:
+    """The public names that a class and its bases annotate, without those of the class itself (`ClassVar`)."""
+    found: dict[str, None] = {}
+    for base in reversed(cls.__mro__):
+        for name, annotation in annotations_of(base).items():
+            if not name.startswith("_") and not _is_class_variable(annotation):
+                found[name] = None
+    return list(found)
+
+
+def annotations_of(cls: type) -> Mapping[str, Any]:
+    """What a class itself annotates, maybe as text."""
+    if sys.version_info >= (3, 14):  # pragma: no cover  # annotations there may name what is not imported
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    found: Mapping[str, Any] = cls.__dict__.get("__annotations__", {})
+    return found
+
+
+def _is_class_variable(annotation: Any) -> bool:
+    if isinstance(annotation, str):  # from __future__ import annotations
+        return annotation.removeprefix("typing.").startswith("ClassVar")
+    return annotation is typing.ClassVar or qualifier(annotation) == "ClassVar"
+
+
+def type_variables(cls: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
+    """What stands for the type variables of a generic class and of its bases."""
+    found = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
+    for base in getattr(cls, "__orig_bases__", ()):
+        origin = get_origin(base)
+        if origin is not None and origin is not typing.Generic:
+            given = tuple(substituted(arg, found) for arg in get_args(base))
+            found = {**type_variables(origin, given), **found}
+    return found
+
+
+def substituted(annotation: Any, variables: Mapping[Any, Any]) -> Any:
+    """The annotation with its type variables replaced; those that nothing stands for stay."""
+    if isinstance(annotation, typing.TypeVar):
+        return variables.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if isinstance(annotation, type) and get_origin(annotation) is None or not set(parameters) & variables.keys():
+        return annotation
+    return annotation[tuple(variables.get(one, one) for one in parameters)]
+
+
+def _pairs(cls: type[enum.Enum]) -> list[tuple[Any, Any]]:
+    return [(enum_json(member), member) for member in cls]
+
+
+def _maker(origin: Any, args: tuple[Any, ...]) -> Callable[[dict[Any, Any]], Any] | None:
+    """What makes the mapping that is wanted of a dict."""
+    if origin is not defaultdict:
+        return origin if origin in (OrderedDict, TallyCounter) else None
+    factory = (get_origin(args[1]) or args[1]) if args else None
+    # As pydantic: what the class makes without arguments; where it makes nothing, a missing key is a KeyError.
+    return partial(defaultdict, factory if factory in _EMPTY else None)
+
+
+_EMPTY = (int, float, bool, str, bytes, list, dict, set, frozenset, tuple)
+
+
+def _making(make: Callable[[dict[Any, Any]], Any], read: Reader) -> Reader:
+    return lambda value: make(read(value))
+
+
 def _members(cls: Any, hints: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Names with their defaults (or `_MISSING`, `_OPTIONAL`)."""
     if dataclasses.is_dataclass(cls):
         return [(f.name, _dataclass_default(f)) for f in dataclasses.fields(cls) if f.init]
     if _is_namedtuple(cls):
         return [(name, cls._field_defaults.get(name, _MISSING)) for name in cls._fields]
+    if not is_typed_dict(cls):
+        return [
+            (name, _OPTIONAL if hasattr(cls, name) and not _is_slot(cls, name) else _MISSING)
+            for name in attributes_of(cls)
+        ]
     out = []
     for name, hint in hints.items():
         # With `from __future__ import annotations` the class itself does not see its Required and NotRequired.
@@ -628,6 +767,10 @@ def _members(cls: Any, hints: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return out
 
 
+def _is_slot(cls: Any, name: str) -> bool:
+    return isinstance(getattr(cls, name), types.MemberDescriptorType)
+
+
 def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
@@ -637,7 +780,9 @@ def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
 def describe_field(shape: Shape, description: str | None, default: Any = _MISSING) -> Field:
     """A member with what a docstring says of it, and its default if that has a JSON form."""
     schema = dict(shape.schema)
-    if description:
+    if description and schema.get("description") == shape.expected:  # the members of a flag
+        schema["description"] = f"{description}: {shape.expected}"
+    elif description:
         schema.setdefault("description", description)
     if default is not _MISSING and default is not _OPTIONAL:
         try:

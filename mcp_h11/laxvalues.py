@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import datetime
-    import decimal
 
 MAX_NUMBER_TEXT = 1_024  # characters of a number in a text: one that a program means has fewer
 MAX_TEXT_DEPTH = 128  # levels of lists and objects in a text, as in a message
@@ -119,15 +118,6 @@ def _number_text(value: Any) -> str:
     return value.strip()
 
 
-def lax_decimal(value: Any) -> decimal.Decimal:
-    """A number of JSON, as it is written there."""
-    import decimal
-
-    if type(value) is int or type(value) is float:
-        return decimal.Decimal(str(value))
-    raise ValueError("no number")
-
-
 # --- times ---------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +154,13 @@ def lax_date(value: Any) -> datetime.date:
     if moment.time() != datetime.time():
         raise ValueError("a time of day besides the date")
     return moment.date()
+
+
+def lax_timedelta(value: Any) -> datetime.timedelta:
+    """Seconds."""
+    import datetime
+
+    return datetime.timedelta(seconds=_seconds(value))
 
 
 def lax_time(value: Any) -> datetime.time:

@@ -34,7 +34,19 @@ from .jsonreaders import (
     within,
 )
 from .jsonschema import checker, validate
-from .jsontypes import Compiler, Field, Shape, add_field, describe_field, is_pydantic, object_reader, object_schema
+from .jsontypes import (
+    DECIMAL,
+    Compiler,
+    Field,
+    Shape,
+    add_field,
+    attributes_of,
+    describe_field,
+    has_members,
+    is_pydantic,
+    object_reader,
+    object_schema,
+)
 from .laxvalues import container, from_json
 from .tojson import not_finite, to_json
 
@@ -544,6 +556,14 @@ def _holds_content(annotation: Any) -> bool:
     return (_is_list(annotation) or _is_union(annotation)) and any(map(_holds_content, get_args(annotation)))
 
 
+def _attributes(value: Any) -> Any:
+    """The annotated attributes of an object whose class has no JSON form of its own.  Raises TypeError without any."""
+    cls = type(value)
+    if not has_members(cls):
+        raise TypeError(f"{cls.__qualname__} has no JSON form")
+    return {name: to_json(getattr(value, name), _attributes) for name in attributes_of(cls) if hasattr(value, name)}
+
+
 def _structurer(title: str, annotation: Any, shape: Shape, wrapped: bool) -> Callable[[Any], Any]:
     """The function that makes `structuredContent` of a value, and holds it to the schema."""
     adapter: Any = None
@@ -556,7 +576,7 @@ def _structurer(title: str, annotation: Any, shape: Shape, wrapped: bool) -> Cal
             if adapter is not None:
                 plain = adapter.dump_python(adapter.validate_python(value), mode="json", by_alias=True)
             else:
-                plain = to_json(value)
+                plain = to_json(value, _attributes)
                 shape.read(plain)
         except Mismatch as error:
             problems = "; ".join(render((("result", *path), text)) for path, text in error.problems)
@@ -715,12 +735,15 @@ def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONS
     """A member's schema in the words that a form may use, and whether it may be null (a form leaves it out)."""
     schema = dict(compiler.resolve(member))
     optional = False
+    if schema.get("anyOf") == DECIMAL["anyOf"]:
+        del schema["anyOf"]
+        schema["type"] = "string"
     if arms := schema.pop("anyOf", None):
         kept = [compiler.resolve(arm) for arm in arms if arm.get("type") != "null"]
         optional = len(kept) < len(arms)
         if len(kept) != 1:
             raise TypeError(f"{name!r} may be of several types, which no form can show")
-        schema = {**kept[0], **schema}
+        schema = {**(kept[0] if kept[0] != DECIMAL else {"type": "string"}), **schema}
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
     if "enum" in schema and schema.get("type") != "string":

@@ -14,7 +14,10 @@ import enum
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime
 
 MAX_LOOKED_AT = 100_000  # values, in search of the one that JSON does not have
 
@@ -116,6 +119,19 @@ def as_plain(value: Any) -> Any:
     return dict(value)
 
 
+def duration(value: datetime.timedelta) -> str:
+    """A duration as ISO 8601 writes it, 5.5.2.2: ``P1DT2H30M0.5S``."""
+    sign, value = ("-", -value) if value.days < 0 else ("", value)
+    hours, rest = divmod(value.seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    fraction = f".{value.microseconds:06}".rstrip("0") if value.microseconds else ""
+    days = f"{value.days}D" if value.days else ""
+    clock = f"{hours}H" * (hours > 0) + f"{minutes}M" * (minutes > 0)
+    if seconds or fraction or not (days or clock):
+        clock += f"{seconds}{fraction}S"
+    return f"{sign}P{days}{'T' if clock else ''}{clock}"
+
+
 def enum_json(member: Any) -> Any:
     """What stands for an enumeration's member in JSON: its value where that is a scalar, else its name."""
     if not isinstance(member, enum.Enum):
@@ -131,6 +147,7 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 )
 _LATE: tuple[tuple[str, tuple[str, ...], Callable[[Any], Any]], ...] = (
     ("datetime", ("datetime", "date", "time"), lambda value: value.isoformat()),
+    ("datetime", ("timedelta",), lambda value: duration(value)),
     ("uuid", ("UUID",), str),
     ("decimal", ("Decimal",), str),
     ("pathlib", ("PurePath",), str),
