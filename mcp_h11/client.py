@@ -27,6 +27,7 @@ from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
 from .handler import ServerHandler
 from .middleware import Middleware, TokenProvider
+from .outbound import FROM_ENVIRONMENT
 from .resultcache import ResultCache
 from .revisions import REVISIONS, Revision
 from .shown import escaping
@@ -66,6 +67,8 @@ class Client:
             outranks headers.
         middleware: ``async (call, next) -> answer``, as in `middleware`.
         ssl: the TLS context for https.
+        proxy: "environment" takes the forward proxy that `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say;
+            an address is that of the proxy to take; None connects directly.  No proxy is taken to loopback.
         env, cwd: of a child process; "inherit" gives it the whole environment.
         timeout: seconds that a request may take, and all pages of a list together; None for no limit.  It stands
             still while a callback of this client answers a question of the server's.
@@ -98,6 +101,7 @@ class Client:
         token: str | TokenProvider | None = None,
         middleware: Sequence[Middleware] = (),
         ssl: tls.SSLContext | None = None,
+        proxy: str | None = FROM_ENVIRONMENT,
         env: Mapping[str, str] | str | None = None,
         cwd: str | None = None,
         timeout: float | None = 60.0,
@@ -142,6 +146,7 @@ class Client:
             cwd,
             timeout,
             memory or EraMemory(),
+            proxy,
         )
         self._asked = Asked(on_sampling, on_elicitation, on_roots, capabilities)
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)

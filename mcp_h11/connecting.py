@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shlex
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from .handler import ServerHandler
 from .httpanswers import shown
 from .httpclient import HTTPClient, parse_url
 from .middleware import BearerToken, Middleware, Token, TokenProvider
+from .outbound import FROM_ENVIRONMENT, ForwardProxies
 from .resultcache import Same
 from .revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from .shown import escaping
@@ -65,6 +67,7 @@ class Options:
     cwd: str | None
     timeout: float | None
     memory: EraMemory
+    proxy: str | None = FROM_ENVIRONMENT
 
     def __post_init__(self) -> None:
         if self.transport not in (None, "http", "sse"):
@@ -74,6 +77,7 @@ class Options:
         if self.url is not None:
             # Now, and in words that show nothing of it: a secret with a line end would fail at each request.
             parse_url(self.url)
+            self.proxies()
             Url(self.url, self.headers, self.token)
         if self.transport == "sse" and self.revision is not None and self.revision.modern:
             raise ValueError(f"HTTP+SSE does not carry {self.revision.name}")
@@ -83,6 +87,12 @@ class Options:
         """The target, if it is an address."""
         # RFC 3986 3.1: "schemes are case-insensitive".
         return self.target if isinstance(self.target, str) and self.target.lower().startswith(SCHEMES) else None
+
+    def proxies(self) -> ForwardProxies | None:
+        """What finds the way to the address.  Raises ValueError for a proxy that is none."""
+        if self.proxy is None:
+            return None
+        return ForwardProxies(os.environ, None if self.proxy == FROM_ENVIRONMENT else self.proxy)
 
     @property
     def server(self) -> Hashable:
@@ -94,7 +104,7 @@ class Options:
         if self.url is not None:
             headers = {(name.lower(), value) for name, value in self.headers.items()}
             named = frozenset(pair for pair in headers if pair[0] not in ("authorization", "cookie"))
-            return self.url, named, Same(self.ssl)
+            return self.url, named, Same(self.ssl), self.proxy
         if isinstance(self.target, (str, Sequence)):
             env = frozenset(self.env.items()) if isinstance(self.env, Mapping) else self.env
             return self.target if isinstance(self.target, str) else tuple(self.target), env, self.cwd
@@ -254,7 +264,7 @@ class Connecting:
         if options.token is not None:
             middleware.append(_innermost(options.token))
         # No limit for the head: a call that is answered in JSON has its head with its result.
-        return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None)
+        return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None, proxies=options.proxies())
 
     # --- a server that is not what it was -------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A client of HTTP/1.1 on pooled keep-alive connections: TCP, TLS, Unix sockets; answers are read as they come.
 
-It refuses to know anything of MCP, to keep cookies, to read proxies from the environment, to decompress, and to follow
-any redirect but 307 and 308 within one origin (the method and the body stay, and nobody else gets the credentials).
+It refuses to know anything of MCP, to keep cookies, to read the environment (proxies are given), to decompress, and to
+follow any redirect but 307 and 308 within one origin (the method and the body stay, and nobody else gets the
+credentials).
 
 The rules it keeps:
 - A connection goes back to the pool only when an answer was read to its end and nothing else has come on it.  An error,
@@ -14,6 +15,7 @@ The rules it keeps:
 
 from __future__ import annotations
 
+import re
 import select
 import ssl as tls
 import time
@@ -36,6 +38,7 @@ from .http11 import (
     ClientConnection,
 )
 from .http11 import ClientLimits as ClientLimits
+from .outbound import ForwardProxies, ForwardProxy, authority_of
 
 MAX_REDIRECTS = 3
 # One read, and one write with a timeout of its own.  A request up to this size is written before its answer is read.
@@ -44,6 +47,8 @@ PIECE = 64 * 1024
 MAX_REDIRECT_BODY = 64 * 1024
 # Seconds for an answer that the server may have sent before it stopped reading (413, 503).
 LAST_WORDS = 1.0
+# What a proxy may say before it connects.
+MAX_TUNNEL_HEAD = 16 * 1024
 # As `tls.CIPHERS`: forward secrecy and authenticated encryption; TLS 1.3 has nothing else.
 CIPHER_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -154,6 +159,8 @@ def tls_defaults() -> tls.SSLContext:
     return context
 
 
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?:[ \r]|\Z)")
+
 # --- connections ------------------------------------------------------------------------------------------------------
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
@@ -179,9 +186,17 @@ class _Wire:
     """One connection and what HTTP makes of it."""
 
     def __init__(
-        self, stream: ByteStream, sock: _Pollable, origin: Origin, limits: ClientLimits, cache: AnswerCache
+        self,
+        stream: ByteStream,
+        sock: _Pollable,
+        origin: Origin,
+        limits: ClientLimits,
+        cache: AnswerCache,
+        proxy: ForwardProxy | None = None,
     ) -> None:
         self.origin = origin
+        # To a proxy that passes requests on: RFC 9112 3.2.2, absolute-form.  Through a tunnel nothing is different.
+        self.proxy = None if origin.secure else proxy
         self.http = ClientConnection(limits, cache)
         self.idle_since = 0.0
         self.heard = False  # a byte of the answer to the last request
@@ -416,6 +431,7 @@ class HTTPClient:
         head_timeout: seconds from the request's last byte to the end of the answer's head.  None: no limit.
         max_idle: connections kept for later; 0 keeps none.
         idle_time: seconds that they are kept.
+        proxies: finds the forward proxy for an address; without it all connections are direct.
         clock: seconds, monotonic.
     """
 
@@ -431,6 +447,7 @@ class HTTPClient:
         head_timeout: float | None = 60.0,
         max_idle: int = 20,
         idle_time: float = 60.0,
+        proxies: ForwardProxies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ssl = ssl
@@ -444,6 +461,7 @@ class HTTPClient:
         self._head_timeout = head_timeout
         self._max_idle = max_idle
         self._idle_time = idle_time
+        self._proxies = proxies
         self._clock = clock
         self._open: set[_Wire] = set()
         self._idle: list[_Wire] = []  # the longest idle first
@@ -513,6 +531,8 @@ class HTTPClient:
         return await self._exchange(await self._connect(origin), target, headers, call)
 
     async def _exchange(self, wire: _Wire, target: str, headers: list[tuple[str, str]], call: HTTPCall) -> HTTPAnswer:
+        if wire.proxy is not None:
+            target, headers = _for_proxy(wire.proxy, wire.origin, target, headers)
         try:
             data = wire.http.request(call.method, target, headers, call.body)
             head = await wire.exchange(data, self._write_timeout, self._head_timeout)
@@ -560,24 +580,37 @@ class HTTPClient:
         if self._closed:
             raise ConnectError("the client is closed")
         where = origin.uds or f"{origin.host}:{origin.port}"
+        proxy = self._proxy_for(origin)
+        if proxy is not None:
+            where = f"{where} through the proxy {proxy.name}"
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream, sock = await self._open_stream(origin)
+                stream, sock = await self._open_stream(origin, proxy)
         except TimeoutError as error:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
         except (*_GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
-        wire = _Wire(stream, sock, origin, self._limits, self._heads)
+        wire = _Wire(stream, sock, origin, self._limits, self._heads, proxy)
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")
         self._open.add(wire)
         return wire
 
-    async def _open_stream(self, origin: Origin) -> tuple[ByteStream, _Pollable]:
+    def _proxy_for(self, origin: Origin) -> ForwardProxy | None:
+        if self._proxies is None or origin.uds is not None:
+            return None
+        try:
+            return self._proxies.find(origin.secure, origin.host, origin.port)
+        except ValueError as error:
+            raise ConnectError(f"no connection to {origin.host}:{origin.port}: {error}") from None
+
+    async def _open_stream(self, origin: Origin, proxy: ForwardProxy | None) -> tuple[ByteStream, _Pollable]:
         stream: ByteStream
         if origin.uds is not None:
             stream = await anyio.connect_unix(origin.uds)
+        elif proxy is not None:
+            stream = await anyio.connect_tcp(proxy.host, proxy.port)
         else:
             stream = await anyio.connect_tcp(origin.host, origin.port)
         try:
@@ -585,6 +618,8 @@ class HTTPClient:
             sock = stream.extra(SocketAttribute.raw_socket)
             if not origin.secure:
                 return stream, sock
+            if proxy is not None:
+                await _tunnel(stream, origin, proxy)
             if self._ssl is None:
                 self._ssl = tls_defaults()
             wrapped = await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=self._ssl)
@@ -593,6 +628,41 @@ class HTTPClient:
                 await stream.aclose()
             raise
         return wrapped, sock
+
+
+def _for_proxy(
+    proxy: ForwardProxy, origin: Origin, target: str, headers: list[tuple[str, str]]
+) -> tuple[str, list[tuple[str, str]]]:
+    """The same request for a proxy that passes it on."""
+    authority = authority_of(origin.host, origin.port).removesuffix(":80")
+    if proxy.authorization is not None:
+        headers = [*headers, ("Proxy-Authorization", proxy.authorization)]
+    return f"http://{authority}{target}", headers
+
+
+async def _tunnel(stream: ByteStream, origin: Origin, proxy: ForwardProxy) -> None:
+    """Has the proxy connect to the origin; what follows is between the two ends (RFC 9110, 9.3.6).
+
+    Raises ConnectError where it does not, and what a stream raises.
+    """
+    authority = authority_of(origin.host, origin.port)
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if proxy.authorization is not None:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    await stream.send("\r\n".join([*lines, "", ""]).encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) <= MAX_TUNNEL_HEAD:
+        head += await stream.receive(MAX_TUNNEL_HEAD)
+    said, end, more = head.partition(b"\r\n\r\n")
+    status = _STATUS.match(said)
+    if len(said) > MAX_TUNNEL_HEAD or not end or status is None:
+        raise ConnectError(f"the proxy {proxy.name} answers CONNECT with something that is no HTTP")
+    if not status[1].startswith(b"2"):
+        why = ", that is without credentials that it takes" if status[1] == b"407" else ""
+        raise ConnectError(f"the proxy {proxy.name} refuses {authority} with status {status[1].decode()}{why}")
+    if more:
+        # TLS begins with what we say: this would be of somebody in the middle.
+        raise ConnectError(f"the proxy {proxy.name} says more than it was asked")
 
 
 def _with_defaults(headers: Sequence[tuple[str, str]], authority: str) -> list[tuple[str, str]]:

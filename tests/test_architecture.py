@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "jsonreaders",
         "laxvalues",
         "metrics",
+        "outbound",
         "revisions",
         "schema",
         "shown",

@@ -717,8 +717,8 @@ async def test_closing_while_a_connection_is_made() -> None:
         client = HTTPClient()
         opened = client._open_stream
 
-        async def slow(origin: Any) -> Any:
-            stream = await opened(origin)
+        async def slow(*given: Any) -> Any:
+            stream = await opened(*given)
             await client.aclose()
             return stream
 
