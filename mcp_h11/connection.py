@@ -36,9 +36,6 @@ LINGER_BYTES = 8 * 1024 * 1024
 LINGER_TIME = 1.0
 # So many connections past `max_connections` are told why; any further ones are dropped, since each holds a descriptor.
 TOLD_WHY = 32
-# A body may be slow, but not slower than this after its first seconds.
-BODY_FLOOR = 256 * 1024  # bytes a second
-BODY_FLOOR_AFTER = 5.0  # seconds
 
 NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
 
@@ -86,9 +83,9 @@ class Connection(asyncio.BufferedProtocol):
     """An accepted connection; a `Link` for the reply that is under way."""
 
     __slots__ = (
-        "_again", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading", "_reply",
-        "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "party", "peer", "proxied", "received",
-        "server", "writable", "written",
+        "_again", "_credited", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
+        "_reply", "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "party", "peer", "proxied",
+        "received", "server", "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
@@ -115,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._taken = -1  # what had left it when last looked at
         self._stalled = 0.0  # since when no more has
         self._dropped = 0
+        self._credited = 0  # bytes of the body that is arriving for which its time was extended
         self._due = False  # `_read_on` will be called
 
     # --- what asyncio tells --------------------------------------------------------------------------------
@@ -334,7 +332,7 @@ class Connection(asyncio.BufferedProtocol):
         load = self._load = runtime.load(runtime.party_of("", self._address(head)))
         if not self._weigh(load):
             return
-        self._phase, self._since = BODY, self.server.now
+        self._phase, self._since, self._credited = BODY, self.server.now, 0
         if head.expect_continue:
             if self.server.endpoint.asks_who:
                 self.server.runtime.spawn(self._invite(head))
@@ -493,7 +491,9 @@ class Connection(asyncio.BufferedProtocol):
         if unsent and (phase >= IDLE or not self.writable):
             self._since = now  # it is still being answered; `_check_writing` sees to it that this ends
             return
-        limit = self._limit(phase, now - self._since)
+        if phase == BODY:
+            self._credit(now)
+        limit = self._limit(phase)
         if limit is None or now - self._since < limit:
             return
         if phase == HEAD or phase == BODY:
@@ -503,7 +503,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def _limit(self, phase: int, waited: float) -> float | None:
+    def _limit(self, phase: int) -> float | None:
         settings = self.server.settings
         if phase == IDLE:
             return settings.idle_timeout
@@ -512,16 +512,17 @@ class Connection(asyncio.BufferedProtocol):
         if phase == HEAD:
             return settings.head_timeout
         if phase == BODY:
-            return self._body_limit(waited)
+            return settings.body_timeout
         # A closing plain connection is gone at once; over TLS it waits for the peer's goodbye.
         return LINGER_TIME if phase == LINGERING else settings.write_timeout
 
-    def _body_limit(self, waited: float) -> float | None:
-        limit = self.server.settings.body_timeout
-        if limit is None:
-            return None
-        floor = BODY_FLOOR * (waited - BODY_FLOOR_AFTER)
-        return 0.0 if waited > BODY_FLOOR_AFTER and self._http.body_received < floor else limit
+    def _credit(self, now: float) -> None:
+        """What has arrived of a body gives its time back, and no more than that: who stops has `body_timeout` left."""
+        rate = self.server.settings.min_body_rate
+        if rate is not None:
+            received = self._http.body_received
+            self._since = min(now, self._since + (received - self._credited) / rate)
+            self._credited = received
 
     def _check_writing(self, now: float, unsent: int) -> None:
         taken, limit = self.written - unsent, self.server.settings.write_timeout

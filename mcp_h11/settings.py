@@ -119,7 +119,8 @@ class Settings(_Keywords):
     handshake_timeout: float | None = 10.0  # of TLS
     first_byte_timeout: float | None = 10.0
     head_timeout: float | None = 10.0
-    body_timeout: float | None = 30.0
+    body_timeout: float | None = 30.0  # for a body, as the time that it may be behind
+    min_body_rate: int | None = 1024  # bytes a second; so many give a second back.  None: nothing does
     idle_timeout: float | None = 75.0
     max_requests: int | None = 1_000  # per connection
     write_timeout: float | None = 30.0  # without progress

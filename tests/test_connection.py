@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from fuzzing import FakeTransport
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
 from serving import (
     ASYNCIO,
@@ -413,15 +414,65 @@ async def test_a_slow_body_is_408() -> None:
         await refused(client, 408, -32600)
 
 
-async def test_a_body_slower_than_the_floor_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "BODY_FLOOR_AFTER", SHORT)
-    async with connected(first_byte_timeout=SHORT) as (_, client):  # short, for the clock to tick
-        await client.send(head(Content_Length="4000000") + b" " * 1000)
-        await refused(client, 408, -32600)
+class Upload:
+    """A body that arrives at a pace of the test's, on a clock of the test's."""
+
+    def __init__(self, server: Any, chunked: bool) -> None:
+        self.server, self.chunked = server, chunked
+        self.connection = connection.Connection(server)
+        self.transport = FakeTransport(self.connection)
+        self.connection.connection_made(self.transport)
+        self.now = server.now
+        framing = {"Transfer_Encoding": "chunked"} if chunked else {"Content_Length": "4000000"}
+        self.connection.data_received(head(**framing))
+
+    def go_on(self, seconds: int, rate: int) -> int:
+        """So many seconds at so many bytes each; after how many of them it was refused, or 0."""
+        for second in range(1, seconds + 1):
+            self.now += 1.0
+            data = b" " * rate
+            if rate:
+                self.connection.data_received(b"%x\r\n%b\r\n" % (rate, data) if self.chunked else data)
+            self.connection.tick(self.now)
+            if self.transport.written:
+                assert self.transport.written.startswith(b"HTTP/1.1 408 ")
+                return second
+        return 0
 
 
-async def test_a_body_without_a_deadline_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "BODY_FLOOR_AFTER", 0.0)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_may_be_as_slow_as_the_floor_and_a_trickle_is_408(chunked: bool) -> None:
+    async with served(idle_timeout=None) as server:
+        assert Upload(server, chunked).go_on(3_000, 1024) == 0  # 3 MiB, in 50 minutes
+        assert Upload(server, chunked).go_on(60, 65_000) == 0
+        # What comes at half the rate gives half of its time back: 30 s last for 60.
+        assert Upload(server, chunked).go_on(120, 512) == 60
+        assert 1_000 < Upload(server, chunked).go_on(3_000, 1000) < 1_400
+        assert Upload(server, chunked).go_on(120, 1) == 31
+        assert Upload(server, chunked).go_on(120, 0) == 30
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_what_came_fast_saves_up_no_time(chunked: bool) -> None:
+    async with served(idle_timeout=None) as server:
+        upload = Upload(server, chunked)
+        assert upload.go_on(50, 60_000) == 0
+        assert upload.go_on(120, 0) == 30
+        upload = Upload(server, chunked)
+        for _ in range(20):  # in bursts, with pauses that are within it
+            assert upload.go_on(29, 0) == 0 and upload.go_on(1, 60_000) == 0
+        assert upload.go_on(29, 0) == 0 and upload.go_on(1, 100) == 0 and upload.go_on(30, 0) == 1
+
+
+async def test_without_a_rate_the_time_is_for_the_whole_body() -> None:
+    async with served(min_body_rate=None, body_timeout=20) as server:
+        assert Upload(server, False).go_on(60, 60_000) == 20
+    async with served(min_body_rate=100, body_timeout=20) as server:
+        assert Upload(server, False).go_on(1_000, 100) == 0
+        assert Upload(server, False).go_on(1_000, 50) == 40
+
+
+async def test_a_body_without_a_deadline_may_take_its_time() -> None:
     async with connected(first_byte_timeout=SHORT, body_timeout=None) as (server, client):
         await client.send(head(Content_Length="2") + b"{")
         async with RawClient(server.port) as other:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from serving import ASYNCIO, Held
 
-from mcp_h11 import Settings, connection, jsonrpc, listening, server, storage
+from mcp_h11 import Settings, jsonrpc, listening, server, storage
 from mcp_h11.settings import Principal, subject
 
 LIMITS = [f.name for f in dataclasses.fields(Settings) if type(f.default) in (int, float)]
@@ -73,8 +73,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (s.call_timeout, s.call_ceiling, s.lag_warning, s.rate_limit) == (None, 3_600, 0.25, None)
     assert (s.allowed_hosts, s.allowed_origins, s.cors, s.trusted_proxies, s.replay) == (None, None, (), (), True)
     assert (server.DEFAULT_HOST, server.DEFAULT_PORT) == ("127.0.0.1", 8000)
+    assert s.min_body_rate == 1024
     # What has no field, because nobody needs another.
-    assert (connection.BODY_FLOOR, connection.BODY_FLOOR_AFTER) == (256 * 1024, 5)
     assert (jsonrpc.MAX_DEPTH, jsonrpc.MAX_DIGITS, jsonrpc.MAX_BATCH) == (128, 4_300, 100)
     assert (storage.MAX_STREAM_EVENTS, storage.MAX_SESSION_BYTES) == (256, 1024**2)
     assert (storage.MAX_TOTAL_BYTES, storage.KEEP_FINISHED) == (64 * 1024**2, 300)
