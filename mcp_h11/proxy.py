@@ -511,7 +511,7 @@ class ProxyHandler(ServerHandler):
                 on_request=None if client.modern or client.transport.duplex else call.asked,
                 rounds=False,
                 meta=meta or None,
-                owner=call.owner if backend.session is None and backend.owner is None else None,
+                owner=None if self._is_alone(backend) else call.owner,
             )
         finally:
             backend.wishes.levels.pop(call, None)

@@ -19,7 +19,7 @@ import anyio
 import pytest
 from scripted import LIMIT, Peer, Seen, failure, modern_server, result, scripted, session_server
 
-from mcp_h11 import ProxyHandler, calls, httpanswers
+from mcp_h11 import ProxyHandler, calls, era, httpanswers, listening
 from mcp_h11.client import Client
 from mcp_h11.client_sse import SSETransport
 from mcp_h11.errors import MCPError
@@ -292,8 +292,8 @@ async def through(client: Client, name: str) -> str:
     return READ if said["messages"] == [] and "x" in said else repr(said)
 
 
-# A client of the bridge is sent JSON, which does not have these; and one backend has many clients, so that what names
-# no request is shown to none of them.
+# A client of the bridge is sent JSON, which does not have these; and a backend may have many clients: what names no
+# request is shown to none of them then.
 NO_JSON = dict.fromkeys(("NaN", "Infinity", "1e999"), "InternalError('The result cannot be encoded as JSON')")
 NAMELESS = dict.fromkeys(("id null, an error", "no id, an error"), INVALID)
 
@@ -313,7 +313,15 @@ async def test_through_a_bridge_to_pipes(child: list[str]) -> None:
     with anyio.fail_after(12 * LIMIT):
         async with bridged(Command(child)) as client:
             said = {name: await through(client, name) for name in NAMES}
-    assert said == expected(pipes=True) | NO_JSON | NAMELESS
+    assert said == expected(pipes=True) | NO_JSON
+
+
+async def test_through_a_bridge_of_several_clients_to_pipes(child: list[str]) -> None:
+    with anyio.fail_after(12 * LIMIT):
+        async with listening(ProxyHandler(Command(child)), port=0) as server:
+            async with Client(f"http://127.0.0.1:{server.port}/mcp", revision="2025-11-25", timeout=LIMIT) as client:
+                assert {name: await through(client, name) for name in NAMELESS} == NAMELESS
+                assert await through(client, "an error") == ERROR
 
 
 # --- as the official SDK --------------------------------------------------------------------------------------------
@@ -520,6 +528,107 @@ def test_a_number_is_spelled_in_one_way(text: str, value: int | None) -> None:
 def test_an_id_is_that_number_or_its_text(said: Any, same: bool) -> None:
     assert is_answer_to(1, said) is same
     assert not is_answer_to("x", 1) and is_answer_to("x", "x")
+
+
+# --- what is no answer, beside one ----------------------------------------------------------------------------------
+
+BROKEN_CALLS = (b'{"jsonrpc":"2.0","method":7}', b'{"method":"notifications/mess', b'{"id":[],"method":"ping"}')
+
+
+@pytest.mark.parametrize("body", BROKEN_CALLS)
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_a_call_that_cannot_be_read_is_skipped_and_the_answer_is_waited_for(body: bytes, revision: str) -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.events()
+        for piece in (body, body, answer(GOOD).replace(ID, b"%d" % seen.id)):
+            await peer.write(b"data: " + piece + b"\n\n")
+        peer.cut()
+
+    server = (modern_server if revision == "2026-07-28" else session_server)(serve)
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(server) as script, Client(script.url, revision=revision, timeout=LIMIT) as client:
+            assert await outcome(client, "a result") == READ
+            assert getattr(client.transport, "skipped") == 2  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    ("elements", "outcome"),
+    [((BROKEN_CALLS[0], answer(GOOD)), READ), ((b"{}", answer(GOOD)), READ), ((BROKEN_CALLS[0], b"{}"), INVALID)],
+)
+async def test_of_a_batch_only_what_was_to_be_the_answer_counts(elements: tuple[bytes, ...], outcome: str) -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        await peer.answer(b"[" + b",".join(elements).replace(ID, b"%d" % seen.id) + b"]")
+
+    server = session_server(serve, revision="2025-03-26")
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(server) as script, Client(script.url, revision="2025-03-26", timeout=LIMIT) as client:
+            if outcome == READ:
+                assert (await client.request("prompts/get", {"name": "x"}))["messages"] == []
+            else:
+                with pytest.raises(InvalidAnswer, match="200 and no message: .*begins with: \\["):
+                    await client.request("prompts/get", {"name": "x"})
+
+
+async def test_what_cannot_be_read_on_the_get_stream_is_skipped_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    heard = anyio.Event()
+
+    async def get(seen: Seen, peer: Peer) -> None:
+        await peer.events()
+        for body in (b"OK", b"[{}]", b"\xef\xbb\xbf{}", b'{"jsonrpc":"2.0","method":"notifications/x","id":null}'):
+            await peer.write(b"data: " + body + b"\n\n")
+        await peer.gone()
+
+    def hear(method: str, params: dict[str, Any]) -> None:
+        assert method == "notifications/x"
+        heard.set()
+
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(session_server(by_json, get=get)) as script:
+            async with Client(script.url, revision="2025-11-25", timeout=LIMIT, on_notification=hear) as client:
+                await heard.wait()
+                assert getattr(client.transport, "skipped") == 3  # noqa: B009
+    assert len([record for record in caplog.records if "is skipped" in record.getMessage()]) == 1
+
+
+async def test_a_progress_token_may_come_back_as_text() -> None:
+    async def serve(seen: Seen, peer: Peer) -> None:
+        token = seen.message["params"]["_meta"]["progressToken"]
+        await peer.events()
+        for text in (str(token), "x", token):
+            said = {"progressToken": text, "progress": 1}
+            await peer.event({"jsonrpc": "2.0", "method": "notifications/progress", "params": said})
+        await peer.event(result(seen, {"messages": []}))
+        peer.cut()
+
+    seen: list[float] = []
+    with anyio.fail_after(4 * LIMIT):
+        async with scripted(session_server(serve)) as script, Client(script.url, timeout=LIMIT) as client:
+            await client.request("prompts/get", {"name": "x"}, progress=lambda done, *_: seen.append(done))
+    assert seen == [1, 1]
+
+
+async def test_on_pipes_an_error_without_an_id_says_at_once_that_a_server_is_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the silence would have to say it, which has no end here."""
+    monkeypatch.setattr(era, "PROBE_TIMEOUT", 1e6)
+    code = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    said = {"jsonrpc": "2.0", "id": message.get("id")}
+    if message["method"] == "initialize":
+        info = {"name": "c", "version": "1"}
+        said["result"] = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": info}
+    elif message["method"] == "server/discover":
+        said |= {"id": None, "error": {"code": -32600, "message": "initialize first"}}
+    if "result" in said or "error" in said:
+        print(json.dumps(said), flush=True)
+"""
+    (tmp_path / "old.py").write_text(code)
+    with anyio.fail_after(4 * LIMIT):
+        async with Client([sys.executable, str(tmp_path / "old.py")], timeout=None) as client:
+            assert client.revision.name == "2025-11-25"
 
 
 # --- a server that is asked what it is ------------------------------------------------------------------------------

@@ -15,12 +15,14 @@ from mcp_h11 import MCPServer, cli, commands, start_in_thread
 from mcp_h11 import client as client_module
 from mcp_h11.backoff import Backoff
 from mcp_h11.callbacks import MAX_UNHEARD
-from mcp_h11.client_http import MAX_ANSWER, RESUME_ATTEMPTS
+from mcp_h11.calls import UNCLAIMED_TIME
+from mcp_h11.client_http import CHECK_LIMIT, MAX_ANSWER, RESUME_ATTEMPTS
 from mcp_h11.connecting import ASK_AGAIN_AFTER, ASKING_LIMIT
 from mcp_h11.conversation import MAX_PAGES, MAX_QUESTIONS_AT_ONCE
 from mcp_h11.detection import DETECT_LIMIT
 from mcp_h11.era import MAX_ORIGINS, PROBE_TIMEOUT
 from mcp_h11.eventsource import MAX_RETRY
+from mcp_h11.failures import KEPT_OF_BODY, SHOWN_OF_BODY
 from mcp_h11.http11 import CHUNK_ALLOWANCE, ClientLimits
 from mcp_h11.httpanswers import END_LIMIT
 from mcp_h11.jsonrpc import MAX_LINE
@@ -56,6 +58,10 @@ SAID = {
     "after 1 s, doubling to 60 s": (Backoff().delay(0) < 1.2 and 54 < Backoff().delay(99) <= 60),
     "five times without anything new": RESUME_ATTEMPTS == 5,
     "within five seconds": DETECT_LIMIT == 5,
+    "or not within 5 s, the refusal is raised": CHECK_LIMIT == 5,
+    "that are not answered within 2 s end": UNCLAIMED_TIME == 2,
+    "in its text (200 characters)": SHOWN_OF_BODY == 200,
+    "(bytes, at most\n1,024)": KEPT_OF_BODY == 1024,
     "asked for 60 s before its end": REFRESH_BEFORE == 60,
     "(5 failures, 60 s)": (BREAKER_FAILURES, BREAKER_OPEN_FOR) == (5, 60),
 }
