@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from .errors import InternalError, InvalidParams, MCPError, MethodNotFound
 from .seldom import Seldom
@@ -32,6 +32,7 @@ logger = escaping(logging.getLogger(__name__))
 
 # What waits for asynchronous callbacks; they are told in order, one after the other.
 MAX_UNHEARD = 1_000
+MAX_THREADS = 40  # plain functions of one client that answer questions at once; others wait
 
 _CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
 
@@ -55,6 +56,8 @@ class Asked:
     ) -> None:
         check_callbacks(on_sampling=on_sampling, on_elicitation=on_elicitation)
         self._answers: dict[str, AnswersOne] = {}
+        self._threads = CapacityLimiter(MAX_THREADS)  # its own: a server that asks and asks takes nobody else's
+        self._seldom = Seldom(logger)
         self.capabilities: dict[str, Any] = {}
         if on_sampling is not None:
             self._offer("sampling/createMessage", on_sampling, "sampling", {})
@@ -90,7 +93,31 @@ class Asked:
         answers = self._answers.get(method)
         if answers is None:  # declared for those who answer by themselves
             raise MethodNotFound(method)
-        return await answered_by(answers, (params,), method)
+        return await self.run(answers, (params,), method)
+
+    async def run(self, answers: Callable[..., Any], arguments: tuple[Any, ...], method: str) -> dict[str, Any]:
+        """What user code answers to a question.  Raises MCPError and nothing else."""
+        try:
+            if _is_async(answers):
+                result = await answers(*arguments)
+            else:
+                # Abandoned where the question is: a person who does not answer must not hold up the end of the client.
+                result = await to_thread.run_sync(answers, *arguments, abandon_on_cancel=True, limiter=self._threads)
+                if inspect.isawaitable(result):
+                    result = await result
+        except MCPError:
+            raise
+        except Exception:
+            self._seldom.exception("the callback for %s failed", method)
+            raise InternalError() from None
+        if not isinstance(result, dict):
+            self._seldom.error("the callback for %s returned a %s, not a dict", method, type(result).__name__)
+            raise InternalError()
+        return result
+
+    def close(self) -> None:
+        """No question will come any more."""
+        self._seldom.close()
 
 
 def check_callbacks(**callbacks: Any) -> None:
@@ -103,27 +130,6 @@ def check_callbacks(**callbacks: Any) -> None:
 def _is_async(callback: Any) -> bool:
     # `inspect` sees through functools.partial, but not through an object with `async def __call__`.
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(type(callback).__call__)
-
-
-async def answered_by(answers: Callable[..., Any], arguments: tuple[Any, ...], method: str) -> dict[str, Any]:
-    """What user code answers to a question.  Raises MCPError and nothing else."""
-    try:
-        if _is_async(answers):
-            result = await answers(*arguments)
-        else:
-            # Abandoned where the question is: a person who does not answer must not hold up the end of the client.
-            result = await to_thread.run_sync(answers, *arguments, abandon_on_cancel=True)
-            if inspect.isawaitable(result):
-                result = await result
-    except MCPError:
-        raise
-    except Exception:
-        logger.exception("the callback for %s failed", method)
-        raise InternalError() from None
-    if not isinstance(result, dict):
-        logger.error("the callback for %s returned a %s, not a dict", method, type(result).__name__)
-        raise InternalError()
-    return result
 
 
 def _roots(roots: Roots) -> AnswersOne:

@@ -24,6 +24,7 @@ from .errors import MCPError, again
 from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
 from .jsonrpc import JSON, ErrorResponse, Response
 from .lenient import number
+from .seldom import Seldom
 from .shown import escaping
 from .transport import Outgoing, Transport
 
@@ -48,6 +49,8 @@ Answers = Callable[[str, dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str,
 
 class PendingCall:
     """One request on the wire."""
+
+    _failures = 0  # of its progress callback: of the class, since nearly no call has any
 
     def __init__(
         self, id: int, method: str, progress: Progress | None, on_notification: Heard | None, on_request: Answers | None
@@ -88,7 +91,7 @@ class PendingCall:
                 done, total if type(total) in (int, float) else None, message if type(message) is str else None
             )
         except Exception:
-            logger.exception("the progress callback of %s failed", self.method)
+            self._failed()
             return
         if inspect.isawaitable(waiting):
             if len(self._waiting) >= MAX_PROGRESS:
@@ -103,7 +106,7 @@ class PendingCall:
                 try:
                     await self._waiting.pop(0)
                 except Exception:  # noqa: PERF203
-                    logger.exception("the progress callback of %s failed", self.method)
+                    self._failed()
             if self.done:
                 break
             self._changed = anyio.Event()
@@ -112,8 +115,15 @@ class PendingCall:
             raise again(self.outcome)
         return self.outcome
 
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            logger.exception("the progress callback of %s failed", self.method)
+
     def close(self) -> None:
         """Nobody will await what still waits."""
+        if self._failures > 1:
+            logger.warning("the progress callback of %s failed %d times more", self.method, self._failures - 1)
         for waiting in self._waiting:
             _forget(waiting)
         self._waiting.clear()
@@ -145,6 +155,7 @@ class Calls:
         self._ids = count(1)
         self._waiting: dict[int, PendingCall] = {}
         self._tokens: dict[int | str, PendingCall] = {}
+        self._seldom = Seldom(logger)
         self._doubted: dict[PendingCall, None] = {}  # one of them was answered, and it is not said which
 
     def next_id(self) -> int:
@@ -236,7 +247,7 @@ class Calls:
         if call is None or call.done:
             logger.debug("an answer to nobody was dropped: %r", message)
         elif not self.transport.duplex and via != call.id:
-            logger.warning("an answer to request %s came on another exchange and was dropped", message.id)
+            self._seldom.warning("an answer to request %s came on another exchange and was dropped", message.id)
         elif isinstance(message, ErrorResponse):
             call.finish(answered_error(message.error, call.method))
         elif not isinstance(message.result, dict):
@@ -296,6 +307,7 @@ class Calls:
         """The way is gone: every call ends now, and each later one at once."""
         if self.ended is None:
             self.ended = error
+        self._seldom.close()
         self.fail(error)
 
     def fail(self, error: MCPError) -> None:

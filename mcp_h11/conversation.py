@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .callbacks import Asked, Told, answered_by
+from .callbacks import Asked, Told
 from .calls import Answers, Calls, Heard, PendingCall, Progress
 from .era import contradicts
 from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
@@ -475,7 +475,7 @@ class Conversation:
         if on_request is None:
             return await self.asked.answer(method, params)
         self.asked.check(method, params)
-        return await answered_by(on_request, (method, params), method)
+        return await self.asked.run(on_request, (method, params), method)
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")
@@ -491,6 +491,7 @@ class Conversation:
         """The client's own end of it."""
         self.calls.end(error)
         self.told.close()
+        self.asked.close()
         self.book.close()
         self._seldom.close()
 

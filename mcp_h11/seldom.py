@@ -34,20 +34,23 @@ class Seldom:
 
     def warning(self, text: str, *arguments: object) -> None:
         """Writes it, unless such a line was written less than `EVERY` seconds ago."""
-        self._say(text, arguments, trace=False)
+        self._say(text, arguments, logging.WARNING)
+
+    def error(self, text: str, *arguments: object) -> None:
+        """The same, as an error."""
+        self._say(text, arguments, logging.ERROR)
 
     def exception(self, text: str, *arguments: object) -> None:
         """The same, as an error with the traceback of the exception that is being handled."""
-        self._say(text, arguments, trace=True)
+        self._say(text, arguments, logging.ERROR, trace=True)
 
-    def _say(self, text: str, arguments: tuple[object, ...], *, trace: bool) -> None:
+    def _say(self, text: str, arguments: tuple[object, ...], level: int, *, trace: bool = False) -> None:
         now = self._clock()
         since, left_out = self._said.get(text, (-math.inf, 0))
         if now - since < EVERY:
             self._said[text] = since, left_out + 1
             return
         self._said[text] = now, 0
-        level = logging.ERROR if trace else logging.WARNING
         if left_out:
             self._logger.log(level, f"{text} (and %d more like it since the last such line)", *arguments, left_out,
                              exc_info=trace)  # fmt: skip

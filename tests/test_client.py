@@ -1114,6 +1114,64 @@ async def test_a_callback_that_fails_each_time_has_one_traceback(caplog: pytest.
     assert sum(int(line.split()[0]) for line in caplog.messages if "more of: a callback failed" in line) == 199
 
 
+async def test_progress_and_questions_that_fail_each_time_have_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def later(*told: Any) -> None:
+        raise ZeroDivisionError
+
+    def refuse(params: Said) -> Said:
+        raise ZeroDivisionError
+
+    def work(message: Said) -> Any:
+        token = message["params"]["_meta"]["progressToken"]
+        for _ in range(100):
+            wire.hear({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+        return {"content": []}
+
+    wire = Wire({"tools/call": work})
+    async with on(wire, revision="2025-11-25", on_elicitation=refuse, on_sampling=lambda params: None) as client:  # type: ignore[arg-type,return-value]
+        for progress in (lambda *told: 1 / 0, later):
+            caplog.clear()
+            await client.call_tool("a", progress=progress)
+            assert [line for line in caplog.messages if "progress callback" in line] == [
+                "the progress callback of tools/call failed", "the progress callback of tools/call failed 99 times more"
+            ]  # fmt: skip
+        caplog.clear()
+        for number in range(50):
+            wire.hear({"id": number, "method": "elicitation/create", "params": {}})
+            wire.hear({"id": 50 + number, "method": "sampling/createMessage", "params": {}})
+        for number in range(100):
+            await wire.answer_to(number)
+        assert len(caplog.records) == 2
+    assert sum(line.startswith("49 more of: the callback") for line in caplog.messages) == 2
+
+
+async def test_plain_callbacks_of_a_client_have_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "MAX_THREADS", 2)
+    began, go = threading.Semaphore(0), threading.Event()
+    running, lock = [0, 0], threading.Lock()
+
+    def answer(params: Said) -> Said:
+        with lock:
+            running[0] += 1
+            running[1] = max(running)
+        began.release()
+        go.wait(LIMIT)
+        with lock:
+            running[0] -= 1
+        return {"action": "accept"}
+
+    wire = Wire()
+    async with on(wire, revision="2025-11-25", on_elicitation=answer):
+        for number in range(6):
+            wire.hear({"id": number, "method": "elicitation/create", "params": {}})
+        for _ in range(2):
+            assert await anyio.to_thread.run_sync(began.acquire, True, LIMIT)
+        go.set()
+        for number in range(6):
+            assert (await wire.answer_to(number))["result"] == {"action": "accept"}
+    assert running[1] == 2
+
+
 async def test_changes_that_nobody_reads_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire()
     async with on(wire, revision="2025-11-25") as client, client.listen(["tools"]):
