@@ -40,12 +40,13 @@ from .handler import METHODS, Params, Result, ServerHandler, describe, tool_erro
 from .headers import header_map
 from .jsonreaders import IN_THREAD, TooMuchWork, kind, shorten, within
 from .metrics import MAX_TOOL_NAME
-from .questions import InputRequired
+from .questions import InputRequired, taken
 from .results import completion, contents, messages
 from .shown import escaping
 from .signature import BadArguments, refuse_unbound
 from .tojson import as_plain
 from .uris import normal, normal_template
+from .wirewords import in_wire_words
 
 if TYPE_CHECKING:
     from .uritemplate import URITemplate
@@ -107,7 +108,7 @@ class MCPServer(ServerHandler):
         self.description = description
         self.instructions = instructions
         self.website_url = website_url
-        self.icons = as_plain(icons)
+        self.icons = in_wire_words(as_plain(icons))
         self.version = version
         if lifespan is not None:
             lifespan = callable_of(lifespan, "lifespan")
@@ -206,8 +207,8 @@ class MCPServer(ServerHandler):
             description=description or signature.description or name,
             inputSchema=dict(input_schema) if input_schema is not None else signature.input_schema,
             outputSchema=dict(output_schema) if output_schema is not None else signature.output_schema,
-            annotations=as_plain(annotations),
-            icons=as_plain(icons),
+            annotations=in_wire_words(as_plain(annotations)),
+            icons=in_wire_words(as_plain(icons)),
             _meta=dict(meta) if meta else None,
         )
         if definition["inputSchema"].get("type") != "object":
@@ -306,8 +307,8 @@ class MCPServer(ServerHandler):
             title=title,
             description=description or function.signature.description or None,
             mimeType=mime_type,
-            icons=as_plain(icons),
-            annotations=as_plain(annotations),
+            icons=in_wire_words(as_plain(icons)),
+            annotations=in_wire_words(as_plain(annotations)),
             size=size,
             _meta=dict(meta) if meta else None,
         )
@@ -374,7 +375,7 @@ class MCPServer(ServerHandler):
             title=title,
             description=description or function.signature.description or name,
             arguments=prompt_arguments(function.signature) or None,
-            icons=as_plain(icons),
+            icons=in_wire_words(as_plain(icons)),
             _meta=dict(meta) if meta else None,
         )
         self._catalogue.add("prompt", self._catalogue.prompts, name, Entry(function, definition), scopes)
@@ -523,7 +524,7 @@ class MCPServer(ServerHandler):
                 bound = await _aside(ctx, resource.bind, arguments)
         except BadArguments:
             raise ResourceNotFound(uri) from None
-        value = await resource.function.call(bound, ctx)
+        value = taken(await resource.function.call(bound, ctx))
         if isinstance(value, InputRequired):
             return value
         if value is None:
@@ -561,11 +562,11 @@ class MCPServer(ServerHandler):
                 bound = await _aside(ctx, bind, arguments)
         except BadArguments as exc:
             raise InvalidParams(str(exc)) from None
-        value = await prompt.function.call(bound, ctx)
+        value = taken(await prompt.function.call(bound, ctx))
         if isinstance(value, InputRequired):
             return value
         if isinstance(value, dict) and isinstance(value.get("messages"), list):
-            return value
+            return in_wire_words(value)  # type: ignore[no-any-return]
         return {"description": prompt.definition["description"], "messages": messages(value)}
 
     async def complete(self, params: Params, ctx: Context) -> Result:

@@ -21,11 +21,12 @@ from .context import Context
 from .headers import header_map
 from .jsonreaders import ON_LOOP, shorten, within
 from .jsonschema import checker
-from .questions import InputRequired
+from .questions import InputRequired, taken
 from .shown import escaping
 from .signature import BadArguments, Signature, is_result, to_content
 from .signature import describe as read_signature
 from .tojson import to_json
+from .wirewords import in_wire_words
 
 if TYPE_CHECKING:
     from .uritemplate import URITemplate
@@ -154,10 +155,13 @@ class ToolEntry(Entry):
         return self.function.accepted(arguments)
 
     def result(self, value: Any) -> Mapping[str, Any] | InputRequired:
-        if isinstance(value, InputRequired):
-            return value
-        if type(value) is dict and is_result(value):
-            return self._whole(value)
+        kind = type(value)
+        if kind is not str and kind is not int:
+            value = taken(value)
+            if isinstance(value, InputRequired):
+                return value
+            if type(value) is dict and "content" in value and is_result(result := in_wire_words(value)):
+                return self._whole(result)
         if self._unstructured:
             return {"content": to_content(value)}
         if self._own_output:

@@ -26,7 +26,7 @@ from .context import Context
 from .deadlines import Deadline, TimedOut, run_within
 from .errors import InternalError, InvalidParams, MCPError, MethodNotFound, ToolError
 from .jsonrpc import JSON
-from .questions import InputRequired
+from .questions import InputRequired, taken
 from .shown import escaping
 from .uris import normal
 
@@ -379,6 +379,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
         if method == "tools/call":
             return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None
+    result = result if isinstance(result, dict) else taken(result)
     if isinstance(result, dict):
         if "isError" in result and result["isError"]:
             ctx._exchange.failed("tool_error")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .signature import elicitation_schema, read_elicited
+from .wirewords import in_wire_words, plain
 
 DEFAULT_MAX_TOKENS = 1024
 # 2026-07-28 basic/patterns/mrtr, Server Requirements 2
@@ -151,10 +152,12 @@ class Sample:
         messages: Any = self.messages
         if isinstance(messages, str):
             messages = [{"role": "user", "content": {"type": "text", "text": messages}}]
-        params: dict[str, Any] = {"messages": list(messages), "maxTokens": self.max_tokens}
+        params: dict[str, Any] = {"messages": in_wire_words(list(messages)), "maxTokens": self.max_tokens}
         if self.system_prompt is not None:
             params["systemPrompt"] = self.system_prompt
-        params.update(self.options or {})
+        params.update((name, plain(option)) for name, option in (self.options or {}).items())
+        if isinstance(params.get("modelPreferences"), dict):
+            params["modelPreferences"] = in_wire_words(params["modelPreferences"])
         return params
 
     def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -241,6 +244,14 @@ class InputRequired:
 
     def questions(self) -> dict[str, Question]:
         return {key: as_question(q) for key, q in (self.requests or {}).items()}
+
+
+def taken(value: Any) -> Any:
+    """What a function returned, where it is an object of the package `mcp-types`: a dict, or an InputRequired."""
+    found = plain(value)
+    if isinstance(found, dict) and found is not value and found.get("resultType") == "input_required":
+        return InputRequired(found.get("inputRequests"), found.get("requestState"))
+    return found
 
 
 def as_question(question: Question | Mapping[str, Any]) -> Question:

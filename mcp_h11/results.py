@@ -16,6 +16,7 @@ from typing import Any
 from .content import Audio, Image
 from .signature import is_content, to_content
 from .tojson import as_plain, not_finite, to_json
+from .wirewords import in_wire_words, plain
 
 MAX_COMPLETIONS = 100  # server/utilities/completion: "Maximum 100 items per response"
 
@@ -27,10 +28,12 @@ def contents(uri: str, mime_type: str | None, value: Any) -> list[dict[str, Any]
     if isinstance(value, (bytes, bytearray, memoryview)):
         blob = base64.b64encode(value).decode("ascii")
         return [{"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}]
+    if isinstance(value, dict) and isinstance(given := value.get("contents"), list) and all(map(_is_contents, given)):
+        value = given  # of a whole result; what else that has is for the server to say
     if isinstance(value, list) and value and all(map(_is_contents, value)):
-        return value
+        return [in_wire_words(one) for one in value]
     if _is_contents(value):
-        return [value]
+        return [in_wire_words(value)]
     if isinstance(value, (Image, Audio)):
         block = value.to_content()
         return [{"uri": uri, "mimeType": mime_type or block["mimeType"], "blob": block["data"]}]
@@ -53,11 +56,13 @@ def messages(value: Any) -> list[Any]:
 
 
 def _message(value: Any) -> list[Any]:
+    value = plain(value)
     if isinstance(value, dict) and "role" in value and "content" in value:
+        value = in_wire_words(value)
         content = value["content"]
         return [{**value, "content": to_content(content)[0]} if isinstance(content, (str, Image, Audio)) else value]
     if is_content(value):
-        return [{"role": "user", "content": value}]
+        return [{"role": "user", "content": in_wire_words(value)}]
     return [{"role": "user", "content": block} for block in to_content(value)]
 
 
@@ -69,6 +74,10 @@ def completion(value: Any) -> dict[str, Any] | None:
         value = {}  # no list, though it can be made one, of letters
     if hasattr(value, "model_dump"):
         value = as_plain(value)
+    if isinstance(value, Mapping) and isinstance(value.get("completion"), Mapping):
+        value = value["completion"]  # a whole result
+    if isinstance(value, dict):
+        value = in_wire_words(value)
     found = dict(value) if isinstance(value, Mapping) else {"values": list(value)}
     values = found.get("values")
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):

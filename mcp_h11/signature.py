@@ -49,6 +49,7 @@ from .jsontypes import (
 )
 from .laxvalues import container, from_json
 from .tojson import not_finite, to_json
+from .wirewords import in_wire_words, is_foreign
 
 JSONSchema = dict[str, Any]
 
@@ -142,7 +143,7 @@ class Signature:
             return to_content(value), None
         structured = self._structure(value)
         if is_content(value):
-            return [value], structured
+            return [in_wire_words(value)], structured
         plain = structured["result"] if self.wrapped else structured
         return [_text_block(plain if isinstance(plain, str) else _dumps(plain))], structured
 
@@ -522,9 +523,15 @@ def _read_result(signature: Signature, names: _Names, wanted: bool | None, contr
 
 def _without(annotation: Any, control_types: tuple[type, ...]) -> Any:
     if not _is_union(annotation):
-        return None if isinstance(annotation, type) and issubclass(annotation, control_types) else annotation
-    kept = [arm for arm in get_args(annotation) if not (isinstance(arm, type) and issubclass(arm, control_types))]
+        return None if _is_control(annotation, control_types) else annotation
+    kept = [arm for arm in get_args(annotation) if not _is_control(arm, control_types)]
     return Union[tuple(kept)] if kept else None  # noqa: UP007
+
+
+def _is_control(arm: Any, control_types: tuple[type, ...]) -> bool:
+    if not isinstance(arm, type):
+        return False
+    return issubclass(arm, control_types) or (arm.__name__ == "InputRequiredResult" and is_foreign(arm))
 
 
 def _is_unstructured(annotation: Any) -> bool:
@@ -542,7 +549,11 @@ def _is_unstructured(annotation: Any) -> bool:
 def _is_content_type(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, (Image, Audio)):
         return True
-    return getattr(annotation, "__module__", "") == _CONTENT_MODULE and annotation.__name__ in _CONTENT
+    if not isinstance(annotation, type):
+        return False
+    if annotation.__module__ == _CONTENT_MODULE:
+        return annotation.__name__ in _CONTENT
+    return is_foreign(annotation) and any(cls.__name__ in _CONTENT for cls in annotation.__mro__)
 
 
 def _is_list(annotation: Any) -> bool:
@@ -626,7 +637,7 @@ def to_content(value: Any) -> list[dict[str, Any]]:
         if any(map(_is_block, value)) or all(isinstance(item, str) for item in value):
             return [block for item in value for block in to_content(item)]
     elif _is_block(value):
-        return [value if isinstance(value, dict) else value.to_content()]
+        return [in_wire_words(value) if isinstance(value, dict) else value.to_content()]
     return [_text_block(value if isinstance(value, str) else _text(value))]
 
 

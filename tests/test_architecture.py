@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trace",
         "uris",
         "uritemplate",
+        "wirewords",
         "version",
     ),
     (
