@@ -196,8 +196,8 @@ class MCPServer(ServerHandler):
         reading = self._reading.but(strict, extra_arguments)
         function = Function(fn, name, thread=thread, structured=structured, reading=reading)
         if input_schema is None and any(len(path) > 1 for path in header_map(function.signature.input_schema)):
-            # Whoever routes by `Mcp-Param-*` headers trusts that they say what the tool is given, and they are compared
-            # with members of objects: an object in a text would hide them.
+            # A gateway that routes by `Mcp-Param-*` headers relies on them, and they are compared with the members of
+            # objects.  An object that is written as a text would hide its members from that comparison.
             reading = reading.but(True, None)
             function = Function(fn, name, thread=thread, structured=structured, reading=reading)
         signature = function.signature

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What models write instead of the JSON value that a tool wants: ``"5"`` for 5, ``"true"`` for true.
+"""Converts the values that models write instead of the JSON that a tool wants: ``"5"`` for 5, ``"true"`` for true.
 
 Each function makes a Python value of a JSON value of another type, or raises ValueError.  The rule is that of the
 official SDK, which is pydantic's lax mode (its docs: Conversion Table), with these differences: a number is finite,
@@ -39,7 +39,7 @@ def lax_int(value: Any) -> int:
 
 
 def lax_float(value: Any) -> float:
-    """``"1.5"``, ``"1e3"``, ``True``; what is not finite is refused."""
+    """``"1.5"``, ``"1e3"``, ``True``; a number that is not finite is refused."""
     if isinstance(value, bool):
         return float(value)
     number = float(_number_text(value))
@@ -70,7 +70,7 @@ def says_infinite(value: Any) -> bool:
     return False
 
 
-# Of what `float` reads: a sign, a digit, a blank, NaN, Infinity.
+# The characters that a number may begin with, as `float` reads it: a sign, a digit, a blank, NaN, Infinity.
 _NUMBER_BEGINS = frozenset("+-.0123456789nNiI \t\n\r\f\v")
 
 
@@ -203,7 +203,12 @@ _decode = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_consta
 
 
 def from_json(text: str) -> Any:
-    """What a text says as JSON, or ValueError: NaN, Infinity and what is nested too deeply are refused."""
+    """Read a text as JSON.
+
+    Raises:
+        ValueError: The text is no JSON, or has NaN, Infinity, a number beyond a float, an integer of more than
+            `MAX_NUMBER_TEXT` digits, or more than `MAX_TEXT_DEPTH` levels.
+    """
     try:
         found = _decode(text)
     except RecursionError:
@@ -227,7 +232,7 @@ def _check_depth(value: Any) -> None:
 
 
 def container(value: Any) -> Any:
-    """What a text says that is the JSON of a list, an object or null; any other value as it is."""
+    """Read a text that is the JSON of a list, an object or null; return any other value as it is."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", "n"):
         return value
     try:

@@ -881,7 +881,7 @@ class Routed(NamedTuple):
 
 
 async def test_no_value_hides_from_its_header_in_a_text_or_a_list() -> None:
-    """Who routes by headers sees none, so the tool may see no value either."""
+    """A gateway that routes by headers sees no value there, so the tool must see none either."""
     server = MCPServer(strict=False)
     seen = []
 
@@ -912,7 +912,7 @@ async def test_no_value_hides_from_its_header_in_a_text_or_a_list() -> None:
         assert texts(answer.result) == ["a 1"]
 
 
-async def test_arguments_that_a_tool_does_not_have_are_passed_over_and_logged_for_who_debugs(
+async def test_arguments_that_a_tool_does_not_have_are_passed_over_and_logged_at_debug_level(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = MCPServer()
