@@ -76,6 +76,8 @@ class MCPServer(ServerHandler):
         extra_arguments: What happens to arguments that a function does not have, and to such members of dataclasses
             and TypedDicts: "ignore" passes over them (a line of the log's debug level says which), "refuse" makes
             them an error.
+        portable_schemas: List tools with schemas in the words that every known client takes; what those cannot say is
+            in the descriptions.  Calls are held to the exact schemas all the same (docs/handler.md has the table).
         cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and for whom 2026-07-28 clients may keep a
             result; None instead of "public" or "private" leaves that to the server.
         lifespan: Called with the server, returns an async context manager that is open while it serves; what it
@@ -102,6 +104,7 @@ class MCPServer(ServerHandler):
         cache_hints: Mapping[str, tuple[int, str | None]] | None = None,
         strict: bool = False,
         extra_arguments: ExtraArguments = "ignore",
+        portable_schemas: bool = False,
     ) -> None:
         self.name = name
         self.title = title
@@ -115,6 +118,7 @@ class MCPServer(ServerHandler):
             refuse_unbound(lifespan, "lifespan")
         self._lifespan = lifespan
         self._reading = Reading(strict, extra_arguments)
+        self._portable_schemas = portable_schemas
         self._mask_errors = mask_errors
         self._cache_hints = _checked_hints(cache_hints or {})
         self._catalogue = Catalogue(page_size)
@@ -214,6 +218,8 @@ class MCPServer(ServerHandler):
         if definition["inputSchema"].get("type") != "object":
             raise ValueError(f"{name}: an input schema has type object")
         tool = ToolEntry(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
+        if self._portable_schemas:
+            _make_portable(tool)
         self._catalogue.add("tool", self._catalogue.tools, name, tool, scopes)
         if timeout is not None:
             self.timeouts = {**self.timeouts, name: timeout}
@@ -597,6 +603,15 @@ async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments:
     except TooMuchWork:
         raise InvalidParams("The arguments are too large or too deep to be checked") from None
     return bound
+
+
+def _make_portable(tool: ToolEntry) -> None:
+    """List the tool with schemas that every known client takes; its own go on deciding."""
+    from .portable import portable
+
+    tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
+    if "outputSchema" in tool.definition:
+        tool.definition["outputSchema"] = portable(tool.definition["outputSchema"], result=True)
 
 
 def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

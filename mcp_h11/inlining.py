@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-JSONObject = dict[str, Any]
+JSONSchema = dict[str, Any]
 
 # A definition that is used more than once is repeated while all copies together are no more than these; every one is
 # read by a model, and each level of classes can double their number.
@@ -46,7 +46,7 @@ def reference(schema: Any) -> str:
     return found[len(_REF) :] if isinstance(found, str) and found.startswith(_REF) else ""
 
 
-def inlined(schema: JSONObject, defs: Mapping[str, JSONObject]) -> JSONObject:
+def inlined(schema: JSONSchema, defs: Mapping[str, JSONSchema]) -> JSONSchema:
     """`schema` with the definitions that it uses in their places; those that contain themselves in `$defs`."""
     uses = Counter(_references(schema))
     inside = {name: list(_references(defs[name])) for name in defs}
@@ -61,7 +61,7 @@ def inlined(schema: JSONObject, defs: Mapping[str, JSONObject]) -> JSONObject:
         kept |= {name for name, number in uses.items() if number > 1}
     kept &= defs.keys()
     place = _Placing(defs, kept)
-    out: JSONObject = place(schema)
+    out: JSONSchema = place(schema)
     if (name := reference(out)) in kept:  # MCP wants "type": "object" at the top
         out = {**place(defs[name]), **{key: value for key, value in out.items() if key != "$ref"}}
     if kept:
@@ -108,7 +108,7 @@ def _copies(uses: Mapping[str, int], inside: Mapping[str, list[str]], kept: set[
 class _Placing:
     """Puts definitions in the places of what refers to them, and gives arrays their `items`."""
 
-    def __init__(self, defs: Mapping[str, JSONObject], kept: set[str]) -> None:
+    def __init__(self, defs: Mapping[str, JSONSchema], kept: set[str]) -> None:
         self._defs = defs
         self._kept = kept
 
@@ -127,7 +127,7 @@ class _Placing:
         return with_items(out)
 
 
-def with_items(schema: JSONObject) -> JSONObject:
+def with_items(schema: JSONSchema) -> JSONSchema:
     """An array's schema with `items`: what any of its places may hold, or anything."""
     kinds = schema.get("type")
     if "items" in schema or not (kinds == "array" or (isinstance(kinds, list) and "array" in kinds)):

@@ -62,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "jsonrpc",
         "jsonschema",
         "jsontypes",
+        "portable",
         "proxies",
         "proxyconfig",
         "sealing",
@@ -114,6 +115,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # Imports that are made when they are needed: the one look upward, the demo that only a bare command shows, templates.
 LATER = {
+    ("app", "portable"),
     ("app", "server"),
     ("app", "stdio"),
     ("app", "uritemplate"),
