@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ import anyio
 
 from .bridged import Bridged, ParkedCall, asker, is_of_a_call
 from .client import Client
+from .connecting import SCHEMES
 from .context import LEVELS
 from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
 from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
@@ -41,6 +43,7 @@ from .shown import escaped, escaping
 from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
 from .toolbook import MAX_BOOK_SIZE, size_of
+from .transport import Transport
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -66,9 +69,42 @@ MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
 
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
 
-BackendSpec = Command | Url | ServerHandler
+BackendSpec = Command | Url | ServerHandler | Transport
+Target = BackendSpec | str | Sequence[str]
 _Heard = Callable[["Backend", str, dict[str, Any]], None]
 _Asked = Callable[["Backend", str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def spec_of(target: Target) -> BackendSpec:
+    """What a target of a `Client` means as a backend: an address, or a command as a list or as a shell would split it.
+
+    Raises:
+        TypeError: no target; the message lists them.
+        ValueError: an address or a command that cannot be one.
+    """
+    if isinstance(target, (Command, Url, ServerHandler)) or _is_transport(target):
+        return target  # type: ignore[return-value]
+    if isinstance(target, str):
+        return Url(target) if target.lower().startswith(SCHEMES) else Command(shlex.split(target))
+    if isinstance(target, Sequence) and not isinstance(target, (bytes, bytearray)):
+        words: list[Any] = list(target)
+        if all(isinstance(word, str) for word in words):
+            return Command(words)
+    raise TypeError(
+        "a backend is a Command, a Url, an address (http, https, http+unix), a command as a list of words or as one "
+        f"text, a ServerHandler, or a Transport, not {type(target).__name__}"
+    )
+
+
+def _is_transport(target: Any) -> bool:
+    # A class has the methods as well, and is no way to a server yet.
+    methods = ("start", "send", "cancel", "settle", "listen", "aclose")
+    return not isinstance(target, type) and all(callable(getattr(target, name, None)) for name in methods)
+
+
+def name_of(spec: BackendSpec) -> str:
+    """What to call a backend in a message; without secrets."""
+    return spec.name if isinstance(spec, (Command, Url, ServerHandler)) else type(spec).__name__
 
 
 class NoCache(ResultCache):
@@ -166,7 +202,7 @@ class Backend:
     @property
     def name(self) -> str:
         """What to call it in a message; without secrets."""
-        return self.spec.name
+        return name_of(self.spec)
 
     # --- its life --------------------------------------------------------------------------------------------
 

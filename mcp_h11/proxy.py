@@ -43,8 +43,11 @@ from .backends import (
     Generation,
     MirroredArguments,
     Plan,
+    Target,
     Wishes,
     as_answer,
+    name_of,
+    spec_of,
 )
 from .bridged import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
 from .client import Client
@@ -58,6 +61,7 @@ from .questions import InputRequired
 from .session import CHANGED, UPDATED
 from .settings import subject
 from .shown import escaping
+from .specs import Command, Url
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
 from .version import __version__
@@ -99,7 +103,9 @@ class ProxyHandler(ServerHandler):
     """Serves a backend.  One server at a time may serve it.
 
     Args:
-        backend: a `Command`, a `Url`, a `ServerHandler` in this process, or None for none yet (503 until `swap`).
+        backend: all that a `Client` takes: an address, a command as a list of words or as one text, a `ServerHandler`
+            in this process, a `Transport`; a `Command` or a `Url`, which say more; or None for none yet (503 until
+            `swap`).
         per_session: a backend of its own for each session, which then declares what that session's client declared.
             Clients without sessions share one for each principal.
         allow, deny, precedence: which tools there are, by globs; see `ToolFilter`.
@@ -113,12 +119,14 @@ class ProxyHandler(ServerHandler):
         wait_time: seconds that a call waits for a backend that is being started again.
 
     Raises:
-        ValueError: what cannot be a filter, or a header that must not be passed on.
+        TypeError: a backend that is none of these.
+        ValueError: what cannot be a filter, an address or a command, a header that must not be passed on, or a
+            `Transport` with `per_session`: it is one connection.
     """
 
     def __init__(
         self,
-        backend: BackendSpec | None,
+        backend: Target | None,
         *,
         per_session: bool = False,
         allow: Iterable[str] = (),
@@ -141,7 +149,7 @@ class ProxyHandler(ServerHandler):
         refused = [name for name in self._forward if name in _NOT_FORWARDED or name.startswith("mcp-")]
         if refused:
             raise ValueError(f"these headers are not passed on: {', '.join(refused)}")
-        self._spec = backend
+        self._spec = self._spec_of(backend)
         self._drain_time = drain_time
         self._start_time = start_time
         self._plan = Plan(ping_every, self._heard, self._asked, self._prepare, self._backend_changed, supervisor,
@@ -159,8 +167,15 @@ class ProxyHandler(ServerHandler):
         self._dropped = 0  # log messages that name no request, and reached no client
         self._piped = False  # this handler is served on pipes, which have one client
         self._pipe: Session | None = None  # the session of that client, where it has one
-        if backend is not None:
-            self.name = backend.name
+        if self._spec is not None:
+            self.name = name_of(self._spec)
+
+    def _spec_of(self, target: Target | None) -> BackendSpec | None:
+        """Raises as the constructor does."""
+        spec = None if target is None else spec_of(target)
+        if self.per_session and spec is not None and not isinstance(spec, (Command, Url, ServerHandler)):
+            raise ValueError("a Transport is one connection, and per_session needs one for each session")
+        return spec
 
     # --- what is offered -------------------------------------------------------------------------------------
 
@@ -296,7 +311,7 @@ class ProxyHandler(ServerHandler):
 
     # --- the hot swap ----------------------------------------------------------------------------------------
 
-    async def swap(self, backend: BackendSpec | None, sessions: str = "drain") -> None:
+    async def swap(self, backend: Target | None, sessions: str = "drain") -> None:
         """Puts another backend in the place of this one, or none; returns when it answers for all that comes.
 
         What runs ends on the old one, within `drain_time` seconds.  The new one is connected before; where that fails
@@ -308,7 +323,7 @@ class ProxyHandler(ServerHandler):
                 the new backend, and are told that what it offers has changed.
 
         Raises:
-            ValueError: no such word for `sessions`.
+            TypeError, ValueError: a backend that the constructor would refuse, or no such word for `sessions`.
             RuntimeError: nobody serves this handler.
             MCPError: the new backend cannot be connected.
         """
@@ -316,10 +331,11 @@ class ProxyHandler(ServerHandler):
             raise ValueError(f"sessions is {', '.join(SESSIONS)}, not {sessions!r}")
         if self._tasks is None:
             raise RuntimeError("swap is for a ProxyHandler that is being served")
+        spec = self._spec_of(backend)
         async with self._swapping:
             new = None
-            if backend is not None:
-                new = self._begin(backend)
+            if spec is not None:
+                new = self._begin(spec)
                 try:
                     # One try: whoever swaps knows best whether there is to be another.
                     await new.shared.first_outcome(self._start_time)

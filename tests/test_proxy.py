@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,10 +20,11 @@ from rawclient import LIMIT, Legacy, Modern
 from serving import LEGACY, Held, call, served
 
 from mcp_h11 import Context, ParamHeader, bridged
+from mcp_h11.client_memory import MemoryTransport
 from mcp_h11.errors import MCPError
 from mcp_h11.handler import ServerHandler
 from mcp_h11.proxy import ProxyHandler
-from mcp_h11.specs import Url
+from mcp_h11.specs import Command, Url
 
 pytestmark = pytest.mark.anyio
 
@@ -637,3 +640,55 @@ async def test_a_backend_in_this_process_is_one_too() -> None:
             async with client(front, era, **ABLE) as c:
                 assert await c.text("echo", text="x") == "x"
                 assert await c.text("ask", yes) == "{'it': 'Which?'}"
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+CHILD = str(Path(__file__).parent / "legacy_server.py")
+
+
+@pytest.mark.parametrize(
+    "form", ["list", "tuple", "text", "Command", "handler", "transport", "address", "ADDRESS", "Url"]
+)
+async def test_a_bridge_takes_every_target_that_a_client_takes(form: str) -> None:
+    async with served(Backend()) as server:  # type: ignore[arg-type]
+        words = [sys.executable, CHILD]
+        made: dict[str, Any] = {
+            "list": words, "tuple": tuple(words), "text": shlex.join(words), "Command": Command(words),
+            "handler": Backend(), "transport": MemoryTransport(Backend()),
+            "address": server.url, "ADDRESS": server.url.replace("http", "HTTP", 1), "Url": Url(server.url),
+        }  # fmt: skip
+        handler = ProxyHandler(made[form])
+        assert handler.name
+        async with served(handler) as front:  # type: ignore[arg-type]
+            async with client(front, LEGACY) as c:
+                assert await c.text("echo", text="x") == "x"
+            await handler.swap(made[form if form != "transport" else "list"])
+            async with client(front, MODERN) as c:
+                assert await c.text("echo", text="x") == "x"
+
+
+@pytest.mark.parametrize(
+    "target", [5, b"http://h/", Path("server.py"), ["a", 1], {"command": "x"}, Backend, MemoryTransport, object()],
+    ids=["number", "bytes", "path", "mixed", "dict", "class", "transport-class", "object"],
+)  # fmt: skip
+async def test_what_is_no_target_is_refused_with_a_list_of_those_that_are(target: Any) -> None:
+    kinds = ("Command", "Url", "address", "list of words", "text", "ServerHandler", "Transport", type(target).__name__)
+    async with served(ProxyHandler(None)) as front:  # type: ignore[arg-type]
+        with pytest.raises(TypeError) as made:
+            ProxyHandler(target)
+        with pytest.raises(TypeError) as swapped:
+            await front.runtime.handler.swap(target)
+        for raised in (made, swapped):
+            assert all(kind in str(raised.value) for kind in kinds)
+
+
+@pytest.mark.parametrize("target", ["", [], " ", 'say "', "http://", [""], ["a\0b"]])
+async def test_a_target_that_cannot_be_one_is_refused_when_the_bridge_is_made(target: Any) -> None:
+    with pytest.raises(ValueError):
+        ProxyHandler(target)
+
+
+async def test_one_connection_is_not_for_several_sessions() -> None:
+    with pytest.raises(ValueError, match="one connection"):
+        ProxyHandler(MemoryTransport(Backend()), per_session=True)
