@@ -21,18 +21,18 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .bridged import Bridged, ParkedCall, asker, is_of_a_call
+from .bridged import MAX_ASKED, Bridged, ParkedCall, asker, is_of_a_call
 from .client import Client
 from .connecting import SCHEMES
-from .context import LEVELS
 from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
 from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .fairness import Shares
 from .handler import ServerHandler
 from .headers import header_map
 from .httpclient import HTTPAnswer, HTTPCall
@@ -44,6 +44,7 @@ from .specs import Command, Url
 from .supervisor import CrashLoop, Supervisor
 from .toolbook import MAX_BOOK_SIZE, size_of
 from .transport import Transport
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -57,13 +58,12 @@ START_TIME = 30.0  # for a backend to connect; a command may have to be fetched 
 WAIT_TIME = 10.0  # that a call waits for a backend which is being started again
 STOP_TIME = 20.0  # for all backends to end; each has its own ladder of 2, 5 and then SIGKILL
 PING_TIMEOUT = 10.0
-MAX_BACKENDS = 100  # of one bridge with a backend for each session
+MAX_BACKENDS = 100  # of one bridge with a backend for each session; each client has a share of them
 IDLE_TIME = 300.0  # seconds after which a backend of nobody's session ends
 LIST_TIME = 5.0  # for the tools of a new backend, whose headers are to be checked
 MAX_LIST_PAGES = 100
 MISSED_PINGS = 2  # in a row, then a child is started again
 WISH_TIME = 10.0  # for a backend to take a log level or a subscription
-MAX_SUBSCRIBED = 10_000  # resources at one backend
 MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
 MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
 
@@ -102,7 +102,7 @@ def _is_transport(target: Any) -> bool:
     return not isinstance(target, type) and all(callable(getattr(target, name, None)) for name in methods)
 
 
-def name_of(spec: BackendSpec) -> str:
+def backend_name(spec: BackendSpec) -> str:
     """What to call a backend in a message; without secrets."""
     return spec.name if isinstance(spec, (Command, Url, ServerHandler)) else type(spec).__name__
 
@@ -112,21 +112,6 @@ class NoCache(ResultCache):
 
     def put(self, *args: Any) -> None:
         """Not kept."""
-
-
-@dataclass
-class Wishes:
-    """What sessions want of a backend beside the answers to their calls."""
-
-    levels: dict[Hashable, int] = field(default_factory=dict)  # who asked for a log level, by whoever asked
-    uris: dict[str, set[Any]] = field(default_factory=dict)  # resources, and which sessions subscribed to them
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one subscription at a time: they are counted
-
-    @property
-    def level(self) -> str | None:
-        """The most talkative level that anybody asked for; None where nobody did."""
-        ranks = {rank: name for name, rank in LEVELS.items()}
-        return ranks[min(self.levels.values())] if self.levels else None
 
 
 @dataclass
@@ -178,6 +163,7 @@ class Backend:
         self.connects = 0
         self.session: Session | None = None  # that it belongs to, with a backend for each session
         self.owner: Hashable = None  # the session or the principal that it belongs to; None where it is for all
+        self.party = ""  # the client that it counts for
         self.alone = False  # everything that it says concerns one client
         self.generation: Generation  # that it is one of
         self.used = time.monotonic()
@@ -202,7 +188,7 @@ class Backend:
     @property
     def name(self) -> str:
         """What to call it in a message; without secrets."""
-        return name_of(self.spec)
+        return backend_name(self.spec)
 
     # --- its life --------------------------------------------------------------------------------------------
 
@@ -236,6 +222,8 @@ class Backend:
             self._scope.deadline = anyio.current_time() + self._plan.start_time
             try:
                 async with self._made() as client:
+                    # The bridge counts questions by client; see `bridged.MAX_ASKED`.
+                    client._conversation.max_questions = MAX_ASKED
                     await self._plan.prepare(client)
                     await self._restore(client)
                     self._scope.deadline = float("inf")
@@ -341,14 +329,18 @@ class Backend:
         """What was wanted of the connection before is wanted of this one."""
         self._level = None
         await self._apply_level(client)
-        for uri in list(self.wishes.uris):
-            await self._subscribe_again(client, uri)
+        for uri, known in list(self.wishes.uris.items()):
+            known.told.discard(self)
+            if known.sessions and await self._subscribe_again(client, uri):
+                known.told.add(self)
 
-    async def _subscribe_again(self, client: Client, uri: str) -> None:
+    async def _subscribe_again(self, client: Client, uri: str) -> bool:
         try:
             await client.subscribe(uri)
+            return True
         except MCPError as exc:
             logger.warning("%s does not take the subscription to %.200s any more: %s", self.name, uri, exc)
+            return False
 
     def _up(self, client: Client) -> None:
         self.client = client
@@ -439,6 +431,7 @@ class Generation:
         self.per_session = per_session
         self.own: dict[Hashable, Backend] = {}
         self.running = 0
+        self._places = Shares(MAX_BACKENDS)
         self.forwarded: ContextVar[Mapping[str, str]] = ContextVar("forwarded")
         self._plan = plan
         self._wishes = wishes
@@ -477,8 +470,9 @@ class Generation:
         capabilities: Mapping[str, Any],
         *,
         alone: bool,
+        party: str,
     ) -> Backend:
-        """The backend for this owner, who is one client where it is `alone`.
+        """The backend for this owner, who is one client where it is `alone`; a new one counts for the party.
 
         Raises a Refusal, 503, where there would be too many.
         """
@@ -487,16 +481,18 @@ class Generation:
         backend = self.own.get(owner)
         if backend is None:
             identity = (str(info.get("name") or self._identity[0])[:200], str(info.get("version") or "0")[:200])
-            backend = self._begin(owner, self._backend(Wishes(), capabilities, identity))
-            backend.alone = alone
+            if not self._places.may(party):
+                raise overloaded("Too many backends")
+            backend = self._backend(Wishes(), capabilities, identity)
+            backend.alone, backend.party = alone, party
+            self._begin(owner, backend)
         if session is not None:
             backend.session = session
         backend.used = time.monotonic()
         return backend
 
     def _begin(self, owner: Hashable, backend: Backend) -> Backend:
-        if len(self.own) >= MAX_BACKENDS:
-            raise overloaded("Too many backends")
+        self._places.add(backend.party)
         backend.owner = owner
         self.own[owner] = backend
         self._tasks.start_soon(backend.run)
@@ -506,9 +502,10 @@ class Generation:
         """What was wanted of a backend is wanted of the one in its place: of those without sessions in any case."""
         for owner, backend in old.own.items():
             if (backend.wishes.levels or backend.wishes.uris) and (sessions or backend.session is None):
-                mine = self._begin(owner, self._backend(backend.wishes, *backend.identity))
-                mine.session, mine.alone = backend.session, backend.alone
+                mine = self._backend(backend.wishes, *backend.identity)
+                mine.session, mine.alone, mine.party = backend.session, backend.alone, backend.party
                 mine.connects = 1  # what it offers may be something else
+                self._begin(owner, mine)
 
     @contextmanager
     def run(self, backend: Backend, call: Bridged) -> Iterator[None]:
@@ -537,6 +534,7 @@ class Generation:
             idle = backend.session is None and not backend.wishes.uris and now - backend.used > IDLE_TIME
             if not backend.runs and (gone or idle):
                 del self.own[owner]
+                self._places.give_back(backend.party)
                 self._tasks.start_soon(backend.stop)
 
     async def finish(self, limit: float) -> None:

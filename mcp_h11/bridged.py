@@ -25,12 +25,14 @@ import anyio
 
 from .context import LEVELS, Context
 from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
+from .fairness import Shares
 from .handler import METHODS
 from .jsonrpc import JSON
 from .questions import InputRequired, Question, as_question
 
 MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; then the oldest go
-MAX_PARKED = 100  # calls that wait for their client to come back
+MAX_PARKED = 100  # calls that wait for their client to come back; each client has a share of them
+MAX_ASKED = 1_000  # of all clients of a bridge that wait for an answer; each client has a share of them
 PARKED_TIME = 600.0  # seconds that one waits; what a user may take to answer
 MAX_OPEN_QUESTIONS = 32  # of one call
 LOG = "notifications/message"
@@ -82,7 +84,9 @@ class Bridged:
     `owner` tells clients apart: two calls with one owner are one client's.
     """
 
-    def __init__(self, ctx: Context, method: str, owner: Hashable) -> None:
+    def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
+        self.party: str = ctx._exchange.party
+        self._parking = parking
         self.ctx: Context | None = ctx
         self.method = method
         self.owner = owner
@@ -159,12 +163,16 @@ class Bridged:
         Raises:
             MCPError: as the client itself would or as it did.
         """
+        questions, party = self._parking.questions, self.party
+        if not questions.take(party):
+            raise MCPError(INTERNAL_ERROR, "Too many questions wait for this client")
         inquiry = Inquiry(self, certain)
         self._asking.add(inquiry)
         try:
             with inquiry.scope:
                 return await self._ask(self._checked(method, params), inquiry)
         finally:
+            questions.give_back(party)
             inquiry.holder._asking.discard(inquiry)
         raise MCPError(INTERNAL_ERROR, "The call that this question belongs to is over")
 
@@ -213,9 +221,8 @@ class ParkedCall(Bridged):
     """
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
-        super().__init__(ctx, method, owner)
+        super().__init__(ctx, method, owner, parking)
         self.id = secrets.token_urlsafe(16)
-        self._parking = parking
         self._round = 0
         self._count = 0
         self._open: dict[str, OpenQuestion] = {}
@@ -373,25 +380,32 @@ def read_state(state: str) -> dict[str, Any]:
 
 
 class Parking:
-    """The calls that were parked once, by what their clients bring back."""
+    """The calls that were parked once, by what their clients bring back, and the questions of all calls.
+
+    Attributes:
+        questions: those that wait, by the clients that they count for.
+    """
 
     def __init__(self, limit: int = MAX_PARKED) -> None:
-        self._limit = limit
+        self.questions = Shares(MAX_ASKED)
+        self._places = Shares(limit)
         self._calls: dict[str, ParkedCall] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def enter(self, call: ParkedCall) -> bool:
-        """Whether there is a place for it."""
-        if call.id not in self._calls and len(self._calls) >= self._limit:
-            return False
-        self._calls[call.id] = call
+        """Whether there is a place for it, in the share of its client."""
+        if call.id not in self._calls:
+            if not self._places.take(call.party):
+                return False
+            self._calls[call.id] = call
         return True
 
     def leave(self, call: ParkedCall) -> None:
         """It is over."""
-        self._calls.pop(call.id, None)
+        if self._calls.pop(call.id, None) is not None:
+            self._places.give_back(call.party)
 
     def close(self) -> None:
         """Nobody comes back any more."""

@@ -90,6 +90,7 @@ class Conversation:
     Attributes:
         revision: None until it is agreed.
         log_level: of 2026-07-28 requests, which say it themselves.
+        max_questions: of the server's that are being answered at once.
         eras: how often it turned out that the server is of another era now.
         on_renew: the handshake, for a session that was forgotten.
         on_contradiction: asks the server anew what it is, for all who come meanwhile.
@@ -111,6 +112,7 @@ class Conversation:
         self.revision: Revision | None = None
         self.log_level: str | None = None
         self.eras = 0
+        self.max_questions = MAX_QUESTIONS_AT_ONCE
         self.on_renew: Callable[[], Awaitable[None]] | None = None
         self.on_contradiction: Callable[[], Awaitable[None]] | None = None
         self.on_end: Callable[[Exception | None], None] | None = None
@@ -420,11 +422,11 @@ class Conversation:
             self._seldom.warning("%s asks twice under one id: the second question was ignored", self.transport.why)
             return
         scope = anyio.CancelScope()
-        if len(self._answering) >= 2 * MAX_QUESTIONS_AT_ONCE:
+        if len(self._answering) >= 2 * self.max_questions:
             # Even refusing takes a task, and a POST: who does not read refusals is not refused any more.
             self._seldom.warning("%s asks more than can be answered: a question was dropped", self.transport.why)
             return
-        refused = len(self._answering) >= MAX_QUESTIONS_AT_ONCE
+        refused = len(self._answering) >= self.max_questions
         self._answering[key] = scope
         self._tasks.start_soon(self._answer, request, via, scope, refused)
 

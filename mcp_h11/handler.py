@@ -239,6 +239,10 @@ class ServerHandler:
         On the loop, before the client is told; must not raise.
         """
 
+    def _listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
+        """As `listened`, which it calls; `party` is the client that limits count the listener for."""
+        self.listened(uris, alive, principal)
+
     async def list_prompts(self, params: Params, ctx: Context) -> Result:
         """``{"prompts": [...]}``"""
         raise MethodNotFound("prompts/list")

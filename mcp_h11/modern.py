@@ -503,7 +503,7 @@ class Modern:
             listener.load.resize(held_memory(listener.uris))  # the rest of the request is let go
         if listener.uris:
             alive = partial(self.listeners.__contains__, listener)
-            self.runtime.handler.listened(listener.uris, alive, principal)
+            self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)
         reply.on_gone = partial(self._left, listener)
         reply.open(acknowledged)
         reply.forget()

@@ -26,6 +26,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -33,7 +34,6 @@ import anyio
 from .auth import TOKEN_HOLDER
 from .backends import (
     DRAIN_TIME,
-    MAX_SUBSCRIBED,
     START_TIME,
     WAIT_TIME,
     WISH_TIME,
@@ -44,9 +44,8 @@ from .backends import (
     MirroredArguments,
     Plan,
     Target,
-    Wishes,
     as_answer,
-    name_of,
+    backend_name,
     spec_of,
 )
 from .bridged import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
@@ -65,6 +64,7 @@ from .specs import Command, Url
 from .supervisor import Supervisor
 from .toolfilter import ToolFilter
 from .version import __version__
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -157,6 +157,8 @@ class ProxyHandler(ServerHandler):
         self._annotations = MirroredArguments()
         self._wishes = Wishes()
         self._parking = Parking()
+        self._walks: set[Listens] = set()  # clients without a session for whom a backend is being told of resources
+        self._taking_back: set[Wishes] = set()  # those of which a backend is being told that they are over
         self._listeners: dict[Session, None] = {}  # sessions that asked for a log level
         self._face: Face | None = None
         self._now: Generation | None = None
@@ -168,7 +170,7 @@ class ProxyHandler(ServerHandler):
         self._piped = False  # this handler is served on pipes, which have one client
         self._pipe: Session | None = None  # the session of that client, where it has one
         if self._spec is not None:
-            self.name = name_of(self._spec)
+            self.name = backend_name(self._spec)
 
     def _spec_of(self, target: Target | None) -> BackendSpec | None:
         """Raises as the constructor does."""
@@ -291,23 +293,27 @@ class ProxyHandler(ServerHandler):
             for generation in (self._now, *self._draining):
                 if generation is not None:
                     generation.sweep()
-            await self._forget_closed()
+            self._forget_closed()
 
-    async def _forget_closed(self) -> None:
-        """What sessions wanted that are no more is wanted no more."""
-        closed = [session for session in self._listeners if session.closed]
-        for session in closed:
+    def _forget_closed(self) -> None:
+        """What clients wanted that are no more is wanted no more, and what is done for them is dropped."""
+        for session in [session for session in self._listeners if session.closed]:
             del self._listeners[session]
             self._wishes.levels.pop(session, None)
+        for listens in self._walks:
+            if listens.closed:
+                listens.scope.cancel()
         own = list(self._now.own.values()) if self._now is not None else []
-        await self._forget_in(self._now.shared if self._now is not None else None, self._wishes)
-        for backend in own:
-            await self._forget_in(backend, backend.wishes)
+        for wishes in (self._wishes, *(backend.wishes for backend in own)):
+            if wishes.leave_closed() and wishes not in self._taking_back and self._tasks is not None:
+                self._tasks.start_soon(self._take_back, wishes)
 
-    async def _forget_in(self, backend: Backend | None, wishes: Wishes) -> None:
-        for uri, sessions in list(wishes.uris.items()):
-            for session in [session for session in sessions if session.closed]:
-                await self._unsubscribed(backend, wishes, uri, session)
+    async def _take_back(self, wishes: Wishes) -> None:
+        self._taking_back.add(wishes)
+        try:
+            await wishes.take_back(self._unsubscribed)
+        finally:
+            self._taking_back.discard(wishes)
 
     # --- the hot swap ----------------------------------------------------------------------------------------
 
@@ -466,7 +472,11 @@ class ProxyHandler(ServerHandler):
         generation = self._serving(front)
         backend = self._backend_at(generation, front, ctx)
         parks = ctx._exchange.revision.modern
-        call = ParkedCall(ctx, method, front.owner, self._parking) if parks else Bridged(ctx, method, front.owner)
+        call = (
+            ParkedCall(ctx, method, front.owner, self._parking)
+            if parks
+            else Bridged(ctx, method, front.owner, self._parking)
+        )
         job = self._on_backend(generation, backend, call, method, params, ctx)
         if isinstance(call, ParkedCall):
             entry = METHODS.get(method)
@@ -681,70 +691,76 @@ class ProxyHandler(ServerHandler):
         """The first that wants to hear of a resource subscribes at the backend."""
         session = _lasting_session(ctx)
         if session is not None:
-            await self._count(self._backend_of(Front(ctx), ctx), uri, session)
+            await self._count(self._backend_of(Front(ctx), ctx), uri, session, ctx._exchange.party)
 
-    async def _count(self, backend: Backend, uri: str, who: Any) -> None:
+    async def _count(self, backend: Backend, uri: str, who: Any, party: str) -> None:
         """One more for this resource.  `who` has `closed`.  Raises MCPError where the backend does not want it."""
-        wishes = backend.wishes
-        async with wishes.lock:
-            sessions = wishes.uris.get(uri)
-            if sessions is None:
-                if len(wishes.uris) >= MAX_SUBSCRIBED:
-                    raise InvalidParams(f"At most {MAX_SUBSCRIBED} resources are subscribed to here")
-                await self._subscribed(backend, uri)
-                sessions = wishes.uris[uri] = set()
-            sessions.add(who)
+        try:
+            with anyio.fail_after(WISH_TIME):
+                await backend.wishes.subscribe(uri, who, party, backend, partial(self._subscribed, backend, uri))
+        except TimeoutError:
+            raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} did not take the subscription") from None
 
-    def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
-        """Whoever listens without a session is counted among those that subscribed."""
+    def _listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
+        """A client that listens without a session is counted among those that subscribed."""
         if self._tasks is not None:
-            for uri in uris:
-                begin_soon(self._tasks, self._listen_for, principal, uri, Listens(alive))
+            begin_soon(self._tasks, self._listen_for, principal, list(uris), Listens(alive), party)
 
-    async def _listen_for(self, principal: Any, uri: str, who: Listens) -> None:
+    async def _listen_for(self, principal: Any, uris: list[str], who: Listens, party: str) -> None:
         generation = None
-        # Again where another one has come meanwhile: it may have come too early to be told.
-        while self._now is not None and self._now is not generation and not who.closed:
-            generation = self._now
+        self._walks.add(who)
+        try:
+            with who.scope:
+                # Again where another one has come meanwhile: it may have come too early to be told.
+                while self._now is not None and self._now is not generation and not who.closed:
+                    generation = self._now
+                    await self._count_all(generation, principal, uris, who, party)
+        finally:
+            self._walks.discard(who)
+
+    async def _count_all(
+        self, generation: Generation, principal: Any, uris: list[str], who: Listens, party: str
+    ) -> None:
+        key, alone = ("principal", subject(principal)), _is_one_client(principal)
+        refused: list[str] = []
+        for uri in uris:
+            if who.closed:
+                return
             try:
-                backend = generation.backend(("principal", subject(principal)), None, {}, CARRIED,
-                                             alone=_is_one_client(principal))  # fmt: skip
-                await self._count(backend, uri, who)
+                backend = generation.backend(key, None, {}, CARRIED, alone=alone, party=party)
+                await self._count(backend, uri, who, party)
             except MCPError as exc:
-                logger.info("%.200s is not listened to at the backend: %s", uri, exc)
+                refused.append(f"{uri:.200}: {exc}")
+        if refused:
+            logger.info("%d of %d resources are not listened to at the backend; the first one is %s", len(refused),
+                        len(uris), refused[0])  # fmt: skip
 
     async def _subscribed(self, backend: Backend, uri: str) -> None:
         client = await backend.connected()
+        if backend.wishes.has_told(backend, uri):
+            return  # with everything else, when it was connected
         try:
-            with anyio.fail_after(WISH_TIME):
-                await client.subscribe(uri)
+            await client.subscribe(uri)
         except MCPError as exc:
             raise as_answer(exc, backend.name) from None
-        except TimeoutError:
-            raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} did not take the subscription") from None
 
     async def unsubscribe(self, uri: str, ctx: Context) -> None:
         """The last one unsubscribes."""
         session = _lasting_session(ctx)
         if session is not None:
-            backend = self._backend_of(Front(ctx), ctx)
-            await self._unsubscribed(backend, backend.wishes, uri, session)
+            wishes = self._backend_of(Front(ctx), ctx).wishes
+            if wishes.leave(session, uri):
+                await wishes.take_back(self._unsubscribed, uri)
 
-    async def _unsubscribed(self, backend: Backend | None, wishes: Wishes, uri: str, session: Any) -> None:
-        async with wishes.lock:
-            sessions = wishes.uris.get(uri)
-            if sessions is None:
-                return
-            sessions.discard(session)
-            if sessions:
-                return
-            del wishes.uris[uri]
-            if backend is not None and backend.client is not None:
-                try:
-                    with anyio.move_on_after(WISH_TIME):
-                        await backend.client.unsubscribe(uri)
-                except MCPError as exc:
-                    logger.info("%s keeps the subscription to %.200s: %s", backend.name, uri, exc)
+    async def _unsubscribed(self, backend: Backend, uri: str) -> None:
+        """Raises TimeoutError where the backend does not answer."""
+        if backend.client is None:
+            return
+        try:
+            with anyio.fail_after(WISH_TIME):
+                await backend.client.unsubscribe(uri)
+        except MCPError as exc:
+            logger.info("%s keeps the subscription to %.200s: %s", backend.name, uri, exc)
 
     def _backend_of(self, front: Front, ctx: Context) -> Backend:
         return self._backend_at(self._serving(front), front, ctx)
@@ -754,14 +770,19 @@ class ProxyHandler(ServerHandler):
             self._piped, self._pipe = True, front.pipe or self._pipe
         # Without a session each request declares something else: then it is as with one that is shared.
         declared = CARRIED if ctx._exchange.revision.modern else _declared(ctx)
-        key, session = front.backend_key, front.session
-        return generation.backend(key, session, ctx.client_info, declared, alone=front.alone)
+        key, session, party = front.backend_key, front.session, ctx._exchange.party
+        return generation.backend(key, session, ctx.client_info, declared, alone=front.alone, party=party)
 
 
 class Listens:
-    """Somebody who listens without a session."""
+    """A client that listens without a session.
+
+    Attributes:
+        scope: around what is done for it at a backend.
+    """
 
     def __init__(self, alive: Callable[[], bool]) -> None:
+        self.scope = anyio.CancelScope()
         self._alive = alive
 
     @property

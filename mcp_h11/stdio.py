@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
 from .errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
+from .fairness import EVERYONE
 from .handler import Notice, ServerHandler
 from .jsonrpc import Batch, ErrorResponse, LineDecoder, Message, Notification, Request, Response, encode_line
 from .listener import Listener
@@ -364,7 +365,11 @@ class Pipe:
             self._listeners[message.id] = listener
             if listener.uris:
                 listens = self._listeners
-                self.runtime.handler.listened(listener.uris, lambda: listens.get(listener.id) is listener, None)
+
+                def alive() -> bool:
+                    return listens.get(listener.id) is listener
+
+                self.runtime.handler._listened_by(listener.uris, alive, None, EVERYONE)
         else:
             self.outlet.post(self.runtime.json.result(message.id, listener.result()))
 

@@ -92,7 +92,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("access", "callbacks", "calls", "client_stdio", "context", "httpanswers", "middleware", "settings", "toolbook"),
     ("client_http", "client_sse", "conversation", "door", "entries", "handler"),
-    ("bridged", "catalogue", "connecting", "guard", "runtime", "subscriptions"),
+    ("bridged", "catalogue", "connecting", "guard", "runtime", "subscriptions", "wishes"),
     ("app", "client", "listener", "streams"),
     ("backends", "detection", "modern", "session"),
     ("legacy", "legacy_sse", "proxy", "stdio"),

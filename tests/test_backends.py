@@ -443,6 +443,47 @@ async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: p
         assert await who(c) == "one"
 
 
+async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_h11 import backends
+
+    async def user_of(head: Any) -> str:
+        return str(head.get("x-user"))
+
+    def of(front: Any, user: str) -> Legacy:
+        c = Legacy(front.port, LEGACY)
+        c.extra_headers = {"X-User": user}
+        return c
+
+    monkeypatch.setattr(backends, "MAX_BACKENDS", 10)
+    handler = ProxyHandler(Named("one"), per_session=True)
+    async with served(handler, authorize=user_of) as front:  # type: ignore[arg-type]
+        begun, had = [], 0
+        while True:
+            c = of(front, "ada")
+            await c.initialize()
+            begun.append(c)
+            answer = await c.call("tools/call", call("who"))
+            if "error" in answer.message:  # type: ignore[operator]
+                break
+            had += 1
+        assert (had, "Too many backends" in answer.error["message"]) == (8, True)
+        other = of(front, "bob")
+        await other.initialize()
+        assert await who(other) == "one"
+        # Those of a swap are not refused, though another order would be.
+        await handler.swap(Named("two"), "migrate")
+        assert await who(other) == "two" and await who(begun[0]) == "two"
+        for c in begun:
+            await c.delete()
+        with anyio.fail_after(LIMIT):
+            while len(handler._now.own) > 1:  # type: ignore[union-attr]
+                await anyio.sleep(0.05)
+        for _ in range(7):
+            c = of(front, "bob")
+            await c.initialize()
+            assert await who(c) == "two"
+
+
 async def test_memory_and_descriptors_are_flat_after_many_sessions() -> None:
     """A part of the long run: what a session leaves behind would show."""
     async with bridge(Named("one")) as front:

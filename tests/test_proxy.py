@@ -9,7 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -410,11 +410,66 @@ class Cancellable(Backend):
 
 async def test_there_are_so_many_parked_calls_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async with bridge(back=LEGACY) as front, client(front, MODERN, **ABLE) as c:
-        front.runtime.handler._parking._limit = 2
+        front.runtime.handler._parking._places.limit = 2
         for _ in range(2):
             assert (await c.raw.call("tools/call", call("ask"))).result["resultType"] == "input_required"
         third = (await c.raw.call("tools/call", call("ask"))).message
         assert "Too many questions wait" in str(third)
+
+
+async def user_of(head: Any) -> str:
+    return str(head.get("x-user"))
+
+
+async def test_one_client_leaves_places_for_the_parked_calls_of_others() -> None:
+    async with served(Backend()) as server:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url, revision=LEGACY))
+        handler._parking._places.limit = 10
+        async with served(handler, authorize=user_of) as front:  # type: ignore[arg-type]
+            ada, bob = client(front, MODERN, **ABLE), client(front, MODERN, **ABLE)
+            ada.raw.extra_headers, bob.raw.extra_headers = {"X-User": "ada"}, {"X-User": "bob"}
+            parked = [(await ada.raw.call("tools/call", call("ask"))).message for _ in range(9)]
+            assert ["inputRequests" in str(message) for message in parked] == [True] * 8 + [False]
+            assert "Too many questions wait" in str(parked[-1])
+            assert await bob.text("ask", yes) == "{'it': 'Which?'}"
+            # Where one ends, there is a place again.
+            first = parked[0]["result"]
+            asked = {key: yes(q["method"], q["params"]) for key, q in first["inputRequests"].items()}
+            again = {**call("ask"), "requestState": first["requestState"], "inputResponses": asked}
+            assert (await ada.raw.call("tools/call", again)).result["content"][0]["text"] == "{'it': 'Which?'}"
+            assert "inputRequests" in (await ada.raw.call("tools/call", call("ask"))).result
+        assert len(handler._parking) == 0 and not len(handler._parking._places)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_one_client_leaves_room_for_the_questions_of_others(era: str) -> None:
+    async with served(Backend()) as server:  # type: ignore[arg-type]
+        handler = ProxyHandler(Url(server.url, revision=LEGACY))
+        handler._parking.questions.limit = 5
+        async with served(handler, authorize=user_of) as front:  # type: ignore[arg-type]
+            ada, bob = client(front, era, **ABLE), client(front, era, **ABLE)
+            ada.raw.extra_headers, bob.raw.extra_headers = {"X-User": "ada"}, {"X-User": "bob"}
+            async with ada, bob, AsyncExitStack() as stack:
+                said = []
+                for _ in range(5):
+                    stream = await stack.enter_async_context(
+                        ada.raw.posting(ada.raw.request("tools/call", call("ask")))
+                    )
+                    said.append(await _first_of(stream))
+                assert ["Too many questions wait for this client" in str(one) for one in said] == [False] * 4 + [True]
+                assert await bob.text("ask", yes) == "{'it': 'Which?'}"
+
+
+async def _first_of(stream: Any) -> Any:
+    if stream.head.content_type == "text/event-stream":
+        return await stream.next_message()
+    return (await stream.read()).json()
+
+
+async def test_a_bridge_asks_more_at_once_than_one_client_does() -> None:
+    async with bridge(back=LEGACY) as front:
+        conversation = front.runtime.handler._now.shared.client._conversation
+        assert conversation.max_questions == bridged.MAX_ASKED == 1_000
 
 
 async def test_the_state_of_a_modern_backend_is_no_good_for_another_one() -> None:
@@ -546,7 +601,7 @@ async def test_who_listens_without_a_session_is_counted_too(back: str, per_sessi
                 return (own[0].wishes if own else handler._wishes).uris
 
             with anyio.fail_after(LIMIT):
-                while not wishes().get(uri):
+                while uri not in wishes() or not wishes()[uri].told:
                     await anyio.sleep(0.01)
             await c.text("touch", uri=uri)
             message = await stream.next_message()
