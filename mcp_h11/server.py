@@ -49,7 +49,7 @@ MAX_TICK = 1.0  # seconds between two looks at the deadlines; less where a deadl
 MIN_TICK = 0.005  # but a deadline of nothing must not take all of the time
 CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
 FORCED_TIME = 0.1
-FLUSH_TIME = 0.5  # for the last bytes to leave
+FLUSH_TIME = 0.5  # for the last bytes to leave, and for what else is left
 RESERVED_DESCRIPTORS = 64
 SPARED_OF = 1_024  # connections of one client, for one that can be spared
 ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
@@ -297,7 +297,7 @@ class Server:
         await self._wait_deserted(FORCED_TIME if self._forced.is_set() else FLUSH_TIME)
         for connection in list(self.connections):
             connection.abort()
-        await self._wait_deserted(CANCEL_TIME)  # a turn or two of the loop
+        await self._wait_deserted(FLUSH_TIME)  # a turn or two of the loop
         if self._timer is not None:
             self._timer.cancel()
         if self.ops is not None:
@@ -458,7 +458,7 @@ async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
     for task in left:
         task.cancel()
     if left:
-        await asyncio.wait(left, timeout=CANCEL_TIME)
+        await asyncio.wait(left, timeout=FLUSH_TIME)
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
 

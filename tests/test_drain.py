@@ -12,21 +12,27 @@ import asyncio
 import contextlib
 import os
 import re
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from fuzzing import FakeTransport
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, Stream
-from serving import LEGACY, UVLOOP, Held, call, modern, served
+from serving import LEGACY, UVLOOP, Held, call, modern, served, turns
 
-from mcp_h11 import listening, start_in_thread
+from mcp_h11 import Settings, listening, start_in_thread
+from mcp_h11 import server as server_module
+from mcp_h11.connection import Connection
+from mcp_h11.process import EOF_TIME
 
 resource = pytest.importorskip("resource", reason="POSIX signals and descriptors")
 pytestmark = pytest.mark.anyio
@@ -36,6 +42,7 @@ STREAMS = 1_000
 QUICK = 2.0  # seconds for what is promised at once
 START = 20.0  # for a process to listen
 GRACE = 10.0
+SUPERVISORS_WAIT = 10.0  # seconds: docker stop
 TIMES_BARE = 4.0  # of the CPU that bare connections take to end
 
 
@@ -188,6 +195,87 @@ async def test_a_request_on_a_connection_that_lives_is_refused_with_a_reason() -
         assert await client.receive_eof() == b""
         assert handler.started == ["hold"]
         await closing
+
+
+class Hurrying(selectors.DefaultSelector):
+    """Nothing is waited for: the clock of the loop goes on by what it would have waited."""
+
+    skipped = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found and timeout is not None:
+            self.skipped += max(0.0, timeout)
+        return found if found or timeout is not None else super().select(None)
+
+
+class HurryingLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._hurrying = Hurrying()
+        super().__init__(self._hurrying)
+
+    def time(self) -> float:
+        return super().time() + self._hurrying.skipped
+
+
+class Stubborn(Held):
+    """A tool that does not end when it is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_tool(self.insist, name="insist")
+
+    async def insist(self) -> str:
+        while not self.released.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.released.wait()
+        return "at last"
+
+
+class Stuck(FakeTransport):
+    """A peer that takes nothing, and a connection that is not lost by being closed."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    abort = close
+
+
+def test_whatever_goes_wrong_the_end_takes_less_than_supervisors_wait() -> None:
+    """Calls that ignore their cancellation, connections that stay, tasks that are left: on a clock that hurries."""
+    loop = HurryingLoop()
+    took = []
+
+    async def main() -> None:
+        async with listening(handler, port=0) as server:
+            for transport in (FakeTransport, Stuck):
+                one = Connection(server)
+                one.connection_made(transport(one))
+                one.data_received(modern("tools/call", call("insist")))
+            await turns()
+            assert len(server.runtime.tasks) == 2
+            began = loop.time()
+            await server.aclose()
+            took.append(loop.time() - began)
+
+    handler = Stubborn()
+    try:
+        loop.run_until_complete(main())
+        began = loop.time()
+        loop.run_until_complete(server_module._clean_up(loop))
+        took.append(loop.time() - began)
+        handler.released.set()
+        loop.run_until_complete(turns())
+    finally:
+        loop.close()
+    grace = Settings().grace
+    # The default grace was waited for, and one second for what was cancelled.
+    assert grace + 1 <= took[0]
+    # A child of a bridge ends behind all of that, where it goes when its stdin ends or at SIGTERM.
+    assert sum(took) + EOF_TIME < SUPERVISORS_WAIT
 
 
 async def test_calls_that_outlast_the_grace_are_ended_and_told() -> None:

@@ -67,7 +67,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (s.max_running, s.max_running_session, s.max_waiting, s.max_threads) == (100, 64, 1_000, 40)
     assert s.max_values == 150_000
     assert s.max_client_memory == 256 * 1024**2
-    assert (s.patience, s.keep_alive, s.retry, s.grace, s.state_ttl) == (15, 15, 3_000, 10, 600)
+    assert (s.patience, s.keep_alive, s.retry, s.grace, s.state_ttl) == (15, 15, 3_000, 5, 600)
     assert (s.session_idle, s.session_initialize, s.max_sessions, s.max_sessions_peer) == (1_800, 60, 10_000, 1_000)
     assert (s.handshake_timeout, s.max_listeners, s.max_subscriptions, s.write_high) == (10, 1_024, 1_000, 256 * 1024)
     assert (s.call_timeout, s.call_ceiling, s.lag_warning, s.rate_limit) == (None, 3_600, 0.25, None)
