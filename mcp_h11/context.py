@@ -144,6 +144,9 @@ class Exchange:
         """The answers by the same keys.  May raise NeedInput, or MissingClientCapability."""
         raise NotImplementedError
 
+    async def claim(self) -> None:
+        """Something is about to be done that this round must not do twice.  May raise InvalidParams or a Refusal."""
+
     def failed(self, kind: int | str) -> None:
         """The answer will be an error: for whoever counts them."""
         reply = getattr(self, "reply", None)
@@ -409,12 +412,14 @@ class Context:
         """Call `fn(*args)`, but only in the first round of this call: later rounds get the kept result.
 
         The result has to be JSON.  It travels in the signed state, so it is bound to this call and this principal;
-        a client that starts the call anew runs `fn` again.
+        a client that starts the call anew runs `fn` again.  A round that comes twice runs `fn` at most once: the
+        second time this raises InvalidParams, even where the first answer was lost, and the client begins anew.
         """
         exchange = self._exchange
         if exchange.memo is None:
             exchange.memo = {}
         if key not in exchange.memo:
+            await exchange.claim()
             value = fn(*args)
             exchange.memo[key] = await value if inspect.isawaitable(value) else value
         return exchange.memo[key]

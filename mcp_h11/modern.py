@@ -50,10 +50,11 @@ from .questions import InputRequired, Question, digest
 from .reply import STREAMING, UNDECIDED, Reply
 from .revisions import LATEST_MODERN, MODERN, SUPPORTED
 from .runtime import Gate, Runtime
+from .sealing import NONCE_BYTES, new_id
 from .settings import subject
 from .shown import escaping
 from .sse import encode_event
-from .storage import MAX_SUBSCRIBED_SIZE
+from .storage import MAX_SUBSCRIBED_SIZE, StoreFull
 from .tojson import NotJSON
 
 logger = escaping(logging.getLogger(__name__))
@@ -99,7 +100,7 @@ def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 class ModernCall(Exchange):
     """One request, answered on its own HTTP exchange."""
 
-    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_used", "load", "reply")
+    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_nonce", "_used", "load", "reply")
 
     runtime: Runtime
 
@@ -116,6 +117,7 @@ class ModernCall(Exchange):
         self._asked: dict[str, str] = {}  # open questions of the round before: key to digest
         self._answers: dict[str, Any] = {}  # key to [digest of the question, raw answer]
         self._used = False
+        self._nonce: str | None = None  # of the state that came with it, until this round has been claimed
         if "requestState" in params or "inputResponses" in params:
             self._read_round()
 
@@ -208,6 +210,7 @@ class ModernCall(Exchange):
         self._used = True
         self._answers = kept.get("a", {})
         self.memo = kept.get("o")
+        self._nonce = kept.get("n")
         self.request_state = kept.get("s")
         self.input_responses = kept.get("r")
         if responses is None:
@@ -222,6 +225,18 @@ class ModernCall(Exchange):
         if sealed is None:
             # Answers to questions that were never asked: as good as any, if they fit what will be asked.
             self._answers = {key: [None, value] for key, value in usable.items()}
+
+    async def claim(self) -> None:
+        nonce, self._nonce = self._nonce, None
+        if nonce is None:  # a first round, or one that has been claimed by this very request
+            return
+        now = self.runtime.now()
+        try:
+            first = await self.runtime.once.claim(nonce, now + self.runtime.sealer.ttl, now)
+        except StoreFull:
+            raise overloaded("Too many rounds of calls are remembered") from None
+        if not first:
+            raise InvalidParams("This round of the call has been played before: begin the call anew")
 
     def _bound(self) -> bytes:
         # The principal and the request's salient parameters (basic/patterns/mrtr, Server Requirements 5).
@@ -276,7 +291,8 @@ class ModernCall(Exchange):
         if questions:
             wire["inputRequests"] = {key: self._as_request(question) for key, question in questions.items()}
         if state:
-            wire["requestState"] = self._seal(state)
+            # Each round has its own: what it does once is not done again when its request comes twice.
+            wire["requestState"] = self._seal({**state, "n": new_id(NONCE_BYTES)})
         return wire
 
     def _seal(self, state: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from .outbox import Outbox, outbox_of
 from .sealing import Sealer
 from .settings import Settings
 from .shown import escaping
+from .storage import MemoryOnceStore, OnceStore
 from .watchdog import Watchdog
 
 logger = escaping(logging.getLogger(__name__))
@@ -242,6 +243,7 @@ class Runtime:
         self.settings = settings
         self.json = JSON(settings.json, max_values)
         self.sealer = Sealer(settings.state_keys, settings.state_ttl)
+        self.once: OnceStore = MemoryOnceStore()
         self.tasks: set[asyncio.Task[None]] = set()
         self.gate = FairGate(settings.max_running)
         self.side_gate = FairGate(settings.max_running)  # for protocol methods, where the other one is taken

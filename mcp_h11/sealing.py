@@ -21,6 +21,7 @@ from typing import Any
 from .errors import InvalidParams
 
 DEFAULT_TTL = 600  # seconds; the time a user may take to answer
+NONCE_BYTES = 12
 MAX_SEALED = 64 * 1024  # bytes; a longer string is refused before it is decoded
 _MAC_SIZE = 32  # SHA-256
 _EXPIRY_SIZE = 8
@@ -43,7 +44,7 @@ class Sealer:
         if any(len(key) < 16 for key in keys):
             raise ValueError("a sealing key has at least 16 bytes")
         self._keys = tuple(keys) or (new_key(),)
-        self._ttl = ttl
+        self.ttl = ttl
 
     def seal(self, payload: dict[str, Any], bound: bytes, now: float) -> str:
         """`payload` as an opaque string that `open` accepts for the same `bound` until `ttl` seconds from `now`.
@@ -51,7 +52,7 @@ class Sealer:
         Raises ValueError or TypeError where the payload is no JSON, or is larger than a client should carry.
         """
         text = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
-        head = int(now + self._ttl).to_bytes(_EXPIRY_SIZE, "big")
+        head = int(now + self.ttl).to_bytes(_EXPIRY_SIZE, "big")
         sealed = base64.urlsafe_b64encode(_mac(self._keys[0], head, text, bound) + head + text).decode("ascii")
         if len(sealed) > MAX_SEALED:
             raise ValueError(f"the state of this call is larger than {MAX_SEALED} bytes")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The two storage protocols, and their forms in memory.
+"""The storage protocols, and their forms in memory.
 
 A `SessionManager` keeps what must outlive a process: small `SessionState` records.  An `EventStore` keeps bytes under
-(session, stream, index) so that a cut stream can be resumed.
+(session, stream, index) so that a cut stream can be resumed.  A `OnceStore` keeps which rounds of calls were played.
 
 Rule: a store never sees a message, never mints an id, and never hands out a part of what was asked for.  Where
 something after the cursor is missing it raises `EventsExpired`: a replay with a gap is worse than none.
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from .errors import EventsExpired
 from .fairness import Holdings
 
+MAX_NONCES = 100_000  # rounds that are remembered in one process; about 150 bytes each
 MAX_STREAM_EVENTS = 256
 MAX_SESSION_BYTES = 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
@@ -263,3 +264,39 @@ class MemoryEventStore:
         if not self._sessions:  # a table keeps the room of its busiest hour until it is cleared
             for table in (self._sessions, self._sizes, self._age, self._ended):
                 table.clear()
+
+
+class OnceStore(Protocol):
+    """Which rounds of calls have done what they do once.  A fleet that shares `state_keys` needs a shared one."""
+
+    async def claim(self, nonce: str, until: float, now: float) -> bool:
+        """Whether nobody has claimed this nonce before; it is remembered `until` then (seconds since the epoch).
+
+        Raises StoreFull where no more can be remembered: forgetting one would let its round be played again.
+        """
+        ...
+
+
+class StoreFull(Exception):
+    """As many nonces are remembered as may be."""
+
+
+class MemoryOnceStore:
+    """Nonces of one process, at most `limit`, each until its state has expired."""
+
+    def __init__(self, limit: int = MAX_NONCES) -> None:
+        self._limit = limit
+        self._until: dict[str, float] = {}  # nearly in order: all live equally long
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    async def claim(self, nonce: str, until: float, now: float) -> bool:
+        while self._until and next(iter(self._until.values())) < now:
+            del self._until[next(iter(self._until))]
+        if nonce in self._until:
+            return False
+        if len(self._until) >= self._limit:
+            raise StoreFull
+        self._until[nonce] = until
+        return True
