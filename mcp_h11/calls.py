@@ -3,8 +3,8 @@
 
 It refuses answers to nobody: late ones, repeated ones, those to an id that was never given out, and those that come on
 the exchange of another request; each is dropped, and said so in the log.  An error that names no request ends the only
-call that waits.  Where several wait, or what came cannot be read, the calls that are not answered soon end: the call
-that it was for would wait in vain.
+call that waits.  Where several wait, or the bytes cannot be read, the calls that are not answered soon end: the call
+that the error was for would wait in vain.
 
 Rule: a call ends exactly once, by an answer, an error, its time or its caller; whatever comes after finds nobody.
 """
@@ -226,7 +226,7 @@ class Calls:
     # --- what comes in, from `Receiver` ---------------------------------------------------------------------
 
     def find(self, via: int | str | None) -> PendingCall | None:
-        """The call on whose exchange something came, or whose id that is: some servers return 1 as "1"."""
+        """The call with this id, or on the exchange with this id: some servers return 1 as "1"."""
         if type(via) is str:
             via = number(via)
         return self._waiting.get(via) if type(via) is int else None
@@ -320,7 +320,7 @@ class Calls:
         token = params.get("progressToken")
         call = self._tokens.get(token) if type(token) is int or type(token) is str else None
         if call is None and type(token) is str:
-            call = self._tokens.get(number(token))  # type: ignore[arg-type]  # None is nobody's token
+            call = self._tokens.get(number(token))  # type: ignore[arg-type]  # None is no token
         if call is not None:
             call.progressed(params)
         return call

@@ -11,7 +11,7 @@ Rules:
 - What may have been executed is sent again only if it is safe (`Outgoing.safe`).
 - A 404 is the end of the session where the request named one, and of nothing else.  Another 4xx may be (servers that
   were started anew say 400): a ping in that session tells.
-- What came and is no answer is no lost connection: it is not asked for again.
+- Bytes that are no answer are no lost connection: the request is not sent again.
 - Never back earlier than `retry` says, nor for ever where nothing comes of it.
 """
 
@@ -87,7 +87,7 @@ class Renewal:
 
 
 class Check:
-    """One ping in a session that may be gone, and everybody who waits for it."""
+    """One ping in a session that may be gone, for all requests that were refused in it."""
 
     def __init__(self) -> None:
         self.done = anyio.Event()
@@ -310,7 +310,7 @@ class HTTPTransport:
         return False
 
     async def _refused(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
-        """What a refusal means.  True: the session is gone."""
+        """Raises the refusal, or tells the receiver.  True: the session is gone."""
         error = await refusal(answer, self._json, exchange.out.method)
         if await self._forgot(error, session):
             return True
@@ -361,7 +361,7 @@ class HTTPTransport:
             raise InvalidAnswer(f"{exchange.out.method} was answered with {error.what}", payload) from None
 
     def _deliver(self, exchange: HTTPExchange, payload: bytes) -> None:
-        """What one body or event has for this exchange.  Raises Unreadable."""
+        """Gives the receiver the messages of one body or event of this exchange.  Raises Unreadable."""
         found = self._read_leniently(payload)
         if found and isinstance(found, list) and self._revision is not None and not self._revision.batches:
             raise Unreadable(f"a batch, which {self._revision.name} does not have", payload)
@@ -384,7 +384,7 @@ class HTTPTransport:
             raise unread
 
     def _read_leniently(self, payload: bytes) -> Message | list[Message | Unreadable]:
-        """What is there; a call that cannot be read is no answer, and skipped.  Raises Unreadable."""
+        """The messages of a payload.  A call that cannot be read is no answer, and is skipped.  Raises Unreadable."""
         try:
             return lenient.read(self._json, payload)
         except Unreadable as error:
@@ -521,7 +521,7 @@ class HTTPTransport:
     def _skip(self, unread: Unreadable) -> None:
         self.skipped += 1
         if self.skipped == 1:
-            logger.warning("what is no message came from %s, and is skipped: %s", self.why, unread)
+            logger.warning("bytes that are no message came from %s, and are skipped: %s", self.why, unread)
 
     # --- a session that is gone -----------------------------------------------------------------------------
 
@@ -529,7 +529,8 @@ class HTTPTransport:
         """Whether a refusal means that the server does not know this session any more.
 
         404 does (2025-11-25 basic/transports, Session Management 3).  Other 4xx of a session that was good before may:
-        servers that were started anew say 400, or 401 without a challenge.  What the session is then, a ping tells.
+        servers that were started anew say 400, or 401 without a challenge.  A ping tells whether the
+        session is gone then.
         """
         if session is None or refused.status == 404:
             return session is not None
@@ -548,7 +549,7 @@ class HTTPTransport:
         return check.gone
 
     async def _look(self, check: Check, session: str) -> None:
-        """One ping in that session, past what waits for its end."""
+        """One ping in that session, which waits for no new handshake."""
         try:
             with anyio.move_on_after(CHECK_LIMIT):
                 ping = Outgoing(self._json.request("session", "ping"), "ping", "session", safe=True)
@@ -623,7 +624,7 @@ def _may_mean_the_session(refused: HTTPStatusError) -> bool:
     named = _OF_THE_SESSION.search(refused.reason) is not None
     if refused.status in NO_VERDICT:
         return refused.status == 401 and named and "www-authenticate" not in refused.headers
-    # Whoever speaks of the method or its params has looked at more than the session.
+    # A server that speaks of the method or its params has looked at more than the session.
     of_the_request = refused.rpc and refused.code in _OF_THE_REQUEST and not named
     return 400 <= refused.status < 500 and not of_the_request
 

@@ -60,7 +60,7 @@ class MemoryOutlet(Outlet):
         self._came.set()
 
     async def deliver(self) -> None:
-        """Gives the receiver what comes, up to the end; in the client's context.
+        """Gives the receiver each line, up to the end; in the client's context.
 
         In a task, as every transport does: anyio makes scopes and events only where a task runs.
         """
@@ -71,7 +71,7 @@ class MemoryOutlet(Outlet):
                 while self._lines:
                     self._deliver(self._lines.popleft())
         finally:
-            self.wrote(0)  # nobody takes the rest
+            self.wrote(0)  # the rest is not taken any more
 
     def _deliver(self, line: bytes) -> None:
         try:

@@ -188,13 +188,13 @@ class SSETransport:
                 self._receiver.message(message, None)
 
     def _no_message(self, error: Unreadable) -> None:
-        """There are no logs on this stream: what is no call was to be an answer."""
+        """There are no logs on this stream: a message that is no call was to be an answer."""
         if not error.calls:
             self._receiver.lost(error.request_id, error)
             return
         self.skipped += 1
         if self.skipped == 1:
-            logger.warning("what is no message came from %s, and is skipped: %s", self.why, error)
+            logger.warning("bytes that are no message came from %s, and are skipped: %s", self.why, error)
 
 
 def resolved(base: str, endpoint: str) -> str:

@@ -36,7 +36,7 @@ from .shown import escaped
 CONNECTION_LOST = -32000
 REQUEST_TIMEOUT = -32001
 
-# Bytes of what came instead of an answer that stay on the exception, and characters of them in its text.
+# Of a body that is no answer: bytes that stay on the exception, and characters in its text.
 KEPT_OF_BODY = 1024
 SHOWN_OF_BODY = 200
 
@@ -100,7 +100,7 @@ class InvalidAnswer(MCPError):
     """The server answered with something that the protocol does not have there.
 
     Attributes:
-        body: the beginning of what came, `KEPT_OF_BODY` bytes at most; its first characters are in the text as well.
+        body: the beginning of the bytes that came, at most `KEPT_OF_BODY`; the text has the first characters as well.
     """
 
     def __init__(self, message: str, body: bytes = b"") -> None:
@@ -109,14 +109,14 @@ class InvalidAnswer(MCPError):
 
 
 class HTTPStatusError(MCPError):
-    """The server, or what stands before it, refused by HTTP itself.  The text has status, reason and `retry_after`.
+    """The server, or a proxy before it, refused by HTTP itself.  The text has status, reason and `retry_after`.
 
     Attributes:
         status: as it came.
         headers: names in lower case; of a repeated one the last.
         rpc: whether the body was a JSON-RPC error, whose code, message and data these are then.
-        reason: what the body says, in one line: of JSON its `title`, `detail`, `error` or `message` (RFC 9457), of HTML
-            its title, else the beginning; "" where it says nothing.  Of a JSON-RPC error its message.
+        reason: the words of the body, in one line: of JSON its `title`, `detail`, `error` or `message` (RFC 9457), of
+            HTML its title, else the beginning; "" where it is empty.  Of a JSON-RPC error its message.
         retry_after: seconds, as `Retry-After` said when it came (RFC 9110 10.2.3); None without one.
         body: the beginning of the body, `KEPT_OF_BODY` bytes at most.
     """

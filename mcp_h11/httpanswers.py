@@ -66,7 +66,7 @@ async def start_of(answer: HTTPAnswer) -> bytes:
                 if len(body) >= KEPT_OF_BODY:
                     break
         except HTTPFailure:
-            pass  # what came before it was cut off is enough
+            pass  # the bytes before the cut are enough
     return bytes(body[:KEPT_OF_BODY])
 
 
@@ -89,7 +89,7 @@ async def refusal(answer: HTTPAnswer, json: JSON, method: str | None) -> HTTPSta
 
 
 def reason_in(kind: str, body: bytes) -> str:
-    """What the body of a refusal says, in one line of at most `SHOWN` characters; "" where it says nothing.
+    """The words of a refusal's body, in one line of at most `SHOWN` characters; "" where there are none.
 
     JSON by the members that have words for people (RFC 9457 `title` and `detail`, and those of frameworks and proxies),
     HTML by its title, text as it is; of anything else the beginning.

@@ -371,7 +371,7 @@ _read_leniently = json.JSONDecoder(parse_int=_bounded).decode
 
 
 def lenient_value(body: bytes) -> tuple[Any, Any]:
-    """Any JSON value, also with NaN, Infinity and a byte order mark; and once more with all members, for `message_of`.
+    """Any JSON value, also with NaN, Infinity and a byte order mark; and the members that `message_of` looks at.
 
     For `lenient`, which reads so what a server sent and `JSON.decode` refuses.  Raises ParseError.
     """
@@ -380,7 +380,10 @@ def lenient_value(body: bytes) -> tuple[Any, Any]:
         raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
     try:
         text = body.decode("utf-8")
-        return _read_leniently(text), _read_members(text)
+        value = _read_leniently(text)
+        if type(value) is not list and (type(value) is not dict or not _may_repeat(body, value)):
+            return value, None
+        return value, _read_members(text)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"Parse error: {error}" if type(error) is json.JSONDecodeError else "Parse error") from None
 

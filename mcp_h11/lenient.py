@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What servers really send, as a client reads it: strictly first, then as the official SDK reads it.
+"""Reads the messages of servers for a client: strictly first, then as the official SDK reads them.
 
 The second reading takes NaN and Infinity, a byte order mark, an envelope member that is null beside the one that counts
 (`"error": null` beside a result), an error beside a result, error codes and ids that are numbers in another spelling
-(`"-32000"`, `1.0`).  It refuses everything else as `jsonrpc` does, and says whose answer that was, as far as its bytes
-tell.  The server's end never reads so.
+(`"-32000"`, `1.0`).  It refuses everything else as `jsonrpc` does, and names the request that the bytes were to
+answer, if they show it.  The server's end never reads so.
 
-Rule: what the strict reading takes costs nothing more here, and keeps the value that it has there.
+Rule: a message that the strict reading takes costs nothing more here, and keeps its value.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unreadable(InvalidAnswer):
     """Something came that is no message.
 
     Attributes:
-        what: why it is none, without how it begins.
+        what: the reason, without the beginning of the bytes.
         request_id: the id that it has, where one can be read.
         answers: whether it shows that it is an answer, by a member that only messages have; a line of a log does not.
         calls: whether it has a method, so that it answers nothing.
@@ -136,7 +136,7 @@ def _tolerated(value: dict[str, Any]) -> dict[str, Any]:
     if type(error) is dict:
         value["error"] = error = {**error, "code": _integer(error.get("code"))}
     if "result" in value and "error" in value:
-        # An error that can be read is what happened; beside one that cannot be, the result is.
+        # An error that can be read counts; beside an error that cannot be read the result counts.
         readable = type(error) is dict and type(error["code"]) is int and type(error.get("message")) is str
         del value["result" if readable or type(value["result"]) is not dict else "error"]
     return value
@@ -187,11 +187,11 @@ def beginning(head: bytes) -> tuple[bool, int | str | None]:
             if key == "id" and type(value) in (int, str):
                 found = value
     except (ValueError, IndexError, RecursionError):
-        return True, None  # it goes on behind what is known of it
+        return True, None  # the rest of it is not known
 
 
 def _past(text: str, place: int, expected: str) -> int:
-    """Where the next token begins.  Raises ValueError where `expected` is not what stands before it."""
+    """Where the next token begins.  Raises ValueError where `expected` does not stand before it."""
     while text[place] in _SPACE:
         place += 1
     if expected:

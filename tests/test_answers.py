@@ -17,6 +17,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted import LIMIT, Peer, Seen, failure, modern_server, result, scripted, session_server
 
 from mcp_h11 import ProxyHandler, calls, era, httpanswers, listening
@@ -587,7 +589,7 @@ async def test_what_cannot_be_read_on_the_get_stream_is_skipped_and_said_once(ca
             async with Client(script.url, revision="2025-11-25", timeout=LIMIT, on_notification=hear) as client:
                 await heard.wait()
                 assert getattr(client.transport, "skipped") == 3  # noqa: B009
-    assert len([record for record in caplog.records if "is skipped" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "are skipped" in record.getMessage()]) == 1
 
 
 async def test_a_progress_token_may_come_back_as_text() -> None:
@@ -837,3 +839,29 @@ async def test_through_a_bridge_a_refusal_says_why() -> None:
         async with scripted(session_server(serve)) as script, bridged(Url(script.url)) as client:
             with pytest.raises(MCPError, match=r"did not answer: .*429: Too busy.*after 7 s"):
                 await client.request("prompts/get", params("null"))
+
+
+# --- any bytes ------------------------------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [b'{"jsonrpc":"2.0"', b',"id":1', b',"id":"1"', b',"id":null', b',"result":{}', b',"result":null', b',"error":null',
+     b',"error":{"code":1,"message":"m"}', b',"error":{"code":"1","message":"m"}', b',"method":"m"', b',"method":null',
+     b"}", b"[", b"]", b",", b"NaN", b"\xff", b"\xef\xbb\xbf", b'"', b"\\", b"1.0", b"\n", b'"x":-Infinity']
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=40))
+def test_any_bytes_are_messages_or_an_error_that_shows_them(body: bytes) -> None:
+    try:
+        strict: Any = JSON().decode(body)
+    except MCPError:
+        strict = None
+    try:
+        found: Any = read(JSON(), body)
+    except Unreadable as error:
+        assert strict is None or isinstance(strict, list)
+        assert error.body == body and error.request_id in (None, 1, "1")
+        return
+    if strict is not None and not isinstance(strict, list):
+        # What the strict reading takes is what it takes.
+        assert (type(found), repr(found)) == (type(strict), repr(strict))
