@@ -259,6 +259,7 @@ def text_reader(convert: Callable[[str], Any], expected: str) -> Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, str):
             raise refuse(expected, value)
+        spend(2)  # a UUID takes longer than the step to the next item
         try:
             return convert(value)
         except (ValueError, ArithmeticError):
@@ -308,6 +309,7 @@ def to_timedelta(text: str) -> datetime.timedelta:
     import datetime
     import re
 
+    spend(3)
     found = re.fullmatch(_DURATION, text)
     if found is not None:
         sign, *parts = found.groups()
@@ -416,6 +418,7 @@ def tuple_reader(reads: list[Reader]) -> Reader:
     def read_tuple(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise refuse("array", value)
+        spend(3 + len(reads))
         if len(value) != len(reads):
             raise Mismatch([((), f"expected array of {len(reads)}, got {len(value)}")])
         return tuple(read_each(zip(range(len(reads)), value, reads, strict=True), []))
@@ -665,6 +668,7 @@ def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = No
         if not isinstance(value, (dict, list)):
             made = attempt(value)
         else:
+            spend(6)
             key = (id(attempt), id(value))
             # The entry holds the value, so that its id is not given to another one.
             if (kept := _tried.memo.get(key)) is not None:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
+import decimal
 import enum
 import json
 import sys
+import uuid
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypedDict, Union
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union
 
+import pydantic
 import pytest
 from hypothesis import assume, given
 from rawclient import Modern, RawClient
@@ -153,6 +158,16 @@ class Wide:
     a2: int = 0
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclasses.dataclass
+class Aliased:
+    a: Annotated[int, pydantic.Field(validation_alias=pydantic.AliasChoices("A", "AA"))]
+
+
 @dataclasses.dataclass
 class Tree:
     left: Tree | list[Tree] | None = None
@@ -177,6 +192,23 @@ class Tree:
         (list[set[int]], [1, 2], True),
         (list[frozenset[tuple[int, int]]], [[1, 2], [3, 4]], True),
         (list[Tree], {"left": {"left": [{}]}}, True),
+        (list[tuple[int, str]], [1, "a"], True),
+        (list[tuple[int, str]], [1, 2], False),
+        (list[int], "5", True),
+        (list[int], "x", False),
+        (list[bool], "yes", True),
+        (list[Union[Wide, Named]], {"aa": 1}, True),  # noqa: UP007  # nearly the name of a member
+        (list[Union[Named, Point]], {"xx": 1}, False),  # noqa: UP007
+        (deque[int], 1, True),
+        (list[decimal.Decimal], "1.5", True),
+        (list[datetime.timedelta], "P1DT2H", True),
+        (list[uuid.UUID], "12345678123456781234567812345678", True),
+        (list[Access], 3, True),
+        (list[defaultdict[str, int]], {"a": 1}, True),
+        (list[Counter[str]], {"a": 1}, True),
+        (list[Annotated[int, {"minimum": 0}]], 1, True),
+        (list[Annotated[int, pydantic.Field(ge=0)]], 1, True),
+        (list[Aliased], {"A": 1}, True),
     ],
     ids=str,
 )
