@@ -496,7 +496,7 @@ async def test_a_tool_that_is_filtered_is_neither_listed_nor_called(era: str, ba
         assert await c.text("echo", text="x") == "x"
         for name in ("hold", "fail"):
             assert (await c.call("tools/call", call(name))).error == {
-                "code": -32602, "message": f"Unknown tool: {name}",
+                "code": -32602, "message": f"Unknown tool: {name!r}",
             }  # fmt: skip
         assert (await c.call("tools/call", {"name": ["echo"]})).error["code"] == -32602
         assert backend.started == []
