@@ -32,16 +32,17 @@ logger = escaping(logging.getLogger(__name__))
 class Acceptor:
     """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
 
-    `connected` makes the protocol of a connection; `full(address)` says whether there is no room for a peer, the
-    handshakes under way in `handshakes` included.  A peer without room is closed without a word, which TLS has no way
-    to say.
+    `connected` makes the protocol of a connection, and is given a function that the protocol calls when the connection
+    is made: from then on it counts among the connections and no more among the handshakes.  `full(address)` says
+    whether there is no room for a peer, the handshakes under way in `handshakes` included.  A peer without room is
+    closed without a word, which TLS has no way to say.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         context: ssl.SSLContext | None,
-        connected: Callable[[], asyncio.BaseProtocol],
+        connected: Callable[[Callable[[], None]], asyncio.BaseProtocol],
         full: Callable[[str], bool],
         handshakes: set[asyncio.Task[None]],
         *,
@@ -133,8 +134,11 @@ class Acceptor:
             peer.close()
 
     async def _connect(self, peer: socket.socket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        made = partial(self._handshakes.discard, task)  # the task ends a turn or two of the loop later
         try:
-            await self._loop.connect_accepted_socket(self._connected, peer, **self._options)
+            await self._loop.connect_accepted_socket(partial(self._connected, made), peer, **self._options)
         except OSError as exc:  # which ssl's errors are: no TLS, none that we speak, too slow, gone
             logger.debug("a TLS handshake failed: %s", exc)
         except Exception:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -84,8 +85,8 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_again", "_credited", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
-        "_reply", "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "party", "peer", "proxied",
-        "received", "server", "writable", "written",
+        "_reply", "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "on_made", "party", "peer",
+        "proxied", "received", "server", "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
@@ -94,6 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         self.party: str | None = None  # the client that it counts for; a proxy's connections are of many clients
         self.proxied = False
         self.held = b""  # an answer that the outbox has
+        self.on_made: Callable[[], None] | None = None
         self.writable = True
         self._http = ServerConnection(server.heads, server.settings.limits)
         self._transport: asyncio.Transport | None = None
@@ -120,6 +122,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         # Any: uvloop's transports are asyncio's in all but their class.
         self._transport = transport
+        if self.on_made is not None:
+            self.on_made()
+            self.on_made = None
         self._since = self.server.now  # it was made before its TLS handshake
         settings = self.server.settings
         transport.set_write_buffer_limits(high=settings.write_high)

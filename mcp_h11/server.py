@@ -222,12 +222,17 @@ class Server:
             # asyncio takes any bound stream socket here, a Unix one as well.
             return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
         return Acceptor(
-            sock, settings.ssl, self._connected, self._is_full, self.handshakes,
+            sock, settings.ssl, self._accepted, self._is_full, self.handshakes,
             timeout=settings.handshake_timeout, backlog=settings.backlog,
         )  # fmt: skip
 
     def _connected(self) -> Connection:
         return Connection(self)
+
+    def _accepted(self, made: Callable[[], None]) -> Connection:
+        connection = Connection(self)
+        connection.on_made = made
+        return connection
 
     def _is_full(self, peer: str) -> bool:
         limit = self.settings.max_connections

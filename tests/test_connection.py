@@ -526,6 +526,29 @@ async def _is_told(client: RawClient) -> bool:
         return False
 
 
+async def test_as_many_connections_as_there_is_room_for_are_all_served() -> None:
+    """They come faster than the loop turns: while one is being made it counts once, and not as two."""
+    limit = 40
+    crowd: list[socket.socket] = []
+    async with served(max_connections=limit) as server:
+        try:
+            for _ in range(limit + connection.TOLD_WHY):  # all wait in the backlog: the loop does not turn
+                crowd.append(socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT))
+                crowd[-1].send(modern("server/discover"))
+                crowd[-1].setblocking(False)
+            statuses = []
+            for sock in crowd:
+                with anyio.fail_after(LIMIT):
+                    answer = await asyncio.get_running_loop().sock_recv(sock, 9999)
+                statuses.append(answer[9:12])
+            assert statuses == [b"200"] * limit + [b"503"] * connection.TOLD_WHY
+            await turns()
+            assert not server.handshakes
+        finally:
+            for sock in crowd:
+                sock.close()
+
+
 async def test_a_crowd_past_the_limit_is_dropped_rather_than_told() -> None:
     async with served(max_connections=1) as server, RawClient(server.port) as inside:
         await lives(inside)
