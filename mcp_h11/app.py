@@ -82,6 +82,10 @@ class MCPServer(ServerHandler):
             result; None instead of "public" or "private" leaves that to the server.
         lifespan: Called with the server, returns an async context manager that is open while it serves; what it
             yields is `ctx.lifespan`.
+        structured_output: For tools that say nothing of it.  True, as the official SDK has it: a schema for every
+            return annotation but content, ``{"result": ...}`` around what is no object, and a content block for each
+            item of a list.  None: a schema where there is structure, and one block, so that answers stay short.
+            False: none.
 
     Raises:
         ValueError: a page of no entries, or a cache hint that no client may be sent.
@@ -105,6 +109,7 @@ class MCPServer(ServerHandler):
         strict: bool = False,
         extra_arguments: ExtraArguments = "ignore",
         portable_schemas: bool = False,
+        structured_output: bool | None = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -119,6 +124,7 @@ class MCPServer(ServerHandler):
         self._lifespan = lifespan
         self._reading = Reading(strict, extra_arguments)
         self._portable_schemas = portable_schemas
+        self._structured = structured_output
         self._mask_errors = mask_errors
         self._cache_hints = _checked_hints(cache_hints or {})
         self._catalogue = Catalogue(page_size)
@@ -180,7 +186,8 @@ class MCPServer(ServerHandler):
             output_schema: A JSON schema for what `fn` returns.
             scopes: What a caller's token must allow, over HTTP; else the answer is 403 with these, for a client that
                 can ask its user for more.  It is listed to everybody all the same.
-            structured_output: False: never list an output schema; True: it must be possible.
+            structured_output: False: never list an output schema; True: it must be possible, and is as the official SDK
+                has it (see the server's); None: as the server says.
             strict, extra_arguments: As for the server, for this tool alone; None is as the server says.  With an
                 `input_schema` it is that which decides.  A tool with a `ParamHeader` within an object is strict.
             thread: False runs a sync function on the event loop itself; only for what cannot block.
@@ -196,14 +203,14 @@ class MCPServer(ServerHandler):
             raise ValueError(f"a tool's name is 1 to {MAX_TOOL_NAME} of A-Z a-z 0-9 _ - . , not {name!r}")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{name}: a timeout is greater than 0 (math.inf is none), not {timeout!r}")
-        structured = False if output_schema is not None else structured_output
+        structured, each = self._structured_as(structured_output if output_schema is None else False)
         reading = self._reading.but(strict, extra_arguments)
-        function = Function(fn, name, thread=thread, structured=structured, reading=reading)
+        function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading)
         if input_schema is None and any(len(path) > 1 for path in header_map(function.signature.input_schema)):
             # A gateway that routes by `Mcp-Param-*` headers relies on them, and they are compared with the members of
             # objects.  An object that is written as a text would hide its members from that comparison.
             reading = reading.but(True, None)
-            function = Function(fn, name, thread=thread, structured=structured, reading=reading)
+            function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading)
         signature = function.signature
         definition = defined(
             name=name,
@@ -224,6 +231,13 @@ class MCPServer(ServerHandler):
         if timeout is not None:
             self.timeouts = {**self.timeouts, name: timeout}
         self.notify_tools_changed()
+
+    def _structured_as(self, wanted: bool | None) -> tuple[bool | None, bool]:
+        """Whether a tool's results are structured (None: where it can be), and whether as the official SDK has it."""
+        if wanted is not None:
+            return wanted, wanted
+        # For all tools it is a wish: one that cannot have a schema goes without.
+        return (False, False) if self._structured is False else (None, bool(self._structured))
 
     def remove_tool(self, name: str) -> None:
         """Remove a tool, from any thread.  Raises KeyError where there is none of that name."""

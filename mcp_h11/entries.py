@@ -72,6 +72,7 @@ class Function:
         *,
         thread: bool,
         structured: bool | None = False,
+        each: bool = False,
         reading: Reading | None = None,
     ) -> None:
         fn = callable_of(fn, name)
@@ -85,6 +86,7 @@ class Function:
             name=name,
             context_type=Context,
             structured_output=structured,
+            each=each,
             control_types=(InputRequired,),
             strict=reading.strict,
             refuse_extra=reading.refuse_extra,

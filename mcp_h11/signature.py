@@ -75,6 +75,7 @@ class Signature:
     """
 
     __slots__ = (
+        "_each",
         "_fields",
         "_guarded",
         "_read",
@@ -97,6 +98,7 @@ class Signature:
         self.input_schema: JSONSchema = {}
         self.output_schema: JSONSchema | None = None
         self.wrapped = False
+        self._each = False  # a block for each item of a list
         self._fields: dict[str, Field] = {}
         self._guarded: str | None = None
         self._read: Callable[[Any], dict[str, Any]] = ObjectReader({}, {}, closed=True)
@@ -145,6 +147,8 @@ class Signature:
         if is_content(value):
             return [in_wire_words(value)], structured
         plain = structured["result"] if self.wrapped else structured
+        if self._each:
+            return _blocks(plain), structured
         return [_text_block(plain if isinstance(plain, str) else _dumps(plain))], structured
 
 
@@ -154,6 +158,7 @@ def describe(
     name: str | None = None,
     context_type: type | tuple[type, ...] | None = None,
     structured_output: bool | None = None,
+    each: bool = False,
     control_types: tuple[type, ...] = (),
     strict: bool = False,
     refuse_extra: bool = False,
@@ -167,6 +172,8 @@ def describe(
         context_type: The parameter annotated with this type is left out of the schema.
         structured_output: True wants an output schema and False wants none; None makes one where the return
             annotation has structure.
+        each: As the official SDK has it: a schema for `str` and None as well, wherever there can be one, and a content
+            block for each item of a list.
         control_types: Types in a union of the return annotation that are no results, and so not in the schema.
         strict: Arguments are of the JSON types of the schema; else those that models write instead are converted
             (`laxvalues`).
@@ -187,6 +194,7 @@ def describe(
     extra = _read_parameters(signature, parameters, names, described, context_type, compiler)
     _make_readers(signature, extra, strict=strict, refuse=refuse_extra, ignored=ignored)
     if structured_output is not False:
+        signature._each = each
         _read_result(signature, names, structured_output, control_types)
     return signature
 
@@ -501,7 +509,8 @@ def _read_result(signature: Signature, names: _Names, wanted: bool | None, contr
         raise TypeError(f"{names.title}: {where}: structured output needs a return annotation")
     try:
         annotation = _without(names.evaluate(names.returns, where), control_types)
-        if wanted is None and _is_unstructured(annotation):
+        untold = _says_nothing if signature._each else _is_unstructured
+        if wanted is None and untold(annotation):
             return
         compiler = Compiler(checker, closed=False, output=True, names=names.search)
         shape = compiler.shape(annotation)
@@ -544,6 +553,13 @@ def _is_unstructured(annotation: Any) -> bool:
         return any(map(_holds_content, arms)) or all(map(_is_unstructured, arms))
     # list[Any] is what a function says that returns blocks of several kinds
     return _holds_content(annotation) or (_is_list(annotation) and all(arm in (Any, object, ...) for arm in arms))
+
+
+def _says_nothing(annotation: Any) -> bool:
+    """Whether there is nothing to make a schema of: no annotation, or one of content."""
+    if get_origin(annotation) is Annotated:
+        return _says_nothing(get_args(annotation)[0])
+    return annotation in (inspect.Parameter.empty, Any, object) or _holds_content(annotation)
 
 
 def _is_content_type(annotation: Any) -> bool:
@@ -660,6 +676,15 @@ def _dumps(plain: Any) -> str:
         return _encode(plain)
     except ValueError as error:
         raise not_finite(plain) or error from None
+
+
+def _blocks(plain: Any) -> list[dict[str, Any]]:
+    """Content blocks as the official SDK makes them: none of None, and one for each item of a list."""
+    if plain is None:
+        return []
+    if isinstance(plain, list):
+        return [block for item in plain for block in _blocks(item)]
+    return [_text_block(plain if isinstance(plain, str) else _dumps(plain))]
 
 
 def _text_block(value: str) -> dict[str, Any]:
