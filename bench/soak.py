@@ -74,6 +74,8 @@ BREAKS = frozenset(
     ("cut_request", "garbage", "leaves", "slow_reader", "modern_slow_reader", "old_sse", "asks_and_does_not_read")
 )
 PAGE = os.sysconf("SC_PAGESIZE")
+FLOOD_CALLS = 150  # more than run at once
+FLOOD_TIME = 1.0  # seconds that each of them takes
 WRONG = "Bearer wrong"  # the one token that the server does not take
 # What is refused by its head: the method, the fields that are another way than in a good request, and the status.
 REFUSED: dict[str, tuple[str, dict[str, str | None], int]] = {
@@ -203,7 +205,7 @@ def measured(server: Server, errors: Errors) -> dict[str, Any]:
 
 
 def authorize(head: Any) -> str | None:
-    return None if head.get("authorization") == WRONG else "soak"
+    return None if head.get("authorization") == WRONG else head.get("x-user") or "soak"
 
 
 def serve_for_soak(loop: str) -> None:
@@ -258,6 +260,7 @@ class Clients:
         self.wrong: Counter[str] = Counter()
         self.garbage_statuses: Counter[str] = Counter()
         self.worst_probe = 0.0
+        self.beside_flood: list[float] = []  # seconds that a neighbour of a flood waited for an answer
 
     def modern(self) -> Modern:
         return Modern(self.port, limit=ANSWER_LIMIT)
@@ -558,10 +561,29 @@ class Clients:
             self.requests += 1
             await self.legacy().initialize(complete=self.random.random() < 0.5)
 
+    async def one_floods(self) -> None:
+        """A client that leaves more slow calls than the server runs, and what its neighbour waits for."""
+        greedy, neighbour = self.legacy(), self.modern()
+        greedy.extra_headers["X-User"], neighbour.extra_headers["X-User"] = "greedy", "neighbour"
+        await greedy.initialize()
+        for _ in range(FLOOD_CALLS):
+            message = greedy.request("tools/call", tool("hold", seconds=FLOOD_TIME))
+            self.requests += 1
+            self.cuts += 1
+            async with RawClient(self.port, limit=ANSWER_LIMIT) as client:
+                await client.send_request("POST", "/mcp", greedy.headers_for(message), encode(message))
+        for method, params in (("tools/list", None), ("server/discover", None), ("tools/call", tool("echo", text="x"))):
+            began = time.monotonic()
+            answer = await neighbour.call(method, params)
+            self.requests += 1
+            self.beside_flood.append(time.monotonic() - began)
+            check(answer.status == 200 and "result" in answer.message, answer)
+
     WEIGHTS = {
         "ordinary": 30, "errors": 4, "same_id": 4, "cancels": 8, "leaves": 8, "cut_request": 10, "pipelines": 2,
         "garbage": 12, "slow_reader": 3, "modern_slow_reader": 2, "resumes": 5, "questions": 5, "listens": 4,
         "deletes": 4, "old_sse": 4, "handshakes": 4, "asks_and_does_not_read": 2, "batches": 3, "refused": 8,
+        "one_floods": 0.2,
     }  # fmt: skip
 
     async def one(self, name: str) -> None:
@@ -676,6 +698,8 @@ async def drive(port: int, options: argparse.Namespace) -> list[str]:
         f"{clients.requests} requests, {clients.cuts} cuts, {left['cpu']:.0f} s of CPU, "
         f"slowest new client {clients.worst_probe * 1000:.0f} ms"
     )
+    if waits := clients.beside_flood:
+        print(f"beside a flood: median {statistics.median(waits) * 1000:.1f} ms, slowest {max(waits) * 1000:.0f} ms")
     return faults
 
 
