@@ -3,8 +3,8 @@
 
     python bench/bridge_sessions.py [--sessions 10000] [--per-session] [--limit 600] [--may-grow 2048]
 
-The bridge runs in a process of its own, onto `tests/legacy_server.py`.  Exit status 1: its memory or its descriptors
-grew after the first third, or it did not end cleanly.  Linux: it reads /proc.
+The bridge runs in a process of its own, onto `tests/support/legacy_server.py`.  Exit status 1: its memory or its
+descriptors grew after the first third, or it did not end cleanly.  Linux: it reads /proc.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from rawclient import Legacy  # noqa: E402
-from serving import LEGACY, call  # noqa: E402
+from rawclient import Legacy
+from serving import LEGACY, call
 
 CLIENTS = 10
 MAY_GROW = 2 * 1024  # KiB
@@ -81,7 +81,7 @@ def main() -> int:
     options = parser.parse_args()
     command = [sys.executable, "-m", "mcp_h11", "proxy", "--port", "0", "--log-level", "error"]
     command += ["--per-session"] * options.per_session
-    command += ["--", sys.executable, str(ROOT / "tests" / "legacy_server.py")]
+    command += ["--", sys.executable, str(ROOT / "tests" / "support" / "legacy_server.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("svg")
 matplotlib.rcParams.update({"svg.hashsalt": "mcp_h11", "svg.fonttype": "none", "font.family": "sans-serif"})
 
-import matplotlib.pyplot as pyplot  # noqa: E402
+import matplotlib.pyplot as pyplot
 
 HERE = Path(__file__).resolve().parent
 OURS, FLOOR, OTHERS = "#1f6f8b", "#888888", "#c9a26b"

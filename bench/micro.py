@@ -30,14 +30,16 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # this clone, installed or not
     sys.path.insert(0, str(ROOT))
 
-import h11  # noqa: E402
+import h11
 
-from mcp_h11 import Context, MCPServer, listening  # noqa: E402
-from mcp_h11.connection import Connection  # noqa: E402
-from mcp_h11.http11 import HeadCache, Limits, ServerConnection  # noqa: E402
-from mcp_h11.jsonrpc import JSON  # noqa: E402
-from mcp_h11.reply import Reply  # noqa: E402
-from mcp_h11.sse import encode_event  # noqa: E402
+from mcp_h11 import Context, MCPServer, listening
+from mcp_h11.http.heads import HeadCache
+from mcp_h11.http.messages import Limits
+from mcp_h11.http.reply import Reply
+from mcp_h11.http.server import ServerConnection
+from mcp_h11.http.sse import encode_event
+from mcp_h11.protocol.jsonrpc import JSON
+from mcp_h11.server.connection import Connection
 
 BATCH = 20  # connections that are busy at once
 EVENTS = 100

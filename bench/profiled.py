@@ -27,14 +27,16 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
-import micro  # noqa: E402
-import process  # noqa: E402
-from drive import measure  # noqa: E402
-from micro import ANSWER, BATCH, CALL, DATE, HEADERS, RESULT, Bench, request  # noqa: E402
-from scenarios import SCENARIOS, Load  # noqa: E402
+import micro
+import process
+from drive import measure
+from micro import ANSWER, BATCH, CALL, DATE, HEADERS, RESULT, Bench, request
+from scenarios import SCENARIOS, Load
 
-from mcp_h11.http11 import HeadCache, Limits, ServerConnection  # noqa: E402
-from mcp_h11.jsonrpc import JSON  # noqa: E402
+from mcp_h11.http.heads import HeadCache
+from mcp_h11.http.messages import Limits
+from mcp_h11.http.server import ServerConnection
+from mcp_h11.protocol.jsonrpc import JSON
 
 INTERVAL = 0.0005  # seconds of CPU between two samples
 SHOWN = 30  # functions

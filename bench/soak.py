@@ -12,7 +12,8 @@ is asked for its tasks, descriptors, sessions and errors, and the operating syst
 At the end all clients leave, what rests expires, and the verdict is whether the server is what it was: no task, session
 or descriptor more, no error in its log, no answer wrong or late, memory flat after the warm-up.  Exit code 0 says so.
 
-`--fuzz` feeds the codecs and whole connections in this process with changed dialogues instead (tests/fuzzing.py).
+`--fuzz` feeds the codecs and whole connections in this process with changed dialogues instead
+(tests/support/fuzzing.py).
 Linux only: memory and descriptors come from /proc.
 """
 
@@ -39,11 +40,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-for place in (ROOT / "tests", ROOT):
+for place in (ROOT / "tests" / "support", ROOT):
     sys.path.insert(0, str(place))
 
-import wire  # noqa: E402
-from rawclient import (  # noqa: E402
+import wire
+from rawclient import (
     INFO,
     JSON_TYPE,
     SSE_TYPE,
@@ -55,9 +56,9 @@ from rawclient import (  # noqa: E402
     encode,
 )
 
-from mcp_h11 import Context, MCPServer, run  # noqa: E402
-from mcp_h11.server import Server  # noqa: E402
-from mcp_h11.storage import MemoryEventStore  # noqa: E402
+from mcp_h11 import Context, MCPServer, run
+from mcp_h11.runtime.storage import MemoryEventStore
+from mcp_h11.server.server import Server
 
 LEGACY_REVISIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 PROBE_LIMIT = 1.0  # seconds within which a new client is served, whatever else goes on

@@ -27,8 +27,8 @@ ARGUMENTS = ROOT / "docs" / "arguments.md"
 
 sys.path.insert(0, str(ROOT))
 
-from mcp_h11 import REVISIONS, Limits, Settings  # noqa: E402
-from mcp_h11.signature import BadArguments, describe  # noqa: E402
+from mcp_h11 import REVISIONS, Limits, Settings
+from mcp_h11.schema.signature import BadArguments, describe
 
 # Row label, and what to show of a revision.
 FACTS = (
@@ -91,7 +91,7 @@ MEANINGS = {
     "uds_mode": "permission bits of a Unix socket; `None`: as the umask says",
     "ssl": "an `ssl.SSLContext`; `tls_context(certfile, keyfile)` makes one",
     "json": "a module with `loads` and `dumps` instead of the standard library's, such as orjson",
-    "access_log": "a line for each answer, to the logger `mcp_h11.connection.access`: `text` (`True`) or `json`",
+    "access_log": "a line for each answer, to the logger `mcp_h11.server.connection.access`: `text` (`True`) or `json`",
     "health": "serve `health_path` and `ready_path`",
     "metrics": "serve `metrics_path`",
     "health_path": "200, or 503 where no client could begin",

@@ -19,22 +19,14 @@ What `__all__` lists is public; everything else may change.
 
 from typing import TYPE_CHECKING, Any
 
-from .app import MCPServer
-from .auth import AccessToken, Principal, TokenVerifier, canonical_uri
-from .content import (
-    Audio,
-    Image,
-    ParamHeader,
-    assistant,
-    audio,
-    embedded,
-    image,
-    resource_link,
-    text,
-    user,
-)
-from .context import Context
-from .errors import (
+from .handler.context import Context
+from .handler.handler import ServerHandler
+from .handler.mcpserver import MCPServer
+from .handler.questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
+from .http.auth import AccessToken, Principal, TokenVerifier, canonical_uri
+from .http.messages import Limits
+from .protocol.content import Audio, Image, ParamHeader, assistant, audio, embedded, image, resource_link, text, user
+from .protocol.errors import (
     EventsExpired,
     HeaderMismatch,
     InternalError,
@@ -48,22 +40,23 @@ from .errors import (
     ToolError,
     UnsupportedProtocolVersion,
 )
-from .handler import ServerHandler
-from .http11 import Limits
-from .questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
-from .revisions import REVISIONS, Revision
-from .server import Server, listening, run, serve
-from .settings import Settings
-from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
-from .tls import tls_context
+from .protocol.revisions import REVISIONS, Revision
+from .runtime.settings import Settings
+from .runtime.storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .server.running import listening, run, serve
+from .server.server import Server
+from .server.tls import tls_context
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
-    from .client import Client
-    from .detection import Detected, detect
-    from .embed import ServerThread, start_in_thread
-    from .era import EraMemory
-    from .failures import (
+    from .bridge.proxy import ProxyHandler
+    from .client.cache import ResultCache
+    from .client.client import Client
+    from .client.detection import Detected, detect
+    from .client.probe import EraMemory
+    from .client.subscriptions import ChangeStream
+    from .client.targets import Command, Url
+    from .client.transports.errors import (
         AuthorizationRequired,
         ConnectionLost,
         HTTPStatusError,
@@ -71,13 +64,10 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
         RequestTimeout,
         SessionLost,
     )
-    from .httpclient import HTTPAnswer, HTTPCall
-    from .middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
-    from .proxy import ProxyHandler
-    from .resultcache import ResultCache
-    from .specs import Command, Url
-    from .stdio import run_stdio, serve_stdio
-    from .subscriptions import ChangeStream
+    from .client.transports.httpclient import HTTPAnswer, HTTPCall
+    from .client.transports.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
+    from .server.stdio import run_stdio, serve_stdio
+    from .server.thread import ServerThread, start_in_thread
 
 __all__ = (
     # a server of functions, or of your own handler
@@ -173,11 +163,20 @@ __all__ = (
 
 
 _ON_DEMAND = {
-    "client": ("Client",),
-    "detection": ("Detected", "detect"),
-    "embed": ("ServerThread", "start_in_thread"),
-    "era": ("EraMemory",),
-    "failures": (
+    "bridge.proxy": ("ProxyHandler",),
+    "client.cache": ("ResultCache",),
+    "client.client": ("Client",),
+    "client.detection": (
+        "Detected",
+        "detect",
+    ),
+    "client.probe": ("EraMemory",),
+    "client.subscriptions": ("ChangeStream",),
+    "client.targets": (
+        "Command",
+        "Url",
+    ),
+    "client.transports.errors": (
         "AuthorizationRequired",
         "ConnectionLost",
         "HTTPStatusError",
@@ -185,13 +184,26 @@ _ON_DEMAND = {
         "RequestTimeout",
         "SessionLost",
     ),
-    "httpclient": ("HTTPAnswer", "HTTPCall"),
-    "middleware": ("BearerToken", "CircuitBreaker", "CircuitOpen", "Token", "extra_headers", "log_calls"),
-    "proxy": ("ProxyHandler",),
-    "resultcache": ("ResultCache",),
-    "specs": ("Command", "Url"),
-    "stdio": ("run_stdio", "serve_stdio"),
-    "subscriptions": ("ChangeStream",),
+    "client.transports.httpclient": (
+        "HTTPAnswer",
+        "HTTPCall",
+    ),
+    "client.transports.middleware": (
+        "BearerToken",
+        "CircuitBreaker",
+        "CircuitOpen",
+        "Token",
+        "extra_headers",
+        "log_calls",
+    ),
+    "server.stdio": (
+        "run_stdio",
+        "serve_stdio",
+    ),
+    "server.thread": (
+        "ServerThread",
+        "start_in_thread",
+    ),
 }
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import anyio
 
-from mcp_h11.client import Client
-from mcp_h11.errors import MCPError
+from mcp_h11.client.client import Client
+from mcp_h11.protocol.errors import MCPError
 
 LIMIT = 60  # seconds for one scenario
 NOT_PLAYED = 3

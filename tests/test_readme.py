@@ -104,7 +104,7 @@ async def test_the_bridge_example_serves_a_command() -> None:
 
     names = block("async def bridge")
     names["serve"] = serve
-    await names["bridge"](sys.executable, str(ROOT / "tests" / "legacy_server.py"))
+    await names["bridge"](sys.executable, str(ROOT / "tests" / "support" / "legacy_server.py"))
     assert "echo" in listed
 
 
@@ -149,7 +149,7 @@ def test_the_thread_example_starts_and_stops(capsys: pytest.CaptureFixture[str])
 
 
 def test_every_option_of_the_table_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    from mcp_h11.cli import main
+    from mcp_h11.cli.main import main
 
     section = TEXT.split("## The command line")[1].split("\n## ")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", section))

@@ -245,6 +245,6 @@ def test_the_folder_carries_no_data_that_is_read_by_path() -> None:
                 yield path.name
 
     assert sorted(others()) == ["py.typed"]
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         if path.stem not in ("cli", "target"):  # which read the user's files
             assert "__file__" not in path.read_text("utf-8"), path.name

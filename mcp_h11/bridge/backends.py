@@ -27,29 +27,28 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .bridged import MAX_ASKED, Bridged, ParkedCall, asker, is_of_a_call
-from .client import Client
-from .connecting import SCHEMES
-from .errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
-from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from .fairness import Shares
-from .handler import ServerHandler
-from .headers import header_map
-from .httpclient import HTTPAnswer, HTTPCall
-from .middleware import Next
-from .process import STDERR_FOLLOWS
-from .resultcache import ResultCache
-from .shown import escaped, escaping
-from .specs import Command, Url
+from ..client.cache import ResultCache
+from ..client.client import Client
+from ..client.connect import SCHEMES
+from ..client.targets import Command, Url
+from ..client.tools import MAX_BOOK_SIZE, size_of
+from ..client.transports.base import Transport
+from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from ..client.transports.httpclient import HTTPAnswer, HTTPCall, Next
+from ..client.transports.process import STDERR_FOLLOWS
+from ..handler.handler import ServerHandler
+from ..http.headers import header_map
+from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
+from ..protocol.shown import escaped, escaping
+from ..runtime.fairness import Shares
+from .calls import MAX_ASKED, Bridged, ParkedCall, asker, is_of_a_call
 from .supervisor import CrashLoop, Supervisor
-from .toolbook import MAX_BOOK_SIZE, size_of
-from .transport import Transport
 from .wishes import Wishes
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from .session import Session
+    from ..eras.session import Session
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -23,12 +23,12 @@ from typing import Any
 
 import anyio
 
-from .context import LEVELS, Context
-from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
-from .fairness import Shares
-from .handler import METHODS
-from .jsonrpc import JSON
-from .questions import InputRequired, Question, as_question
+from ..handler.context import Context
+from ..handler.questions import InputRequired, Question, as_question
+from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
+from ..protocol.jsonrpc import JSON
+from ..protocol.methods import LEVELS, METHODS
+from ..runtime.fairness import Shares
 
 MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; then the oldest go
 MAX_PARKED = 100  # calls that wait for their client to come back; each client has a share of them

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..client.targets import Command, Url
 from .configtext import MAX_CONFIG as MAX_CONFIG
 from .configtext import ConfigError as ConfigError
 from .configtext import Variables, env_file, parsed
-from .specs import Command, Url
-from .toolfilter import PRECEDENCES, ToolFilter
+from .filter import PRECEDENCES, ToolFilter
 
 MAX_SERVERS = 256
 MAX_NAME = 64

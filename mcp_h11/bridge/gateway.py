@@ -20,20 +20,22 @@ from typing import Any, cast
 
 import anyio
 
+from ..endpoint.endpoint import Endpoint
+from ..handler.handler import ServerHandler
+from ..http.headers import Headers
+from ..http.messages import Head, HTTPRequest
+from ..http.origins import HostPolicy
+from ..http.reply import Link, Reply
+from ..protocol.errors import MCPError, Refusal
+from ..protocol.shown import escaping
+from ..runtime.runtime import Runtime
+from ..server.ops import OpsEndpoint
+from ..server.server import Server
 from .backends import DRAIN_TIME
-from .endpoint import Endpoint
-from .errors import MCPError, Refusal
+from .config import ServerEntry, changes
+from .configtext import ConfigError
 from .groups import begin_soon
-from .handler import ServerHandler
-from .headers import Headers, HostPolicy
-from .http11 import Head, HTTPRequest
-from .ops import OpsEndpoint
 from .proxy import ProxyHandler
-from .proxyconfig import ConfigError, ServerEntry, changes
-from .reply import Link, Reply
-from .runtime import Runtime
-from .server import Server
-from .shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 

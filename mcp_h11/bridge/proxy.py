@@ -31,7 +31,29 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .auth import TOKEN_HOLDER
+from ..client.client import Client
+from ..client.targets import Command, Url
+from ..handler.context import Context
+from ..handler.handler import Params, ServerHandler
+from ..handler.notices import Notice
+from ..handler.questions import InputRequired
+from ..http.auth import TOKEN_HOLDER, subject
+from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
+from ..protocol.jsonrpc import JSON
+from ..protocol.methods import (
+    CHANGED,
+    LEVELS,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_LOG_LEVEL,
+    META_SERVER,
+    META_VERSION,
+    METHODS,
+    UPDATED,
+    log_rank,
+)
+from ..protocol.shown import escaping
+from ..version import __version__
 from .backends import (
     DRAIN_TIME,
     START_TIME,
@@ -48,28 +70,16 @@ from .backends import (
     backend_name,
     spec_of,
 )
-from .bridged import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
-from .client import Client
-from .context import LEVELS, META_LOG_LEVEL, Context, log_rank
-from .errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
+from .calls import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
+from .filter import ToolFilter
 from .groups import begin_soon
-from .handler import METHODS, Notice, Params, ServerHandler
-from .jsonrpc import JSON
-from .modern import META_CAPABILITIES, META_CLIENT, META_SERVER, META_VERSION
-from .questions import InputRequired
-from .session import CHANGED, UPDATED
-from .settings import subject
-from .shown import escaping
-from .specs import Command, Url
 from .supervisor import Supervisor
-from .toolfilter import ToolFilter
-from .version import __version__
 from .wishes import Wishes
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from .session import Session
+    from ..eras.session import Session
 
 logger = escaping(logging.getLogger(__name__))
 

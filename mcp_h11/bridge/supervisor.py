@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from .backoff import Backoff
+from ..client.transports.backoff import Backoff
 
 RESTART_MIN = 1.0
 RESTART_MAX = 30.0

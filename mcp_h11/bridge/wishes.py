@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 from weakref import WeakSet
 
-from .context import LEVELS
-from .errors import InvalidParams
-from .fairness import Shares
+from ..protocol.errors import InvalidParams
+from ..protocol.methods import LEVELS
+from ..runtime.fairness import Shares
 
 MAX_SUBSCRIBED = 10_000  # resources at one backend, of which each client has a share
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .laxvalues import from_json
+from ..protocol.shown import escaped
+from ..schema.coercion import from_json
 from .options import UsageError
-from .shown import escaped
 from .target import is_file, load_target, split_target
 
 MAX_DEPTH = 20  # of alternatives within alternatives of a schema, which is a server's text

@@ -23,14 +23,14 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TextIO
 
+from ..client.client import Client
+from ..client.detection import DETECT_LIMIT, detect
+from ..client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
+from ..protocol.errors import MCPError
+from ..protocol.revisions import REVISIONS
+from ..protocol.shown import escaped
 from .arguments import URLS, arguments_of, target_of
-from .client import Client
-from .detection import DETECT_LIMIT, detect
-from .errors import MCPError
-from .failures import ConnectionLost, HTTPStatusError, RequestTimeout
 from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
-from .revisions import REVISIONS
-from .shown import escaped
 
 OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: nobody reads our output any more

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 import anyio
 
-from . import Context, MCPServer, ResourceNotFound, __version__
+from .. import Context, MCPServer, ResourceNotFound
+from ..version import __version__
 
 server = MCPServer(
     "demo",
@@ -100,7 +101,7 @@ def find_city(name: str) -> City:
 @server.resource("demo://about", mime_type="text/markdown")
 def about() -> str:
     """What this server is."""
-    return "# mcp_h11 demo\n\nEach feature of an MCP server once, in one file: `mcp_h11/demo.py`.\n"
+    return "# mcp_h11 demo\n\nEach feature of an MCP server once, in one file: `mcp_h11/cli/demo.py`.\n"
 
 
 @server.resource("demo://cities/{name}", mime_type="text/plain")

@@ -26,16 +26,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .handler import ServerHandler
+from ..handler.handler import ServerHandler
+from ..protocol.shown import escaped
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
+from ..server.running import run
+from ..server.server import OPS_ADDRESS, Server
+from ..server.stdio import run_stdio
+from ..server.tls import tls_context
+from ..version import __version__
 from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_parser, read_options
-from .runtime import Runtime
-from .server import OPS_ADDRESS, Server, run
-from .settings import Settings
-from .shown import escaped
-from .stdio import run_stdio
 from .target import is_file, load_target, split_target, users_error
-from .tls import tls_context
-from .version import __version__
 
 OK = 0
 FAILED = 2  # what argparse itself exits with; the reason is on stderr
@@ -223,8 +224,8 @@ def _print(text: str, file: Any) -> None:
 # Words that are commands, and the module of each, loaded when it is wanted: its `main_of(word, arguments)` gives the
 # exit code, and raises UsageError.
 _COMMANDS = {
-    **dict.fromkeys(("list", "call", "read", "prompt", "detect", "ping"), "commands"),
-    "proxy": "proxycli",
+    **dict.fromkeys(("list", "call", "read", "prompt", "detect", "ping"), "ask"),
+    "proxy": "proxy",
 }
 
 
@@ -333,7 +334,7 @@ def _serve(arguments: Sequence[str]) -> int:
     # The first word may be a command of its own.
     command = _COMMANDS.get(arguments[0]) if arguments else None
     if command is not None:
-        main_of = importlib.import_module(f".{command}", PACKAGE).main_of
+        main_of = importlib.import_module(f".{command}", __package__).main_of
         return int(main_of(arguments[0], arguments[1:]))
     options = read_options(build_parser().parse_args(arguments), os.environ)
     start_logging(options)

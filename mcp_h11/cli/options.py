@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .addresses import checked_prefix
-from .version import __version__
+from ..http.addresses import checked_prefix
+from ..version import __version__
 
-PACKAGE = __package__ or "mcp_h11"
+PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
 PROG = f"python -m {PACKAGE}"
 ENVIRONMENT_PREFIX = "MCP_H11_"
 ANY = "*"

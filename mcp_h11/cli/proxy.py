@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .cli import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
-from .configtext import MAX_CONFIG, decoded
+from ..bridge.config import ServerEntry, read_config
+from ..bridge.configtext import MAX_CONFIG, ConfigError, decoded
+from ..bridge.filter import PRECEDENCES
+from ..bridge.proxy import ProxyHandler
+from ..client.targets import Command, Url
+from ..version import __version__
+from .main import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
 from .options import ENVIRONMENT_PREFIX, OPTIONS, PACKAGE, PROG, CommandParser, UsageError, add_options, read_options
-from .proxy import ProxyHandler
-from .proxyconfig import ConfigError, ServerEntry, read_config
-from .specs import Command, Url
-from .toolfilter import PRECEDENCES
-from .version import __version__
 
 CALL_TIMEOUT = 60.0  # seconds for a call without progress: a backend that hangs is not to hang its clients
 PING_EVERY = 30.0
@@ -190,7 +190,7 @@ def _workspace(path: Path) -> str:
 
 
 def _serve_config(options: argparse.Namespace) -> None:
-    from .gateway import PREFIX, Gateway, GatewayServer
+    from ..bridge.gateway import PREFIX, Gateway, GatewayServer
 
     path = Path(options.config)
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from .app import MCPServer
-from .handler import ServerHandler
+from ..handler.handler import ServerHandler
+from ..handler.mcpserver import MCPServer
 from .options import UsageError
 
 # Where a module has several servers, these names say which one is meant, in this order.
@@ -53,7 +53,8 @@ def _run_refused() -> Iterator[None]:
 
 # Who calls the user's code: leading frames of these are left out of a traceback, so that the first is the user's.
 _CALLERS = (
-    *(os.path.join(os.path.dirname(str(file)), "") for file in (__file__, importlib.__file__, asyncio.__file__)),
+    os.path.join(os.path.dirname(os.path.dirname(__file__)), ""),
+    *(os.path.join(os.path.dirname(str(file)), "") for file in (importlib.__file__, asyncio.__file__)),
     contextlib.__file__,
     "<frozen importlib",
     "uvloop",

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from .jsonrpc import JSON
+from ..protocol.jsonrpc import JSON
 
 MAX_RESULTS = 1_000
 MAX_CACHED_BYTES = 64 * 1024 * 1024

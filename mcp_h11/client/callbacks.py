@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
 
-from .errors import InternalError, InvalidParams, MCPError, MethodNotFound
+from ..protocol.errors import InternalError, InvalidParams, MCPError, MethodNotFound
+from ..protocol.shown import escaping
 from .seldom import Seldom
-from .shown import escaping
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

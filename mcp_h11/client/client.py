@@ -18,22 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..handler.handler import ServerHandler
+from ..protocol.errors import MCPError, again
+from ..protocol.revisions import REVISIONS, Revision
+from ..protocol.shown import escaping
+from ..version import __version__
+from .cache import ResultCache
 from .callbacks import AnswersOne, Asked, Roots, check_callbacks
-from .calls import Answers, Heard, Progress
-from .connecting import Connecting, Options
+from .connect import Connecting, Options
 from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
-from .era import Agreed, EraMemory, refuses_handshake
-from .errors import MCPError, again
-from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
-from .handler import ServerHandler
-from .middleware import Middleware, TokenProvider
-from .outbound import FROM_ENVIRONMENT
-from .resultcache import ResultCache
-from .revisions import REVISIONS, Revision
-from .shown import escaping
+from .pending import Answers, Heard, Progress
+from .probe import Agreed, EraMemory, refuses_handshake
 from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
-from .transport import Transport
-from .version import __version__
+from .transports.base import Transport
+from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
+from .transports.httpclient import Middleware
+from .transports.middleware import TokenProvider
+from .transports.outbound import FROM_ENVIRONMENT
 
 if TYPE_CHECKING:
     import ssl as tls

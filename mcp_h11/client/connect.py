@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from . import era
-from .client_http import HTTPTransport
-from .client_sse import SSETransport
+from ..handler.handler import ServerHandler
+from ..protocol.errors import MCPError
+from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
+from ..protocol.shown import escaping
+from . import probe
+from .cache import Same
 from .conversation import Ask, Conversation
-from .era import Agreed, EraMemory
-from .errors import MCPError
-from .failures import ConnectionLost
-from .handler import ServerHandler
-from .httpanswers import shown
-from .httpclient import HTTPClient, parse_url
-from .middleware import BearerToken, Middleware, Token, TokenProvider
-from .outbound import FROM_ENVIRONMENT, ForwardProxies
-from .resultcache import Same
-from .revisions import LATEST_LEGACY, LATEST_MODERN, Revision
-from .shown import escaping
-from .specs import Url
-from .transport import Transport
+from .probe import Agreed, EraMemory
+from .targets import Url
+from .transports.base import Transport
+from .transports.errors import ConnectionLost
+from .transports.http import HTTPTransport
+from .transports.httpclient import HTTPClient, Middleware, parse_url
+from .transports.middleware import BearerToken, Token, TokenProvider
+from .transports.outbound import FROM_ENVIRONMENT, ForwardProxies
+from .transports.responses import shown
+from .transports.sse import SSETransport
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -142,7 +142,7 @@ class Connecting:
                 await self._as_remembered(remembered)
                 return
             except MCPError as error:
-                if not era.refuses_handshake(error):  # away, or in trouble: that contradicts nothing
+                if not probe.refuses_handshake(error):  # away, or in trouble: that contradicts nothing
                     raise
                 logger.info("%s is no longer what it was, %s: %s", shown(options.url), remembered, error)
                 options.memory.drop(options.url)
@@ -191,7 +191,7 @@ class Connecting:
         try:
             await self._probe_or_shake_hands()
         except MCPError as refused:
-            if not era.means_http_sse(refused):
+            if not probe.means_http_sse(refused):
                 raise
             await self.aclose()
             await self._go_by_sse(refused)
@@ -229,8 +229,8 @@ class Connecting:
             self._settle(agreed)
 
     async def _discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Agreed | None:
-        limit = min(self._options.timeout or math.inf, era.PROBE_TIMEOUT)
-        return await era.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
+        limit = min(self._options.timeout or math.inf, probe.PROBE_TIMEOUT)
+        return await probe.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
     def _can_start_again(self) -> bool:
         return isinstance(self._options.target, (str, Sequence))
@@ -248,11 +248,11 @@ class Connecting:
             kind = SSETransport if sse else HTTPTransport
             return kind(options.url, self._http(), headers=tuple(options.headers.items()))
         if isinstance(target, ServerHandler):
-            from .client_memory import MemoryTransport
+            from .transports.memory import MemoryTransport
 
             return MemoryTransport(target)
         if isinstance(target, (str, Sequence)):
-            from .client_stdio import StdioTransport
+            from .transports.stdio import StdioTransport
 
             command = shlex.split(target) if isinstance(target, str) else list(target)
             return StdioTransport(command, env=options.env, cwd=options.cwd)
@@ -327,7 +327,7 @@ class Connecting:
                     raise refused
                 await self.handshake()
             except MCPError as error:
-                if not era.means_http_sse(error):
+                if not probe.means_http_sse(error):
                     raise
                 await self._go_by_sse(error)
                 assert transport is not None
@@ -350,7 +350,7 @@ class Connecting:
         conversation = self._conversation
         conversation.revision = None
         wanted = revision or self._options.revision or LATEST_LEGACY
-        agreed = await era.initialize(
+        agreed = await probe.initialize(
             self._send,
             self._options.info,
             conversation.asked.capabilities,

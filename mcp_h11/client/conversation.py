@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..http.headers import request_headers
+from ..protocol.errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
+from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.revisions import MODERN, Revision
+from ..protocol.shown import escaping
+from .cache import CACHEABLE, ResultCache
 from .callbacks import Asked, Told
-from .calls import Answers, Calls, Heard, PendingCall, Progress
-from .era import contradicts
-from .errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
-from .failures import ConnectionLost, InvalidAnswer, RequestTimeout
-from .headers import request_headers
-from .jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
-from .resultcache import CACHEABLE, ResultCache
-from .revisions import MODERN, Revision
-from .rounds import check_result_type, play
+from .input_required import check_result_type, play
+from .pending import Answers, Calls, Heard, PendingCall, Progress
+from .probe import contradicts
 from .seldom import Seldom
-from .shown import escaping
-from .toolbook import ToolBook
-from .transport import Outgoing, Transport
+from .tools import ToolBook
+from .transports.base import Outgoing, Transport
+from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -11,11 +11,11 @@ from typing import Any
 
 import anyio
 
+from ..protocol.revisions import MODERN
 from .client import Client
-from .client_sse import SSETransport
-from .failures import RequestTimeout
-from .httpanswers import shown
-from .revisions import MODERN
+from .transports.errors import RequestTimeout
+from .transports.responses import shown
+from .transports.sse import SSETransport
 
 DETECT_LIMIT = 5.0  # seconds for everything, the end of a session included
 # Of that, what is kept for the end.

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from .failures import InvalidAnswer
+from .transports.errors import InvalidAnswer
 
 MAX_INPUT_ROUNDS = 10  # as the official Python, TypeScript and Go clients have it
 MAX_QUESTIONS = 100  # in one result

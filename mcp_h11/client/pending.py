@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .errors import MCPError, again
-from .failures import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
-from .jsonrpc import JSON, ErrorResponse, Response
-from .lenient import number
+from ..protocol.errors import MCPError, again
+from ..protocol.jsonrpc import JSON, ErrorResponse, Response
+from ..protocol.shown import escaping
 from .seldom import Seldom
-from .shown import escaping
-from .transport import Outgoing, Transport
+from .transports.base import Outgoing, Transport
+from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
+from .transports.lenient import number
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -15,23 +15,28 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import (
+from ..protocol.errors import (
     MODERN_REFUSALS,
     HeaderMismatch,
     MCPError,
     MissingClientCapability,
     UnsupportedProtocolVersion,
 )
-from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from .revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
+from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
+from .transports.errors import (
+    NO_VERDICT,
+    AuthorizationRequired,
+    ConnectionLost,
+    HTTPStatusError,
+    InvalidAnswer,
+    RequestTimeout,
+)
 
 PROBE_TIMEOUT = 10.0  # seconds for `server/discover`, as the official clients have it
 MAX_ORIGINS = 1_000
 MAX_VERSIONS = 100  # of a list of versions, what is looked at
 
 _SERVER = "io.modelcontextprotocol/serverInfo"
-# Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
-NO_VERDICT = (401, 403, 408, 413, 429, 431)
 
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .backoff import Backoff
+from ..protocol.errors import MCPError, again
+from ..protocol.shown import escaping
+from ..protocol.uris import normal
 from .conversation import Ask, Conversation
-from .era import contradicts
-from .errors import MCPError, again
-from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from .probe import contradicts
 from .seldom import Seldom
-from .shown import escaping
-from .uris import normal
+from .transports.backoff import Backoff
+from .transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from .headers import header_map
+from ..http.headers import header_map
+from ..protocol.shown import escaping
 from .seldom import Seldom
-from .shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -19,9 +19,14 @@ import math
 from collections.abc import Awaitable
 from typing import Any
 
-from .auth import metadata, subject
-from .door import MESSAGES, METADATA, SSE, Door, Doorkeeper
-from .errors import (
+from ..eras.modern import Modern, claimed_version
+from ..handler.handler import ServerHandler
+from ..http.auth import metadata, subject
+from ..http.headers import JSON_HEADERS, Headers
+from ..http.messages import Head, HTTPRequest
+from ..http.origins import HostPolicy
+from ..http.reply import STREAMING, Link, Reply
+from ..protocol.errors import (
     INTERNAL_ERROR,
     MODERN_STATUS,
     InternalError,
@@ -31,21 +36,17 @@ from .errors import (
     UnsupportedProtocolVersion,
     overloaded,
 )
-from .fairness import address_party, json_memory
+from ..protocol.jsonrpc import Batch, Message, Request
+from ..protocol.revisions import LEGACY, MODERN, SUPPORTED
+from ..protocol.shown import escaping
+from ..runtime.fairness import address_party, json_memory
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
 from .guard import Guard, expiry
-from .handler import ServerHandler
-from .headers import JSON_HEADERS, Headers, HostPolicy
-from .http11 import Head, HTTPRequest
-from .jsonrpc import Batch, Message, Request
-from .legacy import Legacy
 from .legacy_sse import LegacySSE
-from .modern import Modern, claimed_version
 from .ratelimit import RateLimiter
-from .reply import STREAMING, Link, Reply
-from .revisions import LEGACY, MODERN, SUPPORTED
-from .runtime import Runtime
-from .settings import Settings
-from .shown import escaping
+from .sessions import Legacy
+from .verdicts import MESSAGES, METADATA, SSE, Door, Doorkeeper
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from .auth import (
+from ..http.auth import (
     INSUFFICIENT_SCOPE,
     INVALID_REQUEST,
     INVALID_TOKEN,
@@ -29,11 +29,11 @@ from .auth import (
     metadata_url,
     missing_scopes,
 )
-from .door import Door
-from .errors import INTERNAL_ERROR, MCPError, Refusal
-from .http11 import Head
-from .settings import Settings
-from .shown import escaping, trace_text
+from ..http.messages import Head
+from ..protocol.errors import INTERNAL_ERROR, MCPError, Refusal
+from ..protocol.shown import escaping, trace_text
+from ..runtime.settings import Settings
+from .verdicts import Door
 
 logger = escaping(logging.getLogger(__name__))
 

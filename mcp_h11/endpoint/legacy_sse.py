@@ -12,19 +12,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .door import Door
-from .errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
-from .fairness import Crowd
-from .handler import Notice
-from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
-from .reply import Reply
-from .revisions import ASSUMED
-from .runtime import Runtime
-from .sealing import new_id
-from .session import PipeCall, Session, encode_notice
-from .settings import subject
-from .sse import encode_event
-from .storage import SessionState
+from ..eras.session import PipeCall, Session, encode_notice
+from ..handler.notices import Notice
+from ..http.auth import subject
+from ..http.reply import Reply
+from ..http.sse import encode_event
+from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
+from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.revisions import ASSUMED
+from ..runtime.fairness import Crowd
+from ..runtime.request_state import new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import SessionState
+from .verdicts import Door
 
 SESSION_ID_BYTES = 32
 

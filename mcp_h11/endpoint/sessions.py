@@ -20,8 +20,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from .door import Door
-from .errors import (
+from ..eras.session import Call, Session, encode_notice
+from ..eras.streams import Stream
+from ..handler.handler import ServerHandler
+from ..handler.notices import Notice
+from ..http.auth import subject
+from ..http.headers import JSON_HEADERS, SESSION_HEADER
+from ..http.reply import Reply
+from ..http.sse import encode_event
+from ..protocol.errors import (
     EventsExpired,
     InvalidRequest,
     MCPError,
@@ -30,20 +37,14 @@ from .errors import (
     session_not_found,
     session_required,
 )
-from .fairness import Crowd
-from .handler import Notice, ServerHandler
-from .headers import JSON_HEADERS, SESSION_HEADER
-from .jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
-from .reply import Reply
-from .revisions import ASSUMED, LEGACY, Revision
-from .runtime import Runtime
-from .sealing import new_id
-from .session import Call, Session, encode_notice
-from .settings import subject
-from .shown import escaping
-from .sse import encode_event
-from .storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
-from .streams import Stream
+from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.revisions import ASSUMED, LEGACY, Revision
+from ..protocol.shown import escaping
+from ..runtime.fairness import Crowd
+from ..runtime.request_state import new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .verdicts import Door
 
 logger = escaping(logging.getLogger(__name__))
 

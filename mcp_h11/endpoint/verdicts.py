@@ -12,26 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .addresses import checked_prefix
-from .auth import WELL_KNOWN, metadata_path
-from .errors import Denial, Refusal
-from .headers import (
-    CORS_MAX_AGE,
-    SESSION_HEADER,
-    VERSION_HEADER,
-    Accept,
-    Headers,
-    HostPolicy,
-    cors_exposed,
-    cors_headers,
-    is_authority,
-    is_json,
-    parse_accept,
-)
-from .http11 import Head
-from .proxies import Proxies
-from .revisions import MODERN
-from .settings import Settings
+from ..http.addresses import checked_prefix
+from ..http.auth import WELL_KNOWN, metadata_path
+from ..http.forwarded import Proxies
+from ..http.headers import SESSION_HEADER, VERSION_HEADER, Accept, Headers, is_json, parse_accept
+from ..http.messages import Head
+from ..http.origins import CORS_MAX_AGE, HostPolicy, cors_exposed, cors_headers, is_authority
+from ..protocol.errors import Denial, Refusal
+from ..protocol.revisions import MODERN
+from ..runtime.settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
 MAX_DOORS = 256  # different sets of fields whose verdicts are kept

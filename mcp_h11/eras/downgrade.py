@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
-from .revisions import REVISIONS, Revision
+from ..protocol.revisions import REVISIONS, Revision
 
 Object = dict[str, Any]
 

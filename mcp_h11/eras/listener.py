@@ -11,21 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .handler import Notice
-from .jsonrpc import Request
-from .reply import Reply
-from .runtime import Runtime
-from .sse import encode_event
-from .uris import spellings
+from ..handler.notices import Notice
+from ..http.reply import Reply
+from ..http.sse import encode_event
+from ..protocol.jsonrpc import Request
+from ..protocol.methods import ACKNOWLEDGED, LISTEN_FLAGS, META_SUBSCRIPTION
+from ..protocol.uris import spellings
+from ..runtime.runtime import Runtime
 
-META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 MAX_UNSENT = 256  # notices that wait for one slow listener
-LISTEN_FLAGS = {
-    "toolsListChanged": ("tools", "notifications/tools/list_changed"),
-    "promptsListChanged": ("prompts", "notifications/prompts/list_changed"),
-    "resourcesListChanged": ("resources", "notifications/resources/list_changed"),
-}
-ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
 
 

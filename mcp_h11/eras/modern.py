@@ -15,11 +15,24 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from .compat import client_request, notification_params, server_fields
-from .content import StableResult
-from .context import META_LOG_LEVEL, Context, Exchange, NeedInput, log_rank
-from .door import Door
-from .errors import (
+from ..endpoint.verdicts import Door
+from ..handler.context import Context, Exchange, NeedInput
+from ..handler.dispatch import dispatch, tool_error
+from ..handler.handler import encode_error
+from ..handler.notices import Notice
+from ..handler.questions import InputRequired, Question, digest
+from ..http.auth import subject
+from ..http.headers import (
+    NAME_SOURCE,
+    check_method_header,
+    check_name_header,
+    check_param_headers,
+    check_version_header,
+)
+from ..http.reply import STREAMING, UNDECIDED, Reply
+from ..http.sse import encode_event
+from ..protocol.content import StableResult
+from ..protocol.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     MODERN_STATUS,
@@ -35,39 +48,30 @@ from .errors import (
     UnsupportedProtocolVersion,
     overloaded,
 )
-from .fairness import Shares, held_memory
-from .handler import METHODS, Notice, dispatch, encode_error, tool_error
-from .headers import (
-    NAME_SOURCE,
-    check_method_header,
-    check_name_header,
-    check_param_headers,
-    check_version_header,
+from ..protocol.finite import NotJSON
+from ..protocol.jsonrpc import Batch, Message, Notification, Request
+from ..protocol.methods import (
+    LISTEN_FLAGS,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_LOG_LEVEL,
+    META_SERVER,
+    META_VERSION,
+    METHODS,
+    REMOVED,
+    log_rank,
 )
-from .jsonrpc import Batch, Message, Notification, Request
-from .listener import LISTEN_FLAGS, Listener
-from .questions import InputRequired, Question, digest
-from .reply import STREAMING, UNDECIDED, Reply
-from .revisions import LATEST_MODERN, MODERN, SUPPORTED
-from .runtime import Gate, Runtime
-from .sealing import NONCE_BYTES, new_id
-from .settings import subject
-from .shown import escaping
-from .sse import encode_event
-from .storage import MAX_SUBSCRIBED_SIZE, StoreFull
-from .tojson import NotJSON
+from ..protocol.revisions import LATEST_MODERN, MODERN, SUPPORTED
+from ..protocol.shown import escaping
+from ..runtime.admission import Gate
+from ..runtime.fairness import Shares, held_memory
+from ..runtime.request_state import NONCE_BYTES, new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import MAX_SUBSCRIBED_SIZE, StoreFull
+from .downgrade import client_request, notification_params, server_fields
+from .listener import Listener
 
 logger = escaping(logging.getLogger(__name__))
-
-META_VERSION = "io.modelcontextprotocol/protocolVersion"
-META_CLIENT = "io.modelcontextprotocol/clientInfo"
-META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
-META_SERVER = "io.modelcontextprotocol/serverInfo"
-
-# Methods of earlier revisions that this one removed: not to be had here, whatever the handler would say.
-REMOVED = frozenset(
-    ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/ping")
-)
 MAX_STREAM_ID = 1_024  # characters; it is kept, and in every message of the stream
 
 

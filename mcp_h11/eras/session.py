@@ -19,11 +19,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Any
 
-from .compat import client_request, notification_params, server_fields
-from .content import StableResult
-from .context import Context, Exchange, log_rank
-from .deadlines import CLEANUP_TIME
-from .errors import (
+from ..handler.context import Context, Exchange
+from ..handler.deadlines import CLEANUP_TIME
+from ..handler.dispatch import dispatch, tool_error
+from ..handler.handler import check_meta, encode_error
+from ..handler.notices import Notice
+from ..handler.questions import InputRequired, Question
+from ..http.auth import subject
+from ..http.headers import JSON_HEADERS
+from ..http.reply import UNDECIDED, Reply
+from ..protocol.content import StableResult
+from ..protocol.errors import (
     REQUEST_CANCELLED,
     InternalError,
     InvalidParams,
@@ -36,20 +42,18 @@ from .errors import (
     ToolError,
     overloaded,
 )
-from .fairness import Load, held_memory
-from .handler import Notice, check_meta, dispatch, encode_error, tool_error
-from .headers import JSON_HEADERS
-from .jsonrpc import JSON, ErrorResponse, Notification, Request, Response
-from .questions import InputRequired, Question
-from .reply import UNDECIDED, Reply
-from .revisions import Revision, negotiate
-from .runtime import Gate, HasParty, Runtime
-from .settings import subject
-from .shown import escaping
-from .storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
+from ..protocol.finite import NotJSON
+from ..protocol.jsonrpc import JSON, ErrorResponse, Notification, Request, Response
+from ..protocol.methods import CHANGED, UPDATED, log_rank
+from ..protocol.revisions import Revision, negotiate
+from ..protocol.shown import escaping
+from ..protocol.uris import normal, spellings
+from ..runtime.admission import Gate, HasParty
+from ..runtime.fairness import Load, held_memory
+from ..runtime.runtime import Runtime
+from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
+from .downgrade import client_request, notification_params, server_fields
 from .streams import Stream
-from .tojson import NotJSON
-from .uris import normal, spellings
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -57,12 +61,6 @@ logger = escaping(logging.getLogger(__name__))
 CAPABILITIES = frozenset(("elicitation", "experimental", "extensions", "roots", "sampling", "tasks"))
 SMALL_CLIENT = 4 * 1024  # bytes of memory that every session may keep of its client, beside its share
 MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
-CHANGED = {
-    "tools": "notifications/tools/list_changed",
-    "prompts": "notifications/prompts/list_changed",
-    "resources": "notifications/resources/list_changed",
-}
-UPDATED = "notifications/resources/updated"
 MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
 
 
@@ -680,8 +678,6 @@ def _as_exception(error: dict[str, Any]) -> MCPError:
 
 
 # --- requests that the session answers by itself -----------------------------------------------------------
-
-
 async def _settled(value: Any) -> None:
     """Handlers may be written with `def` or `async def`."""
     if inspect.isawaitable(value):

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from .errors import EventsExpired
-from .reply import COMMENT, UNDECIDED, Reply
-from .runtime import Runtime
-from .sealing import new_id
-from .shown import escaping
-from .sse import encode_event
-from .storage import MAX_STREAM_EVENTS, EventStore
+from ..http.reply import COMMENT, UNDECIDED, Reply
+from ..http.sse import encode_event
+from ..protocol.errors import EventsExpired
+from ..protocol.shown import escaping
+from ..runtime.request_state import new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import MAX_STREAM_EVENTS, EventStore
 
 logger = escaping(logging.getLogger(__name__))
 

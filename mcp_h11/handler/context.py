@@ -14,21 +14,14 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ..protocol.jsonrpc import Request
+from ..protocol.methods import LEVELS
+from ..protocol.revisions import Revision
+from ..protocol.tracecontext import Trace, read_trace
 from .deadlines import Deadline
-from .errors import InvalidParams
-from .jsonrpc import Request
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
-from .revisions import Revision
-from .trace import Trace, read_trace
 
 T = TypeVar("T")
-
-# 2025-11-25 server/utilities/logging, Log Levels (RFC 5424)
-LEVELS: dict[str, int] = {
-    name: rank
-    for rank, name in enumerate(("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"))
-}
-META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 
 
 class NeedInput(BaseException):
@@ -470,11 +463,3 @@ class Context:
 
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
-
-
-def log_rank(level: Any) -> int:
-    """The rank of a level's name.  Raises InvalidParams where it is none of the eight."""
-    rank = LEVELS.get(level) if isinstance(level, str) else None
-    if rank is None:
-        raise InvalidParams(f"Unknown log level; expected one of {', '.join(LEVELS)}")
-    return rank

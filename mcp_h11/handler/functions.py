@@ -17,19 +17,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ..http.headers import header_map
+from ..protocol.shown import escaping
+from ..schema.blocks import is_result, to_content
+from ..schema.readers import ON_LOOP, shorten, within
+from ..schema.signature import BadArguments, Signature
+from ..schema.signature import describe as read_signature
+from ..schema.tojson import to_json
+from ..schema.validator import checker
+from ..schema.wirewords import in_wire_words
 from .context import Context
-from .headers import header_map
-from .jsonreaders import ON_LOOP, shorten, within
-from .jsonschema import checker
 from .questions import InputRequired, taken
-from .shown import escaping
-from .signature import BadArguments, Signature, is_result, to_content
-from .signature import describe as read_signature
-from .tojson import to_json
-from .wirewords import in_wire_words
 
 if TYPE_CHECKING:
-    from .uritemplate import URITemplate
+    from ..protocol.uritemplate import URITemplate
 
 
 logger = escaping(logging.getLogger(__name__))
@@ -210,7 +211,7 @@ class ResourceEntry(Entry):
         values = self.template.match(uri)
         if values is None or self.open:
             return values
-        from .uritemplate import climbs_anywhere
+        from ..protocol.uritemplate import climbs_anywhere
 
         # server/resources, Security: a variable that is used as a path must not leave its folder.
         return None if climbs_anywhere(values) else values
@@ -222,7 +223,7 @@ class ResourceEntry(Entry):
         """
         bound = self.function.signature.bind_text(values)
         if self.template is not None and not self.open:
-            from .uritemplate import climbs_anywhere
+            from ..protocol.uritemplate import climbs_anywhere
 
             if climbs_anywhere(bound):
                 raise BadArguments(self.function.signature.name, ["a path that leaves its folder"])

@@ -10,25 +10,20 @@ Rule: a handler never learns over which transport or in which era it is asked.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-import math
-import threading
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
 
-from .content import text
+from ..protocol.errors import InvalidParams, MCPError, MethodNotFound
+from ..protocol.jsonrpc import JSON
+from ..protocol.methods import METHODS
+from ..protocol.shown import escaping
 from .context import Context
-from .deadlines import Deadline, TimedOut, run_within
-from .errors import InternalError, InvalidParams, MCPError, MethodNotFound, ToolError
-from .jsonrpc import JSON
-from .questions import InputRequired, taken
-from .shown import escaping
-from .uris import normal
+from .notices import Notice, Notices
+from .questions import InputRequired
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -37,73 +32,6 @@ MAX_TOKEN_BITS = 64  # of one that is a number
 
 Params = dict[str, Any]
 Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Method:
-    """One request that a handler may answer.  `capability` is the member of ServerCapabilities that offers it."""
-
-    attribute: str
-    capability: str
-    cacheable: bool = False  # its 2026-07-28 result carries ttlMs and cacheScope
-    input_required: bool = False  # may end with questions (2026-07-28 basic/patterns/mrtr, Supported Requests)
-
-
-METHODS: dict[str, Method] = {
-    "tools/list": Method("list_tools", "tools", cacheable=True),
-    "tools/call": Method("call_tool", "tools", input_required=True),
-    "resources/list": Method("list_resources", "resources", cacheable=True),
-    "resources/templates/list": Method("list_resource_templates", "resources", cacheable=True),
-    "resources/read": Method("read_resource", "resources", cacheable=True, input_required=True),
-    "prompts/list": Method("list_prompts", "prompts", cacheable=True),
-    "prompts/get": Method("get_prompt", "prompts", input_required=True),
-    "completion/complete": Method("complete", "completions"),
-}
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was.
-
-    `audience`, asked with somebody's principal and the generation of its session (None without one), says whether it
-    is to hear of it; without one everybody is who asked.  It is not asked on pipes, where there is one client.
-    """
-
-    kind: str
-    uri: str | None = None
-    audience: Callable[[str, int | None], bool] | None = None
-
-    @property
-    def normal_uri(self) -> str:
-        """The `uri` in the one spelling of all that are equal (RFC 3986, 6.2.2); empty where there is none."""
-        return normal(self.uri or "")
-
-    def concerns(self, principal: str, generation: int | None) -> bool:
-        """Whether this one is among the audience."""
-        return self.audience is None or self.audience(principal, generation)
-
-
-class Notices:
-    """Carries notices from whoever changes something to every server that serves the handler."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[Notice], None]] = []
-        self._lock = threading.Lock()
-
-    def subscribe(self, listener: Callable[[Notice], None]) -> None:
-        """`listener` is called for every notice, in the thread that published it, and must not raise or block."""
-        with self._lock:
-            self._listeners = [*self._listeners, listener]
-
-    def unsubscribe(self, listener: Callable[[Notice], None]) -> None:
-        """No further calls; harmless where it was not subscribed."""
-        with self._lock:
-            self._listeners = [known for known in self._listeners if known != listener]
-
-    def publish(self, notice: Notice) -> None:
-        """From any thread."""
-        for listener in self._listeners:
-            listener(notice)
 
 
 class ServerHandler:
@@ -285,24 +213,6 @@ class ServerHandler:
         self.notices.publish(Notice("updated", uri))
 
 
-def dispatch(
-    handler: ServerHandler, method: str, params: Params, ctx: Context
-) -> Coroutine[Any, Any, Result | InputRequired]:
-    """Let the handler answer, within the time it has.  The coroutine raises as `answer` does.
-
-    Raises InvalidParams for a progress token that is none.
-    """
-    meta = params.get("_meta")
-    if type(meta) is dict and "progressToken" in meta:
-        check_progress_token(meta["progressToken"])
-    timeout = ctx._exchange.runtime.settings.call_timeout
-    if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
-        timeout = handler.timeouts.get(name, timeout)
-    if timeout is None or timeout == math.inf:
-        return answer(handler, method, params, ctx)
-    return _answer_within(timeout, handler, method, params, ctx)
-
-
 def check_meta(params: Params) -> None:
     """As `dispatch` does it, for what is answered in another way.  Raises InvalidParams."""
     meta = params.get("_meta")
@@ -329,76 +239,3 @@ def encode_error(json: JSON, request_id: str | int, error: MCPError, method: str
     if error.data is not None and b'"data"' not in payload:
         logger.error("the data of an error of %s cannot be sent: it is no JSON", method)
     return payload
-
-
-async def _answer_within(
-    timeout: float, handler: ServerHandler, method: str, params: Params, ctx: Context
-) -> Result | InputRequired:
-    exchange = ctx._exchange
-    runtime = exchange.runtime
-    what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
-
-    def leave(task: asyncio.Task[Any]) -> None:
-        logger.warning("%s ignores its cancellation; its answer will be dropped", what)
-        runtime.leave(task, exchange.party)
-
-    deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
-    try:
-        return await run_within(answer(handler, method, params, ctx), deadline, leave)
-    except TimedOut as exc:
-        logger.warning("%s: %s", what, exc)
-        exchange.failed("timeout")
-        if method == "tools/call":
-            return tool_error(str(exc))
-        raise InternalError(str(exc)) from None
-    finally:
-        exchange.deadline = None
-
-
-async def answer(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
-    """Let the handler answer.  Raises MCPError and nothing else (but what cancels a task, and NeedInput).
-
-    Whatever a tool raises is a result that the model can act on (2025-11-25 server/tools, Error Handling); the
-    traceback goes to the log and never to the client.
-    """
-    try:
-        entry = METHODS.get(method)
-        if entry is None or type(handler).request is not ServerHandler.request:
-            result: Any = await handler.request(method, params, ctx)
-        else:  # what that would do, without a coroutine around it
-            result = getattr(handler, entry.attribute)(params, ctx)
-            if type(result) is CoroutineType or inspect.isawaitable(result):
-                result = await result
-    except MCPError as exc:
-        exc.__traceback__ = None  # it grows with each raise of an object that a handler keeps; the log does not want it
-        raise
-    except (Exception, SystemExit) as exc:
-        # SystemExit too: a tool that calls `sys.exit` must not end the server.
-        if method == "tools/call" and isinstance(exc, ToolError):
-            ctx._exchange.failed("tool_error")
-            exc.__traceback__ = None
-            return tool_error(str(exc))
-        logger.exception("%s failed", method)
-        exc.__traceback__ = None
-        if method == "tools/call":
-            return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
-        raise InternalError() from None
-    result = result if isinstance(result, dict) else taken(result)
-    if isinstance(result, dict):
-        if "isError" in result and result["isError"]:
-            ctx._exchange.failed("tool_error")
-        return result
-    if isinstance(result, InputRequired):
-        return result
-    logger.error("%s returned a %s, not a dict", method, type(result).__name__)
-    raise InternalError()
-
-
-def tool_error(message: str) -> dict[str, Any]:
-    """A tool result that tells the model what went wrong."""
-    return {"content": [text(message)], "isError": True}
-
-
-def describe(exc: BaseException) -> str:
-    """One line for the model: the message, or the type's name where there is none."""
-    return str(exc) or type(exc).__name__

@@ -19,10 +19,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .auth import TOKEN_HOLDER, missing_scopes
-from .catalogue import Catalogue, completable
+from ..http.auth import TOKEN_HOLDER, missing_scopes
+from ..http.headers import header_map
+from ..protocol.errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
+from ..protocol.methods import MAX_TOOL_NAME, METHODS
+from ..protocol.shown import escaping
+from ..protocol.uris import normal, normal_template
+from ..schema.readers import IN_THREAD, TooMuchWork, kind, shorten, within
+from ..schema.results import completion, contents, messages
+from ..schema.signature import BadArguments, refuse_unbound
+from ..schema.tojson import as_plain
+from ..schema.wirewords import in_wire_words
 from .context import Context
-from .entries import (
+from .dispatch import describe, tool_error
+from .functions import (
     Entry,
     ExtraArguments,
     Function,
@@ -35,21 +45,12 @@ from .entries import (
     name_of,
     prompt_arguments,
 )
-from .errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
-from .handler import METHODS, Params, Result, ServerHandler, describe, tool_error
-from .headers import header_map
-from .jsonreaders import IN_THREAD, TooMuchWork, kind, shorten, within
-from .metrics import MAX_TOOL_NAME
+from .handler import Params, Result, ServerHandler
 from .questions import InputRequired, taken
-from .results import completion, contents, messages
-from .shown import escaping
-from .signature import BadArguments, refuse_unbound
-from .tojson import as_plain
-from .uris import normal, normal_template
-from .wirewords import in_wire_words
+from .registry import Catalogue, completable
 
 if TYPE_CHECKING:
-    from .uritemplate import URITemplate
+    from ..protocol.uritemplate import URITemplate
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -428,7 +429,7 @@ class MCPServer(ServerHandler):
         # The one look upward: a server needs handlers, and users want one object.
         transport = options.pop("transport", "streamable-http")
         if transport == "stdio":
-            from .stdio import run_stdio
+            from ..server.stdio import run_stdio
 
             run_stdio(self, **options)
             return
@@ -436,7 +437,7 @@ class MCPServer(ServerHandler):
             raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")
         if transport == "sse":
             options["legacy_sse"] = True
-        from .server import run
+        from ..server.running import run
 
         run(self, **options)
 
@@ -621,7 +622,7 @@ async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments:
 
 def _make_portable(tool: ToolEntry) -> None:
     """List the tool with schemas that every known client takes; its own go on deciding."""
-    from .portable import portable
+    from ..schema.portable import portable
 
     tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
     if "outputSchema" in tool.definition:
@@ -680,7 +681,7 @@ def _is_cancelled() -> bool:
 
 
 def _template(uri: str) -> URITemplate:
-    from .uritemplate import URITemplate  # with `urllib.parse`, for servers that have templates
+    from ..protocol.uritemplate import URITemplate  # with `urllib.parse`, for servers that have templates
 
     return URITemplate(normal_template(uri))
 

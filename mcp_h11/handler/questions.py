@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .signature import elicitation_schema, read_elicited
-from .wirewords import in_wire_words, plain
+from ..schema.forms import elicitation_schema, read_elicited
+from ..schema.wirewords import in_wire_words, plain
 
 DEFAULT_MAX_TOKENS = 1024
 # 2026-07-28 basic/patterns/mrtr, Server Requirements 2

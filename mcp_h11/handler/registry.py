@@ -17,11 +17,11 @@ from bisect import bisect_right
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .auth import checked_scopes
-from .content import StableResult
-from .entries import Entry, ResourceEntry, ToolEntry
-from .errors import InvalidParams, ResourceNotFound
-from .uris import normal, normal_template
+from ..http.auth import checked_scopes
+from ..protocol.content import StableResult
+from ..protocol.errors import InvalidParams, ResourceNotFound
+from ..protocol.uris import normal, normal_template
+from .functions import Entry, ResourceEntry, ToolEntry
 
 E = TypeVar("E", bound=Entry)
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from ..protocol.errors import Refusal
 from .addresses import checked_prefix
-from .errors import Refusal
 
 if TYPE_CHECKING:  # most servers stand behind no proxy
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network

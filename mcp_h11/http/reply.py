@@ -21,7 +21,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .headers import JSON_HEADERS, SSE_HEADERS, Headers
-from .http11 import Head, HTTPRequest, ServerConnection
+from .messages import Head, HTTPRequest
+from .server import ServerConnection
 from .sse import encode_comment
 
 UNDECIDED, STREAMING, DONE, GONE = range(4)

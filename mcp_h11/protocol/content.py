@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .schema import (
+    from .types import (
         Annotations,
         AudioContent,
         ContentBlock,

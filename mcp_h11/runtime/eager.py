@@ -29,7 +29,7 @@ from math import nan
 from typing import Any
 from weakref import getweakrefcount
 
-from .shown import escaping
+from ..protocol.shown import escaping
 
 # An interpreter that counts no references never finds a count that it knows: no task is lent twice there.
 getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: nan)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from sys import getsizeof
 from typing import Generic, TypeVar
 
-from .proxies import read_address
+from ..http.forwarded import read_address
 
 W = TypeVar("W")
 

@@ -14,21 +14,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from ..protocol.methods import MAX_TOOL_NAME, METHOD_LABELS
+
 # OpenTelemetry semantic conventions for MCP, `mcp.server.operation.duration` and `mcp.server.session.duration`
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OTHER = "_OTHER"
 MAX_SERIES = 400  # of method, tool and error; further errors are `_OTHER`, one for each method and tool
 MAX_TOOLS = 100  # that have a label of their own
-MAX_TOOL_NAME = 128  # characters; 2025-11-25 server/tools, Tool Names: "SHOULD be between 1 and 128"
-METHOD_LABELS = frozenset(
-    (
-        "batch", "completion/complete", "initialize", "logging/setLevel", "notifications/cancelled",
-        "notifications/initialized", "notifications/progress", "notifications/roots/list_changed", "ping",
-        "prompts/get", "prompts/list", "resources/list", "resources/read", "resources/subscribe",
-        "resources/templates/list", "resources/unsubscribe", "server/discover", "subscriptions/listen", "tools/call",
-        "tools/list",
-    )
-)  # fmt: skip
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

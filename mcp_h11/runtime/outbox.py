@@ -21,7 +21,7 @@ import logging
 from collections.abc import Sized
 from typing import Protocol
 
-from .shown import escaping
+from ..protocol.shown import escaping
 
 HOLD_TIME = 0.001  # seconds
 HELD_BYTES = 256 * 1024

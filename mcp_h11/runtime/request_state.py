@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import InvalidParams
+from ..protocol.errors import InvalidParams
 
 DEFAULT_TTL = 600  # seconds; the time a user may take to answer
 NONCE_BYTES = 12

@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from ..handler.dispatch import answer
+from ..handler.handler import ServerHandler
+from ..handler.notices import Notice
+from ..protocol.errors import overloaded
+from ..protocol.jsonrpc import JSON
+from ..protocol.shown import escaping
+from .admission import FairGate, Gate, HasParty
 from .eager import Eager
-from .errors import overloaded
-from .fairness import Load, Shares, Turns, party_of
-from .handler import Notice, ServerHandler, answer
-from .jsonrpc import JSON
+from .fairness import Load, Shares, party_of
 from .metrics import Metrics
 from .outbox import Outbox, outbox_of
-from .sealing import Sealer
+from .request_state import Sealer
 from .settings import Settings
-from .shown import escaping
 from .storage import MemoryOnceStore, OnceStore
+from .threads import T, ThreadJob, Threads, ignore_end
 from .watchdog import Watchdog
 
 logger = escaping(logging.getLogger(__name__))
-
-T = TypeVar("T")
 Job = Coroutine[Any, Any, None]
 Ended = Callable[[Any], None]
 
@@ -57,182 +56,6 @@ PROTOCOL_METHODS = frozenset(
         "tools/list",
     )
 )
-
-
-class HasParty(Protocol):
-    """A call or a session: the client that it belongs to is looked up when a limit asks for it."""
-
-    @property
-    def party(self) -> str:
-        """As `fairness.party_of` has it."""
-        ...
-
-
-class Gate:
-    """At most `limit` inside, of one client; later ones wait in line.  `limit` None lets everything in."""
-
-    __slots__ = ("inside", "limit", "line")
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = math.inf if limit is None else limit
-        self.inside = 0
-        self.line: dict[asyncio.Future[None], None] = {}  # in order; a tenth of an empty deque, for each session
-
-    def leave(self) -> None:
-        """Free the place, for the first in line where there is one."""
-        self.inside -= 1
-        if self.line:
-            self.admit()
-
-    def admit(self) -> None:
-        """Let in who waits, as far as there is room."""
-        # Who comes back from where it gave its place away may make one too many: then nobody follows.
-        while self.line and self.inside < self.limit:
-            waiter = next(iter(self.line))
-            del self.line[waiter]
-            if not waiter.done():
-                self.inside += 1
-                waiter.set_result(None)
-
-    async def wait(self) -> None:
-        """Wait for a place; the caller leaves it when done."""
-        if self.inside < self.limit:
-            self.inside += 1
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self.line[waiter] = None
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.leave()  # the place came together with the cancellation
-            elif waiter in self.line:
-                del self.line[waiter]  # while nobody leaves, nobody else would
-            raise
-
-
-class FairGate(Turns["asyncio.Future[None]"]):
-    """At most `limit` inside, of all clients: each has its share, and those that wait have turns."""
-
-    __slots__ = ()
-
-    @property
-    def inside(self) -> int:
-        """How many are in."""
-        return int(self.total)
-
-    @property
-    def line(self) -> list[asyncio.Future[None]]:
-        """All that wait, party by party."""
-        return [waiter for line in self.lines.values() for waiter in line]
-
-    def leave(self, party: str) -> None:
-        """Free a place of the party, for the party whose turn it is."""
-        self.give_back(party)
-        if self.lines:
-            self.admit()
-
-    def admit(self) -> None:
-        """Let in what waits, as far as there is room."""
-        for party, waiter in self.admitted():
-            if waiter.done():  # cancelled, and not yet out of the line
-                self.give_back(party)
-            else:
-                waiter.set_result(None)
-
-    async def wait(self, party: str) -> None:
-        """Wait for a place of the party; the caller leaves it when done."""
-        if self.enter(party):
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self.join(party, waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.leave(party)  # the place came together with the cancellation
-            else:
-                self.quit(party, waiter)
-            raise
-
-
-class Threads:
-    """Worker threads for blocking functions: at most `limit`, made when wanted and kept for the next function.
-
-    Not anyio's nor the standard library's: those are joined when the interpreter ends, so that one tool that blocks
-    would keep the whole process from ending.  These are daemons.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
-        self._loop = loop
-        self._gate = FairGate(limit)
-        self._count = 0
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-
-    async def run(self, fn: Callable[[], T], party: str) -> T:
-        """Run it in its turn.  A thread cannot be stopped: a cancelled call counts until its function ends."""
-        await self._gate.wait(party)
-        job = ThreadJob(self._loop, copy_context(), fn, partial(self._gate.leave, party))
-        try:
-            if self._gate.inside > self._count:
-                Thread(target=self._work, name="mcp_h11 tool", daemon=True).start()
-                self._count += 1
-        except BaseException:  # the system has no more threads
-            self._gate.leave(party)
-            raise
-        self._jobs.put(job)
-        return await job.future  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """Each thread ends when it has nothing to do any more."""
-        for _ in range(self._count):
-            self._jobs.put(None)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job  # or it would keep what it returned until the next one comes
-
-
-class ThreadJob:
-    """A blocking function, and the future of what it returns.  Call it in a thread; it never raises there."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, context: Context, fn: Callable[[], Any], ended: Callable[[], None]
-    ) -> None:
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self._loop = loop
-        self._context = context
-        self._fn = fn
-        self._ended = ended
-
-    def __call__(self) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        if not self.future.cancelled():  # else nobody waits, and it has not begun
-            try:
-                result = self._context.run(self._fn)
-            except (StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
-                # In a future each of these would stop more than the call: the event loop, or whoever awaits it.
-                error = RuntimeError(f"{type(exc).__name__}: {exc}")
-                error.__cause__ = exc
-            except BaseException as exc:  # it belongs to the call, not to this thread
-                error = exc
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._settle, result, error)
-
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        self._ended()
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(error)
-
-
-def _nothing() -> None:
-    """Nobody counts the jobs that a host runs."""
 
 
 class Runtime:
@@ -452,7 +275,7 @@ class Runtime:
         call_in = self.settings.call_in
         if call_in is None:
             return await self._threads.run(fn, party)
-        job = ThreadJob(self.loop, copy_context(), fn, _nothing)
+        job = ThreadJob(self.loop, copy_context(), fn, ignore_end)
         call_in(job)
         return await job.future  # type: ignore[no-any-return]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from .addresses import checked_prefix
-from .auth import Principal as Principal
-from .auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
-from .auth import subject as subject
-from .http11 import Limits
-from .jsonrpc import MAX_MESSAGE_VALUES
-from .proxies import Proxies
+from ..http.addresses import checked_prefix
+from ..http.auth import Principal as Principal
+from ..http.auth import ScopeIncludes, TokenVerifier, canonical_uri, checked_issuer, checked_scopes
+from ..http.auth import subject as subject
+from ..http.forwarded import Proxies
+from ..http.messages import Limits
+from ..protocol.jsonrpc import MAX_MESSAGE_VALUES
 from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"

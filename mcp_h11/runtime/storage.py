@@ -16,7 +16,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .errors import EventsExpired
+from ..protocol.errors import EventsExpired
 from .fairness import Holdings
 
 MAX_NONCES = 100_000  # rounds that are remembered in one process; about 150 bytes each

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from .shown import escaping
+from ..protocol.shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -26,12 +26,12 @@ from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from . import laxvalues
-from .content import ParamHeader
+from ..protocol.content import ParamHeader
+from . import coercion
 from .docstrings import parse
 from .fieldinfos import NOTHING, Said, is_field_info, said_of
 from .inlining import inlined, reference
-from .jsonreaders import (
+from .readers import (
     MAX_PROBLEMS,
     AliasReader,
     Mismatch,
@@ -122,15 +122,15 @@ def _string(
 
 _ANY = Shape({}, same, "anything")
 _STRING = Shape({"type": "string"}, read_str, "string")
-_NUMBER = Shape({"type": "number"}, read_number, "number", lax_reader(read_number, laxvalues.lax_number))
+_NUMBER = Shape({"type": "number"}, read_number, "number", lax_reader(read_number, coercion.lax_number))
 _NULL = Shape({"type": "null"}, read_none, "null")
 _SIMPLE: dict[Any, Shape] = {
     Any: _ANY,
     object: _ANY,
     str: _STRING,
-    int: Shape({"type": "integer"}, read_int, "integer", lax_reader(read_int, laxvalues.lax_int)),
-    float: Shape({"type": "number"}, read_float, "number", lax_reader(read_float, laxvalues.lax_float)),
-    bool: Shape({"type": "boolean"}, read_bool, "boolean", lax_reader(read_bool, laxvalues.lax_bool)),
+    int: Shape({"type": "integer"}, read_int, "integer", lax_reader(read_int, coercion.lax_int)),
+    float: Shape({"type": "number"}, read_float, "number", lax_reader(read_float, coercion.lax_float)),
+    bool: Shape({"type": "boolean"}, read_bool, "boolean", lax_reader(read_bool, coercion.lax_bool)),
     None: _NULL,
     type(None): _NULL,
     bytes: _string(lambda s: base64.b64decode(s, validate=True), "string in base64", contentEncoding="base64"),
@@ -153,15 +153,15 @@ def _times() -> dict[Any, Shape]:
 
     return {
         datetime.datetime: _string(
-            to_datetime, "string that is a date and time (ISO 8601)", lax=laxvalues.lax_datetime, format="date-time"
+            to_datetime, "string that is a date and time (ISO 8601)", lax=coercion.lax_datetime, format="date-time"
         ),
         datetime.date: _string(
-            datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", lax=laxvalues.lax_date, format="date"
+            datetime.date.fromisoformat, "string that is a date (YYYY-MM-DD)", lax=coercion.lax_date, format="date"
         ),
         datetime.timedelta: _string(
-            to_timedelta, "string that is a duration (ISO 8601)", lax=laxvalues.lax_timedelta, format="duration"
+            to_timedelta, "string that is a duration (ISO 8601)", lax=coercion.lax_timedelta, format="duration"
         ),
-        datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", lax=laxvalues.lax_time, format="time"),
+        datetime.time: _string(to_time, "string that is a time (HH:MM:SS)", lax=coercion.lax_time, format="time"),
     }
 
 
@@ -428,7 +428,7 @@ class Compiler:
         listed = ", ".join(f"{value} ({name})" for name, value in members.items())
         expected = f"a sum of {shorten(listed, 500)}"
         read = flags_reader(cls, mask, expected)
-        lax = lax_reader(read, lambda value: read(laxvalues.lax_int(value))) if self._lax else None
+        lax = lax_reader(read, lambda value: read(coercion.lax_int(value))) if self._lax else None
         # Exact where the bits are the lowest ones, as they mostly are.
         schema = {"type": "integer", "minimum": 0, "maximum": mask, "description": expected}
         return Shape(schema, read, expected, lax)
@@ -546,7 +546,7 @@ def _pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
 
     def validate_lax(value: Any) -> Any:
         made = adapter.validate_python(value)
-        if numbers and laxvalues.says_infinite(value) and laxvalues.holds_infinite(adapter.dump_python(made)):
+        if numbers and coercion.says_infinite(value) and coercion.holds_infinite(adapter.dump_python(made)):
             raise Mismatch([((), "a number that is not finite")])
         return made
 
@@ -555,7 +555,7 @@ def _pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
         try:
             return adapter.validate_json(json.dumps(value), strict=True)
         except pydantic.ValidationError:
-            whole = laxvalues.lax_whole(value)  # in a schema 1.0 is an integer, and here it is none
+            whole = coercion.lax_whole(value)  # in a schema 1.0 is an integer, and here it is none
             return adapter.validate_json(json.dumps(whole), strict=True)
 
     return guarded(validate_strict), guarded(validate_lax)
@@ -624,7 +624,7 @@ def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
         raise Mismatch([((), f"expected {expected}")])
 
     def convert(value: Any) -> Any:
-        found = laxvalues.from_json(value) if isinstance(value, str) and len(value) <= laxvalues.MAX_NUMBER_TEXT else ""
+        found = coercion.from_json(value) if isinstance(value, str) and len(value) <= coercion.MAX_NUMBER_TEXT else ""
         if isinstance(found, str):
             raise ValueError("no number")
         return read_choice(found)

@@ -13,9 +13,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .content import Audio, Image
-from .signature import is_content, to_content
-from .tojson import as_plain, not_finite, to_json
+from ..protocol.content import Audio, Image
+from ..protocol.finite import not_finite
+from .blocks import is_content, to_content
+from .tojson import as_plain, to_json
 from .wirewords import in_wire_words, plain
 
 MAX_COMPLETIONS = 100  # server/utilities/completion: "Maximum 100 items per response"

@@ -18,24 +18,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .content import CONTENT_TYPES, Audio, Image
-from .docstrings import parse
-from .fieldinfos import is_field_info, said_of
-from .jsonreaders import (
-    ON_LOOP,
-    Mismatch,
-    ObjectReader,
-    Problem,
-    Reader,
-    TooMuchWork,
-    first_of,
-    may_parse,
-    render,
-    within,
-)
-from .jsonschema import checker, validate
-from .jsontypes import (
-    DECIMAL,
+from ..protocol.content import Audio, Image
+from .annotations import (
     Compiler,
     Field,
     Shape,
@@ -47,8 +31,13 @@ from .jsontypes import (
     object_reader,
     object_schema,
 )
-from .laxvalues import container, from_json
-from .tojson import not_finite, to_json
+from .blocks import is_content, text_block, to_content, write_json
+from .coercion import container, from_json
+from .docstrings import parse
+from .fieldinfos import is_field_info, said_of
+from .readers import ON_LOOP, Mismatch, ObjectReader, Problem, Reader, first_of, may_parse, render, within
+from .tojson import to_json
+from .validator import checker
 from .wirewords import in_wire_words, is_foreign
 
 JSONSchema = dict[str, Any]
@@ -149,7 +138,7 @@ class Signature:
         plain = structured["result"] if self.wrapped else structured
         if self._each:
             return _blocks(plain), structured
-        return [_text_block(plain if isinstance(plain, str) else _dumps(plain))], structured
+        return [text_block(plain if isinstance(plain, str) else write_json(plain))], structured
 
 
 def describe(
@@ -200,8 +189,6 @@ def describe(
 
 
 # --- finding annotations -------------------------------------------------------------------------------------
-
-
 def _unwrap(fn: Any) -> tuple[Any, Any]:
     """The function beneath partials and decorators, and where its annotations are."""
     while isinstance(fn, functools.partial):
@@ -312,8 +299,6 @@ def _is_filled(cell: Any) -> bool:
 
 
 # --- parameters ----------------------------------------------------------------------------------------------
-
-
 def _read_parameters(
     signature: Signature,
     parameters: Mapping[str, inspect.Parameter],
@@ -495,7 +480,7 @@ def _is_union(annotation: Any) -> bool:
 # --- results -------------------------------------------------------------------------------------------------
 
 # By their names: most who write a tool never load the module that defines them.
-_CONTENT_MODULE = f"{__package__}.schema"
+_CONTENT_MODULE = f"{__package__.rpartition('.')[0]}.protocol.types"
 _CONTENT = frozenset(
     {"TextContent", "ImageContent", "AudioContent", "ResourceLink", "EmbeddedResource", "CallToolResult"}
 )
@@ -615,200 +600,10 @@ def _structurer(title: str, annotation: Any, shape: Shape, wrapped: bool) -> Cal
     return structure
 
 
-# --- content -------------------------------------------------------------------------------------------------
-
-_NEEDED = {"text": "text", "image": "data", "audio": "data", "resource_link": "uri", "resource": "resource"}
-
-
-def is_content(value: Any) -> bool:
-    """Whether this is a content block: a dict with the `type` of one and the member that such a block needs."""
-    if not isinstance(value, dict):
-        return False
-    kind = value.get("type")
-    return isinstance(kind, str) and kind in CONTENT_TYPES and _NEEDED[kind] in value
-
-
-def is_result(value: Any) -> bool:
-    """Whether this is a whole CallToolResult, which goes to the client as it is."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("content"), list)
-        and value.keys() <= {"content", "structuredContent", "isError", "_meta"}
-        and all(map(is_content, value["content"]))
-    )
-
-
-def to_content(value: Any) -> list[dict[str, Any]]:
-    """What a function without an output schema returned, as content blocks.
-
-    None is no block; a list or tuple of strings and blocks is one each; what else there is becomes JSON.
-    """
-    if type(value) is str:
-        return [{"type": "text", "text": value}]
-    if type(value) is int:
-        return [{"type": "text", "text": str(value)}]
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        if any(map(_is_block, value)) or all(isinstance(item, str) for item in value):
-            return [block for item in value for block in to_content(item)]
-    elif _is_block(value):
-        return [in_wire_words(value) if isinstance(value, dict) else value.to_content()]
-    return [_text_block(value if isinstance(value, str) else _text(value))]
-
-
-def _is_block(value: Any) -> bool:
-    return is_content(value) or isinstance(value, (Image, Audio))
-
-
-def _text(value: Any) -> str:
-    plain = to_json(value, unknown=str)
-    # An enumeration's member, a date, an object that only `str` can show: the bare text, not a quoted one
-    return plain if isinstance(plain, str) else _dumps(plain)
-
-
-# One encoder: `json.dumps` with options makes a new one each time.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
-def _dumps(plain: Any) -> str:
-    try:
-        return _encode(plain)
-    except ValueError as error:
-        raise not_finite(plain) or error from None
-
-
 def _blocks(plain: Any) -> list[dict[str, Any]]:
     """Content blocks as the official SDK makes them: none of None, and one for each item of a list."""
     if plain is None:
         return []
     if isinstance(plain, list):
         return [block for item in plain for block in _blocks(item)]
-    return [_text_block(plain if isinstance(plain, str) else _dumps(plain))]
-
-
-def _text_block(value: str) -> dict[str, Any]:
-    return {"type": "text", "text": value}
-
-
-# --- elicitation ---------------------------------------------------------------------------------------------
-
-# 2025-11-25 client/elicitation, Requested Schema: all that a property of each type may say
-_COMMON = ("type", "title", "description", "default")
-_ALLOWED = {
-    "string": (*_COMMON, "minLength", "maxLength", "format", "enum", "enumNames", "oneOf"),
-    "number": (*_COMMON, "minimum", "maximum"),
-    "integer": (*_COMMON, "minimum", "maximum"),
-    "boolean": _COMMON,
-    "array": (*_COMMON, "minItems", "maxItems", "items"),
-}
-_FORMATS = frozenset({"email", "uri", "date", "date-time"})
-
-
-def elicitation_schema(form: Any) -> JSONSchema:
-    """The `requestedSchema` for a form: a dataclass, TypedDict, NamedTuple or pydantic model, or a schema as a dict.
-
-    A dict is passed on as it is, once it is known to be flat.
-
-    Raises:
-        TypeError: A member is not one of string, number, integer, boolean, enumeration, or list of an enumeration.
-    """
-    if isinstance(form, dict):
-        _check_flat(form)
-        return form
-    return _form(form).schema
-
-
-def read_elicited(form: Any, content: dict[str, Any]) -> Any:
-    """What the user filled in, as a value of `form` (for a dict schema, `content` itself).  Raises ValueError."""
-    if isinstance(form, dict):
-        try:
-            problems = within(ON_LOOP, validate, form, content)
-        except TooMuchWork as error:
-            raise ValueError(str(error)) from None
-        if problems:
-            raise ValueError("; ".join(problems))
-        return content
-    compiled = _form(form)
-    if not isinstance(content, dict):
-        raise ValueError("expected object")
-    try:
-        return within(ON_LOOP, compiled.read, {**dict.fromkeys(compiled.nullable), **content})
-    except TooMuchWork as error:
-        raise ValueError(str(error)) from None
-    except Mismatch as error:
-        raise ValueError("; ".join(render(problem) for problem in error.problems)) from None
-
-
-class _Form(typing.NamedTuple):
-    schema: JSONSchema
-    read: Reader
-    nullable: tuple[str, ...]  # may be left out of the form, though Python has no default for them
-
-
-@functools.lru_cache(maxsize=256)
-def _form(form: Any) -> _Form:
-    compiler = Compiler(checker, closed=False)
-    shape = compiler.shape(form)
-    whole = compiler.resolve(shape.schema)
-    if whole.get("type") != "object" or "properties" not in whole:
-        raise TypeError(f"{form!r} is no flat object")
-    required = list(whole.get("required", ()))
-    properties, nullable = {}, []
-    for name, member in whole["properties"].items():
-        properties[name], optional = _primitive(compiler, name, member)
-        if optional and name in required:
-            required.remove(name)
-            nullable.append(name)
-    schema: JSONSchema = {"type": "object", "properties": properties}
-    if required:
-        schema["required"] = required
-    _check_flat(schema)
-    return _Form(schema, shape.read_lax, tuple(nullable))
-
-
-def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONSchema, bool]:
-    """A member's schema in the words that a form may use, and whether it may be null (a form leaves it out)."""
-    schema = dict(compiler.resolve(member))
-    optional = False
-    if schema.get("anyOf") == DECIMAL["anyOf"]:
-        del schema["anyOf"]
-        schema["type"] = "string"
-    if arms := schema.pop("anyOf", None):
-        kept = [compiler.resolve(arm) for arm in arms if arm.get("type") != "null"]
-        optional = len(kept) < len(arms)
-        if len(kept) != 1:
-            raise TypeError(f"{name!r} may be of several types, which no form can show")
-        schema = {**(kept[0] if kept[0] != DECIMAL else {"type": "string"}), **schema}
-    if "const" in schema:
-        schema["enum"] = [schema.pop("const")]
-    if "enum" in schema and schema.get("type") != "string":
-        raise TypeError(f"{name!r} is an enumeration of something other than strings")
-    if schema.get("format") not in _FORMATS:
-        schema.pop("format", None)
-    if schema.get("default", ...) is None:
-        del schema["default"]
-    if isinstance(schema.get("items"), dict):
-        items = dict(compiler.resolve(schema["items"]))
-        if "const" in items:
-            items["enum"] = [items.pop("const")]
-        schema["items"] = {key: items[key] for key in ("type", "enum", "anyOf") if key in items}
-    allowed = _ALLOWED.get(str(schema.get("type")), ())
-    return {key: value for key, value in schema.items() if key in allowed} or member, optional
-
-
-def _check_flat(schema: JSONSchema) -> None:
-    properties = schema.get("properties", {})
-    if schema.get("type") != "object" or not isinstance(properties, dict):
-        raise TypeError("an elicitation schema has the type 'object', and its properties are an object")
-    for name, member in properties.items():
-        kind = member.get("type") if isinstance(member, dict) else None
-        if not isinstance(kind, str) or kind not in _ALLOWED:
-            raise TypeError(f"{name!r} is none of string, number, integer, boolean, enumeration, list of enumeration")
-        if kind == "array":
-            items = member.get("items")
-            if not isinstance(items, dict) or not ("enum" in items or "anyOf" in items or "oneOf" in items):
-                raise TypeError(f"{name!r} is an array of something other than an enumeration")
-        values = (member.get("items") or member).get("enum", ())
-        if not all(isinstance(value, str) for value in values):
-            raise TypeError(f"{name!r} is an enumeration of something other than strings")
+    return [text_block(plain if isinstance(plain, str) else write_json(plain))]

@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .jsonreaders import (
+from .readers import (
     MAX_PROBLEMS,
     Path,
     Problem,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .shown import escaping
+from ..protocol.shown import escaping
 
 ACCEPTS_PER_TURN = 32  # of the loop; then those that are in have their turn
 RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection

@@ -14,16 +14,17 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .auth import subject
-from .headers import JSON_HEADERS, Headers
-from .http11 import HTTPRequest, ServerConnection
-from .jsonrpc import Notification, Request
-from .metrics import Metrics
-from .reply import COMMENT, Link, Reply
-from .trace import read_trace
+from ..http.auth import subject
+from ..http.headers import JSON_HEADERS, Headers
+from ..http.messages import HTTPRequest
+from ..http.reply import COMMENT, Link, Reply
+from ..http.server import ServerConnection
+from ..protocol.jsonrpc import Notification, Request
+from ..protocol.tracecontext import read_trace
+from ..runtime.metrics import Metrics
 
 # Where it has always been; a vendored copy has its own.
-logger = logging.getLogger(__name__.rpartition(".")[0] + ".connection.access")
+logger = logging.getLogger(__name__.rpartition(".server.")[0] + ".connection.access")
 
 MAX_FIELD = 100  # characters of what a client, or whoever issued its token, chose
 SESSION_PREFIX = 8

@@ -16,14 +16,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from ..http.chunked import MAX_CHUNKS
+from ..http.headers import JSON_HEADERS, Headers
+from ..http.heads import HeadCache
+from ..http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest
+from ..http.reply import FORGOTTEN, UNDECIDED, Reply
+from ..http.server import ServerConnection
+from ..protocol.errors import Refusal, overloaded
+from ..protocol.shown import escaping
+from ..runtime.fairness import Load, address_party
+from ..runtime.settings import Settings
 from .access import RecordedReply
-from .errors import Refusal, overloaded
-from .fairness import Load, address_party
-from .headers import JSON_HEADERS, Headers
-from .http11 import CLOSED, MAX_CHUNKS, NEED_DATA, PAUSED, Head, HeadCache, HTTPError, HTTPRequest, ServerConnection
-from .reply import FORGOTTEN, UNDECIDED, Reply
-from .settings import Settings
-from .shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 

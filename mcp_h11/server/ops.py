@@ -18,16 +18,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from ..endpoint.endpoint import Endpoint
+from ..http.headers import JSON_HEADERS, Headers
+from ..http.heads import HeadCache
+from ..http.messages import Head, HTTPRequest
+from ..http.origins import LOOPBACK_HOSTS, HostPolicy
+from ..http.reply import STREAMING, Reply
+from ..protocol.errors import Refusal
+from ..runtime.metrics import CONTENT_TYPE
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
+from ..version import __version__
 from .connection import Connection, ConnectionOwner
-from .endpoint import Endpoint
-from .errors import Refusal
-from .headers import JSON_HEADERS, LOOPBACK_HOSTS, Headers, HostPolicy
-from .http11 import Head, HeadCache, HTTPRequest
-from .metrics import CONTENT_TYPE
-from .reply import STREAMING, Reply
-from .runtime import Runtime
-from .settings import Settings
-from .version import __version__
 
 MAX_OPS_CONNECTIONS = 64  # on a port of its own
 MAX_OPS_BODY = 1024  # bytes; a GET has none

@@ -10,36 +10,31 @@ let running calls finish for `grace` seconds; cancel; close; clean up.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import signal
 import socket
-import stat
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from ..endpoint.endpoint import Endpoint
+from ..endpoint.verdicts import VARYING
+from ..handler.handler import ServerHandler
+from ..http.heads import HeadCache
+from ..http.origins import HostPolicy
+from ..http.reply import Reply
+from ..protocol.shown import escaping
+from ..runtime.fairness import Crowd, address_party
+from ..runtime.metrics import Metrics
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
 from .acceptor import Acceptor
 from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, TOLD_WHY, Connection
-from .door import VARYING
-from .endpoint import Endpoint
-from .fairness import Crowd, address_party
-from .handler import ServerHandler
-from .headers import LOOPBACK_ADDRESSES, LOOPBACK_HOSTS, HostPolicy
-from .http11 import HeadCache
-from .metrics import Metrics
 from .ops import OpsEndpoint, OpsListener
-from .reply import Reply
-from .runtime import Runtime
-from .settings import Settings
-from .shown import escaping
+from .sockets import bind_tcp, bind_unix, close_all, host_policy, reachable, remove_socket_file, with_descriptor_limit
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -50,14 +45,11 @@ MIN_TICK = 0.005  # but a deadline of nothing must not take all of the time
 CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
 FORCED_TIME = 0.1
 FLUSH_TIME = 0.5  # for the last bytes to leave, and for what else is left
-RESERVED_DESCRIPTORS = 64
 SPARED_OF = 1_024  # connections of one client, for one that can be spared
 ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
-PORT_TRIES = 8  # to find one port that is free on both families
 OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
 
 
 class Server:
@@ -74,7 +66,7 @@ class Server:
         fd: int | None = None,
         sock: socket.socket | None = None,
     ) -> None:
-        self.settings = _with_descriptor_limit(settings or Settings())
+        self.settings = with_descriptor_limit(settings or Settings())
         self.runtime = Runtime(handler, self.settings, self.settings.max_values)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
@@ -160,9 +152,9 @@ class Server:
         elif fd is not None:
             self.sockets = [socket.socket(fileno=fd)]
         elif uds is not None:
-            self.sockets = [_bind_unix(uds, self.settings.uds_mode)]
+            self.sockets = [bind_unix(uds, self.settings.uds_mode)]
         else:
-            self.sockets = await _bind_tcp(self.loop, host, port)
+            self.sockets = await bind_tcp(self.loop, host, port)
         try:
             self._addresses = self.addresses
             hosts = host_policy(self.settings, self._addresses)
@@ -195,12 +187,12 @@ class Server:
             return
         try:
             if settings.ops_uds is not None:
-                sockets = [_bind_unix(settings.ops_uds, settings.uds_mode)]
+                sockets = [bind_unix(settings.ops_uds, settings.uds_mode)]
             else:
-                sockets = await _bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
+                sockets = await bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
         except OSError as exc:
             raise OSError(exc.errno, exc.strerror, OPS_ADDRESS) from exc
-        stack.callback(_close_all, sockets)
+        stack.callback(close_all, sockets)
         self.ops = OpsListener(self, sockets)
         stack.callback(self.ops.close)
         await self.ops.start()
@@ -212,7 +204,7 @@ class Server:
 
     def _warn(self) -> None:
         # Whoever set allowed_hosts has said by which names it is called, and nothing of who may call.
-        for host in _reachable(self.addresses) if self.settings.is_open else ():
+        for host in reachable(self.addresses) if self.settings.is_open else ():
             logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server | Acceptor:
@@ -247,7 +239,7 @@ class Server:
             self._timer.cancel()
 
     def _unlink(self) -> None:
-        _unlink(self._uds)
+        remove_socket_file(self._uds)
 
     def stop(self) -> None:
         """Ask it to end; a second time, at once.  On the loop's thread; returns immediately."""
@@ -307,7 +299,7 @@ class Server:
             self._timer.cancel()
         if self.ops is not None:
             self.ops.close()
-            _unlink(self.settings.ops_uds)
+            remove_socket_file(self.settings.ops_uds)
         await self.runtime.__aexit__(None, None, None)
 
     async def _wait_for(self, tasks: set[asyncio.Task[None]], limit: float) -> None:
@@ -384,284 +376,11 @@ class Server:
         self.endpoint.sweep()
 
 
-# --- serving -----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def listening(
-    handler: ServerHandler,
-    *,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
-    uds: str | None = None,
-    fd: int | None = None,
-    sock: socket.socket | None = None,
-    settings: Settings | None = None,
-    kind: type[Server] = Server,
-    **fields: Any,
-) -> AsyncIterator[Server]:
-    """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.
-
-    ``async with listening(handler, port=0) as server: print(server.url)``.  Further keywords are fields of `Settings`.
-    """
-    server = kind(handler, _settings(settings, fields), host=host, port=port, uds=uds, fd=fd, sock=sock)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.aclose()
-
-
-async def serve(
-    handler: ServerHandler,
-    *,
-    on_start: Callable[[Server], None] | None = None,
-    signals: bool = True,
-    **options: Any,
-) -> None:
-    """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
-
-    `options` are those of `listening`; `on_start` is called with the server once it accepts.
-
-    `signals` is for programs that are the server, and in the main thread.  Handlers of `signal.signal` are afterwards
-    what they were.  One that the program gave to its loop by `add_signal_handler` is not, since a loop does not tell
-    what it had: such a program says `signals=False` and ends this by `server.stop()` (from `on_start`) or by cancelling
-    it.
-    """
-    with ExitStack() as stack:
-        # The signals are ours until the end, since a second one counts.
-        async with listening(handler, **options) as server:
-            if signals:
-                _install_signals(server, stack)
-            if on_start is not None:
-                on_start(server)
-            await server.wait_stopped()
-
-
-def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
-    """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
-
-    Signal handlers and the thread's event loop are afterwards what they were.  Raises RuntimeError inside a running
-    loop: there, await `serve`.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise RuntimeError("a loop runs in this thread already: await serve(...) in it, or use start_in_thread")
-    with closing(_new_loop(loop)) as event_loop:
-        try:
-            event_loop.run_until_complete(serve(handler, **options))
-        finally:
-            event_loop.run_until_complete(_clean_up(event_loop))
-
-
-async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
-    # What handlers left behind, which asyncio.run would end as well.
-    left = asyncio.all_tasks(loop) - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=FLUSH_TIME)
-    await loop.shutdown_asyncgens()
-    await loop.shutdown_default_executor()
-
-
-def _settings(settings: Settings | None, fields: dict[str, Any]) -> Settings:
-    return replace(settings or Settings(), **fields) if fields else settings or Settings()
-
-
-def _new_loop(loop: str) -> asyncio.AbstractEventLoop:
-    if loop not in ("auto", "asyncio", "uvloop"):
-        raise ValueError(f"loop is auto, asyncio or uvloop, not {loop!r}")
-    if loop != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if loop == "uvloop":
-                raise
-        else:
-            return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
-
-
-def _install_signals(server: Server, stack: ExitStack) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return
-    loop = server.loop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # None: not installed by Python, and not to be had back.
-        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
-        try:
-            loop.add_signal_handler(number, server.stop)
-            stack.callback(loop.remove_signal_handler, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(server.stop))
-
-
-# --- sockets -----------------------------------------------------------------------------------------------------
-
-
-def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
-    """Who may be addressed.  Raises ValueError where a server that others can reach does not say."""
-    if settings.allowed_hosts is not None:
-        return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
-    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    for host in _reachable(addresses):
-        raise ValueError(
-            f"{host} can be reached from elsewhere: name the hosts that clients use in allowed_hosts "
-            '(--allowed-hosts), or "*" for any'
-        )
-    names = [f"[{host}]" if ":" in host else host for host in own]
-    return HostPolicy([*LOOPBACK_HOSTS, *names], settings.allowed_origins)
-
-
-def _reachable(addresses: list[Any]) -> list[str]:
-    """Those that other machines can reach."""
-    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    return [host for host in own if not _is_loopback(host.partition("%")[0])]
-
-
-def _is_loopback(host: str) -> bool:
-    if host in LOOPBACK_ADDRESSES:
-        return True
-    from ipaddress import ip_address
-
-    return ip_address(host).is_loopback
-
-
-async def _bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
-    if host.lower() == "localhost":
-        # Both, whatever the machine's hosts file says: on the family that we leave out, somebody else could listen.
-        targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
-    elif (literal := _literal(host, port)) is not None:
-        targets = [literal]
-    else:
-        name = None if host in ("", "*") else host
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    return _bind_somewhere(targets, port, PORT_TRIES)
-
-
-def _literal(host: str, port: int) -> tuple[int, Any] | None:
-    """What is an address already needs no resolver, which is a thread and a codec for names of other scripts."""
-    if host == LOOPBACK_ADDRESSES[0]:
-        return socket.AF_INET, (host, port)
-    from ipaddress import IPv4Address, ip_address
-
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, IPv4Address):
-        return socket.AF_INET, (host, port)
-    return None if "%" in host else (socket.AF_INET6, (host, port, 0, 0))
-
-
 def _http_date(seconds: float) -> bytes:
     """RFC 9110 5.6.7, IMF-fixdate; the names of days and months are English whatever the locale."""
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
     return date.encode("ascii")
-
-
-def _bind_somewhere(targets: list[Any], port: int, tries: int) -> list[socket.socket]:
-    try:
-        return _bind_all(targets, port)
-    except OSError as exc:
-        # A free port of one family may be taken on the other: then try another.
-        if port or exc.errno != errno.EADDRINUSE or tries == 1:
-            raise
-    return _bind_somewhere(targets, port, tries - 1)
-
-
-def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for family, address in targets:
-            try:
-                # The protocol named: asyncio switches Nagle's algorithm off only where it is.
-                sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            except OSError:
-                if len(targets) > 1:
-                    continue  # the machine has no such family
-                raise
-            sockets.append(sock)
-            if os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((address[0], port, *address[2:]))
-            except OSError as exc:
-                if exc.errno == errno.EADDRNOTAVAIL and len(targets) > 1:
-                    sockets.pop().close()  # the family is there, the address is not
-                    continue
-                raise
-            port = sock.getsockname()[1]
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, "no address of this host can be bound")
-    return sockets
-
-
-def _bind_unix(path: str, mode: int | None) -> socket.socket:
-    """A Unix socket; one that a dead server left behind is replaced, a living one is not."""
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.settimeout(PROBE_TIME)
-                try:
-                    probe.connect(path)
-                except ConnectionRefusedError:
-                    os.unlink(path)
-                except (BlockingIOError, TimeoutError):  # it listens, and is busy
-                    raise _in_use(path) from None
-                else:
-                    raise _in_use(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        if mode is not None:
-            # Nobody can connect before it listens, so there is no moment with other bits.
-            os.chmod(path, mode)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _close_all(sockets: list[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()
-
-
-def _unlink(path: str | None) -> None:
-    if path is not None:
-        with suppress(OSError):
-            os.unlink(path)
-
-
-def _in_use(path: str) -> OSError:
-    return OSError(errno.EADDRINUSE, "a server listens there already", path)
-
-
-def _with_descriptor_limit(settings: Settings) -> Settings:
-    """Keep some descriptors for everything that is not a connection."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return settings
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or settings.max_connections is None:
-        return settings
-    room = max(1, soft - RESERVED_DESCRIPTORS)
-    return replace(settings, max_connections=room) if room < settings.max_connections else settings
 
 
 def _tick_time(settings: Settings) -> float:

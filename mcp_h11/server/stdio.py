@@ -12,128 +12,32 @@ SIGINT or SIGTERM.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from queue import Empty, SimpleQueue
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
-from .errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
-from .fairness import EVERYONE
-from .handler import Notice, ServerHandler
-from .jsonrpc import Batch, ErrorResponse, LineDecoder, Message, Notification, Request, Response, encode_line
-from .listener import Listener
-from .modern import Modern, ModernCall, check_envelope, claimed_version
-from .revisions import ASSUMED, MODERN, SUPPORTED
-from .runtime import Gate, Runtime
-from .session import PipeCall, Session
-from .settings import Settings
-from .storage import SessionState
+from ..eras.listener import Listener
+from ..eras.modern import Modern, ModernCall, check_envelope, claimed_version
+from ..eras.session import PipeCall, Session
+from ..handler.handler import ServerHandler
+from ..handler.notices import Notice
+from ..protocol.errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
+from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.lines import LineDecoder
+from ..protocol.revisions import ASSUMED, MODERN, SUPPORTED
+from ..runtime.admission import Gate
+from ..runtime.fairness import EVERYONE
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
+from ..runtime.storage import SessionState
+from .pipes import Outlet, ThreadOutlet, need_stderr, own_stdin, own_stdout, pieces_of
 
-PIECE_SIZE = 64 * 1024
-READ_AHEAD = 2  # pieces that were read and not yet looked at
 # Bytes that the client has not taken; then nothing more is read from it either.  Far above `write_high`, where calls
 # begin to wait: a client that is slow to read must still be able to cancel and to answer.
 MAX_UNWRITTEN = 16 * 1024 * 1024
-MAX_LINES = 256  # in one write
 END_TIME = 1.0  # seconds for what was cancelled to end
 LAST_LINES_TIME = 0.5  # for the last lines to leave
-
-
-class Outlet:
-    """Lines to the client, in the order in which they were given; what is not out yet can be waited for.
-
-    Whoever takes them overrides `put`, and says by `wrote` what has left.
-    """
-
-    def __init__(self, high: int) -> None:
-        self.closed = asyncio.Event()  # the client is gone
-        self._high = high
-        self._unwritten = 0
-        self._room = asyncio.Event()  # set anew at each piece that was written
-
-    @property
-    def full(self) -> bool:
-        """Whether whoever can wait should."""
-        return self._unwritten > self._high and not self.closed.is_set()
-
-    def post(self, payload: bytes) -> None:
-        """One message."""
-        line = encode_line(payload)
-        if not self.closed.is_set():
-            self._unwritten += len(line)
-            self.put(line)
-
-    async def drained(self, limit: int | None = None) -> None:
-        """Wait until no more than `limit` bytes wait to be written."""
-        limit = self._high if limit is None else limit
-        while self._unwritten > limit and not self.closed.is_set():
-            self._room.clear()
-            await self._room.wait()
-
-    async def close(self, limit: float) -> None:
-        """Let what was given leave, for so many seconds."""
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.drained(0), limit)
-        self.closed.set()
-        self.put(None)
-
-    def put(self, line: bytes | None) -> None:
-        """One line on its way; None is the end."""
-        raise NotImplementedError
-
-    def wrote(self, count: int) -> None:
-        """So many bytes are out; none: the client went away."""
-        self._unwritten -= count
-        if not count:
-            self.closed.set()
-        self._room.set()
-
-
-class ThreadOutlet(Outlet):
-    """Lines that are written by a thread that may block on it.
-
-    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
-        super().__init__(high)
-        self._loop = loop
-        self._stdout = stdout
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
-        self._thread.start()
-
-    def put(self, line: bytes | None) -> None:
-        self._lines.put(line)
-
-    def _work(self) -> None:
-        while (line := self._lines.get()) is not None:
-            lines, ending = [line], False
-            with suppress(Empty):  # what came meanwhile goes with it
-                while not ending and len(lines) < MAX_LINES:
-                    more = self._lines.get_nowait()
-                    ending = more is None
-                    lines.append(more or b"")
-            piece = b"".join(lines)
-            try:
-                self._write(piece)
-            except (OSError, ValueError):  # the client went away, or the stream was closed
-                piece = b""
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self.wrote, len(piece))
-            if ending or not piece:
-                return
-
-    def _write(self, piece: bytes) -> None:
-        rest = memoryview(piece)
-        while rest:
-            count = self._stdout.write(rest)
-            rest = rest[len(rest) if count is None else count :]  # an unbuffered stream may take a part
-        self._stdout.flush()
 
 
 class PipeModernCall(ModernCall):
@@ -430,8 +334,8 @@ async def serve_stdio(
         signals: Handle the two, where this is the main thread.
     """
     with ExitStack() as stack:
-        source = stdin if stdin is not None else stack.enter_context(_own_stdin())
-        out = stdout if stdout is not None else stack.enter_context(_own_stdout())
+        source = stdin if stdin is not None else stack.enter_context(own_stdin())
+        out = stdout if stdout is not None else stack.enter_context(own_stdout())
         async with Runtime(handler, settings or Settings()) as runtime:
             pipe = Pipe(runtime, out)
             stopped = asyncio.Event()
@@ -451,46 +355,19 @@ async def serve_stdio(
 
 def run_stdio(handler: ServerHandler, *, settings: Settings | None = None) -> None:
     """Serve on stdin and stdout and block, until stdin ends or the process is interrupted."""
-    _need_stderr()
+    need_stderr()
     with suppress(KeyboardInterrupt):  # before our own handlers were there, or after
         asyncio.run(serve_stdio(handler, settings=settings))
 
 
 async def _read(source: BinaryIO, pipe: Pipe) -> None:
     decoder = LineDecoder()
-    async for piece in _pieces(source, pipe.runtime.loop):
+    async for piece in pieces_of(source, pipe.runtime.loop):
         for line in decoder.feed(piece):
             pipe.take_line(line)
         await pipe.outlet.drained(MAX_UNWRITTEN)
     for line in decoder.end():
         pipe.take_line(line)
-
-
-async def _pieces(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
-    """What can be read, as it comes, up to the end."""
-    pieces: asyncio.Queue[bytes] = asyncio.Queue()
-    room = threading.Semaphore(READ_AHEAD)
-    # `read` of a buffered stream waits until it has all that was asked for.
-    read = source.read1 if hasattr(source, "read1") else source.read
-
-    def work() -> None:
-        piece = b"more"
-        while piece:
-            room.acquire()
-            try:
-                piece = read(PIECE_SIZE) or b""
-            except (OSError, ValueError):  # closed under us
-                piece = b""
-            try:
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            except RuntimeError:  # the loop is closed: nobody listens any more
-                return
-
-    # A daemon: a read that blocks cannot be ended, and must not keep the process from ending.
-    threading.Thread(target=work, name="mcp_h11 stdin", daemon=True).start()
-    while piece := await pieces.get():
-        yield piece
-        room.release()
 
 
 def _install_signals(loop: asyncio.AbstractEventLoop, pipe: Pipe, stopped: asyncio.Event, stack: ExitStack) -> None:
@@ -510,80 +387,3 @@ def _install_signals(loop: asyncio.AbstractEventLoop, pipe: Pipe, stopped: async
             stack.callback(loop.remove_signal_handler, number)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-
-
-class _Descriptor:
-    """A descriptor of ours, without a buffer: a thread that is left behind in a call must not hold a lock that the end
-    of the interpreter wants."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._busy = False
-
-    def read(self, size: int) -> bytes:
-        self._busy = True
-        piece = os.read(self.number, size)
-        self._busy = False
-        return piece
-
-    def write(self, piece: memoryview) -> int:
-        self._busy = True
-        count = os.write(self.number, piece)
-        self._busy = False
-        return count
-
-    def flush(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        # Where a thread is still at it, its number must not become another file's.
-        if not self._busy:
-            os.close(self.number)
-
-
-@contextmanager
-def _own_stdin() -> Iterator[Any]:
-    """The real stdin for the protocol; for everybody else, child processes included, it is empty meanwhile."""
-    source = _Descriptor(os.dup(0))
-    before = sys.stdin
-    with open(os.devnull, encoding="utf-8") as sys.stdin:
-        os.dup2(sys.stdin.fileno(), 0)
-        try:
-            yield source
-        finally:
-            sys.stdin = before
-            os.dup2(source.number, 0)
-            source.close()
-
-
-@contextmanager
-def _own_stdout() -> Iterator[Any]:
-    """The real stdout for the protocol; for everything else, `print` included, stdout is stderr meanwhile.
-
-    The descriptor itself is moved, so that child processes and C libraries cannot break the protocol either.
-    """
-    before = sys.stdout
-    if before is not None:
-        before.flush()
-    out = _Descriptor(os.dup(1))
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        yield out
-    finally:
-        sys.stdout = before
-        if before is not None:
-            before.flush()  # what somebody who kept it wrote belongs to stderr as well
-        os.dup2(out.number, 1)
-        out.close()
-
-
-def _need_stderr() -> None:
-    # Some processes are started without one; its number would be that of the next file, the event loop's even.
-    try:
-        os.fstat(2)
-    except OSError:
-        number = os.open(os.devnull, os.O_WRONLY)
-        if number != 2:
-            os.dup2(number, 2)
-            os.close(number)

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .handler import ServerHandler
-from .server import Server, listening
-from .shown import escaping
+from ..handler.handler import ServerHandler
+from ..protocol.shown import escaping
+from .running import listening
+from .server import Server
 
 logger = escaping(logging.getLogger(__name__))
 

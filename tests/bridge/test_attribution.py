@@ -22,9 +22,10 @@ from scripted import Peer, Seen, modern_server, result, scripted, session_server
 from serving import LEGACY, call, served
 from test_proxy import ABLE, MODERN, yes
 
-from mcp_h11 import Client, client_http
-from mcp_h11.proxy import ProxyHandler
-from mcp_h11.specs import Command, Url
+from mcp_h11 import Client
+from mcp_h11.bridge.proxy import ProxyHandler
+from mcp_h11.client.targets import Command, Url
+from mcp_h11.client.transports import http as client_http
 
 pytestmark = pytest.mark.anyio
 

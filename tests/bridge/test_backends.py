@@ -20,16 +20,16 @@ from serving import LEGACY, Held, call, served
 from test_proxy import ERAS, client
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.backends import MAX_BACKENDS, Generation
-from mcp_h11.errors import MCPError
-from mcp_h11.proxy import MAX_DRAINING, ProxyHandler
-from mcp_h11.specs import Command, Url
-from mcp_h11.supervisor import Supervisor
+from mcp_h11.bridge.backends import MAX_BACKENDS, Generation
+from mcp_h11.bridge.proxy import MAX_DRAINING, ProxyHandler
+from mcp_h11.bridge.supervisor import Supervisor
+from mcp_h11.client.targets import Command, Url
+from mcp_h11.protocol.errors import MCPError
 
 pytestmark = pytest.mark.anyio
 
 SWAPS, CALLERS = 200, 50
-SERVER = str(Path(__file__).parent / "legacy_server.py")
+SERVER = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py")
 
 
 class Named(Held):
@@ -314,7 +314,7 @@ async def test_only_so_many_old_backends_keep_their_sessions() -> None:
 async def test_a_backend_that_serves_nobody_any_more_does_not_wait_for_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11 import proxy
+    from mcp_h11.bridge import proxy
 
     monkeypatch.setattr(proxy, "MAX_DRAINING", 1)
     async with bridge(Command([sys.executable, SERVER]), drain_time=60.0) as front:
@@ -428,7 +428,7 @@ async def test_swaps_of_children_leave_none_behind() -> None:
 
 
 async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import backends
+    from mcp_h11.bridge import backends
 
     assert MAX_BACKENDS == 100
     monkeypatch.setattr(backends, "MAX_BACKENDS", 2)
@@ -444,7 +444,7 @@ async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: p
 
 
 async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import backends
+    from mcp_h11.bridge import backends
 
     async def user_of(head: Any) -> str:
         return str(head.get("x-user"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "bench" / "bridge_sessions.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "bridge_sessions.py"
 LIMIT = 60  # seconds
 
 

@@ -21,15 +21,16 @@ from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, modern, served
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.client import Client
-from mcp_h11.gateway import Gateway, GatewayServer
-from mcp_h11.proxyconfig import ConfigError, ServerEntry
-from mcp_h11.specs import Command, Url
+from mcp_h11.bridge.config import ServerEntry
+from mcp_h11.bridge.configtext import ConfigError
+from mcp_h11.bridge.gateway import Gateway, GatewayServer
+from mcp_h11.client.client import Client
+from mcp_h11.client.targets import Command, Url
 
 pytestmark = pytest.mark.anyio
 
-TESTS = Path(__file__).parent
-SERVER = str(TESTS / "legacy_server.py")
+TESTS = Path(__file__).resolve().parents[1]
+SERVER = str(TESTS / "support" / "legacy_server.py")
 
 
 def entry(name: str, **more: Any) -> ServerEntry:

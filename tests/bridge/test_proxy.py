@@ -19,12 +19,13 @@ import pytest
 from rawclient import LIMIT, Legacy, Modern
 from serving import LEGACY, Held, call, served
 
-from mcp_h11 import Context, ParamHeader, bridged
-from mcp_h11.client_memory import MemoryTransport
-from mcp_h11.errors import MCPError
-from mcp_h11.handler import ServerHandler
-from mcp_h11.proxy import ProxyHandler
-from mcp_h11.specs import Command, Url
+from mcp_h11 import Context, ParamHeader
+from mcp_h11.bridge import calls as bridged
+from mcp_h11.bridge.proxy import ProxyHandler
+from mcp_h11.client.targets import Command, Url
+from mcp_h11.client.transports.memory import MemoryTransport
+from mcp_h11.handler.handler import ServerHandler
+from mcp_h11.protocol.errors import MCPError
 
 pytestmark = pytest.mark.anyio
 

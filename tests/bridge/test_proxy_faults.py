@@ -20,15 +20,15 @@ from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, served
 from test_proxy import ABLE, ERAS, MODERN, client, yes
 
-from mcp_h11.errors import MCPError
-from mcp_h11.failures import ConnectionLost
-from mcp_h11.proxy import ProxyHandler
-from mcp_h11.specs import Command
-from mcp_h11.supervisor import Supervisor
+from mcp_h11.bridge.proxy import ProxyHandler
+from mcp_h11.bridge.supervisor import Supervisor
+from mcp_h11.client.targets import Command
+from mcp_h11.client.transports.errors import ConnectionLost
+from mcp_h11.protocol.errors import MCPError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
-SERVER = str(Path(__file__).parent / "legacy_server.py")
+SERVER = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py")
 SOON = 1.0  # seconds for an error after a death
 
 
@@ -526,7 +526,7 @@ async def test_a_cancelled_call_is_told_to_the_child_by_its_own_id() -> None:
 
 
 async def test_pings_that_are_not_answered_show_and_start_the_child_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import backends
+    from mcp_h11.bridge import backends
 
     monkeypatch.setattr(backends, "PING_TIMEOUT", 0.2)
     async with bridge(ping_every=0.1) as front, Legacy(front.port, LEGACY) as c:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11 import proxycli
-from mcp_h11.configtext import decoded, env_file, parsed
-from mcp_h11.proxyconfig import MAX_CONFIG, MAX_NAME, MAX_SERVERS, ConfigError, ServerEntry, changes, read_config
-from mcp_h11.specs import Command, Url
+from mcp_h11.bridge.config import MAX_NAME, MAX_SERVERS, ServerEntry, changes, read_config
+from mcp_h11.bridge.configtext import MAX_CONFIG, ConfigError, decoded, env_file, parsed
+from mcp_h11.cli import proxy as proxycli
+from mcp_h11.client.targets import Command, Url
 
 
 def read(servers: Any, **environ: str) -> dict[str, ServerEntry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11.supervisor import CrashLoop, Supervisor
+from mcp_h11.bridge.supervisor import CrashLoop, Supervisor
 
 
 def delays(supervisor: Supervisor, count: int, apart: float) -> list[float]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mcp_h11.toolfilter import MAX_PATTERN, MAX_PATTERNS, ToolFilter
+from mcp_h11.bridge.filter import MAX_PATTERN, MAX_PATTERNS, ToolFilter
 
 NAMES = ["read_file", "write_file", "delete_file", "search", "Search"]
 

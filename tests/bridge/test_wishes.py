@@ -13,10 +13,10 @@ from rawclient import LIMIT, Legacy, Modern
 from scripted import Peer, Seen, result, scripted, session_server
 from serving import LEGACY, served, turns
 
-from mcp_h11.errors import InvalidParams, MCPError
-from mcp_h11.proxy import ProxyHandler
-from mcp_h11.specs import Url
-from mcp_h11.wishes import MAX_SUBSCRIBED, Wishes
+from mcp_h11.bridge.proxy import ProxyHandler
+from mcp_h11.bridge.wishes import MAX_SUBSCRIBED, Wishes
+from mcp_h11.client.targets import Url
+from mcp_h11.protocol.errors import InvalidParams, MCPError
 
 pytestmark = pytest.mark.anyio
 
@@ -242,7 +242,7 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
 async def test_a_subscription_that_the_backend_does_not_answer_is_an_error_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11 import proxy
+    from mcp_h11.bridge import backends as proxy
 
     monkeypatch.setattr(proxy, "WISH_TIME", 0.05)
 

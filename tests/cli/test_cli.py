@@ -29,7 +29,14 @@ import pytest
 from mcp.client.stdio import StdioServerParameters
 
 import mcp_h11
-from mcp_h11 import MCPServer, ServerHandler, __version__, cli, options, target
+from mcp_h11 import MCPServer, ServerHandler, __version__
+from mcp_h11.cli import main as cli_main
+from mcp_h11.cli import options
+from mcp_h11.cli import target as cli_target
+from mcp_h11.handler import mcpserver as handler_mcpserver
+from mcp_h11.runtime import settings as runtime_settings
+from mcp_h11.server import running as server_running
+from mcp_h11.server import stdio as server_stdio
 
 PROG = "python -m mcp_h11"
 PACKAGE_ROOT = Path(mcp_h11.__file__).resolve().parents[1]
@@ -62,8 +69,8 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     fake = Served()
-    monkeypatch.setattr(cli, "run", fake.run)
-    monkeypatch.setattr(cli, "run_stdio", fake.run_stdio)
+    monkeypatch.setattr(server_running, "run", fake.run)
+    monkeypatch.setattr(server_stdio, "run_stdio", fake.run_stdio)
     return fake
 
 
@@ -93,7 +100,7 @@ def write(name: str, text: str = "") -> Path:
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line that a command ends with when it fails (and any traceback above it)."""
-    assert cli.main([*arguments]) == 2
+    assert cli_main.main([*arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     *above, line = err.splitlines()
@@ -106,14 +113,14 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_without_a_target_the_demo_is_served(served: Served) -> None:
-    assert cli.main([]) == 0
+    assert cli_main.main([]) == 0
     assert (served.over, served.handler.name) == ("http", "demo")
     assert (served.options["host"], served.options["port"]) == ("127.0.0.1", 8000)
     assert served.settings.path == "/mcp"
 
 
 def test_defaults_of_the_command_line(served: Served) -> None:
-    cli.main([])
+    cli_main.main([])
     settings = served.settings
     assert (settings.response, settings.stateless, settings.access_log) == ("auto", False, False)
     assert settings.legacy_sse is True  # off in the library, on here
@@ -129,7 +136,7 @@ SERVER = "from mcp_h11 import MCPServer\n"
 @pytest.mark.parametrize("where", ["tools.py", "./tools.py", "tools", "tools.py:server", "tools:server"])
 def test_a_server_is_found_by_file_by_module_and_by_name(served: Served, where: str) -> None:
     write("tools.py", SERVER + "server = MCPServer('found')")
-    assert cli.main([where, "--port", "0"]) == 0
+    assert cli_main.main([where, "--port", "0"]) == 0
     assert served.handler.name == "found"
 
 
@@ -138,26 +145,26 @@ def test_a_module_in_a_package_and_an_attribute_of_an_object(served: Served, whe
     write("pkg/__init__.py")
     write("pkg/inner/__init__.py")
     write("pkg/inner/tools.py", SERVER + "class box: server = MCPServer('deep')\nserver = box.server")
-    assert cli.main([where, "--port", "0"]) == 0
+    assert cli_main.main([where, "--port", "0"]) == 0
     assert served.handler.name == "deep"
 
 
 def test_a_file_finds_the_modules_beside_it(served: Served) -> None:
     write("far/helper_beside.py", "NAME = 'helped'")
     write("far/tools.py", SERVER + "import helper_beside\nserver = MCPServer(helper_beside.NAME)")
-    assert cli.main(["far/tools.py", "--port", "0"]) == 0
+    assert cli_main.main(["far/tools.py", "--port", "0"]) == 0
     assert served.handler.name == "helped"
 
 
 def test_a_file_is_importable_by_its_own_name(served: Served) -> None:
     text = "import sys, looped\nassert looped is sys.modules[__name__]\ndef tool() -> str: ..."
     write("looped.py", text)
-    assert cli.main(["looped.py", "--port", "0"]) == 0
+    assert cli_main.main(["looped.py", "--port", "0"]) == 0
 
 
 def test_a_file_named_like_a_module_in_use_does_not_replace_it(served: Served) -> None:
     write("json.py", SERVER + "server = MCPServer('mine')")
-    assert cli.main(["json.py", "--port", "0"]) == 0
+    assert cli_main.main(["json.py", "--port", "0"]) == 0
     assert served.handler.name == "mine"
     assert sys.modules["json"] is json
 
@@ -165,31 +172,31 @@ def test_a_file_named_like_a_module_in_use_does_not_replace_it(served: Served) -
 def test_a_handler_and_a_handler_class_are_served(served: Served) -> None:
     text = "from mcp_h11 import ServerHandler\nclass Mine(ServerHandler):\n    name = 'mine'\n"
     write("kind.py", text)
-    assert cli.main(["kind.py", "--port", "0"]) == 0
+    assert cli_main.main(["kind.py", "--port", "0"]) == 0
     assert isinstance(served.handler, ServerHandler) and type(served.handler).__name__ == "Mine"
     write("thing.py", text + "    where = 'class'\nthing = Mine()\nthing.where = 'object'\n")
-    assert cli.main(["thing.py", "--port", "0"]) == 0
+    assert cli_main.main(["thing.py", "--port", "0"]) == 0
     assert served.handler.where == "object"
-    assert cli.main(["thing.py:Mine", "--port", "0"]) == 0
+    assert cli_main.main(["thing.py:Mine", "--port", "0"]) == 0
     assert served.handler.where == "class"
 
 
 def test_an_imported_class_is_not_what_a_module_offers(served: Served) -> None:
     write("only.py", "from mcp_h11 import MCPServer, ServerHandler, Context\ndef tool() -> str: ...")
-    assert cli.main(["only.py", "--port", "0"]) == 0
+    assert cli_main.main(["only.py", "--port", "0"]) == 0
     assert type(served.handler) is MCPServer and served.handler.name == "only"
 
 
 @pytest.mark.parametrize("name", ["server", "mcp", "app"])
 def test_of_several_servers_the_conventional_name_is_taken(served: Served, name: str) -> None:
     write("many.py", SERVER + f"a = MCPServer('a')\n{name} = MCPServer('this')\nzz = MCPServer('zz')")
-    assert cli.main(["many.py", "--port", "0"]) == 0
+    assert cli_main.main(["many.py", "--port", "0"]) == 0
     assert served.handler.name == "this"
 
 
 def test_of_the_conventional_names_server_comes_first(served: Served) -> None:
     write("many.py", SERVER + "app = MCPServer('app')\nmcp = MCPServer('mcp')\nserver = MCPServer('server')")
-    assert cli.main(["many.py", "--port", "0"]) == 0
+    assert cli_main.main(["many.py", "--port", "0"]) == 0
     assert served.handler.name == "server"
 
 
@@ -200,7 +207,7 @@ def test_several_servers_without_a_conventional_name_are_listed(capsys: pytest.C
 
 def test_two_names_of_one_server_are_no_choice(served: Served) -> None:
     write("twice.py", SERVER + "first = MCPServer('one')\nsecond = first")
-    assert cli.main(["twice.py", "--port", "0"]) == 0
+    assert cli_main.main(["twice.py", "--port", "0"]) == 0
     assert served.handler.name == "one"
 
 
@@ -219,7 +226,7 @@ class Noting(MCPServer):
 
 @pytest.fixture
 def noting(monkeypatch: pytest.MonkeyPatch, served: Served) -> Served:
-    monkeypatch.setattr(target, "MCPServer", Noting)
+    monkeypatch.setattr(handler_mcpserver, "MCPServer", Noting)
     return served
 
 
@@ -242,7 +249,7 @@ def test_a_module_without_a_server_offers_its_own_public_functions_in_order(noti
         nameless = lambda: 1
     '''
     write("trade.py", "\n".join(line[8:] for line in text.splitlines()))
-    assert cli.main(["trade.py", "--port", "0"]) == 0
+    assert cli_main.main(["trade.py", "--port", "0"]) == 0
     server = noting.handler
     assert server.noted == ["zebra", "ant", "cached", "nameless"]
     assert (server.name, server.instructions, server.version) == ("trade", "Tools of the trade.", "3.2")
@@ -251,7 +258,7 @@ def test_a_module_without_a_server_offers_its_own_public_functions_in_order(noti
 def test_a_module_is_named_by_its_last_part(noting: Served) -> None:
     write("pkg_named/__init__.py")
     write("pkg_named/things.py", "def one() -> str: ...")
-    assert cli.main(["pkg_named.things", "--port", "0"]) == 0
+    assert cli_main.main(["pkg_named.things", "--port", "0"]) == 0
     assert noting.handler.name == "things"
 
 
@@ -260,7 +267,7 @@ def test_all_decides_what_is_public(noting: Served) -> None:
     own = "def second() -> str: ...\ndef first() -> str: ...\ndef out() -> str: ...\nDATA = 1\n"
     text = f"from helpers_of_all import borrowed, left\n{own}__all__ = ['DATA', 'borrowed', 'first', 'second']"
     write("listed.py", text)
-    assert cli.main(["listed.py", "--port", "0"]) == 0
+    assert cli_main.main(["listed.py", "--port", "0"]) == 0
     assert noting.handler.noted == ["borrowed", "second", "first"]
 
 
@@ -281,7 +288,7 @@ def test_a_function_that_cannot_be_a_tool_is_named(
         def add_tool(self, fn: Any, **options: Any) -> Any:
             raise TypeError("no schema for it")
 
-    monkeypatch.setattr(target, "MCPServer", Picky)
+    monkeypatch.setattr(handler_mcpserver, "MCPServer", Picky)
     write("odd.py", "def odd(x: int) -> str: ...")
     assert failure(capsys, "odd.py") == "odd.py: odd() cannot be a tool: no schema for it"
 
@@ -331,7 +338,7 @@ def test_an_import_error_shows_the_users_frames_and_no_others(capsys: pytest.Cap
     assert first == "Traceback (most recent call last):"
     assert second == f'  File "{path}", line 1, in <module>'
     assert "in boom" in err and "LookupError: two" in err
-    assert "importlib" not in err and cli.__file__ not in err and target.__file__ not in err
+    assert "importlib" not in err and cli_main.__file__ not in err and cli_target.__file__ not in err
     assert err.splitlines()[-1] == f"{PROG}: error: import of {where} failed: LookupError: two lines"
     assert "broken" not in sys.modules
 
@@ -372,7 +379,7 @@ def test_a_module_that_runs_its_server_on_import_is_told_how_not_to(
     assert failure(capsys, "eager.py") == message
     assert served.over == ""
     write("calm.py", SERVER + "server = MCPServer('calm')\nif __name__ == '__main__':\n    server.run()\n")
-    assert cli.main(["calm.py", "--port", "0"]) == 0
+    assert cli_main.main(["calm.py", "--port", "0"]) == 0
 
 
 # --- options and environment -----------------------------------------------------------------------------------------
@@ -539,22 +546,22 @@ def test_a_bad_setting_is_a_bad_option(capsys: pytest.CaptureFixture[str], monke
     def refuse(**fields: Any) -> Any:
         raise ValueError("that origin is no origin")
 
-    monkeypatch.setattr(cli, "Settings", refuse)
+    monkeypatch.setattr(runtime_settings, "Settings", refuse)
     assert failure(capsys, "--cors", "x") == "that origin is no origin"
 
 
 def test_orjson_is_used_where_it_is_installed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli.main([])
+    cli_main.main([])
     assert served.settings.json is sys.modules["orjson"]
     monkeypatch.setitem(sys.modules, "orjson", None)
-    cli.main([])
+    cli_main.main([])
     assert served.settings.json is None
 
 
 def test_stateless_has_no_legacy_sse_unless_asked_for(served: Served) -> None:
-    cli.main(["--port", "0", "--stateless"])
+    cli_main.main(["--port", "0", "--stateless"])
     assert (served.settings.stateless, served.settings.legacy_sse) == (True, False)
-    cli.main(["--port", "0", "--no-legacy-sse"])
+    cli_main.main(["--port", "0", "--no-legacy-sse"])
     assert (served.settings.stateless, served.settings.legacy_sse) == (False, False)
 
 
@@ -562,13 +569,13 @@ def test_stateless_has_no_legacy_sse_unless_asked_for(served: Served) -> None:
 
 
 def test_host_and_port_are_passed_on(served: Served) -> None:
-    assert cli.main(["--host", "[::1]", "--port", "9000"]) == 0
+    assert cli_main.main(["--host", "[::1]", "--port", "9000"]) == 0
     assert (served.options["host"], served.options["port"]) == ("::1", 9000)
 
 
 @pytest.mark.parametrize("hosts", ["any", "*", "tools.example"])
 def test_the_hosts_to_answer_to_or_any(served: Served, hosts: str) -> None:
-    assert cli.main(["--host", "0.0.0.0", "--allowed-hosts", hosts]) == 0
+    assert cli_main.main(["--host", "0.0.0.0", "--allowed-hosts", hosts]) == 0
     assert served.settings.allowed_hosts == ["*" if hosts == "any" else hosts]
 
 
@@ -606,21 +613,21 @@ def test_an_address_that_cannot_be_had_is_one_line(
     def refuse(handler: Any, **options: Any) -> None:
         raise exc
 
-    monkeypatch.setattr(cli, "run", refuse)
+    monkeypatch.setattr(server_running, "run", refuse)
     assert failure(capsys, "--host", "h", "--port", "80") == message
 
 
 def test_a_bug_of_ours_is_not_dressed_as_a_mistake_of_theirs(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served.fails = OSError(errno.EADDRINUSE, "while serving")
     with pytest.raises(OSError, match="while serving"):
-        cli.main([])
+        cli_main.main([])
 
     def broken(handler: Any, **options: Any) -> None:
         raise LookupError("before")
 
-    monkeypatch.setattr(cli, "run", broken)
+    monkeypatch.setattr(server_running, "run", broken)
     with pytest.raises(LookupError, match="before"):
-        cli.main([])
+        cli_main.main([])
 
 
 def test_a_lifespan_that_fails_is_the_users_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -642,7 +649,7 @@ server = MCPServer("lively", lifespan=lifespan)
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
 def test_a_unix_socket_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.addresses = ["s.sock"]
-    assert cli.main(["--uds", "s.sock"]) == 0
+    assert cli_main.main(["--uds", "s.sock"]) == 0
     assert served.options["uds"] == "s.sock"
     assert (
         capsys.readouterr().out == f"mcp_h11 {__version__} serves 'demo' on the socket s.sock (stop it with Ctrl+C)\n\n"
@@ -651,7 +658,7 @@ def test_a_unix_socket_is_passed_on(served: Served, capsys: pytest.CaptureFixtur
 
 def test_an_inherited_descriptor_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.addresses = [("127.0.0.1", 7777)]
-    assert cli.main(["--fd", "7"]) == 0
+    assert cli_main.main(["--fd", "7"]) == 0
     assert served.options["fd"] == 7 and "host" not in served.options
     assert "http://127.0.0.1:7777/mcp" in capsys.readouterr().out
 
@@ -686,7 +693,7 @@ def test_a_certificate_makes_it_https(
     served: Served, capsys: pytest.CaptureFixture[str], certificate: tuple[Path, Path]
 ) -> None:
     chain, key = certificate
-    assert cli.main(["--port", "0", "--certfile", str(chain), "--keyfile", str(key)]) == 0
+    assert cli_main.main(["--port", "0", "--certfile", str(chain), "--keyfile", str(key)]) == 0
     assert isinstance(served.settings.ssl, ssl.SSLContext)
     assert "https://127.0.0.1:8000/mcp" in capsys.readouterr().out
 
@@ -715,7 +722,7 @@ def pasted(text: str) -> tuple[dict[str, Any], str]:
 
 def test_the_banner_has_what_to_paste(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.addresses = [("127.0.0.1", 54321)]
-    cli.main(["--port", "0", "--path", "/here"])
+    cli_main.main(["--port", "0", "--path", "/here"])
     out, err = capsys.readouterr()
     url = "http://127.0.0.1:54321/here"
     assert out.splitlines()[0] == f"mcp_h11 {__version__} serves 'demo' at {url} (stop it with Ctrl+C)"
@@ -727,7 +734,7 @@ def test_the_banner_has_what_to_paste(served: Served, capsys: pytest.CaptureFixt
 
 
 def test_the_token_is_never_printed(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--port", "0", "--token", "s3cret"]) == 0
+    assert cli_main.main(["--port", "0", "--token", "s3cret"]) == 0
     out, err = capsys.readouterr()
     assert "s3cret" not in out + err
     configuration, command = pasted(out)
@@ -756,18 +763,18 @@ def test_the_token_is_never_printed(served: Served, capsys: pytest.CaptureFixtur
 def test_the_url_is_one_that_a_client_can_call(
     served: Served, capsys: pytest.CaptureFixture[str], arguments: list[str], url: str
 ) -> None:
-    assert cli.main(arguments) == 0
+    assert cli_main.main(arguments) == 0
     assert pasted(capsys.readouterr().out)[0]["mcpServers"]["demo"]["url"] == url
 
 
 def test_a_servers_name_becomes_a_key_that_clients_take(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     write("tools.py", SERVER + "server = MCPServer('My \"tools\" \u2713 & more')\nodd = server")
-    cli.main(["tools.py", "--port", "0"])
+    cli_main.main(["tools.py", "--port", "0"])
     configuration, command = pasted(capsys.readouterr().out)
     assert list(configuration["mcpServers"]) == ["My-tools-more"]
     assert " My-tools-more http://" in command
     write("odd.py", SERVER + "server = MCPServer('\u2713')")
-    cli.main(["odd.py", "--port", "0"])
+    cli_main.main(["odd.py", "--port", "0"])
     assert list(pasted(capsys.readouterr().out)[0]["mcpServers"]) == ["mcp"]
 
 
@@ -794,7 +801,7 @@ def test_a_banner_that_nobody_can_read_hinders_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch, stream: Any
 ) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
-    assert cli.main(["--port", "0"]) == 0
+    assert cli_main.main(["--port", "0"]) == 0
     assert served.over == "http"
 
 
@@ -802,7 +809,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(served: Served, monkeyp
     write("tools.py", SERVER + "server = MCPServer('\u2713')")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert cli.main(["tools.py", "--port", "0"]) == 0
+    assert cli_main.main(["tools.py", "--port", "0"]) == 0
     assert "'\\u2713'" in terminal.text
 
 
@@ -811,7 +818,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(served: Served, monkeyp
 
 def test_stdio_leaves_stdout_to_the_protocol(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     write("chatty.py", "print('hello from the import')\ndef tool() -> str: ...")
-    assert cli.main(["chatty.py", "--stdio"]) == 0
+    assert cli_main.main(["chatty.py", "--stdio"]) == 0
     out, err = capsys.readouterr()
     assert served.over == "stdio" and served.handler.name == "chatty"
     assert out == ""
@@ -823,9 +830,9 @@ def test_stdio_shows_a_person_the_command_form(served: Served, monkeypatch: pyte
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    assert cli.main(["tools.py:tool", "--stdio"]) == 2  # a function is no server
+    assert cli_main.main(["tools.py:tool", "--stdio"]) == 2  # a function is no server
     terminal.text = ""
-    assert cli.main(["tools.py", "--stdio", "--log-level", "error"]) == 0
+    assert cli_main.main(["tools.py", "--stdio", "--log-level", "error"]) == 0
     configuration, command = pasted(terminal.text)
     arguments = ["-m", "mcp_h11", str(path), "--stdio", "--log-level", "error"]
     assert configuration == {"mcpServers": {"tools": {"command": sys.executable, "args": arguments}}}
@@ -837,7 +844,7 @@ def test_the_command_form_finds_what_was_found_beside_us(served: Served, monkeyp
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
-    assert cli.main(["beside:thing", "--stdio"]) == 0
+    assert cli_main.main(["beside:thing", "--stdio"]) == 0
     configuration, command = pasted(terminal.text)
     roots = f"{PACKAGE_ROOT}{os.pathsep}{Path.cwd()}"
     entry = configuration["mcpServers"]["beside"]
@@ -850,9 +857,9 @@ def test_the_command_form_finds_what_was_found_beside_us(served: Served, monkeyp
 
 
 def test_help_and_version_end_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+    assert cli_main.main(["--version"]) == 0
     assert capsys.readouterr().out == f"mcp_h11 {__version__}\n"
-    assert cli.main(["--help"]) == 0
+    assert cli_main.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: {PROG} [TARGET] [options]\n")
     assert all(option.flag in text for option in options.OPTIONS)
@@ -863,26 +870,26 @@ def test_arguments_come_from_the_process_where_none_are_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mcp-h11", "--version"])
-    assert cli.main() == 0
+    assert cli_main.main() == 0
     assert __version__ in capsys.readouterr().out
 
 
 def test_ctrl_c_while_serving_is_a_clean_end(served: Served) -> None:
     served.fails = KeyboardInterrupt()
-    assert cli.main(["--port", "0"]) == 0
+    assert cli_main.main(["--port", "0"]) == 0
 
 
 def test_ctrl_c_before_it_serves_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(handler: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run", interrupted)
-    assert cli.main([]) == 130
+    monkeypatch.setattr(server_running, "run", interrupted)
+    assert cli_main.main([]) == 130
 
 
 def test_ctrl_c_while_importing_is_130(served: Served) -> None:
     write("slow.py", "raise KeyboardInterrupt")
-    assert cli.main(["slow.py"]) == 130
+    assert cli_main.main(["slow.py"]) == 130
     assert served.over == ""
 
 
@@ -891,7 +898,7 @@ def test_the_log_goes_to_stderr_at_the_level_asked_for(
 ) -> None:
     configured: dict[str, Any] = {}
     monkeypatch.setattr(logging, "basicConfig", lambda **options: configured.update(options))
-    cli.main(["--port", "0", "--log-level", "WARNING"])
+    cli_main.main(["--port", "0", "--log-level", "WARNING"])
     assert configured["level"] == "WARNING"
     assert "stream" not in configured and "filename" not in configured  # logging's own default is stderr
 
@@ -1110,7 +1117,7 @@ def test_the_command_form_that_is_printed_works_from_another_folder(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", terminal)
         patch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
-        assert cli.main(["noisy", "--stdio"]) == 0
+        assert cli_main.main(["noisy", "--stdio"]) == 0
     (entry,) = pasted(terminal.text)[0]["mcpServers"].values()
 
     async def main() -> None:
@@ -1147,7 +1154,7 @@ def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
 
 
 def test_it_runs_under_another_name_inside_another_package() -> None:
-    package = Path(cli.__file__).parent
+    package = Path(cli_main.__file__).parent
     vendored = Path("host/_vendor/renamed_mcp")
     shutil.copytree(package, vendored, ignore=shutil.ignore_patterns("__pycache__"))
     write("host/__init__.py")

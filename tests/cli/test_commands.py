@@ -22,10 +22,10 @@ import pytest
 from provision import server_environment
 
 from mcp_h11 import Context, MCPError, MCPServer, ServerHandler, ToolError, start_in_thread
-from mcp_h11.arguments import arguments_of, target_of
-from mcp_h11.cli import FAILED, INTERRUPTED, main
-from mcp_h11.commands import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
-from mcp_h11.options import UsageError
+from mcp_h11.cli.arguments import arguments_of, target_of
+from mcp_h11.cli.ask import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
+from mcp_h11.cli.main import FAILED, INTERRUPTED, main
+from mcp_h11.cli.options import UsageError
 
 
 def shop() -> MCPServer:

@@ -11,7 +11,8 @@ import pytest
 from mcp import Client, MCPError
 from mcp import types as t
 
-from mcp_h11 import __version__, demo, listening
+from mcp_h11 import __version__, listening
+from mcp_h11.cli import demo
 
 LIMIT = 20  # seconds, for a test that hangs
 pytestmark = [pytest.mark.interop, pytest.mark.parametrize("mode", ["legacy", "auto"])]

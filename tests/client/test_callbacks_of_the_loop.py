@@ -16,10 +16,10 @@ import pytest
 from anyio._core import _eventloop
 
 from mcp_h11 import Context, MCPServer, ProxyHandler, listening
-from mcp_h11.client import Client
-from mcp_h11.gateway import Gateway
-from mcp_h11.groups import begin_soon
-from mcp_h11.specs import Url
+from mcp_h11.bridge.gateway import Gateway
+from mcp_h11.bridge.groups import begin_soon
+from mcp_h11.client.client import Client
+from mcp_h11.client.targets import Url
 
 pytestmark = pytest.mark.anyio
 

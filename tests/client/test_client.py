@@ -21,12 +21,27 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11 import MCPServer, callbacks, calls, conversation, listening, subscriptions
-from mcp_h11 import client as client_module
-from mcp_h11.backoff import Backoff
-from mcp_h11.client import Client
-from mcp_h11.era import EraMemory, discover
-from mcp_h11.errors import (
+from mcp_h11 import MCPServer, listening
+from mcp_h11.client import callbacks, conversation, subscriptions
+from mcp_h11.client import client as client_client
+from mcp_h11.client import conversation as client_conversation
+from mcp_h11.client import pending as calls
+from mcp_h11.client.cache import ResultCache, Same
+from mcp_h11.client.client import Client
+from mcp_h11.client.probe import EraMemory, discover
+from mcp_h11.client.transports.backoff import Backoff
+from mcp_h11.client.transports.base import Outgoing, Receiver
+from mcp_h11.client.transports.errors import (
+    AuthorizationRequired,
+    ConnectionLost,
+    HTTPStatusError,
+    InvalidAnswer,
+    RequestTimeout,
+    answered_error,
+)
+from mcp_h11.client.transports.httpclient import HTTPAnswer, HTTPCall, Next
+from mcp_h11.client.transports.middleware import BearerToken
+from mcp_h11.protocol.errors import (
     HeaderMismatch,
     InvalidParams,
     InvalidRequest,
@@ -37,20 +52,8 @@ from mcp_h11.errors import (
     ResourceNotFound,
     UnsupportedProtocolVersion,
 )
-from mcp_h11.failures import (
-    AuthorizationRequired,
-    ConnectionLost,
-    HTTPStatusError,
-    InvalidAnswer,
-    RequestTimeout,
-    answered_error,
-)
-from mcp_h11.httpclient import HTTPAnswer, HTTPCall
-from mcp_h11.jsonrpc import JSON
-from mcp_h11.middleware import BearerToken, Next
-from mcp_h11.resultcache import ResultCache, Same
-from mcp_h11.revisions import REVISIONS, Revision
-from mcp_h11.transport import Outgoing, Receiver
+from mcp_h11.protocol.jsonrpc import JSON
+from mcp_h11.protocol.revisions import REVISIONS, Revision
 
 pytestmark = pytest.mark.anyio
 
@@ -418,7 +421,7 @@ async def test_all_pages_are_walked_and_an_empty_cursor_is_a_cursor() -> None:
 
 
 async def test_a_list_may_have_as_many_pages_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_PAGES", 3)
+    monkeypatch.setattr(client_conversation, "MAX_PAGES", 3)
     pages = 3
 
     def page(message: Said) -> Any:
@@ -455,9 +458,9 @@ async def test_the_pages_of_a_list_have_one_budget_of_memory(monkeypatch: pytest
             + client._memory(page)
         )
         assert size > 3 * 500 * sys.getsizeof([])
-        monkeypatch.setattr(client_module, "MAX_LIST_SIZE", size)
+        monkeypatch.setattr(client_client, "MAX_LIST_SIZE", size)
         assert len(await client.list_prompts()) == 3
-        monkeypatch.setattr(client_module, "MAX_LIST_SIZE", size - 1)
+        monkeypatch.setattr(client_client, "MAX_LIST_SIZE", size - 1)
         with pytest.raises(InvalidAnswer, match=f"more than {size - 1} bytes together"):
             await client.list_prompts()
         assert len(wire.of("prompts/list")) == 6
@@ -480,7 +483,7 @@ async def test_the_pages_of_a_list_have_one_budget_of_time(own: bool, monkeypatc
 
     wire = Wire({"tools/list": slow, "resources/list": paged({"resources": []}, 5)})
     async with on(wire, revision="2025-11-25", timeout=LIMIT if own else 100.0) as client:
-        monkeypatch.setattr(client_module.anyio, "current_time", lambda: now() + passed[0])
+        monkeypatch.setattr(client_client.anyio, "current_time", lambda: now() + passed[0])
         with pytest.raises(RequestTimeout, match="no answer to tools/list within 100 s, all pages together"):
             await (client.list_tools(timeout=100.0) if own else client.list_tools())
         assert len(wire.of("tools/list")) == 3
@@ -510,7 +513,7 @@ async def test_reading_the_tools_again_takes_no_longer_than_a_request_may(monkey
 
 
 async def test_a_list_may_have_as_many_entries_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_ITEMS", 2)
+    monkeypatch.setattr(client_client, "MAX_ITEMS", 2)
     wire = Wire({"resources/templates/list": {"resourceTemplates": [{}, {}]}, "prompts/list": {"prompts": [{}] * 3},
                  "tools/list": {"no": []}})  # fmt: skip
     async with on(wire, revision="2025-11-25") as client:
@@ -1360,7 +1363,7 @@ def test_an_object_is_told_from_others_by_itself_and_not_by_what_it_says_of_itse
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import resultcache
+    from mcp_h11.client import cache as resultcache
 
     monkeypatch.setattr(resultcache, "MAX_RESULTS", 2)
     cache = ResultCache()
@@ -1715,7 +1718,7 @@ async def test_a_pinned_revision_is_that_one_or_none() -> None:
 
 
 def test_what_is_remembered_is_by_origin_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import era
+    from mcp_h11.client import probe as era
 
     monkeypatch.setattr(era, "MAX_ORIGINS", 2)
     memory = EraMemory()

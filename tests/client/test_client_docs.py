@@ -11,29 +11,31 @@ import anyio
 import pytest
 
 import mcp_h11
-from mcp_h11 import MCPServer, cli, commands, start_in_thread
-from mcp_h11 import client as client_module
-from mcp_h11.backoff import Backoff
-from mcp_h11.callbacks import MAX_UNHEARD
-from mcp_h11.calls import UNCLAIMED_TIME
-from mcp_h11.client_http import CHECK_LIMIT, MAX_ANSWER, RESUME_ATTEMPTS
-from mcp_h11.connecting import ASK_AGAIN_AFTER, ASKING_LIMIT
-from mcp_h11.conversation import MAX_PAGES, MAX_QUESTIONS_AT_ONCE
-from mcp_h11.detection import DETECT_LIMIT
-from mcp_h11.era import MAX_ORIGINS, PROBE_TIMEOUT
-from mcp_h11.eventsource import MAX_RETRY
-from mcp_h11.failures import KEPT_OF_BODY, SHOWN_OF_BODY
-from mcp_h11.http11 import CHUNK_ALLOWANCE, ClientLimits
-from mcp_h11.httpanswers import END_LIMIT
-from mcp_h11.jsonrpc import MAX_LINE
-from mcp_h11.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
-from mcp_h11.resultcache import MAX_CACHED_BYTES, MAX_RESULTS
-from mcp_h11.rounds import MAX_INPUT_ROUNDS, MAX_QUESTIONS
-from mcp_h11.sse import MAX_EVENT_SIZE
-from mcp_h11.subscriptions import ACK_LIMIT, MAX_UNREAD
-from mcp_h11.toolbook import MAX_BOOK_SIZE, MAX_KNOWN_TOOLS
+from mcp_h11 import MCPServer, start_in_thread
+from mcp_h11.cli import ask as commands
+from mcp_h11.cli import main as cli
+from mcp_h11.client import client as client_module
+from mcp_h11.client.cache import MAX_CACHED_BYTES, MAX_RESULTS
+from mcp_h11.client.callbacks import MAX_UNHEARD
+from mcp_h11.client.connect import ASK_AGAIN_AFTER, ASKING_LIMIT
+from mcp_h11.client.conversation import MAX_PAGES, MAX_QUESTIONS_AT_ONCE
+from mcp_h11.client.detection import DETECT_LIMIT
+from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
+from mcp_h11.client.pending import UNCLAIMED_TIME
+from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
+from mcp_h11.client.subscriptions import ACK_LIMIT, MAX_UNREAD
+from mcp_h11.client.tools import MAX_BOOK_SIZE, MAX_KNOWN_TOOLS
+from mcp_h11.client.transports.backoff import Backoff
+from mcp_h11.client.transports.errors import KEPT_OF_BODY, SHOWN_OF_BODY
+from mcp_h11.client.transports.eventsource import MAX_RETRY
+from mcp_h11.client.transports.http import CHECK_LIMIT, MAX_ANSWER, RESUME_ATTEMPTS
+from mcp_h11.client.transports.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
+from mcp_h11.client.transports.responses import END_LIMIT
+from mcp_h11.http.client import CHUNK_ALLOWANCE, ClientLimits
+from mcp_h11.http.sse import MAX_EVENT_SIZE
+from mcp_h11.protocol.lines import MAX_LINE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "client.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8").split("## The client\n")[1].split("\n## ")[0]
 MIB = 1024 * 1024

@@ -12,13 +12,13 @@ import anyio
 import pytest
 from scripted import CAPABILITIES, LIMIT, Peer, Script, Seen, event, failure, result, scripted
 
-from mcp_h11 import connecting
-from mcp_h11.client import Client
-from mcp_h11.client_http import HTTPTransport
-from mcp_h11.client_sse import SSETransport
-from mcp_h11.era import EraMemory
-from mcp_h11.errors import MCPError
-from mcp_h11.failures import ConnectionLost, HTTPStatusError, RequestTimeout
+from mcp_h11.client import connect as connecting
+from mcp_h11.client.client import Client
+from mcp_h11.client.probe import EraMemory
+from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
+from mcp_h11.client.transports.http import HTTPTransport
+from mcp_h11.client.transports.sse import SSETransport
+from mcp_h11.protocol.errors import MCPError
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ import pytest
 from provision import EVERYTHING, server_environment
 
 from mcp_h11 import Client, MCPServer, Settings, listening
-from mcp_h11.client_memory import MemoryTransport
-from mcp_h11.client_stdio import StdioTransport
+from mcp_h11.client.transports.memory import MemoryTransport
+from mcp_h11.client.transports.stdio import StdioTransport
 
 pytestmark = [
     pytest.mark.anyio,

@@ -16,11 +16,12 @@ import anyio
 import pytest
 from scripted import LIMIT, Peer, Script, Seen, failure, result, scripted
 
-from mcp_h11 import ProxyHandler, client_http
-from mcp_h11.client import Client
-from mcp_h11.errors import InvalidParams, MCPError
-from mcp_h11.failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, SessionLost
-from mcp_h11.specs import Url
+from mcp_h11 import ProxyHandler
+from mcp_h11.client.client import Client
+from mcp_h11.client.targets import Url
+from mcp_h11.client.transports import http as client_http
+from mcp_h11.client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, SessionLost
+from mcp_h11.protocol.errors import InvalidParams, MCPError
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_h11.specs import Command, Url
+from mcp_h11.client.targets import Command, Url
 
 
 def test_a_command_keeps_its_words_and_hides_its_environment() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11 import backends, toolbook
-from mcp_h11.backends import MirroredArguments
-from mcp_h11.toolbook import ToolBook
+from mcp_h11.bridge.backends import MirroredArguments
+from mcp_h11.client import tools as backends
+from mcp_h11.client import tools as toolbook
+from mcp_h11.client.tools import ToolBook
 
 
 def tool(name: str) -> dict[str, object]:

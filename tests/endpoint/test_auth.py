@@ -28,8 +28,7 @@ from mcp_h11 import (
     canonical_uri,
     tls_context,
 )
-from mcp_h11.auth import MAX_TOKEN, as_principal
-from mcp_h11.settings import subject
+from mcp_h11.http.auth import MAX_TOKEN, as_principal, subject
 
 pytestmark = pytest.mark.anyio
 
@@ -887,7 +886,7 @@ async def test_nothing_secret_is_logged_at_any_level(caplog: pytest.LogCaptureFi
         await session.delete()
         for secret in secrets:
             assert secret not in repr(server.settings)
-    assert "mcp_h11.connection.access" in {record.name for record in caplog.records}
+    assert "mcp_h11.server.connection.access" in {record.name for record in caplog.records}
     written = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
     for secret in secrets:
         assert secret not in written, secret

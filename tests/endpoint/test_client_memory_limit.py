@@ -17,10 +17,10 @@ from rawclient import LIMIT, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, Held, call, head, modern, served, still_serves, turns
 
 from mcp_h11 import MCPServer, Principal
-from mcp_h11.endpoint import SMALL_BODY
-from mcp_h11.fairness import Load, Shares, held_memory, json_memory
-from mcp_h11.session import SMALL_CLIENT
-from mcp_h11.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE
+from mcp_h11.endpoint.endpoint import SMALL_BODY
+from mcp_h11.eras.session import SMALL_CLIENT
+from mcp_h11.runtime.fairness import Load, Shares, held_memory, json_memory
+from mcp_h11.runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE
 
 US = "127.0.0.1"
 FLOOD, OTHER = "192.0.2.1", "192.0.2.2"

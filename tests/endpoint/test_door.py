@@ -9,11 +9,13 @@ import pytest
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
-from mcp_h11.door import MAX_DOORS, Door, Doorkeeper
-from mcp_h11.headers import LOOPBACK_HOSTS, HostPolicy
-from mcp_h11.http11 import Head, HeadCache, HTTPRequest, Limits, ServerConnection
-from mcp_h11.server import host_policy
-from mcp_h11.settings import Settings
+from mcp_h11.endpoint.verdicts import MAX_DOORS, Door, Doorkeeper
+from mcp_h11.http.heads import HeadCache
+from mcp_h11.http.messages import Head, HTTPRequest, Limits
+from mcp_h11.http.origins import LOOPBACK_HOSTS, HostPolicy
+from mcp_h11.http.server import ServerConnection
+from mcp_h11.runtime.settings import Settings
+from mcp_h11.server.sockets import host_policy
 
 pytestmark = pytest.mark.anyio
 MCP_HEADERS = (

@@ -10,8 +10,8 @@ from rawclient import META, SSE_TYPE, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves, turns
 
 from mcp_h11 import MCPError
-from mcp_h11.errors import Refusal
-from mcp_h11.settings import Principal
+from mcp_h11.http.auth import Principal
+from mcp_h11.protocol.errors import Refusal
 
 pytestmark = pytest.mark.anyio
 SUPPORTED = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]

@@ -15,10 +15,10 @@ import anyio
 import pytest
 import wire
 from rawclient import BOTH, INFO, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, RawClient, Response, encode, within
-from test_streams import LEGACY_HTTP, SOON, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
+from sessions_support import LEGACY_HTTP, SOON, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.storage import MemoryEventStore, MemorySessionManager, SessionState
+from mcp_h11.runtime.storage import MemoryEventStore, MemorySessionManager, SessionState
 
 pytestmark = pytest.mark.anyio
 __all__ = ["quiet"]

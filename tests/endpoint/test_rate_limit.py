@@ -13,8 +13,8 @@ from rawclient import LIMIT, Legacy, Modern, RawClient, Response, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, head, is_closed, lives, modern, request, served
 
 from mcp_h11 import Principal
-from mcp_h11.fairness import address_party
-from mcp_h11.ratelimit import MAX_BUCKETS, RateLimiter
+from mcp_h11.endpoint.ratelimit import MAX_BUCKETS, RateLimiter
+from mcp_h11.runtime.fairness import address_party
 
 US = "127.0.0.1"
 HOUR = 3600.0  # so that no bucket fills up within a test

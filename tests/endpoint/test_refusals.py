@@ -22,12 +22,16 @@ from rawclient import Legacy, encode
 from serving import LEGACY, call, head, modern, request, served, turns
 
 import mcp_h11
-from mcp_h11 import Context, MCPError, MCPServer, Principal, Refusal, ToolError, errors, failures, http11
-from mcp_h11.connection import Connection
-from mcp_h11.errors import Denial, ResourceNotFound, again
-from mcp_h11.failures import ConnectionLost, HTTPStatusError
-from mcp_h11.gateway import Gateway, GatewayServer
-from mcp_h11.http11 import Limits
+from mcp_h11 import Context, MCPError, MCPServer, Principal, Refusal, ToolError
+from mcp_h11.bridge.gateway import Gateway, GatewayServer
+from mcp_h11.client.transports import errors as failures
+from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
+from mcp_h11.http import client as http_client
+from mcp_h11.http import messages
+from mcp_h11.http.messages import Limits
+from mcp_h11.protocol import errors
+from mcp_h11.protocol.errors import Denial, ResourceNotFound, again
+from mcp_h11.server.connection import Connection
 
 TIMES = 3_000
 WARM_UP = 500  # templates, doors and arenas are made
@@ -311,13 +315,13 @@ async def test_a_refusal_that_is_given_three_thousand_times_leaves_nothing(
 
 # What is caught, and passed to a function that raises it: (module, function).
 CAUGHT_BEFORE = {
-    ("app", "_failure"),  # the one exception of a group
-    ("client_http", "_deliver"),  # one of the messages of a payload, which were read a moment before
-    ("connecting", "_find_other"),
-    ("connecting", "_go_by_sse"),
+    ("mcpserver", "_failure"),  # the one exception of a group
+    ("http", "_deliver"),  # one of the messages of a payload, which were read a moment before
+    ("connect", "_find_other"),
+    ("connect", "_go_by_sse"),
     ("eager", "throw"),  # as a generator's `throw`
-    ("jsonreaders", "_go_on"),
-    ("embed", "_start"),  # it is taken out of where it was kept
+    ("readers", "_go_on"),
+    ("thread", "_start"),  # it is taken out of where it was kept
 }
 
 
@@ -350,7 +354,7 @@ def is_new(raised: ast.expr, made: set[str]) -> bool:
     return name.lstrip("_")[:1].isupper() and not name.isupper()
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_raises_what_it_keeps(path: Path) -> None:
     found = raised_again(ast.parse(path.read_text("utf-8")))
     assert [(name, line) for name, line in found if (path.stem, name) not in CAUGHT_BEFORE] == []
@@ -371,10 +375,10 @@ def test_the_scan_finds_what_is_raised_again(source: str, wrong: bool) -> None:
     assert bool(raised_again(ast.parse(f"def f(self, given):\n {source}\n"))) is wrong
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_has_an_exception_of_its_own(path: Path) -> None:
     """Not as a constant, and not as the default of an argument: those live as long as the process."""
-    ours = [*vars(errors).items(), *vars(failures).items(), *vars(http11).items()]
+    ours = [*vars(errors).items(), *vars(failures).items(), *vars(messages).items(), *vars(http_client).items()]
     names = {name for name, value in ours if isinstance(value, type) and issubclass(value, BaseException)}
     for statement in ast.parse(path.read_text("utf-8")).body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, ast.Call):

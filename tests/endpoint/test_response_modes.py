@@ -9,7 +9,7 @@ import pytest
 from rawclient import Legacy, Modern
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.reply import MAX_ANSWER_EVENT
+from mcp_h11.http.reply import MAX_ANSWER_EVENT
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
+from pipes_support import piped
 from rawclient import LIMIT, Legacy, Modern, encode
 from serving import ASYNCIO, LEGACY, call, served, turns
-from test_stdio import piped
 
 from mcp_h11 import MCPServer
-from mcp_h11.deadlines import Deadline, run_within
+from mcp_h11.handler.deadlines import Deadline, run_within
 
 pytestmark = pytest.mark.anyio
 

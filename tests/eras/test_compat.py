@@ -12,8 +12,8 @@ import pytest
 import wire
 from wire import ALL, A, B, C, D, E
 
-from mcp_h11.compat import client_request, notification_params, server_fields
-from mcp_h11.revisions import REVISIONS
+from mcp_h11.eras.downgrade import client_request, notification_params, server_fields
+from mcp_h11.protocol.revisions import REVISIONS
 
 ICONS = [{"src": "https://example.com/i.png", "mimeType": "image/png", "sizes": ["48x48"], "theme": "dark"}]
 ANNOTATIONS = {"audience": ["user"], "priority": 0.5, "lastModified": "2025-01-12T15:00:58Z"}

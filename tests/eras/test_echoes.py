@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pipes_support import piped
 from rawclient import Legacy, Modern
 from serving import ASYNCIO, LEGACY, call, served
-from test_stdio import piped
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.handler import MAX_PROGRESS_TOKEN
+from mcp_h11.handler.handler import MAX_PROGRESS_TOKEN
 
 pytestmark = pytest.mark.anyio
 LONG = 20_000  # characters; less than a pipe holds

@@ -35,11 +35,11 @@ from mcp_h11 import (
     Settings,
     listening,
 )
-from mcp_h11.handler import Notice
-from mcp_h11.jsonrpc import Request
-from mcp_h11.listener import MAX_UNSENT, Listener
-from mcp_h11.runtime import Runtime
-from mcp_h11.storage import MAX_SUBSCRIBED_SIZE
+from mcp_h11.eras.listener import MAX_UNSENT, Listener
+from mcp_h11.handler.notices import Notice
+from mcp_h11.protocol.jsonrpc import Request
+from mcp_h11.runtime.runtime import Runtime
+from mcp_h11.runtime.storage import MAX_SUBSCRIBED_SIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ SUPPORTED = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05
 SUBSCRIPTION = f"{META}subscriptionId"
 SERVER_INFO = f"{META}serverInfo"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).resolve().parents[1]
 
 
 # -- what is served --
@@ -1462,7 +1462,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS / "support"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=120
@@ -1475,9 +1475,12 @@ import sys, types
 package = types.ModuleType("mcp_h11")
 package.__path__ = [sys.argv[1]]
 sys.modules["mcp_h11"] = package
-for name in ("legacy", "legacy_sse", "session", "streams", "endpoint", "server", "stdio"):
+for name in (
+    "endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams", "endpoint.endpoint", "server.server",
+    "server.stdio",
+):
     sys.modules["mcp_h11." + name] = None
-import mcp_h11.modern
+import mcp_h11.eras.modern
 """
     done = run_python("-c", code, str(TESTS.parent / "mcp_h11"))
     assert done.returncode == 0, done.stderr
@@ -1486,6 +1489,6 @@ import mcp_h11.modern
 @pytest.mark.skipif("without_legacy" in sys.modules, reason="this is that run")
 def test_the_era_passes_its_tests_with_the_legacy_one_removed() -> None:
     done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "without_legacy",
-                      "-k", "not legacy", str(TESTS / "test_modern.py"))  # fmt: skip
+                      "-k", "not legacy", str(TESTS / "eras" / "test_modern.py"))  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

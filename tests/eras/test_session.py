@@ -12,12 +12,12 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from rawclient import BOTH, JSON_TYPE, SSE_TYPE, Legacy, Stream
-from test_streams import LEGACY_HTTP, LIMIT, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
+from rawclient import BOTH, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, Stream
+from sessions_support import LEGACY_HTTP, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
 from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, MCPServer, Sample, ServerHandler, listening
-from mcp_h11.errors import MCPError
-from mcp_h11.session import MAX_ROUNDS, MAX_STREAMS
+from mcp_h11.eras.session import MAX_ROUNDS, MAX_STREAMS
+from mcp_h11.protocol.errors import MCPError
 
 pytestmark = pytest.mark.anyio
 __all__ = ["quiet"]

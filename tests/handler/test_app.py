@@ -31,7 +31,6 @@ import pytest
 from rawclient import LIMIT, Answer, Legacy, Modern
 from wire import A, B, C, D, E
 
-import mcp_h11
 from mcp_h11 import (
     Audio,
     Context,
@@ -51,7 +50,8 @@ from mcp_h11 import (
     text,
     user,
 )
-from mcp_h11 import app as app_module
+from mcp_h11.handler import mcpserver as app_module
+from mcp_h11.server import running, stdio
 
 pytestmark = pytest.mark.anyio
 
@@ -930,16 +930,16 @@ async def test_arguments_that_a_tool_does_not_have_are_passed_over_and_logged_at
         "place": {"street": "s", "toolCallId": "t"},
     }  # fmt: skip
     async with connected(server) as client:
-        with caplog.at_level(logging.DEBUG, logger="mcp_h11.entries"):
+        with caplog.at_level(logging.DEBUG, logger="mcp_h11.handler.functions"):
             assert texts(await call(client, "visit", **given)) == ["x 1 {'street': 's'} 3"]
-        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.entries"]
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.handler.functions"]
         assert line == "visit ignores 2 arguments that it does not have: 'toolCallId', 'sessionId'"
         assert texts(await call(client, "more", toolCallId=1)) == ["{'toolCallId': 1}"]
         caplog.clear()
         many = {f"{number}\n\x1b" + "x" * 1_000: 1 for number in range(1_000)}
-        with caplog.at_level(logging.DEBUG, logger="mcp_h11.entries"):
+        with caplog.at_level(logging.DEBUG, logger="mcp_h11.handler.functions"):
             assert "isError" not in await call(client, "visit", **given, **many)
-        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.entries"]
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.handler.functions"]
         assert line.startswith("visit ignores 1002 arguments") and line.isprintable() and len(line) < 2_000
         for missing, extra in (("city", "City"), ("place", "palce"), ("city", "theCity")):
             wrong = {extra if name == missing else name: value for name, value in given.items()}
@@ -2213,8 +2213,8 @@ async def test_a_lifespan_that_fails_is_why_it_does_not_serve() -> None:
 
 def test_run_serves_over_the_transport_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(mcp_h11.server, "run", lambda handler, **options: ran.append((handler, options)))
-    monkeypatch.setattr(mcp_h11.stdio, "run_stdio", lambda handler, **options: ran.append((handler, "stdio")))
+    monkeypatch.setattr(running, "run", lambda handler, **options: ran.append((handler, options)))
+    monkeypatch.setattr(stdio, "run_stdio", lambda handler, **options: ran.append((handler, "stdio")))
     server = MCPServer()
     server.run(port=1)
     server.run(transport="streamable-http")
@@ -2226,7 +2226,10 @@ def test_run_serves_over_the_transport_that_is_named(monkeypatch: pytest.MonkeyP
 
 
 def test_a_user_may_log_what_fails_elsewhere() -> None:
-    assert logging.getLogger("mcp_h11.app").parent is not None and not logging.getLogger("mcp_h11.app").handlers
+    assert (
+        logging.getLogger("mcp_h11.handler.mcpserver").parent is not None
+        and not logging.getLogger("mcp_h11.handler.mcpserver").handlers
+    )
 
 
 async def test_a_whole_result_of_a_function_that_returns_some_dict_is_its_own_structure() -> None:

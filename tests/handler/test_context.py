@@ -16,10 +16,11 @@ import pytest
 from rawclient import INFO, META, Legacy, Modern
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.context import Exchange, NeedInput, log_rank
-from mcp_h11.errors import InvalidParams
-from mcp_h11.jsonrpc import Request
-from mcp_h11.revisions import LATEST_MODERN
+from mcp_h11.handler.context import Exchange, NeedInput
+from mcp_h11.protocol.errors import InvalidParams
+from mcp_h11.protocol.jsonrpc import Request
+from mcp_h11.protocol.methods import log_rank
+from mcp_h11.protocol.revisions import LATEST_MODERN
 
 pytestmark = pytest.mark.anyio
 

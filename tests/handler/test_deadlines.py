@@ -17,9 +17,9 @@ from rawclient import LIMIT, Legacy, Modern
 from serving import LEGACY, call, served, turns
 
 from mcp_h11 import Context, MCPServer, ServerHandler, Settings
-from mcp_h11.deadlines import CLEANUP_TIME
-from mcp_h11.runtime import Runtime
-from mcp_h11.stdio import Pipe
+from mcp_h11.handler.deadlines import CLEANUP_TIME
+from mcp_h11.runtime.runtime import Runtime
+from mcp_h11.server.stdio import Pipe
 
 pytestmark = pytest.mark.anyio
 

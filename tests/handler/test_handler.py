@@ -22,7 +22,8 @@ from mcp_h11 import (
     ToolError,
     listening,
 )
-from mcp_h11.handler import METHODS, Notice, Notices
+from mcp_h11.handler.notices import Notice, Notices
+from mcp_h11.protocol.methods import METHODS
 
 pytestmark = pytest.mark.anyio
 

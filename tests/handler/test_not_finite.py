@@ -9,12 +9,12 @@ from typing import Any, TypedDict
 
 import orjson
 import pytest
+from pipes_support import piped
 from rawclient import Legacy, Modern
 from serving import ASYNCIO, LEGACY, call, served
-from test_stdio import piped
 
 from mcp_h11 import Context, MCPServer, ServerHandler
-from mcp_h11.tojson import MAX_LOOKED_AT, not_finite
+from mcp_h11.protocol.finite import MAX_LOOKED_AT, not_finite
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ import enum
 from typing import Any
 
 import pytest
+from pipes_support import piped
 from rawclient import Legacy, Modern
 from serving import ASYNCIO, LEGACY, call, lives, modern, served
-from test_stdio import piped
 
 from mcp_h11 import Context, Elicit, InputRequired, MCPError, MCPServer, MissingClientCapability, Refusal
 

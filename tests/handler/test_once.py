@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
+from pipes_support import piped
 from rawclient import LIMIT, Modern
 from serving import ASYNCIO, call, served
-from test_stdio import piped
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.storage import MAX_NONCES, MemoryOnceStore, StoreFull
+from mcp_h11.runtime.storage import MAX_NONCES, MemoryOnceStore, StoreFull
 
 pytestmark = pytest.mark.anyio
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}

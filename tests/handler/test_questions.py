@@ -27,7 +27,7 @@ from mcp_h11 import (
     ToolError,
     listening,
 )
-from mcp_h11.questions import RawQuestion, Sampled, as_question, digest
+from mcp_h11.handler.questions import RawQuestion, Sampled, as_question, digest
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from rawclient import Legacy
 from serving import ASYNCIO, LEGACY, call, served
 
 from mcp_h11 import Image, MCPServer
-from mcp_h11.schema import TextContent
+from mcp_h11.protocol.types import TextContent
 
 pytestmark = pytest.mark.anyio
 

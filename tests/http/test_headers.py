@@ -13,19 +13,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mcp_h11.errors import HeaderMismatch
-from mcp_h11.headers import (
-    CORS_REQUEST_HEADERS,
-    LOOPBACK_HOSTS,
+from mcp_h11.http.headers import (
     NAME_SOURCE,
     Accept,
-    HostPolicy,
     check_method_header,
     check_name_header,
     check_param_headers,
     check_version_header,
-    cors_exposed,
-    cors_headers,
     decode_value,
     encode_value,
     header_map,
@@ -33,6 +27,8 @@ from mcp_h11.headers import (
     parse_accept,
     request_headers,
 )
+from mcp_h11.http.origins import CORS_REQUEST_HEADERS, LOOPBACK_HOSTS, HostPolicy, cors_exposed, cors_headers
+from mcp_h11.protocol.errors import HeaderMismatch
 
 # --- Accept and Content-Type ------------------------------------------------------------------------------------
 

@@ -13,28 +13,16 @@ import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from requests_support import CHUNKED, GET, REFUSED, SMUGGLED
 
-from mcp_h11 import http11
-from mcp_h11.http11 import (
-    CLOSED,
-    MAX_CHUNKS,
-    MAX_LEADING_CRLF,
-    MAX_MODELS,
-    MAX_TEMPLATES,
-    NEED_DATA,
-    PAUSED,
-    TINY_CHUNK,
-    Head,
-    HeadCache,
-    HTTPError,
-    HTTPRequest,
-    Limits,
-    ServerConnection,
-)
+from mcp_h11.http import heads as http_heads
+from mcp_h11.http import server
+from mcp_h11.http.chunked import MAX_CHUNKS
+from mcp_h11.http.heads import MAX_MODELS, MAX_TEMPLATES, HeadCache
+from mcp_h11.http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits
+from mcp_h11.http.server import MAX_LEADING_CRLF, TINY_CHUNK, ServerConnection
 
 POST = b"POST /mcp HTTP/1.1\r\nHost: localhost:8000\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-GET = b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n"
-CHUNKED = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 JSON = (("Content-Type", "application/json"),)
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -454,94 +442,6 @@ def test_heads_and_signals_come_in_the_documented_order(stream, places):
         assert connection.buffered == 0
 
 
-# --- Refusals, on a cold cache and on a warm one -------------------------------------------------------------------
-
-HEAD_OF = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
-SMUGGLED = b"GET /admin HTTP/1.1\r\nHost: localhost\r\n\r\n"
-REFUSED = {
-    "CL.TE": (400, HEAD_OF + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "TE.CL": (400, HEAD_OF + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
-    "CL.0 with TE": (400, HEAD_OF + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "TE twice": (501, HEAD_OF + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "TE twice, one unknown": (501, HEAD_OF + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
-    "TE identity": (501, HEAD_OF + b"Transfer-Encoding: identity\r\n\r\n"),
-    "TE gzip, chunked": (501, HEAD_OF + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    "TE chunked, identity": (501, HEAD_OF + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-    "TE quoted": (501, HEAD_OF + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n'),
-    "TE xchunked": (501, HEAD_OF + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-    "TE empty": (501, HEAD_OF + b"Transfer-Encoding:\r\n\r\n0\r\n\r\n"),
-    "TE with a vertical tab": (400, HEAD_OF + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
-    "TE with a space before the colon": (400, HEAD_OF + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    "TE folded": (400, HEAD_OF + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
-    "TE behind a bare CR": (400, HEAD_OF + b"X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "TE on HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "CL twice, unequal": (400, HEAD_OF + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
-    "CL twice, equal": (400, HEAD_OF + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
-    "CL twice, other case": (400, HEAD_OF + b"Content-Length: 5\r\ncontent-length: 5\r\n\r\nhello"),
-    "CL list": (400, HEAD_OF + b"Content-Length: 5, 5\r\n\r\nhello"),
-    "CL list of one": (400, HEAD_OF + b"Content-Length: 5,\r\n\r\nhello"),
-    "CL with a sign": (400, HEAD_OF + b"Content-Length: +5\r\n\r\nhello"),
-    "CL negative": (400, HEAD_OF + b"Content-Length: -5\r\n\r\nhello"),
-    "CL hex": (400, HEAD_OF + b"Content-Length: 0x5\r\n\r\nhello"),
-    "CL with a space": (400, HEAD_OF + b"Content-Length: 5 5\r\n\r\nhello"),
-    "CL with an underscore": (400, HEAD_OF + b"Content-Length: 1_0\r\n\r\nhellohello"),
-    "CL empty": (400, HEAD_OF + b"Content-Length:\r\n\r\nhello"),
-    "CL in other digits": (400, HEAD_OF + "Content-Length: ٥\r\n\r\nhello".encode()),
-    "CL of 21 digits": (400, HEAD_OF + b"Content-Length: 000000000000000000005\r\n\r\nhello"),
-    "CL with a space before the colon": (400, HEAD_OF + b"Content-Length : 5\r\n\r\nhello"),
-    "CL folded": (400, HEAD_OF + b"Content-Length: \r\n 5\r\n\r\nhello"),
-    "field name with NUL": (400, HEAD_OF + b"X\x00: y\r\n\r\n"),
-    "field value with NUL": (400, HEAD_OF + b"X: a\x00b\r\n\r\n"),
-    "field without a name": (400, HEAD_OF + b": y\r\n\r\n"),
-    "field without a colon": (400, HEAD_OF + b"X\r\n\r\n"),
-    "field after a space": (400, HEAD_OF + b" X: y\r\n\r\n"),
-    "line of one space": (400, HEAD_OF + b" \r\n\r\n"),
-    "fold after the request line": (400, b"POST / HTTP/1.1\r\n Host: a\r\n\r\n"),
-    "fold of an ordinary field": (400, HEAD_OF + b"X: a\r\n\tb\r\n\r\n"),
-    "two CRs": (400, HEAD_OF + b"X: y\r\r\n\r\n"),
-    "no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
-    "two Hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
-    "empty Host": (400, b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
-    "Host with a space": (400, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
-    "Host with a path": (400, b"GET / HTTP/1.1\r\nHost: a/../\r\n\r\n"),
-    "Host with a user": (400, b"GET / HTTP/1.1\r\nHost: @c\r\n\r\n"),
-    "Host with a bad port": (400, b"GET / HTTP/1.1\r\nHost: a:8o\r\n\r\n"),
-    "Host with two ports": (400, b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n"),
-    "Host with an open bracket": (400, b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
-    "Host with a bad escape": (400, b"GET / HTTP/1.1\r\nHost: a%2\r\n\r\n"),
-    "Host beyond ASCII": (400, b"GET / HTTP/1.1\r\nHost: a\xff\r\n\r\n"),
-    "Host and target disagree": (400, b"GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
-    "target with a user": (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "target of no form": (400, b"GET mcp HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "target of another scheme": (400, b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "target with a space": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "no version": (400, b"GET /\r\nHost: a\r\n\r\n"),
-    "lower-case version": (400, b"GET / http/1.1\r\nHost: a\r\n\r\n"),
-    "HTTP/2.0": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "HTTP/9.9": (505, b"GET / HTTP/9.9\r\nHost: a\r\n\r\n"),
-    "HTTP/1.2": (505, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
-    "HTTP/0.9": (505, b"GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
-    "space first": (400, b" GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "bare LF first": (400, b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
-    "chunk size with a sign": (400, CHUNKED + b"+5\r\nhello\r\n0\r\n\r\n"),
-    "chunk size negative": (400, CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n"),
-    "chunk size with 0x": (400, CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n"),
-    "chunk size with an underscore": (400, CHUNKED + b"1_0\r\nhello\r\n0\r\n\r\n"),
-    "chunk size after a space": (400, CHUNKED + b" 5\r\nhello\r\n0\r\n\r\n"),
-    "chunk size empty": (400, CHUNKED + b"\r\nhello\r\n0\r\n\r\n"),
-    "chunk size of 21 digits": (400, CHUNKED + b"000000000000000000005\r\nhello\r\n0\r\n\r\n"),
-    "chunk size line ended by LF": (400, CHUNKED + b"5\nhello\r\n0\r\n\r\n"),
-    "bare LF in a chunk extension": (400, CHUNKED + b"5;a\nhello\r\n0\r\n\r\n"),
-    "chunk ended by LF": (400, CHUNKED + b"5\r\nhello\n0\r\n\r\n"),
-    "chunk ended by other bytes": (400, CHUNKED + b"5\r\nhelloXX0\r\n\r\n"),
-    "chunk longer than it says": (400, CHUNKED + b"5\r\nhello!\r\n0\r\n\r\n"),
-    "last chunk ended by LF": (400, CHUNKED + b"0\n\nX: y\r\n\r\n"),
-    "trailer without a colon": (400, CHUNKED + b"0\r\nX\r\n\r\n"),
-    "trailer with NUL": (400, CHUNKED + b"0\r\nX: \x00\r\n\r\n"),
-}
-
-
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_could_be_understood_in_two_ways_is_refused_and_ends_the_connection(case):
     status, attack = REFUSED[case]
@@ -659,8 +559,8 @@ def asked_h11(monkeypatch):
         heads.append(raw)
         return ask_h11(raw, max_fields)
 
-    ask_h11 = http11._ask_h11
-    monkeypatch.setattr(http11, "_ask_h11", ask)
+    ask_h11 = http_heads.ask_h11
+    monkeypatch.setattr(server, "ask_h11", ask)
     return heads
 
 

@@ -10,23 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_h11 import http11
-from mcp_h11.http11 import (
+from mcp_h11.http import client as http11
+from mcp_h11.http.chunked import LARGEST_PIECE, MAX_CHUNKS
+from mcp_h11.http.client import (
     CHUNK_ALLOWANCE,
     END,
-    LARGEST_PIECE,
-    MAX_CHUNKS,
     MAX_INFORMATIONAL,
     MAX_KEPT_BODY,
-    NEED_DATA,
     AnswerCache,
     AnswerEnd,
     AnswerError,
     AnswerHead,
     ClientConnection,
     ClientLimits,
-    Signal,
 )
+from mcp_h11.http.messages import NEED_DATA, Signal
 
 HOST = (("Host", "localhost"),)
 OK = b"HTTP/1.1 200 OK\r\n"

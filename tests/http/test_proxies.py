@@ -18,9 +18,9 @@ from rawclient import Modern, RawClient, Response, encode
 from serving import ASYNCIO, UVLOOP, Held, head, lives, modern, request, served
 
 from mcp_h11 import Principal, Settings, listening
-from mcp_h11.addresses import MAX_PREFIX, checked_prefix
-from mcp_h11.errors import Refusal
-from mcp_h11.proxies import MAX_ELEMENTS, MAX_PARAMETERS, Forwarded, Proxies, read_address
+from mcp_h11.http.addresses import MAX_PREFIX, checked_prefix
+from mcp_h11.http.forwarded import MAX_ELEMENTS, MAX_PARAMETERS, Forwarded, Proxies, read_address
+from mcp_h11.protocol.errors import Refusal
 
 pytestmark = pytest.mark.anyio
 US = "127.0.0.1"  # the address of every client here

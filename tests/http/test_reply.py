@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from mcp_h11.http11 import HeadCache, HTTPRequest, Limits, ServerConnection
-from mcp_h11.reply import COMMENT, DONE, GONE, STREAMING, UNDECIDED, Reply
+from mcp_h11.http.heads import HeadCache
+from mcp_h11.http.messages import HTTPRequest, Limits
+from mcp_h11.http.reply import COMMENT, DONE, GONE, STREAMING, UNDECIDED, Reply
+from mcp_h11.http.server import ServerConnection
 
 DATE = b"Thu, 01 Jan 2026 00:00:00 GMT"
 EVENT = b"data: {}\n\n"

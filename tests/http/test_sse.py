@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_h11.sse import MAX_RETRY_DIGITS, Event, EventDecoder, SSEError, encode_comment, encode_event
+from mcp_h11.http.sse import MAX_RETRY_DIGITS, Event, EventDecoder, SSEError, encode_comment, encode_event
 
 
 def read(data: bytes, size: int = 0) -> list[Event]:

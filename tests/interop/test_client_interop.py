@@ -16,13 +16,13 @@ import pytest
 from provision import ROOT, Unavailable, everything_required, free_port, npm_folder, stop, wait_until_it_listens
 
 from mcp_h11 import Client, InvalidAnswer, InvalidParams, RequestTimeout, ResourceNotFound, detect
-from mcp_h11.client_stdio import StdioTransport
+from mcp_h11.client.transports.stdio import StdioTransport
 
 pytestmark = [pytest.mark.interop, pytest.mark.anyio]
 
 LIMIT = 20.0
 ECHO = 'h\u00e9llo \u2028 \U0001f600 \\u0000 "quoted"'
-INTEROP = Path(__file__).parent / "interop"
+INTEROP = Path(__file__).resolve().parent
 PYTHON = INTEROP / "py23_server.py"
 NODE = ROOT / "bench" / "subjects" / "node"
 EVERYTHING = "@modelcontextprotocol/server-everything"

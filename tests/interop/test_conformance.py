@@ -12,7 +12,7 @@ from provision import everything_required
 
 pytestmark = pytest.mark.conformance
 
-RUN = Path(__file__).parent / "conformance" / "run.py"
+RUN = Path(__file__).resolve().parents[1] / "conformance" / "run.py"
 RUN_LIMIT = 900  # seconds, most of them for fetching the suite the first time
 UNAVAILABLE = 3
 

@@ -34,7 +34,7 @@ from provision import (
 
 pytestmark = pytest.mark.interop
 
-DRIVERS = Path(__file__).parent / "interop"
+DRIVERS = Path(__file__).resolve().parent
 RUN_LIMIT = 120  # seconds for one driver; it takes about five
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_h11 import content
-from mcp_h11.content import Audio, Image, ParamHeader, StableResult
+from mcp_h11.protocol import content
+from mcp_h11.protocol.content import Audio, Image, ParamHeader, StableResult
 
 
 def test_constructors_make_wire_objects() -> None:

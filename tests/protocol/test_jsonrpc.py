@@ -14,21 +14,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_h11.errors import InvalidParams, InvalidRequest, MCPError, ParseError
-from mcp_h11.jsonrpc import (
+from mcp_h11.protocol.errors import InvalidParams, InvalidRequest, MCPError, ParseError
+from mcp_h11.protocol.jsonrpc import (
     JSON,
-    KEPT_OF_LONG,
     MAX_BATCH,
     MAX_DEPTH,
     MAX_DIGITS,
     ErrorResponse,
-    LineDecoder,
-    LineTooLong,
     Notification,
     Request,
     Response,
-    encode_line,
 )
+from mcp_h11.protocol.lines import KEPT_OF_LONG, LineDecoder, LineTooLong, encode_line
 
 STANDARD = JSON()
 FAST = JSON(orjson)
@@ -732,7 +729,7 @@ def test_an_interpreter_without_the_inner_encoder_writes_the_same_bytes(
     message = {"a": ["\u2028 \u00e9 \U0001f600", 1.5, 10**30, None, True], "b": {"\x00": "\ud800"}}
     expected = STANDARD.result("x", message)
     monkeypatch.setattr("json.encoder.c_make_encoder", inner)
-    spec = importlib.util.find_spec("mcp_h11.jsonrpc")
+    spec = importlib.util.find_spec("mcp_h11.protocol.jsonrpc")
     assert spec is not None and spec.loader is not None
     elsewhere = importlib.util.module_from_spec(spec)  # as it is imported there; ours stays as it is
     spec.loader.exec_module(elsewhere)

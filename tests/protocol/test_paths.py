@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from mcp_h11 import Client, MCPServer, ResourceNotFound
-from mcp_h11.uritemplate import MAX_VALUES, climbs, climbs_anywhere
+from mcp_h11.protocol.uritemplate import MAX_VALUES, climbs, climbs_anywhere
 
 pytestmark = pytest.mark.anyio
 

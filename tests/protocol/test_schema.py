@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import get_args, get_type_hints
 
-from mcp_h11 import schema
-from mcp_h11.content import CONTENT_TYPES
+from mcp_h11.protocol import types as schema
+from mcp_h11.protocol.content import CONTENT_TYPES
 
 
 def test_content_types_are_those_of_the_union() -> None:

@@ -20,9 +20,9 @@ from serving import LEGACY, served
 
 import mcp_h11
 from mcp_h11 import Context
-from mcp_h11.errors import MCPError
-from mcp_h11.handler import ServerHandler
-from mcp_h11.shown import (
+from mcp_h11.handler.handler import ServerHandler
+from mcp_h11.protocol.errors import MCPError
+from mcp_h11.protocol.shown import (
     MAX_CHAIN,
     MAX_LOGGED_TEXT,
     MAX_LOGGED_TRACE,
@@ -185,11 +185,11 @@ def test_an_argument_and_a_traceback_have_a_length(more: int, logged: Any) -> No
 def test_every_logger_of_the_package_escapes() -> None:
     """But that of the access log, whose lines have nothing but printable ASCII (test_ops)."""
     makers = {}
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Assign) and "getLogger" in ast.unparse(node.value):
-                makers[path.stem] = ast.unparse(node.value)
-    assert makers.pop("access").startswith("logging.getLogger(")
+                makers[str(path.relative_to(PACKAGE).with_suffix(""))] = ast.unparse(node.value)
+    assert makers.pop("server/access").startswith("logging.getLogger(")
     assert len(makers) > 20
     assert {module for module, value in makers.items() if value != "escaping(logging.getLogger(__name__))"} == set()
 
@@ -234,6 +234,6 @@ async def test_a_method_and_a_notification_with_line_feeds_forge_no_line(
 
 def test_the_error_that_a_peer_words_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("mcp_h11.proxy").warning("%.200s is not listened to: %s", FORGED, MCPError(-32002, FORGED))
+    logging.getLogger("mcp_h11.bridge.proxy").warning("%.200s is not listened to: %s", FORGED, MCPError(-32002, FORGED))
     (line,) = caplog.text.splitlines()
     assert line.count("forged") == 2 and not any(map(is_unsafe, line))

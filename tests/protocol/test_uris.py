@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.uris import normal, normal_part, normal_template, spellings
+from mcp_h11.protocol.uris import normal, normal_part, normal_template, spellings
 
 
 @pytest.mark.parametrize(

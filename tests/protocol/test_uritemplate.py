@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.uritemplate import URITemplate, climbs
+from mcp_h11.protocol.uritemplate import URITemplate, climbs
 
 # The values of RFC 6570, 3.2.
 VALUES: dict[str, Any] = {

@@ -18,7 +18,7 @@ from rawclient import LIMIT, Legacy, within
 from serving import ASYNCIO, UVLOOP, call, served, turns
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.eager import Carrier, Eager
+from mcp_h11.runtime.eager import Carrier, Eager
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])]
 
@@ -380,7 +380,13 @@ async def test_calls_leave_nothing_for_the_garbage_collector(anyio_backend: Any)
         assert not made
 
 
-OURS = ("mcp_h11.session", "mcp_h11.reply", "mcp_h11.modern", "mcp_h11.context", "mcp_h11.eager")
+OURS = (
+    "mcp_h11.eras.session",
+    "mcp_h11.http.reply",
+    "mcp_h11.eras.modern",
+    "mcp_h11.handler.context",
+    "mcp_h11.runtime.eager",
+)
 
 
 class Timed(MCPServer):

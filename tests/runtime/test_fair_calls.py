@@ -19,7 +19,7 @@ from rawclient import LIMIT, Legacy, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, modern, served, turns
 
 from mcp_h11 import Principal
-from mcp_h11.runtime import FairGate
+from mcp_h11.runtime.admission import FairGate
 
 pytestmark = pytest.mark.anyio
 

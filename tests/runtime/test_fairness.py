@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mcp_h11.fairness import ALPHA, LOOKED_AT, Holdings, Shares, Turns, party_of
+from mcp_h11.runtime.fairness import ALPHA, LOOKED_AT, Holdings, Shares, Turns, party_of
 
 PARTIES = st.sampled_from(["a", "b", "c", "d"])
 

@@ -12,8 +12,8 @@ from fuzzing import FakeTransport
 from rawclient import LIMIT
 from serving import ASYNCIO, UVLOOP, Held, call, head, modern, served, turns
 
-from mcp_h11.connection import Connection
-from mcp_h11.outbox import HELD_BYTES, HOLD_TIME, Outbox, outbox_of
+from mcp_h11.runtime.outbox import HELD_BYTES, HOLD_TIME, Outbox, outbox_of
+from mcp_h11.server.connection import Connection
 
 
 class Loop:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_h11.errors import InvalidParams
-from mcp_h11.sealing import DEFAULT_TTL, MAX_SEALED, Sealer, new_key
+from mcp_h11.protocol.errors import InvalidParams
+from mcp_h11.runtime.request_state import DEFAULT_TTL, MAX_SEALED, Sealer, new_key
 
 KEY = b"k" * 32
 JSON = st.recursive(

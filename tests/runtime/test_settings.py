@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from serving import ASYNCIO, Held
 
-from mcp_h11 import Settings, jsonrpc, listening, server, storage
-from mcp_h11.settings import Principal, subject
+from mcp_h11 import Settings, listening
+from mcp_h11.http.auth import Principal, subject
+from mcp_h11.protocol import jsonrpc
+from mcp_h11.runtime import storage
+from mcp_h11.server import server
 
 LIMITS = [f.name for f in dataclasses.fields(Settings) if type(f.default) in (int, float)]
 

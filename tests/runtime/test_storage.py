@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11.errors import EventsExpired
-from mcp_h11.storage import EVENT_OVERHEAD, STREAM_OVERHEAD, MemoryEventStore, MemorySessionManager, SessionState
+from mcp_h11.protocol.errors import EventsExpired
+from mcp_h11.runtime.storage import (
+    EVENT_OVERHEAD,
+    STREAM_OVERHEAD,
+    MemoryEventStore,
+    MemorySessionManager,
+    SessionState,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.docstrings import parse
+from mcp_h11.schema.docstrings import parse
 
 GOOGLE = """Search the index.
 

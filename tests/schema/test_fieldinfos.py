@@ -13,8 +13,9 @@ from pydantic import AliasChoices, AliasPath, Field
 from typing_extensions import NotRequired, Required, TypedDict
 
 from mcp_h11 import MCPServer
-from mcp_h11.fieldinfos import NOTHING, said_of
-from mcp_h11.signature import BadArguments, describe, elicitation_schema
+from mcp_h11.schema.fieldinfos import NOTHING, said_of
+from mcp_h11.schema.forms import elicitation_schema
+from mcp_h11.schema.signature import BadArguments, describe
 
 CASES: list[tuple[Any, list[Any]]] = [
     (Annotated[int, Field(default=7)], [{}, {"x": 3}, {"x": None}]),

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.inlining import MAX_COPIES, inlined, reference, with_items
-from mcp_h11.signature import describe
+from mcp_h11.schema.inlining import MAX_COPIES, inlined, reference, with_items
+from mcp_h11.schema.signature import describe
 
 
 @dataclasses.dataclass

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.jsonreaders import MAX_PROBLEMS
-from mcp_h11.jsonschema import MAX_DEPTH, MAX_STEPS, checker, validate
+from mcp_h11.schema.readers import MAX_PROBLEMS
+from mcp_h11.schema.validator import MAX_DEPTH, MAX_STEPS, checker, validate
 
 names = st.sampled_from(["a", "b", "c"])
 scalars = (

@@ -27,9 +27,10 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver.utilities.func_metadata import func_metadata
 from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
-from mcp_h11.content import ParamHeader
-from mcp_h11.jsonreaders import IN_THREAD, MAX_PARSED, within
-from mcp_h11.signature import BadArguments, Signature, describe, read_elicited
+from mcp_h11.protocol.content import ParamHeader
+from mcp_h11.schema.forms import read_elicited
+from mcp_h11.schema.readers import IN_THREAD, MAX_PARSED, within
+from mcp_h11.schema.signature import BadArguments, Signature, describe
 
 
 class Color(enum.Enum):
@@ -579,7 +580,7 @@ def test_the_page_names_every_difference_from_the_official_sdk(
     assert same(outcome(taking(annotation).bind, value), ours)
 
 
-PAGE = Path(__file__).parent.parent / "docs" / "arguments.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "arguments.md"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from test_inlining import annotations, doubling, schema_of
 from test_jsonschema import LEAVES, schemas, values
 
 from mcp_h11 import MCPServer, ParamHeader
-from mcp_h11.portable import ANYTHING, FORMATS, KEPT, portable
+from mcp_h11.schema.portable import ANYTHING, FORMATS, KEPT, portable
 
 
 def every(schema: Any) -> Any:

@@ -27,20 +27,13 @@ from hypothesis import strategies as st
 from typing_extensions import Doc, NotRequired, ReadOnly, Required, TypeAliasType
 from typing_extensions import TypedDict as ExtendedTypedDict
 
-from mcp_h11 import schema
-from mcp_h11.content import Audio, Image, ParamHeader, audio, image
-from mcp_h11.jsonreaders import MAX_PROBLEMS
-from mcp_h11.signature import (
-    BadArguments,
-    BadResult,
-    Signature,
-    describe,
-    elicitation_schema,
-    is_content,
-    is_result,
-    read_elicited,
-)
-from mcp_h11.tojson import to_json
+from mcp_h11.protocol import types as schema
+from mcp_h11.protocol.content import Audio, Image, ParamHeader, audio, image
+from mcp_h11.schema.blocks import is_content, is_result
+from mcp_h11.schema.forms import elicitation_schema, read_elicited
+from mcp_h11.schema.readers import MAX_PROBLEMS
+from mcp_h11.schema.signature import BadArguments, BadResult, Signature, describe
+from mcp_h11.schema.tojson import to_json
 
 
 class Context:
@@ -766,7 +759,7 @@ def test_a_deep_value_is_read_once_and_not_once_more_at_each_level(annotation: A
 
 
 def test_what_a_union_kept_is_forgotten_when_it_has_been_read() -> None:
-    from mcp_h11 import jsonreaders
+    from mcp_h11.schema import readers as jsonreaders
 
     read(Left | Right, {"child": {"x": "r"}})
     assert jsonreaders._tried.depth == 0
@@ -849,7 +842,8 @@ def test_pydantic_is_not_imported_unless_an_annotation_is_its_own() -> None:
 import sys
 from dataclasses import dataclass
 from typing import Annotated
-from mcp_h11.signature import describe, elicitation_schema
+from mcp_h11.schema.forms import elicitation_schema
+from mcp_h11.schema.signature import describe
 @dataclass
 class A:
     a: int

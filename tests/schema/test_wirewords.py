@@ -13,8 +13,8 @@ from rawclient import Legacy, Modern
 from serving import ASYNCIO, LEGACY, call, served
 
 from mcp_h11 import Context, MCPServer, Sample, ServerHandler
-from mcp_h11.schema import CallToolResult, Icon, ImageContent, ModelPreferences, ToolAnnotations
-from mcp_h11.wirewords import in_wire_words, is_foreign, plain
+from mcp_h11.protocol.types import CallToolResult, Icon, ImageContent, ModelPreferences, ToolAnnotations
+from mcp_h11.schema.wirewords import in_wire_words, is_foreign, plain
 
 pytestmark = pytest.mark.anyio
 TEXT = {"type": "text", "text": "x"}

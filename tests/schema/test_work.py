@@ -27,8 +27,10 @@ from serving import lives, request, served
 from test_jsonschema import LEAVES, schemas, values
 
 from mcp_h11 import MCPServer
-from mcp_h11.errors import InvalidRequest
-from mcp_h11.jsonreaders import (
+from mcp_h11.protocol.errors import InvalidRequest
+from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES, _has_more_values
+from mcp_h11.schema.forms import read_elicited
+from mcp_h11.schema.readers import (
     IN_THREAD,
     MAX_HASHED,
     MAX_HASHED_ON_LOOP,
@@ -44,9 +46,8 @@ from mcp_h11.jsonreaders import (
     spend,
     within,
 )
-from mcp_h11.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES, _has_more_values
-from mcp_h11.jsonschema import CompiledSchema, validate
-from mcp_h11.signature import BadArguments, describe, read_elicited
+from mcp_h11.schema.signature import BadArguments, describe
+from mcp_h11.schema.validator import CompiledSchema, validate
 
 LINES_OF_A_UNIT = 12  # of Python, for one unit of work: far more than any reader runs
 
@@ -446,8 +447,8 @@ async def test_a_call_that_is_too_much_for_the_loop_is_bound_in_a_thread() -> No
 
 @pytest.mark.anyio
 async def test_what_is_too_much_for_a_thread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_h11.app.IN_THREAD", 100)
-    monkeypatch.setattr("mcp_h11.signature.ON_LOOP", 50)
+    monkeypatch.setattr("mcp_h11.schema.readers.IN_THREAD", 100)
+    monkeypatch.setattr("mcp_h11.schema.readers.ON_LOOP", 50)
     handler = MCPServer("demo")
 
     @handler.tool

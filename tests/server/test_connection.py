@@ -30,8 +30,9 @@ from serving import (
     turns,
 )
 
-from mcp_h11 import Context, Settings, connection
-from mcp_h11.http11 import Limits
+from mcp_h11 import Context, Settings
+from mcp_h11.http.messages import Limits
+from mcp_h11.server import connection
 
 pytestmark = pytest.mark.anyio
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -696,7 +697,7 @@ async def test_a_peer_that_sends_on_after_a_refusal_is_left(monkeypatch: pytest.
 
 
 async def test_an_access_log_line_says_who_what_status_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
     handler = Held()
     async with served(handler, access_log=True) as server:
         async with RawClient(server.port) as client:

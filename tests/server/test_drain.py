@@ -30,14 +30,14 @@ from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, Stream
 from serving import LEGACY, UVLOOP, Held, call, modern, served, turns
 
 from mcp_h11 import Settings, listening, start_in_thread
-from mcp_h11 import server as server_module
-from mcp_h11.connection import Connection
-from mcp_h11.process import EOF_TIME
+from mcp_h11.client.transports.process import EOF_TIME
+from mcp_h11.server import running as server_module
+from mcp_h11.server.connection import Connection
 
 resource = pytest.importorskip("resource", reason="POSIX signals and descriptors")
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STREAMS = 1_000
 QUICK = 2.0  # seconds for what is promised at once
 START = 20.0  # for a process to listen

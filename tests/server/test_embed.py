@@ -298,7 +298,7 @@ def test_a_lifespan_that_fails_is_an_error_of_the_caller() -> None:
 
 
 def test_a_start_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_h11.embed.START_TIMEOUT", 0.05)
+    monkeypatch.setattr("mcp_h11.server.thread.START_TIMEOUT", 0.05)
     cancelled = threading.Event()
 
     @asynccontextmanager

@@ -13,9 +13,9 @@ import pytest
 from rawclient import LIMIT, MAX_HEAD, Legacy, Modern, RawClient, within
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, lives, modern, served, still_serves, turns
 
-from mcp_h11.errors import EventsExpired
-from mcp_h11.fairness import Crowd
-from mcp_h11.storage import EVENT_OVERHEAD, STREAM_OVERHEAD, MemoryEventStore
+from mcp_h11.protocol.errors import EventsExpired
+from mcp_h11.runtime.fairness import Crowd
+from mcp_h11.runtime.storage import EVENT_OVERHEAD, STREAM_OVERHEAD, MemoryEventStore
 
 US = "127.0.0.1"
 FLOOD, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "192.0.2.3"

@@ -20,15 +20,16 @@ from typing import Any
 import anyio
 import pytest
 from rawclient import LIMIT, META, SSE_TYPE, Legacy, Modern, RawClient, Response, Stream, encode
+from requests_support import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
 from serving import LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, request, served, turns
-from test_http11 import CHUNKED, GET, HEAD_OF, REFUSED, SMUGGLED
-from test_legacy_sse import connected
+from sse_support import connected
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.connection import READ_SIZE
-from mcp_h11.http11 import MAX_CHUNKS, TINY_CHUNK
-from mcp_h11.modern import MAX_STREAM_ID
-from mcp_h11.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
+from mcp_h11.eras.modern import MAX_STREAM_ID
+from mcp_h11.http.chunked import MAX_CHUNKS
+from mcp_h11.http.server import TINY_CHUNK
+from mcp_h11.runtime.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
+from mcp_h11.server.connection import READ_SIZE
 
 pytestmark = pytest.mark.anyio
 SOON = 1.0  # seconds within which a new client is served, whatever happened before

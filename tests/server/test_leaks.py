@@ -20,7 +20,7 @@ from rawclient import Legacy, encode
 from serving import LEGACY, Held, call, head, modern, request, served, turns
 
 from mcp_h11 import Context
-from mcp_h11.connection import Connection
+from mcp_h11.server.connection import Connection
 
 pytestmark = pytest.mark.anyio
 WARM_UP = 300

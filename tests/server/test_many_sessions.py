@@ -20,7 +20,7 @@ SESSIONS = 10_000
 WARM_UP = 500  # sessions before the first look at the memory
 RESERVED = 200  # descriptors for everything else
 LIMIT = 10.0  # seconds for one answer
-BUDGETS = json.loads((Path(__file__).resolve().parent.parent / "bench" / "budget.json").read_text())
+BUDGETS = json.loads((Path(__file__).resolve().parents[2] / "bench" / "budget.json").read_text())
 KIB_EACH = BUDGETS["sizes"]["idle_kib"] * (1 + BUDGETS["slack"])
 HEAR_WITHIN = 10.0  # seconds from the notice until the last one has heard it
 
@@ -44,7 +44,7 @@ class Child:
 
 @contextmanager
 def child() -> Iterator[Child]:
-    program = Path(__file__).resolve().parent / "many_sessions.py"
+    program = Path(__file__).resolve().parents[1] / "support" / "many_sessions.py"
     process = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield Child(process)

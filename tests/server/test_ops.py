@@ -19,11 +19,13 @@ from rawclient import LIMIT, Legacy, Modern, RawClient, Response
 from serving import LEGACY, UVLOOP, Held, call, head, modern, served, turns
 
 import mcp_h11
-from mcp_h11 import Context, MCPServer, Settings, watchdog
-from mcp_h11.metrics import BUCKETS, MAX_SERIES, MAX_TOOL_NAME, MAX_TOOLS, Histogram, Metrics
-from mcp_h11.ops import MAX_OPS_BODY, MAX_OPS_CONNECTIONS
-from mcp_h11.storage import MemoryEventStore, MemorySessionManager
-from mcp_h11.trace import MAX_BAGGAGE, MAX_TRACESTATE, MAX_TRACESTATE_MEMBERS, read_trace
+from mcp_h11 import Context, MCPServer, Settings
+from mcp_h11.protocol.methods import MAX_TOOL_NAME
+from mcp_h11.protocol.tracecontext import MAX_BAGGAGE, MAX_TRACESTATE, MAX_TRACESTATE_MEMBERS, read_trace
+from mcp_h11.runtime import watchdog
+from mcp_h11.runtime.metrics import BUCKETS, MAX_SERIES, MAX_TOOLS, Histogram, Metrics
+from mcp_h11.runtime.storage import MemoryEventStore, MemorySessionManager
+from mcp_h11.server.ops import MAX_OPS_BODY, MAX_OPS_CONNECTIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -292,7 +294,7 @@ async def test_they_may_have_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_every_address_needs_names(tmp_path: Path) -> None:
-    from mcp_h11.ops import ops_hosts
+    from mcp_h11.server.ops import ops_hosts
 
     for address in (("0.0.0.0", 1), ("::", 1, 0, 0)):
         with pytest.raises(ValueError, match="ops_host"):
@@ -532,11 +534,11 @@ async def test_a_client_that_leaves_before_its_answer_makes_no_label() -> None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.connection.access"]
+    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.server.connection.access"]
 
 
 async def test_a_line_says_which_session_method_principal_and_trace(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
 
     def authorize(head: Any) -> str:
         return "alice liddell"
@@ -556,7 +558,7 @@ async def test_a_line_says_which_session_method_principal_and_trace(caplog: pyte
 
 
 async def test_a_line_may_be_json(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
     async with served(access_log="json") as server:
         async with RawClient(server.port) as client:
             await client.send(modern("tools/call", call("nothing"), traceparent=PARENT) + b"nonsense\r\n\r\n")
@@ -579,7 +581,7 @@ async def test_a_line_may_be_json(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_nothing_a_client_chooses_begins_a_new_line(form: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
     async with served(access_log=form) as server:
         one = Modern(server.port)
         one.check = False
@@ -591,7 +593,7 @@ async def test_nothing_a_client_chooses_begins_a_new_line(form: Any, caplog: pyt
 
 
 async def test_a_line_of_little_is_short(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
     async with served(access_log="text") as server:
         async with RawClient(server.port) as client:
             await client.send(modern("server/discover", Accept="text/event-stream") + b"nonsense\r\n\r\n")
@@ -603,7 +605,7 @@ async def test_a_line_of_little_is_short(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_nothing_is_made_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "mcp_h11.connection.access")
+    caplog.set_level(logging.WARNING, "mcp_h11.server.connection.access")
     async with served(access_log=True) as server:
         await Modern(server.port).call("server/discover")
     assert lines(caplog) == []
@@ -763,7 +765,7 @@ class Blocking(Held):
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.watchdog"]
+    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.runtime.watchdog"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
@@ -834,16 +836,17 @@ async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCapture
 
 
 def test_the_command_line_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11 import cli
+    from mcp_h11.cli import main as cli_main
+    from mcp_h11.server import running as server_running
 
     seen: list[Settings] = []
-    monkeypatch.setattr(cli, "run", lambda handler, *, settings, **options: seen.append(settings))
-    assert cli.main([]) == 0
+    monkeypatch.setattr(server_running, "run", lambda handler, *, settings, **options: seen.append(settings))
+    assert cli_main.main([]) == 0
     arguments = (
         "--health --metrics --ops-port 0 --ops-host ::1 --call-timeout 2.5 --access-log --access-log-format json"
     )
-    assert cli.main(arguments.split()) == 0
-    assert cli.main(["--access-log"]) == 0
+    assert cli_main.main(arguments.split()) == 0
+    assert cli_main.main(["--access-log"]) == 0
     off, on, text = seen
     assert not (off.health or off.metrics or off.access_log or off.apart or off.call_timeout)
     assert (on.health, on.metrics, on.ops_port, on.ops_host) == (True, True, 0, "::1")
@@ -852,18 +855,18 @@ def test_the_command_line_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("wrong", ["0", "0.0", "-1", "nan", "inf", "1e3", "", "soon"])
 def test_a_call_timeout_is_a_number_of_seconds(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from mcp_h11 import cli
+    from mcp_h11.cli import main as cli_main
 
-    assert cli.main(["--call-timeout", wrong]) == 2
+    assert cli_main.main(["--call-timeout", wrong]) == 2
     assert "seconds" in capsys.readouterr().err
 
 
 async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    from mcp_h11 import cli
+    from mcp_h11.cli import main as cli_main
 
     async with served() as server:
         arguments = ["--port", "0", "--ops-port", str(server.port)]
-        assert await anyio.to_thread.run_sync(cli.main, arguments) == 2
+        assert await anyio.to_thread.run_sync(cli_main.main, arguments) == 2
     assert "cannot listen on the ops port: is already in use" in capsys.readouterr().err
 
 
@@ -871,7 +874,7 @@ async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[
 
 
 async def test_streams_and_batches_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
     async with served(access_log="json") as server:
         async with Legacy(server.port, "2025-03-26") as client:
             async with client.get_stream():

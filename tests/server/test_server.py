@@ -28,10 +28,11 @@ from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, served, still_serves, turns
 
 from mcp_h11 import MCPServer, listening, run, serve
-from mcp_h11 import acceptor as accepting
-from mcp_h11 import server as server_module
-from mcp_h11.connection import TOLD_WHY
-from mcp_h11.settings import Settings
+from mcp_h11.runtime.settings import Settings
+from mcp_h11.server import acceptor as accepting
+from mcp_h11.server import server as server_server
+from mcp_h11.server import sockets as server_sockets
+from mcp_h11.server.connection import TOLD_WHY
 
 pytestmark = pytest.mark.anyio
 SHORT = 0.15
@@ -113,7 +114,7 @@ async def test_a_port_in_use_is_an_oserror() -> None:
 
 
 async def test_a_free_port_of_both_families_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, tries = server_module._bind_all, []
+    original, tries = server_sockets._bind_all, []
 
     def unlucky(targets: Any, port: int) -> Any:
         tries.append(port)
@@ -121,13 +122,13 @@ async def test_a_free_port_of_both_families_is_looked_for_again(monkeypatch: pyt
             raise OSError(98, "Address already in use")
         return original(targets, port)
 
-    monkeypatch.setattr(server_module.errno, "EADDRINUSE", 98)
-    monkeypatch.setattr(server_module, "_bind_all", unlucky)
+    monkeypatch.setattr(server_server.errno, "EADDRINUSE", 98)
+    monkeypatch.setattr(server_sockets, "_bind_all", unlucky)
     async with served() as server:
         await still_serves(server.port)
     assert tries == [0, 0, 0]
-    tries[:] = [0] * -server_module.PORT_TRIES
-    monkeypatch.setattr(server_module, "_bind_all", lambda *_: tries.append(0) or unlucky([], tries.clear() or 0))
+    tries[:] = [0] * -server_sockets.PORT_TRIES
+    monkeypatch.setattr(server_sockets, "_bind_all", lambda *_: tries.append(0) or unlucky([], tries.clear() or 0))
     with pytest.raises(OSError, match="in use"):
         async with listening(Held(), port=0):
             pass
@@ -194,7 +195,7 @@ async def test_a_unix_socket_that_lives_or_is_a_file_is_not_replaced(place: str,
 async def test_a_unix_socket_whose_server_is_too_busy_to_answer_lives(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "PROBE_TIME", 0.05)
+    monkeypatch.setattr(server_sockets, "PROBE_TIME", 0.05)
     with socket.socket(socket.AF_UNIX) as busy:
         busy.bind(place)
         busy.listen(0)
@@ -244,7 +245,7 @@ async def test_a_handler_or_a_listen_that_fails_leaves_nothing(monkeypatch: pyte
     with pytest.raises(ZeroDivisionError):
         async with listening(Stillborn("stillborn"), port=0):
             pass
-    server = server_module.Server(Living("living"), uds=place)
+    server = server_server.Server(Living("living"), uds=place)
     monkeypatch.setattr(server, "_listen", no_listen)
     with pytest.raises(OSError, match="no"):
         await server.start()
@@ -465,7 +466,7 @@ async def test_a_loop_that_has_no_readers_accepts_all_the_same(
     monkeypatch.setattr(loop, "sock_accept", sock_accept)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "add_reader", add_reader)
-        server = server_module.Server(Held(), Settings(ssl=tls[0] if secure else None), port=0)
+        server = server_server.Server(Held(), Settings(ssl=tls[0] if secure else None), port=0)
         await server.start()
     for _ in range(3):
         async with RawClient(server.port, ssl=tls[1] if secure else None) as client:
@@ -645,7 +646,7 @@ async def test_new_connections_are_told_while_a_server_drains() -> None:
 async def test_a_call_that_ignores_its_cancellation_does_not_keep_the_server(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "CANCEL_TIME", 0.05)
+    monkeypatch.setattr(server_server, "CANCEL_TIME", 0.05)
     free = asyncio.Event()
 
     class Stubborn(Held):
@@ -924,7 +925,7 @@ async def test_connections_leave_some_descriptors_for_others() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with served(max_connections=10**9) as server:
         if soft != resource.RLIM_INFINITY:
-            assert server.settings.max_connections == soft - server_module.RESERVED_DESCRIPTORS
+            assert server.settings.max_connections == soft - server_sockets.RESERVED_DESCRIPTORS
     async with served(max_connections=3, settings=Settings(max_requests=5)) as server:
         assert (server.settings.max_connections, server.settings.max_requests) == (3, 5)
 
@@ -932,7 +933,7 @@ async def test_connections_leave_some_descriptors_for_others() -> None:
 async def test_tiny_deadlines_do_not_take_all_of_the_time() -> None:
     async with served(idle_timeout=1e-9) as server:
         await still_serves(server.port)
-        assert server._tick_time >= server_module.MIN_TICK
+        assert server._tick_time >= server_server.MIN_TICK
 
 
 async def test_a_body_in_flight_does_not_keep_a_server_that_ends() -> None:

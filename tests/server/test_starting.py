@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from serving import ASYNCIO, still_serves
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.server import _http_date, _literal
+from mcp_h11.server.server import _http_date
+from mcp_h11.server.sockets import _literal
 
 pytestmark = pytest.mark.anyio
 

@@ -21,12 +21,16 @@ from typing import Any
 from rawclient import EventParser, Legacy, Modern, encode
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11 import headers as vocabulary
-from mcp_h11.connection import Connection
-from mcp_h11.errors import HeaderMismatch, InvalidRequest, ParseError
-from mcp_h11.http11 import HeadCache, HTTPError, HTTPRequest, Limits, ServerConnection, Signal
-from mcp_h11.jsonrpc import JSON, ErrorResponse, LineDecoder, LineTooLong, Notification, Request, Response
-from mcp_h11.sse import Event, EventDecoder, SSEError, encode_event
+from mcp_h11.http import headers as http_headers
+from mcp_h11.http import origins as http_origins
+from mcp_h11.http.heads import HeadCache
+from mcp_h11.http.messages import HTTPError, HTTPRequest, Limits, Signal
+from mcp_h11.http.server import ServerConnection
+from mcp_h11.http.sse import Event, EventDecoder, SSEError, encode_event
+from mcp_h11.protocol.errors import HeaderMismatch, InvalidRequest, ParseError
+from mcp_h11.protocol.jsonrpc import JSON, ErrorResponse, Notification, Request, Response
+from mcp_h11.protocol.lines import LineDecoder, LineTooLong
+from mcp_h11.server.connection import Connection
 
 REFUSALS = {400, 413, 414, 431, 501, 505}
 STATUSES = REFUSALS | {200, 202, 204, 403, 404, 405, 406, 408, 415, 503}
@@ -219,7 +223,7 @@ def sse(random: Random) -> str:
     return str(results[0][1])
 
 
-HOSTS = vocabulary.HostPolicy(["localhost", "a.example:8443", "[::1]:*"], ["https://a.example"])
+HOSTS = http_origins.HostPolicy(["localhost", "a.example:8443", "[::1]:*"], ["https://a.example"])
 VALUES = [
     "application/json, text/event-stream;q=0.5", "*/*", "application/json; charset=utf-8", "localhost:8000",
     "[::1]:80", "https://a.example:443", "=?base64?w6k=?=", "tools/call", "2026-07-28", "1.5e3", "true", "null",
@@ -229,30 +233,30 @@ VALUES = [
 def headers(random: Random) -> str:
     """Header values: a verdict, or HeaderMismatch; an input schema: a map, or ValueError with a reason."""
     text = changed(random, random.choice(VALUES).encode()).decode("latin-1")
-    vocabulary.parse_accept(text)
-    assert vocabulary.is_json(text) in (True, False)
+    http_headers.parse_accept(text)
+    assert http_headers.is_json(text) in (True, False)
     assert HOSTS.check_host(text) in (True, False) and HOSTS.check_origin(text) in (True, False)
     if HOSTS.check_origin(text):
-        for _, value in (*vocabulary.cors_exposed(text), *vocabulary.cors_headers(text, text)):
+        for _, value in (*http_origins.cors_exposed(text), *http_origins.cors_headers(text, text)):
             assert "\r" not in value and "\n" not in value
     outcome = "mismatch"
     schema = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": text}}}
     with contextlib.suppress(ValueError):
-        vocabulary.header_map(schema)
+        http_headers.header_map(schema)
     value = random.choice((1, 1.5, "x", True, None))
     checks: list[Callable[[], Any]] = [
-        lambda: vocabulary.decode_value(text),
-        lambda: vocabulary.check_version_header([text], "2026-07-28"),
-        lambda: vocabulary.check_method_header([text], "tools/call"),
-        lambda: vocabulary.check_name_header([text], "tools/call", {"name": "\u00e9"}),
-        lambda: vocabulary.check_param_headers(lambda name: [text], {("a",): "A"}, {"a": value}),
+        lambda: http_headers.decode_value(text),
+        lambda: http_headers.check_version_header([text], "2026-07-28"),
+        lambda: http_headers.check_method_header([text], "tools/call"),
+        lambda: http_headers.check_name_header([text], "tools/call", {"name": "\u00e9"}),
+        lambda: http_headers.check_param_headers(lambda name: [text], {("a",): "A"}, {"a": value}),
     ]
     for check in checks:
         with contextlib.suppress(HeaderMismatch):
             check()
             outcome = "taken"
     plain = text.replace("\r", "").replace("\n", "")
-    assert vocabulary.decode_value(vocabulary.encode_value(plain)) == plain
+    assert http_headers.decode_value(http_headers.encode_value(plain)) == plain
     return outcome
 
 

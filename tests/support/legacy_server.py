@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A server on stdin and stdout that speaks 2025-11-25 and nothing newer, and misbehaves when it is told to.
 
-    python tests/legacy_server.py [--name NAME] [--ignore-term] [--crash]
+    python tests/support/legacy_server.py [--name NAME] [--ignore-term] [--crash]
 
 The standard library alone, so that a child starts quickly, and none of the package, so that a fault there cannot hide
 itself here.  Each call runs in a thread of its own; `state` says what the client wanted so far.

@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.connection import Connection
+from mcp_h11.server.connection import Connection
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LIST_CHANGED = b'"method":"notifications/tools/list_changed"'

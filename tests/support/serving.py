@@ -17,7 +17,7 @@ import anyio
 from rawclient import BOTH, LIMIT, Legacy, Modern, RawClient, encode
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.eager import Carrier
+from mcp_h11.runtime.eager import Carrier
 
 LEGACY = "2025-11-25"
 ASYNCIO = ("asyncio", {"debug": True})

@@ -91,7 +91,7 @@ def _directories() -> Iterator[Path]:
     if named := os.environ.get(VARIABLE):
         yield Path(named)
     else:
-        yield Path(__file__).resolve().parents[2] / "shared" / "schema"
+        yield Path(__file__).resolve().parents[3] / "shared" / "schema"
 
 
 def load_schema(revision: str) -> dict[str, Any]:

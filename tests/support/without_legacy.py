@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-REMOVED = ("legacy", "legacy_sse", "session", "streams")
+REMOVED = ("endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams")
 
 
 class Nothing:

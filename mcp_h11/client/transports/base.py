@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from .jsonrpc import Message
-from .revisions import Revision
+from ...protocol.jsonrpc import Message
+from ...protocol.revisions import Revision
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import (
+from ...protocol.errors import (
     HEADER_MISMATCH,
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -30,7 +30,7 @@ from .errors import (
     ResourceNotFound,
     UnsupportedProtocolVersion,
 )
-from .shown import escaped
+from ...protocol.shown import escaped
 
 # Never on the wire: the official SDKs give these two to their own errors as well.
 CONNECTION_LOST = -32000
@@ -75,6 +75,10 @@ def excerpt(body: bytes, length: int = SHOWN_OF_BODY) -> str:
     """The beginning of a text that came from a server, on one line, as it may be shown."""
     # A character of UTF-8 has four bytes at most.
     return escaped(" ".join(body[: 4 * length].decode("utf-8", "replace").split())[:length])
+
+
+# Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
+NO_VERDICT = (401, 403, 408, 413, 429, 431)
 
 
 class ConnectionLost(MCPError):

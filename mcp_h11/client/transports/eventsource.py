@@ -13,9 +13,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...http.sse import MAX_EVENT_SIZE, EventDecoder
+from ...protocol.shown import escaping
 from .backoff import Backoff
-from .shown import escaping
-from .sse import MAX_EVENT_SIZE, EventDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable

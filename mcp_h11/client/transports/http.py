@@ -24,21 +24,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ...http.headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
+from ...http.sse import MAX_EVENT_SIZE, SSEError
+from ...protocol.errors import MODERN_REFUSALS, PARSE_ERROR, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED, MCPError
+from ...protocol.jsonrpc import JSON, ErrorResponse, Message, Response
+from ...protocol.revisions import Revision
+from ...protocol.shown import escaping
 from . import lenient
 from .backoff import Backoff
-from .era import NO_VERDICT
-from .errors import MODERN_REFUSALS, PARSE_ERROR, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED, MCPError
+from .base import Outgoing, Receiver
+from .errors import NO_VERDICT, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .eventsource import EventReader
-from .failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
-from .headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
-from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown, start_of, whole
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
-from .jsonrpc import JSON, ErrorResponse, Message, Response
 from .lenient import Unreadable
-from .revisions import Revision
-from .shown import escaping
-from .sse import MAX_EVENT_SIZE, SSEError
-from .transport import Outgoing, Receiver
+from .responses import END_LIMIT, leave, lost, media_type, refusal, shown, start_of, whole
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

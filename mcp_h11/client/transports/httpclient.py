@@ -28,16 +28,9 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
-from .http11 import (
-    NEED_DATA,
-    AnswerCache,
-    AnswerCutShort,
-    AnswerEnd,
-    AnswerError,
-    AnswerHead,
-    ClientConnection,
-)
-from .http11 import ClientLimits as ClientLimits
+from ...http.client import AnswerCache, AnswerCutShort, AnswerEnd, AnswerError, AnswerHead, ClientConnection
+from ...http.client import ClientLimits as ClientLimits
+from ...http.messages import NEED_DATA
 from .outbound import ForwardProxies, ForwardProxy, authority_of
 
 MAX_REDIRECTS = 3

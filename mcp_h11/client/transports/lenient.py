@@ -15,9 +15,9 @@ import re
 from json import JSONDecoder
 from typing import Any
 
-from .errors import InvalidRequest, MCPError, ParseError
-from .failures import InvalidAnswer
-from .jsonrpc import JSON, MAX_BATCH, Message, lenient_value, message_of
+from ...protocol.errors import InvalidRequest, MCPError, ParseError
+from ...protocol.jsonrpc import JSON, MAX_BATCH, Message, lenient_value, message_of
+from .errors import InvalidAnswer
 
 # TypeScript's SDK has the id last.  Between quotes a quote is escaped, so that `,"id":` is always a member; and the
 # last brace of a message is its own.

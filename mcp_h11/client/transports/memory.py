@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .errors import InvalidRequest
-from .failures import ConnectionLost
-from .handler import ServerHandler
-from .revisions import Revision
-from .runtime import Runtime
-from .settings import Settings
-from .shown import escaping
-from .stdio import Outlet, Pipe
-from .transport import Outgoing, Receiver
+from ...handler.handler import ServerHandler
+from ...protocol.errors import InvalidRequest
+from ...protocol.revisions import Revision
+from ...protocol.shown import escaping
+from ...runtime.runtime import Runtime
+from ...runtime.settings import Settings
+from ...server.pipes import Outlet
+from ...server.stdio import Pipe
+from .base import Outgoing, Receiver
+from .errors import ConnectionLost
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

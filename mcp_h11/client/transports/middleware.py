@@ -19,11 +19,11 @@ from typing import Any
 
 import anyio
 
-from .errors import again
+from ...protocol.errors import again
+from ...protocol.shown import escaped, escaping
 from .httpclient import DEFAULT_PRIORITY, ConnectError, HTTPAnswer, HTTPCall, HTTPFailure
 from .httpclient import Middleware as Middleware
 from .httpclient import Next as Next
-from .shown import escaped, escaping
 
 _logger = escaping(logging.getLogger(__name__))
 

@@ -31,8 +31,8 @@ from typing import Any
 
 import anyio
 
-from .jsonrpc import MAX_LINE, LineDecoder, LineTooLong, encode_line
-from .shown import escaping
+from ...protocol.lines import MAX_LINE, LineDecoder, LineTooLong, encode_line
+from ...protocol.shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import anyio
 
+from ...http.headers import JSON_TYPE
+from ...protocol.errors import MCPError
+from ...protocol.jsonrpc import JSON, ErrorResponse
 from . import lenient
-from .errors import MCPError
-from .failures import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
-from .headers import JSON_TYPE
+from .errors import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
 from .httpclient import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
-from .jsonrpc import JSON, ErrorResponse
 
 # Of the body of a refusal: enough for any JSON-RPC error, and for what a proxy says of itself.
 MAX_REFUSAL = 1024 * 1024

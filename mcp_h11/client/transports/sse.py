@@ -16,18 +16,18 @@ from urllib.parse import urljoin, urlsplit
 
 import anyio
 
+from ...http.headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
+from ...http.sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
+from ...protocol.errors import MCPError, again
+from ...protocol.jsonrpc import JSON
+from ...protocol.revisions import Revision
+from ...protocol.shown import escaping
 from . import lenient
-from .errors import MCPError, again
-from .failures import ConnectionLost, HTTPStatusError, InvalidAnswer
-from .headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
-from .httpanswers import END_LIMIT, leave, lost, media_type, refusal, shown
+from .base import Outgoing, Receiver
+from .errors import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
-from .jsonrpc import JSON
 from .lenient import Unreadable
-from .revisions import Revision
-from .shown import escaping
-from .sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
-from .transport import Outgoing, Receiver
+from .responses import END_LIMIT, leave, lost, media_type, refusal, shown
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

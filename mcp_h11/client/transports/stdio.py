@@ -15,15 +15,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ...protocol.errors import MCPError
+from ...protocol.jsonrpc import JSON, ErrorResponse, Message, Response
+from ...protocol.lines import MAX_LINE, LineTooLong
+from ...protocol.revisions import Revision
+from ...protocol.shown import escaping
 from . import lenient
-from .errors import MCPError
-from .failures import ConnectionLost, InvalidAnswer
-from .jsonrpc import JSON, MAX_LINE, ErrorResponse, LineTooLong, Message, Response
+from .base import Outgoing, Receiver
+from .errors import ConnectionLost, InvalidAnswer
 from .lenient import Unreadable, beginning, id_at_the_end
 from .process import EOF_TIME, TERM_TIME, WRITE_TIME, Child, Gone, SpawnFailed
-from .revisions import Revision
-from .shown import escaping
-from .transport import Outgoing, Receiver
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -21,16 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import LIMIT, Peer, Seen, failure, modern_server, result, scripted, session_server
 
-from mcp_h11 import ProxyHandler, calls, era, httpanswers, listening
-from mcp_h11.client import Client
-from mcp_h11.client_sse import SSETransport
-from mcp_h11.errors import MCPError
-from mcp_h11.failures import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from mcp_h11.httpanswers import seconds_in
-from mcp_h11.httpclient import HTTPClient
-from mcp_h11.jsonrpc import JSON, Notification, Request, Response
-from mcp_h11.lenient import Unreadable, is_answer_to, number, read
-from mcp_h11.specs import Command, Url
+from mcp_h11 import ProxyHandler, listening
+from mcp_h11.client import pending as calls
+from mcp_h11.client import probe as era
+from mcp_h11.client.client import Client
+from mcp_h11.client.targets import Command, Url
+from mcp_h11.client.transports import responses as httpanswers
+from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from mcp_h11.client.transports.httpclient import HTTPClient
+from mcp_h11.client.transports.lenient import Unreadable, is_answer_to, number, read
+from mcp_h11.client.transports.responses import seconds_in
+from mcp_h11.client.transports.sse import SSETransport
+from mcp_h11.protocol.errors import MCPError
+from mcp_h11.protocol.jsonrpc import JSON, Notification, Request, Response
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11.backoff import LONGEST, Backoff
+from mcp_h11.client.transports.backoff import LONGEST, Backoff
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])

@@ -27,12 +27,11 @@ from scripted import (
     session_server,
 )  # fmt: skip
 
-from mcp_h11 import client_http
-from mcp_h11.backoff import Backoff
-from mcp_h11.client import Client
-from mcp_h11.client_http import HTTPTransport
-from mcp_h11.errors import HeaderMismatch, InvalidParams, MCPError, MethodNotFound, UnsupportedProtocolVersion
-from mcp_h11.failures import (
+from mcp_h11.client.cache import ResultCache
+from mcp_h11.client.client import Client
+from mcp_h11.client.transports import http as client_http
+from mcp_h11.client.transports.backoff import Backoff
+from mcp_h11.client.transports.errors import (
     AuthorizationRequired,
     ConnectionLost,
     HTTPStatusError,
@@ -40,9 +39,10 @@ from mcp_h11.failures import (
     RequestTimeout,
     SessionLost,
 )
-from mcp_h11.httpclient import HTTPClient
-from mcp_h11.middleware import BearerToken, CircuitBreaker, Token, extra_headers
-from mcp_h11.resultcache import ResultCache
+from mcp_h11.client.transports.http import HTTPTransport
+from mcp_h11.client.transports.httpclient import HTTPClient
+from mcp_h11.client.transports.middleware import BearerToken, CircuitBreaker, Token, extra_headers
+from mcp_h11.protocol.errors import HeaderMismatch, InvalidParams, MCPError, MethodNotFound, UnsupportedProtocolVersion
 
 pytestmark = pytest.mark.anyio
 

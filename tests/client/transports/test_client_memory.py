@@ -13,12 +13,13 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11 import Context, MCPServer, Settings, client_memory
-from mcp_h11.client import Client
-from mcp_h11.client_memory import MemoryTransport
-from mcp_h11.failures import ConnectionLost
-from mcp_h11.jsonrpc import Message
-from mcp_h11.transport import Outgoing
+from mcp_h11 import Context, MCPServer, Settings
+from mcp_h11.client.client import Client
+from mcp_h11.client.transports import memory as client_memory
+from mcp_h11.client.transports.base import Outgoing
+from mcp_h11.client.transports.errors import ConnectionLost
+from mcp_h11.client.transports.memory import MemoryTransport
+from mcp_h11.protocol.jsonrpc import Message
 
 pytestmark = pytest.mark.anyio
 

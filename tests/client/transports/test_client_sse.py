@@ -13,12 +13,13 @@ import anyio
 import pytest
 from scripted import LIMIT, Peer, Script, Seen, result, scripted
 
-from mcp_h11 import MCPServer, client_sse, listening
-from mcp_h11.client import Client
-from mcp_h11.client_sse import SSETransport, resolved
-from mcp_h11.era import EraMemory
-from mcp_h11.failures import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer
-from mcp_h11.httpclient import HTTPClient
+from mcp_h11 import MCPServer, listening
+from mcp_h11.client.client import Client
+from mcp_h11.client.probe import EraMemory
+from mcp_h11.client.transports import sse as client_sse
+from mcp_h11.client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer
+from mcp_h11.client.transports.httpclient import HTTPClient
+from mcp_h11.client.transports.sse import SSETransport, resolved
 
 pytestmark = pytest.mark.anyio
 

@@ -18,18 +18,19 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11.client import Client
-from mcp_h11.client_stdio import StdioTransport, beginning, id_at_the_end
-from mcp_h11.errors import MCPError
-from mcp_h11.failures import ConnectionLost, InvalidAnswer
-from mcp_h11.jsonrpc import ErrorResponse, Message, Notification, Request, Response
-from mcp_h11.revisions import LATEST_LEGACY
-from mcp_h11.transport import Outgoing
+from mcp_h11.client.client import Client
+from mcp_h11.client.transports.base import Outgoing
+from mcp_h11.client.transports.errors import ConnectionLost, InvalidAnswer
+from mcp_h11.client.transports.lenient import beginning, id_at_the_end
+from mcp_h11.client.transports.stdio import StdioTransport
+from mcp_h11.protocol.errors import MCPError
+from mcp_h11.protocol.jsonrpc import ErrorResponse, Message, Notification, Request, Response
+from mcp_h11.protocol.revisions import LATEST_LEGACY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="the children here are sent signals")]
 
 LIMIT = 20.0
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 
 # A server that does what the id of a request says.
@@ -165,7 +166,7 @@ for r in requests():
         await recorder.until(lambda: len(recorder.messages) == 2 and transport.skipped >= 9)
         assert recorder.losses == []
     assert transport.skipped == 10  # the blank one is no line
-    found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client_stdio"]
+    found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client.transports.stdio"]
     assert len(found) == 1
     assert "no message" in found[0] and "Server listening\\x1b[0m" in found[0]
 

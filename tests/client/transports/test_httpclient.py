@@ -22,19 +22,19 @@ import pytest
 import trustme
 from serving import UVLOOP, Held, served
 
-from mcp_h11.httpclient import (
+from mcp_h11.client.transports.httpclient import (
     MAX_REDIRECT_BODY,
     PIECE,
     AnswerTimeout,
     BadAnswer,
     BrokenAnswer,
-    ClientLimits,
     ConnectError,
     HTTPCall,
     HTTPClient,
     TooLarge,
     parse_url,
 )
+from mcp_h11.http.client import ClientLimits
 
 pytestmark = pytest.mark.anyio
 LIMIT = 5.0

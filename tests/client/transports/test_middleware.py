@@ -10,12 +10,20 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11.httpclient import BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer, HTTPCall, HTTPClient, Next
-from mcp_h11.middleware import (
+from mcp_h11.client.transports.httpclient import (
+    BadAnswer,
+    BrokenAnswer,
+    ConnectError,
+    HTTPAnswer,
+    HTTPCall,
+    HTTPClient,
+    Middleware,
+    Next,
+)
+from mcp_h11.client.transports.middleware import (
     BearerToken,
     CircuitBreaker,
     CircuitOpen,
-    Middleware,
     Token,
     extra_headers,
     log_calls,

@@ -19,11 +19,18 @@ import pytest
 import trustme
 from scripted import Peer, Seen, result, scripted, session_server
 
-from mcp_h11 import httpclient
-from mcp_h11.client import Client
-from mcp_h11.failures import ConnectionLost, HTTPStatusError
-from mcp_h11.httpclient import ConnectError, HTTPCall, HTTPClient
-from mcp_h11.outbound import MAX_NO_PROXY, PROXY_PORT, ForwardProxies, ForwardProxy, is_loopback, parse_proxy
+from mcp_h11.client.client import Client
+from mcp_h11.client.transports import httpclient
+from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
+from mcp_h11.client.transports.httpclient import ConnectError, HTTPCall, HTTPClient
+from mcp_h11.client.transports.outbound import (
+    MAX_NO_PROXY,
+    PROXY_PORT,
+    ForwardProxies,
+    ForwardProxy,
+    is_loopback,
+    parse_proxy,
+)
 
 pytestmark = pytest.mark.anyio
 

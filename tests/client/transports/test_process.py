@@ -22,9 +22,9 @@ import anyio
 import pytest
 import uvloop
 
-from mcp_h11 import process
-from mcp_h11.jsonrpc import LineTooLong
-from mcp_h11.process import STDERR_TAIL, Child, Gone, SpawnFailed
+from mcp_h11.client.transports import process
+from mcp_h11.client.transports.process import STDERR_TAIL, Child, Gone, SpawnFailed
+from mcp_h11.protocol.lines import LineTooLong
 
 pytestmark = [
     pytest.mark.anyio,
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 LIMIT = 20.0  # of every wait that has to end
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 # What every child here begins with: it holds the FIFO, and says so.
 BEGIN = """
@@ -339,7 +339,7 @@ async def test_a_flood_on_stderr_blocks_nothing_and_its_tail_is_kept(script: Com
 
 
 async def test_stderr_is_logged_but_no_flood_of_it(script: Command, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "mcp_h11.process")
+    caplog.set_level(logging.DEBUG, "mcp_h11.client.transports.process")
     code = """
 os.write(2, b"\\x1b[31mred\\xff\\n" + b"z" * 10_000 + b"\\n")
 os.write(2, b"".join(b"line %d\\n" % n for n in range(1_000)))
@@ -351,13 +351,13 @@ os.write(2, b"later\\n")
         await first(child)
         while "line 999\n" not in child.stderr_tail:
             await anyio.sleep(0.01)
-        found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.process"]
+        found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client.transports.process"]
         assert found[:3] == ["stderr: '\\x1b[31mred\\ufffd'", "stderr: '...'", "stderr: 'line 0'"]
         assert len(found) == process.MAX_LOGGED
         child._stderr._clock = lambda: asyncio.get_running_loop().time() + process.LOG_PERIOD
         await child.write(b"x")
         assert await rest(child) == []
-        found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.process"]
+        found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client.transports.process"]
         assert found[process.MAX_LOGGED :] == [f"stderr: {1_002 - process.MAX_LOGGED} more lines", "stderr: 'later'"]
 
 
@@ -554,7 +554,7 @@ def test_kill_9_of_the_parent_leaves_no_orphan(script: Command, held: Held) -> N
     command = script(ECHO)
     code = f"""
 import asyncio
-from mcp_h11.process import Child
+from mcp_h11.client.transports.process import Child
 async def main():
     child = await Child.start({command!r})
     await child.write(b"up")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A handler whose answers come from another server, and several of them behind one listener."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The ways to a server: HTTP, HTTP+SSE, pipes, memory."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""One call to the handler, within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import Any
+
+from ..protocol.content import text
+from ..protocol.errors import InternalError, MCPError, ToolError
+from ..protocol.methods import METHODS
+from .context import Context
+from .deadlines import Deadline, TimedOut, run_within
+from .handler import Params, Result, ServerHandler, check_progress_token, logger
+from .questions import InputRequired, taken
+
+
+def dispatch(
+    handler: ServerHandler, method: str, params: Params, ctx: Context
+) -> Coroutine[Any, Any, Result | InputRequired]:
+    """Let the handler answer, within the time it has.  The coroutine raises as `answer` does.
+
+    Raises InvalidParams for a progress token that is none.
+    """
+    meta = params.get("_meta")
+    if type(meta) is dict and "progressToken" in meta:
+        check_progress_token(meta["progressToken"])
+    timeout = ctx._exchange.runtime.settings.call_timeout
+    if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
+        timeout = handler.timeouts.get(name, timeout)
+    if timeout is None or timeout == math.inf:
+        return answer(handler, method, params, ctx)
+    return _answer_within(timeout, handler, method, params, ctx)
+
+
+async def _answer_within(
+    timeout: float, handler: ServerHandler, method: str, params: Params, ctx: Context
+) -> Result | InputRequired:
+    exchange = ctx._exchange
+    runtime = exchange.runtime
+    what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
+
+    def leave(task: asyncio.Task[Any]) -> None:
+        logger.warning("%s ignores its cancellation; its answer will be dropped", what)
+        runtime.leave(task, exchange.party)
+
+    deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
+    try:
+        return await run_within(answer(handler, method, params, ctx), deadline, leave)
+    except TimedOut as exc:
+        logger.warning("%s: %s", what, exc)
+        exchange.failed("timeout")
+        if method == "tools/call":
+            return tool_error(str(exc))
+        raise InternalError(str(exc)) from None
+    finally:
+        exchange.deadline = None
+
+
+async def answer(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
+    """Let the handler answer.  Raises MCPError and nothing else (but what cancels a task, and NeedInput).
+
+    Whatever a tool raises is a result that the model can act on (2025-11-25 server/tools, Error Handling); the
+    traceback goes to the log and never to the client.
+    """
+    try:
+        entry = METHODS.get(method)
+        if entry is None or type(handler).request is not ServerHandler.request:
+            result: Any = await handler.request(method, params, ctx)
+        else:  # what that would do, without a coroutine around it
+            result = getattr(handler, entry.attribute)(params, ctx)
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = await result
+    except MCPError as exc:
+        exc.__traceback__ = None  # it grows with each raise of an object that a handler keeps; the log does not want it
+        raise
+    except (Exception, SystemExit) as exc:
+        # SystemExit too: a tool that calls `sys.exit` must not end the server.
+        if method == "tools/call" and isinstance(exc, ToolError):
+            ctx._exchange.failed("tool_error")
+            exc.__traceback__ = None
+            return tool_error(str(exc))
+        logger.exception("%s failed", method)
+        exc.__traceback__ = None
+        if method == "tools/call":
+            return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
+        raise InternalError() from None
+    result = result if isinstance(result, dict) else taken(result)
+    if isinstance(result, dict):
+        if "isError" in result and result["isError"]:
+            ctx._exchange.failed("tool_error")
+        return result
+    if isinstance(result, InputRequired):
+        return result
+    logger.error("%s returned a %s, not a dict", method, type(result).__name__)
+    raise InternalError()
+
+
+def tool_error(message: str) -> dict[str, Any]:
+    """A tool result that tells the model what went wrong."""
+    return {"content": [text(message)], "isError": True}
+
+
+def describe(exc: BaseException) -> str:
+    """One line for the model: the message, or the type's name where there is none."""
+    return str(exc) or type(exc).__name__

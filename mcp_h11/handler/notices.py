@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Change notices: published by a handler, heard by every server that serves it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..protocol.uris import normal
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was.
+
+    `audience`, asked with somebody's principal and the generation of its session (None without one), says whether it
+    is to hear of it; without one everybody is who asked.  It is not asked on pipes, where there is one client.
+    """
+
+    kind: str
+    uri: str | None = None
+    audience: Callable[[str, int | None], bool] | None = None
+
+    @property
+    def normal_uri(self) -> str:
+        """The `uri` in the one spelling of all that are equal (RFC 3986, 6.2.2); empty where there is none."""
+        return normal(self.uri or "")
+
+    def concerns(self, principal: str, generation: int | None) -> bool:
+        """Whether this one is among the audience."""
+        return self.audience is None or self.audience(principal, generation)
+
+
+class Notices:
+    """Carries notices from whoever changes something to every server that serves the handler."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._lock = threading.Lock()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        """`listener` is called for every notice, in the thread that published it, and must not raise or block."""
+        with self._lock:
+            self._listeners = [*self._listeners, listener]
+
+    def unsubscribe(self, listener: Callable[[Notice], None]) -> None:
+        """No further calls; harmless where it was not subscribed."""
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known != listener]
+
+    def publish(self, notice: Notice) -> None:
+        """From any thread."""
+        for listener in self._listeners:
+            listener(notice)

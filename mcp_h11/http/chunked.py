@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""A chunked body, read piece by piece."""
+
+from __future__ import annotations
+
+import re
+
+import h11
+
+from .messages import HTTPError, translated
+
+# What h11 is handed at once of a chunked body when more is buffered.  It grows with the body, so that giving back
+# what was too much stays linear for many small requests and cheap for one large one.
+FIRST_PIECE = 2 * 1024
+LARGEST_PIECE = 64 * 1024
+# So many pieces of a chunked body are decoded by one call, of 4 us each: with a hundred connections that send nothing
+# but tiny chunks, a neighbour waits 26 ms for its turn.  A read of 64 KiB may have 10,000 chunks.
+MAX_CHUNKS = 64
+# The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
+_OPEN_CHUNK = 24
+
+
+# --- Chunked bodies ------------------------------------------------------------------------------------------------
+_SIZE = re.compile(rb"[0-9A-Fa-f]+")
+_MAX_DIGITS = 20  # of a size that h11 reads
+
+
+class _ChunkSizes:
+    """Reads the sizes of chunks beside h11, which tells of a chunk only when the first byte of its data is there.
+
+    It judges no syntax: where a line is no size it stops, since h11 refuses that line.
+    """
+
+    __slots__ = ("_left", "_line", "_max_size", "_total", "past_limit", "stopped")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._left = self._total = 0  # bytes up to the next size; data of all chunks so far
+        self._line = b""
+        self.past_limit = self.stopped = False
+
+    def look(self, piece: bytes) -> None:
+        """The bytes that h11 is given next."""
+        at = 0
+        while at < len(piece) and not self.stopped:
+            if self._left:
+                step = min(self._left, len(piece) - at)
+                self._left -= step
+                at += step
+                continue
+            end = piece.find(b"\n", at)
+            stop = len(piece) if end < 0 else end
+            self._line += piece[at : min(stop, at + _MAX_DIGITS - len(self._line))]
+            if end < 0:
+                return
+            at = end + 1
+            self._end_line()
+
+    def _end_line(self) -> None:
+        digits = _SIZE.match(self._line)
+        size = int(digits[0], 16) if digits is not None else 0
+        self._line = b""
+        self._total += size
+        self._left = size + len(b"\r\n")
+        self.past_limit = self._total > self._max_size
+        self.stopped = self.past_limit or not size
+
+
+class ChunkedBody:
+    """A body that h11 decodes, and the count of what it carries beside its data, which h11 does not keep."""
+
+    __slots__ = (
+        "_connection",
+        "_exempt",
+        "_fed",
+        "_max_overhead",
+        "_max_size",
+        "_open_chunk",
+        "_sizes",
+        "_tiny",
+        "behind",
+        "data",
+        "decoded",
+        "more",
+        "size",
+    )
+
+    def __init__(self, connection: h11.Connection, max_size: int, max_overhead: int, tiny: int = 0) -> None:
+        self._connection = connection
+        self._sizes = _ChunkSizes(max_size) if tiny else None
+        self._tiny = tiny  # a chunk of less data has its framing counted
+        self._max_size = max_size
+        self._max_overhead = max_overhead
+        self._fed = self._exempt = self._open_chunk = 0
+        # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
+        self.data = bytearray()
+        self.decoded = 0  # pieces, by the last call
+        self.size = 0  # of the body so far, of which some may have been taken
+        self.more = False  # it stopped for now, with bytes left to decode
+        self.behind = b""  # what stood behind the body in that which h11 was given
+
+    def read(self, buffer: bytes | bytearray, start: int) -> tuple[bool, int]:
+        """Decodes `buffer` from `start` on; whether the body has ended, and where in the buffer it stopped.
+
+        That is below 0 where bytes that stand behind the body were taken by an earlier call.
+        """
+        self.decoded = 0
+        self.more = False
+        try:
+            while True:
+                event = self._connection.next_event()
+                if type(event) is h11.Data:
+                    self._add(event)
+                    self.decoded += 1
+                    if self.decoded >= MAX_CHUNKS:
+                        self.more = True
+                        return False, start
+                elif type(event) is h11.EndOfMessage:
+                    break
+                else:
+                    # All that h11 has not given out as data is overhead.  With the slack for a chunk that has begun it
+                    # is less than the message will come to: where the bytes were cut changes when an excess is
+                    # noticed, never whether.
+                    self._check_overhead(_OPEN_CHUNK)
+                    # Here h11 has read all that it was given, so that what it refuses comes first.
+                    if self._sizes is not None and self._sizes.past_limit:
+                        raise HTTPError(413, "Request body too large")
+                    piece = bytes(buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
+                    if not piece:
+                        return False, start
+                    start += len(piece)
+                    self._fed += len(piece)
+                    if self._sizes is not None:
+                        self._sizes.look(piece)
+                    self._connection.receive_data(piece)
+        except h11.RemoteProtocolError as error:
+            raise translated(error) from None
+        self.behind = self._connection.trailing_data[0]
+        self._fed -= len(self.behind)
+        self._exempt += len(b"0\r\n\r\n")
+        self._check_overhead(0)
+        return True, start - len(self.behind)
+
+    def take(self) -> bytes:
+        """What has been decoded and was not taken yet."""
+        data, self.data = bytes(self.data), bytearray()
+        return data
+
+    def _add(self, event: h11.Data) -> None:
+        self.data += event.data
+        self.size += len(event.data)
+        if self.size > self._max_size:
+            raise HTTPError(413, "Request body too large")
+        self._open_chunk += len(event.data)
+        if event.chunk_end:
+            # What no sender can leave out: the size in hex and two line ends.  It could send fewer and larger chunks.
+            if self._open_chunk >= self._tiny:
+                self._exempt += len(b"%x" % self._open_chunk) + 4
+            self._open_chunk = 0
+
+    def _check_overhead(self, slack: int) -> None:
+        self._refuse_past_limit(self._fed - self.size - self._exempt - slack)
+
+    def _refuse_past_limit(self, overhead: int) -> None:
+        if overhead > self._max_overhead:
+            raise HTTPError(413, "Too much overhead in a chunked body")

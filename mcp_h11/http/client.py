@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: MIT
+"""The client's end of HTTP/1.1: a request out, an answer in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from sys import maxsize
+from typing import Final
+
+import h11
+
+from ..protocol.errors import again
+from .chunked import ChunkedBody
+from .heads import BLANK_LINE
+from .messages import BODILESS, MAX_CACHED_HEAD, NEED_DATA, OWN_FIELDS, HTTPError, Signal, tokens_of, translated
+
+# Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
+MAX_INFORMATIONAL = 16
+# What each chunk of an answer may carry beside its data without being held against the stream, which may have no end:
+# a size padded with zeros, a signature of 64 hex digits.
+CHUNK_ALLOWANCE = 256
+
+
+# --- The client's end ----------------------------------------------------------------------------------------------
+class AnswerError(Exception):
+    """The server broke HTTP or passed a limit: close the connection.
+
+    Attributes:
+        begun: whether any byte had come since the request.
+    """
+
+    def __init__(self, message: str, begun: bool) -> None:
+        super().__init__(message)
+        self.begun = begun
+
+
+class AnswerCutShort(AnswerError):
+    """The server's bytes ended before the answer did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Sizes in bytes and counts, of what a server sends.
+
+    `max_head` includes the status line and the blank line, and holds for each informational answer, too.
+    `max_chunk_overhead` is for what a chunked body carries beside its data and the least framing; each chunk that has
+    ended takes CHUNK_ALLOWANCE off what was counted, so that an event stream may go on for ever.  Bodies have no limit
+    here: they are given out in the pieces in which they come, and nothing of them is kept.
+    """
+
+    max_head: int = 32 * 1024
+    max_fields: int = 100
+    max_chunk_overhead: int = 16 * 1024
+    max_informational: int = MAX_INFORMATIONAL
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ValueError(f"{field.name} must be positive")
+
+
+class AnswerEnd(Enum):
+    """What `ClientConnection.next_event` returns when nothing is outstanding."""
+
+    END = "the answer has been read to its end"
+
+
+END: Final = AnswerEnd.END
+
+
+class AnswerHead:
+    """Status and headers (names in lower case) of one answer.
+
+    Attributes:
+        keep_alive: the connection can carry another request after this answer.
+    """
+
+    __slots__ = ("_values", "headers", "keep_alive", "status")
+
+    def __init__(self, status: int, headers: tuple[tuple[bytes, bytes], ...], keep_alive: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self._values = dict(reversed(headers))  # the first of a name is the last that is put in
+
+    def get(self, name: str) -> str | None:
+        """The first value of the header `name`, latin-1, or None."""
+        value = self._values.get(name.lower().encode("ascii"))
+        return None if value is None else value.decode("latin-1")
+
+
+class AnswerCache:
+    """What h11 said of heads, for the connections of one client; all of them need equal limits.
+
+    Of requests: how a head is written whose body has another length.  Of answers: those that are one with the bytes of
+    an earlier one, say how long their body is, and leave the connection open.  Servers date their answers, so that it
+    is the calls of one second that have such answers; at a lower rate h11 is asked, as it is of everything else.
+    """
+
+    def __init__(self, max_heads: int = 64) -> None:
+        self.limits: ClientLimits | None = None
+        self.requests: dict[tuple[object, ...], bytes] = {}
+        self.answers: dict[bytes, tuple[AnswerHead, int]] = {}
+        self._max_heads = max_heads
+
+    def add_request(self, key: tuple[object, ...], head: bytes, length: int) -> None:
+        """Remember what is before the length, which h11 writes last because it is given last."""
+        before, end = head[: -len(b"%d\r\n\r\n" % length)], b"\r\nContent-Length: %d\r\n\r\n" % length
+        if head.endswith(end) and len(head) <= MAX_CACHED_HEAD:
+            if len(self.requests) >= self._max_heads:
+                self.requests.clear()
+            self.requests[key] = before
+
+    def add_answer(self, raw: bytes, head: AnswerHead, size: int) -> None:
+        """Remember it if it is such a one."""
+        if size >= 0 and head.keep_alive and len(raw) <= MAX_CACHED_HEAD:
+            if len(self.answers) >= self._max_heads:
+                self.answers.clear()
+            self.answers[raw] = head, size
+
+
+# RFC 9110 8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed
+# content and it is not sending Transfer-Encoding."
+_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
+_STATUS_LINE = b"HTTP/"
+_QUOTED = re.compile(r":? b['\"]")
+
+# The body of a request is kept until its answer has begun, in case h11 has to be told of it; a longer one at once.
+MAX_KEPT_BODY = 64 * 1024
+
+# Where the body of an answer ends: after so many bytes, or
+_AT_CLOSE = -1
+_CHUNKED = -2
+
+# Where a client's connection is.
+_IDLE = 0  # nothing is outstanding
+_HEAD = 1
+_IN_BODY = 2
+
+
+def _write_request(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes
+) -> tuple[h11.Connection, bytes]:
+    lines = list(headers)
+    for name, _ in lines:
+        if name.lower() in OWN_FIELDS:
+            raise ValueError(f"{name} is written by the connection")
+    if body or method in _WITH_CONTENT:
+        lines.append(("Content-Length", str(len(body))))
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=maxsize)
+    try:
+        head = connection.send(h11.Request(method=method, target=target, headers=lines))
+    except h11.LocalProtocolError as error:
+        # Without the value that h11 quotes: it may be a secret.
+        raise ValueError(_QUOTED.split(str(error))[0]) from None
+    except UnicodeEncodeError:
+        raise ValueError("a request head is ASCII") from None
+    connection.send(h11.Data(data=body))
+    connection.send(h11.EndOfMessage())
+    return connection, head + body
+
+
+def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> int:
+    """How long the body is: bytes, `_AT_CLOSE` or `_CHUNKED` (RFC 9112 6.3).  Raises ValueError."""
+    if b"transfer-encoding" in names:
+        # As `_set_framing`.
+        if b"content-length" in names:
+            raise ValueError("Content-Length and Transfer-Encoding in one answer")
+        if answer.http_version != b"1.1":
+            raise ValueError("Transfer-Encoding in an HTTP/1.0 answer")
+    if method == "HEAD" or answer.status_code in BODILESS:
+        return 0
+    if b"transfer-encoding" in names:
+        return _CHUNKED  # h11 refuses all other codings
+    if b"content-length" in names:
+        return int(names[b"content-length"])  # h11 has compared repeated ones
+    return _AT_CLOSE
+
+
+class _AnswerBody(ChunkedBody):
+    """As a server sends it, perhaps for days: what each chunk carries beside its data is counted, and forgotten again.
+
+    What is counted never falls below nothing: a long quiet stream saves up no leave for one huge chunk line.
+    """
+
+    __slots__ = ()
+
+    def _add(self, event: h11.Data) -> None:
+        super()._add(event)
+        if event.chunk_end:
+            # Exactly what this chunk and those before it took: where the bytes were cut must not matter.  The line end
+            # behind the data is certain to come, and counted as framing already.
+            read = self._fed - len(self._connection.trailing_data[0]) + len(b"\r\n")
+            counted = read - self.size - self._exempt
+            self._refuse_past_limit(counted)
+            self._exempt += min(counted, CHUNK_ALLOWANCE)
+
+
+class ClientConnection:
+    """One connection to a server.  `request`, then feed `receive_data` and ask `next_event`, until END.
+
+    Ask until NEED_DATA before more is handed in: what was handed in and not asked for is kept.
+    """
+
+    __slots__ = (
+        "_asked", "_begun", "_buffer", "_cache", "_chunks", "_connection", "_eof", "_error", "_informational", "_left",
+        "_limits", "_method", "_scanned", "_state", "keep_alive",
+    )  # fmt: skip
+
+    def __init__(self, limits: ClientLimits | None = None, cache: AnswerCache | None = None) -> None:
+        self._limits = limits or ClientLimits()
+        self._cache = cache or AnswerCache()
+        if self._cache.limits is None:
+            self._cache.limits = self._limits
+        elif self._cache.limits is not self._limits and self._cache.limits != self._limits:
+            raise ValueError("connections that share an AnswerCache need equal limits")
+        # What h11 is told of the request if it has to be asked about the answer, in the place of
+        self._asked: tuple[str, str, Sequence[tuple[str, str]], bytes] | None = None
+        self._connection: h11.Connection | None = None  # which knows the request
+        self._chunks: ChunkedBody | None = None
+        self._error: AnswerError | None = None
+        self._buffer: bytes | bytearray = b""
+        self._method = ""
+        self._begun = self._eof = False
+        self._informational = self._left = self._scanned = 0
+        self._state = _IDLE
+        self.keep_alive = True
+
+    @property
+    def reusable(self) -> bool:
+        """Another request may be sent: nothing is outstanding, and the server said nothing that nobody asked for."""
+        return self._state == _IDLE and self.keep_alive and not self._eof and not self._buffer
+
+    # -- out
+
+    def request(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> bytes:
+        """The bytes of a whole request.  `Content-Length` is set here; `headers` need a Host.
+
+        Raises:
+            ValueError: what HTTP cannot say, or a header that is written here.
+            RuntimeError: the connection is not `reusable`.
+        """
+        if not self.reusable:
+            raise RuntimeError("the connection cannot take a request")
+        if method == "CONNECT":
+            raise ValueError("CONNECT makes a tunnel, and there is nobody here to use it")
+        out = self._write(method, target, headers, body)
+        self._method = method
+        self._begun = False
+        self._informational = self._scanned = 0
+        self._state = _HEAD
+        return out
+
+    def _write(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+        if method != "POST" or len(body) > MAX_KEPT_BODY:
+            self._connection, out = _write_request(method, target, headers, body)
+            return out
+        key = (target, *map(tuple, headers))
+        before = self._cache.requests.get(key)
+        if before is None:
+            self._connection, out = _write_request(method, target, headers, body)
+            self._cache.add_request(key, out[: len(out) - len(body)], len(body))
+            return out
+        self._asked = (method, target, headers, body)
+        return b"%b%d\r\n\r\n%b" % (before, len(body), body)
+
+    # -- in
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what one read gave; b"" is the end of the server's bytes.  Call `next_event` next."""
+        if not data:
+            self._eof = True
+            return
+        self._begun = True
+        if not self._buffer:
+            self._buffer = data
+            return
+        if type(self._buffer) is not bytearray:
+            self._buffer = bytearray(self._buffer)
+        self._buffer += data
+
+    def next_event(self) -> AnswerHead | bytes | Signal | AnswerEnd:
+        """The answer's head, then pieces of its body, then END; or NEED_DATA: call again after `receive_data`.
+
+        Raises:
+            AnswerCutShort: the server's bytes ended before the answer.
+            AnswerError: the server broke HTTP or passed a limit.  Then every call raises it again.
+        """
+        if self._state == _IDLE:
+            return END
+        try:
+            if self._error is not None:
+                raise again(self._error)
+            event = self._read_head() if self._state == _HEAD else self._read_body()
+            if event is NEED_DATA and self._eof:
+                raise AnswerCutShort("the server closed the connection before the end of its answer", self._begun)
+        except AnswerError as error:
+            self._error = error
+            self.keep_alive = False
+            raise
+        return event
+
+    def _refusal(self, message: str) -> AnswerError:
+        return AnswerError(message, True)
+
+    def _read_head(self) -> AnswerHead | Signal:
+        while True:
+            raw = self._take_head()
+            if raw is None:
+                return NEED_DATA
+            known = self._cache.answers.get(raw) if self._method != "HEAD" else None
+            if known is not None:
+                head, self._left = known
+                self._connection = self._asked = None
+                self._state = _IN_BODY
+                return head
+            answer = self._ask_h11(raw)
+            if type(answer) is h11.Response:
+                head = self._begin_body(answer)
+                if self._method != "HEAD":
+                    self._cache.add_answer(raw, head, self._left)
+                return head
+            self._informational += 1
+            if self._informational > self._limits.max_informational:
+                raise self._refusal("Too many informational answers")
+
+    def _take_head(self) -> bytes | None:
+        """The bytes up to a blank line, counted here so that the limit does not depend on how they were cut."""
+        buffer = self._buffer
+        # Whoever speaks something else (TLS, SSH) may wait for us now.
+        if bytes(buffer[: len(_STATUS_LINE)]) != _STATUS_LINE[: len(buffer)]:
+            raise self._refusal("The answer is not HTTP/1")
+        limit = self._limits.max_head
+        blank = BLANK_LINE.search(buffer, self._scanned, limit)
+        if blank is None:
+            if len(buffer) >= limit:
+                raise self._refusal("Answer head too large")
+            self._scanned = max(0, len(buffer) - 2)
+            return None
+        end = blank.end()
+        raw, self._buffer = bytes(buffer[:end]), buffer[end:]
+        self._scanned = 0
+        return raw
+
+    def _ask_h11(self, raw: bytes) -> h11.Response | h11.InformationalResponse:
+        # Counted before h11 reads them, as the server does.
+        if raw.count(b"\n") - 2 > self._limits.max_fields:
+            raise self._refusal("Too many header fields")
+        if self._connection is None:
+            assert self._asked is not None
+            self._connection, _ = _write_request(*self._asked)
+        self._connection.receive_data(raw)
+        try:
+            answer = self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise self._refusal(translated(error).message) from None
+        assert type(answer) is h11.Response or type(answer) is h11.InformationalResponse
+        return answer
+
+    def _begin_body(self, answer: h11.Response) -> AnswerHead:
+        if answer.http_version not in (b"1.0", b"1.1"):
+            raise self._refusal("HTTP version not supported")
+        headers = [(name.lower(), value) for name, value in answer.headers.raw_items()]
+        try:
+            size = _body_size(answer, self._method, dict(headers))
+        except ValueError as error:
+            raise self._refusal(str(error)) from None
+        # HTTP/1.0 with keep-alive is left alone: so does h11.
+        self.keep_alive = (
+            answer.http_version == b"1.1" and size != _AT_CLOSE and b"close" not in tokens_of(headers, b"connection")
+        )
+        if size == _CHUNKED:
+            assert self._connection is not None
+            self._chunks = _AnswerBody(self._connection, maxsize, self._limits.max_chunk_overhead)
+        self._connection = self._asked = None
+        self._left = size
+        self._state = _IN_BODY
+        return AnswerHead(answer.status_code, tuple(headers), self.keep_alive)
+
+    def _read_body(self) -> bytes | Signal | AnswerEnd:
+        if self._left == _CHUNKED:
+            return self._read_chunks()
+        if self._left == 0:
+            return self._end()
+        if not self._buffer:
+            return self._end() if self._eof and self._left == _AT_CLOSE else NEED_DATA
+        if self._left == _AT_CLOSE or len(self._buffer) <= self._left:
+            data, self._buffer = bytes(self._buffer), b""
+        else:
+            data, self._buffer = bytes(self._buffer[: self._left]), self._buffer[self._left :]
+        if self._left != _AT_CLOSE:
+            self._left -= len(data)
+        return data
+
+    def _read_chunks(self) -> bytes | Signal | AnswerEnd:
+        chunks = self._chunks
+        assert chunks is not None
+        ended = False
+        start = 0
+        try:
+            ended, start = chunks.read(self._buffer, 0)
+        except HTTPError as error:
+            # What was good before it is given out first, as it would have been had it come alone.
+            self._error = self._refusal(error.message)
+        data = chunks.take()
+        if ended:
+            self._chunks = None
+            self._left = 0
+        # Bytes behind the end that h11 was given early only have to be there: they are the end of the connection.
+        self._buffer = self._buffer[start:] if start >= 0 else chunks.behind
+        if data:
+            return data
+        if self._error is not None:
+            raise again(self._error)
+        return self._end() if ended else NEED_DATA
+
+    def _end(self) -> AnswerEnd:
+        self._state = _IDLE
+        if self._buffer:
+            # What comes after the end answers nothing that was asked.
+            self.keep_alive = False
+        return END

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Requests, heads and limits as values: what both ends of HTTP/1.1 speak of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Final
+
+import h11
+
+from ..protocol.errors import Refusal
+
+# Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
+MAX_CACHED_HEAD = 4 * 1024
+
+
+class Signal(Enum):
+    """What `next_event` returns when there is no request, or piece of an answer, to return."""
+
+    NEED_DATA = "more bytes, please"
+    PAUSED = "answer first, then call response_done()"
+    CLOSED = "no further request will come from this connection"
+
+
+NEED_DATA: Final = Signal.NEED_DATA
+PAUSED: Final = Signal.PAUSED
+CLOSED: Final = Signal.CLOSED
+
+
+class HTTPError(Refusal):
+    """The peer broke HTTP or passed a limit: answer with `status` by `respond()`, then close."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message, close=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes (and a count of fields), as the peer sent them; None switches one off.
+
+    `max_request_line` includes the line end, `max_head` the request line and the blank line.  `max_chunk_overhead` is
+    for all that a chunked body carries beside its data and the least framing: extensions, padding, trailers, and the
+    framing of chunks with less than TINY_CHUNK bytes of data.
+    """
+
+    max_request_line: int | None = 8 * 1024
+    max_head: int | None = 32 * 1024
+    max_fields: int | None = 100
+    max_body: int | None = 4 * 1024 * 1024
+    max_chunk_overhead: int | None = 16 * 1024
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{field.name} must be positive, or None for no limit")
+
+
+class Head:
+    """What h11 said of one request head.  Shared by all requests that repeat it: treat it as read-only.
+
+    `memo` is for the floors above, which keep verdicts there that depend on the head alone.
+    """
+
+    __slots__ = (
+        "cached", "chunked", "content_length", "expect_continue", "headers", "keep_alive", "memo", "method",
+        "path", "query", "size", "target", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: str, target: str, path: str, version: str, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query = path.partition("?")
+        self.version = version
+        self.headers = headers
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.expect_continue = False
+        self.memo: Any = None
+        self.cached = False
+        # Bytes of body to slice off after the head; -1: h11 knows (chunked).
+        self.size = 0
+
+    def with_values(self, places: list[int], values: list[bytes]) -> Head:
+        """This head with other values in the fields at `places`.  For plain heads only."""
+        fields = list(self.headers)
+        for place, value in zip(places, values, strict=True):
+            fields[place] = (fields[place][0], value)
+        head: Head = Head.__new__(Head)
+        head.method, head.target, head.version = self.method, self.target, self.version
+        head.path, head.query = self.path, self.query
+        head.headers = tuple(fields)
+        head.content_length, head.size = self.content_length, self.size
+        head.chunked = head.expect_continue = head.cached = False
+        head.keep_alive = True
+        head.memo = None
+        return head
+
+    def get(self, name: str) -> str | None:
+        """The first value of the header `name`, latin-1, or None."""
+        wanted = name.lower().encode("ascii")
+        for found, value in self.headers:
+            if found == wanted:
+                return value.decode("latin-1")
+        return None
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of the header `name`, latin-1, in order."""
+        wanted = name.lower().encode("ascii")
+        return [value.decode("latin-1") for found, value in self.headers if found == wanted]
+
+
+class HTTPRequest:
+    """One whole request."""
+
+    __slots__ = ("body", "head")
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        self.head = head
+        self.body = body
+
+
+def translated(error: h11.RemoteProtocolError) -> HTTPError:
+    # h11 quotes the offending bytes; an answer does not echo them.
+    return HTTPError(error.error_status_hint, str(error).partition(": bytearray")[0][:200])
+
+
+def tokens_of(headers: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
+    return {token.strip() for found, value in headers if found == name for token in value.lower().split(b",")}
+
+
+# --- Writing heads -------------------------------------------------------------------------------------------------
+BODILESS = frozenset((204, 304))
+OWN_FIELDS = frozenset(("content-length", "transfer-encoding", "connection"))

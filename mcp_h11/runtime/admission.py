@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Gates: the calls that run, and the lines in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Protocol
+
+from .fairness import Turns
+
+
+class HasParty(Protocol):
+    """A call or a session: the client that it belongs to is looked up when a limit asks for it."""
+
+    @property
+    def party(self) -> str:
+        """As `fairness.party_of` has it."""
+        ...
+
+
+class Gate:
+    """At most `limit` inside, of one client; later ones wait in line.  `limit` None lets everything in."""
+
+    __slots__ = ("inside", "limit", "line")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = math.inf if limit is None else limit
+        self.inside = 0
+        self.line: dict[asyncio.Future[None], None] = {}  # in order; a tenth of an empty deque, for each session
+
+    def leave(self) -> None:
+        """Free the place, for the first in line where there is one."""
+        self.inside -= 1
+        if self.line:
+            self.admit()
+
+    def admit(self) -> None:
+        """Let in who waits, as far as there is room."""
+        # Who comes back from where it gave its place away may make one too many: then nobody follows.
+        while self.line and self.inside < self.limit:
+            waiter = next(iter(self.line))
+            del self.line[waiter]
+            if not waiter.done():
+                self.inside += 1
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait for a place; the caller leaves it when done."""
+        if self.inside < self.limit:
+            self.inside += 1
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self.line[waiter] = None
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.leave()  # the place came together with the cancellation
+            elif waiter in self.line:
+                del self.line[waiter]  # while nobody leaves, nobody else would
+            raise
+
+
+class FairGate(Turns["asyncio.Future[None]"]):
+    """At most `limit` inside, of all clients: each has its share, and those that wait have turns."""
+
+    __slots__ = ()
+
+    @property
+    def inside(self) -> int:
+        """How many are in."""
+        return int(self.total)
+
+    @property
+    def line(self) -> list[asyncio.Future[None]]:
+        """All that wait, party by party."""
+        return [waiter for line in self.lines.values() for waiter in line]
+
+    def leave(self, party: str) -> None:
+        """Free a place of the party, for the party whose turn it is."""
+        self.give_back(party)
+        if self.lines:
+            self.admit()
+
+    def admit(self) -> None:
+        """Let in what waits, as far as there is room."""
+        for party, waiter in self.admitted():
+            if waiter.done():  # cancelled, and not yet out of the line
+                self.give_back(party)
+            else:
+                waiter.set_result(None)
+
+    async def wait(self, party: str) -> None:
+        """Wait for a place of the party; the caller leaves it when done."""
+        if self.enter(party):
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self.join(party, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.leave(party)  # the place came together with the cancellation
+            else:
+                self.quit(party, waiter)
+            raise

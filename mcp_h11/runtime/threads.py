@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Worker threads for blocking functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from .admission import FairGate
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Worker threads for blocking functions: at most `limit`, made when wanted and kept for the next function.
+
+    Not anyio's nor the standard library's: those are joined when the interpreter ends, so that one tool that blocks
+    would keep the whole process from ending.  These are daemons.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._loop = loop
+        self._gate = FairGate(limit)
+        self._count = 0
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    async def run(self, fn: Callable[[], T], party: str) -> T:
+        """Run it in its turn.  A thread cannot be stopped: a cancelled call counts until its function ends."""
+        await self._gate.wait(party)
+        job = ThreadJob(self._loop, copy_context(), fn, partial(self._gate.leave, party))
+        try:
+            if self._gate.inside > self._count:
+                Thread(target=self._work, name="mcp_h11 tool", daemon=True).start()
+                self._count += 1
+        except BaseException:  # the system has no more threads
+            self._gate.leave(party)
+            raise
+        self._jobs.put(job)
+        return await job.future  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Each thread ends when it has nothing to do any more."""
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # or it would keep what it returned until the next one comes
+
+
+class ThreadJob:
+    """A blocking function, and the future of what it returns.  Call it in a thread; it never raises there."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: Context, fn: Callable[[], Any], ended: Callable[[], None]
+    ) -> None:
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self._loop = loop
+        self._context = context
+        self._fn = fn
+        self._ended = ended
+
+    def __call__(self) -> None:
+        result: Any = None
+        error: BaseException | None = None
+        if not self.future.cancelled():  # else nobody waits, and it has not begun
+            try:
+                result = self._context.run(self._fn)
+            except (StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
+                # In a future each of these would stop more than the call: the event loop, or whoever awaits it.
+                error = RuntimeError(f"{type(exc).__name__}: {exc}")
+                error.__cause__ = exc
+            except BaseException as exc:  # it belongs to the call, not to this thread
+                error = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        self._ended()
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+def ignore_end() -> None:
+    """Nobody counts the jobs that a host runs."""

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors of a pair of pipes, and the queues in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, BinaryIO
+
+from ..protocol.lines import encode_line
+
+PIECE_SIZE = 64 * 1024
+READ_AHEAD = 2  # pieces that were read and not yet looked at
+MAX_LINES = 256  # in one write
+
+
+class Outlet:
+    """Lines to the client, in the order in which they were given; what is not out yet can be waited for.
+
+    Whoever takes them overrides `put`, and says by `wrote` what has left.
+    """
+
+    def __init__(self, high: int) -> None:
+        self.closed = asyncio.Event()  # the client is gone
+        self._high = high
+        self._unwritten = 0
+        self._room = asyncio.Event()  # set anew at each piece that was written
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever can wait should."""
+        return self._unwritten > self._high and not self.closed.is_set()
+
+    def post(self, payload: bytes) -> None:
+        """One message."""
+        line = encode_line(payload)
+        if not self.closed.is_set():
+            self._unwritten += len(line)
+            self.put(line)
+
+    async def drained(self, limit: int | None = None) -> None:
+        """Wait until no more than `limit` bytes wait to be written."""
+        limit = self._high if limit is None else limit
+        while self._unwritten > limit and not self.closed.is_set():
+            self._room.clear()
+            await self._room.wait()
+
+    async def close(self, limit: float) -> None:
+        """Let what was given leave, for so many seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.drained(0), limit)
+        self.closed.set()
+        self.put(None)
+
+    def put(self, line: bytes | None) -> None:
+        """One line on its way; None is the end."""
+        raise NotImplementedError
+
+    def wrote(self, count: int) -> None:
+        """So many bytes are out; none: the client went away."""
+        self._unwritten -= count
+        if not count:
+            self.closed.set()
+        self._room.set()
+
+
+class ThreadOutlet(Outlet):
+    """Lines that are written by a thread that may block on it.
+
+    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
+        super().__init__(high)
+        self._loop = loop
+        self._stdout = stdout
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes | None) -> None:
+        self._lines.put(line)
+
+    def _work(self) -> None:
+        while (line := self._lines.get()) is not None:
+            lines, ending = [line], False
+            with suppress(Empty):  # what came meanwhile goes with it
+                while not ending and len(lines) < MAX_LINES:
+                    more = self._lines.get_nowait()
+                    ending = more is None
+                    lines.append(more or b"")
+            piece = b"".join(lines)
+            try:
+                self._write(piece)
+            except (OSError, ValueError):  # the client went away, or the stream was closed
+                piece = b""
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self.wrote, len(piece))
+            if ending or not piece:
+                return
+
+    def _write(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest:
+            count = self._stdout.write(rest)
+            rest = rest[len(rest) if count is None else count :]  # an unbuffered stream may take a part
+        self._stdout.flush()
+
+
+async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
+    """What can be read, as it comes, up to the end."""
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(READ_AHEAD)
+    # `read` of a buffered stream waits until it has all that was asked for.
+    read = source.read1 if hasattr(source, "read1") else source.read
+
+    def work() -> None:
+        piece = b"more"
+        while piece:
+            room.acquire()
+            try:
+                piece = read(PIECE_SIZE) or b""
+            except (OSError, ValueError):  # closed under us
+                piece = b""
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                return
+
+    # A daemon: a read that blocks cannot be ended, and must not keep the process from ending.
+    threading.Thread(target=work, name="mcp_h11 stdin", daemon=True).start()
+    while piece := await pieces.get():
+        yield piece
+        room.release()
+
+
+class _Descriptor:
+    """A descriptor of ours, without a buffer: a thread that is left behind in a call must not hold a lock that the end
+    of the interpreter wants."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._busy = False
+
+    def read(self, size: int) -> bytes:
+        self._busy = True
+        piece = os.read(self.number, size)
+        self._busy = False
+        return piece
+
+    def write(self, piece: memoryview) -> int:
+        self._busy = True
+        count = os.write(self.number, piece)
+        self._busy = False
+        return count
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        # Where a thread is still at it, its number must not become another file's.
+        if not self._busy:
+            os.close(self.number)
+
+
+@contextmanager
+def own_stdin() -> Iterator[Any]:
+    """The real stdin for the protocol; for everybody else, child processes included, it is empty meanwhile."""
+    source = _Descriptor(os.dup(0))
+    before = sys.stdin
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
+        os.dup2(sys.stdin.fileno(), 0)
+        try:
+            yield source
+        finally:
+            sys.stdin = before
+            os.dup2(source.number, 0)
+            source.close()
+
+
+@contextmanager
+def own_stdout() -> Iterator[Any]:
+    """The real stdout for the protocol; for everything else, `print` included, stdout is stderr meanwhile.
+
+    The descriptor itself is moved, so that child processes and C libraries cannot break the protocol either.
+    """
+    before = sys.stdout
+    if before is not None:
+        before.flush()
+    out = _Descriptor(os.dup(1))
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield out
+    finally:
+        sys.stdout = before
+        if before is not None:
+            before.flush()  # what somebody who kept it wrote belongs to stderr as well
+        os.dup2(out.number, 1)
+        out.close()
+
+
+def need_stderr() -> None:
+    # Some processes are started without one; its number would be that of the next file, the event loop's even.
+    try:
+        os.fstat(2)
+    except OSError:
+        number = os.open(os.devnull, os.O_WRONLY)
+        if number != 2:
+            os.dup2(number, 2)
+            os.close(number)

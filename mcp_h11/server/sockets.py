@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Sockets to listen on, and the host names that they imply."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ..http.origins import LOOPBACK_ADDRESSES, LOOPBACK_HOSTS, HostPolicy
+from ..runtime.settings import Settings
+
+RESERVED_DESCRIPTORS = 64
+PORT_TRIES = 8  # to find one port that is free on both families
+PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
+
+
+# --- sockets -----------------------------------------------------------------------------------------------------
+def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
+    """Who may be addressed.  Raises ValueError where a server that others can reach does not say."""
+    if settings.allowed_hosts is not None:
+        return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
+    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
+    for host in reachable(addresses):
+        raise ValueError(
+            f"{host} can be reached from elsewhere: name the hosts that clients use in allowed_hosts "
+            '(--allowed-hosts), or "*" for any'
+        )
+    names = [f"[{host}]" if ":" in host else host for host in own]
+    return HostPolicy([*LOOPBACK_HOSTS, *names], settings.allowed_origins)
+
+
+def reachable(addresses: list[Any]) -> list[str]:
+    """Those that other machines can reach."""
+    own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
+    return [host for host in own if not _is_loopback(host.partition("%")[0])]
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK_ADDRESSES:
+        return True
+    from ipaddress import ip_address
+
+    return ip_address(host).is_loopback
+
+
+async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
+    if host.lower() == "localhost":
+        # Both, whatever the machine's hosts file says: on the family that we leave out, somebody else could listen.
+        targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    elif (literal := _literal(host, port)) is not None:
+        targets = [literal]
+    else:
+        name = None if host in ("", "*") else host
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    return _bind_somewhere(targets, port, PORT_TRIES)
+
+
+def _literal(host: str, port: int) -> tuple[int, Any] | None:
+    """What is an address already needs no resolver, which is a thread and a codec for names of other scripts."""
+    if host == LOOPBACK_ADDRESSES[0]:
+        return socket.AF_INET, (host, port)
+    from ipaddress import IPv4Address, ip_address
+
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return socket.AF_INET, (host, port)
+    return None if "%" in host else (socket.AF_INET6, (host, port, 0, 0))
+
+
+def _bind_somewhere(targets: list[Any], port: int, tries: int) -> list[socket.socket]:
+    try:
+        return _bind_all(targets, port)
+    except OSError as exc:
+        # A free port of one family may be taken on the other: then try another.
+        if port or exc.errno != errno.EADDRINUSE or tries == 1:
+            raise
+    return _bind_somewhere(targets, port, tries - 1)
+
+
+def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in targets:
+            try:
+                # The protocol named: asyncio switches Nagle's algorithm off only where it is.
+                sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            except OSError:
+                if len(targets) > 1:
+                    continue  # the machine has no such family
+                raise
+            sockets.append(sock)
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind((address[0], port, *address[2:]))
+            except OSError as exc:
+                if exc.errno == errno.EADDRNOTAVAIL and len(targets) > 1:
+                    sockets.pop().close()  # the family is there, the address is not
+                    continue
+                raise
+            port = sock.getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, "no address of this host can be bound")
+    return sockets
+
+
+def bind_unix(path: str, mode: int | None) -> socket.socket:
+    """A Unix socket; one that a dead server left behind is replaced, a living one is not."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(PROBE_TIME)
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+                except (BlockingIOError, TimeoutError):  # it listens, and is busy
+                    raise _in_use(path) from None
+                else:
+                    raise _in_use(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        if mode is not None:
+            # Nobody can connect before it listens, so there is no moment with other bits.
+            os.chmod(path, mode)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def remove_socket_file(path: str | None) -> None:
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _in_use(path: str) -> OSError:
+    return OSError(errno.EADDRINUSE, "a server listens there already", path)
+
+
+def with_descriptor_limit(settings: Settings) -> Settings:
+    """Keep some descriptors for everything that is not a connection."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return settings
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or settings.max_connections is None:
+        return settings
+    room = max(1, soft - RESERVED_DESCRIPTORS)
+    return replace(settings, max_connections=room) if room < settings.max_connections else settings
