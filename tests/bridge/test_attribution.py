@@ -29,8 +29,8 @@ from mcp_h11.client.transports import http as client_http
 
 pytestmark = pytest.mark.anyio
 
-SERVER = str(Path(__file__).parent / "legacy_server.py")
-DOCS = Path(__file__).parents[1] / "docs" / "proxy.md"
+SERVER = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py")
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "proxy.md"
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 
 OF_REQUEST, NONE, EVERY, SUBSCRIBED = "the client of the request", "no client", "every client", "its subscribers"

@@ -700,7 +700,7 @@ async def test_a_backend_in_this_process_is_one_too() -> None:
 
 # --- targets ----------------------------------------------------------------------------------------------------------
 
-CHILD = str(Path(__file__).parent / "legacy_server.py")
+CHILD = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py")
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,6 @@ from mcp_h11 import MCPServer, ServerHandler, __version__
 from mcp_h11.cli import main as cli_main
 from mcp_h11.cli import options
 from mcp_h11.cli import target as cli_target
-from mcp_h11.handler import mcpserver as handler_mcpserver
-from mcp_h11.runtime import settings as runtime_settings
-from mcp_h11.server import running as server_running
-from mcp_h11.server import stdio as server_stdio
 
 PROG = "python -m mcp_h11"
 PACKAGE_ROOT = Path(mcp_h11.__file__).resolve().parents[1]
@@ -69,8 +65,8 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     fake = Served()
-    monkeypatch.setattr(server_running, "run", fake.run)
-    monkeypatch.setattr(server_stdio, "run_stdio", fake.run_stdio)
+    monkeypatch.setattr(cli_main, "run", fake.run)
+    monkeypatch.setattr(cli_main, "run_stdio", fake.run_stdio)
     return fake
 
 
@@ -226,7 +222,7 @@ class Noting(MCPServer):
 
 @pytest.fixture
 def noting(monkeypatch: pytest.MonkeyPatch, served: Served) -> Served:
-    monkeypatch.setattr(handler_mcpserver, "MCPServer", Noting)
+    monkeypatch.setattr(cli_target, "MCPServer", Noting)
     return served
 
 
@@ -288,7 +284,7 @@ def test_a_function_that_cannot_be_a_tool_is_named(
         def add_tool(self, fn: Any, **options: Any) -> Any:
             raise TypeError("no schema for it")
 
-    monkeypatch.setattr(handler_mcpserver, "MCPServer", Picky)
+    monkeypatch.setattr(cli_target, "MCPServer", Picky)
     write("odd.py", "def odd(x: int) -> str: ...")
     assert failure(capsys, "odd.py") == "odd.py: odd() cannot be a tool: no schema for it"
 
@@ -546,7 +542,7 @@ def test_a_bad_setting_is_a_bad_option(capsys: pytest.CaptureFixture[str], monke
     def refuse(**fields: Any) -> Any:
         raise ValueError("that origin is no origin")
 
-    monkeypatch.setattr(runtime_settings, "Settings", refuse)
+    monkeypatch.setattr(cli_main, "Settings", refuse)
     assert failure(capsys, "--cors", "x") == "that origin is no origin"
 
 
@@ -613,7 +609,7 @@ def test_an_address_that_cannot_be_had_is_one_line(
     def refuse(handler: Any, **options: Any) -> None:
         raise exc
 
-    monkeypatch.setattr(server_running, "run", refuse)
+    monkeypatch.setattr(cli_main, "run", refuse)
     assert failure(capsys, "--host", "h", "--port", "80") == message
 
 
@@ -625,7 +621,7 @@ def test_a_bug_of_ours_is_not_dressed_as_a_mistake_of_theirs(served: Served, mon
     def broken(handler: Any, **options: Any) -> None:
         raise LookupError("before")
 
-    monkeypatch.setattr(server_running, "run", broken)
+    monkeypatch.setattr(cli_main, "run", broken)
     with pytest.raises(LookupError, match="before"):
         cli_main.main([])
 
@@ -883,7 +879,7 @@ def test_ctrl_c_before_it_serves_is_130(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(handler: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server_running, "run", interrupted)
+    monkeypatch.setattr(cli_main, "run", interrupted)
     assert cli_main.main([]) == 130
 
 
@@ -1154,7 +1150,7 @@ def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
 
 
 def test_it_runs_under_another_name_inside_another_package() -> None:
-    package = Path(cli_main.__file__).parent
+    package = Path(mcp_h11.__file__).parent
     vendored = Path("host/_vendor/renamed_mcp")
     shutil.copytree(package, vendored, ignore=shutil.ignore_patterns("__pycache__"))
     write("host/__init__.py")
