@@ -29,13 +29,13 @@ import anyio
 
 from ..client.cache import ResultCache
 from ..client.client import Client
-from ..client.connect import SCHEMES
 from ..client.targets import Command, Url
 from ..client.tools import MAX_BOOK_SIZE, size_of
 from ..client.transports.base import Transport
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 from ..client.transports.httpclient import HTTPAnswer, HTTPCall, Next
 from ..client.transports.process import STDERR_FOLLOWS
+from ..client.transports.urls import is_url
 from ..handler.handler import ServerHandler
 from ..http.headers import header_map
 from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
@@ -84,7 +84,7 @@ def spec_of(target: Target) -> BackendSpec:
     if isinstance(target, (Command, Url, ServerHandler)) or _is_transport(target):
         return target  # type: ignore[return-value]
     if isinstance(target, str):
-        return Url(target) if target.lower().startswith(SCHEMES) else Command(shlex.split(target))
+        return Url(target) if is_url(target) else Command(shlex.split(target))
     if isinstance(target, Sequence) and not isinstance(target, (bytes, bytearray)):
         words: list[Any] = list(target)
         if all(isinstance(word, str) for word in words):

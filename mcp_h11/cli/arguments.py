@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..client.transports.urls import is_url
 from ..protocol.shown import escaped
 from ..schema.coercion import from_json
 from .options import UsageError
 from .target import is_file, load_target, split_target
 
 MAX_DEPTH = 20  # of alternatives within alternatives of a schema, which is a server's text
-URLS = ("http://", "https://", "http+unix://")
 
 
 def target_of(text: str) -> Any:
@@ -28,7 +28,7 @@ def target_of(text: str) -> Any:
 
     A command is one word of the command line: quote it.  No shell reads it.
     """
-    if text.lower().startswith(URLS):
+    if is_url(text):
         return text
     try:
         words = shlex.split(text)

@@ -26,10 +26,11 @@ from typing import Any, TextIO
 from ..client.client import Client
 from ..client.detection import DETECT_LIMIT, detect
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
+from ..client.transports.urls import is_url
 from ..protocol.errors import MCPError
 from ..protocol.revisions import REVISIONS
 from ..protocol.shown import escaped
-from .arguments import URLS, arguments_of, target_of
+from .arguments import arguments_of, target_of
 from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
 
 OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
@@ -245,7 +246,7 @@ async def _ping(client: Client, options: argparse.Namespace) -> int:
 
 
 async def _detect(options: argparse.Namespace) -> int:
-    if not options.target.lower().startswith(URLS):
+    if not is_url(options.target):
         raise UsageError("detect wants a URL")
     asked = {"timeout": options.timeout, "headers": dict(options.header), "token": _token(options)}
     try:

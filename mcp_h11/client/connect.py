@@ -32,11 +32,11 @@ from .targets import Url
 from .transports.base import Transport
 from .transports.errors import ConnectionLost
 from .transports.http import HTTPTransport
-from .transports.httpclient import HTTPClient, Middleware, parse_url
+from .transports.httpclient import HTTPClient, Middleware
 from .transports.middleware import BearerToken, Token, TokenProvider
 from .transports.outbound import FROM_ENVIRONMENT, ForwardProxies
-from .transports.responses import shown
 from .transports.sse import SSETransport
+from .transports.urls import is_url, parse_url, shown
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-SCHEMES = ("http://", "https://", "http+unix://")
 # Seconds for asking a server anew what it is; and before it is asked so again, where nothing came of it.
 ASKING_LIMIT = 60.0
 ASK_AGAIN_AFTER = 10.0
@@ -85,8 +84,7 @@ class Options:
     @property
     def url(self) -> str | None:
         """The target, if it is an address."""
-        # RFC 3986 3.1: "schemes are case-insensitive".
-        return self.target if isinstance(self.target, str) and self.target.lower().startswith(SCHEMES) else None
+        return self.target if isinstance(self.target, str) and is_url(self.target) else None
 
     def proxies(self) -> ForwardProxies | None:
         """What finds the way to the address.  Raises ValueError for a proxy that is none."""

@@ -14,8 +14,8 @@ import anyio
 from ..protocol.revisions import MODERN
 from .client import Client
 from .transports.errors import RequestTimeout
-from .transports.responses import shown
 from .transports.sse import SSETransport
+from .transports.urls import shown
 
 DETECT_LIMIT = 5.0  # seconds for everything, the end of a session included
 # Of that, what is kept for the end.

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..protocol.errors import (
     MODERN_REFUSALS,
@@ -31,6 +30,7 @@ from .transports.errors import (
     InvalidAnswer,
     RequestTimeout,
 )
+from .transports.urls import Origin, origin_of
 
 PROBE_TIMEOUT = 10.0  # seconds for `server/discover`, as the official clients have it
 MAX_ORIGINS = 1_000
@@ -59,7 +59,7 @@ class EraMemory:
     """
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[str, str] = OrderedDict()
+        self._verdicts: OrderedDict[Origin, str] = OrderedDict()
 
     def get(self, url: str) -> str | None:
         """The verdict on the origin of this address."""
@@ -76,14 +76,6 @@ class EraMemory:
     def drop(self, url: str) -> None:
         """It was wrong, or is no longer right."""
         self._verdicts.pop(origin_of(url), None)
-
-
-def origin_of(url: str) -> str:
-    """Scheme and authority, without credentials."""
-    parts = urlsplit(url)
-    authority = parts.netloc.rpartition("@")[2]
-    # Of a Unix socket it is a path, whose case counts.
-    return f"{parts.scheme}://{authority if parts.scheme == 'http+unix' else authority.lower()}"
 
 
 async def discover(

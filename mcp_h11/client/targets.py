@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from .transports.urls import SCHEMES
+
 # RFC 9110, 5.1 and 5.5, as far as it is ASCII.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
-_SCHEMES = ("http", "https", "http+unix")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Url:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in _SCHEMES or not parts.netloc:
+        if parts.scheme not in SCHEMES or not parts.netloc:
             # Not quoted: keys are found in addresses as well.
             raise ValueError("not an address of http, https or http+unix")
         if self.transport not in (None, "http", "sse"):

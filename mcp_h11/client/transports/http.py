@@ -37,7 +37,8 @@ from .errors import NO_VERDICT, AuthorizationRequired, ConnectionLost, HTTPStatu
 from .eventsource import EventReader
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .lenient import Unreadable
-from .responses import END_LIMIT, leave, lost, media_type, refusal, shown, start_of, whole
+from .responses import END_LIMIT, leave, lost, media_type, refusal, start_of, whole
+from .urls import shown
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
@@ -31,7 +31,8 @@ from anyio.streams.tls import TLSStream
 from ...http.client import AnswerCache, AnswerCutShort, AnswerEnd, AnswerError, AnswerHead, ClientConnection
 from ...http.client import ClientLimits as ClientLimits
 from ...http.messages import NEED_DATA
-from .outbound import ForwardProxies, ForwardProxy, authority_of
+from .outbound import ForwardProxies, ForwardProxy
+from .urls import Origin, authority_of, parse_url
 
 MAX_REDIRECTS = 3
 # One read, and one write with a timeout of its own.  A request up to this size is written before its answer is read.
@@ -101,44 +102,6 @@ class HTTPCall:
     headers: list[tuple[str, str]] = field(default_factory=list, repr=False)
     body: bytes = field(default=b"", repr=False)
     repeatable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where connections go: `uds` is the path of a Unix socket, or None."""
-
-    secure: bool
-    host: str
-    port: int
-    uds: str | None = None
-
-
-def parse_url(url: str, uds: str | None = None) -> tuple[Origin, str, str]:
-    """The origin, the value of Host, and the request target of an http, https or http+unix URL.
-
-    Raises:
-        ValueError: another scheme, no host, credentials in the URL (they would get into logs), a bad port.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "http+unix"):
-        raise ValueError(f"not a URL of http, https or http+unix: {parts.scheme!r}")
-    if "@" in parts.netloc:
-        raise ValueError("credentials belong into a header, not into the URL")
-    secure = parts.scheme == "https"
-    if parts.scheme == "http+unix":
-        uds, host, port = unquote(parts.netloc), "localhost", 80
-    else:
-        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    if not host or uds == "":
-        raise ValueError("a URL without a host")
-    if not host.isascii():
-        host = host.encode("idna").decode("ascii")
-    authority = f"[{host}]" if ":" in host else host
-    if port != (443 if secure else 80):
-        authority = f"{authority}:{port}"
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    # What a URL may not hold is escaped; what is there already stays as it is.
-    return Origin(secure, host, port, uds), authority, quote(target, safe="!#$%&'()*+,/:;=?@[]~\"<>\\^`{|}")
 
 
 def tls_defaults() -> tls.SSLContext:

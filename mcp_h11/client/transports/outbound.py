@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from .urls import authority_of
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
@@ -44,11 +46,6 @@ class ForwardProxy:
     def name(self) -> str:
         """What to call it in a message."""
         return authority_of(self.host, self.port)
-
-
-def authority_of(host: str, port: int) -> str:
-    """``host:port``, as CONNECT wants it (RFC 9110, 9.3.6)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_proxy(url: str) -> ForwardProxy:

@@ -21,6 +21,7 @@ from ...protocol.jsonrpc import JSON, ErrorResponse
 from . import lenient
 from .errors import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
 from .httpclient import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
+from .urls import shown
 
 # Of the body of a refusal: enough for any JSON-RPC error, and for what a proxy says of itself.
 MAX_REFUSAL = 1024 * 1024
@@ -130,13 +131,6 @@ def seconds_in(retry_after: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
     except (ValueError, TypeError, OverflowError, OSError):
         return None
-
-
-def shown(url: str) -> str:
-    """An address for messages and logs: without credentials, and without a query, which may be a key or a session."""
-    scheme, colon, rest = url.partition("#")[0].partition("?")[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{colon}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def lost(error: Exception, url: str) -> ConnectionLost:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 import anyio
 
@@ -27,7 +26,8 @@ from .base import Outgoing, Receiver
 from .errors import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
 from .lenient import Unreadable
-from .responses import END_LIMIT, leave, lost, media_type, refusal, shown
+from .responses import END_LIMIT, leave, lost, media_type, refusal
+from .urls import resolve, shown
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -36,7 +36,6 @@ logger = escaping(logging.getLogger(__name__))
 
 ENDPOINT_LIMIT = 10.0  # seconds until the stream has said where to POST
 MAX_ENDPOINT = 8 * 1024
-_PORTS = {"http": 80, "https": 443}
 
 
 class SSETransport:
@@ -170,10 +169,19 @@ class SSETransport:
             # "the server MUST send an endpoint event": it comes first.
             if event.event != "endpoint":
                 raise InvalidAnswer(f"the stream at {self.why} does not begin with an endpoint")
-            self._endpoint = resolved(self.url, event.data)
+            self._endpoint = self._resolved(event.data)
             self._opened.set()
         elif event.event == "message" and event.data:
             self._heard(event.data.encode("utf-8"))
+
+    def _resolved(self, endpoint: str) -> str:
+        """The address to POST to.  Raises InvalidAnswer for another origin: requests carry our credentials."""
+        try:
+            if len(endpoint) <= MAX_ENDPOINT:
+                return resolve(self.url, endpoint)
+        except ValueError:  # also for a port that is no number, and for brackets that do not match
+            pass
+        raise InvalidAnswer(f"the stream at {self.why} names an endpoint of another origin")
 
     def _heard(self, payload: bytes) -> None:
         try:
@@ -195,27 +203,3 @@ class SSETransport:
         self.skipped += 1
         if self.skipped == 1:
             logger.warning("bytes that are no message came from %s, and are skipped: %s", self.why, error)
-
-
-def resolved(base: str, endpoint: str) -> str:
-    """Where to POST.  Raises InvalidAnswer for another origin: what is sent there includes our credentials."""
-    # `urljoin` knows nothing of http+unix, which is HTTP as far as paths go.
-    scheme, _, rest = base.partition("://")
-    try:
-        url = urljoin(f"http://{rest}", endpoint.strip()) if scheme == "http+unix" else urljoin(base, endpoint.strip())
-        if scheme == "http+unix" and url.startswith("http://"):
-            url = f"{scheme}{url[4:]}"
-        if len(endpoint) <= MAX_ENDPOINT and _origin(url) == _origin(base):
-            return url.partition("#")[0]
-    except ValueError:  # a port that is no number, brackets that do not match
-        pass
-    raise InvalidAnswer(f"the stream at {shown(base)} names an endpoint of another origin")
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("an address with credentials")
-    if parts.scheme == "http+unix":  # a path, whose case counts
-        return parts.scheme, parts.netloc, None
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)

@@ -19,7 +19,8 @@ from mcp_h11.client.probe import EraMemory
 from mcp_h11.client.transports import sse as client_sse
 from mcp_h11.client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer
 from mcp_h11.client.transports.httpclient import HTTPClient
-from mcp_h11.client.transports.sse import SSETransport, resolved
+from mcp_h11.client.transports.sse import SSETransport
+from mcp_h11.client.transports.urls import resolve
 
 pytestmark = pytest.mark.anyio
 
@@ -145,11 +146,11 @@ async def test_an_endpoint_of_another_origin_is_refused(endpoint: str) -> None:
 
 
 def test_an_endpoint_is_found_from_where_the_stream_is() -> None:
-    assert resolved("http://h/a/sse", "messages?x=1") == "http://h/a/messages?x=1"
-    assert resolved("http://h:80/sse", "http://H/messages#f") == "http://H/messages"
-    assert resolved("http+unix://%2Ftmp%2FS/sse", "/m?x=1") == "http+unix://%2Ftmp%2FS/m?x=1"
-    with pytest.raises(InvalidAnswer):
-        resolved("http+unix://%2Ftmp%2FS/sse", "//%2Ftmp%2Fs/m")
+    assert resolve("http://h/a/sse", "messages?x=1") == "http://h/a/messages?x=1"
+    assert resolve("http://h:80/sse", "http://H/messages#f") == "http://H/messages"
+    assert resolve("http+unix://%2Ftmp%2FS/sse", "/m?x=1") == "http+unix://%2Ftmp%2FS/m?x=1"
+    with pytest.raises(ValueError):
+        resolve("http+unix://%2Ftmp%2FS/sse", "//%2Ftmp%2Fs/m")
 
 
 @pytest.mark.parametrize("first", [b"data: {}\n\n", b": nothing\n\n", b"event: message\ndata: /m\n\n"])

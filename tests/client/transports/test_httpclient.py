@@ -32,8 +32,8 @@ from mcp_h11.client.transports.httpclient import (
     HTTPCall,
     HTTPClient,
     TooLarge,
-    parse_url,
 )
+from mcp_h11.client.transports.urls import parse_url
 from mcp_h11.http.client import ClientLimits
 
 pytestmark = pytest.mark.anyio
