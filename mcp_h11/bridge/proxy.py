@@ -718,6 +718,7 @@ class ProxyHandler(ServerHandler):
 
     async def _listen_for(self, principal: Any, uris: list[str], who: Listens, party: str) -> None:
         generation = None
+        who.scope = anyio.CancelScope()
         self._walks.add(who)
         try:
             with who.scope:
@@ -788,11 +789,13 @@ class Listens:
     """A client that listens without a session.
 
     Attributes:
-        scope: around what is done for it at a backend.
+        scope: cancels the task that subscribes for this client at backends.  That task makes it: this object is made
+            in a callback of the event loop, where older releases of anyio make no scopes.
     """
 
+    scope: anyio.CancelScope
+
     def __init__(self, alive: Callable[[], bool]) -> None:
-        self.scope = anyio.CancelScope()
         self._alive = alive
 
     @property
