@@ -24,7 +24,6 @@ import pytest
 from mcp_h11 import MCPServer, listening
 from mcp_h11.client import callbacks, conversation, subscriptions
 from mcp_h11.client import client as client_client
-from mcp_h11.client import conversation as client_conversation
 from mcp_h11.client import pending as calls
 from mcp_h11.client.cache import ResultCache, Same
 from mcp_h11.client.client import Client
@@ -421,7 +420,7 @@ async def test_all_pages_are_walked_and_an_empty_cursor_is_a_cursor() -> None:
 
 
 async def test_a_list_may_have_as_many_pages_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_conversation, "MAX_PAGES", 3)
+    monkeypatch.setattr(client_client, "MAX_PAGES", 3)
     pages = 3
 
     def page(message: Said) -> Any:

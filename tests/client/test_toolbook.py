@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_h11.bridge import backends
 from mcp_h11.bridge.backends import MirroredArguments
-from mcp_h11.client import tools as backends
 from mcp_h11.client import tools as toolbook
 from mcp_h11.client.tools import ToolBook
 
