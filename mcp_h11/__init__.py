@@ -64,8 +64,9 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
         RequestTimeout,
         SessionLost,
     )
-    from .client.transports.httpclient import HTTPAnswer, HTTPCall
+    from .client.transports.httpclient import HTTPCall
     from .client.transports.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
+    from .client.transports.wire import HTTPAnswer
     from .server.stdio import run_stdio, serve_stdio
     from .server.thread import ServerThread, start_in_thread
 
@@ -184,10 +185,7 @@ _ON_DEMAND = {
         "RequestTimeout",
         "SessionLost",
     ),
-    "client.transports.httpclient": (
-        "HTTPAnswer",
-        "HTTPCall",
-    ),
+    "client.transports.httpclient": ("HTTPCall",),
     "client.transports.middleware": (
         "BearerToken",
         "CircuitBreaker",
@@ -196,6 +194,7 @@ _ON_DEMAND = {
         "extra_headers",
         "log_calls",
     ),
+    "client.transports.wire": ("HTTPAnswer",),
     "server.stdio": (
         "run_stdio",
         "serve_stdio",

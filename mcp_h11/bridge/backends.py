@@ -33,9 +33,10 @@ from ..client.targets import Command, Url
 from ..client.tools import MAX_BOOK_SIZE, size_of
 from ..client.transports.base import Transport
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from ..client.transports.httpclient import HTTPAnswer, HTTPCall, Next
+from ..client.transports.httpclient import HTTPCall, Next
 from ..client.transports.process import STDERR_FOLLOWS
 from ..client.transports.urls import is_url
+from ..client.transports.wire import HTTPAnswer
 from ..handler.handler import ServerHandler
 from ..http.headers import header_map
 from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded

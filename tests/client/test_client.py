@@ -38,8 +38,9 @@ from mcp_h11.client.transports.errors import (
     RequestTimeout,
     answered_error,
 )
-from mcp_h11.client.transports.httpclient import HTTPAnswer, HTTPCall, Next
+from mcp_h11.client.transports.httpclient import HTTPCall, Next
 from mcp_h11.client.transports.middleware import BearerToken
+from mcp_h11.client.transports.wire import HTTPAnswer
 from mcp_h11.protocol.errors import (
     HeaderMismatch,
     InvalidParams,

@@ -35,10 +35,11 @@ from .backoff import Backoff
 from .base import Outgoing, Receiver
 from .errors import NO_VERDICT, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .eventsource import EventReader
-from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
+from .httpclient import HTTPCall, HTTPClient
 from .lenient import Unreadable
 from .responses import END_LIMIT, leave, lost, media_type, refusal, start_of, whole
 from .urls import shown
+from .wire import HTTPAnswer
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -15,78 +15,23 @@ The rules it keeps:
 
 from __future__ import annotations
 
-import re
-import select
 import ssl as tls
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urljoin
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSStream
 
-from ...http.client import AnswerCache, AnswerCutShort, AnswerEnd, AnswerError, AnswerHead, ClientConnection
-from ...http.client import ClientLimits as ClientLimits
-from ...http.messages import NEED_DATA
+from ...http.client import AnswerCache, ClientLimits
+from .dialing import open_stream, tls_defaults
 from .outbound import ForwardProxies, ForwardProxy
 from .urls import Origin, authority_of, parse_url
+from .wire import GONE, BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer, TooLarge, Wire
 
 MAX_REDIRECTS = 3
-# One read, and one write with a timeout of its own.  A request up to this size is written before its answer is read.
-PIECE = 64 * 1024
 # Of the body of a redirect: this much is read, so that the connection can be used again.
 MAX_REDIRECT_BODY = 64 * 1024
-# Seconds for an answer that the server may have sent before it stopped reading (413, 503).
-LAST_WORDS = 1.0
-# What a proxy may say before it connects.
-MAX_TUNNEL_HEAD = 16 * 1024
-# As `tls.CIPHERS`: forward secrecy and authenticated encryption; TLS 1.3 has nothing else.
-CIPHER_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-class HTTPFailure(Exception):
-    """No answer, or not all of it.
-
-    Attributes:
-        sent: False where the request cannot have been executed: it is safe to send it again.
-    """
-
-    sent = True
-
-
-class ConnectError(HTTPFailure):
-    """There is no connection: the request never left."""
-
-    sent = False
-
-
-class BrokenAnswer(HTTPFailure):
-    """The connection ended before the answer did."""
-
-    def __init__(self, message: str, sent: bool = True) -> None:
-        super().__init__(message)
-        self.sent = sent
-
-
-class BadAnswer(HTTPFailure):
-    """The server broke HTTP or passed a limit."""
-
-
-class AnswerTimeout(HTTPFailure):
-    """The server did not read the request, or begin its answer, in time."""
-
-
-class TooLarge(HTTPFailure):
-    """A body larger than what was asked for."""
-
-
-# --- calls ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -103,260 +48,6 @@ class HTTPCall:
     body: bytes = field(default=b"", repr=False)
     repeatable: bool = False
 
-
-def tls_defaults() -> tls.SSLContext:
-    """The context where none is given: the system's authorities, the host's name checked, TLS 1.2 or 1.3."""
-    context = tls.create_default_context()
-    context.minimum_version = tls.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHER_SUITES)
-    context.set_alpn_protocols(["http/1.1"])
-    # RFC 9112 9.8: an answer that ends with the connection is whole only if the end was said.
-    context.options &= ~getattr(tls, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    return context
-
-
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?:[ \r]|\Z)")
-
-# --- connections ------------------------------------------------------------------------------------------------------
-
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
-
-
-class _Pollable(Protocol):
-    def fileno(self) -> int: ...
-
-
-def _is_readable(sock: _Pollable) -> bool:
-    """Something has come on an idle connection; nearly always its end."""
-    descriptor = sock.fileno()
-    if descriptor < 0:
-        return True
-    if not hasattr(select, "poll"):  # pragma: no cover - Windows, whose select has no largest descriptor
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-class _Wire:
-    """One connection and what HTTP makes of it."""
-
-    def __init__(
-        self,
-        stream: ByteStream,
-        sock: _Pollable,
-        origin: Origin,
-        limits: ClientLimits,
-        cache: AnswerCache,
-        proxy: ForwardProxy | None = None,
-    ) -> None:
-        self.origin = origin
-        # To a proxy that passes requests on: RFC 9112 3.2.2, absolute-form.  Through a tunnel nothing is different.
-        self.proxy = None if origin.secure else proxy
-        self.http = ClientConnection(limits, cache)
-        self.idle_since = 0.0
-        self.heard = False  # a byte of the answer to the last request
-        self.written = False  # all of it
-        self._stream = stream
-        self._socket = sock
-
-    @property
-    def reusable(self) -> bool:
-        return self.written and self.http.reusable
-
-    def stale(self) -> bool:
-        """An idle connection that the server has closed, or has said something on."""
-        return _is_readable(self._socket)
-
-    async def aclose(self) -> None:
-        # At once, below TLS, whose closing handshake might never end; and also for a caller that is cancelled.
-        stream = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
-        with anyio.CancelScope(shield=True):
-            await stream.aclose()
-
-    async def next_event(self) -> AnswerHead | bytes | AnswerEnd:
-        """Raises BrokenAnswer, BadAnswer."""
-        while True:
-            event = self.buffered_event()
-            if event is not None:
-                return event
-            try:
-                data = await self._stream.receive(PIECE)
-            except anyio.EndOfStream:
-                data = b""
-            except _GONE as error:
-                raise BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}") from error
-            self.heard = self.heard or bool(data)
-            self.http.receive_data(data)
-
-    def buffered_event(self) -> AnswerHead | bytes | AnswerEnd | None:
-        """Of what has been read already.  Raises as `next_event`."""
-        try:
-            event = self.http.next_event()
-        except AnswerCutShort as error:
-            raise BrokenAnswer(str(error)) from None
-        except AnswerError as error:
-            raise BadAnswer(str(error)) from None
-        return None if event is NEED_DATA else event  # type: ignore[return-value]  # no other Signal
-
-    async def exchange(self, data: bytes, write_timeout: float | None, head_timeout: float | None) -> AnswerHead:
-        """Writes a request, reads the head of its answer.
-
-        Raises: BrokenAnswer, BadAnswer, AnswerTimeout.
-        """
-        self.heard = self.written = False
-        if len(data) > PIECE:
-            return await self._exchange_large(data, write_timeout, head_timeout)
-        await self._write(data, write_timeout)
-        with anyio.move_on_after(head_timeout):
-            return await self._read_head()
-        raise AnswerTimeout(f"no answer within {head_timeout} s")
-
-    async def _exchange_large(self, data: bytes, write_timeout: float | None, head_timeout: float | None) -> AnswerHead:
-        """Reads while it writes: a server may refuse a body (413) without reading it."""
-        head: AnswerHead | None = None
-        failure: HTTPFailure | None = None
-
-        async def write() -> None:
-            nonlocal failure
-            patience = head_timeout
-            try:
-                await self._write(data, write_timeout)
-            except HTTPFailure as error:
-                failure = error
-                patience = LAST_WORDS
-            if patience is not None:
-                waiting.deadline = anyio.current_time() + patience
-
-        async with anyio.create_task_group() as tasks:
-            waiting = anyio.CancelScope()
-            tasks.start_soon(write)
-            with waiting:
-                try:
-                    head = await self._read_head()
-                except HTTPFailure as error:
-                    failure = failure or error
-            if head is None or head.status >= 300:
-                # Nobody wants the rest.  A server that has begun to answer well still reads.
-                tasks.cancel_scope.cancel()
-        if head is not None and (failure is None or head.status >= 300):
-            return head
-        raise failure or AnswerTimeout(f"no answer within {head_timeout} s")
-
-    async def _write(self, data: bytes, limit: float | None) -> None:
-        """Raises AnswerTimeout, BrokenAnswer."""
-        start = 0
-        try:
-            for start in range(0, len(data), PIECE):
-                with anyio.fail_after(limit):
-                    await self._stream.send(data[start : start + PIECE])
-        except TimeoutError:
-            raise AnswerTimeout(f"the server has read nothing for {limit} s") from None
-        except _GONE as error:
-            # Only a request whose last piece was never handed over cannot have arrived whole.
-            sent = start + PIECE >= len(data)
-            raise BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}", sent) from error
-        self.written = True
-
-    async def _read_head(self) -> AnswerHead:
-        event = await self.next_event()
-        assert type(event) is AnswerHead
-        return event
-
-
-class HTTPAnswer:
-    """Status, headers, and a body that is read as it comes: iterate over it, or `read()` it.  Then `aclose()`.
-
-    Attributes:
-        status: from 200 on.
-        headers: names in lower case, values as they came.
-    """
-
-    def __init__(self, head: AnswerHead, wire: _Wire, give_back: Callable[[_Wire], Awaitable[None]]) -> None:
-        self.status = head.status
-        self.headers = head.headers
-        self._head = head
-        self._wire: _Wire | None = wire
-        self._give_back = give_back
-        self._closed = False
-
-    def get(self, name: str) -> str | None:
-        """The first value of the header `name`, latin-1, or None."""
-        return self._head.get(name)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the body was read to an end that the server said, not only to that of the connection."""
-        framed = self.get("transfer-encoding") is not None or self.get("content-length") is not None
-        return framed and self._wire is None and not self._closed
-
-    async def __aenter__(self) -> HTTPAnswer:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces of the body.
-
-        Raises:
-            BrokenAnswer: the server left in the middle, or the client was closed.
-            BadAnswer: the server broke HTTP.
-        """
-        return self
-
-    async def __anext__(self) -> bytes:
-        wire = self._wire
-        if wire is None:
-            if self._closed:
-                raise BrokenAnswer("the answer was closed before its end")
-            raise StopAsyncIteration
-        try:
-            event = await wire.next_event()
-        except BaseException:
-            # Cancelled, too: nobody knows how much was read.
-            self._closed = True
-            await self._leave(wire)
-            raise
-        if type(event) is bytes:
-            return event
-        await self._leave(wire)
-        raise StopAsyncIteration
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body, or what is left of it.
-
-        Raises:
-            TooLarge: it is of more than `limit` bytes.  The answer is closed.
-            BrokenAnswer, BadAnswer: as by iterating.
-        """
-        body = bytearray()
-        async for piece in self:
-            body += piece
-            if len(body) > limit:
-                await self.aclose()
-                raise TooLarge(f"a body of more than {limit} bytes")
-        return bytes(body)
-
-    async def aclose(self) -> None:
-        """Gives the connection back if the body has been read to its end, or all of it has arrived; else closes it."""
-        wire = self._wire
-        if wire is None:
-            return
-        self._closed = True
-        try:
-            while type(wire.buffered_event()) is bytes:
-                pass
-        except HTTPFailure:
-            pass  # it is closed
-        await self._leave(wire)
-
-    async def _leave(self, wire: _Wire) -> None:
-        self._wire = None
-        await self._give_back(wire)
-
-
-# --- the client -------------------------------------------------------------------------------------------------------
 
 Next = Callable[[HTTPCall], Awaitable[HTTPAnswer]]
 Middleware = Callable[[HTTPCall, Next], Awaitable[HTTPAnswer]]
@@ -419,8 +110,8 @@ class HTTPClient:
         self._idle_time = idle_time
         self._proxies = proxies
         self._clock = clock
-        self._open: set[_Wire] = set()
-        self._idle: list[_Wire] = []  # the longest idle first
+        self._open: set[Wire] = set()
+        self._idle: list[Wire] = []  # the longest idle first
         self._closed = False
         chain: Next = self._send
         ordered = sorted(middleware, key=_priority)
@@ -486,7 +177,7 @@ class HTTPClient:
                     raise
         return await self._exchange(await self._connect(origin), target, headers, call)
 
-    async def _exchange(self, wire: _Wire, target: str, headers: list[tuple[str, str]], call: HTTPCall) -> HTTPAnswer:
+    async def _exchange(self, wire: Wire, target: str, headers: list[tuple[str, str]], call: HTTPCall) -> HTTPAnswer:
         if wire.proxy is not None:
             target, headers = _for_proxy(wire.proxy, wire.origin, target, headers)
         try:
@@ -502,7 +193,7 @@ class HTTPClient:
 
     # -- the pool
 
-    async def _take(self, origin: Origin) -> _Wire | None:
+    async def _take(self, origin: Origin) -> Wire | None:
         """The connection to `origin` that was used last; it is the likeliest to live."""
         await self._expire()
         for wire in reversed(self._idle):
@@ -519,7 +210,7 @@ class HTTPClient:
         while self._idle and (self._idle[0].idle_since <= oldest or len(self._idle) > self._max_idle):
             await self._discard(self._idle.pop(0))
 
-    async def _give_back(self, wire: _Wire) -> None:
+    async def _give_back(self, wire: Wire) -> None:
         if not wire.reusable or self._closed:
             await self._discard(wire)
             return
@@ -527,11 +218,11 @@ class HTTPClient:
         self._idle.append(wire)
         await self._expire()
 
-    async def _discard(self, wire: _Wire) -> None:
+    async def _discard(self, wire: Wire) -> None:
         self._open.discard(wire)
         await wire.aclose()
 
-    async def _connect(self, origin: Origin) -> _Wire:
+    async def _connect(self, origin: Origin) -> Wire:
         """Raises ConnectError."""
         if self._closed:
             raise ConnectError("the client is closed")
@@ -541,12 +232,12 @@ class HTTPClient:
             where = f"{where} through the proxy {proxy.name}"
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream, sock = await self._open_stream(origin, proxy)
+                stream, sock = await open_stream(origin, proxy, self._tls)
         except TimeoutError as error:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
-        except (*_GONE, anyio.EndOfStream, UnicodeError) as error:
+        except (*GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
-        wire = _Wire(stream, sock, origin, self._limits, self._heads, proxy)
+        wire = Wire(stream, sock, origin, self._limits, self._heads, proxy)
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")
@@ -561,29 +252,10 @@ class HTTPClient:
         except ValueError as error:
             raise ConnectError(f"no connection to {origin.host}:{origin.port}: {error}") from None
 
-    async def _open_stream(self, origin: Origin, proxy: ForwardProxy | None) -> tuple[ByteStream, _Pollable]:
-        stream: ByteStream
-        if origin.uds is not None:
-            stream = await anyio.connect_unix(origin.uds)
-        elif proxy is not None:
-            stream = await anyio.connect_tcp(proxy.host, proxy.port)
-        else:
-            stream = await anyio.connect_tcp(origin.host, origin.port)
-        try:
-            # Now: of a connection that was reset nobody can ask it any more.
-            sock = stream.extra(SocketAttribute.raw_socket)
-            if not origin.secure:
-                return stream, sock
-            if proxy is not None:
-                await _tunnel(stream, origin, proxy)
-            if self._ssl is None:
-                self._ssl = tls_defaults()
-            wrapped = await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=self._ssl)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await stream.aclose()
-            raise
-        return wrapped, sock
+    def _tls(self) -> tls.SSLContext:
+        if self._ssl is None:
+            self._ssl = tls_defaults()
+        return self._ssl
 
 
 def _for_proxy(
@@ -594,31 +266,6 @@ def _for_proxy(
     if proxy.authorization is not None:
         headers = [*headers, ("Proxy-Authorization", proxy.authorization)]
     return f"http://{authority}{target}", headers
-
-
-async def _tunnel(stream: ByteStream, origin: Origin, proxy: ForwardProxy) -> None:
-    """Has the proxy connect to the origin; what follows is between the two ends (RFC 9110, 9.3.6).
-
-    Raises ConnectError where it does not, and what a stream raises.
-    """
-    authority = authority_of(origin.host, origin.port)
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if proxy.authorization is not None:
-        lines.append(f"Proxy-Authorization: {proxy.authorization}")
-    await stream.send("\r\n".join([*lines, "", ""]).encode("ascii"))
-    head = b""
-    while b"\r\n\r\n" not in head and len(head) <= MAX_TUNNEL_HEAD:
-        head += await stream.receive(MAX_TUNNEL_HEAD)
-    said, end, more = head.partition(b"\r\n\r\n")
-    status = _STATUS.match(said)
-    if len(said) > MAX_TUNNEL_HEAD or not end or status is None:
-        raise ConnectError(f"the proxy {proxy.name} answers CONNECT with something that is no HTTP")
-    if not status[1].startswith(b"2"):
-        why = ", that is without credentials that it takes" if status[1] == b"407" else ""
-        raise ConnectError(f"the proxy {proxy.name} refuses {authority} with status {status[1].decode()}{why}")
-    if more:
-        # TLS begins with what we say: this would be of somebody in the middle.
-        raise ConnectError(f"the proxy {proxy.name} says more than it was asked")
 
 
 def _with_defaults(headers: Sequence[tuple[str, str]], authority: str) -> list[tuple[str, str]]:

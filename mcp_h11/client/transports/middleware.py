@@ -21,9 +21,10 @@ import anyio
 
 from ...protocol.errors import again
 from ...protocol.shown import escaped, escaping
-from .httpclient import DEFAULT_PRIORITY, ConnectError, HTTPAnswer, HTTPCall, HTTPFailure
+from .httpclient import DEFAULT_PRIORITY, HTTPCall
 from .httpclient import Middleware as Middleware
 from .httpclient import Next as Next
+from .wire import ConnectError, HTTPAnswer, HTTPFailure
 
 _logger = escaping(logging.getLogger(__name__))
 

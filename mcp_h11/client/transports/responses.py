@@ -20,8 +20,8 @@ from ...protocol.errors import MCPError
 from ...protocol.jsonrpc import JSON, ErrorResponse
 from . import lenient
 from .errors import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
-from .httpclient import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 from .urls import shown
+from .wire import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 
 # Of the body of a refusal: enough for any JSON-RPC error, and for what a proxy says of itself.
 MAX_REFUSAL = 1024 * 1024

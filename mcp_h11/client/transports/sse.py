@@ -24,10 +24,11 @@ from ...protocol.shown import escaping
 from . import lenient
 from .base import Outgoing, Receiver
 from .errors import ConnectionLost, HTTPStatusError, InvalidAnswer
-from .httpclient import HTTPAnswer, HTTPCall, HTTPClient
+from .httpclient import HTTPCall, HTTPClient
 from .lenient import Unreadable
 from .responses import END_LIMIT, leave, lost, media_type, refusal
 from .urls import resolve, shown
+from .wire import HTTPAnswer
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

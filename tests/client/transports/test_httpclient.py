@@ -22,18 +22,14 @@ import pytest
 import trustme
 from serving import UVLOOP, Held, served
 
+from mcp_h11.client.transports import httpclient
 from mcp_h11.client.transports.httpclient import (
     MAX_REDIRECT_BODY,
-    PIECE,
-    AnswerTimeout,
-    BadAnswer,
-    BrokenAnswer,
-    ConnectError,
     HTTPCall,
     HTTPClient,
-    TooLarge,
 )
 from mcp_h11.client.transports.urls import parse_url
+from mcp_h11.client.transports.wire import PIECE, AnswerTimeout, BadAnswer, BrokenAnswer, ConnectError, TooLarge
 from mcp_h11.http.client import ClientLimits
 
 pytestmark = pytest.mark.anyio
@@ -712,17 +708,17 @@ async def test_an_answer_that_ends_after_the_client_does_not_come_back() -> None
         await until(lambda: not script.tasks)
 
 
-async def test_closing_while_a_connection_is_made() -> None:
+async def test_closing_while_a_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted(answering(OK)) as script:
         client = HTTPClient()
-        opened = client._open_stream
+        opened = httpclient.open_stream
 
         async def slow(*given: Any) -> Any:
             stream = await opened(*given)
             await client.aclose()
             return stream
 
-        client._open_stream = slow  # type: ignore[method-assign]
+        monkeypatch.setattr(httpclient, "open_stream", slow)
         with pytest.raises(ConnectError, match="closed"):
             await get(client, script.url)
         await until(lambda: not script.tasks)

@@ -10,16 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11.client.transports.httpclient import (
-    BadAnswer,
-    BrokenAnswer,
-    ConnectError,
-    HTTPAnswer,
-    HTTPCall,
-    HTTPClient,
-    Middleware,
-    Next,
-)
+from mcp_h11.client.transports.httpclient import HTTPCall, HTTPClient, Middleware, Next
 from mcp_h11.client.transports.middleware import (
     BearerToken,
     CircuitBreaker,
@@ -28,6 +19,7 @@ from mcp_h11.client.transports.middleware import (
     extra_headers,
     log_calls,
 )
+from mcp_h11.client.transports.wire import BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer
 
 pytestmark = pytest.mark.anyio
 LIMIT = 5.0

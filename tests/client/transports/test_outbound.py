@@ -20,9 +20,9 @@ import trustme
 from scripted import Peer, Seen, result, scripted, session_server
 
 from mcp_h11.client.client import Client
-from mcp_h11.client.transports import httpclient
+from mcp_h11.client.transports.dialing import MAX_TUNNEL_HEAD
 from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
-from mcp_h11.client.transports.httpclient import ConnectError, HTTPCall, HTTPClient
+from mcp_h11.client.transports.httpclient import HTTPCall, HTTPClient
 from mcp_h11.client.transports.outbound import (
     MAX_NO_PROXY,
     PROXY_PORT,
@@ -31,6 +31,7 @@ from mcp_h11.client.transports.outbound import (
     is_loopback,
     parse_proxy,
 )
+from mcp_h11.client.transports.wire import ConnectError
 
 pytestmark = pytest.mark.anyio
 
@@ -325,7 +326,7 @@ async def test_the_name_in_the_certificate_is_that_of_the_server_and_not_of_the_
     assert heads == []
 
 
-LONG = b"HTTP/1.1 200 OK\r\nX: " + b"x" * (httpclient.MAX_TUNNEL_HEAD - 20)
+LONG = b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_TUNNEL_HEAD - 20)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ async def test_a_tunnel_that_does_not_come_about_is_no_connection(answer: bytes,
                 await client.send(HTTPCall("POST", "https://tools.example/", body=b"secret"))
             assert not client._open
     assert "hush" not in str(caught.value) and proxy.address in str(caught.value)
-    assert len(LONG) == httpclient.MAX_TUNNEL_HEAD
+    assert len(LONG) == MAX_TUNNEL_HEAD
 
 
 async def test_a_proxy_that_says_nothing_is_given_up() -> None:
