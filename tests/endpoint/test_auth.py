@@ -886,7 +886,7 @@ async def test_nothing_secret_is_logged_at_any_level(caplog: pytest.LogCaptureFi
         await session.delete()
         for secret in secrets:
             assert secret not in repr(server.settings)
-    assert "mcp_h11.server.connection.access" in {record.name for record in caplog.records}
+    assert "mcp_h11.connection.access" in {record.name for record in caplog.records}
     written = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
     for secret in secrets:
         assert secret not in written, secret

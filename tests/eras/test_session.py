@@ -556,7 +556,7 @@ async def test_a_method_of_no_or_another_revision_is_not_found_on_200(revision: 
 @pytest.mark.usefixtures("quiet")
 async def test_errors_of_a_call_are_json_on_200() -> None:
     async def bad(ctx: Context) -> Any:
-        return {"content": [{"type": "text", "text": float("nan")}]}
+        return {"content": [{"type": "text", "text": object()}]}
 
     async def own(ctx: Context) -> Any:
         raise MCPError(-5, "mine", {"why": 1})
