@@ -30,7 +30,7 @@ import anyio
 from ..client.cache import ResultCache
 from ..client.client import Client
 from ..client.targets import Command, Url
-from ..client.tools import MAX_BOOK_SIZE, size_of
+from ..client.tools import MAX_KNOWN_SIZE, size_of
 from ..client.transports.base import Transport
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 from ..client.transports.httpclient import HTTPCall, Next
@@ -578,7 +578,7 @@ class MirroredArguments:
             with suppress(ValueError, AttributeError):  # a tool with bad annotations is for clients to leave out
                 found = header_map(tool.get("inputSchema") or {})
                 size = size_of(name, found)
-                if found and len(self._maps) < MAX_ANNOTATED and self._size + size <= MAX_BOOK_SIZE:
+                if found and len(self._maps) < MAX_ANNOTATED and self._size + size <= MAX_KNOWN_SIZE:
                     self._maps[name] = found
                     self._size += size
 

@@ -36,11 +36,11 @@ MAX_THREADS = 40  # plain functions of one client that answer questions at once;
 
 _CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
 
-AnswersOne = Callable[[dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
-Roots = AnswersOne | Sequence[Mapping[str, Any]]
+QuestionHandler = Callable[[dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
+Roots = QuestionHandler | Sequence[Mapping[str, Any]]
 
 
-class Asked:
+class ServerRequestHandlers:
     """Answers the three questions that a server may ask.
 
     `declared` is merged over what follows from the callbacks, so that a callback can say more of itself:
@@ -49,13 +49,13 @@ class Asked:
 
     def __init__(
         self,
-        on_sampling: AnswersOne | None = None,
-        on_elicitation: AnswersOne | None = None,
+        on_sampling: QuestionHandler | None = None,
+        on_elicitation: QuestionHandler | None = None,
         on_roots: Roots | None = None,
         declared: Mapping[str, Any] | None = None,
     ) -> None:
         check_callbacks(on_sampling=on_sampling, on_elicitation=on_elicitation)
-        self._answers: dict[str, AnswersOne] = {}
+        self._answers: dict[str, QuestionHandler] = {}
         self._threads = CapacityLimiter(MAX_THREADS)  # its own: a server that asks and asks takes nobody else's
         self._seldom = Seldom(logger)
         self.capabilities: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Asked:
             self._offer("roots/list", _roots(on_roots), "roots", {"listChanged": True})
         self.capabilities.update(declared or {})
 
-    def _offer(self, method: str, answers: AnswersOne, capability: str, value: dict[str, Any]) -> None:
+    def _offer(self, method: str, answers: QuestionHandler, capability: str, value: dict[str, Any]) -> None:
         self._answers[method] = answers
         self.capabilities[capability] = value
 
@@ -132,7 +132,7 @@ def _is_async(callback: Any) -> bool:
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(type(callback).__call__)
 
 
-def _roots(roots: Roots) -> AnswersOne:
+def _roots(roots: Roots) -> QuestionHandler:
     if callable(roots):
         return roots
     if isinstance(roots, (str, bytes, Mapping)) or not isinstance(roots, Iterable):
@@ -148,7 +148,7 @@ def _roots(roots: Roots) -> AnswersOne:
     return answer
 
 
-class Told:
+class NotificationQueue:
     """Runs callbacks of which nothing comes back: at once if they are synchronous, else in order behind each other."""
 
     def __init__(self, tasks: TaskGroup) -> None:
@@ -157,7 +157,7 @@ class Told:
         self._running = False
         self._seldom = Seldom(logger)
 
-    def tell(self, callback: Callable[..., Any] | None, *arguments: Any) -> None:
+    def deliver(self, callback: Callable[..., Any] | None, *arguments: Any) -> None:
         """Never raises, never waits."""
         if callback is None:
             return

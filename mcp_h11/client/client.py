@@ -24,11 +24,11 @@ from ..protocol.revisions import REVISIONS, Revision
 from ..protocol.shown import escaping
 from ..version import __version__
 from .cache import ResultCache
-from .callbacks import AnswersOne, Asked, Roots, check_callbacks
+from .callbacks import QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
 from .connect import Connecting, Options
-from .conversation import MAX_PAGES, Ask, Conversation, Listeners, pages_exceeded
-from .pending import Answers, Heard, Progress
-from .probe import Agreed, EraMemory, refuses_handshake
+from .conversation import MAX_PAGES, ClientRequest, Conversation, Listeners, pages_exceeded
+from .pending import OnNotification, OnRequest, Progress
+from .probe import EraMemory, Negotiated, refuses_handshake
 from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
 from .transports.base import Transport
 from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
@@ -109,8 +109,8 @@ class Client:
         ping_every: float | None = None,
         ping_timeout: float = 10.0,
         close_timeout: float = CLOSE_LIMIT,
-        on_sampling: AnswersOne | None = None,
-        on_elicitation: AnswersOne | None = None,
+        on_sampling: QuestionHandler | None = None,
+        on_elicitation: QuestionHandler | None = None,
         on_roots: Roots | None = None,
         on_log: Callable[[dict[str, Any]], Any] | None = None,
         on_list_changed: Callable[[str], Any] | None = None,
@@ -149,7 +149,7 @@ class Client:
             memory or EraMemory(),
             proxy,
         )
-        self._asked = Asked(on_sampling, on_elicitation, on_roots, capabilities)
+        self._question_handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, capabilities)
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
         self._cache = cache or ResultCache()
         self._partition = cache_partition
@@ -182,7 +182,7 @@ class Client:
             self._conversation = Conversation(
                 self._tasks,
                 self._options.info,
-                self._asked,
+                self._question_handlers,
                 self._listeners,
                 self._cache,
                 owner=self._owner,
@@ -195,7 +195,7 @@ class Client:
             self._subscriptions = Subscriptions(self._conversation, self._tasks)
             await self._connecting.connect()
             # Only now: a child that ended when it was asked what it is was started again.
-            self._conversation.on_end = self._over
+            self._conversation.on_end = self._on_end
             if self._conversation.calls.ended is not None:
                 raise again(self._conversation.calls.ended)
             await self._begin()
@@ -210,17 +210,17 @@ class Client:
         await self._leave(error)
 
     async def _begin(self) -> None:
-        await self._hear_of_changes()
+        await self._follow_changes()
         if self._ping_every is not None:
             self._tasks.start_soon(self._keep_pinging, self._ping_every)
 
-    async def _hear_of_changes(self) -> None:
+    async def _follow_changes(self) -> None:
         """2026-07-28: the callbacks hear of what was subscribed to, and of nothing else."""
         if not self.modern:
             return
         told = self._listeners.on_list_changed or self._listeners.on_notification
         try:
-            await self._subscriptions.hear([kind for kind in self._lists(changing=True) if told])
+            await self._subscriptions.follow_lists([kind for kind in self._lists(changing=True) if told])
         except MCPError as refused:
             logger.warning("changes at %s will not be heard of: %s", self._conversation.transport.why, refused)
 
@@ -250,7 +250,7 @@ class Client:
             else:
                 await self._tasks.__aexit__(None, None, None)
 
-    def _over(self, error: Exception | None) -> None:
+    def _on_end(self, error: Exception | None) -> None:
         self._end = error
         self._ended.set()
 
@@ -288,7 +288,7 @@ class Client:
         """What was said before, and to the callbacks that they may have missed something."""
         try:
             if self.modern:
-                await self._hear_of_changes()
+                await self._follow_changes()
             elif self._log_level is not None:
                 await self.request("logging/setLevel", {"level": self._log_level})
             for uri in [] if self.modern else list(self._subscriptions.uris):
@@ -298,7 +298,7 @@ class Client:
                            error)  # fmt: skip
         # Another session may be that of another server.
         for missed in Filter(self._lists(), self._subscriptions.uris).everything():
-            self._conversation.tell(*missed, said=False)
+            self._conversation.deliver(*missed, said=False)
 
     async def _keep_pinging(self, every: float) -> None:
         while self._conversation.calls.ended is None:
@@ -320,16 +320,16 @@ class Client:
     # --- what is known of the server ------------------------------------------------------------------------
 
     @property
-    def _agreed(self) -> Agreed:
-        agreed = self._connecting.agreed if hasattr(self, "_connecting") else None
-        if agreed is None:
+    def _negotiated(self) -> Negotiated:
+        negotiated = self._connecting.negotiated if hasattr(self, "_connecting") else None
+        if negotiated is None:
             raise RuntimeError("the client is not connected")
-        return agreed
+        return negotiated
 
     @property
     def revision(self) -> Revision:
         """What was agreed on."""
-        return self._conversation.revision or self._agreed.revision
+        return self._conversation.revision or self._negotiated.revision
 
     @property
     def modern(self) -> bool:
@@ -339,22 +339,22 @@ class Client:
     @property
     def server_info(self) -> dict[str, Any]:
         """Who the server says it is; empty where it does not say."""
-        return self._agreed.server_info
+        return self._negotiated.server_info
 
     @property
     def server_capabilities(self) -> dict[str, Any]:
         """What it offers."""
-        return self._agreed.capabilities
+        return self._negotiated.capabilities
 
     @property
     def instructions(self) -> str | None:
         """What it wants models to know."""
-        return self._agreed.instructions
+        return self._negotiated.instructions
 
     @property
     def supported_versions(self) -> tuple[str, ...]:
         """The versions that it named."""
-        return self._agreed.supported
+        return self._negotiated.supported
 
     @property
     def session_id(self) -> str | None:
@@ -376,8 +376,8 @@ class Client:
         progress: Progress | None = None,
         timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
         safe: bool | None = None,
-        on_notification: Heard | None = None,
-        on_request: Answers | None = None,
+        on_notification: OnNotification | None = None,
+        on_request: OnRequest | None = None,
         rounds: bool = True,
         meta: Mapping[str, Any] | None = None,
         owner: Hashable = None,
@@ -403,7 +403,7 @@ class Client:
         """
         if progress is not None or on_notification is not None or on_request is not None:
             check_callbacks(progress=progress, on_notification=on_notification, on_request=on_request)
-        ask = Ask(
+        request = ClientRequest(
             method,
             dict(params or {}),
             self._timeout if timeout == _AS_CONFIGURED else timeout,
@@ -415,7 +415,7 @@ class Client:
             meta,
             owner=owner,
         )
-        return await self._conversation.request(ask)
+        return await self._conversation.request(request)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
@@ -553,19 +553,22 @@ class Client:
         seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
 
         async def send() -> None:
-            await self._conversation.send(Ask("server/discover" if self.modern else "ping", timeout=seconds))
+            await self._conversation.send(ClientRequest("server/discover" if self.modern else "ping", timeout=seconds))
 
-        await self._conversation.in_its_era(Ask("ping", timeout=seconds), send)
+        await self._conversation.in_its_era(ClientRequest("ping", timeout=seconds), send)
 
     async def discover(self) -> dict[str, Any]:
         """The `server/discover` result; of a session what its handshake said, in the same words."""
         if self.modern:
             return await self.request("server/discover")
-        agreed = self._agreed
-        said: dict[str, Any] = {"supportedVersions": list(agreed.supported), "capabilities": agreed.capabilities}
-        if agreed.instructions is not None:
-            said["instructions"] = agreed.instructions
-        return {**said, "_meta": {"io.modelcontextprotocol/serverInfo": agreed.server_info}}
+        negotiated = self._negotiated
+        said: dict[str, Any] = {
+            "supportedVersions": list(negotiated.supported),
+            "capabilities": negotiated.capabilities,
+        }
+        if negotiated.instructions is not None:
+            said["instructions"] = negotiated.instructions
+        return {**said, "_meta": {"io.modelcontextprotocol/serverInfo": negotiated.server_info}}
 
     async def set_log_level(self, level: str) -> None:
         """From which level on the server's log messages are wanted; in 2026-07-28 each request says so from now on."""
@@ -626,20 +629,20 @@ class Client:
         changes = ChangeStream()
         self._session_streams.add(changes)
 
-        def hear(method: str, params: dict[str, Any]) -> None:
+        def on_notification(method: str, params: dict[str, Any]) -> None:
             if wanted.wants(method, params):
                 changes.put(method, params)
 
         fresh = [uri for uri in wanted.uris if uri not in self._subscriptions.uris]
         listeners = self._conversation.extra_listeners
-        listeners.append(hear)
+        listeners.append(on_notification)
         try:
             for uri in fresh:
                 await self.subscribe(uri)
             changes.honoured = wanted.to_json()
             yield changes
         finally:
-            listeners.remove(hear)
+            listeners.remove(on_notification)
             self._session_streams.discard(changes)
             changes.end()
             # Also for who is cancelled: the session goes on.

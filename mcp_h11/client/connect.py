@@ -26,8 +26,8 @@ from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from ..protocol.shown import escaping
 from . import probe
 from .cache import Same
-from .conversation import Ask, Conversation
-from .probe import Agreed, EraMemory
+from .conversation import ClientRequest, Conversation
+from .probe import EraMemory, Negotiated
 from .targets import Url
 from .transports.base import Transport
 from .transports.errors import ConnectionLost
@@ -118,7 +118,7 @@ class Connecting:
     """
 
     def __init__(self, options: Options, conversation: Conversation, tasks: TaskGroup) -> None:
-        self.agreed: Agreed | None = None
+        self.negotiated: Negotiated | None = None
         self.on_other_era: Callable[[], None] | None = None
         self._options = options
         self._conversation = conversation
@@ -170,10 +170,10 @@ class Connecting:
         if wanted is not None and not wanted.modern:
             await self.handshake(wanted)
         elif wanted is not None:
-            agreed = await self._discover(silence_is_legacy=False, revision=wanted)
-            if agreed is None or agreed.revision is not wanted:
+            negotiated = await self._discover(silence_is_legacy=False, revision=wanted)
+            if negotiated is None or negotiated.revision is not wanted:
                 raise ConnectionLost(f"the server does not speak {wanted.name}", sent=False)
-            self._settle(agreed)
+            self._settle(negotiated)
         elif self._options.transport == "sse":  # HTTP+SSE carries no modern revision
             await self.handshake()
         else:
@@ -211,7 +211,7 @@ class Connecting:
     async def _probe_or_shake_hands(self) -> None:
         duplex = self._conversation.transport.duplex
         try:
-            agreed = await self._discover(silence_is_legacy=duplex)
+            negotiated = await self._discover(silence_is_legacy=duplex)
         except ConnectionLost as error:
             # Some old servers end at a request that is not `initialize`; a child can be had again.
             if not duplex or not self._can_start_again():
@@ -220,13 +220,13 @@ class Connecting:
             await self.aclose()
             self._conversation.calls.ended = None
             await self._start(False)
-            agreed = None
-        if agreed is None:
+            negotiated = None
+        if negotiated is None:
             await self.handshake()
         else:
-            self._settle(agreed)
+            self._settle(negotiated)
 
-    async def _discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Agreed | None:
+    async def _discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Negotiated | None:
         limit = min(self._options.timeout or math.inf, probe.PROBE_TIMEOUT)
         return await probe.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
@@ -234,12 +234,12 @@ class Connecting:
         return isinstance(self._options.target, (str, Sequence))
 
     async def _start(self, sse: bool) -> None:
-        transport = self._transport = self._made(sse)
+        transport = self._transport = self._new_transport(sse)
         self._open.append(transport)
         self._conversation.use(transport, self._options.server)
         await transport.start(self._conversation, self._tasks)
 
-    def _made(self, sse: bool) -> Transport:
+    def _new_transport(self, sse: bool) -> Transport:
         options = self._options
         target = options.target
         if options.url is not None:
@@ -286,26 +286,26 @@ class Connecting:
         await self._asking.wait()
 
     async def _ask_anew(self, asking: anyio.Event, refused: MCPError | None) -> None:
-        agreed, transport = self.agreed, self._transport
-        assert agreed is not None and transport is not None
+        negotiated, transport = self.negotiated, self._transport
+        assert negotiated is not None and transport is not None
         try:
             with self._conversation.asking_anew():
                 try:
                     with anyio.fail_after(ASKING_LIMIT):
-                        await self._find_other(agreed, refused)
+                        await self._find_other(negotiated, refused)
                 except (MCPError, TimeoutError) as error:
                     logger.info("%s is no longer what it was, and nothing else: %s", transport.why, error)
-                    await self._as_before(agreed, transport)
+                    await self._as_before(negotiated, transport)
                 except Exception:  # nobody awaits this task: a fault in it must not take the client with it
                     logger.exception("asking %s anew what it is failed", transport.why)
-                    await self._as_before(agreed, transport)
-                self._settled_anew(agreed)
+                    await self._as_before(negotiated, transport)
+                self._settled_anew(negotiated)
         finally:
             self._asking = None
             asking.set()
 
-    def _settled_anew(self, before: Agreed) -> None:
-        if self.agreed is before:
+    def _settled_anew(self, before: Negotiated) -> None:
+        if self.negotiated is before:
             self._not_before = anyio.current_time() + ASK_AGAIN_AFTER
             return
         self._not_before = -math.inf
@@ -313,7 +313,7 @@ class Connecting:
         if self.on_other_era is not None:
             self.on_other_era()
 
-    async def _find_other(self, known: Agreed, refused: MCPError | None) -> None:
+    async def _find_other(self, known: Negotiated, refused: MCPError | None) -> None:
         transport = self._transport
         found = await self._discover(silence_is_legacy=False)
         if found is not None:
@@ -332,14 +332,14 @@ class Connecting:
                 await self._close(transport)
         self._remember()
 
-    async def _as_before(self, agreed: Agreed, transport: Transport) -> None:
+    async def _as_before(self, negotiated: Negotiated, transport: Transport) -> None:
         """Nothing better is known."""
         if self._transport is not transport:
             if self._transport is not None:
                 await self._close(self._transport)
             self._transport = transport
             self._conversation.use(transport, self._options.server)
-        self._settle(agreed)
+        self._settle(negotiated)
 
     # --- the handshake --------------------------------------------------------------------------------------
 
@@ -348,28 +348,28 @@ class Connecting:
         conversation = self._conversation
         conversation.revision = None
         wanted = revision or self._options.revision or LATEST_LEGACY
-        agreed = await probe.initialize(
+        negotiated = await probe.initialize(
             self._send,
             self._options.info,
-            conversation.asked.capabilities,
+            conversation.question_handlers.capabilities,
             timeout=self._options.timeout,
             revision=wanted,
         )
-        if self._options.revision is not None and agreed.revision is not self._options.revision:
-            raise ConnectionLost(f"the server speaks {agreed.revision.name}, not {self._options.revision.name}")
-        self._settle(agreed)
+        if self._options.revision is not None and negotiated.revision is not self._options.revision:
+            raise ConnectionLost(f"the server speaks {negotiated.revision.name}, not {self._options.revision.name}")
+        self._settle(negotiated)
         await conversation.notify("notifications/initialized", timeout=self._options.timeout)
         await conversation.transport.listen()
 
-    def _settle(self, agreed: Agreed) -> None:
-        self.agreed = agreed
-        self._conversation.revision = agreed.revision
-        self._conversation.transport.settle(agreed.revision)
+    def _settle(self, negotiated: Negotiated) -> None:
+        self.negotiated = negotiated
+        self._conversation.revision = negotiated.revision
+        self._conversation.transport.settle(negotiated.revision)
 
     async def _send(
         self, method: str, params: dict[str, Any], revision: Revision | None, limit: float | None
     ) -> dict[str, Any]:
-        return await self._conversation.send_as(revision, Ask(method, params, timeout=limit))
+        return await self._conversation.send_as(revision, ClientRequest(method, params, timeout=limit))
 
 
 def _innermost(token: str | TokenProvider) -> Middleware:

@@ -26,12 +26,12 @@ from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Reque
 from ..protocol.revisions import MODERN, Revision
 from ..protocol.shown import escaping
 from .cache import CACHEABLE, ResultCache
-from .callbacks import Asked, Told
+from .callbacks import NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
-from .pending import Answers, Calls, Heard, PendingCall, Progress
+from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
 from .probe import contradicts
 from .seldom import Seldom
-from .tools import ToolBook
+from .tools import KnownTools
 from .transports.base import Outgoing, Transport
 from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
 
@@ -58,7 +58,7 @@ _CHANGED = {
 
 
 @dataclass
-class Ask:
+class ClientRequest:
     """One request, as a user of the client makes it."""
 
     method: str
@@ -66,8 +66,8 @@ class Ask:
     timeout: float | None = None
     progress: Progress | None = None
     safe: bool | None = None
-    on_notification: Heard | None = None
-    on_request: Answers | None = None
+    on_notification: OnNotification | None = None
+    on_request: OnRequest | None = None
     rounds: bool = True
     meta: Mapping[str, Any] | None = None
     private: bool = False
@@ -101,7 +101,7 @@ class Conversation:
         self,
         tasks: TaskGroup,
         info: dict[str, Any],
-        asked: Asked,
+        question_handlers: ServerRequestHandlers,
         listeners: Listeners,
         cache: ResultCache,
         *,
@@ -116,11 +116,11 @@ class Conversation:
         self.on_renew: Callable[[], Awaitable[None]] | None = None
         self.on_contradiction: Callable[[], Awaitable[None]] | None = None
         self.on_end: Callable[[Exception | None], None] | None = None
-        self.extra_listeners: list[Heard] = []
-        self.book = ToolBook()
+        self.extra_listeners: list[OnNotification] = []
+        self.known_tools = KnownTools()
         self.calls = Calls(self.json, tasks)
-        self.asked = asked
-        self.told = Told(tasks)
+        self.question_handlers = question_handlers
+        self.notification_queue = NotificationQueue(tasks)
         self._seldom = Seldom(logger)
         self._info = info
         self._listeners = listeners
@@ -150,14 +150,14 @@ class Conversation:
 
     # --- going out ------------------------------------------------------------------------------------------
 
-    async def request(self, ask: Ask) -> dict[str, Any]:
+    async def request(self, request: ClientRequest) -> dict[str, Any]:
         """Sends it and gives the result, with everything that the revision has on the way.  Raises MCPError."""
-        result: dict[str, Any] = await self.in_its_era(ask, partial(self._request, ask))
+        result: dict[str, Any] = await self.in_its_era(request, partial(self._request, request))
         return result
 
-    async def in_its_era(self, ask: Ask, send: Callable[[], Awaitable[Any]]) -> Any:
+    async def in_its_era(self, request: ClientRequest, send: Callable[[], Awaitable[Any]]) -> Any:
         """Sends it, and once more where the server turns out to be of another era by now.  Raises MCPError."""
-        await self._until_known(ask)
+        await self._until_known(request)
         eras, modern = self.eras, self.modern
         try:
             return await send()
@@ -169,7 +169,7 @@ class Conversation:
                 await self.on_contradiction()
             # What was refused, or never left, was not executed.
             refused = contradiction or (isinstance(error, ConnectionLost) and not error.sent)
-            if self.eras == eras or not (refused or self._is_safe(ask)):
+            if self.eras == eras or not (refused or self._is_safe(request)):
                 raise
         return await send()
 
@@ -182,39 +182,41 @@ class Conversation:
         finally:
             self._known.set()
 
-    async def _until_known(self, ask: Ask) -> None:
+    async def _until_known(self, request: ClientRequest) -> None:
         if self._known.is_set():
             return
-        with anyio.move_on_after(ask.timeout):
+        with anyio.move_on_after(request.timeout):
             await self._known.wait()
             return
-        raise RequestTimeout(f"no answer to {ask.method} within {ask.timeout:g} s")
+        raise RequestTimeout(f"no answer to {request.method} within {request.timeout:g} s")
 
-    async def _request(self, ask: Ask) -> dict[str, Any]:
+    async def _request(self, request: ClientRequest) -> dict[str, Any]:
         if not self.modern:
-            return self._learned(ask, await self.send(ask))
-        kept = self._cache.get(self._server, self._owner, ask.method, ask.params) if ask.rounds else None
+            return self._learn(request, await self.send(request))
+        kept = self._cache.get(self._server, self._owner, request.method, request.params) if request.rounds else None
         if kept is not None:
-            return self._learned(ask, kept)
-        result = first = await self._reliably(ask, {})
-        if ask.rounds:
-            again = partial(self._reliably, ask)
-            answer = partial(self._answered, ask.on_request)
-            result = await play(ask.method, first, answer, again, extra=self._result_types)
+            return self._learn(request, kept)
+        result = first = await self._reliably(request, {})
+        if request.rounds:
+            again = partial(self._reliably, request)
+            answer = partial(self._answer_question, request.on_request)
+            result = await play(request.method, first, answer, again, extra=self._result_types)
         else:
-            check_result_type(ask.method, first, self._result_types)
-        result = self._learned(ask, result)
+            check_result_type(request.method, first, self._result_types)
+        result = self._learn(request, result)
         # "Clients MUST NOT cache" what came of a retry with answers (server/utilities/caching).
-        if result is first and result.get("resultType") != "input_required" and "inputResponses" not in ask.params:
-            self._cache.put(self._server, self._owner, ask.method, ask.params, result)
+        if result is first and result.get("resultType") != "input_required" and "inputResponses" not in request.params:
+            self._cache.put(self._server, self._owner, request.method, request.params, result)
         return result
 
-    def _learned(self, ask: Ask, result: dict[str, Any]) -> dict[str, Any]:
-        if ask.method == "tools/list" and isinstance(result.get("tools"), list):
-            result["tools"] = self.book.learn(result["tools"], mirrored=self.modern and not self.transport.duplex)
+    def _learn(self, request: ClientRequest, result: dict[str, Any]) -> dict[str, Any]:
+        if request.method == "tools/list" and isinstance(result.get("tools"), list):
+            result["tools"] = self.known_tools.learn(
+                result["tools"], mirrored=self.modern and not self.transport.duplex
+            )
         return result
 
-    async def _reliably(self, ask: Ask, extra: Mapping[str, Any]) -> dict[str, Any]:
+    async def _reliably(self, request: ClientRequest, extra: Mapping[str, Any]) -> dict[str, Any]:
         """Sends it, once more for each reason that the specification gives."""
         tried: set[str] = set()
 
@@ -226,20 +228,20 @@ class Conversation:
 
         while True:
             try:
-                return await self.send(ask, extra)
+                return await self.send(request, extra)
             except HeaderMismatch:  # noqa: PERF203
                 # "the client SHOULD refresh its tool list and retry" (streamable-http, Client Behavior).
-                if not again("headers", ask.method == "tools/call" and not self.transport.duplex):
+                if not again("headers", request.method == "tools/call" and not self.transport.duplex):
                     raise
                 # Within the time of one request: what is not read by then is tried as it is known.
-                with anyio.move_on_after(ANSWER_LIMIT if ask.timeout is None else ask.timeout):
-                    await self._refresh(ask.params.get("name"))
+                with anyio.move_on_after(ANSWER_LIMIT if request.timeout is None else request.timeout):
+                    await self._refresh(request.params.get("name"))
             except UnsupportedProtocolVersion as error:
                 if not again("version", self._adopt(error)):
                     raise
             except ConnectionLost as error:
                 # A lost request "MAY" be made anew, under a new id (2026-07-28 changelog 9).
-                if not again("lost", error.sent and self._is_safe(ask) and self.calls.ended is None):
+                if not again("lost", error.sent and self._is_safe(request) and self.calls.ended is None):
                     raise
 
     def _adopt(self, error: UnsupportedProtocolVersion) -> bool:
@@ -255,34 +257,40 @@ class Conversation:
         self._cache.drop(self._server, ("tools/list",))
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
-            ask = Ask("tools/list", params, timeout=ANSWER_LIMIT)
-            result = self._learned(ask, await self.send(ask))
+            request = ClientRequest("tools/list", params, timeout=ANSWER_LIMIT)
+            result = self._learn(request, await self.send(request))
             cursor = result.get("nextCursor")
             if cursor is None or any(tool["name"] == name for tool in result.get("tools", ())):
                 return
             params = {"cursor": cursor}
 
-    def _is_safe(self, ask: Ask) -> bool:
-        if ask.safe is not None:
-            return ask.safe
-        return ask.method in _SAFE or (ask.method == "tools/call" and self.book.repeatable(ask.params.get("name")))
+    def _is_safe(self, request: ClientRequest) -> bool:
+        if request.safe is not None:
+            return request.safe
+        return request.method in _SAFE or (
+            request.method == "tools/call" and self.known_tools.repeatable(request.params.get("name"))
+        )
 
-    async def send(self, ask: Ask, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def send(self, request: ClientRequest, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request on the wire, as it was agreed.  Raises MCPError."""
-        await self._until_known(ask)
-        return await self.send_as(self.revision, ask, extra)
+        await self._until_known(request)
+        return await self.send_as(self.revision, request, extra)
 
     async def send_as(
-        self, revision: Revision | None, ask: Ask, extra: Mapping[str, Any] | None = None
+        self, revision: Revision | None, request: ClientRequest, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """One request on the wire as that revision has it; None is before anything is agreed.  Raises MCPError."""
         modern = revision is not None and revision.modern
-        call = PendingCall(self.calls.next_id(), ask.method, ask.progress, ask.on_notification, ask.on_request)
-        call.private = ask.private
-        call.owner = ask.owner
-        params = {**ask.params, **(extra or {})}
-        meta = {**(params.pop("_meta", None) or {}), **(ask.meta or {})}
-        if ask.progress is not None or (ask.on_notification is not None and ask.method != "subscriptions/listen"):
+        call = PendingCall(
+            self.calls.next_id(), request.method, request.progress, request.on_notification, request.on_request
+        )
+        call.private = request.private
+        call.owner = request.owner
+        params = {**request.params, **(extra or {})}
+        meta = {**(params.pop("_meta", None) or {}), **(request.meta or {})}
+        if request.progress is not None or (
+            request.on_notification is not None and request.method != "subscriptions/listen"
+        ):
             meta.setdefault("progressToken", call.id)
         headers: list[tuple[str, str]] = []
         if modern:
@@ -290,16 +298,16 @@ class Conversation:
             self._sign(meta, revision)
             if not self.transport.duplex:
                 call.silent = True
-                headers = self._mirrored(ask.method, params, revision)
+                headers = self._mirrored(request.method, params, revision)
         if meta:
             params["_meta"] = meta
         result: dict[str, Any] = await self.calls.call(
-            call, params, headers=headers, safe=self._is_safe(ask), timeout=ask.timeout
+            call, params, headers=headers, safe=self._is_safe(request), timeout=request.timeout
         )
         return result
 
     def _mirrored(self, method: str, params: Mapping[str, Any], revision: Revision) -> list[tuple[str, str]]:
-        tool = self.book.headers(params.get("name")) if method == "tools/call" else None
+        tool = self.known_tools.headers(params.get("name")) if method == "tools/call" else None
         try:
             return request_headers(method, params, revision.name, tool)
         except ValueError as error:
@@ -307,7 +315,7 @@ class Conversation:
 
     def _sign(self, meta: dict[str, Any], revision: Revision) -> None:
         """2026-07-28 basic/index, _meta: each request says by itself who asks, in which version, able to do what."""
-        capabilities = dict(self.asked.capabilities)
+        capabilities = dict(self.question_handlers.capabilities)
         if "roots" in capabilities:
             capabilities["roots"] = {}  # `listChanged` was removed
         meta[f"{_PREFIX}protocolVersion"] = revision.name
@@ -347,9 +355,9 @@ class Conversation:
             if isinstance(message, (Response, ErrorResponse)):
                 self.calls.answered(message, via)
             elif isinstance(message, Notification):
-                self._told(message.method, message.params, via)
+                self._on_notification(message.method, message.params, via)
             else:
-                self._asked(message, via)
+                self._on_request(message, via)
         except Exception:
             self._seldom.exception("a message from %s could not be dealt with", self.transport.why)
 
@@ -374,7 +382,7 @@ class Conversation:
 
     # --- notifications --------------------------------------------------------------------------------------
 
-    def _told(self, method: str, params: dict[str, Any], via: int | str | None) -> None:
+    def _on_notification(self, method: str, params: dict[str, Any], via: int | str | None) -> None:
         call = self.calls.find(via)
         if method == "notifications/cancelled":
             self._cancelled(params)
@@ -388,21 +396,21 @@ class Conversation:
         elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
             self._cache.drop(self._server, ("resources/read",), params["uri"])
         if call is not None and call.on_notification is not None:
-            self.told.tell(call.on_notification, method, params)
+            self.notification_queue.deliver(call.on_notification, method, params)
         if call is None or not call.private:
-            self.tell(method, params)
+            self.deliver(method, params)
 
-    def tell(self, method: str, params: dict[str, Any], *, said: bool = True) -> None:
+    def deliver(self, method: str, params: dict[str, Any], *, said: bool = True) -> None:
         """To the callbacks for everybody; `on_notification` hears only what the server itself said."""
-        listeners, tell = self._listeners, self.told.tell
+        listeners, deliver = self._listeners, self.notification_queue.deliver
         if method == "notifications/message":
-            tell(listeners.on_log, params)
+            deliver(listeners.on_log, params)
         elif method in _CHANGED:
-            tell(listeners.on_list_changed, _CHANGED[method][0])
+            deliver(listeners.on_list_changed, _CHANGED[method][0])
         elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
-            tell(listeners.on_updated, params["uri"])
+            deliver(listeners.on_updated, params["uri"])
         if said:
-            tell(listeners.on_notification, method, params)
+            deliver(listeners.on_notification, method, params)
         for listener in list(self.extra_listeners):
             listener(method, params)
 
@@ -412,7 +420,7 @@ class Conversation:
 
     # --- questions ------------------------------------------------------------------------------------------
 
-    def _asked(self, request: Request, via: int | str | None) -> None:
+    def _on_request(self, request: Request, via: int | str | None) -> None:
         if self.modern:
             # "clients MUST NOT send JSON-RPC responses" (2026-07-28 streamable-http, Sending Messages).
             self._seldom.warning("a request from %s was ignored: %.100s", self.transport.why, request.method)
@@ -464,7 +472,7 @@ class Conversation:
                 on_request = call.on_request
             else:
                 on_request = None
-            result = await self._answered(on_request, request.method, request.params)
+            result = await self._answer_question(on_request, request.method, request.params)
             return self.json.result(request.id, result)
         except MCPError as error:
             return self.json.error(request.id, error)
@@ -472,12 +480,14 @@ class Conversation:
             logger.exception("the answer to %s is no JSON", request.method)
             return self.json.error(request.id, InternalError())
 
-    async def _answered(self, on_request: Answers | None, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def _answer_question(
+        self, on_request: OnRequest | None, method: str, params: dict[str, Any]
+    ) -> dict[str, Any]:
         """By whoever the call has for that, else by the callbacks for everybody.  Raises MCPError."""
         if on_request is None:
-            return await self.asked.answer(method, params)
-        self.asked.check(method, params)
-        return await self.asked.run(on_request, (method, params), method)
+            return await self.question_handlers.answer(method, params)
+        self.question_handlers.check(method, params)
+        return await self.question_handlers.run(on_request, (method, params), method)
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")
@@ -492,9 +502,9 @@ class Conversation:
     def end(self, error: MCPError) -> None:
         """The client's own end of it."""
         self.calls.end(error)
-        self.told.close()
-        self.asked.close()
-        self.book.close()
+        self.notification_queue.close()
+        self.question_handlers.close()
+        self.known_tools.close()
         self._seldom.close()
 
 

@@ -23,7 +23,7 @@ ROUND_PAUSE = 0.25  # seconds before a call that is asked to come again without 
 _ASKING = ("tools/call", "prompts/get", "resources/read")
 _QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
 
-AnswersQuestion = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+AnswerQuestion = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Again = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -41,7 +41,7 @@ def check_result_type(method: str, result: dict[str, Any], extra: Collection[str
 
 
 async def play(
-    method: str, result: dict[str, Any], answer: AnswersQuestion, again: Again, *, extra: Collection[str] = ()
+    method: str, result: dict[str, Any], answer: AnswerQuestion, again: Again, *, extra: Collection[str] = ()
 ) -> dict[str, Any]:
     """Answers questions until there are none.
 
@@ -63,7 +63,7 @@ async def play(
     return result
 
 
-async def _answers(result: dict[str, Any], answer: AnswersQuestion) -> dict[str, Any]:
+async def _answers(result: dict[str, Any], answer: AnswerQuestion) -> dict[str, Any]:
     asked, state = result.get("inputRequests") or {}, result.get("requestState")
     if not isinstance(asked, dict) or len(asked) > MAX_QUESTIONS or not (state is None or isinstance(state, str)):
         raise InvalidAnswer("an input_required result is malformed")

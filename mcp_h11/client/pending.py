@@ -43,8 +43,8 @@ UNCLAIMED_TIME = 2.0
 MAX_HELD = 600.0
 
 Progress = Callable[[float, "float | None", "str | None"], "Awaitable[None] | None"]
-Heard = Callable[[str, dict[str, Any]], "Awaitable[None] | None"]
-Answers = Callable[[str, dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
+OnNotification = Callable[[str, dict[str, Any]], "Awaitable[None] | None"]
+OnRequest = Callable[[str, dict[str, Any]], "Awaitable[dict[str, Any]] | dict[str, Any]"]
 
 
 class PendingCall:
@@ -53,7 +53,12 @@ class PendingCall:
     _failures = 0  # of its progress callback: of the class, since nearly no call has any
 
     def __init__(
-        self, id: int, method: str, progress: Progress | None, on_notification: Heard | None, on_request: Answers | None
+        self,
+        id: int,
+        method: str,
+        progress: Progress | None,
+        on_notification: OnNotification | None,
+        on_request: OnRequest | None,
     ) -> None:
         self.id = id
         self.method = method

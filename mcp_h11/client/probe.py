@@ -42,7 +42,7 @@ Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaita
 
 
 @dataclass(frozen=True)
-class Agreed:
+class Negotiated:
     """What both ends know of each other.  `supported` are the versions that the server named, as it named them."""
 
     revision: Revision
@@ -80,7 +80,7 @@ class EraMemory:
 
 async def discover(
     send: Send, *, timeout: float = PROBE_TIMEOUT, silence_is_legacy: bool, revision: Revision = LATEST_MODERN
-) -> Agreed | None:
+) -> Negotiated | None:
     """Asks a server of 2026-07-28 or later what it is; None says that it is an older one.
 
     Args:
@@ -106,7 +106,7 @@ async def discover(
     return None
 
 
-async def _discover(send: Send, timeout: float, revision: Revision, *, again: bool) -> Agreed | None:
+async def _discover(send: Send, timeout: float, revision: Revision, *, again: bool) -> Negotiated | None:
     try:
         result = await send("server/discover", {}, revision, timeout)
     except UnsupportedProtocolVersion as error:
@@ -121,7 +121,7 @@ async def _discover(send: Send, timeout: float, revision: Revision, *, again: bo
     mutual = [MODERN[name] for name in supported if name in MODERN]
     if not mutual:
         return None
-    return Agreed(
+    return Negotiated(
         revision if revision in mutual else mutual[0],
         _object((_object(result.get("_meta"))).get(_SERVER)),
         _object(result.get("capabilities")),
@@ -137,7 +137,7 @@ async def initialize(
     *,
     timeout: float | None,
     revision: Revision = LATEST_LEGACY,
-) -> Agreed:
+) -> Negotiated:
     """The handshake of 2024-11-05 to 2025-11-25, up to the server's answer.
 
     Raises:
@@ -150,7 +150,7 @@ async def initialize(
     agreed = LEGACY.get(version) if isinstance(version, str) else None
     if agreed is None:
         raise InvalidAnswer(f"the server wants to speak {str(version)[:50]!r}, which is not spoken here")
-    return Agreed(
+    return Negotiated(
         agreed,
         _object(result.get("serverInfo")),
         _object(result.get("capabilities")),

@@ -20,7 +20,7 @@ import anyio
 from ..protocol.errors import MCPError, again
 from ..protocol.shown import escaping
 from ..protocol.uris import normal
-from .conversation import Ask, Conversation
+from .conversation import ClientRequest, Conversation
 from .probe import contradicts
 from .seldom import Seldom
 from .transports.backoff import Backoff
@@ -205,12 +205,12 @@ class Listening:
         """Listens until the stream ends.  True: for good.  Raises MCPError where it is no use to come back."""
         if not self._conversation.modern:
             raise ConnectionLost("the server is of another era now, in which nobody listens so", sent=False)
-        ask = Ask(
-            "subscriptions/listen", {"notifications": self._wanted.to_json()}, on_notification=self._heard,
+        request = ClientRequest(
+            "subscriptions/listen", {"notifications": self._wanted.to_json()}, on_notification=self._on_notification,
             safe=False, private=self._private,
         )  # fmt: skip
         try:
-            await self._conversation.send(ask)
+            await self._conversation.send(request)
         except MCPError as error:
             # Never heard of: that is no stream that was lost.
             if not self._times or self._conversation.calls.ended is not None or not _passing(error):
@@ -225,7 +225,7 @@ class Listening:
         # "a result ends the subscription": gracefully; a server that restarts says so to callbacks, who want more.
         return self._private or not self._times
 
-    def _heard(self, method: str, params: dict[str, Any]) -> None:
+    def _on_notification(self, method: str, params: dict[str, Any]) -> None:
         if method == _ACKNOWLEDGED:
             honoured = params.get("notifications")
             self.changes.honoured = honoured if isinstance(honoured, dict) else {}
@@ -244,7 +244,7 @@ class Listening:
         if self._private:
             self.changes.put(method, params)
         elif not told:  # what really came has been told by the conversation
-            self._conversation.tell(method, params)
+            self._conversation.deliver(method, params)
 
 
 class Subscriptions:
@@ -264,7 +264,7 @@ class Subscriptions:
             self._current.close()
             self._current = None
 
-    async def hear(self, kinds: Iterable[str]) -> None:
+    async def follow_lists(self, kinds: Iterable[str]) -> None:
         """Of these lists, from now on.  Raises MCPError."""
         self._kinds = tuple(kinds)
         async with self._lock:

@@ -19,12 +19,12 @@ from .seldom import Seldom
 logger = escaping(logging.getLogger(__name__))
 
 MAX_KNOWN_TOOLS = 10_000
-MAX_BOOK_SIZE = 4 * 1024 * 1024  # characters of their names, and of what their headers are made of
+MAX_KNOWN_SIZE = 4 * 1024 * 1024  # characters of their names, and of what their headers are made of
 
 HeaderMap = dict[tuple[str, ...], str]
 
 
-class ToolBook:
+class KnownTools:
     """By name; the tools that were listed longest ago go first where it is full."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class ToolBook:
             self._known[name] = headers, _repeatable(tool.get("annotations")), size
             self._size += size
             usable.append(tool)
-        while len(self._known) > MAX_KNOWN_TOOLS or self._size > MAX_BOOK_SIZE:
+        while len(self._known) > MAX_KNOWN_TOOLS or self._size > MAX_KNOWN_SIZE:
             self._forget(next(iter(self._known)))
         return usable
 

@@ -24,7 +24,7 @@ from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
 from mcp_h11.client.pending import UNCLAIMED_TIME
 from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
 from mcp_h11.client.subscriptions import ACK_LIMIT, MAX_UNREAD
-from mcp_h11.client.tools import MAX_BOOK_SIZE, MAX_KNOWN_TOOLS
+from mcp_h11.client.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import KEPT_OF_BODY, SHOWN_OF_BODY
 from mcp_h11.client.transports.eventsource import MAX_RETRY
@@ -49,7 +49,7 @@ SAID = {
     == (1_000, 100_000, 10, 100),
     "64 MiB, of which each value takes 64 bytes": (client_module.MAX_LIST_SIZE, client_module.VALUE_SIZE)
     == (64 * MIB, 64),
-    "and 4 MiB of names and headers": MAX_BOOK_SIZE == 4 * MIB,
+    "and 4 MiB of names and headers": MAX_KNOWN_SIZE == 4 * MIB,
     "100, then refused; 200, then dropped": MAX_QUESTIONS_AT_ONCE == 100,
     "or for who listens | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,
     "1,000, and 64 MiB": (MAX_RESULTS, MAX_CACHED_BYTES) == (1_000, 64 * MIB),
