@@ -1722,9 +1722,9 @@ def test_what_is_remembered_is_by_origin_and_bounded(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(era, "MAX_ORIGINS", 2)
     memory = EraMemory()
-    memory.put("http://u:p@A:1/x", "legacy")
+    memory.put("http://A:1/x", "legacy")
     assert memory.get("http://a:1/y?z") == "legacy" and memory.get("http://a:2/x") is None
-    memory.put("http://b", "sse")
+    memory.put("http://b:80/c", "sse")
     memory.put("http://c", "modern")
     assert (memory.get("http://a:1"), memory.get("http://b"), memory.get("http://c")) == (None, "sse", "modern")
     memory.drop("http://b/any")
