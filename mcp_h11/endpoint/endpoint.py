@@ -19,7 +19,7 @@ import math
 from collections.abc import Awaitable
 from typing import Any
 
-from ..eras.modern import Modern, claimed_version
+from ..eras.modern import claimed_version
 from ..handler.handler import ServerHandler
 from ..http.auth import metadata, subject
 from ..http.headers import JSON_HEADERS, Headers
@@ -44,6 +44,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from .guard import Guard, expiry
 from .legacy_sse import LegacySSE
+from .modern import ModernPosts
 from .ratelimit import RateLimiter
 from .sessions import Legacy
 from .verdicts import MESSAGES, METADATA, SSE, Door, Doorkeeper
@@ -60,7 +61,7 @@ class Endpoint:
     def __init__(self, runtime: Runtime, hosts: HostPolicy) -> None:
         settings = runtime.settings
         self.runtime = runtime
-        self.modern = Modern(runtime)
+        self.modern = ModernPosts(runtime)
         self.legacy = Legacy(runtime)
         self.legacy_sse = LegacySSE(runtime)
         self._doorkeeper = Doorkeeper(settings, hosts)

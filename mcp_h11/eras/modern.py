@@ -1,36 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""One self-contained POST of 2026-07-28: the envelope, discovery, calls with input rounds, and listen streams.
+"""The era of 2026-07-28 without a carrier: the envelope, discovery, calls with input rounds, filters of listen streams.
 
-Rules:
-- Every request is judged by its own `_meta`; nothing is carried over from an earlier one or from the connection
-  (basic/index, Statelessness).
-- The body says what is asked; the mirrored headers have to agree (basic/transports/streamable-http, Server Validation).
-- A closed response stream cancels the call, and nothing more is sent for it.
+`endpoint.modern` carries it over HTTP and `server.stdio` over pipes.  Nothing here knows of either: a carrier derives
+its own class of call from `ModernCall`, and of listen stream from `listener.Listener`.
+
+Rule: every request is judged by its own `_meta`; nothing is carried over from an earlier request or from the
+connection (basic/index, Statelessness).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from ..endpoint.verdicts import Door
 from ..handler.context import Context, Exchange, NeedInput
 from ..handler.dispatch import dispatch, tool_error
 from ..handler.handler import encode_error
-from ..handler.notices import Notice
 from ..handler.questions import InputRequired, Question, digest
 from ..http.auth import subject
-from ..http.headers import (
-    NAME_SOURCE,
-    check_method_header,
-    check_name_header,
-    check_param_headers,
-    check_version_header,
-)
-from ..http.reply import STREAMING, UNDECIDED, Reply
-from ..http.sse import encode_event
 from ..protocol.content import StableResult
 from ..protocol.errors import (
     INTERNAL_ERROR,
@@ -40,16 +28,14 @@ from ..protocol.errors import (
     URL_ELICITATION_REQUIRED,
     InternalError,
     InvalidParams,
-    InvalidRequest,
     MCPError,
     MethodNotFound,
     MissingClientCapability,
     Refusal,
-    UnsupportedProtocolVersion,
     overloaded,
 )
 from ..protocol.finite import NotJSON
-from ..protocol.jsonrpc import Batch, Message, Notification, Request
+from ..protocol.jsonrpc import Notification, Request
 from ..protocol.methods import (
     LISTEN_FLAGS,
     META_CAPABILITIES,
@@ -61,15 +47,12 @@ from ..protocol.methods import (
     REMOVED,
     log_rank,
 )
-from ..protocol.revisions import LATEST_MODERN, MODERN, SUPPORTED
+from ..protocol.revisions import LATEST_MODERN, SUPPORTED
 from ..protocol.shown import escaping
-from ..runtime.admission import Gate
-from ..runtime.fairness import Shares, held_memory
 from ..runtime.request_state import NONCE_BYTES, new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_SUBSCRIBED_SIZE, StoreFull
 from .downgrade import client_request, notification_params, server_fields
-from .listener import Listener
 
 logger = escaping(logging.getLogger(__name__))
 MAX_STREAM_ID = 1_024  # characters; it is kept, and in every message of the stream
@@ -102,17 +85,16 @@ def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 class ModernCall(Exchange):
-    """One request, answered on its own HTTP exchange."""
+    """One request of 2026-07-28.  The floors above derive a class for each carrier: it says how messages leave."""
 
-    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_nonce", "_used", "load", "reply")
+    __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_nonce", "_used", "load")
 
     runtime: Runtime
 
-    def __init__(self, runtime: Runtime, message: Request, reply: Reply | None, principal: Any) -> None:
+    def __init__(self, runtime: Runtime, message: Request, principal: Any, load: Any = None) -> None:
         Exchange.__init__(self, runtime, LATEST_MODERN, message, principal)
         params = message.params
-        self.reply = reply
-        self.load = None if reply is None else reply.load  # counts the memory of the request
+        self.load = load  # counts the memory of the request, as long as there is a reference to it
         meta = params["_meta"]
         self._capabilities: dict[str, Any] = meta[META_CAPABILITIES]
         level = meta.get(META_LOG_LEVEL)
@@ -127,8 +109,7 @@ class ModernCall(Exchange):
 
     @property
     def party(self) -> str:
-        reply = self.reply
-        return self.runtime.party_of(subject(self.principal), "" if reply is None else reply.peer)
+        return self.runtime.party_of(subject(self.principal), "")
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -138,14 +119,6 @@ class ModernCall(Exchange):
     @property
     def client_capabilities(self) -> dict[str, Any]:
         return self._capabilities
-
-    @property
-    def headers(self) -> Any:
-        return self.reply.request.head if self.reply is not None else None
-
-    @property
-    def connected(self) -> bool:
-        return self.reply is None or self.reply.alive
 
     @property
     def first_round(self) -> bool:
@@ -161,42 +134,15 @@ class ModernCall(Exchange):
             await self.emit(self.runtime.json.notification(method, params))
 
     async def emit(self, payload: bytes) -> None:
-        """One message on this request's own stream; nowhere else to put it where the client reads no events."""
-        reply = self.reply
-        if reply is None or not reply.allow_events:
-            return
-        frame = encode_event(payload)
-        if reply.state == UNDECIDED:
-            reply.open(frame)
-        else:
-            reply.send(frame)
-        if not reply.writable:
-            await reply.drained()
+        """Send one message to the client on the way to the answer."""
+        raise NotImplementedError
 
     async def finish(self, payload: bytes, status: int) -> None:
-        """The response: JSON with its status, or the last event of the stream."""
-        self.done = True
-        reply = self.reply
-        assert reply is not None
-        if reply.state == STREAMING:
-            reply.end(encode_event(payload))
-        elif status == 200 and reply.allow_events and reply.as_event(payload):
-            reply.stream_once(encode_event(payload))
-        else:
-            # An error's status is a MUST (Protocol Version Header: 404), and an event stream has none but 200.
-            reply.answer(status, payload)
+        """Send the response; `status` is the HTTP status that it has where the carrier can say one."""
+        raise NotImplementedError
 
-    def lost(self) -> None:
-        """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""
-        self.done = True
-        if self.gone is not None:
-            self.gone.set()
-        self.cancel()
-
-    def silent(self) -> None:
-        """No answer for so long that a proxy may give up: begin the stream."""
-        if self.reply is not None and self.reply.allow_events:
-            self.reply.open()
+    def on_refusal(self, error: Refusal) -> None:
+        """The answer will be this refusal.  A carrier without headers leaves out those of the refusal."""
 
     # --- input rounds (basic/patterns/mrtr) -----------------------------------------------------------------
 
@@ -317,62 +263,10 @@ class ModernCall(Exchange):
 
 
 class Modern:
-    """The modern side of one server."""
+    """The answers of one server to requests of 2026-07-28, the same on every carrier."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.listeners: set[Listener] = set()
-        self._places = Shares(runtime.settings.max_listeners)
-        self._gate = Gate(None)
-        runtime.on_notice.append(self.noticed)
-
-    # --- POST ------------------------------------------------------------------------------------------------
-
-    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
-        """Answer one POST.  Raises MCPError where it gets no further than the envelope."""
-        if isinstance(message, Request):
-            self._check_headers(door, message)
-            self.start(message, reply, principal)
-        elif isinstance(message, Notification):
-            self._check_notification(door, message)
-            # The core defines none over HTTP.  `notifications/cancelled` above all is dropped: ids are chosen by
-            # clients, and one must not cancel another's call (basic/patterns/cancellation).
-            reply.answer(202, b"", ())
-        elif isinstance(message, list):
-            raise InvalidRequest("JSON-RPC batches are not part of this revision")
-        else:
-            # basic/transports/streamable-http, Sending Messages 4: clients send no responses.
-            raise InvalidRequest("A response is not accepted here")
-
-    def _check_headers(self, door: Door, message: Request) -> None:
-        """The ladder; the first rung that fails decides."""
-        version, _ = check_envelope(message.params)
-        head, method = door.head, message.method
-        name = message.params.get(NAME_SOURCE.get(method, ""))
-        said = (version, method, name)
-        # Headers are compared once for all requests of one head whose bodies say the same.
-        if door.agreed != said:
-            check_version_header(door.versions, version)
-            if version not in MODERN:
-                raise UnsupportedProtocolVersion(version, SUPPORTED)
-            check_method_header(head.get_all("mcp-method"), method)
-            check_name_header(head.get_all("mcp-name"), method, message.params)
-            # Only what headers repeat is kept, which is no longer than they are.
-            door.agreed = said if type(name) is str and method in NAME_SOURCE else None
-        self.check_method(method)
-        if method == "tools/call":
-            name, arguments = message.params.get("name"), message.params.get("arguments")
-            annotated = self.runtime.handler.param_headers(name) if isinstance(name, str) else None
-            if annotated:
-                check_param_headers(head.get_all, annotated, arguments if isinstance(arguments, dict) else {})
-
-    def _check_notification(self, door: Door, message: Notification) -> None:
-        claim = claimed_version(message)
-        version = door.version if claim is None else claim
-        if claim is not None and door.versions:
-            check_version_header(door.versions, claim)
-        if version not in MODERN:
-            raise UnsupportedProtocolVersion(str(version), SUPPORTED)
 
     def check_method(self, method: str) -> None:
         """Raises MethodNotFound for what this revision removed, and for what the server does not offer."""
@@ -386,32 +280,8 @@ class Modern:
         """ServerCapabilities as this revision has them."""
         return self.runtime.handler.capabilities()
 
-    def start(self, message: Request, reply: Reply, principal: Any) -> None:
-        """Run a request that passed the ladder."""
-        if message.method == "subscriptions/listen":
-            self._listen(message, reply, principal)
-            return
-        call = ModernCall(self.runtime, message, reply, principal)
-        reply.on_gone, reply.cancel_on_eof = call.lost, True
-        reply.on_silence = call.silent
-        self.runtime.start(self._run(call), self._gate, call, self._ended, call)
-
-    def _ended(self, call: ModernCall) -> None:
-        reply = call.reply
-        call.load = None
-        if not call.done and reply is not None:
-            # Not cancelled by the client: by the end of the server, or from within.  Say so while somebody listens.
-            draining = self.runtime.draining
-            error = InternalError("The server is shutting down" if draining else "Internal error")
-            payload = self.runtime.json.error(call.request_id, error)
-            if not draining:
-                logger.error("%s was cancelled from within, or raised what is no Exception", call.method)
-            if reply.state == STREAMING:
-                reply.end(encode_event(payload))
-            else:
-                reply.answer(503 if draining else status_of(error), payload)
-
-    async def _run(self, call: ModernCall) -> None:
+    async def run(self, call: ModernCall) -> None:
+        """Answer a call, and send the answer on its way."""
         payload, status = await self.respond(call)
         await call.finish(payload, status)
 
@@ -434,8 +304,8 @@ class Modern:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
             call.failed(error.code)
-            if isinstance(error, Refusal) and call.reply is not None:
-                call.reply.extra += error.headers  # of an answer that has begun, nothing
+            if isinstance(error, Refusal):
+                call.on_refusal(error)
             return encode_error(json, call.request_id, error, call.method), status_of(error)
 
     async def _result(self, call: ModernCall) -> Mapping[str, Any]:
@@ -503,37 +373,6 @@ class Modern:
 
     # --- subscriptions/listen (basic/patterns/subscriptions) ----------------------------------------------------
 
-    def _listen(self, message: Request, reply: Reply, principal: Any) -> None:
-        if not reply.allow_events and not _reads_events(reply):
-            raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
-        honoured = self.honoured(message)
-        listener = Listener(self.runtime, message, reply, honoured)
-        listener.principal = subject(principal)
-        listener.party = self.runtime.party_of(listener.principal, reply.peer)
-        if not self._places.may(listener.party):
-            raise overloaded("Too many listeners")
-        acknowledged = encode_event(listener.acknowledgement(honoured))
-        if not honoured or self.runtime.draining:
-            reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
-            return
-        self.listeners.add(listener)
-        self._places.add(listener.party)
-        if reply.load is not None:
-            listener.load = reply.load
-            listener.load.resize(held_memory(listener.uris))  # the rest of the request is let go
-        if listener.uris:
-            alive = partial(self.listeners.__contains__, listener)
-            self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)
-        reply.on_gone = partial(self._left, listener)
-        reply.open(acknowledged)
-        reply.forget()
-
-    def _left(self, listener: Listener) -> None:
-        """It listens no more."""
-        self.listeners.discard(listener)
-        self._places.give_back(listener.party)
-        listener.load = None
-
     def honoured(self, message: Request) -> dict[str, Any]:
         """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""
         if len(str(message.id)) > MAX_STREAM_ID:
@@ -562,27 +401,6 @@ class Modern:
             honoured["resourceSubscriptions"] = uris
         return honoured
 
-    def noticed(self, notice: Notice) -> None:
-        """Tell every listener that asked."""
-        for listener in list(self.listeners):
-            if notice.concerns(listener.principal, None):
-                listener.noticed(notice)
-
-    def expire(self, reply: Reply) -> bool:
-        """End the listen stream on this reply, if there is one: who asked for it may no longer."""
-        for listener in self.listeners:
-            if listener.reply is reply:
-                self._left(listener)
-                listener.close()
-                return True
-        return False
-
-    def quiet(self) -> None:
-        """Shutting down: end the listen streams, each with its result."""
-        for listener in list(self.listeners):
-            self._left(listener)
-            listener.close()
-
 
 def status_of(error: MCPError) -> int:
     """The HTTP status of a modern error; a Refusal brings its own."""
@@ -601,11 +419,6 @@ def as_defined(error: MCPError) -> MCPError:
     if code == URL_ELICITATION_REQUIRED or (-32099 <= code <= -32020 and code not in MODERN_STATUS):
         return MCPError(INTERNAL_ERROR, error.message, error.data)
     return error
-
-
-def _reads_events(reply: Reply) -> bool:
-    door = reply.request.head.memo
-    return isinstance(door, Door) and door.accepts_events
 
 
 def _need_input(exc: BaseException) -> NeedInput | None:

@@ -108,6 +108,10 @@ class Call(Exchange):
     def connected(self) -> bool:
         return not self._lost
 
+    def failed(self, kind: int | str) -> None:
+        if self.reply is not None:
+            self.reply.failed(kind)
+
     def wants_log(self, rank: int) -> bool:
         return rank >= self._session.log_rank
 

@@ -141,10 +141,7 @@ class Exchange:
         """Something is about to be done that this round must not do twice.  May raise InvalidParams or a Refusal."""
 
     def failed(self, kind: int | str) -> None:
-        """The answer will be an error: for whoever counts them."""
-        reply = getattr(self, "reply", None)
-        if reply is not None:
-            reply.failed(kind)
+        """The answer will be an error.  A carrier that counts answers by kind counts it."""
 
     async def close_stream(self) -> None:
         """End the connection of this call but not the call, where the client can come back for the rest."""

@@ -46,7 +46,7 @@ class PipeModernCall(ModernCall):
     __slots__ = ("_pipe",)
 
     def __init__(self, runtime: Runtime, message: Request, pipe: Pipe) -> None:
-        super().__init__(runtime, message, None, None)
+        super().__init__(runtime, message, None)
         self._pipe = pipe
 
     async def emit(self, payload: bytes) -> None:
@@ -63,14 +63,16 @@ class PipeModernCall(ModernCall):
 class PipeListener(Listener):
     """A listen stream among everything else on the pipe."""
 
-    __slots__ = ("pipe",)
+    __slots__ = ("_pipe",)
 
-    pipe: Pipe
+    def __init__(self, runtime: Runtime, message: Request, wanted: dict[str, Any], pipe: Pipe) -> None:
+        super().__init__(runtime, message, wanted)
+        self._pipe = pipe
 
     def noticed(self, notice: Notice) -> None:
         payload = self.payload(notice)
         if payload is not None:
-            self.pipe.tell(payload)
+            self._pipe.tell(payload)
 
 
 class PipeBatch:
@@ -232,13 +234,9 @@ class Pipe:
             self._listen(message)
             return
         call = PipeModernCall(self.runtime, message, self)
-        self.runtime.start(self._run(call), self._gate, call, self._ended, call)
+        self.runtime.start(self.modern.run(call), self._gate, call, self._ended, call)
         if call.task is not None:
             self._calls[message.id] = call
-
-    async def _run(self, call: PipeModernCall) -> None:
-        payload, status = await self.modern.respond(call)
-        await call.finish(payload, status)
 
     def _ended(self, call: PipeModernCall) -> None:
         if self._calls.get(call.request_id) is call:
@@ -262,8 +260,7 @@ class Pipe:
         limit = self.runtime.settings.max_listeners
         if limit is not None and len(self._listeners) >= limit:
             raise overloaded("Too many listeners")
-        listener = PipeListener(self.runtime, message, None, honoured)
-        listener.pipe = self
+        listener = PipeListener(self.runtime, message, honoured, self)
         self.outlet.post(listener.acknowledgement(honoured))
         if honoured:
             self._listeners[message.id] = listener

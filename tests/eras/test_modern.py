@@ -35,7 +35,7 @@ from mcp_h11 import (
     Settings,
     listening,
 )
-from mcp_h11.eras.listener import MAX_UNSENT, Listener
+from mcp_h11.endpoint.modern import MAX_UNSENT, PostedListener
 from mcp_h11.handler.notices import Notice
 from mcp_h11.protocol.jsonrpc import Request
 from mcp_h11.runtime.runtime import Runtime
@@ -1411,6 +1411,8 @@ async def test_a_listener_that_does_not_read_is_dropped_before_it_costs_much() -
 class SlowReply:
     """What a listener sees of a reply whose reader is slow until `read` is called."""
 
+    peer = ""
+
     def __init__(self) -> None:
         self.alive = True
         self.writable = False
@@ -1437,7 +1439,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
         reply: Any = SlowReply()
         uris = [f"note://{n}" for n in range(MAX_UNSENT + 1)]
         message = Request("id", "subscriptions/listen", {})
-        listener = Listener(runtime, message, reply, {"resourceSubscriptions": uris})
+        listener = PostedListener(runtime, message, reply, {"resourceSubscriptions": uris})
         for uri in uris[:MAX_UNSENT] * 2:
             listener.noticed(Notice("updated", uri))
         assert reply.aborted == 0 and reply.sent == []
@@ -1448,7 +1450,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
         assert sent == uris[:MAX_UNSENT]
 
         reply = SlowReply()
-        listener = Listener(runtime, message, reply, {"resourceSubscriptions": uris})
+        listener = PostedListener(runtime, message, reply, {"resourceSubscriptions": uris})
         for uri in uris:
             listener.noticed(Notice("updated", uri))
         assert reply.aborted == 1

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""The era of 2026-07-28 over HTTP: one self-contained POST, answered on its own exchange, and listen streams.
+
+Rules:
+- The body says what is asked; the mirrored headers have to agree (basic/transports/streamable-http, Server Validation).
+- A closed response stream cancels the call, and nothing more is sent for it (the same, Cancellation).
+- A listener that reads slowly delays no other and costs little: each notice waits for it once, and past `MAX_UNSENT`
+  notices its connection is dropped, since it would miss a change (basic/patterns/subscriptions).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from ..eras.listener import Listener
+from ..eras.modern import Modern, ModernCall, check_envelope, claimed_version, status_of
+from ..handler.notices import Notice
+from ..http.auth import subject
+from ..http.headers import (
+    NAME_SOURCE,
+    check_method_header,
+    check_name_header,
+    check_param_headers,
+    check_version_header,
+)
+from ..http.reply import STREAMING, UNDECIDED, Reply
+from ..http.sse import encode_event
+from ..protocol.errors import (
+    InternalError,
+    InvalidRequest,
+    Refusal,
+    UnsupportedProtocolVersion,
+    overloaded,
+)
+from ..protocol.jsonrpc import Batch, Message, Notification, Request
+from ..protocol.revisions import MODERN, SUPPORTED
+from ..protocol.shown import escaping
+from ..runtime.admission import Gate
+from ..runtime.fairness import Shares, held_memory
+from ..runtime.runtime import Runtime
+from .verdicts import Door
+
+logger = escaping(logging.getLogger(__name__))
+MAX_UNSENT = 256  # notices that wait for one slow listener
+
+
+class ModernPost(ModernCall):
+    """One request, answered on the HTTP exchange that brought it."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, runtime: Runtime, message: Request, reply: Reply, principal: Any) -> None:
+        self.reply = reply
+        ModernCall.__init__(self, runtime, message, principal, reply.load)
+
+    @property
+    def party(self) -> str:
+        return self.runtime.party_of(subject(self.principal), self.reply.peer)
+
+    @property
+    def headers(self) -> Any:
+        return self.reply.request.head
+
+    @property
+    def connected(self) -> bool:
+        return self.reply.alive
+
+    def failed(self, kind: int | str) -> None:
+        self.reply.failed(kind)
+
+    def on_refusal(self, error: Refusal) -> None:
+        self.reply.extra += error.headers  # without effect on an answer that has begun
+
+    async def emit(self, payload: bytes) -> None:
+        """Send one message on this request's own stream; a client that reads no events gets none."""
+        reply = self.reply
+        if not reply.allow_events:
+            return
+        frame = encode_event(payload)
+        if reply.state == UNDECIDED:
+            reply.open(frame)
+        else:
+            reply.send(frame)
+        if not reply.writable:
+            await reply.drained()
+
+    async def finish(self, payload: bytes, status: int) -> None:
+        """Answer with JSON and its status, or with the last event of the stream."""
+        self.done = True
+        reply = self.reply
+        if reply.state == STREAMING:
+            reply.end(encode_event(payload))
+        elif status == 200 and reply.allow_events and reply.as_event(payload):
+            reply.stream_once(encode_event(payload))
+        else:
+            # An error's status is a MUST (Protocol Version Header: 404), and an event stream has none but 200.
+            reply.answer(status, payload)
+
+    def lost(self) -> None:
+        """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""
+        self.done = True
+        if self.gone is not None:
+            self.gone.set()
+        self.cancel()
+
+    def silent(self) -> None:
+        """Begin the stream: without an answer for so long, a proxy may give up."""
+        if self.reply.allow_events:
+            self.reply.open()
+
+
+class PostedListener(Listener):
+    """A listen stream that is the answer to its POST."""
+
+    __slots__ = ("_flushing", "_unsent", "load", "reply")
+
+    def __init__(
+        self, runtime: Runtime, message: Request, reply: Reply, wanted: dict[str, Any], principal: str = ""
+    ) -> None:
+        Listener.__init__(self, runtime, message, wanted, principal, runtime.party_of(principal, reply.peer))
+        self.reply = reply
+        self.load: Any = None  # counts the memory of its URIs
+        self._unsent: dict[bytes, None] = {}  # a dict as an ordered set: each notice once
+        self._flushing = False
+
+    def noticed(self, notice: Notice) -> None:
+        payload = self.payload(notice)
+        if payload is None:
+            return
+        if self.reply.writable and not self._unsent:
+            self.reply.send(encode_event(payload))
+            return
+        self._unsent[payload] = None
+        if len(self._unsent) > MAX_UNSENT:
+            # It would miss a change: better it comes back and fetches the lists.
+            self.reply.abort()
+        elif not self._flushing:
+            self._flushing = True
+            self._runtime.spawn(self._flush())
+
+    async def _flush(self) -> None:
+        reply = self.reply
+        while self._unsent and reply.alive:
+            await reply.drained()
+            payload = next(iter(self._unsent))
+            del self._unsent[payload]
+            reply.send(encode_event(payload))
+        self._flushing = False
+
+    def close(self) -> None:
+        """End the stream, cleanly."""
+        self.reply.on_gone = None
+        self.reply.end(encode_event(self._json.result(self.id, self.result())))
+
+
+class ModernPosts(Modern):
+    """The modern side of one endpoint."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        Modern.__init__(self, runtime)
+        self.listeners: set[PostedListener] = set()
+        self._places = Shares(runtime.settings.max_listeners)
+        self._gate = Gate(None)
+        runtime.on_notice.append(self.noticed)
+
+    # --- POST ------------------------------------------------------------------------------------------------
+
+    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        """Answer one POST.  Raises MCPError where it gets no further than the envelope."""
+        if isinstance(message, Request):
+            self._check_headers(door, message)
+            self.start(message, reply, principal)
+        elif isinstance(message, Notification):
+            self._check_notification(door, message)
+            # The core defines none over HTTP.  `notifications/cancelled` above all is dropped: ids are chosen by
+            # clients, and one must not cancel another's call (basic/patterns/cancellation).
+            reply.answer(202, b"", ())
+        elif isinstance(message, list):
+            raise InvalidRequest("JSON-RPC batches are not part of this revision")
+        else:
+            # basic/transports/streamable-http, Sending Messages 4: clients send no responses.
+            raise InvalidRequest("A response is not accepted here")
+
+    def _check_headers(self, door: Door, message: Request) -> None:
+        """The ladder; the first rung that fails decides."""
+        version, _ = check_envelope(message.params)
+        head, method = door.head, message.method
+        name = message.params.get(NAME_SOURCE.get(method, ""))
+        said = (version, method, name)
+        # Headers are compared once for all requests of one head whose bodies say the same.
+        if door.agreed != said:
+            check_version_header(door.versions, version)
+            if version not in MODERN:
+                raise UnsupportedProtocolVersion(version, SUPPORTED)
+            check_method_header(head.get_all("mcp-method"), method)
+            check_name_header(head.get_all("mcp-name"), method, message.params)
+            # Only what headers repeat is kept, which is no longer than they are.
+            door.agreed = said if type(name) is str and method in NAME_SOURCE else None
+        self.check_method(method)
+        if method == "tools/call":
+            name, arguments = message.params.get("name"), message.params.get("arguments")
+            annotated = self.runtime.handler.param_headers(name) if isinstance(name, str) else None
+            if annotated:
+                check_param_headers(head.get_all, annotated, arguments if isinstance(arguments, dict) else {})
+
+    def _check_notification(self, door: Door, message: Notification) -> None:
+        claim = claimed_version(message)
+        version = door.version if claim is None else claim
+        if claim is not None and door.versions:
+            check_version_header(door.versions, claim)
+        if version not in MODERN:
+            raise UnsupportedProtocolVersion(str(version), SUPPORTED)
+
+    def start(self, message: Request, reply: Reply, principal: Any) -> None:
+        """Run a request that passed the ladder."""
+        if message.method == "subscriptions/listen":
+            self._listen(message, reply, principal)
+            return
+        call = ModernPost(self.runtime, message, reply, principal)
+        reply.on_gone, reply.cancel_on_eof = call.lost, True
+        reply.on_silence = call.silent
+        self.runtime.start(self.run(call), self._gate, call, self._ended, call)
+
+    def _ended(self, call: ModernPost) -> None:
+        reply = call.reply
+        call.load = None
+        if not call.done:
+            # The client did not cancel it: the end of the server did, or the function itself.  The client still waits.
+            draining = self.runtime.draining
+            error = InternalError("The server is shutting down" if draining else "Internal error")
+            payload = self.runtime.json.error(call.request_id, error)
+            if not draining:
+                logger.error("%s was cancelled from within, or raised what is no Exception", call.method)
+            if reply.state == STREAMING:
+                reply.end(encode_event(payload))
+            else:
+                reply.answer(503 if draining else status_of(error), payload)
+
+    # --- subscriptions/listen (basic/patterns/subscriptions) ------------------------------------------------------
+
+    def _listen(self, message: Request, reply: Reply, principal: Any) -> None:
+        if not reply.allow_events and not _reads_events(reply):
+            raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
+        honoured = self.honoured(message)
+        listener = PostedListener(self.runtime, message, reply, honoured, subject(principal))
+        if not self._places.may(listener.party):
+            raise overloaded("Too many listeners")
+        acknowledged = encode_event(listener.acknowledgement(honoured))
+        if not honoured or self.runtime.draining:
+            reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
+            return
+        self.listeners.add(listener)
+        self._places.add(listener.party)
+        if reply.load is not None:
+            listener.load = reply.load
+            listener.load.resize(held_memory(listener.uris))  # the rest of the request is let go
+        if listener.uris:
+            alive = partial(self.listeners.__contains__, listener)
+            self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)
+        reply.on_gone = partial(self._left, listener)
+        reply.open(acknowledged)
+        reply.forget()
+
+    def _left(self, listener: PostedListener) -> None:
+        """Give back its place: it listens no more."""
+        self.listeners.discard(listener)
+        self._places.give_back(listener.party)
+        listener.load = None
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell every listener that asked."""
+        for listener in list(self.listeners):
+            if notice.concerns(listener.principal, None):
+                listener.noticed(notice)
+
+    def expire(self, reply: Reply) -> bool:
+        """End the listen stream on this reply, if there is one: who asked for it may no longer."""
+        for listener in self.listeners:
+            if listener.reply is reply:
+                self._left(listener)
+                listener.close()
+                return True
+        return False
+
+    def quiet(self) -> None:
+        """Shutting down: end the listen streams, each with its result."""
+        for listener in list(self.listeners):
+            self._left(listener)
+            listener.close()
+
+
+def _reads_events(reply: Reply) -> bool:
+    door = reply.request.head.memo
+    return isinstance(door, Door) and door.accepts_events
