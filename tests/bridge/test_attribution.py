@@ -25,7 +25,7 @@ from test_proxy import ABLE, MODERN, yes
 from mcp_h11 import Client
 from mcp_h11.bridge.proxy import ProxyHandler
 from mcp_h11.client.targets import Command, Url
-from mcp_h11.client.transports import http as client_http
+from mcp_h11.client.transports import exchange
 
 pytestmark = pytest.mark.anyio
 
@@ -310,7 +310,7 @@ MODES: dict[str, tuple[int, Callable[[], Any]]] = {
 async def test_a_message_reaches_the_clients_that_the_table_says(
     mode: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_http, "AFTER_ANSWER", 60.0)
+    monkeypatch.setattr(exchange, "AFTER_ANSWER", 60.0)
     column, make = MODES[mode]
     method, _ = MESSAGES[kind]
     async with make() as (a, b, mark):

@@ -19,7 +19,7 @@ from scripted import LIMIT, Peer, Script, Seen, failure, result, scripted
 from mcp_h11 import ProxyHandler
 from mcp_h11.client.client import Client
 from mcp_h11.client.targets import Url
-from mcp_h11.client.transports import http as client_http
+from mcp_h11.client.transports import session as transport_session
 from mcp_h11.client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, SessionLost
 from mcp_h11.protocol.errors import InvalidParams, MCPError
 
@@ -274,7 +274,7 @@ async def test_a_server_that_refuses_each_new_session_makes_no_loop() -> None:
 async def test_where_a_ping_does_not_tell_the_session_is_taken_to_be_good(
     monkeypatch: pytest.MonkeyPatch, answers: str
 ) -> None:
-    monkeypatch.setattr(client_http, "CHECK_LIMIT", 0.1)
+    monkeypatch.setattr(transport_session, "CHECK_LIMIT", 0.1)
 
     class Odd(Server):
         async def __call__(self, seen: Seen, peer: Peer) -> None:

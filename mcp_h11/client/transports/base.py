@@ -9,12 +9,14 @@ Rule: whoever reads never waits for whoever handles.  So a `Receiver` is synchro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ...protocol.jsonrpc import Message
+from ...protocol.jsonrpc import JSON, Message
 from ...protocol.revisions import Revision
+from . import lenient
+from .lenient import Unreadable
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -86,3 +88,33 @@ class Transport(Protocol):
     @property
     def why(self) -> str:
         """What helps a person to understand the other end: the last lines of its stderr, the URL."""
+
+
+def deliver(
+    json: JSON,
+    payload: bytes,
+    take: Callable[[Message], None],
+    skip: Callable[[Unreadable], None],
+    revision: Revision | None = None,
+) -> None:
+    """Gives each message in a body, a line or an event to `take`, and each part that is no message to `skip`.
+
+    Args:
+        revision: refuses an array if this revision has no batches (2025-03-26 has them).  None takes arrays.
+    """
+    try:
+        found = lenient.read(json, payload)
+    except Unreadable as error:
+        skip(error)
+        return
+    if not isinstance(found, list):
+        take(found)
+        return
+    if revision is not None and not revision.batches:
+        skip(Unreadable(f"a batch, which {revision.name} does not have", payload))
+        return
+    for message in found:
+        if isinstance(message, Unreadable):
+            skip(message)
+        else:
+            take(message)

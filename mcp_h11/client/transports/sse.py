@@ -18,11 +18,10 @@ import anyio
 from ...http.headers import JSON_TYPE, SSE_TYPE, VERSION_HEADER
 from ...http.sse import MAX_EVENT_SIZE, Event, EventDecoder, SSEError
 from ...protocol.errors import MCPError, again
-from ...protocol.jsonrpc import JSON
+from ...protocol.jsonrpc import JSON, Message
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
-from . import lenient
-from .base import Outgoing, Receiver
+from .base import Outgoing, Receiver, deliver
 from .errors import ConnectionLost, HTTPStatusError, InvalidAnswer
 from .httpclient import HTTPCall, HTTPClient
 from .lenient import Unreadable
@@ -173,7 +172,7 @@ class SSETransport:
             self._endpoint = self._resolved(event.data)
             self._opened.set()
         elif event.event == "message" and event.data:
-            self._heard(event.data.encode("utf-8"))
+            deliver(self._json, event.data.encode("utf-8"), self._pass_on, self._no_message)
 
     def _resolved(self, endpoint: str) -> str:
         """The address to POST to.  Raises InvalidAnswer for another origin: requests carry our credentials."""
@@ -184,17 +183,8 @@ class SSETransport:
             pass
         raise InvalidAnswer(f"the stream at {self.why} names an endpoint of another origin")
 
-    def _heard(self, payload: bytes) -> None:
-        try:
-            found = lenient.read(self._json, payload)
-        except Unreadable as error:
-            self._no_message(error)
-            return
-        for message in found if isinstance(found, list) else [found]:
-            if isinstance(message, Unreadable):
-                self._no_message(message)
-            else:
-                self._receiver.message(message, None)
+    def _pass_on(self, message: Message) -> None:
+        self._receiver.message(message, None)
 
     def _no_message(self, error: Unreadable) -> None:
         """There are no logs on this stream: a message that is no call was to be an answer."""

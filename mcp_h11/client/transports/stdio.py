@@ -21,7 +21,7 @@ from ...protocol.lines import MAX_LINE, LineTooLong
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
 from . import lenient
-from .base import Outgoing, Receiver
+from .base import Outgoing, Receiver, deliver
 from .errors import ConnectionLost, InvalidAnswer
 from .lenient import Unreadable, beginning, id_at_the_end
 from .process import EOF_TIME, TERM_TIME, WRITE_TIME, Child, Gone, SpawnFailed
@@ -151,17 +151,7 @@ class StdioTransport:
         if isinstance(line, LineTooLong):
             self._too_long(line)
             return
-        try:
-            found = lenient.read(self._json, line)
-        except Unreadable as error:
-            self._no_message(error, line)
-            return
-        # 2025-03-26 has batches.
-        for message in found if isinstance(found, list) else (found,):
-            if isinstance(message, Unreadable):
-                self._no_message(message, line)
-            else:
-                self._pass_on(message)
+        deliver(self._json, line, self._pass_on, lambda unread: self._no_message(unread, line))
 
     def _pass_on(self, message: Message) -> None:
         if isinstance(message, (Response, ErrorResponse)) and message.id is not None:

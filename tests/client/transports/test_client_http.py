@@ -29,6 +29,7 @@ from scripted import (
 
 from mcp_h11.client.cache import ResultCache
 from mcp_h11.client.client import Client
+from mcp_h11.client.transports import exchange
 from mcp_h11.client.transports import http as client_http
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import (
@@ -1163,7 +1164,7 @@ async def test_an_answer_that_comes_twice_counts_once() -> None:
 
 
 async def test_events_without_end_behind_the_answer_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_http, "AFTER_ANSWER", 0.1)
+    monkeypatch.setattr(exchange, "AFTER_ANSWER", 0.1)
     left = asyncio.Event()
 
     async def serve(seen: Seen, peer: Peer) -> None:

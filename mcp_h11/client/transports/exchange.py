@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""One request over HTTP, and the messages of its answer: a JSON body, or the events of a stream.
+
+It refuses a body that does not answer the request, and a batch in a revision without batches.  Messages of other
+kinds that come with the answer (progress, questions of the server) go to the receiver.
+
+Rule: an answer without an id, or with the id spelled otherwise, belongs to the request on whose exchange it came.
+The HTTP exchange shows which request is meant, and servers write ids carelessly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from ...protocol.jsonrpc import JSON, ErrorResponse, Message, Response
+from ...protocol.revisions import Revision
+from . import lenient
+from .base import Outgoing, Receiver, deliver
+from .errors import InvalidAnswer
+from .lenient import Unreadable
+
+# Seconds that an event stream has to end after its answer.  If it ends in time, its connection can be used again.
+AFTER_ANSWER = 1.0
+
+
+class HTTPExchange:
+    """One request on its way.
+
+    Args:
+        skip: counts an event that is no message.
+
+    Attributes:
+        modern: the request is one of 2026-07-28, which alone has mirror headers.
+        sent: the request may have reached the server.
+        answered: the receiver has the answer.
+        ended: set when nothing more comes.
+    """
+
+    def __init__(self, out: Outgoing, json: JSON, receiver: Receiver, skip: Callable[[Unreadable], None]) -> None:
+        assert out.request_id is not None
+        self.id = out.request_id
+        self.out = out
+        self.modern = bool(out.headers)
+        # A client that leaves during a handshake may leave a session behind.  Only the answer names that session, so
+        # `HTTPTransport.aclose` waits for it, and no cancellation ends the exchange before.
+        self.scope = anyio.CancelScope(shield=out.method == "initialize")
+        self.sent = False
+        self.answered = False
+        self.ended = anyio.Event()
+        self._json = json
+        self._receiver = receiver
+        self._skip = skip
+        self._unread: Unreadable | None = None
+
+    def take_body(self, status: int, body: bytes, revision: Revision | None) -> None:
+        """Delivers a JSON body.  Raises InvalidAnswer if it does not answer the request."""
+        said = f"{self.out.method} was answered with {status} and "
+        if not body:
+            raise InvalidAnswer(f"{said}nothing")
+        try:
+            self._deliver(body, revision)
+        except Unreadable as error:
+            raise InvalidAnswer(f"{said}{error.what}", body) from None
+        if not self.answered:
+            raise InvalidAnswer(f"{said}no answer to it", body)
+
+    def take_event(self, payload: bytes, revision: Revision | None) -> None:
+        """Delivers one event.  Raises InvalidAnswer if the event was to be the answer and cannot be read."""
+        try:
+            self._deliver(payload, revision)
+        except Unreadable as error:
+            raise InvalidAnswer(f"{self.out.method} was answered with {error.what}", payload) from None
+
+    def refuse(self, described: dict[str, Any]) -> None:
+        """Delivers the JSON-RPC error of a refusal by status, as the answer."""
+        # The error belongs to this request, even if the server put another id into it.
+        self.answered = True
+        self._receiver.message(ErrorResponse(self.id, described), self.id)
+
+    def _deliver(self, payload: bytes, revision: Revision | None) -> None:
+        """Raises Unreadable for what was to be the answer, unless the same payload has the answer beside it."""
+        self._unread = None
+        deliver(self._json, payload, self._on_message, self._on_unreadable, revision)
+        if self._unread is not None and not self.answered:
+            raise self._unread
+
+    def _on_unreadable(self, unread: Unreadable) -> None:
+        if unread.calls:  # a broken notification or question is no answer: the answer may still come
+            self._skip(unread)
+        else:
+            self._unread = unread
+
+    def _on_message(self, message: Message) -> None:
+        if not isinstance(message, (Response, ErrorResponse)):
+            self._receiver.message(message, self.id)
+            return
+        if message.id is None or lenient.is_answer_to(self.id, message.id):
+            message.id = self.id
+        self._receiver.message(message, self.id)
+        if message.id == self.id:
+            self.answered = True
+            self.scope.deadline = min(self.scope.deadline, anyio.current_time() + AFTER_ANSWER)
