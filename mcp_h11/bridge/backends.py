@@ -3,7 +3,7 @@
 
 A `Backend` is one connection and everything that keeps it alive; a `Generation` is all backends of one spec: one for
 everybody, or one for each session.  What is wanted of a backend beside calls (a log level, subscriptions) is kept in
-`Wishes`, outside of it, so that the next connection gets it too.
+`Interests`, outside of it, so that the next connection gets it too.
 
 Rules:
 - A call is counted before the first wait, and a backend ends only when nothing runs on it or its time is over.
@@ -18,8 +18,7 @@ import asyncio
 import logging
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,6 @@ import anyio
 from ..client.cache import ResultCache
 from ..client.client import Client
 from ..client.targets import Command, Url
-from ..client.tools import MAX_KNOWN_SIZE, size_of
 from ..client.transports.base import Transport
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 from ..client.transports.httpclient import HTTPCall, Next
@@ -38,17 +36,13 @@ from ..client.transports.process import STDERR_FOLLOWS
 from ..client.transports.urls import is_url
 from ..client.transports.wire import HTTPAnswer
 from ..handler.handler import ServerHandler
-from ..http.headers import header_map
 from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
 from ..protocol.shown import escaped, escaping
-from ..runtime.fairness import Shares
-from .calls import MAX_ASKED, Bridged, ParkedCall, asker, is_of_a_call
+from .calls import MAX_ASKED, BridgedCall, is_of_a_call
+from .interests import Interests
 from .supervisor import CrashLoop, Supervisor
-from .wishes import Wishes
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
     from ..eras.session import Session
 
 logger = escaping(logging.getLogger(__name__))
@@ -60,12 +54,9 @@ STOP_TIME = 20.0  # for all backends to end; each has its own ladder of 2, 5 and
 PING_TIMEOUT = 10.0
 MAX_BACKENDS = 100  # of one bridge with a backend for each session; each client has a share of them
 IDLE_TIME = 300.0  # seconds after which a backend of nobody's session ends
-LIST_TIME = 5.0  # for the tools of a new backend, whose headers are to be checked
-MAX_LIST_PAGES = 100
 MISSED_PINGS = 2  # in a row, then a child is started again
 WISH_TIME = 10.0  # for a backend to take a log level or a subscription
 MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
-MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
 
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
 
@@ -115,7 +106,7 @@ class NoCache(ResultCache):
 
 
 @dataclass
-class Face:
+class ServerInfo:
     """What clients are told of a backend: what it offers, who it is, and how to use it."""
 
     capabilities: dict[str, Any]
@@ -124,7 +115,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BackendHooks:
     """How backends are connected; the same for all of one bridge."""
 
     ping_every: float | None
@@ -149,8 +140,8 @@ class Backend:
     def __init__(
         self,
         spec: BackendSpec,
-        plan: Plan,
-        wishes: Wishes,
+        hooks: BackendHooks,
+        interests: Interests,
         *,
         name: str,
         version: str,
@@ -159,25 +150,25 @@ class Backend:
     ) -> None:
         self.spec = spec
         self.client: Client | None = None
-        self.runs: dict[Bridged, None] = {}
+        self.runs: dict[BridgedCall, None] = {}
         self.connects = 0
         self.session: Session | None = None  # that it belongs to, with a backend for each session
         self.owner: Hashable = None  # the session or the principal that it belongs to; None where it is for all
         self.party = ""  # the client that it counts for
         self.alone = False  # everything that it says concerns one client
-        self.generation: Generation  # that it is one of
+        self.generation: object = None  # the Generation that it is one of: compared, never used
         self.used = time.monotonic()
         self.answering = True  # the last ping was answered
         self.trouble = "it was not started yet"
         self.open_until: float | None = None  # the circuit is open: it kept failing
         self.claimed: Any = None  # params of the notification that a call has just heard
-        self.wishes = wishes
+        self.interests = interests
         self._level: str | None = None  # that it was told
         self._session_id: str | None = None  # at a server over HTTP
-        self._plan = plan
+        self._hooks = hooks
         self.identity = (capabilities, (name, version))  # what it is told of its client
         self._forwarded = forwarded
-        self._supervisor = plan.supervisor()
+        self._supervisor = hooks.supervisor()
         # A server at an address that is away for a while has not crashed, nor is it ours to spare it.
         self._supervisor.circuit = not isinstance(spec, Url)
         self._stopping = asyncio.Event()
@@ -219,21 +210,21 @@ class Backend:
         with anyio.CancelScope() as self._scope:
             if self._stopping.is_set():
                 return
-            self._scope.deadline = anyio.current_time() + self._plan.start_time
+            self._scope.deadline = anyio.current_time() + self._hooks.start_time
             try:
                 async with self._made() as client:
                     # The bridge counts questions by client; see `bridged.MAX_ASKED`.
                     client._conversation.max_questions = MAX_ASKED
-                    await self._plan.prepare(client)
+                    await self._hooks.prepare(client)
                     await self._restore(client)
                     self._scope.deadline = float("inf")
                     self._up(client)
                     await self._watch(client)
             finally:
                 self.client = None
-                self._plan.changed(self)
+                self._hooks.changed(self)
         if not self._stopping.is_set():
-            raise ConnectionLost(f"no connection within {self._plan.start_time:g} s", sent=False)
+            raise ConnectionLost(f"no connection within {self._hooks.start_time:g} s", sent=False)
 
     def look(self) -> None:
         """Over HTTP a client renews its session by itself: that is another connection, as far as others see."""
@@ -241,14 +232,14 @@ class Backend:
         if client is not None and client.session_id != self._session_id:
             self._session_id = client.session_id
             self.connects += 1
-            self._plan.changed(self)
+            self._hooks.changed(self)
 
     async def _watch(self, client: Client) -> None:
         """Until it is lost or not wanted any more."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._until_stopped, tasks.cancel_scope)
-            if self._plan.ping_every is not None:
-                tasks.start_soon(self._keep_pinging, client, self._plan.ping_every, tasks.cancel_scope)
+            if self._hooks.ping_every is not None:
+                tasks.start_soon(self._keep_pinging, client, self._hooks.ping_every, tasks.cancel_scope)
             error = await client.wait_closed()
             self.trouble = _one_line(error) if error is not None else "it ended"
             self.client = None  # nobody else is sent there
@@ -303,9 +294,9 @@ class Backend:
             "timeout": None,  # who asks through the bridge has limits of their own
             "cache": NoCache(),
             "on_notification": self._hear,
-            "on_sampling": partial(self._plan.asked, self, "sampling/createMessage"),
-            "on_elicitation": partial(self._plan.asked, self, "elicitation/create"),
-            "on_roots": partial(self._plan.asked, self, "roots/list"),
+            "on_sampling": partial(self._hooks.asked, self, "sampling/createMessage"),
+            "on_elicitation": partial(self._hooks.asked, self, "elicitation/create"),
+            "on_roots": partial(self._hooks.asked, self, "roots/list"),
         }
         # What follows from the callbacks is not what the clients behind the bridge declared.
         for capability, callback in (("sampling", "on_sampling"), ("elicitation", "on_elicitation"),
@@ -329,7 +320,7 @@ class Backend:
         """What was wanted of the connection before is wanted of this one."""
         self._level = None
         await self._apply_level(client)
-        for uri, known in list(self.wishes.uris.items()):
+        for uri, known in list(self.interests.uris.items()):
             known.told.discard(self)
             if known.sessions and await self._subscribe_again(client, uri):
                 known.told.add(self)
@@ -349,7 +340,7 @@ class Backend:
         self.answering = True
         self.trouble = ""
         self._supervisor.succeeded(time.monotonic())
-        self._plan.changed(self)
+        self._hooks.changed(self)
         self._note()
 
     def _note(self) -> None:
@@ -367,7 +358,7 @@ class Backend:
         client = self.client
         if client is not None:
             return client
-        with anyio.move_on_after(self._plan.wait_time if limit is None else limit):
+        with anyio.move_on_after(self._hooks.wait_time if limit is None else limit):
             while self.client is None and self.open_until is None and not self.ended.is_set():
                 await self._changed.wait()
         if self.client is None:
@@ -382,7 +373,7 @@ class Backend:
             await self._apply_level(self.client)
 
     async def _apply_level(self, client: Client) -> None:
-        level = self.wishes.level
+        level = self.interests.level
         if level is None or level == self._level or client.modern or "logging" not in client.server_capabilities:
             return
         self._level = level
@@ -394,9 +385,9 @@ class Backend:
 
     def _hear(self, method: str, params: dict[str, Any]) -> None:
         if params is not self.claimed:
-            self._plan.heard(self, method, params)
+            self._hooks.heard(self, method, params)
 
-    def hearing(self, call: Bridged) -> Callable[[str, dict[str, Any]], None]:
+    def hearing(self, call: BridgedCall) -> Callable[[str, dict[str, Any]], None]:
         """Where the notifications on the exchange of a call go."""
 
         def hear(method: str, params: dict[str, Any]) -> None:
@@ -405,198 +396,6 @@ class Backend:
             call.heard(method, params)
 
         return hear
-
-
-class Generation:
-    """The backends of one spec, from when it is in use until what runs on it has ended.
-
-    It serves the sessions that began under the numbers from `low` to `number`.
-    """
-
-    def __init__(
-        self,
-        spec: BackendSpec,
-        plan: Plan,
-        wishes: Wishes,
-        tasks: TaskGroup,
-        *,
-        per_session: bool,
-        capabilities: Mapping[str, Any],
-        identity: tuple[str, str],
-    ) -> None:
-        self.spec = spec
-        self.low = self.number = 0
-        self.opened = False  # a session began under it
-        self.forsaken = asyncio.Event()  # it was replaced, and no session of it is served any more
-        self.per_session = per_session
-        self.own: dict[Hashable, Backend] = {}
-        self.running = 0
-        self._places = Shares(MAX_BACKENDS)
-        self.forwarded: ContextVar[Mapping[str, str]] = ContextVar("forwarded")
-        self._plan = plan
-        self._wishes = wishes
-        self._tasks = tasks
-        self._capabilities = capabilities
-        self._identity = identity
-        self._idle = asyncio.Event()
-        self._runs: set[Bridged] = set()
-        self.shared = self._backend(wishes, capabilities, identity)
-
-    def _backend(self, wishes: Wishes, capabilities: Mapping[str, Any], identity: tuple[str, str]) -> Backend:
-        name, version = identity
-        backend = Backend(self.spec, self._plan, wishes, name=name, version=version, capabilities=capabilities,
-                          forwarded=self.forwarded)  # fmt: skip
-        backend.generation = self
-        return backend
-
-    def start(self) -> None:
-        """Begins to connect.  With a backend for each session this one only shows what they are like."""
-        self._tasks.start_soon(self.shared.run)
-
-    @property
-    def backends(self) -> list[Backend]:
-        """All of them."""
-        return [self.shared, *self.own.values()]
-
-    def covers(self, number: int) -> bool:
-        """Whether sessions that began under this number are served here."""
-        return self.low <= number <= self.number
-
-    def backend(
-        self,
-        owner: Hashable,
-        session: Session | None,
-        info: Mapping[str, Any],
-        capabilities: Mapping[str, Any],
-        *,
-        alone: bool,
-        party: str,
-    ) -> Backend:
-        """The backend for this owner, who is one client where it is `alone`; a new one counts for the party.
-
-        Raises a Refusal, 503, where there would be too many.
-        """
-        if not self.per_session:
-            return self.shared
-        backend = self.own.get(owner)
-        if backend is None:
-            identity = (str(info.get("name") or self._identity[0])[:200], str(info.get("version") or "0")[:200])
-            if not self._places.may(party):
-                raise overloaded("Too many backends")
-            backend = self._backend(Wishes(), capabilities, identity)
-            backend.alone, backend.party = alone, party
-            self._begin(owner, backend)
-        if session is not None:
-            backend.session = session
-        backend.used = time.monotonic()
-        return backend
-
-    def _begin(self, owner: Hashable, backend: Backend) -> Backend:
-        self._places.add(backend.party)
-        backend.owner = owner
-        self.own[owner] = backend
-        self._tasks.start_soon(backend.run)
-        return backend
-
-    def adopt(self, old: Generation, sessions: bool) -> None:
-        """What was wanted of a backend is wanted of the one in its place: of those without sessions in any case."""
-        for owner, backend in old.own.items():
-            if (backend.wishes.levels or backend.wishes.uris) and (sessions or backend.session is None):
-                mine = self._backend(backend.wishes, *backend.identity)
-                mine.session, mine.alone, mine.party = backend.session, backend.alone, backend.party
-                mine.connects = 1  # what it offers may be something else
-                self._begin(owner, mine)
-
-    @contextmanager
-    def run(self, backend: Backend, call: Bridged) -> Iterator[None]:
-        """Around everything that a call does here."""
-        self.running += 1
-        self._runs.add(call)
-        backend.runs[call] = None
-        try:
-            yield
-        finally:
-            del backend.runs[call]
-            call.end(asker(run for run in backend.runs if run.owner == call.owner) if backend.runs else None)
-            backend.used = time.monotonic()
-            self._runs.discard(call)
-            self.running -= 1
-            if not self.running:
-                self._idle.set()
-
-    def sweep(self) -> None:
-        """Ends the backends of sessions that are no more, and of those that nobody used for long."""
-        now = time.monotonic()
-        for backend in self.backends:
-            backend.look()
-        for owner, backend in list(self.own.items()):
-            gone = backend.session is not None and backend.session.closed
-            idle = backend.session is None and not backend.wishes.uris and now - backend.used > IDLE_TIME
-            if not backend.runs and (gone or idle):
-                del self.own[owner]
-                self._places.give_back(backend.party)
-                self._tasks.start_soon(backend.stop)
-
-    async def finish(self, limit: float) -> None:
-        """Until nothing runs; what still does then is ended, and its client told so."""
-        with anyio.move_on_after(limit):
-            while self.running:
-                self._idle.clear()
-                await self._idle.wait()
-        for call in list(self._runs):
-            call.scope.cancel()
-            if isinstance(call, ParkedCall):
-                call.cancel()
-
-    async def stop(self) -> None:
-        """Ends every backend, all at once."""
-        with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIME):
-            async with anyio.create_task_group() as tasks:
-                for backend in self.backends:
-                    tasks.start_soon(backend.stop)
-        self.own.clear()
-
-
-class MirroredArguments:
-    """Which arguments of which tools are mirrored in headers: learnt of every list that passes."""
-
-    def __init__(self) -> None:
-        self._maps: dict[str, Mapping[tuple[str, ...], str]] = {}
-        self._size = 0
-
-    def get(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
-        """Of one tool; None where there is nothing to check."""
-        return self._maps.get(tool)
-
-    def learn(self, tools: Any) -> None:
-        """Of the `tools` of a list, whatever they are."""
-        for tool in tools if isinstance(tools, list) else ():
-            name = tool.get("name") if isinstance(tool, dict) else None
-            if not isinstance(name, str):
-                continue
-            self._size -= size_of(name, self._maps.pop(name)) if name in self._maps else 0
-            with suppress(ValueError, AttributeError):  # a tool with bad annotations is for clients to leave out
-                found = header_map(tool.get("inputSchema") or {})
-                size = size_of(name, found)
-                if found and len(self._maps) < MAX_ANNOTATED and self._size + size <= MAX_KNOWN_SIZE:
-                    self._maps[name] = found
-                    self._size += size
-
-    async def read(self, client: Client) -> None:
-        """Of a backend that has just been connected; one that does not tell in time goes unchecked."""
-        if "tools" not in client.server_capabilities:
-            return
-        params: dict[str, Any] = {}
-        with anyio.move_on_after(LIST_TIME):
-            try:
-                for _ in range(MAX_LIST_PAGES):
-                    result = await client.request("tools/list", params)
-                    self.learn(result.get("tools"))
-                    if not isinstance(result.get("nextCursor"), str):
-                        return
-                    params = {"cursor": result["nextCursor"]}
-            except MCPError as exc:
-                logger.info("the tools of a backend are not known beforehand: %s", exc)
 
 
 def as_answer(exc: MCPError, name: str) -> MCPError:

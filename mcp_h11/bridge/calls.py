@@ -67,18 +67,18 @@ class Inquiry:
     Attributes:
         scope: cancelled when no answer is wanted any more.
         holder: the call that it goes with.
-        certain: it came on that call's own exchange, and ends with it.
+        is_exact: it came on that call's own exchange, and ends with it.
     """
 
-    __slots__ = ("certain", "holder", "scope")
+    __slots__ = ("is_exact", "holder", "scope")
 
-    def __init__(self, holder: Bridged, certain: bool) -> None:
+    def __init__(self, holder: BridgedCall, is_exact: bool) -> None:
         self.scope = anyio.CancelScope()
         self.holder = holder
-        self.certain = certain
+        self.is_exact = is_exact
 
 
-class Bridged:
+class BridgedCall:
     """A call of a client with a session: whatever the backend wants of it goes straight there.
 
     `owner` tells clients apart: two calls with one owner are one client's.
@@ -103,18 +103,18 @@ class Bridged:
         entry = METHODS.get(self.method)
         return entry is not None and entry.input_required
 
-    def end(self, heir: Bridged | None = None) -> None:
+    def end(self, successor: BridgedCall | None = None) -> None:
         """The call is over: nobody is to be asked for it any more.
 
-        What may have been asked for another call of this client goes on with that one, its heir.
+        What may have been asked for another call of this client goes on with that one, its successor.
         """
         self._ended = True
         for inquiry in list(self._asking):
-            if heir is None or inquiry.certain or not heir.takes(inquiry):
+            if successor is None or inquiry.is_exact or not successor.adopt(inquiry):
                 inquiry.scope.cancel()
         self._untold.clear()
 
-    def takes(self, inquiry: Inquiry) -> bool:
+    def adopt(self, inquiry: Inquiry) -> bool:
         """Whether a question of another call of this client goes on with this one."""
         inquiry.holder._asking.discard(inquiry)
         inquiry.holder = self
@@ -157,8 +157,8 @@ class Bridged:
 
     # --- what the backend asks -------------------------------------------------------------------------------
 
-    async def asked(self, method: str, params: dict[str, Any], *, certain: bool = True) -> _Result:
-        """The client's answer; `certain` that it is asked for this call.
+    async def asked(self, method: str, params: dict[str, Any], *, is_exact: bool = True) -> _Result:
+        """The client's answer; `is_exact` that it is asked for this call.
 
         Raises:
             MCPError: as the client itself would or as it did.
@@ -166,7 +166,7 @@ class Bridged:
         questions, party = self._parking.questions, self.party
         if not questions.take(party):
             raise MCPError(INTERNAL_ERROR, "Too many questions wait for this client")
-        inquiry = Inquiry(self, certain)
+        inquiry = Inquiry(self, is_exact)
         self._asking.add(inquiry)
         try:
             with inquiry.scope:
@@ -214,7 +214,7 @@ class Bridged:
         return result
 
 
-class ParkedCall(Bridged):
+class ParkedCall(BridgedCall):
     """A call of a 2026-07-28 client on a backend that asks by requests.
 
     The backend's part runs in a task of its own: `turn` follows it up to the next question or its end.
@@ -329,12 +329,12 @@ class ParkedCall(Bridged):
         self._news.set()
         return True
 
-    def takes(self, inquiry: Inquiry) -> bool:
+    def adopt(self, inquiry: Inquiry) -> bool:
         """As well as where it was shown first: the answer may come back to either."""
         holder = inquiry.holder
         assert isinstance(holder, ParkedCall)
         found = [one for one in holder._open.values() if one.inquiry is inquiry]
-        return self.may_ask and all(self._shows(one) for one in found) and super().takes(inquiry)
+        return self.may_ask and all(self._shows(one) for one in found) and super().adopt(inquiry)
 
     def _checked(self, method: str, params: dict[str, Any]) -> Question:
         if self.ctx is None:  # it is parked already: asked when the client comes back, if it declares it then
@@ -361,7 +361,7 @@ class OpenQuestion:
         self.shown: list[tuple[ParkedCall, str]] = []
 
 
-def asker(runs: Iterable[Bridged]) -> Bridged | None:
+def asker(runs: Iterable[BridgedCall]) -> BridgedCall | None:
     """Of the calls of one client, oldest first, the one that most likely asks: the latest with its client waiting."""
     calls = list(runs)
     able = [call for call in calls if call.may_ask] or calls

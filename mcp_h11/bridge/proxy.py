@@ -60,21 +60,21 @@ from .backends import (
     WAIT_TIME,
     WISH_TIME,
     Backend,
+    BackendHooks,
     BackendSpec,
-    Face,
-    Generation,
-    MirroredArguments,
-    Plan,
+    ServerInfo,
     Target,
     as_answer,
     backend_name,
     spec_of,
 )
-from .calls import LOG, Bridged, ParkedCall, Parking, asker, is_of_a_call, read_state
+from .calls import LOG, BridgedCall, ParkedCall, Parking, asker, is_of_a_call, read_state
 from .filter import ToolFilter
+from .generations import Generation
 from .groups import begin_soon
+from .interests import Interests
+from .mirrored import MirroredArguments
 from .supervisor import Supervisor
-from .wishes import Wishes
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -162,15 +162,15 @@ class ProxyHandler(ServerHandler):
         self._spec = self._spec_of(backend)
         self._drain_time = drain_time
         self._start_time = start_time
-        self._plan = Plan(ping_every, self._heard, self._asked, self._prepare, self._backend_changed, supervisor,
-                          start_time, wait_time)  # fmt: skip
+        self._hooks = BackendHooks(ping_every, self._heard, self._asked, self._prepare, self._backend_changed,
+                                   supervisor, start_time, wait_time)  # fmt: skip
         self._annotations = MirroredArguments()
-        self._wishes = Wishes()
+        self._interests = Interests()
         self._parking = Parking()
-        self._walks: set[Listens] = set()  # clients without a session for whom a backend is being told of resources
-        self._taking_back: set[Wishes] = set()  # those of which a backend is being told that they are over
+        self._walks: set[ListenHandle] = set()  # a backend is being told of their resources
+        self._taking_back: set[Interests] = set()  # those of which a backend is being told that they are over
         self._listeners: dict[Session, None] = {}  # sessions that asked for a log level
-        self._face: Face | None = None
+        self._server_info: ServerInfo | None = None
         self._now: Generation | None = None
         self._draining: list[Generation] = []
         self._tasks: TaskGroup | None = None
@@ -193,13 +193,15 @@ class ProxyHandler(ServerHandler):
 
     def info(self) -> dict[str, Any]:
         """The backend's own, once it is known."""
-        return dict(self._face.info) if self._face is not None and self._face.info else super().info()
+        return (
+            dict(self._server_info.info) if self._server_info is not None and self._server_info.info else super().info()
+        )
 
     def capabilities(self) -> dict[str, Any]:
         """The backend's, as far as a bridge carries them."""
-        if self._face is None:
+        if self._server_info is None:
             raise overloaded(self.unavailable() or "The backend was not connected yet")
-        return self._face.capabilities
+        return self._server_info.capabilities
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         """What a backend of an earlier revision answers is kept by nobody."""
@@ -226,7 +228,7 @@ class ProxyHandler(ServerHandler):
             return "No backend is connected now"
         if self._now.shared.open_until is not None and self._now.shared.client is None:
             return "The backend keeps failing, and is left alone for a while"
-        if self._face is None:
+        if self._server_info is None:
             return "The backend was not connected yet"
         return None
 
@@ -237,7 +239,7 @@ class ProxyHandler(ServerHandler):
         shared = self._now.shared
         if shared.open_until is not None:
             return ["backend crash loop"]
-        if shared.client is None and not (self.per_session and self._face is not None):
+        if shared.client is None and not (self.per_session and self._server_info is not None):
             return ["backend away"]
         return [] if shared.answering else ["backend does not answer pings"]
 
@@ -292,7 +294,7 @@ class ProxyHandler(ServerHandler):
 
     def _begin(self, spec: BackendSpec) -> Generation:
         assert self._tasks is not None
-        generation = Generation(spec, self._plan, self._wishes, self._tasks, per_session=self.per_session,
+        generation = Generation(spec, self._hooks, self._interests, self._tasks, per_session=self.per_session,
                                 capabilities=CARRIED, identity=("mcp_h11 proxy", __version__))  # fmt: skip
         generation.start()
         return generation
@@ -309,21 +311,21 @@ class ProxyHandler(ServerHandler):
         """What clients wanted that are no more is wanted no more, and what is done for them is dropped."""
         for session in [session for session in self._listeners if session.closed]:
             del self._listeners[session]
-            self._wishes.levels.pop(session, None)
+            self._interests.levels.pop(session, None)
         for listens in self._walks:
             if listens.closed:
                 listens.scope.cancel()
         own = list(self._now.own.values()) if self._now is not None else []
-        for wishes in (self._wishes, *(backend.wishes for backend in own)):
-            if wishes.leave_closed() and wishes not in self._taking_back and self._tasks is not None:
-                self._tasks.start_soon(self._take_back, wishes)
+        for interests in (self._interests, *(backend.interests for backend in own)):
+            if interests.leave_closed() and interests not in self._taking_back and self._tasks is not None:
+                self._tasks.start_soon(self._take_back, interests)
 
-    async def _take_back(self, wishes: Wishes) -> None:
-        self._taking_back.add(wishes)
+    async def _take_back(self, interests: Interests) -> None:
+        self._taking_back.add(interests)
         try:
-            await wishes.take_back(self._unsubscribed)
+            await interests.take_back(self._unsubscribed)
         finally:
-            self._taking_back.discard(wishes)
+            self._taking_back.discard(interests)
 
     # --- the hot swap ----------------------------------------------------------------------------------------
 
@@ -440,7 +442,7 @@ class ProxyHandler(ServerHandler):
         if client is None:
             return
         offered = {key: value for key, value in client.server_capabilities.items() if key in _OFFERED}
-        self._face = Face(offered, client.server_info, client.instructions)
+        self._server_info = ServerInfo(offered, client.server_info, client.instructions)
         self.instructions = client.instructions
         self.name = str(client.server_info.get("name") or self.name)
         self.version = str(client.server_info.get("version") or self.version)
@@ -451,7 +453,7 @@ class ProxyHandler(ServerHandler):
         for kind in CHANGED:
             if kind in offered:
                 self._tell(backend, kind)
-        for uri in list(backend.wishes.uris):
+        for uri in list(backend.interests.uris):
             self._tell(backend, "updated", uri)
 
     async def _prepare(self, client: Client) -> None:
@@ -478,14 +480,14 @@ class ProxyHandler(ServerHandler):
         return result
 
     async def _forwarded(self, method: str, params: Params, ctx: Context) -> Any:
-        front = Front(ctx)
-        generation = self._serving(front)
-        backend = self._backend_at(generation, front, ctx)
+        caller = Caller(ctx)
+        generation = self._serving(caller)
+        backend = self._backend_at(generation, caller, ctx)
         parks = ctx._exchange.revision.modern
         call = (
-            ParkedCall(ctx, method, front.owner, self._parking)
+            ParkedCall(ctx, method, caller.owner, self._parking)
             if parks
-            else Bridged(ctx, method, front.owner, self._parking)
+            else BridgedCall(ctx, method, caller.owner, self._parking)
         )
         job = self._on_backend(generation, backend, call, method, params, ctx)
         if isinstance(call, ParkedCall):
@@ -496,14 +498,14 @@ class ProxyHandler(ServerHandler):
             return await call.turn(ctx)
         return await job
 
-    def _serving(self, front: Front) -> Generation:
-        generation = self._meant(front.session.state.generation if front.session is not None else None)
+    def _serving(self, caller: Caller) -> Generation:
+        generation = self._meant(caller.session.state.generation if caller.session is not None else None)
         if generation is None:
             raise overloaded("No backend is connected now")
         return generation
 
     async def _on_backend(
-        self, generation: Generation, backend: Backend, call: Bridged, method: str, params: Params, ctx: Context
+        self, generation: Generation, backend: Backend, call: BridgedCall, method: str, params: Params, ctx: Context
     ) -> Any:
         """The backend's part of a call.  Raises MCPError and nothing else (but what cancels a task)."""
         token = generation.forwarded.set(self._passed_on(ctx))
@@ -517,7 +519,7 @@ class ProxyHandler(ServerHandler):
         raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran")
 
     async def _ask_backend(
-        self, generation: Generation, backend: Backend, call: Bridged, method: str, params: Params, ctx: Context
+        self, generation: Generation, backend: Backend, call: BridgedCall, method: str, params: Params, ctx: Context
     ) -> Any:
         client = await backend.connected()
         exchange = ctx._exchange
@@ -533,7 +535,7 @@ class ProxyHandler(ServerHandler):
                 meta[META_LOG_LEVEL] = level
             sent.update(answers)
         elif exchange.revision.modern and META_LOG_LEVEL in ctx.meta:
-            backend.wishes.levels[call] = log_rank(ctx.meta[META_LOG_LEVEL])
+            backend.interests.levels[call] = log_rank(ctx.meta[META_LOG_LEVEL])
             await backend.apply_level()
         wants_progress = ctx.progress_token is not None or exchange.deadline is not None
         try:
@@ -550,7 +552,7 @@ class ProxyHandler(ServerHandler):
                 owner=None if self._is_alone(backend) else call.owner,
             )
         finally:
-            backend.wishes.levels.pop(call, None)
+            backend.interests.levels.pop(call, None)
         await call.told()
         return self._as_result(generation, result)
 
@@ -665,7 +667,7 @@ class ProxyHandler(ServerHandler):
             return
         payload = self._json.notification(LOG, params)
         for session in self._listeners:
-            if session.closed or rank < session.log_rank or session not in backend.wishes.levels:
+            if session.closed or rank < session.log_rank or session not in backend.interests.levels:
                 continue
             if backend.owner is not None or self._meant(session.state.generation) is backend.generation:
                 session.announce(payload)
@@ -683,7 +685,7 @@ class ProxyHandler(ServerHandler):
         call = asker(backend.runs)
         if call is None:
             raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
-        return await call.asked(method, params, certain=False)
+        return await call.asked(method, params, is_exact=False)
 
     # --- what sessions want ----------------------------------------------------------------------------------
 
@@ -692,31 +694,31 @@ class ProxyHandler(ServerHandler):
         session = _lasting_session(ctx)
         if session is None:
             return
-        backend = self._backend_of(Front(ctx), ctx)
+        backend = self._backend_of(Caller(ctx), ctx)
         self._listeners[session] = None
-        backend.wishes.levels[session] = log_rank(level)
+        backend.interests.levels[session] = log_rank(level)
         await backend.apply_level()
 
     async def subscribe(self, uri: str, ctx: Context) -> None:
         """The first that wants to hear of a resource subscribes at the backend."""
         session = _lasting_session(ctx)
         if session is not None:
-            await self._count(self._backend_of(Front(ctx), ctx), uri, session, ctx._exchange.party)
+            await self._count(self._backend_of(Caller(ctx), ctx), uri, session, ctx._exchange.party)
 
     async def _count(self, backend: Backend, uri: str, who: Any, party: str) -> None:
         """One more for this resource.  `who` has `closed`.  Raises MCPError where the backend does not want it."""
         try:
             with anyio.fail_after(WISH_TIME):
-                await backend.wishes.subscribe(uri, who, party, backend, partial(self._subscribed, backend, uri))
+                await backend.interests.subscribe(uri, who, party, backend, partial(self._subscribed, backend, uri))
         except TimeoutError:
             raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} did not take the subscription") from None
 
     def _listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
         """A client that listens without a session is counted among those that subscribed."""
         if self._tasks is not None:
-            begin_soon(self._tasks, self._listen_for, principal, list(uris), Listens(alive), party)
+            begin_soon(self._tasks, self._listen_for, principal, list(uris), ListenHandle(alive), party)
 
-    async def _listen_for(self, principal: Any, uris: list[str], who: Listens, party: str) -> None:
+    async def _listen_for(self, principal: Any, uris: list[str], who: ListenHandle, party: str) -> None:
         generation = None
         who.scope = anyio.CancelScope()
         self._walks.add(who)
@@ -730,7 +732,7 @@ class ProxyHandler(ServerHandler):
             self._walks.discard(who)
 
     async def _count_all(
-        self, generation: Generation, principal: Any, uris: list[str], who: Listens, party: str
+        self, generation: Generation, principal: Any, uris: list[str], who: ListenHandle, party: str
     ) -> None:
         key, alone = ("principal", subject(principal)), _is_one_client(principal)
         refused: list[str] = []
@@ -748,7 +750,7 @@ class ProxyHandler(ServerHandler):
 
     async def _subscribed(self, backend: Backend, uri: str) -> None:
         client = await backend.connected()
-        if backend.wishes.has_told(backend, uri):
+        if backend.interests.has_told(backend, uri):
             return  # with everything else, when it was connected
         try:
             await client.subscribe(uri)
@@ -759,9 +761,9 @@ class ProxyHandler(ServerHandler):
         """The last one unsubscribes."""
         session = _lasting_session(ctx)
         if session is not None:
-            wishes = self._backend_of(Front(ctx), ctx).wishes
-            if wishes.leave(session, uri):
-                await wishes.take_back(self._unsubscribed, uri)
+            interests = self._backend_of(Caller(ctx), ctx).interests
+            if interests.leave(session, uri):
+                await interests.take_back(self._unsubscribed, uri)
 
     async def _unsubscribed(self, backend: Backend, uri: str) -> None:
         """Raises TimeoutError where the backend does not answer."""
@@ -773,19 +775,19 @@ class ProxyHandler(ServerHandler):
         except MCPError as exc:
             logger.info("%s keeps the subscription to %.200s: %s", backend.name, uri, exc)
 
-    def _backend_of(self, front: Front, ctx: Context) -> Backend:
-        return self._backend_at(self._serving(front), front, ctx)
+    def _backend_of(self, caller: Caller, ctx: Context) -> Backend:
+        return self._backend_at(self._serving(caller), caller, ctx)
 
-    def _backend_at(self, generation: Generation, front: Front, ctx: Context) -> Backend:
-        if front.piped:
-            self._piped, self._pipe = True, front.pipe or self._pipe
+    def _backend_at(self, generation: Generation, caller: Caller, ctx: Context) -> Backend:
+        if caller.piped:
+            self._piped, self._pipe = True, caller.pipe or self._pipe
         # Without a session each request declares something else: then it is as with one that is shared.
         declared = CARRIED if ctx._exchange.revision.modern else _declared(ctx)
-        key, session, party = front.backend_key, front.session, ctx._exchange.party
-        return generation.backend(key, session, ctx.client_info, declared, alone=front.alone, party=party)
+        key, session, party = caller.backend_key, caller.session, ctx._exchange.party
+        return generation.backend(key, session, ctx.client_info, declared, alone=caller.alone, party=party)
 
 
-class Listens:
+class ListenHandle:
     """A client that listens without a session.
 
     Attributes:
@@ -804,7 +806,7 @@ class Listens:
         return not self._alive()
 
 
-class Front:
+class Caller:
     """The client of a call, as far as it can be told from others.
 
     Attributes:

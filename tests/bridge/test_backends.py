@@ -20,7 +20,8 @@ from serving import LEGACY, Held, call, served
 from test_proxy import ERAS, client
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.bridge.backends import MAX_BACKENDS, Generation
+from mcp_h11.bridge.backends import MAX_BACKENDS
+from mcp_h11.bridge.generations import Generation
 from mcp_h11.bridge.proxy import MAX_DRAINING, ProxyHandler
 from mcp_h11.bridge.supervisor import Supervisor
 from mcp_h11.client.targets import Command, Url
@@ -113,7 +114,7 @@ async def test_who_listens_without_a_session_goes_on_with_the_new_backend(sessio
             await stream.next_message()
             handler = front.runtime.handler
             with anyio.fail_after(LIMIT):
-                while not any(backend.wishes.uris for backend in handler._now.backends):
+                while not any(backend.interests.uris for backend in handler._now.backends):
                     await anyio.sleep(0.01)
             await handler.swap(new, sessions)
             kinds = []
@@ -428,10 +429,10 @@ async def test_swaps_of_children_leave_none_behind() -> None:
 
 
 async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11.bridge import backends
+    from mcp_h11.bridge import generations
 
     assert MAX_BACKENDS == 100
-    monkeypatch.setattr(backends, "MAX_BACKENDS", 2)
+    monkeypatch.setattr(generations, "MAX_BACKENDS", 2)
     async with bridge(Named("one"), per_session=True) as front:
         a, b, c = [await initialized(front) for _ in range(3)]
         assert [await who(a), await who(b)] == ["one", "one"]
@@ -444,7 +445,7 @@ async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: p
 
 
 async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11.bridge import backends
+    from mcp_h11.bridge import generations
 
     async def user_of(head: Any) -> str:
         return str(head.get("x-user"))
@@ -454,7 +455,7 @@ async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyP
         c.extra_headers = {"X-User": user}
         return c
 
-    monkeypatch.setattr(backends, "MAX_BACKENDS", 10)
+    monkeypatch.setattr(generations, "MAX_BACKENDS", 10)
     handler = ProxyHandler(Named("one"), per_session=True)
     async with served(handler, authorize=user_of) as front:  # type: ignore[arg-type]
         begun, had = [], 0
@@ -503,7 +504,7 @@ async def test_memory_and_descriptors_are_flat_after_many_sessions() -> None:
         assert not front.endpoint.legacy.sessions and not handler._now.shared.runs and not handler._listeners
         assert handler._now.running == 0 and len(handler._parking) == 0
         with anyio.fail_after(LIMIT):
-            while handler._wishes.uris:
+            while handler._interests.uris:
                 await anyio.sleep(0.05)
         if descriptors:
             assert len(os.listdir("/proc/self/fd")) <= descriptors + 5

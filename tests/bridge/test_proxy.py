@@ -597,18 +597,18 @@ async def test_who_listens_without_a_session_is_counted_too(back: str, per_sessi
             assert (await stream.next_message())["method"] == "notifications/subscriptions/acknowledged"
             handler = front.runtime.handler
 
-            def wishes() -> Any:
+            def interests() -> Any:
                 own = list(handler._now.own.values())
-                return (own[0].wishes if own else handler._wishes).uris
+                return (own[0].interests if own else handler._interests).uris
 
             with anyio.fail_after(LIMIT):
-                while uri not in wishes() or not wishes()[uri].told:
+                while uri not in interests() or not interests()[uri].told:
                     await anyio.sleep(0.01)
             await c.text("touch", uri=uri)
             message = await stream.next_message()
             assert (message["method"], message["params"]["uri"]) == ("notifications/resources/updated", uri)
         with anyio.fail_after(LIMIT):
-            while wishes():
+            while interests():
                 await anyio.sleep(0.05)
         assert backend.subscribed == ([] if back == MODERN else [("+", uri), ("-", uri)])
 
@@ -640,7 +640,7 @@ async def test_what_requests_without_a_session_want_is_not_kept(per_session: boo
                 ("resources/unsubscribe", {"uri": "test://thing"}),
             ):
                 assert (await c.call(method, params)).result == {}
-            assert not handler._listeners and not handler._wishes.levels and not handler._wishes.uris
+            assert not handler._listeners and not handler._interests.levels and not handler._interests.uris
             assert backend.levels == backend.subscribed == [] and not handler._now.own  # type: ignore[union-attr]
 
 

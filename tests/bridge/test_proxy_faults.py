@@ -94,7 +94,7 @@ async def test_its_last_words_are_for_the_log_and_for_no_client(
     async with bridge(**slow) as front, client(front, LEGACY) as a, client(front, MODERN) as b:
         await a.text("flood", lines=20)
         for backend in front.runtime.handler._now.backends:
-            backend._plan = replace(backend._plan, wait_time=0.1)
+            backend._hooks = replace(backend._hooks, wait_time=0.1)
         broken = (await a.call("tools/call", call("die", text="\x1b[2J"))).error["message"]
         # The stderr of a child is of all its clients, so that not even the one who broke it gets any of it.
         assert broken.endswith("which exited with code 3")

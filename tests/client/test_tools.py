@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_h11.bridge import backends
-from mcp_h11.bridge.backends import MirroredArguments
+from mcp_h11.bridge import mirrored
+from mcp_h11.bridge.mirrored import MirroredArguments
 from mcp_h11.client import tools as tools_module
 from mcp_h11.client.tools import KnownTools
 
@@ -47,12 +47,12 @@ def test_what_it_keeps_of_tools_is_bounded_in_characters(monkeypatch: pytest.Mon
 
 def test_a_bridge_keeps_as_much_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
     size = tools_module.size_of("one", {("a",): "A"})
-    monkeypatch.setattr(backends, "MAX_KNOWN_SIZE", 2 * size)
-    mirrored = MirroredArguments()
+    monkeypatch.setattr(mirrored, "MAX_KNOWN_SIZE", 2 * size)
+    learnt = MirroredArguments()
     for _ in range(3):
-        mirrored.learn([tool("one"), tool("two")])
-    assert mirrored.get("one") and mirrored.get("two")
-    mirrored.learn([tool("six")])
-    assert mirrored.get("six") is None
-    mirrored.learn([{"name": "one", "inputSchema": {}}, tool("six")])
-    assert mirrored.get("one") is None and mirrored.get("six") and mirrored._size == 2 * size
+        learnt.learn([tool("one"), tool("two")])
+    assert learnt.get("one") and learnt.get("two")
+    learnt.learn([tool("six")])
+    assert learnt.get("six") is None
+    learnt.learn([{"name": "one", "inputSchema": {}}, tool("six")])
+    assert learnt.get("one") is None and learnt.get("six") and learnt._size == 2 * size

@@ -13,8 +13,8 @@ from rawclient import LIMIT, Legacy, Modern
 from scripted import Peer, Seen, result, scripted, session_server
 from serving import LEGACY, served, turns
 
+from mcp_h11.bridge.interests import MAX_SUBSCRIBED, Interests
 from mcp_h11.bridge.proxy import ProxyHandler
-from mcp_h11.bridge.wishes import MAX_SUBSCRIBED, Wishes
 from mcp_h11.client.targets import Url
 from mcp_h11.protocol.errors import InvalidParams, MCPError
 
@@ -54,26 +54,26 @@ class Backend:
             raise TimeoutError
 
 
-async def subscribe(wishes: Wishes, backend: Backend, client: Client, uri: str) -> None:
-    await wishes.subscribe(uri, client, client.party, backend, backend.subscribe(uri))
+async def subscribe(interests: Interests, backend: Backend, client: Client, uri: str) -> None:
+    await interests.subscribe(uri, client, client.party, backend, backend.subscribe(uri))
 
 
 async def test_the_first_has_the_backend_told_and_the_last_again() -> None:
-    wishes, backend, a, b = Wishes(), Backend(), Client(), Client()
+    interests, backend, a, b = Interests(), Backend(), Client(), Client()
     for client in (a, b, a):
-        await subscribe(wishes, backend, client, "x")
+        await subscribe(interests, backend, client, "x")
     assert backend.told == ["+x"]
-    assert not wishes.leave(a, "x") and not wishes.leave(a, "x") and not wishes.leave(a, "y")
-    assert wishes.leave(b, "x")
-    await wishes.take_back(backend.unsubscribe, "x")
-    assert backend.told == ["+x", "-x"] and not wishes.uris
+    assert not interests.leave(a, "x") and not interests.leave(a, "x") and not interests.leave(a, "y")
+    assert interests.leave(b, "x")
+    await interests.take_back(backend.unsubscribe, "x")
+    assert backend.told == ["+x", "-x"] and not interests.uris
 
 
 async def test_who_wants_another_resource_does_not_wait() -> None:
-    wishes, slow, quick, a, b = Wishes(), Backend(answers=False), Backend(), Client(), Client()
-    waiting = asyncio.ensure_future(subscribe(wishes, slow, a, "x"))
+    interests, slow, quick, a, b = Interests(), Backend(answers=False), Backend(), Client(), Client()
+    waiting = asyncio.ensure_future(subscribe(interests, slow, a, "x"))
     await turns()
-    await subscribe(wishes, quick, b, "y")
+    await subscribe(interests, quick, b, "y")
     assert not waiting.done()
     slow.may_answer.set()
     await waiting
@@ -81,8 +81,8 @@ async def test_who_wants_another_resource_does_not_wait() -> None:
 
 
 async def test_those_who_want_the_same_wait_for_one_answer() -> None:
-    wishes, backend, clients = Wishes(), Backend(answers=False), [Client() for _ in range(3)]
-    waiting = [asyncio.ensure_future(subscribe(wishes, backend, client, "x")) for client in clients]
+    interests, backend, clients = Interests(), Backend(answers=False), [Client() for _ in range(3)]
+    waiting = [asyncio.ensure_future(subscribe(interests, backend, client, "x")) for client in clients]
     await turns()
     assert backend.told == ["+x"]
     waiting[0].cancel()  # the one who had it told
@@ -90,118 +90,118 @@ async def test_those_who_want_the_same_wait_for_one_answer() -> None:
     assert backend.told == ["+x", "+x"] and not waiting[1].done()
     backend.may_answer.set()
     await asyncio.gather(*waiting[1:])
-    assert wishes.uris["x"].sessions == set(clients[1:])
+    assert interests.uris["x"].sessions == set(clients[1:])
 
 
 async def test_each_gets_an_error_of_its_own_and_nothing_is_left() -> None:
-    wishes, backend = Wishes(), Backend(answers=False)
+    interests, backend = Interests(), Backend(answers=False)
     backend.error = MCPError(-32002, "there is no x")
-    waiting = [asyncio.ensure_future(subscribe(wishes, backend, Client(), "x")) for _ in range(2)]
+    waiting = [asyncio.ensure_future(subscribe(interests, backend, Client(), "x")) for _ in range(2)]
     await turns()
     backend.may_answer.set()
     errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(error) for error in errors] == ["there is no x"] * 2 and errors[0] is not errors[1]
-    assert not wishes.uris and not wishes.leave_closed()
+    assert not interests.uris and not interests.leave_closed()
 
 
 async def test_a_backend_that_may_know_of_what_was_broken_off_is_told_that_it_is_over() -> None:
-    wishes, backend, a = Wishes(), Backend(answers=False), Client()
-    waiting = asyncio.ensure_future(subscribe(wishes, backend, a, "x"))
+    interests, backend, a = Interests(), Backend(answers=False), Client()
+    waiting = asyncio.ensure_future(subscribe(interests, backend, a, "x"))
     await turns()
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert wishes.leave_closed()
+    assert interests.leave_closed()
     backend.may_answer.set()
-    await wishes.take_back(backend.unsubscribe)
-    assert backend.told == ["+x", "-x"] and not wishes.uris
+    await interests.take_back(backend.unsubscribe)
+    assert backend.told == ["+x", "-x"] and not interests.uris
 
 
 async def test_what_is_wanted_again_is_not_taken_back() -> None:
-    wishes, backend, a, b = Wishes(), Backend(), Client(), Client()
-    await subscribe(wishes, backend, a, "x")
-    wishes.leave(a, "x")
-    await subscribe(wishes, backend, b, "x")
-    await wishes.take_back(backend.unsubscribe)
+    interests, backend, a, b = Interests(), Backend(), Client(), Client()
+    await subscribe(interests, backend, a, "x")
+    interests.leave(a, "x")
+    await subscribe(interests, backend, b, "x")
+    await interests.take_back(backend.unsubscribe)
     assert backend.told == ["+x"]
 
 
 async def test_who_wants_what_is_being_taken_back_has_it_told_after_that() -> None:
-    wishes, backend, a, b = Wishes(), Backend(), Client(), Client()
-    await subscribe(wishes, backend, a, "x")
-    wishes.leave(a, "x")
+    interests, backend, a, b = Interests(), Backend(), Client(), Client()
+    await subscribe(interests, backend, a, "x")
+    interests.leave(a, "x")
     backend.may_answer.clear()
-    taking = asyncio.ensure_future(wishes.take_back(backend.unsubscribe))
+    taking = asyncio.ensure_future(interests.take_back(backend.unsubscribe))
     await turns()
-    waiting = asyncio.ensure_future(subscribe(wishes, backend, b, "x"))
+    waiting = asyncio.ensure_future(subscribe(interests, backend, b, "x"))
     await turns()
     assert backend.told == ["+x", "-x"]
     backend.may_answer.set()
     await asyncio.gather(taking, waiting)
-    assert backend.told == ["+x", "-x", "+x"] and wishes.uris["x"].sessions == {b}
+    assert backend.told == ["+x", "-x", "+x"] and interests.uris["x"].sessions == {b}
 
 
 async def test_one_who_leaves_while_the_backend_is_told_leaves_nothing() -> None:
-    wishes, backend, a = Wishes(), Backend(answers=False), Client()
-    waiting = asyncio.ensure_future(subscribe(wishes, backend, a, "x"))
+    interests, backend, a = Interests(), Backend(answers=False), Client()
+    waiting = asyncio.ensure_future(subscribe(interests, backend, a, "x"))
     await turns()
-    assert wishes.leave(a, "x")
+    assert interests.leave(a, "x")
     backend.may_answer.set()
     await waiting
-    await wishes.take_back(backend.unsubscribe)
-    assert backend.told == ["+x", "-x"] and not wishes.uris
+    await interests.take_back(backend.unsubscribe)
+    assert backend.told == ["+x", "-x"] and not interests.uris
 
 
 async def test_a_backend_that_does_not_answer_is_not_told_of_all_the_rest() -> None:
-    wishes, backend, a, b = Wishes(), Backend(), Client(), Client()
+    interests, backend, a, b = Interests(), Backend(), Client(), Client()
     for number in range(100):
-        await subscribe(wishes, backend, a, f"x{number}")
-    await subscribe(wishes, backend, b, "x99")
+        await subscribe(interests, backend, a, f"x{number}")
+    await subscribe(interests, backend, b, "x99")
     backend.error = MCPError(-32603, "")
     a.closed = True
-    assert wishes.leave_closed()
-    await wishes.take_back(backend.unsubscribe)
+    assert interests.leave_closed()
+    await interests.take_back(backend.unsubscribe)
     assert len([told for told in backend.told if told[0] == "-"]) == 1
-    assert list(wishes.uris) == ["x99"] and not wishes.leave_closed()
+    assert list(interests.uris) == ["x99"] and not interests.leave_closed()
 
 
 async def test_two_backends_are_told_of_one_resource() -> None:
-    wishes, old, new, a, b = Wishes(), Backend(), Backend(), Client(), Client()
-    await subscribe(wishes, old, a, "x")
-    await subscribe(wishes, new, b, "x")
+    interests, old, new, a, b = Interests(), Backend(), Backend(), Client(), Client()
+    await subscribe(interests, old, a, "x")
+    await subscribe(interests, new, b, "x")
     assert (old.told, new.told) == (["+x"], ["+x"])
     told: list[Any] = []
 
     async def unsubscribe(backend: Any, uri: str) -> None:
         told.append(backend)
 
-    wishes.leave(a, "x")
-    wishes.leave(b, "x")
-    await wishes.take_back(unsubscribe)
-    assert set(told) == {old, new} and not wishes.uris
+    interests.leave(a, "x")
+    interests.leave(b, "x")
+    await interests.take_back(unsubscribe)
+    assert set(told) == {old, new} and not interests.uris
 
 
 async def test_each_party_has_its_share_of_the_resources() -> None:
     assert MAX_SUBSCRIBED == 10_000
-    wishes, backend, greedy, other = Wishes(100), Backend(), Client("a"), Client("b")
+    interests, backend, greedy, other = Interests(100), Backend(), Client("a"), Client("b")
     had = 0
     with pytest.raises(InvalidParams, match="At most 100 resources"):
         for had in range(101):
-            await subscribe(wishes, backend, greedy, f"x{had}")
+            await subscribe(interests, backend, greedy, f"x{had}")
     assert had == 80
-    await subscribe(wishes, backend, other, "y")
+    await subscribe(interests, backend, other, "y")
     greedy.closed = True
-    wishes.leave_closed()
-    await wishes.take_back(backend.unsubscribe)
-    assert list(wishes.uris) == ["y"]
+    interests.leave_closed()
+    await interests.take_back(backend.unsubscribe)
+    assert list(interests.uris) == ["y"]
     for number in range(79):
-        await subscribe(wishes, backend, other, f"z{number}")
+        await subscribe(interests, backend, other, f"z{number}")
 
 
 def test_the_lowest_level_decides() -> None:
-    wishes = Wishes()
-    assert wishes.level is None
-    wishes.levels.update(a=4, b=1)
-    assert wishes.level == "info"
+    interests = Interests()
+    assert interests.level is None
+    interests.levels.update(a=4, b=1)
+    assert interests.level == "info"
 
 
 # --- through a bridge -------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
                 for uri in ("quick://1", "quick://2"):
                     assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
                 with anyio.fail_after(2 * LIMIT):
-                    while handler._walks or set(handler._wishes.uris) != {"quick://1", "quick://2"}:
+                    while handler._walks or set(handler._interests.uris) != {"quick://1", "quick://2"}:
                         await anyio.sleep(0.01)
             # Of each listener one resource was on its way, and no other one was begun.
             slow = [seen for seen in script.of("resources/subscribe") if seen.message["params"]["uri"][0] == "s"]
@@ -242,7 +242,7 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
 async def test_a_subscription_that_the_backend_does_not_answer_is_an_error_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11.bridge import backends as proxy
+    from mcp_h11.bridge import proxy
 
     monkeypatch.setattr(proxy, "WISH_TIME", 0.05)
 
@@ -259,7 +259,7 @@ async def test_a_subscription_that_the_backend_does_not_answer_is_an_error_in_ti
             assert error["code"] == -32603 and "did not take the subscription" in error["message"]
             assert (await client.call("resources/unsubscribe", {"uri": "slow://x"})).result == {}
             with anyio.fail_after(2 * LIMIT):
-                while handler._wishes.uris:
+                while handler._interests.uris:
                     await anyio.sleep(0.01)
 
 
@@ -272,7 +272,7 @@ async def test_each_client_of_a_bridge_has_its_share_of_the_resources() -> None:
 
     async with scripted(session_server(answer)) as script:
         handler = ProxyHandler(Url(script.url, revision=LEGACY))
-        handler._wishes._places.limit = 10
+        handler._interests._places.limit = 10
         async with served(handler, authorize=user_of) as front:  # type: ignore[arg-type]
             greedy, other = Modern(front.port), Modern(front.port)
             greedy.extra_headers, other.extra_headers = {"X-User": "ada"}, {"X-User": "bob"}
@@ -280,11 +280,11 @@ async def test_each_client_of_a_bridge_has_its_share_of_the_resources() -> None:
             async with greedy.listen(resourceSubscriptions=uris) as one:
                 await one.next_message()
                 with anyio.fail_after(LIMIT):
-                    while len(handler._wishes.uris) < 8 or handler._walks:
+                    while len(handler._interests.uris) < 8 or handler._walks:
                         await anyio.sleep(0.01)
-                assert len(handler._wishes.uris) == 8
+                assert len(handler._interests.uris) == 8
                 async with other.listen(resourceSubscriptions=["test://bob"]) as two:
                     await two.next_message()
                     with anyio.fail_after(LIMIT):
-                        while "test://bob" not in handler._wishes.uris:
+                        while "test://bob" not in handler._interests.uris:
                             await anyio.sleep(0.01)

@@ -43,7 +43,7 @@ class Subscription:
         self.party = party
 
 
-class Wishes:
+class Interests:
     """What is wanted of a backend.
 
     Attributes:
