@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ..http.headers import header_map
 from ..protocol.shown import escaping
 from ..schema.blocks import is_result, to_content
-from ..schema.readers import ON_LOOP, shorten, within
+from ..schema.mismatch import shorten
 from ..schema.signature import BadArguments, Signature
 from ..schema.signature import describe as read_signature
 from ..schema.tojson import to_json
 from ..schema.validator import checker
 from ..schema.wirewords import in_wire_words
+from ..schema.work import ON_LOOP, within
 from .context import Context
 from .questions import InputRequired, taken
 

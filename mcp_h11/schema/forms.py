@@ -7,10 +7,13 @@ import functools
 import typing
 from typing import Any
 
-from .annotations import DECIMAL, Compiler
-from .readers import ON_LOOP, Mismatch, Reader, TooMuchWork, render, within
+from .annotations import Compiler
+from .mismatch import Mismatch, render
+from .readers import Reader
+from .scalars import DECIMAL
 from .signature import JSONSchema
 from .validator import checker, validate
+from .work import ON_LOOP, TooMuchWork, within
 
 # --- elicitation ---------------------------------------------------------------------------------------------
 

@@ -19,26 +19,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from ..protocol.content import Audio, Image
-from .annotations import (
-    Compiler,
-    Field,
-    Shape,
-    add_field,
-    attributes_of,
-    describe_field,
-    has_members,
-    is_pydantic,
-    object_reader,
-    object_schema,
-)
+from .annotations import Compiler
 from .blocks import is_content, text_block, to_content, write_json
 from .coercion import container, from_json
 from .docstrings import parse
 from .fieldinfos import is_field_info, said_of
-from .readers import ON_LOOP, Mismatch, ObjectReader, Problem, Reader, first_of, may_parse, render, within
+from .members import attributes_of, has_members
+from .mismatch import Mismatch, Problem, render
+from .objects import ObjectReader
+from .pydantic_types import is_pydantic
+from .readers import Reader
+from .shapes import Field, Shape, add_field, describe_field, object_reader, object_schema
 from .tojson import to_json
+from .unions import first_of
 from .validator import checker
 from .wirewords import in_wire_words, is_foreign
+from .work import ON_LOOP, may_parse, within
 
 JSONSchema = dict[str, Any]
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.schema.readers import MAX_PROBLEMS
-from mcp_h11.schema.validator import MAX_DEPTH, MAX_STEPS, checker, validate
+from mcp_h11.schema.keywords import MAX_DEPTH
+from mcp_h11.schema.mismatch import MAX_PROBLEMS
+from mcp_h11.schema.validator import MAX_STEPS, checker, validate
 
 names = st.sampled_from(["a", "b", "c"])
 scalars = (

@@ -29,8 +29,8 @@ from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
 from mcp_h11.protocol.content import ParamHeader
 from mcp_h11.schema.forms import read_elicited
-from mcp_h11.schema.readers import IN_THREAD, MAX_PARSED, within
 from mcp_h11.schema.signature import BadArguments, Signature, describe
+from mcp_h11.schema.work import IN_THREAD, MAX_PARSED, within
 
 
 class Color(enum.Enum):

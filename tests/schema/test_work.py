@@ -29,16 +29,18 @@ from test_jsonschema import LEAVES, schemas, values
 from mcp_h11 import MCPServer
 from mcp_h11.protocol.errors import InvalidRequest
 from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES, _has_more_values
+from mcp_h11.schema.equality import canonical
 from mcp_h11.schema.forms import read_elicited
-from mcp_h11.schema.readers import (
+from mcp_h11.schema.mismatch import Mismatch
+from mcp_h11.schema.signature import BadArguments, describe
+from mcp_h11.schema.validator import CompiledSchema, validate
+from mcp_h11.schema.work import (
     IN_THREAD,
     MAX_HASHED,
     MAX_HASHED_ON_LOOP,
     MAX_PARSED,
     ON_LOOP,
-    Mismatch,
     TooMuchWork,
-    canonical,
     is_bounded,
     may_hash,
     may_parse,
@@ -46,8 +48,6 @@ from mcp_h11.schema.readers import (
     spend,
     within,
 )
-from mcp_h11.schema.signature import BadArguments, describe
-from mcp_h11.schema.validator import CompiledSchema, validate
 
 LINES_OF_A_UNIT = 12  # of Python, for one unit of work: far more than any reader runs
 
