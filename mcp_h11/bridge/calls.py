@@ -27,7 +27,18 @@ from ..handler.context import Context
 from ..handler.questions import InputRequired, Question, as_question
 from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
 from ..protocol.jsonrpc import JSON
-from ..protocol.methods import LEVELS, METHODS
+from ..protocol.methods import (
+    ACKNOWLEDGED,
+    CANCELLED,
+    CHANGED_LIST,
+    INITIALIZED,
+    LEVELS,
+    LOG_MESSAGE,
+    METHODS,
+    PROGRESS,
+    RESOURCE_UPDATED,
+    TASK_NOTIFICATIONS,
+)
 from ..runtime.fairness import Shares
 
 MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; then the oldest go
@@ -35,30 +46,17 @@ MAX_PARKED = 100  # calls that wait for their client to come back; each client h
 MAX_ASKED = 1_000  # of all clients of a bridge that wait for an answer; each client has a share of them
 PARKED_TIME = 600.0  # seconds that one waits; what a user may take to answer
 MAX_OPEN_QUESTIONS = 32  # of one call
-LOG = "notifications/message"
 _REFUSED = "The client refused: "  # what the server puts before a client's own words
 # What concerns the whole server travels on streams of its own, and the rest is a call's own business.
-_NOT_OF_A_CALL = frozenset(
-    (
-        "notifications/cancelled",
-        "notifications/initialized",
-        "notifications/progress",
-        "notifications/prompts/list_changed",
-        "notifications/resources/list_changed",
-        "notifications/resources/updated",
-        "notifications/subscriptions/acknowledged",
-        "notifications/tools/list_changed",
-    )
-)
-# A task belongs to the client that began it, and a bridge does not know which client that is.
-_NOT_CARRIED = "notifications/tasks"
+_NOT_OF_A_CALL = frozenset((ACKNOWLEDGED, CANCELLED, INITIALIZED, PROGRESS, RESOURCE_UPDATED, *CHANGED_LIST))
 
 _Result = dict[str, Any]
 
 
 def is_of_a_call(method: str) -> bool:
     """Whether a notification is passed on to the client of a call: a log message, or one that is not known here."""
-    return method not in _NOT_OF_A_CALL and not method.startswith(_NOT_CARRIED)
+    # A task belongs to the client that began it, and a bridge does not know which client that is.
+    return method not in _NOT_OF_A_CALL and not method.startswith(TASK_NOTIFICATIONS)
 
 
 class Inquiry:
@@ -144,7 +142,7 @@ class BridgedCall:
             ctx = self.ctx
             if ctx is None:
                 continue
-            if method == LOG:
+            if method == LOG_MESSAGE:
                 rank = LEVELS.get(params.get("level", ""))
                 if rank is None or not ctx._exchange.wants_log(rank):
                     continue
@@ -204,7 +202,7 @@ class BridgedCall:
             holder = inquiry.holder
             if not holder._ended and holder.ctx is not None:
                 params = {"requestId": request_id, "reason": "cancelled"}
-                holder._withdrawing = asyncio.ensure_future(holder.ctx.notify("notifications/cancelled", params))
+                holder._withdrawing = asyncio.ensure_future(holder.ctx.notify(CANCELLED, params))
             raise
         except ToolError as exc:  # no answer in time, or one that is none
             raise MCPError(INTERNAL_ERROR, str(exc)) from None

@@ -41,15 +41,17 @@ from ..http.auth import TOKEN_HOLDER, subject
 from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, overloaded
 from ..protocol.jsonrpc import JSON
 from ..protocol.methods import (
-    CHANGED,
+    CHANGED_LIST,
     LEVELS,
+    LIST_CHANGED,
+    LOG_MESSAGE,
     META_CAPABILITIES,
     META_CLIENT,
     META_LOG_LEVEL,
     META_SERVER,
     META_VERSION,
     METHODS,
-    UPDATED,
+    RESOURCE_UPDATED,
     log_rank,
 )
 from ..protocol.shown import escaping
@@ -68,7 +70,7 @@ from .backends import (
     backend_name,
     spec_of,
 )
-from .calls import LOG, BridgedCall, ParkedCall, Parking, asker, is_of_a_call, read_state
+from .calls import BridgedCall, ParkedCall, Parking, asker, is_of_a_call, read_state
 from .filter import ToolFilter
 from .generations import Generation
 from .groups import begin_soon
@@ -97,7 +99,6 @@ _DECLARED = ("elicitation", "experimental", "extensions", "roots", "sampling")
 _OWN = ("initialize", "ping", "server/", "subscriptions/", "logging/", "resources/subscribe", "resources/unsubscribe",
         "tasks/", "notifications/")  # fmt: skip
 _ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))
-_CHANGED = {method: kind for kind, method in CHANGED.items()}
 # RFC 9110 and the protocol's own: what belongs to one connection, one endpoint, or one server's trust in a client.
 _NOT_FORWARDED = frozenset(
     (
@@ -450,7 +451,7 @@ class ProxyHandler(ServerHandler):
     def _tell_changes(self, backend: Backend) -> None:
         """Every list may be another one now, and so may be what was subscribed to."""
         offered = backend.client.server_capabilities if backend.client is not None else {}
-        for kind in CHANGED:
+        for kind in LIST_CHANGED:
             if kind in offered:
                 self._tell(backend, kind)
         for uri in list(backend.interests.uris):
@@ -599,15 +600,15 @@ class ProxyHandler(ServerHandler):
 
     def _heard(self, backend: Backend, method: str, params: dict[str, Any]) -> None:
         """A notification that came on no call's own exchange."""
-        if method in _CHANGED:
-            self._tell(backend, _CHANGED[method])
-            if method == "notifications/tools/list_changed" and backend.client is not None and self._tasks is not None:
+        if method in CHANGED_LIST:
+            self._tell(backend, CHANGED_LIST[method])
+            if method == LIST_CHANGED["tools"] and backend.client is not None and self._tasks is not None:
                 self._tasks.start_soon(self._annotations.read, backend.client)
-        elif method == UPDATED:
+        elif method == RESOURCE_UPDATED:
             uri = params.get("uri")
             if isinstance(uri, str):
                 self._tell(backend, "updated", uri)
-        elif method == LOG:
+        elif method == LOG_MESSAGE:
             self._heard_log(backend, params)
         elif is_of_a_call(method) and self._is_alone(backend):
             self._say(backend, method, params)
@@ -650,7 +651,7 @@ class ProxyHandler(ServerHandler):
     def _heard_log(self, backend: Backend, params: dict[str, Any]) -> None:
         alone = self._is_alone(backend)
         if alone and backend.runs:
-            next(reversed(backend.runs)).heard(LOG, params)
+            next(reversed(backend.runs)).heard(LOG_MESSAGE, params)
         elif alone or self.share_logs:
             self._log_to_all(backend, params)
         else:
@@ -665,7 +666,7 @@ class ProxyHandler(ServerHandler):
         rank = LEVELS.get(params.get("level", ""))
         if rank is None:
             return
-        payload = self._json.notification(LOG, params)
+        payload = self._json.notification(LOG_MESSAGE, params)
         for session in self._listeners:
             if session.closed or rank < session.log_rank or session not in backend.interests.levels:
                 continue
@@ -673,7 +674,7 @@ class ProxyHandler(ServerHandler):
                 session.announce(payload)
         for call in backend.runs:
             if isinstance(call, ParkedCall):  # of 2026-07-28, where each request says its level
-                call.heard(LOG, params)
+                call.heard(LOG_MESSAGE, params)
 
     async def _asked(self, backend: Backend, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """A question of a backend that does not say which call it is for."""

@@ -17,14 +17,11 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from ..protocol.jsonrpc import JSON
+from ..protocol.methods import CACHEABLE
 
 MAX_RESULTS = 1_000
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 
-# 2026-07-28 server/utilities/caching, Cacheable Results.
-CACHEABLE = frozenset(
-    ("server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read")
-)
 Key = tuple[Hashable, tuple[Hashable, ...], str, bytes]  # server, owner (empty: public), method, params
 _ALL: tuple[Hashable, ...] = ()
 

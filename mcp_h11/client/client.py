@@ -20,6 +20,7 @@ import anyio
 
 from ..handler.handler import ServerHandler
 from ..protocol.errors import MCPError, again
+from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
 from ..protocol.shown import escaping
 from ..version import __version__
@@ -568,7 +569,7 @@ class Client:
         }
         if negotiated.instructions is not None:
             said["instructions"] = negotiated.instructions
-        return {**said, "_meta": {"io.modelcontextprotocol/serverInfo": negotiated.server_info}}
+        return {**said, "_meta": {META_SERVER: negotiated.server_info}}
 
     async def set_log_level(self, level: str) -> None:
         """From which level on the server's log messages are wanted; in 2026-07-28 each request says so from now on."""
@@ -581,7 +582,7 @@ class Client:
     async def notify_roots_changed(self) -> None:
         """Tells a session that the roots are others; 2026-07-28 asks each time."""
         if not self.modern:
-            await self.notify("notifications/roots/list_changed")
+            await self.notify(ROOTS_CHANGED)
 
     # --- changes --------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ import anyio
 
 from ..handler.handler import ServerHandler
 from ..protocol.errors import MCPError
+from ..protocol.methods import INITIALIZED
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from ..protocol.shown import escaping
 from . import probe
@@ -358,7 +359,7 @@ class Connecting:
         if self._options.revision is not None and negotiated.revision is not self._options.revision:
             raise ConnectionLost(f"the server speaks {negotiated.revision.name}, not {self._options.revision.name}")
         self._settle(negotiated)
-        await conversation.notify("notifications/initialized", timeout=self._options.timeout)
+        await conversation.notify(INITIALIZED, timeout=self._options.timeout)
         await conversation.transport.listen()
 
     def _settle(self, negotiated: Negotiated) -> None:

@@ -23,9 +23,23 @@ import anyio
 from ..http.headers import request_headers
 from ..protocol.errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
 from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.methods import (
+    CACHEABLE,
+    CANCELLED,
+    CHANGED_LIST,
+    LISTS,
+    LOG_MESSAGE,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_LOG_LEVEL,
+    META_SUBSCRIPTION,
+    META_VERSION,
+    PROGRESS,
+    RESOURCE_UPDATED,
+)
 from ..protocol.revisions import MODERN, Revision
 from ..protocol.shown import escaping
-from .cache import CACHEABLE, ResultCache
+from .cache import ResultCache
 from .callbacks import NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
 from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
@@ -46,15 +60,9 @@ MAX_PAGES = 1_000
 # How long an answer to the server may take to be sent.
 ANSWER_LIMIT = 60.0
 
-_PREFIX = "io.modelcontextprotocol/"
 # What does no more the second time than the first.
 _SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
 _SAFE |= {"resources/subscribe", "resources/unsubscribe"}
-_CHANGED = {
-    "notifications/tools/list_changed": ("tools", ("tools/list",)),
-    "notifications/prompts/list_changed": ("prompts", ("prompts/list",)),
-    "notifications/resources/list_changed": ("resources", ("resources/list", "resources/templates/list")),
-}
 
 
 @dataclass
@@ -318,12 +326,12 @@ class Conversation:
         capabilities = dict(self.question_handlers.capabilities)
         if "roots" in capabilities:
             capabilities["roots"] = {}  # `listChanged` was removed
-        meta[f"{_PREFIX}protocolVersion"] = revision.name
+        meta[META_VERSION] = revision.name
         # A bridge says who its own client is.
-        meta.setdefault(f"{_PREFIX}clientInfo", self._info)
-        meta.setdefault(f"{_PREFIX}clientCapabilities", capabilities)
+        meta.setdefault(META_CLIENT, self._info)
+        meta.setdefault(META_CAPABILITIES, capabilities)
         if self.log_level is not None:
-            meta.setdefault(f"{_PREFIX}logLevel", self.log_level)
+            meta.setdefault(META_LOG_LEVEL, self.log_level)
 
     async def notify(
         self,
@@ -384,16 +392,16 @@ class Conversation:
 
     def _on_notification(self, method: str, params: dict[str, Any], via: int | str | None) -> None:
         call = self.calls.find(via)
-        if method == "notifications/cancelled":
+        if method == CANCELLED:
             self._cancelled(params)
-        elif method == "notifications/progress":
+        elif method == PROGRESS:
             call = self.calls.progressed(params) or call
         elif call is None:
-            subscription = (params.get("_meta") or {}).get(f"{_PREFIX}subscriptionId")
+            subscription = (params.get("_meta") or {}).get(META_SUBSCRIPTION)
             call = self.calls.find(subscription)
-        if method in _CHANGED:
-            self._cache.drop(self._server, _CHANGED[method][1])
-        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
+        if method in CHANGED_LIST:
+            self._cache.drop(self._server, LISTS[CHANGED_LIST[method]])
+        elif method == RESOURCE_UPDATED and isinstance(params.get("uri"), str):
             self._cache.drop(self._server, ("resources/read",), params["uri"])
         if call is not None and call.on_notification is not None:
             self.notification_queue.deliver(call.on_notification, method, params)
@@ -403,11 +411,11 @@ class Conversation:
     def deliver(self, method: str, params: dict[str, Any], *, said: bool = True) -> None:
         """To the callbacks for everybody; `on_notification` hears only what the server itself said."""
         listeners, deliver = self._listeners, self.notification_queue.deliver
-        if method == "notifications/message":
+        if method == LOG_MESSAGE:
             deliver(listeners.on_log, params)
-        elif method in _CHANGED:
-            deliver(listeners.on_list_changed, _CHANGED[method][0])
-        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
+        elif method in CHANGED_LIST:
+            deliver(listeners.on_list_changed, CHANGED_LIST[method])
+        elif method == RESOURCE_UPDATED and isinstance(params.get("uri"), str):
             deliver(listeners.on_updated, params["uri"])
         if said:
             deliver(listeners.on_notification, method, params)

@@ -14,14 +14,14 @@ from typing import Any
 
 import anyio
 
+from ..protocol.methods import METHODS, QUESTIONS
 from .transports.errors import InvalidAnswer
 
 MAX_INPUT_ROUNDS = 10  # as the official Python, TypeScript and Go clients have it
 MAX_QUESTIONS = 100  # in one result
+_MAY_ASK = frozenset(name for name, method in METHODS.items() if method.input_required)
 ROUND_PAUSE = 0.25  # seconds before a call that is asked to come again without a question
 
-_ASKING = ("tools/call", "prompts/get", "resources/read")
-_QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
 
 AnswerQuestion = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Again = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -35,7 +35,7 @@ def check_result_type(method: str, result: dict[str, Any], extra: Collection[str
     kind = result.get("resultType", "complete")
     if kind == "complete" or (isinstance(kind, str) and kind in extra):
         return False
-    if kind == "input_required" and method in _ASKING:
+    if kind == "input_required" and method in _MAY_ASK:
         return True
     raise InvalidAnswer(f"{method} was answered with the result type {str(kind)[:100]!r}")
 
@@ -84,6 +84,6 @@ async def _answers(result: dict[str, Any], answer: AnswerQuestion) -> dict[str, 
 def _question(value: Any) -> tuple[str, dict[str, Any]]:
     method = value.get("method") if isinstance(value, dict) else None
     params = value.get("params", {}) if isinstance(value, dict) else None
-    if method not in _QUESTIONS or not isinstance(params, dict):
+    if method not in QUESTIONS or not isinstance(params, dict):
         raise InvalidAnswer(f"the server asks for something that no client answers: {str(method)[:100]!r}")
     return method, params

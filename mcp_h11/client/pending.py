@@ -22,6 +22,7 @@ import anyio
 
 from ..protocol.errors import MCPError, again
 from ..protocol.jsonrpc import JSON, ErrorResponse, Response
+from ..protocol.methods import CANCELLED
 from ..protocol.shown import escaping
 from .seldom import Seldom
 from .transports.base import Outgoing, Transport
@@ -223,8 +224,8 @@ class Calls:
                 await self.transport.cancel(call.id)
                 if not call.silent:
                     params = {"requestId": call.id, "reason": reason}
-                    payload = self._json.notification("notifications/cancelled", params)
-                    await self.transport.send(Outgoing(payload, "notifications/cancelled", None))
+                    payload = self._json.notification(CANCELLED, params)
+                    await self.transport.send(Outgoing(payload, CANCELLED, None))
             except Exception as error:  # it was a courtesy: nobody waits for it
                 logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
 

@@ -21,6 +21,7 @@ from ..protocol.errors import (
     MissingClientCapability,
     UnsupportedProtocolVersion,
 )
+from ..protocol.methods import META_SERVER
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
 from .transports.errors import (
     NO_VERDICT,
@@ -36,7 +37,6 @@ PROBE_TIMEOUT = 10.0  # seconds for `server/discover`, as the official clients h
 MAX_ORIGINS = 1_000
 MAX_VERSIONS = 100  # of a list of versions, what is looked at
 
-_SERVER = "io.modelcontextprotocol/serverInfo"
 
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
 
@@ -123,7 +123,7 @@ async def _discover(send: Send, timeout: float, revision: Revision, *, again: bo
         return None
     return Negotiated(
         revision if revision in mutual else mutual[0],
-        _object((_object(result.get("_meta"))).get(_SERVER)),
+        _object((_object(result.get("_meta"))).get(META_SERVER)),
         _object(result.get("capabilities")),
         _text(result.get("instructions")),
         supported,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..protocol.errors import MCPError, again
+from ..protocol.methods import ACKNOWLEDGED, CHANGED_LIST, LIST_CHANGED, LISTEN_FLAGS, RESOURCE_UPDATED
 from ..protocol.shown import escaping
 from ..protocol.uris import normal
 from .conversation import ClientRequest, Conversation
@@ -35,15 +36,6 @@ MAX_UNREAD = 1_000
 ACK_LIMIT = 10.0  # seconds until the first acknowledgment
 REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment, for who can be told; callbacks cannot
 LASTING = 60.0  # seconds: a stream that was open so long did not end at once
-
-_KINDS = {
-    "tools": ("toolsListChanged", "notifications/tools/list_changed"),
-    "prompts": ("promptsListChanged", "notifications/prompts/list_changed"),
-    "resources": ("resourcesListChanged", "notifications/resources/list_changed"),
-}
-_KIND_OF = {method: kind for kind, (_, method) in _KINDS.items()}
-_RESOURCE_UPDATED = "notifications/resources/updated"
-_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 
 def _passing(error: MCPError) -> bool:
@@ -100,7 +92,7 @@ class Filter:
     """What somebody wants to hear of: kinds of lists, and resources by their URI."""
 
     def __init__(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> None:
-        self.kinds = tuple(kind for kind in _KINDS if kind in set(kinds))
+        self.kinds = tuple(kind for kind in LIST_CHANGED if kind in set(kinds))
         self.uris = tuple(dict.fromkeys(uris))
         self._normal = tuple(map(normal, self.uris))
 
@@ -109,26 +101,26 @@ class Filter:
 
     def to_json(self) -> dict[str, Any]:
         """`params.notifications` of a listen."""
-        wanted: dict[str, Any] = {_KINDS[kind][0]: True for kind in self.kinds}
+        wanted: dict[str, Any] = {LISTEN_FLAGS[kind]: True for kind in self.kinds}
         if self.uris:
             wanted["resourceSubscriptions"] = list(self.uris)
         return wanted
 
     def wants(self, method: str, params: dict[str, Any]) -> bool:
         """In a session: whether this is one of them, a sub-resource of what was subscribed included."""
-        if method == _RESOURCE_UPDATED:
+        if method == RESOURCE_UPDATED:
             uri = params.get("uri")
             return isinstance(uri, str) and any(map(normal(uri).startswith, self._normal))
-        return _KIND_OF.get(method) in self.kinds
+        return CHANGED_LIST.get(method) in self.kinds
 
     def everything(self) -> list[tuple[str, dict[str, Any]]]:
         """A notification for each: what is said after a gap."""
-        lists: list[tuple[str, dict[str, Any]]] = [(_KINDS[kind][1], {}) for kind in self.kinds]
-        return lists + [(_RESOURCE_UPDATED, {"uri": uri}) for uri in self.uris]
+        lists: list[tuple[str, dict[str, Any]]] = [(LIST_CHANGED[kind], {}) for kind in self.kinds]
+        return lists + [(RESOURCE_UPDATED, {"uri": uri}) for uri in self.uris]
 
     def missing(self, honoured: dict[str, Any]) -> list[str]:
         """What the server did not agree to."""
-        missing = [kind for kind in self.kinds if honoured.get(_KINDS[kind][0]) is not True]
+        missing = [kind for kind in self.kinds if honoured.get(LISTEN_FLAGS[kind]) is not True]
         agreed = honoured.get("resourceSubscriptions")
         known = {normal(uri) for uri in agreed if isinstance(uri, str)} if isinstance(agreed, list) else set()
         return missing + [uri for uri, one in zip(self.uris, self._normal, strict=True) if one not in known]
@@ -226,7 +218,7 @@ class Listening:
         return self._private or not self._times
 
     def _on_notification(self, method: str, params: dict[str, Any]) -> None:
-        if method == _ACKNOWLEDGED:
+        if method == ACKNOWLEDGED:
             honoured = params.get("notifications")
             self.changes.honoured = honoured if isinstance(honoured, dict) else {}
             self._times += 1

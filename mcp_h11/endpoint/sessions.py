@@ -38,6 +38,7 @@ from ..protocol.errors import (
     session_required,
 )
 from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.methods import INITIALIZED
 from ..protocol.revisions import ASSUMED, LEGACY, Revision
 from ..protocol.shown import escaping
 from ..runtime.fairness import Crowd
@@ -153,7 +154,7 @@ class Legacy:
     def _deliver(self, session: Session, message: Message, reply: Reply, principal: Any) -> None:
         """A notification, or an answer to a question of ours."""
         if isinstance(message, Notification):
-            if message.method == "notifications/initialized":
+            if message.method == INITIALIZED:
                 self.fresh.pop(session.id, None)
             whose = None if session.id else PostClient(self.runtime, reply, principal)
             session.notified(message, whose, reply.load)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
+from ..protocol.methods import METHODS, PROGRESS, QUESTIONS, SERVER_METHODS
 from ..protocol.revisions import REVISIONS, Revision
 
 Object = dict[str, Any]
@@ -29,27 +30,7 @@ _MODERN_FIELDS = frozenset({"resultType", "ttlMs", "cacheScope", "inputRequests"
 _CALL_FIELDS = _MODERN_FIELDS | {"structuredContent"}
 # In the result of a method that no revision defines, all but this one may be the author's own.
 _RESULT_TYPE = frozenset({"resultType"})
-# 2026-07-28 basic/patterns/mrtr, Supported Requests
-_INPUT_REQUESTS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
-_METHODS = frozenset(
-    {
-        "initialize",
-        "ping",
-        "server/discover",
-        "tools/list",
-        "tools/call",
-        "resources/list",
-        "resources/templates/list",
-        "resources/read",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        "prompts/list",
-        "prompts/get",
-        "completion/complete",
-        "logging/setLevel",
-        "subscriptions/listen",
-    }
-)
+_METHODS = SERVER_METHODS.union(METHODS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +64,7 @@ def server_fields(revision: Revision, method: str, result: Object) -> Object:
 
 def notification_params(revision: Revision, method: str, params: Object) -> Object:
     """The params of a notification to the client as `revision` has them; the same object where nothing changes."""
-    if method == "notifications/progress" and not revision.progress_message:
+    if method == PROGRESS and not revision.progress_message:
         return _without(params, frozenset({"message"}))
     return params
 
@@ -94,7 +75,7 @@ def client_request(revision: Revision, method: str, params: Object) -> Object:
     Raises:
         ValueError: the revision has no way to ask this; the message says what is missing.
     """
-    if revision.input_required and method not in _INPUT_REQUESTS:
+    if revision.input_required and method not in QUESTIONS:
         raise ValueError(f"revision {revision.name} has no {method} from server to client")
     if method == "elicitation/create":
         return _elicitation(revision, params)

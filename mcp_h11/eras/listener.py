@@ -10,7 +10,7 @@ from typing import Any
 
 from ..handler.notices import Notice
 from ..protocol.jsonrpc import Request
-from ..protocol.methods import ACKNOWLEDGED, LISTEN_FLAGS, META_SUBSCRIPTION, UPDATED
+from ..protocol.methods import ACKNOWLEDGED, LIST_CHANGED, LISTEN_FLAGS, META_SUBSCRIPTION, RESOURCE_UPDATED
 from ..protocol.uris import spellings
 from ..runtime.runtime import Runtime
 
@@ -26,7 +26,7 @@ class Listener:
         self.id = message.id
         self.principal = principal
         self.party = party  # the client that the limits count it for
-        self.kinds = {LISTEN_FLAGS[flag][0]: LISTEN_FLAGS[flag][1] for flag in wanted if flag in LISTEN_FLAGS}
+        self.kinds = {kind: LIST_CHANGED[kind] for kind, flag in LISTEN_FLAGS.items() if flag in wanted}
         self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
         self._spellings = spellings(self.uris)
         self._runtime = runtime
@@ -51,7 +51,7 @@ class Listener:
         if uri not in self.uris:
             normal = notice.normal_uri
             uri = normal if normal in self.uris else self._spellings.get(normal)
-        return None if uri is None else self.notification(UPDATED, {"uri": uri})
+        return None if uri is None else self.notification(RESOURCE_UPDATED, {"uri": uri})
 
     def noticed(self, notice: Notice) -> None:
         """Send the notice on, if the listener asked for it."""

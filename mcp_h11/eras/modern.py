@@ -381,7 +381,7 @@ class Modern:
         if not isinstance(wanted, dict):
             raise InvalidParams("notifications must be an object")
         offered, honoured = self.capabilities(), dict[str, Any]()
-        for flag, (capability, _) in LISTEN_FLAGS.items():
+        for capability, flag in LISTEN_FLAGS.items():
             value = wanted.get(flag)
             if value is not None and not isinstance(value, bool):
                 raise InvalidParams(f"notifications.{flag} must be a boolean")

@@ -44,7 +44,7 @@ from ..protocol.errors import (
 )
 from ..protocol.finite import NotJSON
 from ..protocol.jsonrpc import JSON, ErrorResponse, Notification, Request, Response
-from ..protocol.methods import CHANGED, UPDATED, log_rank
+from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED, PROGRESS, RESOURCE_UPDATED, log_rank
 from ..protocol.revisions import Revision, negotiate
 from ..protocol.shown import escaping
 from ..protocol.uris import normal, spellings
@@ -491,9 +491,9 @@ class Session:
         `whose` is the client where this session does not know it, and `load` counts the memory of the message.  Raises
         `overloaded` where the handler wants to hear of it and there is no place to wait.
         """
-        if message.method == "notifications/cancelled":
+        if message.method == CANCELLED:
             self._cancel(message.params.get("requestId"))
-        elif message.method not in ("notifications/initialized", "notifications/progress"):
+        elif message.method not in (INITIALIZED, PROGRESS):
             # In its turn, as a call: a handler that is slow to hear must not have an unbounded number to hear of.
             self.runtime.start(self._notify_handler(message, load), self.gate, self if whose is None else whose)
 
@@ -619,7 +619,7 @@ class Session:
             # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that nobody waits any more.
             for request_id, _ in waiting.values():
                 params = {"requestId": request_id, "reason": "timed out"}
-                await emit(self.runtime.json.notification("notifications/cancelled", params))
+                await emit(self.runtime.json.notification(CANCELLED, params))
             raise ToolError("The client did not answer in time")
         # A refusal first: beside one, others may still be open.
         for future in done:
@@ -632,7 +632,7 @@ class Session:
         `payload` is the notification as published, where it is encoded already.
         """
         subscriptions = self.state.subscriptions
-        if notice.kind in CHANGED or notice.uri in subscriptions:
+        if notice.kind in LIST_CHANGED or notice.uri in subscriptions:
             return payload or encode_notice(self.runtime.json, notice)
         if not subscriptions:
             return None
@@ -671,9 +671,9 @@ class Session:
 
 def encode_notice(json: JSON, notice: Notice) -> bytes:
     """The notification of a change; the same for all sessions."""
-    if notice.kind in CHANGED:
-        return json.notification(CHANGED[notice.kind])
-    return json.notification(UPDATED, {"uri": notice.uri})
+    if notice.kind in LIST_CHANGED:
+        return json.notification(LIST_CHANGED[notice.kind])
+    return json.notification(RESOURCE_UPDATED, {"uri": notice.uri})
 
 
 def _as_exception(error: dict[str, Any]) -> MCPError:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..protocol.jsonrpc import Request
-from ..protocol.methods import LEVELS
+from ..protocol.methods import LEVELS, LOG_MESSAGE, PROGRESS
 from ..protocol.revisions import Revision
 from ..protocol.tracecontext import Trace, read_trace
 from .deadlines import Deadline
@@ -293,7 +293,7 @@ class Context:
             params["total"] = total
         if message is not None and self._exchange.revision.progress_message:
             params["message"] = message
-        await self._exchange.notify("notifications/progress", params)
+        await self._exchange.notify(PROGRESS, params)
 
     async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """Send a log message if the client wants that level.  `data` is any JSON value, and never a secret."""
@@ -306,7 +306,7 @@ class Context:
         name = logger or logger_name
         if name is not None:
             params["logger"] = name
-        await self._exchange.notify("notifications/message", params)
+        await self._exchange.notify(LOG_MESSAGE, params)
 
     async def debug(self, data: Any, **kwargs: Any) -> None:
         """`log` at level debug."""

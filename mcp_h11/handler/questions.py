@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..protocol.methods import QUESTIONS
 from ..schema.forms import elicitation_schema, read_elicited
 from ..schema.wirewords import in_wire_words, plain
 
 DEFAULT_MAX_TOKENS = 1024
 # 2026-07-28 basic/patterns/mrtr, Server Requirements 2
-_ASKABLE = ("elicitation/create", "sampling/createMessage", "roots/list")
 
 
 class Question(Protocol):
@@ -261,8 +261,8 @@ def as_question(question: Question | Mapping[str, Any]) -> Question:
     """
     if isinstance(question, Mapping):
         method = question.get("method")
-        if method not in _ASKABLE:
-            raise ValueError(f"{method!r} cannot be asked of a client; {', '.join(_ASKABLE)} can")
+        if method not in QUESTIONS:
+            raise ValueError(f"{method!r} cannot be asked of a client; {', '.join(QUESTIONS)} can")
         return RawQuestion(method, question.get("params") or {})
     return question
 

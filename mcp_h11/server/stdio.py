@@ -25,6 +25,7 @@ from ..handler.notices import Notice
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
 from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
 from ..protocol.lines import LineDecoder
+from ..protocol.methods import CANCELLED
 from ..protocol.revisions import ASSUMED, MODERN, SUPPORTED
 from ..runtime.admission import Gate
 from ..runtime.fairness import EVERYONE
@@ -244,7 +245,7 @@ class Pipe:
 
     def _cancel(self, message: Notification) -> None:
         """2026-07-28 basic/patterns/cancellation: on stdio a call, or a listen, is cancelled by notification."""
-        if message.method != "notifications/cancelled":
+        if message.method != CANCELLED:
             return
         request_id: Any = message.params.get("requestId")
         if type(request_id) not in (str, int):

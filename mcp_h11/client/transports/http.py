@@ -27,6 +27,7 @@ from ...http.headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
 from ...http.sse import MAX_EVENT_SIZE, SSEError
 from ...protocol.errors import MODERN_REFUSALS, MCPError
 from ...protocol.jsonrpc import JSON, Message
+from ...protocol.methods import INITIALIZED
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
 from .backoff import Backoff
@@ -428,7 +429,7 @@ class HTTPTransport:
 
     async def _ready(self, out: Outgoing) -> None:
         """Waits for the session that this message needs."""
-        if not out.headers and out.method not in ("initialize", "notifications/initialized"):
+        if not out.headers and out.method not in ("initialize", INITIALIZED):
             await self._session.ready()
 
     async def _ping(self, session: str) -> HTTPStatusError | None:
