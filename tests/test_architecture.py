@@ -62,6 +62,16 @@ LATER = {
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.portable"),
 }
+# The modules of the revisions up to 2025-11-25 alone.
+LEGACY_ERA = (
+    "endpoint.sessions",
+    "endpoint.legacy_sse",
+    "endpoint.batches",
+    "endpoint.calls",
+    "endpoint.streams",
+    "eras.channel",
+    "eras.session",
+)
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
 ON_DEMAND = ("client", "bridge", "cli")
 ALSO_ON_DEMAND = {"server.stdio", "server.thread"}
@@ -198,11 +208,17 @@ def test_a_folder_says_what_lives_there_and_holds_no_code() -> None:
 
 
 def test_the_eras_do_not_know_of_each_other() -> None:
-    legacy = {"endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams"}
+    legacy = {*LEGACY_ERA}
     modern = {"eras.modern", "eras.listener", "endpoint.modern"}
     for importer, imported in EVERY_IMPORT:
         assert not (importer in modern and imported in legacy)
         assert not (importer in legacy and imported in modern - {"eras.listener"})
+
+
+def test_the_eras_know_no_exchange_of_http() -> None:
+    """Each carrier derives its own calls; the eras share values of HTTP at most, such as who a principal is."""
+    used = {imported for importer, imported in EVERY_IMPORT if importer.startswith("eras.")}
+    assert {name for name in used if name.startswith("http.")} == {"http.auth"}
 
 
 def test_the_lower_floors_do_nothing_by_themselves() -> None:
@@ -532,13 +548,16 @@ def test_a_server_starts_without_what_only_some_servers_need(compiled: Callable[
 
 
 def test_the_modern_side_works_without_the_legacy_one(compiled: Callable[[str], Any]) -> None:
-    assert compiled("""
+    assert compiled(
+        """
         import pathlib, sys, types
-        for name in ("endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams"):
+        for name in {!r}:
             sys.modules[f"mcp_h11.{name}"] = None
         package = types.ModuleType("mcp_h11")  # without its public names, which bring both eras
         package.__path__ = [str(pathlib.Path("mcp_h11"))]
         sys.modules["mcp_h11"] = package
         from mcp_h11.eras import modern
+        import mcp_h11.endpoint.modern
         print(len(modern.METHODS))
-    """)
+    """.replace("{!r}", repr(LEGACY_ERA))
+    )

@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..eras.session import PipeCall, Session, encode_notice
+from ..eras.channel import ChannelCall, ChannelSession
+from ..eras.session import encode_notice
 from ..handler.notices import Notice
 from ..http.auth import subject
 from ..http.reply import Reply
@@ -34,9 +35,9 @@ class LegacySSE:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.sessions: dict[str, tuple[Session, Reply]] = {}
+        self.sessions: dict[str, tuple[ChannelSession, Reply]] = {}
         self.initialized: set[str] = set()
-        self.peers = Crowd[Session]()
+        self.peers = Crowd[ChannelSession]()
         runtime.on_notice.append(self.noticed)
 
     def open(self, door: Door, reply: Reply, principal: Any) -> None:
@@ -46,8 +47,7 @@ class LegacySSE:
             raise overloaded("The server is shutting down")
         self._make_room(self.runtime.party_of(subject(principal), reply.peer))
         state = SessionState(id=new_id(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
-        session = Session(self.runtime, state, ASSUMED, None)
-        session.sink = partial(self._write, reply)
+        session = ChannelSession(self.runtime, state, ASSUMED, partial(self._write, reply))
         self.sessions[session.id] = (session, reply)
         self.peers.add(session.party, session)
         reply.on_gone = partial(self.end, session)
@@ -76,7 +76,7 @@ class LegacySSE:
             await reply.drained()
         reply.send(encode_event(payload, event="message"))
 
-    def find(self, door: Door, principal: Any) -> Session:
+    def find(self, door: Door, principal: Any) -> ChannelSession:
         """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
         from urllib.parse import parse_qs  # for nobody but who speaks HTTP+SSE
 
@@ -90,7 +90,7 @@ class LegacySSE:
             raise session_not_found()
         return found[0]
 
-    def _outdated(self, session: Session, reply: Reply) -> bool:
+    def _outdated(self, session: ChannelSession, reply: Reply) -> bool:
         """Whether what this session was opened with is gone; then it ends, when what runs is answered."""
         if self.runtime.handler.serves(session.state.generation):
             return False
@@ -121,14 +121,14 @@ class LegacySSE:
             self.take(session, one, principal, reply.load)
         reply.answer(202, b"", ())
 
-    def take(self, session: Session, message: Message | InvalidRequest, principal: Any, load: object) -> None:
+    def take(self, session: ChannelSession, message: Message | InvalidRequest, principal: Any, load: object) -> None:
         """One message of a session with one channel; `load` counts its memory."""
         if isinstance(message, Request):
             if message.method == "initialize" and session.id not in self.initialized:
                 self._check_read(session)
                 self.initialize(session, message)
             else:
-                session.call(PipeCall(session, message, principal, load))
+                session.call(ChannelCall(session, message, principal, load))
         elif isinstance(message, Notification):
             session.notified(message, None, load)
         elif isinstance(message, (Response, ErrorResponse)):
@@ -137,12 +137,12 @@ class LegacySSE:
             self._check_read(session)
             self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))
 
-    def _check_read(self, session: Session) -> None:
+    def _check_read(self, session: ChannelSession) -> None:
         # Calls are counted and wait in line; what is answered beside them must not pile up before a slow reader.
         if not self.sessions[session.id][1].writable:
             raise overloaded("The event stream of this session is not read")
 
-    def initialize(self, session: Session, message: Request) -> None:
+    def initialize(self, session: ChannelSession, message: Request) -> None:
         """The handshake."""
         json = self.runtime.json
         try:
@@ -152,7 +152,7 @@ class LegacySSE:
             payload = json.error(message.id, exc)
         self.runtime.spawn(session.send(payload))
 
-    def end(self, session: Session) -> None:
+    def end(self, session: ChannelSession) -> None:
         """The stream is gone: so is the session."""
         del self.sessions[session.id]
         self.initialized.discard(session.id)
@@ -166,7 +166,7 @@ class LegacySSE:
             if not session.busy:
                 self._finish(reply, session)
 
-    def _finish(self, reply: Reply, session: Session) -> None:
+    def _finish(self, reply: Reply, session: ChannelSession) -> None:
         reply.on_gone = None
         reply.end()
         self.end(session)

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from ..eras.session import Call, Session, encode_notice
-from ..eras.streams import Stream
+from ..eras.session import encode_notice
 from ..handler.handler import ServerHandler
 from ..handler.notices import Notice
 from ..http.auth import subject
@@ -45,6 +44,9 @@ from ..runtime.fairness import Crowd
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .batches import BatchedCall, Gathering
+from .calls import PostedCall
+from .streams import StreamSession
 from .verdicts import Door
 
 logger = escaping(logging.getLogger(__name__))
@@ -70,10 +72,10 @@ class Legacy:
         self.store: EventStore | None = None
         if settings.replay and not settings.stateless:
             self.store = MemoryEventStore() if settings.event_store is None else settings.event_store
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, StreamSession] = {}
         self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
         self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
-        self.peers = Crowd[Session]()
+        self.peers = Crowd[StreamSession]()
         # A manager that others use as well has its own idea of idleness: it hears of use, though not of every request.
         self._used: set[str] = set()
         self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
@@ -112,7 +114,7 @@ class Legacy:
             return Refusal(400, "A batch needs a session")
         return session_required()
 
-    def _check(self, session: Session | None, principal: Any) -> Session:
+    def _check(self, session: StreamSession | None, principal: Any) -> StreamSession:
         who = "" if principal is None else subject(principal)
         if session is None or session.closed or session.state.principal != who:
             raise session_not_found()
@@ -121,7 +123,7 @@ class Legacy:
             raise session_not_found()
         return session
 
-    def _outdate(self, session: Session) -> None:
+    def _outdate(self, session: StreamSession) -> None:
         """What this session was opened with is gone: what runs may finish, and then it ends."""
         if session.has_standalone:
             session.standalone.take_over()
@@ -131,7 +133,7 @@ class Legacy:
             self.end(session)
 
     def _take_later(
-        self, session: Session, message: Message | Batch, reply: Reply, principal: Any, load: object
+        self, session: StreamSession, message: Message | Batch, reply: Reply, principal: Any, load: object
     ) -> None:
         reply.load = load
         try:
@@ -139,9 +141,9 @@ class Legacy:
         finally:
             reply.load = None
 
-    def _take(self, session: Session, message: Message | Batch, reply: Reply, principal: Any) -> None:
+    def _take(self, session: StreamSession, message: Message | Batch, reply: Reply, principal: Any) -> None:
         if type(message) is Request:
-            call = Call(session, message, reply, principal)
+            call = PostedCall(session, message, reply, principal)
             reply.on_gone = call.lost
             reply.on_silence = call.silent
             session.call(call)
@@ -151,7 +153,7 @@ class Legacy:
             self._deliver(session, message, reply, principal)
             reply.answer(202, b"", ())
 
-    def _deliver(self, session: Session, message: Message, reply: Reply, principal: Any) -> None:
+    def _deliver(self, session: StreamSession, message: Message, reply: Reply, principal: Any) -> None:
         """A notification, or an answer to a question of ours."""
         if isinstance(message, Notification):
             if message.method == INITIALIZED:
@@ -166,7 +168,7 @@ class Legacy:
 
     # --- batches (2025-03-26) --------------------------------------------------------------------------------
 
-    def _take_batch(self, session: Session, batch: Batch, reply: Reply, principal: Any) -> None:
+    def _take_batch(self, session: StreamSession, batch: Batch, reply: Reply, principal: Any) -> None:
         """2025-03-26 basic/index, Batching.  Later revisions removed it."""
         if not session.revision.batches:
             raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")
@@ -200,7 +202,7 @@ class Legacy:
             peer=reply.peer,
             created=self.runtime.now(),
         )
-        session = Session(self.runtime, state, ASSUMED, self.store)
+        session = StreamSession(self.runtime, state, ASSUMED, self.store)
         try:
             result = session.initialize(message.params)
         except Refusal:
@@ -220,7 +222,7 @@ class Legacy:
             self._admit(session)
             _answer(reply, payload, session.id)
 
-    async def _create(self, session: Session, payload: bytes, reply: Reply) -> None:
+    async def _create(self, session: StreamSession, payload: bytes, reply: Reply) -> None:
         try:
             await self.manager.create(session.state)
         except Exception:
@@ -231,7 +233,7 @@ class Legacy:
         self._admit(session)
         _answer(reply, payload, session.id)
 
-    def _admit(self, session: Session) -> None:
+    def _admit(self, session: StreamSession) -> None:
         self.sessions[session.id] = session
         party = session.party
         self.peers.add(party, session)
@@ -243,11 +245,13 @@ class Legacy:
         self.fresh[session.id] = self.runtime.loop.time()
         self._rest(session)
 
-    def _fleeting(self, revision: Revision) -> Session:
+    def _fleeting(self, revision: Revision) -> StreamSession:
         """Stateless: a session for one POST, which nobody can find again."""
-        return Session(self.runtime, SessionState(id="", revision=revision.name), revision, None)
+        return StreamSession(self.runtime, SessionState(id="", revision=revision.name), revision, None)
 
-    async def _restored(self, session_id: str, reply: Reply, principal: Any, then: Callable[[Session], None]) -> None:
+    async def _restored(
+        self, session_id: str, reply: Reply, principal: Any, then: Callable[[StreamSession], None]
+    ) -> None:
         """Go on with a session that is not at hand, if the manager knows it."""
         try:
             session = await self.restore(session_id)
@@ -268,21 +272,21 @@ class Legacy:
         request_id = error.request_id if isinstance(error, InvalidRequest) else None
         reply.answer(status, self.runtime.json.error(request_id, error), JSON_HEADERS + headers)
 
-    async def _save(self, session: Session) -> None:
+    async def _save(self, session: StreamSession) -> None:
         try:
             await self.manager.save(session.state)
         except Exception:
             self.runtime.store_away = True
             logger.exception("the session store failed; session %s is not saved", session.id[:8])
 
-    async def restore(self, session_id: str) -> Session | None:
+    async def restore(self, session_id: str) -> StreamSession | None:
         """A session that another process, or an earlier one, opened."""
         state = await self.manager.load(session_id)
         if session_id in self.sessions:
             return self.sessions[session_id]
         if state is None:
             return None
-        session = Session(self.runtime, state, LEGACY.get(state.revision, ASSUMED), self.store)
+        session = StreamSession(self.runtime, state, LEGACY.get(state.revision, ASSUMED), self.store)
         self._admit(session)
         self.fresh.pop(session_id, None)
         return session
@@ -295,10 +299,10 @@ class Legacy:
             raise overloaded("The server is shutting down")
         self._named(door, reply, principal, partial(self._listen, last_event_id=door.last_event_id, reply=reply))
 
-    def _listen(self, session: Session, last_event_id: str | None, reply: Reply) -> None:
+    def _listen(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
         self.runtime.spawn(self._attach(session, last_event_id, reply))
 
-    async def _attach(self, session: Session, last_event_id: str | None, reply: Reply) -> None:
+    async def _attach(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
         session.attached(+1)
         try:
             if last_event_id is None:
@@ -322,14 +326,14 @@ class Legacy:
             session.attached(-1)
 
     def delete(self, door: Door, reply: Reply, principal: Any) -> None:
-        """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
+        """DELETE: end the session (2025-11-25 basic/transports, StreamSession Management 5)."""
         self._named(door, reply, principal, partial(self._delete, reply=reply))
 
-    def _delete(self, session: Session, reply: Reply) -> None:
+    def _delete(self, session: StreamSession, reply: Reply) -> None:
         self.end(session)
         reply.answer(204, b"", ())
 
-    def _named(self, door: Door, reply: Reply, principal: Any, then: Callable[[Session], None]) -> None:
+    def _named(self, door: Door, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:
         """Go on with the session that a GET or DELETE names; stateless servers do not come here."""
         _claimed(door)
         session_id = door.session_id
@@ -346,7 +350,7 @@ class Legacy:
 
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
-    def _rest(self, session: Session) -> None:
+    def _rest(self, session: StreamSession) -> None:
         """It has nothing to do, from now on; also where it had something for less than a turn of the loop."""
         session_id = session.state.id
         self.resting[session_id] = self.runtime.loop.time()
@@ -354,7 +358,7 @@ class Legacy:
         if self.shared:
             self._used.add(session_id)
 
-    def _work(self, session: Session) -> None:
+    def _work(self, session: StreamSession) -> None:
         self.resting.pop(session.state.id, None)
 
     @property
@@ -379,11 +383,11 @@ class Legacy:
         if not self._evict(one for one in others if not one.calls):  # one that only listens
             raise overloaded("Too many sessions")
 
-    def _at_rest(self, party: str) -> Iterator[Session]:
+    def _at_rest(self, party: str) -> Iterator[StreamSession]:
         mine = set(self.peers.of(party))
         return (one for one in map(self.sessions.__getitem__, self.resting) if one in mine)
 
-    def _evict(self, sessions: Iterator[Session]) -> bool:
+    def _evict(self, sessions: Iterator[StreamSession]) -> bool:
         """End the first, if there is one."""
         for session in sessions:
             self.end(session)
@@ -439,7 +443,7 @@ class Legacy:
             if session is not None and not session.busy:
                 self.end(session)
 
-    def end(self, session: Session, *, forget: bool = True) -> None:
+    def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: the entry first, then what runs, then its streams, then the stores."""
         del self.sessions[session.id]
         self.resting.pop(session.id, None)
@@ -494,106 +498,6 @@ class PostClient:
 
     def __init__(self, runtime: Runtime, reply: Reply, principal: Any) -> None:
         self.party = runtime.party_of(subject(principal), reply.peer)
-
-
-class Gathering:
-    """The answers of one batch: an array, or events on one stream if something is emitted first."""
-
-    def __init__(self, session: Session, reply: Reply, expected: int, answers: list[bytes]) -> None:
-        self.session = session
-        self.reply = reply
-        self.open = expected
-        self.answers = answers
-        self.calls: list[BatchedCall] = []
-        self.stream: Stream | None = None
-        reply.on_gone, reply.on_silence = self.lost, self.silent
-        if not reply.allow_json or (reply.prefers_events and reply.allow_events):
-            self.begin()
-
-    def begin(self) -> Stream:
-        """The one stream of the batch."""
-        stream = self.stream = self.session.new_stream()
-        stream.start(self.reply, self.lost)
-        return stream
-
-    def run(self, call: BatchedCall) -> None:
-        """One request of the batch."""
-        try:
-            self.session.call(call)
-        except MCPError as exc:  # too much at once: what runs already is answered all the same
-            runtime = self.session.runtime
-            runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
-
-    def lost(self) -> None:
-        """The connection went: that is no cancellation."""
-        for call in self.calls:
-            call.lost()
-
-    def silent(self) -> None:
-        """No answer yet for so long that a proxy may give up: begin the stream."""
-        if self.reply.allow_events:
-            (self.stream or self.begin()).open()
-
-    async def add(self, payload: bytes | None) -> None:
-        """One call of the batch is over; a cancelled one has no answer."""
-        if payload is not None:
-            if self.stream is None:
-                self.answers.append(payload)
-            else:
-                await self.stream.send(payload)
-        self.open -= 1  # only now: the last one ends the stream, and must not do it before the others have written
-        if self.open <= 0:
-            await self.finish()
-
-    async def finish(self) -> None:
-        """All is answered."""
-        if self.stream is None:
-            self.settle()
-            return
-        for payload in self.answers:
-            await self.stream.send(payload)
-        self.stream.close()
-
-    def settle(self) -> None:
-        """As JSON: "an array" even of one (JSON-RPC 2.0 section 6); nothing left to say is 202."""
-        if self.answers:
-            self.reply.answer(200, self.session.runtime.json.batch(self.answers))
-        else:
-            self.reply.answer(202, b"", ())
-
-
-class BatchedCall(Call):
-    """A request of a batch: its answer goes to the gathering."""
-
-    __slots__ = ("_gathering",)
-
-    def __init__(self, session: Session, message: Request, reply: Reply, principal: Any, gathering: Gathering) -> None:
-        super().__init__(session, message, reply, principal)
-        self._gathering = gathering
-        gathering.calls.append(self)
-
-    def _begin(self) -> Stream | None:
-        gathering = self._gathering
-        if gathering.stream is not None:
-            return gathering.stream
-        if gathering.reply.allow_events and gathering.reply.alive:
-            return gathering.begin()
-        return self._session.standalone if self._session.id else None
-
-    async def finish(self, payload: bytes, failed: bool) -> None:
-        self.done = True
-        await self._gathering.add(payload)
-
-    def refused(self, error: MCPError, payload: bytes) -> bool:
-        """One status would be that of all of them."""
-        return False
-
-    def cancelled(self) -> None:
-        self.done = True
-        self.runtime.spawn(self._gathering.add(None))
-
-    async def close_stream(self) -> None:
-        """Not for one call of several."""
 
 
 def _claimed(door: Door) -> Revision:

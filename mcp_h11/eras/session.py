@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What runs in one legacy session, whatever carries it: calls, questions to the client, notices (up to 2025-11-25).
+"""One session of the revisions up to 2025-11-25, without a carrier: its calls, questions to its client, notices.
 
-A `Call` is one request on its own HTTP exchange; HTTP+SSE and stdio, which have one channel for everything, derive
-theirs from it.
+`endpoint.calls` and `endpoint.streams` carry a session over Streamable HTTP, where each request has an exchange of its
+own; `channel` carries it over the one channel of HTTP+SSE and of stdio.  Both derive from `Call` and `Session`, which
+know of neither.
 
 Rules:
 - A response goes where its request came from: by the exchange, never by JSON-RPC id, because one client may use one
@@ -25,19 +26,14 @@ from ..handler.dispatch import dispatch, tool_error
 from ..handler.handler import check_meta, encode_error
 from ..handler.notices import Notice
 from ..handler.questions import InputRequired, Question
-from ..http.auth import subject
-from ..http.headers import JSON_HEADERS
-from ..http.reply import UNDECIDED, Reply
 from ..protocol.content import StableResult
 from ..protocol.errors import (
-    REQUEST_CANCELLED,
     InternalError,
     InvalidParams,
     InvalidRequest,
     MCPError,
     MethodNotFound,
     MissingClientCapability,
-    Refusal,
     ResourceNotFound,
     ToolError,
     overloaded,
@@ -51,9 +47,8 @@ from ..protocol.uris import normal, spellings
 from ..runtime.admission import Gate, HasParty
 from ..runtime.fairness import Load, held_memory
 from ..runtime.runtime import Runtime
-from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, EventStore, SessionState
+from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, SessionState
 from .downgrade import client_request, notification_params, server_fields
-from .streams import Stream
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -61,32 +56,24 @@ logger = escaping(logging.getLogger(__name__))
 CAPABILITIES = frozenset(("elicitation", "experimental", "extensions", "roots", "sampling", "tasks"))
 SMALL_CLIENT = 4 * 1024  # bytes of memory that every session may keep of its client, beside its share
 MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
-MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
 
 
 class Call(Exchange):
-    """A request of a session, answered on its own HTTP exchange."""
+    """A request of a session.  A class derived from this one says how its messages leave."""
 
-    __slots__ = ("_lost", "_session", "dropped", "load", "reply", "stream")
+    __slots__ = ("_session", "dropped", "load")
 
     runtime: Runtime
 
-    def __init__(self, session: Session, message: Request, reply: Reply | None, principal: Any) -> None:
+    def __init__(self, session: Session, message: Request, principal: Any, load: Any = None) -> None:
         Exchange.__init__(self, session.runtime, session.revision, message, principal)
-        self._lost = False
         self.dropped = False  # the client cancelled it: whatever it still returns is not an answer
         self._session = session
-        self.reply = reply
-        self.stream: Stream | None = None  # its own; it ends with the answer
-        self.load: Any = None if reply is None else reply.load  # counts the memory of what its client sent
+        self.load = load  # counts the memory of what its client sent, as long as there is a reference to it
 
     @property
     def party(self) -> str:
-        session, reply = self._session, self.reply
-        # A session that lives for one request knows nothing of its client.
-        if session.id or reply is None:
-            return session.party
-        return self.runtime.party_of(subject(self.principal), reply.peer)
+        return self._session.party
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -100,18 +87,6 @@ class Call(Exchange):
     def session(self) -> Any:
         return self._session if self._session.id else None
 
-    @property
-    def headers(self) -> Any:
-        return self.reply.request.head if self.reply is not None else None
-
-    @property
-    def connected(self) -> bool:
-        return not self._lost
-
-    def failed(self, kind: int | str) -> None:
-        if self.reply is not None:
-            self.reply.failed(kind)
-
     def wants_log(self, rank: int) -> bool:
         return rank >= self._session.log_rank
 
@@ -120,154 +95,46 @@ class Call(Exchange):
             params = notification_params(self.revision, method, params)
             await self.emit(self.runtime.json.notification(method, params), passing=True)
 
-    async def emit(self, payload: bytes, passing: bool = False) -> None:
-        """One message on the way to the answer; a `passing` one is for who listens now."""
-        stream = self.stream or self._begin()
-        if stream is None:
-            return
-        if stream is self.stream:
-            await stream.send(payload)
-        elif not passing or stream.reply is not None or not stream.waits:
-            # A stream that others use as well: a call that is cancelled here must not leave a hole in it.
-            await asyncio.shield(self.runtime.spawn(stream.send(payload)))
-
-    def _begin(self) -> Stream | None:
-        """The stream of this call; the session's own where the client takes no events here."""
-        reply = self.reply
-        assert reply is not None  # a `PipeCall` has none, and a channel instead
-        if not reply.allow_events or not reply.alive:
-            return self._session.standalone if self._session.id else None
-        stream = self.stream = self._session.new_stream()
-        stream.start(reply, self.lost)
-        return stream
-
-    def silent(self) -> None:
-        """No answer yet for so long that a proxy may give up: begin the stream."""
-        if self.reply is not None and self.reply.allow_events and self._begin() is not None and self.stream is not None:
-            self.stream.open()
-
-    def lost(self) -> None:
-        """The connection went before the answer was there.  The call goes on: that is no cancellation."""
-        self._lost = True
-        if self.gone is not None:
-            self.gone.set()
-
-    def finish(self, payload: bytes, failed: bool) -> Awaitable[None] | None:
-        """The response, which may have to be awaited.  Errors are JSON where that is still possible: on a stream with
-        ids, official clients take an error for an unfinished answer and come back for the rest."""
-        self.done = True
-        reply, stream = self.reply, self.stream
-        assert reply is not None
-        if stream is not None:
-            return stream.send(payload, last=True)
-        if reply.allow_json and (failed or not reply.prefers_events) or not reply.as_event(payload):
-            reply.answer(200, payload)
-            return None
-        stream = self._session.new_stream()
-        stream.start(reply)
-        return stream.send(payload, last=True)
-
-    def refused(self, error: MCPError, payload: bytes) -> bool:
-        """Answer a refusal of authorization with its status and its challenge, where nothing was said yet.
-
-        Other statuses are not for a call that a client of these revisions has been let in with: it takes them for a
-        fault of the transport, and 404 for the end of the session.
-        """
-        reply = self.reply
-        if not isinstance(error, Refusal) or error.status not in (401, 403) or reply is None or self.stream is not None:
-            return False
-        self.done = True
-        reply.answer(error.status, payload, JSON_HEADERS + error.headers)
-        return True
-
-    def cancelled(self) -> None:
-        """The client cancelled: "not send a response" (2025-11-25 basic/utilities/cancellation), but end the HTTP
-        exchange, which would hang otherwise."""
-        self.done = True
-        stream, reply = self.stream, self.reply
-        if stream is not None:
-            stream.close()
-        elif reply is not None and reply.state == UNDECIDED:
-            if reply.allow_events:
-                reply.stream_once(b"")
-            else:
-                error = MCPError(REQUEST_CANCELLED, "Request cancelled")
-                reply.answer(200, self.runtime.json.error(self.request_id, error))
-
     async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
         return await self._session.ask(questions, self)
 
-    async def close_stream(self) -> None:
-        """2025-11-25 basic/transports, Sending Messages 6: close after an id was sent; the client polls."""
-        if not self._session.resumable or self.reply is None or not self.reply.allow_events:
-            return
-        stream = self.stream or self._begin()
-        if stream is not None and stream is self.stream:
-            stream.open()
-            stream.take_over()
-
-
-class PipeCall(Call):
-    """A request on a channel that carries everything of its session: HTTP+SSE, stdio."""
-
-    __slots__ = ()
-
-    def __init__(self, session: Session, message: Request, principal: Any = None, load: object = None) -> None:
-        Call.__init__(self, session, message, None, principal)
-        self.load = load
-
-    @property
-    def connected(self) -> bool:
-        return not self._session.closed
-
     async def emit(self, payload: bytes, passing: bool = False) -> None:
-        await self._session.send(payload)
+        """Send one message on the way to the answer; a `passing` one is for a client that listens now."""
+        raise NotImplementedError
 
-    async def finish(self, payload: bytes, failed: bool) -> None:
-        self.done = True
-        await self._session.send(payload)
+    def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
+        """Send the response, which says `error` if there is one; what it returns has to be awaited."""
+        raise NotImplementedError
 
     def cancelled(self) -> None:
-        self.done = True
-
-    def refused(self, error: MCPError, payload: bytes) -> bool:
-        """On a channel there is no status."""
-        return False
-
-    async def close_stream(self) -> None:
-        """There is one channel, and it is not this call's to close."""
+        """End without a response: the call was cancelled."""
+        raise NotImplementedError
 
 
 class Session:
-    """What runs in one session."""
+    """One session.  A class derived from this one says how messages that belong to no call leave."""
 
     __slots__ = (
-        "_asked", "_spellings", "_standalone", "_unsent", "busy", "calls", "closed", "data", "gate", "load", "log_rank",
-        "on_change", "on_rest", "on_work", "pending", "revision", "runtime", "sink", "state", "store", "streams",
+        "_asked", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_change", "on_rest",
+        "on_work", "pending", "revision", "runtime", "state",
     )  # fmt: skip
 
-    def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
+    def __init__(self, runtime: Runtime, state: SessionState, revision: Revision) -> None:
         self.runtime = runtime
         self.state = state
         self.revision = revision
-        self.store = store
         self.gate = Gate(runtime.settings.max_running_session)
         self.calls: dict[str | int, list[Call]] = {}
         self.pending: dict[str, tuple[asyncio.Future[Any], Call]] = {}  # open questions
         self.load: Load | None = None  # of what the session keeps of its client: made when that is much
-        self.streams: dict[str, Stream] = {}  # oldest first
         self.busy = 0  # calls that run and connections that read
         self.closed = False
         self.data: dict[str, Any] = {}  # the handler's own
-        # Where everything goes that has no exchange of its own: HTTP+SSE and stdio have one channel for all.
-        self.sink: Callable[[bytes], Awaitable[None]] | None = None
-        self.on_rest: Callable[[Session], None] | None = None  # called when `busy` falls to 0,
-        self.on_work: Callable[[Session], None] | None = None  # and when it rises from 0
-        self.on_change: Callable[[Session], Awaitable[None]] | None = None  # called when `state` has changed
+        self.on_rest: Callable[[Any], None] | None = None  # called with the session when `busy` falls to 0,
+        self.on_work: Callable[[Any], None] | None = None  # and when it rises from 0
+        self.on_change: Callable[[Any], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
-        self._standalone: Stream | None = None
         self._spellings: tuple[Set[str], dict[str, str]] | None = None  # `spellings` of the subscriptions beside them
-        self._unsent: dict[bytes, None] = {}  # notices that wait for a slow channel
         self._asked = 0
 
     @property
@@ -279,33 +146,6 @@ class Session:
     def party(self) -> str:
         """The client that the limits count it for."""
         return self.runtime.party_of(self.state.principal, self.state.peer)
-
-    @property
-    def resumable(self) -> bool:
-        """Streams begin with a priming event and may be closed early (2025-11-25)."""
-        return self.store is not None and self.revision.priming
-
-    @property
-    def standalone(self) -> Stream:
-        """The stream for what belongs to no call."""
-        if self._standalone is None:
-            self._standalone = self.new_stream(waits=True)
-        return self._standalone
-
-    @property
-    def has_standalone(self) -> bool:
-        """Whether `standalone` was ever used."""
-        return self._standalone is not None
-
-    def attached(self, by: int) -> None:
-        """A connection began or ceased to read."""
-        before = self.busy
-        self.busy = before + by
-        if not self.busy:
-            if self.on_rest is not None:
-                self.on_rest(self)
-        elif not before and self.on_work is not None:
-            self.on_work(self)
 
     # --- lifecycle ---------------------------------------------------------------------------------------
 
@@ -359,15 +199,6 @@ class Session:
                     call.cancel()
         for future, _ in self.pending.values():
             future.cancel()
-        # First of all, so that what a cancelled call still says is not kept for nobody.
-        self.store = None
-        streams = set(self.streams.values())
-        if self._standalone is not None:
-            streams.add(self._standalone)
-        for stream in streams:
-            stream.finished = True
-            stream.take_over()
-        self.streams.clear()
 
     # --- messages from the client --------------------------------------------------------------------------
 
@@ -386,7 +217,7 @@ class Session:
             call.done = True
             self._ended(call)
             raise
-        # As `attached`, but not for a call that is over already.
+        # Not for a call that is over already, which left `busy` as it was.
         if not before and self.busy and self.on_work is not None:
             self.on_work(self)
 
@@ -406,8 +237,7 @@ class Session:
 
     async def _run(self, call: Call) -> None:
         json = self.runtime.json
-        failed = False
-        error: MCPError
+        error: MCPError | None = None
         try:
             own = OWN_METHODS.get(call.method)
             if own is not None:
@@ -425,11 +255,11 @@ class Session:
                 call.failed("tool_error")
                 payload = json.result(call.request_id, tool_error(exc.message))
             else:
-                failed, error = True, self.as_error(exc, call.method)
+                error = self.as_error(exc, call.method)
                 call.failed(error.code)
                 payload = encode_error(json, call.request_id, error, call.method)
-        if not call.done and not call.dropped and not (failed and call.refused(error, payload)):
-            later = call.finish(payload, failed)  # else it was cancelled and ignored that
+        if not call.done and not call.dropped:  # else it was cancelled, and ignored that
+            later = call.finish(payload, error)
             if later is not None:
                 await later
 
@@ -543,22 +373,6 @@ class Session:
 
     # --- messages to the client ----------------------------------------------------------------------------
 
-    def new_stream(self, *, waits: bool = False) -> Stream:
-        """A stream that can be found again while it or the store remembers it."""
-        stream = Stream(self, waits=waits)
-        if self.store is not None:
-            self.streams[stream.id] = stream
-            while len(self.streams) > MAX_STREAMS and self._forget_oldest():
-                pass
-        return stream
-
-    def _forget_oldest(self) -> bool:
-        for stream_id, stream in self.streams.items():
-            if stream.finished:
-                del self.streams[stream_id]
-                return True
-        return False
-
     async def ask(self, questions: dict[str, Question], call: Call, *, raw: bool = False) -> dict[str, Any]:
         """Ask all on the way of a call, wait for all; `raw` leaves the answers as they came.
 
@@ -644,29 +458,13 @@ class Session:
         return None if own is None else encode_notice(self.runtime.json, Notice(notice.kind, own))
 
     def announce(self, payload: bytes) -> None:
-        """A notice that belongs to no call."""
-        if self.sink is not None:
-            if payload not in self._unsent:
-                self._unsent[payload] = None
-                self.runtime.spawn(self._send_notice(payload))
-        else:
-            self.standalone.post(payload)
-
-    async def _send_notice(self, payload: bytes) -> None:
-        try:
-            await self.send(payload)
-        finally:
-            self._unsent.pop(payload, None)
+        """Send a notice that belongs to no call."""
+        raise NotImplementedError
 
     async def changed(self) -> None:
         """`state` is not what it was: whoever keeps it is to know before the client does."""
         if self.on_change is not None:
             await self.on_change(self)
-
-    async def send(self, payload: bytes) -> None:
-        """One message, where one channel carries them all."""
-        if self.sink is not None and not self.closed:
-            await self.sink(payload)
 
 
 def encode_notice(json: JSON, notice: Notice) -> bytes:

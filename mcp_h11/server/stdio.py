@@ -17,9 +17,9 @@ import threading
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
+from ..eras.channel import ChannelCall, ChannelSession
 from ..eras.listener import Listener
 from ..eras.modern import Modern, ModernCall, check_envelope, claimed_version
-from ..eras.session import PipeCall, Session
 from ..handler.handler import ServerHandler
 from ..handler.notices import Notice
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
@@ -93,16 +93,16 @@ class PipeBatch:
             self._pipe.outlet.post(self._pipe.runtime.json.batch(self._answers))
 
 
-class BatchedPipeCall(PipeCall):
+class BatchedPipeCall(ChannelCall):
     """A request of a batch."""
 
     __slots__ = ("_gathering",)
 
-    def __init__(self, session: Session, message: Request, gathering: PipeBatch) -> None:
+    def __init__(self, session: ChannelSession, message: Request, gathering: PipeBatch) -> None:
         super().__init__(session, message)
         self._gathering = gathering
 
-    async def finish(self, payload: bytes, failed: bool) -> None:
+    async def finish(self, payload: bytes, error: MCPError | None) -> None:
         self.done = True
         self._gathering.add(payload)
 
@@ -120,8 +120,7 @@ class Pipe:
         high = runtime.settings.write_high
         self.outlet = out if isinstance(out, Outlet) else ThreadOutlet(runtime.loop, out, high)
         self.forced = asyncio.Event()  # somebody does not want to wait for the end
-        self._session = Session(runtime, SessionState(id=""), ASSUMED, None)
-        self._session.sink = self.send
+        self._session = ChannelSession(runtime, SessionState(id=""), ASSUMED, self.send)
         self._initialized = False
         self._gate = Gate(runtime.settings.max_running_session)
         self._calls: dict[str | int, PipeModernCall] = {}
@@ -182,7 +181,7 @@ class Pipe:
         if claimed_version(message) is not None or message.method in ("server/discover", "subscriptions/listen"):
             self._take_modern(message)
         elif self._initialized or message.method == "ping":
-            self._session.call(PipeCall(self._session, message))
+            self._session.call(ChannelCall(self._session, message))
         elif message.method == "initialize":
             result = self._session.initialize(message.params)
             self._initialized = True

@@ -1478,7 +1478,8 @@ package = types.ModuleType("mcp_h11")
 package.__path__ = [sys.argv[1]]
 sys.modules["mcp_h11"] = package
 for name in (
-    "endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams", "endpoint.endpoint", "server.server",
+    "endpoint.sessions", "endpoint.legacy_sse", "endpoint.batches", "endpoint.calls", "endpoint.streams",
+    "eras.channel", "eras.session", "endpoint.endpoint", "server.server",
     "server.stdio",
 ):
     sys.modules["mcp_h11." + name] = None

@@ -16,7 +16,8 @@ from rawclient import BOTH, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, Stream
 from sessions_support import LEGACY_HTTP, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
 from mcp_h11 import Context, Elicit, ElicitURL, InputRequired, ListRoots, MCPServer, Sample, ServerHandler, listening
-from mcp_h11.eras.session import MAX_ROUNDS, MAX_STREAMS
+from mcp_h11.endpoint.streams import MAX_STREAMS
+from mcp_h11.eras.session import MAX_ROUNDS
 from mcp_h11.protocol.errors import MCPError
 
 pytestmark = pytest.mark.anyio

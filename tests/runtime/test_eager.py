@@ -385,6 +385,7 @@ OURS = (
     "mcp_h11.http.reply",
     "mcp_h11.eras.modern",
     "mcp_h11.endpoint.modern",
+    "mcp_h11.endpoint.calls",
     "mcp_h11.handler.context",
     "mcp_h11.runtime.eager",
 )

@@ -12,7 +12,15 @@ import sys
 from types import ModuleType
 from typing import Any
 
-REMOVED = ("endpoint.sessions", "endpoint.legacy_sse", "eras.session", "eras.streams")
+REMOVED = (
+    "endpoint.sessions",
+    "endpoint.legacy_sse",
+    "endpoint.batches",
+    "endpoint.calls",
+    "endpoint.streams",
+    "eras.channel",
+    "eras.session",
+)
 
 
 class Nothing:
@@ -32,6 +40,6 @@ class Nothing:
 for _name in REMOVED:
     assert f"mcp_h11.{_name}" not in sys.modules, "too late: the era is loaded"
     _module = ModuleType(f"mcp_h11.{_name}")
-    for _word in ("Legacy", "LegacySSE", "PipeCall", "Session", "encode_notice"):
+    for _word in ("Legacy", "LegacySSE", "ChannelCall", "ChannelSession", "encode_notice"):
         setattr(_module, _word, Nothing)
     sys.modules[_module.__name__] = _module

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One stream of a session: a log with a cursor, read by at most one connection at a time.
+"""The event streams of a session: each a log with a cursor, read by at most one connection at a time.
 
 Writers append; a connection is written to from its cursor.  Replay and live are the same log, so nothing is lost
 between them and nothing comes twice, whatever the cut (2025-11-25 basic/transports, Resumability and Redelivery).
@@ -14,38 +14,21 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
+from ..eras.session import Session
 from ..http.reply import COMMENT, UNDECIDED, Reply
 from ..http.sse import encode_event
 from ..protocol.errors import EventsExpired
+from ..protocol.revisions import Revision
 from ..protocol.shown import escaping
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
-from ..runtime.storage import MAX_STREAM_EVENTS, EventStore
+from ..runtime.storage import MAX_STREAM_EVENTS, EventStore, SessionState
 
 logger = escaping(logging.getLogger(__name__))
 
+MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
 STREAM_ID_BYTES = 12  # 96 bits: nobody guesses a neighbour's
-
-
-class Owner(Protocol):
-    """The session of a stream."""
-
-    runtime: Runtime
-    store: EventStore | None
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def resumable(self) -> bool:
-        """Streams begin with a priming event, and may be closed early."""
-        ...
-
-    def attached(self, by: int) -> None:
-        """A connection began (+1) or ceased (-1) to read."""
-        ...
 
 
 class Stream:
@@ -56,7 +39,7 @@ class Stream:
         "waits",
     )  # fmt: skip
 
-    def __init__(self, session: Owner, *, waits: bool = False) -> None:
+    def __init__(self, session: StreamSession, *, waits: bool = False) -> None:
         self.session = session
         # "These event IDs [...] SHOULD be assigned on a per-stream basis" and must not be guessable: with the id of
         # a neighbour's stream one could ask for its events (2025-11-25 basic/transports, Resumability).
@@ -307,3 +290,73 @@ class Stream:
         for pause in list(self.pauses):
             pause.cancel()
         self.session.attached(-1)
+
+
+class StreamSession(Session):
+    """A session of Streamable HTTP, with a stream for each call that needs one, and one for what belongs to no call."""
+
+    __slots__ = ("_standalone", "store", "streams")
+
+    def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
+        Session.__init__(self, runtime, state, revision)
+        self.store = store
+        self.streams: dict[str, Stream] = {}  # those that can be found again, the oldest first
+        self._standalone: Stream | None = None
+
+    @property
+    def resumable(self) -> bool:
+        """Streams begin with a priming event and may be closed early (2025-11-25)."""
+        return self.store is not None and self.revision.priming
+
+    @property
+    def standalone(self) -> Stream:
+        """The stream for what belongs to no call."""
+        if self._standalone is None:
+            self._standalone = self.new_stream(waits=True)
+        return self._standalone
+
+    @property
+    def has_standalone(self) -> bool:
+        """Whether `standalone` was ever used."""
+        return self._standalone is not None
+
+    def attached(self, by: int) -> None:
+        """A connection began or ceased to read."""
+        before = self.busy
+        self.busy = before + by
+        if not self.busy:
+            if self.on_rest is not None:
+                self.on_rest(self)
+        elif not before and self.on_work is not None:
+            self.on_work(self)
+
+    def new_stream(self, *, waits: bool = False) -> Stream:
+        """A stream that can be found again while it or the store remembers it."""
+        stream = Stream(self, waits=waits)
+        if self.store is not None:
+            self.streams[stream.id] = stream
+            while len(self.streams) > MAX_STREAMS and self._forget_oldest():
+                pass
+        return stream
+
+    def _forget_oldest(self) -> bool:
+        for stream_id, stream in self.streams.items():
+            if stream.finished:
+                del self.streams[stream_id]
+                return True
+        return False
+
+    def announce(self, payload: bytes) -> None:
+        self.standalone.post(payload)
+
+    def close(self) -> None:
+        Session.close(self)
+        # Before the streams close: what a cancelled call still says is not kept, for no client can ask for it.
+        self.store = None
+        streams = set(self.streams.values())
+        if self._standalone is not None:
+            streams.add(self._standalone)
+        for stream in streams:
+            stream.finished = True
+            stream.take_over()
+        self.streams.clear()

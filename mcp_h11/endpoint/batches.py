@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The calls of one JSON-RPC batch by POST, and the answer that they have in common (2025-03-26 basic/index, Batching).
+
+Rule: the answer is an array, or a stream of events if one of the calls has something to say before it ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..http.reply import Reply
+from ..protocol.errors import MCPError
+from ..protocol.jsonrpc import Request
+from .calls import PostedCall
+from .streams import Stream, StreamSession
+
+
+class Gathering:
+    """The answers of one batch: an array, or events on one stream if something is emitted first."""
+
+    def __init__(self, session: StreamSession, reply: Reply, expected: int, answers: list[bytes]) -> None:
+        self.session = session
+        self.reply = reply
+        self.open = expected
+        self.answers = answers
+        self.calls: list[BatchedCall] = []
+        self.stream: Stream | None = None
+        reply.on_gone, reply.on_silence = self.lost, self.silent
+        if not reply.allow_json or (reply.prefers_events and reply.allow_events):
+            self.begin()
+
+    def begin(self) -> Stream:
+        """The one stream of the batch."""
+        stream = self.stream = self.session.new_stream()
+        stream.start(self.reply, self.lost)
+        return stream
+
+    def run(self, call: BatchedCall) -> None:
+        """One request of the batch."""
+        try:
+            self.session.call(call)
+        except MCPError as exc:  # too much at once: what runs already is answered all the same
+            runtime = self.session.runtime
+            runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
+
+    def lost(self) -> None:
+        """The connection went: that is no cancellation."""
+        for call in self.calls:
+            call.lost()
+
+    def silent(self) -> None:
+        """No answer yet for so long that a proxy may give up: begin the stream."""
+        if self.reply.allow_events:
+            (self.stream or self.begin()).open()
+
+    async def add(self, payload: bytes | None) -> None:
+        """One call of the batch is over; a cancelled one has no answer."""
+        if payload is not None:
+            if self.stream is None:
+                self.answers.append(payload)
+            else:
+                await self.stream.send(payload)
+        self.open -= 1  # only now: the last one ends the stream, and must not do it before the others have written
+        if self.open <= 0:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """All is answered."""
+        if self.stream is None:
+            self.settle()
+            return
+        for payload in self.answers:
+            await self.stream.send(payload)
+        self.stream.close()
+
+    def settle(self) -> None:
+        """As JSON: "an array" even of one (JSON-RPC 2.0 section 6); nothing left to say is 202."""
+        if self.answers:
+            self.reply.answer(200, self.session.runtime.json.batch(self.answers))
+        else:
+            self.reply.answer(202, b"", ())
+
+
+class BatchedCall(PostedCall):
+    """A request of a batch: its answer goes to the gathering."""
+
+    __slots__ = ("_gathering",)
+
+    def __init__(
+        self, session: StreamSession, message: Request, reply: Reply, principal: Any, gathering: Gathering
+    ) -> None:
+        super().__init__(session, message, reply, principal)
+        self._gathering = gathering
+        gathering.calls.append(self)
+
+    def _begin(self) -> Stream | None:
+        gathering = self._gathering
+        if gathering.stream is not None:
+            return gathering.stream
+        if gathering.reply.allow_events and gathering.reply.alive:
+            return gathering.begin()
+        return self._session.standalone if self._session.id else None
+
+    async def finish(self, payload: bytes, error: MCPError | None) -> None:
+        self.done = True
+        await self._gathering.add(payload)
+
+    def cancelled(self) -> None:
+        self.done = True
+        self.runtime.spawn(self._gathering.add(None))
+
+    async def close_stream(self) -> None:
+        """Not for one call of several."""

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""A request of a session that came by its own POST, and is answered on that exchange (2025-03-26 to 2025-11-25).
+
+Rules:
+- A lost connection is not a cancellation: the call goes on, and its answer waits in the stream.
+- The answer is JSON until the call has something to say before it; then it is an event stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from ..eras.session import Call
+from ..http.auth import subject
+from ..http.headers import JSON_HEADERS
+from ..http.reply import UNDECIDED, Reply
+from ..protocol.errors import REQUEST_CANCELLED, MCPError, Refusal
+from ..protocol.jsonrpc import Request
+from .streams import Stream, StreamSession
+
+
+class PostedCall(Call):
+    """A request of a session, answered on its own HTTP exchange."""
+
+    __slots__ = ("_lost", "reply", "stream")
+
+    _session: StreamSession
+
+    def __init__(self, session: StreamSession, message: Request, reply: Reply, principal: Any) -> None:
+        Call.__init__(self, session, message, principal, reply.load)
+        self._lost = False
+        self.reply = reply
+        self.stream: Stream | None = None  # its own; it ends with the answer
+
+    @property
+    def party(self) -> str:
+        session = self._session
+        # A session that lives for one request knows nothing of its client.
+        if session.id:
+            return session.party
+        return self.runtime.party_of(subject(self.principal), self.reply.peer)
+
+    @property
+    def headers(self) -> Any:
+        return self.reply.request.head
+
+    @property
+    def connected(self) -> bool:
+        return not self._lost
+
+    def failed(self, kind: int | str) -> None:
+        self.reply.failed(kind)
+
+    async def emit(self, payload: bytes, passing: bool = False) -> None:
+        stream = self.stream or self._begin()
+        if stream is None:
+            return
+        if stream is self.stream:
+            await stream.send(payload)
+        elif not passing or stream.reply is not None or not stream.waits:
+            # Other calls use this stream as well: a call that is cancelled here must not leave a hole in it.
+            await asyncio.shield(self.runtime.spawn(stream.send(payload)))
+
+    def _begin(self) -> Stream | None:
+        """The stream of this call; the session's own where the client takes no events here."""
+        reply = self.reply
+        if not reply.allow_events or not reply.alive:
+            return self._session.standalone if self._session.id else None
+        stream = self.stream = self._session.new_stream()
+        stream.start(reply, self.lost)
+        return stream
+
+    def silent(self) -> None:
+        """Begin the stream: without an answer for so long, a proxy may give up."""
+        if self.reply.allow_events and self._begin() is not None and self.stream is not None:
+            self.stream.open()
+
+    def lost(self) -> None:
+        """The connection went before the answer was there.  The call goes on: that is no cancellation."""
+        self._lost = True
+        if self.gone is not None:
+            self.gone.set()
+
+    def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
+        # Errors are JSON where that is still possible: on a stream with ids, official clients take an error for an
+        # unfinished answer and come back for the rest.
+        self.done = True
+        reply, stream = self.reply, self.stream
+        if stream is not None:
+            return stream.send(payload, last=True)
+        if error is not None and isinstance(error, Refusal) and error.status in (401, 403):
+            # Authorization is refused with its status and its challenge.  Other statuses are not for a call that a
+            # client of these revisions has been let in with: it takes them for a fault of the transport, and 404 for
+            # the end of the session.
+            reply.answer(error.status, payload, JSON_HEADERS + error.headers)
+            return None
+        if reply.allow_json and (error is not None or not reply.prefers_events) or not reply.as_event(payload):
+            reply.answer(200, payload)
+            return None
+        stream = self._session.new_stream()
+        stream.start(reply)
+        return stream.send(payload, last=True)
+
+    def cancelled(self) -> None:
+        """The client cancelled: "not send a response" (2025-11-25 basic/utilities/cancellation), but end the HTTP
+        exchange, which would hang otherwise."""
+        self.done = True
+        stream, reply = self.stream, self.reply
+        if stream is not None:
+            stream.close()
+        elif reply.state == UNDECIDED:
+            if reply.allow_events:
+                reply.stream_once(b"")
+            else:
+                error = MCPError(REQUEST_CANCELLED, "Request cancelled")
+                reply.answer(200, self.runtime.json.error(self.request_id, error))
+
+    async def close_stream(self) -> None:
+        """2025-11-25 basic/transports, Sending Messages 6: close after an id was sent; the client polls."""
+        if not self._session.resumable or not self.reply.allow_events:
+            return
+        stream = self.stream or self._begin()
+        if stream is not None and stream is self.stream:
+            stream.open()
+            stream.take_over()

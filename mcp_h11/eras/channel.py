@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""A session whose messages all leave by one channel: the event stream of HTTP+SSE, or the output of stdio.
+
+Rule: the channel is not a call's own.  A call neither closes it nor ends it, and has no HTTP status to answer with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..protocol.errors import MCPError
+from ..protocol.jsonrpc import Request
+from ..protocol.revisions import Revision
+from ..runtime.runtime import Runtime
+from ..runtime.storage import SessionState
+from .session import Call, Session
+
+
+class ChannelSession(Session):
+    """A session with one channel: `sink` sends a message on it, and waits while the client reads slowly."""
+
+    __slots__ = ("_sink", "_unsent")
+
+    def __init__(
+        self, runtime: Runtime, state: SessionState, revision: Revision, sink: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        Session.__init__(self, runtime, state, revision)
+        self._sink = sink
+        self._unsent: dict[bytes, None] = {}  # notices that wait for a slow channel
+
+    async def send(self, payload: bytes) -> None:
+        """Send one message, unless the session has ended."""
+        if not self.closed:
+            await self._sink(payload)
+
+    def announce(self, payload: bytes) -> None:
+        # A slow client gets each notice once, however often it was given: it fetches the list anew in any case.
+        if payload not in self._unsent:
+            self._unsent[payload] = None
+            self.runtime.spawn(self._send_notice(payload))
+
+    async def _send_notice(self, payload: bytes) -> None:
+        try:
+            await self.send(payload)
+        finally:
+            self._unsent.pop(payload, None)
+
+
+class ChannelCall(Call):
+    """A request of a session with one channel."""
+
+    __slots__ = ()
+
+    _session: ChannelSession
+
+    def __init__(self, session: ChannelSession, message: Request, principal: Any = None, load: object = None) -> None:
+        Call.__init__(self, session, message, principal, load)
+
+    @property
+    def connected(self) -> bool:
+        return not self._session.closed
+
+    async def emit(self, payload: bytes, passing: bool = False) -> None:
+        await self._session.send(payload)
+
+    async def finish(self, payload: bytes, error: MCPError | None) -> None:
+        self.done = True
+        await self._session.send(payload)
+
+    def cancelled(self) -> None:
+        # 2025-11-25 basic/utilities/cancellation: "not send a response".
+        self.done = True
