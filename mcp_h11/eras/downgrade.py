@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
+from ..protocol.finite import not_finite
 from ..protocol.methods import METHODS, PROGRESS, QUESTIONS, SERVER_METHODS
 from ..protocol.revisions import REVISIONS, Revision
 
@@ -224,8 +225,11 @@ def _call(plan: _Plan, result: Object) -> Object:
 def _unstructured(result: Object) -> Object:
     plain = _without(result, frozenset({"structuredContent"}))
     if not plain.get("content"):
-        # No NaN: what no other revision could be sent is not to pass here as text.
-        text = json.dumps(result["structuredContent"], ensure_ascii=False, allow_nan=False)
+        # NaN is refused here as in the revisions that have structured content, and not passed on as text.
+        try:
+            text = json.dumps(result["structuredContent"], ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise not_finite({"structuredContent": result["structuredContent"]}) or error from None
         plain["content"] = [_text(text, {})]
     return plain
 

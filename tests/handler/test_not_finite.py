@@ -129,6 +129,16 @@ TOLD = {
 ABLE = {"elicitation": {}, "sampling": {}}
 
 
+@pytest.mark.parametrize("revision", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_a_revision_without_structured_content_is_told_the_same(revision: str) -> None:
+    server = MCPServer("numbers")
+    server.add_tool(lambda: {"content": [], "structuredContent": {"mean": NAN}}, "mean")
+    async with served(server) as running, Legacy(running.port, revision) as session:
+        result = (await session.call("tools/call", call("mean"))).result
+        assert result["isError"]
+        assert "structuredContent.mean is NaN" in result["content"][0]["text"]
+
+
 async def test_what_a_tool_tells_or_asks_on_the_way_is_named_too(caplog: pytest.LogCaptureFixture) -> None:
     async with served(Telling()) as server:
         session = Legacy(server.port, LEGACY)
