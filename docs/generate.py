@@ -28,7 +28,8 @@ ARGUMENTS = ROOT / "docs" / "arguments.md"
 sys.path.insert(0, str(ROOT))
 
 from mcp_h11 import REVISIONS, Limits, Settings
-from mcp_h11.schema.signature import BadArguments, describe
+from mcp_h11.schema.arguments import BadArguments
+from mcp_h11.schema.signature import describe
 
 # Row label, and what to show of a revision.
 FACTS = (

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..http.headers import header_map
 from ..protocol.shown import escaping
+from ..schema.arguments import BadArguments
 from ..schema.blocks import is_result, to_content
 from ..schema.mismatch import shorten
-from ..schema.signature import BadArguments, Signature
+from ..schema.signature import Signature
 from ..schema.signature import describe as read_signature
 from ..schema.tojson import to_json
 from ..schema.validator import checker

@@ -25,9 +25,10 @@ from ..protocol.errors import InternalError, InvalidParams, MCPError, Refusal, R
 from ..protocol.methods import MAX_TOOL_NAME, METHODS
 from ..protocol.shown import escaping
 from ..protocol.uris import normal, normal_template
+from ..schema.arguments import BadArguments
 from ..schema.mismatch import kind, shorten
+from ..schema.parameters import refuse_unbound
 from ..schema.results import completion, contents, messages
-from ..schema.signature import BadArguments, refuse_unbound
 from ..schema.tojson import as_plain
 from ..schema.wirewords import in_wire_words
 from ..schema.work import IN_THREAD, TooMuchWork, within

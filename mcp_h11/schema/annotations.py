@@ -14,7 +14,6 @@ from __future__ import annotations
 import collections.abc
 import enum
 import json
-import types
 import typing
 import warnings
 from collections import Counter as TallyCounter
@@ -33,6 +32,7 @@ from .members import (
     has_members,
     is_class_of_members,
     is_namedtuple,
+    is_union,
     members_of,
     qualifier,
     substituted,
@@ -112,7 +112,7 @@ class Compiler:
             return self._annotated(annotation)
         if is_pydantic(annotation):
             return self._pydantic(annotation)
-        if origin in {Union, types.UnionType}:
+        if is_union(annotation):
             return self._union(get_args(annotation))
         if origin is Literal:
             return self._choice([(enum_json(item), item) for item in get_args(annotation)])
@@ -220,7 +220,7 @@ class Compiler:
 
     def _annotated(self, annotation: Any) -> Shape:
         base, *metadata = get_args(annotation)
-        if any(isinstance(item, ParamHeader) for item in metadata) and get_origin(base) in {Union, types.UnionType}:
+        if any(isinstance(item, ParamHeader) for item in metadata) and is_union(base):
             # A header is there or it is not: clients refuse x-mcp-header on anything but a plain primitive type.
             arms = tuple(arm for arm in get_args(base) if arm is not type(None))
             base = Union[arms]  # noqa: UP007

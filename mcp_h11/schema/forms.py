@@ -11,7 +11,7 @@ from .annotations import Compiler
 from .mismatch import Mismatch, render
 from .readers import Reader
 from .scalars import DECIMAL
-from .signature import JSONSchema
+from .shapes import JSONSchema
 from .validator import checker, validate
 from .work import ON_LOOP, TooMuchWork, within
 

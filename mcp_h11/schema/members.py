@@ -8,7 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 NO_DEFAULT = object()  # no default
 MAY_BE_ABSENT = object()  # may be left out, and then is not there
@@ -118,3 +118,8 @@ def substituted(annotation: Any, variables: Mapping[Any, Any]) -> Any:
     if isinstance(annotation, type) and get_origin(annotation) is None or not set(parameters) & variables.keys():
         return annotation
     return annotation[tuple(variables.get(one, one) for one in parameters)]
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is a union, written either way: ``Union[int, str]`` or ``int | str``."""
+    return get_origin(annotation) in {Union, types.UnionType}

@@ -13,9 +13,10 @@ from pydantic import AliasChoices, AliasPath, Field
 from typing_extensions import NotRequired, Required, TypedDict
 
 from mcp_h11 import MCPServer
+from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.fieldinfos import NOTHING, said_of
 from mcp_h11.schema.forms import elicitation_schema
-from mcp_h11.schema.signature import BadArguments, describe
+from mcp_h11.schema.signature import describe
 
 CASES: list[tuple[Any, list[Any]]] = [
     (Annotated[int, Field(default=7)], [{}, {"x": 3}, {"x": None}]),

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver import MCPServer as Official
 from typing_extensions import TypedDict
 
+from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.forms import elicitation_schema, read_elicited
 from mcp_h11.schema.members import substituted, type_variables
+from mcp_h11.schema.outputs import BadResult
 from mcp_h11.schema.readers import MAX_DIGITS_OF_DECIMAL, to_timedelta
-from mcp_h11.schema.signature import BadArguments, BadResult, describe
+from mcp_h11.schema.signature import describe
 from mcp_h11.schema.tojson import duration, to_json
 from mcp_h11.schema.validator import validate
 

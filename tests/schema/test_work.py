@@ -29,10 +29,11 @@ from test_jsonschema import LEAVES, schemas, values
 from mcp_h11 import MCPServer
 from mcp_h11.protocol.errors import InvalidRequest
 from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES, _has_more_values
+from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.equality import canonical
 from mcp_h11.schema.forms import read_elicited
 from mcp_h11.schema.mismatch import Mismatch
-from mcp_h11.schema.signature import BadArguments, describe
+from mcp_h11.schema.signature import describe
 from mcp_h11.schema.validator import CompiledSchema, validate
 from mcp_h11.schema.work import (
     IN_THREAD,
@@ -448,7 +449,7 @@ async def test_a_call_that_is_too_much_for_the_loop_is_bound_in_a_thread() -> No
 @pytest.mark.anyio
 async def test_what_is_too_much_for_a_thread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_h11.handler.mcpserver.IN_THREAD", 100)
-    monkeypatch.setattr("mcp_h11.schema.signature.ON_LOOP", 50)
+    monkeypatch.setattr("mcp_h11.schema.arguments.ON_LOOP", 50)
     handler = MCPServer("demo")
 
     @handler.tool

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Readers of arguments: JSON values by the fields of a signature, and texts that say such values."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .coercion import container, from_json
+from .mismatch import Mismatch, Problem
+from .parameters import Parameters
+from .readers import Reader
+from .shapes import JSONSchema, Shape, object_reader
+from .unions import first_of
+from .work import ON_LOOP, may_parse, within
+
+
+class BadArguments(ValueError):
+    """Arguments that do not fit; `problems` has one line for each, and the message all of them."""
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        super().__init__(f"Invalid arguments for {name}: {'; '.join(problems)}")
+        self.problems = problems
+
+
+def make_readers(
+    parameters: Parameters,
+    *,
+    strict: bool,
+    refuse_extra: bool,
+    ignored: Callable[[list[str]], None] | None,
+) -> tuple[Reader, Reader]:
+    """The reader of JSON arguments, and that of values that are texts by protocol."""
+    fields, extra = parameters.fields, parameters.extra
+    closed = refuse_extra and extra is None
+    second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
+    read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
+    read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored)
+    texts = {
+        name: field._replace(shape=field.shape._replace(read=_text_reader(field.shape)))
+        for name, field in fields.items()
+    }
+    text_extra = _text_reader(extra) if extra is not None else None
+    read_text = object_reader(texts, closed=closed, extra=text_extra, ignored=ignored)
+    shapes = [field.shape for field in fields.values()]
+    return counted(read, shapes if extra is None else [*shapes, extra]), functools.partial(within, ON_LOOP, read_text)
+
+
+def counted(read: Reader, shapes: Iterable[Shape]) -> Reader:
+    """The reader with its work bounded, where any member can cost more than the look at one text or number."""
+    schemas = [shape.schema for shape in shapes]
+    if all(arm.get("type") in _SCALARS for schema in schemas for arm in schema.get("anyOf", (schema,))):
+        return read
+    return functools.partial(within, ON_LOOP, read)
+
+
+def _parameter_reader(shape: Shape, strict: bool) -> Reader:
+    """Reads what the parameter's own reader refused: a text may say the list, the object or the null that is wanted."""
+    read = shape.read_lax
+    if strict:
+        return read
+    scalar = all(arm.get("type") in _SCALARS for arm in shape.schema.get("anyOf", [shape.schema]))
+
+    def read_parameter(value: Any) -> Any:
+        if scalar:
+            # A text is worth reading as JSON only where the list that it says might fit.
+            return read(None if value == "null" else value)
+        return read(_container(value))
+
+    return read_parameter
+
+
+def _container(value: Any) -> Any:
+    try:
+        if isinstance(value, str):
+            may_parse(value)
+    except ValueError:
+        return value
+    return container(value)
+
+
+_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+
+
+def _text_reader(shape: Shape) -> Reader:
+    """Reads a value that is a text by protocol: as it stands, then as what it says."""
+    read, lax = shape.read, shape.read_lax
+
+    def read_text(value: Any) -> Any:
+        if not isinstance(value, str):  # a list of texts, of a template's variable
+            return lax(value)
+        said = value
+        try:
+            may_parse(value)
+            said = from_json(value)
+        except ValueError:
+            pass
+        forms = [value] if isinstance(said, str) else [value, said]
+        found: list[Problem] = []
+        for reader in (read, lax):
+            for form in forms:
+                try:
+                    return reader(form)
+                except Mismatch as error:  # noqa: PERF203
+                    found = found if error.kind_only else error.problems
+        # Where it is written as it should be, something else is wrong with it.
+        raise Mismatch(found or [((), f"expected {shape.expected}{_written(shape.schema)}")])
+
+    return read_text
+
+
+# What a value of each type looks like as text.
+_EXAMPLES = {"integer": "3", "number": "1.5", "boolean": "true", "array": '["a", "b"]', "object": '{"name": "value"}'}
+
+
+def _written(schema: JSONSchema) -> str:
+    arms = schema.get("anyOf", [schema])
+    found = [example for arm in arms if (example := _EXAMPLES.get(str(arm.get("type"))))]
+    if not found:
+        return ""
+    return f", written as text like {' or '.join(json.dumps(example) for example in found)}"
