@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`bench/bridges.py` and `bench/clients.py`: a quick run of ours alone, and that a wrong answer is the end of one."""
+"""`bench/bridges.py` and `bench/clients.py`: a quick run of ours alone, and a wrong answer, which ends the run.
+
+The runs are marked `long`: they measure, and they install two packages the first time.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ def pages() -> list[bytes | None]:
     return [path.read_bytes() if path.exists() else None for path in paths]
 
 
+@pytest.mark.long
 @linux
 def test_our_bridge_alone_is_measured_apart_from_the_server_behind_it(tmp_path: Path) -> None:
     before = pages()
@@ -70,6 +74,7 @@ def test_our_bridge_alone_is_measured_apart_from_the_server_behind_it(tmp_path: 
     assert pages() == before
 
 
+@pytest.mark.long
 @linux
 def test_our_client_alone_is_measured_over_http_and_on_pipes(tmp_path: Path) -> None:
     before = pages()
@@ -81,6 +86,7 @@ def test_our_client_alone_is_measured_over_http_and_on_pipes(tmp_path: Path) -> 
     assert pages() == before
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize("table", ["http", "stdio"])
 def test_a_wrong_answer_through_a_bridge_fails_the_run(tmp_path: Path, table: str) -> None:
@@ -93,6 +99,7 @@ def test_a_wrong_answer_through_a_bridge_fails_the_run(tmp_path: Path, table: st
     assert f"{table} x1: not the answer to" in told.split("FAILED: ")[1]
 
 
+@pytest.mark.long
 @linux
 def test_a_wrong_answer_to_a_client_fails_the_run(tmp_path: Path) -> None:
     lying = tmp_path / "lying.py"

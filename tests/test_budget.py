@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 ATTEMPTS = 3  # a busy machine only ever adds, so the lowest of a few counts
 LIMIT = 60  # seconds for one attempt; it takes two
@@ -41,6 +43,7 @@ def measured(path: Path) -> dict[str, float]:
     return found
 
 
+@pytest.mark.long
 def test_every_piece_of_a_call_keeps_its_budget(tmp_path: Path) -> None:
     budgets = budget.read()
     attempts: list[dict[str, float]] = []

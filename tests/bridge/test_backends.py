@@ -348,6 +348,7 @@ class Counting(MCPServer):
         return label
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sessions", ["drain", "migrate", "invalidate"])
 async def test_many_swaps_under_many_callers_lose_nothing_and_answer_nothing_twice(sessions: str) -> None:
     seen: Counter[str] = Counter()

@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "bridge_sessions.py"
 LIMIT = 60  # seconds
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize(("sessions", "more"), [(900, []), (90, ["--per-session", "--may-grow", "6144"])])
 def test_sessions_through_the_bridge_leave_memory_and_descriptors_where_they_were(

@@ -240,6 +240,7 @@ async def test_a_result_of_many_megabytes_comes_through() -> None:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_child_ends_with_its_bridge_and_so_does_what_it_started() -> None:
     async with bridge() as front, client(front, LEGACY) as c:
         child, grandchild = int(await c.text("pid")), int(await c.text("fork"))
@@ -248,6 +249,7 @@ async def test_a_child_ends_with_its_bridge_and_so_does_what_it_started() -> Non
     await until_gone(grandchild)
 
 
+@pytest.mark.long
 async def test_a_child_that_ignores_everything_is_killed() -> None:
     async with bridge("--ignore-term") as front, client(front, LEGACY) as c:
         child = int(await c.text("pid"))

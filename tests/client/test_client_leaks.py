@@ -20,6 +20,7 @@ from mcp_h11.client.transports.memory import MemoryTransport
 from mcp_h11.client.transports.stdio import StdioTransport
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted as Linux lists them"),
 ]

@@ -280,6 +280,7 @@ def _options(kind: Kind) -> dict[str, Any]:
     return {**gateway, "max_requests": None, **kind.options}
 
 
+@pytest.mark.long
 @on_loop
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory comes from /proc")
 @pytest.mark.parametrize("name", ALL)

@@ -1489,6 +1489,7 @@ import mcp_h11.eras.modern
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif("without_legacy" in sys.modules, reason="this is that run")
 def test_the_era_passes_its_tests_with_the_legacy_one_removed() -> None:
     done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "without_legacy",

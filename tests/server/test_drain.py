@@ -113,6 +113,7 @@ async def bare_end(stack: contextlib.AsyncExitStack) -> float:
     return took
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
 async def test_a_thousand_open_streams_end_cleanly_and_at_once(descriptors: None) -> None:
     async with contextlib.AsyncExitStack() as stack:

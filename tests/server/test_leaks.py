@@ -22,7 +22,7 @@ from serving import LEGACY, Held, call, head, modern, request, served, turns
 from mcp_h11 import Context
 from mcp_h11.server.connection import Connection
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 WARM_UP = 300
 MOST_LEFT = 1024 * 1024  # bytes of ten thousand sessions
 MOST_EACH = 16 * 1024  # bytes of one at rest

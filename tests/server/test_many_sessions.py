@@ -83,6 +83,7 @@ def opened(port: int) -> socket.socket:
     return sock
 
 
+@pytest.mark.long
 def test_ten_thousand_sessions_with_streams_are_held_and_all_of_them_hear(room: int, capsys: Any) -> None:
     on_sockets = min(SESSIONS, room)
     with child() as server:
