@@ -215,7 +215,14 @@ def __getattr__(name: str) -> Any:
         if name in names:
             from importlib import import_module
 
-            globals()[name] = value = getattr(import_module(f".{module}", __name__), name)
+            try:
+                globals()[name] = value = getattr(import_module(f".{module}", __name__), name)
+            except ModuleNotFoundError as error:
+                # A host may copy the package without the folders that a server does not need.
+                left_out = module.partition(".")[0]
+                if error.name != f"{__name__}.{left_out}":
+                    raise
+                raise AttributeError(f"{name} is not here: {__name__} was vendored without {left_out}/") from None
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -68,6 +69,14 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Development mode reports each callback of the loop that took 100 ms, which any does on a busy machine.
+PRELUDE = """
+import logging, sys
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
+sys.path[:0] = {!r}
+"""
+
+
 class Isolated:
     """Python with neither site-packages nor the environment, that finds what is in `folders` alone."""
 
@@ -77,7 +86,7 @@ class Isolated:
         self._folders = [str(folder) for folder in folders]
 
     def command(self, code: str) -> list[str]:
-        return [*self._command, f"import sys\nsys.path[:0] = {self._folders!r}\n{textwrap.dedent(code)}"]
+        return [*self._command, PRELUDE.format(self._folders) + textwrap.dedent(code)]
 
     def run(self, code: str) -> Any:
         """What it printed, as JSON."""
@@ -246,3 +255,93 @@ def test_the_folder_carries_no_data_that_is_read_by_path() -> None:
     assert [path.name for path in files if path.suffix != ".py"] == ["py.typed"]
     asking = {path for path in files if path.suffix == ".py" and "__file__" in path.read_text("utf-8")}
     assert {path.relative_to(PACKAGE).as_posix() for path in asking} == MAY_ASK_FOR_PATHS
+
+
+# --- the server alone -------------------------------------------------------------------------------------------------
+
+# What a server does not need: a host that only serves copies the package without them.
+CLIENT_SIDE = ("client", "bridge", "cli", "__main__.py")
+
+
+@pytest.fixture
+def server_only(tmp_path: Path) -> Path:
+    """A host whose copy of the package is without the client, the bridge and the command line."""
+    ignored = shutil.ignore_patterns("__pycache__", *CLIENT_SIDE)
+    shutil.copytree(PACKAGE, tmp_path / "plugin" / "_vendor" / "mcp_h11", ignore=ignored)
+    (tmp_path / "plugin" / "__init__.py").touch()
+    (tmp_path / "plugin" / "_vendor" / "__init__.py").touch()
+    return tmp_path
+
+
+def test_a_copy_without_client_bridge_and_command_line_serves(site: Path, server_only: Path) -> None:
+    answered = Isolated(server_only, site).run("""
+        import json, urllib.request
+        from plugin._vendor.mcp_h11 import MCPServer, start_in_thread
+
+        server = MCPServer("plugin")
+
+        @server.tool
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "0"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        params = {"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": meta}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        headers = {
+            "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "add",
+        }
+        with start_in_thread(server) as running:
+            request = urllib.request.Request(running.url, json.dumps(call).encode(), headers)
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                result = json.load(answer)["result"]
+        print(json.dumps([result["structuredContent"], sorted({name.split(".")[0] for name in sys.modules
+                          if name.split(".")[0] in ("h11", "anyio", "mcp", "pydantic", "httpx", "uvloop")})]))
+    """)
+    assert answered == [{"result": 3}, ["anyio", "h11"]]
+
+
+def test_the_client_of_such_a_copy_is_said_to_be_left_out(site: Path, server_only: Path) -> None:
+    told = Isolated(server_only, site).run("""
+        import json
+        import plugin._vendor.mcp_h11 as ours
+        told = {}
+        for name in ("Client", "ProxyHandler"):
+            try:
+                getattr(ours, name)
+            except AttributeError as error:
+                told[name] = str(error)
+        print(json.dumps(told))
+    """)
+    assert told == {
+        "Client": "Client is not here: plugin._vendor.mcp_h11 was vendored without client/",
+        "ProxyHandler": "ProxyHandler is not here: plugin._vendor.mcp_h11 was vendored without bridge/",
+    }
+
+
+def test_what_is_left_of_such_a_copy_imports_nothing_that_is_missing(server_only: Path) -> None:
+    """Read from the source, so that imports inside functions and for type checkers count too.
+
+    `__init__` names everything that is public, and loads the names of the client side when they are used first.
+    """
+    copy = server_only / "plugin" / "_vendor" / "mcp_h11"
+    missing = []
+    for path in copy.rglob("*.py"):
+        folders = path.relative_to(copy).parent.parts
+        if path == copy / "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            base = copy.joinpath(*folders[: len(folders) + 1 - node.level], *(node.module or "").split("."))
+            if not base.is_dir() and not base.with_suffix(".py").is_file():
+                missing.append((path.name, node.lineno))
+            if node.module is None:
+                names = [alias.name for alias in node.names]
+                missing += [(path.name, name) for name in names if not [*base.glob(f"{name}*")] and base != copy]
+                assert base != copy or not {*names} & {*CLIENT_SIDE}, path.name
+    assert missing == []
