@@ -467,7 +467,7 @@ def test_a_comment_names_no_machine() -> None:
 
 # --- what it costs to load ------------------------------------------------------------------------------------------
 
-BUDGET = 0.060  # seconds above `import asyncio`, with the bytecode written (docs/design.md)
+BUDGET = 0.060  # seconds of CPU above `import asyncio`, with the bytecode written (docs/design.md)
 SLACK = 2.0  # machines are noisy, and this one may be slow
 TRIES = 7
 
@@ -493,13 +493,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 
 def test_importing_is_quick(compiled: Callable[[str], Any]) -> None:
+    """In CPU time of the process that imports, because other processes take the clock's time but not its own."""
     code = """
         import time
-        begin = time.perf_counter()
         import asyncio
-        middle = time.perf_counter()
+        begin = time.process_time()
         {}
-        print(time.perf_counter() - middle)
+        print(time.process_time() - begin)
     """
     best = min(compiled(code.format("import mcp_h11")) for _ in range(TRIES))
     assert best < BUDGET * SLACK, f"{best * 1000:.0f} ms above asyncio"
