@@ -1,39 +1,26 @@
 # SPDX-License-Identifier: MIT
 """`MCPServer`: functions become tools, resources, prompts and completions by a decorator.
 
-A `ServerHandler` like any other.  It is what its user holds: the decorators, and an answer to each request.  What was
-registered is kept by a `Catalogue`, as entries that know their function (`entries`); what a function returns is made
-the protocol's by its entry and by `results`.
+This module registers; `answers` serves the requests.  A `Catalogue` keeps the entries, and each entry knows its
+function (`functions`).
 
 Rule: a mistake in a function is an error when it is registered; a call only looks up, binds, runs and wraps.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..http.auth import TOKEN_HOLDER, missing_scopes
 from ..http.headers import header_map
-from ..protocol.errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from ..protocol.methods import MAX_TOOL_NAME, METHODS
-from ..protocol.shown import escaping
 from ..protocol.uris import normal, normal_template
-from ..schema.arguments import BadArguments
-from ..schema.mismatch import kind, shorten
 from ..schema.parameters import refuse_unbound
-from ..schema.results import completion, contents, messages
 from ..schema.tojson import as_plain
 from ..schema.wirewords import in_wire_words
-from ..schema.work import IN_THREAD, TooMuchWork, within
-from .context import Context
-from .dispatch import describe, tool_error
+from .answers import CatalogueHandler
 from .functions import (
     Entry,
     ExtraArguments,
@@ -47,25 +34,19 @@ from .functions import (
     name_of,
     prompt_arguments,
 )
-from .handler import Params, Result, ServerHandler
-from .questions import InputRequired, taken
-from .registry import Catalogue, completable
 
 if TYPE_CHECKING:
     from ..protocol.uritemplate import URITemplate
-
-logger = escaping(logging.getLogger(__name__))
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # 2025-11-25 server/tools, Tool Names
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
-MASKED = "The tool failed"
 # RFC 3986, 3: a scheme, a colon, and neither blanks nor controls after it
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20\x7f]+")
 
 
-class MCPServer(ServerHandler):
+class MCPServer(CatalogueHandler):
     """A server made of functions.
 
     ``server = MCPServer("demo")``, then ``@server.tool`` and its siblings, then ``server.run()``.  Functions may be
@@ -114,6 +95,7 @@ class MCPServer(ServerHandler):
         portable_schemas: bool = False,
         structured_output: bool | None = None,
     ) -> None:
+        super().__init__(page_size=page_size, mask_errors=mask_errors)
         self.name = name
         self.title = title
         self.description = description
@@ -128,10 +110,7 @@ class MCPServer(ServerHandler):
         self._reading = Reading(strict, extra_arguments)
         self._portable_schemas = portable_schemas
         self._structured = structured_output
-        self._mask_errors = mask_errors
         self._cache_hints = _checked_hints(cache_hints or {})
-        self._catalogue = Catalogue(page_size)
-        self._completion: Function | None = None
 
     # --- registering -----------------------------------------------------------------------------------------
 
@@ -443,29 +422,8 @@ class MCPServer(ServerHandler):
 
         run(self, **options)
 
-    # --- what a ServerHandler answers ----------------------------------------------------------------------------
-
-    def capabilities(self) -> dict[str, Any]:
-        """Tools, resources and prompts always, since they may be added at any time."""
-        offered: dict[str, Any] = {
-            "logging": {},
-            "tools": {"listChanged": True},
-            "resources": {"subscribe": True, "listChanged": True},
-            "prompts": {"listChanged": True},
-        }
-        if self._completion is not None:
-            offered["completions"] = {}
-        return offered
-
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         return self._cache_hints.get(method, (0, None))
-
-    def param_headers(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
-        found = self._catalogue.tools.get(tool)
-        return found.param_headers if found is not None else None
-
-    def required_scopes(self, method: str, params: Params) -> Collection[str]:
-        return self._catalogue.scopes_for(method, params)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:
@@ -474,152 +432,6 @@ class MCPServer(ServerHandler):
             return
         async with self._lifespan(self) as value:
             yield value
-
-    async def list_tools(self, params: Params, ctx: Context) -> Result:
-        return self._catalogue.page("tools", params, self._catalogue.tools)
-
-    async def list_resources(self, params: Params, ctx: Context) -> Result:
-        return self._catalogue.page("resources", params, self._catalogue.resources)
-
-    async def list_resource_templates(self, params: Params, ctx: Context) -> Result:
-        return self._catalogue.page("resourceTemplates", params, self._catalogue.templates)
-
-    async def list_prompts(self, params: Params, ctx: Context) -> Result:
-        return self._catalogue.page("prompts", params, self._catalogue.prompts)
-
-    async def call_tool(self, params: Params, ctx: Context) -> Result | InputRequired:
-        tool = self._catalogue.tools.get(name) if isinstance(name := params.get("name"), str) else None
-        if tool is None:
-            raise InvalidParams(f"Unknown tool: {name!r:.200}")
-        if tool.scopes:
-            _check_scopes(tool, ctx)
-        arguments = params.get("arguments")
-        if arguments is None:
-            arguments = {}
-        elif not isinstance(arguments, dict):
-            raise InvalidParams("arguments must be an object")
-        try:
-            try:
-                bound = tool.bind(arguments)
-            except TooMuchWork:
-                bound = await _aside(ctx, tool.bind, arguments)
-        except BadArguments as exc:
-            # server/tools, Error Handling: the model can mend its arguments, so it has to see what is wrong.
-            return tool_error(str(exc))
-        try:
-            function = tool.function
-            made = function.call(bound, ctx) if function.direct is None else function.direct(**bound)
-            value = await made
-            try:
-                return tool.result(value)
-            except TooMuchWork:
-                return await ctx.run_sync(partial(within, IN_THREAD, tool.result, value))
-        except (MCPError, ToolError):
-            raise
-        except asyncio.CancelledError as exc:
-            if _is_cancelled():
-                raise
-            return self._failure(tool, exc)
-        except (Exception, SystemExit) as exc:
-            return self._failure(tool, exc)
-
-    def _failure(self, tool: ToolEntry, exc: BaseException) -> Result:
-        """What is no error of the protocol is a result that the model can act on, a program's `sys.exit` included."""
-        one, inner = exc, _inner(exc)
-        while len(inner) == 1:  # the group that a task group makes of one failure
-            one, inner = inner[0], _inner(inner[0])
-        if isinstance(one, (MCPError, ToolError)):
-            raise one from None
-        logger.error("the tool %s failed", tool.definition["name"], exc_info=exc)
-        exc.__traceback__ = None  # as in `handler.answer`
-        return tool_error(MASKED if self._mask_errors else describe(one))
-
-    async def read_resource(self, params: Params, ctx: Context) -> Result | InputRequired:
-        uri = params.get("uri")
-        if not isinstance(uri, str):
-            raise InvalidParams("uri must be a string")
-        resource, arguments = self._catalogue.find(uri)
-        _check_scopes(resource, ctx)
-        try:
-            try:
-                bound = resource.bind(arguments)
-            except TooMuchWork:
-                bound = await _aside(ctx, resource.bind, arguments)
-        except BadArguments:
-            raise ResourceNotFound(uri) from None
-        value = taken(await resource.function.call(bound, ctx))
-        if isinstance(value, InputRequired):
-            return value
-        if value is None:
-            raise ResourceNotFound(uri)
-        return {"contents": contents(uri, resource.definition.get("mimeType"), value)}
-
-    async def subscribe(self, uri: str, ctx: Context) -> None:
-        self._check_scopes_at(uri, ctx)
-
-    async def unsubscribe(self, uri: str, ctx: Context) -> None:
-        self._check_scopes_at(uri, ctx)
-
-    def _check_scopes_at(self, uri: str, ctx: Context) -> None:
-        with suppress(ResourceNotFound):  # one may subscribe to what is to come
-            _check_scopes(self._catalogue.find(uri)[0], ctx)
-
-    async def get_prompt(self, params: Params, ctx: Context) -> Result | InputRequired:
-        prompt = self._catalogue.prompts.get(name) if isinstance(name := params.get("name"), str) else None
-        if prompt is None:
-            raise InvalidParams(f"Unknown prompt: {name!r:.200}")
-        _check_scopes(prompt, ctx)
-        arguments = params.get("arguments")
-        if arguments is None:
-            arguments = {}
-        elif not isinstance(arguments, dict):
-            raise InvalidParams("arguments must be an object of strings")
-        for argument, value in arguments.items():
-            if not isinstance(value, str):
-                raise InvalidParams(_as_text(argument, value))
-        try:
-            bind = prompt.function.signature.bind_text
-            try:
-                bound = bind(arguments)
-            except TooMuchWork:
-                bound = await _aside(ctx, bind, arguments)
-        except BadArguments as exc:
-            raise InvalidParams(str(exc)) from None
-        value = taken(await prompt.function.call(bound, ctx))
-        if isinstance(value, InputRequired):
-            return value
-        if isinstance(value, dict) and isinstance(value.get("messages"), list):
-            return in_wire_words(value)  # type: ignore[no-any-return]
-        return {"description": prompt.definition["description"], "messages": messages(value)}
-
-    async def complete(self, params: Params, ctx: Context) -> Result:
-        function = self._completion
-        if function is None:
-            return await super().complete(params, ctx)
-        ref, argument, context = params.get("ref"), params.get("argument"), params.get("context")
-        entry = self._catalogue.referred(ref)
-        _check_scopes(entry, ctx)
-        known = completable(entry)
-        if not isinstance(argument, dict) or not all(isinstance(argument.get(k), str) for k in ("name", "value")):
-            raise InvalidParams("argument must be an object with a name and a value")
-        if known is not None and argument["name"] not in known:
-            raise InvalidParams(f"Unknown argument: {argument['name']!r:.200}")
-        given = {"ref": ref, "argument": argument, "context": context if isinstance(context, dict) else None}
-        value = await function.call(function.accepted(given), ctx)
-        found = completion(value)
-        if found is None:
-            logger.error("a completion function returned no list of texts")
-            raise InternalError()
-        return {"completion": found}
-
-
-async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments: Any) -> dict[str, Any]:
-    """Bind in a thread what would hold the event loop for too long.  Raises InvalidParams past what a thread may do."""
-    try:
-        bound: dict[str, Any] = await ctx.run_sync(partial(within, IN_THREAD, bind, arguments))
-    except TooMuchWork:
-        raise InvalidParams("The arguments are too large or too deep to be checked") from None
-    return bound
 
 
 def _make_portable(tool: ToolEntry) -> None:
@@ -642,44 +454,6 @@ def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwarg
         return fn
 
     return decorate
-
-
-def _check_scopes(entry: Entry, ctx: Context) -> None:
-    """See once more, now that the entry is at hand, that the caller may have it.  Raises a Refusal: 403.
-
-    The door has asked for its scopes before the call began.  Since then the call may have waited in line, or for an
-    answer of its client, and another thread may have put another entry in its place.  Without a principal there is
-    nothing to see: on pipes there is one client, and a server on HTTP that asks nobody refuses at the door.
-    """
-    principal = ctx.principal
-    if principal is None or principal is TOKEN_HOLDER or not entry.scopes:
-        return
-    granted = getattr(principal, "scopes", ()) or ()
-    if missing_scopes(granted, entry.scopes, ctx.settings.scope_includes):
-        raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(entry.scopes)}")
-
-
-def _as_text(name: str, value: Any) -> str:
-    """How to write an argument of a prompt that came as something else."""
-    # server/prompts: "arguments?: { [key: string]: string }"
-    start = f"arguments.{shorten(name)}: the arguments of a prompt are strings"
-    if value is None:
-        return f'{start}; leave it out, or write "null" where null is meant'
-    if isinstance(value, (list, dict)):
-        return f"{start}; write the JSON of the {kind(value)} as a string"
-    written = shorten(json.dumps(value))
-    return f'{start}; write "{written}" instead of {written}'
-
-
-def _inner(exc: BaseException) -> Sequence[BaseException]:
-    found: Sequence[BaseException] = getattr(exc, "exceptions", ())
-    return found
-
-
-def _is_cancelled() -> bool:
-    """Whether this call is, rather than something that it waited for; before Python 3.11 nobody can tell."""
-    cancelling = getattr(asyncio.current_task(), "cancelling", None)
-    return cancelling is None or cancelling() > 0
 
 
 def _template(uri: str) -> URITemplate:

@@ -2227,8 +2227,8 @@ def test_run_serves_over_the_transport_that_is_named(monkeypatch: pytest.MonkeyP
 
 def test_a_user_may_log_what_fails_elsewhere() -> None:
     assert (
-        logging.getLogger("mcp_h11.handler.mcpserver").parent is not None
-        and not logging.getLogger("mcp_h11.handler.mcpserver").handlers
+        logging.getLogger("mcp_h11.handler.answers").parent is not None
+        and not logging.getLogger("mcp_h11.handler.answers").handlers
     )
 
 

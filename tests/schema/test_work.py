@@ -448,7 +448,7 @@ async def test_a_call_that_is_too_much_for_the_loop_is_bound_in_a_thread() -> No
 
 @pytest.mark.anyio
 async def test_what_is_too_much_for_a_thread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_h11.handler.mcpserver.IN_THREAD", 100)
+    monkeypatch.setattr("mcp_h11.handler.answers.IN_THREAD", 100)
     monkeypatch.setattr("mcp_h11.schema.arguments.ON_LOOP", 50)
     handler = MCPServer("demo")
 
