@@ -214,7 +214,7 @@ class Backend:
             try:
                 async with self._made() as client:
                     # The bridge counts questions by client; see `bridged.MAX_ASKED`.
-                    client._conversation.max_questions = MAX_ASKED
+                    client._conversation.questions.limit = MAX_ASKED
                     await self._hooks.prepare(client)
                     await self._restore(client)
                     self._scope.deadline = float("inf")

@@ -9,30 +9,32 @@ Rule: results and params are plain dicts in the wire's own words; errors are exc
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ..handler.handler import ServerHandler
-from ..protocol.errors import MCPError, again
+from ..protocol.errors import again
 from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
-from ..protocol.shown import escaping
 from ..version import __version__
 from .cache import ResultCache
 from .callbacks import QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
-from .connect import Connecting, Options
-from .conversation import MAX_PAGES, ClientRequest, Conversation, Listeners, pages_exceeded
+from .connect import Connecting
+from .conversation import ClientRequest, Conversation, Listeners
+from .era_watch import EraWatch
+from .lists import all_pages
+from .options import CLOSE_LIMIT, Options
 from .pending import OnNotification, OnRequest, Progress
-from .probe import EraMemory, Negotiated, refuses_handshake
-from .subscriptions import ChangeStream, Filter, Listening, Subscriptions
+from .pings import keep_pinging
+from .probe import EraMemory, Negotiated
+from .subscriptions import ChangeStream, Filter, Subscriptions
 from .transports.base import Transport
-from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
+from .transports.errors import ConnectionLost, InvalidAnswer
 from .transports.httpclient import Middleware
 from .transports.middleware import TokenProvider
 from .transports.outbound import FROM_ENVIRONMENT
@@ -40,17 +42,6 @@ from .transports.outbound import FROM_ENVIRONMENT
 if TYPE_CHECKING:
     import ssl as tls
 
-logger = escaping(logging.getLogger(__name__))
-
-# Entries of one list, over all of its pages.
-MAX_ITEMS = 100_000
-# Bytes of memory that the pages of one list may take together, and of one JSON value in it beside its text.
-MAX_LIST_SIZE = 64 * 1024 * 1024
-VALUE_SIZE = 64
-# Seconds for everything that the end of a client may take: DELETE, or a child that does not want to go.
-CLOSE_LIMIT = 15.0
-# Seconds for taking back what was subscribed to for one `listen`.
-UNSUBSCRIBE_LIMIT = 5.0
 # What `timeout` is where a method does not say.
 _AS_CONFIGURED = -1.0
 
@@ -125,30 +116,29 @@ class Client:
     ) -> None:
         if revision is not None and revision not in REVISIONS:
             raise ValueError(f"no such revision: {revision!r}; there are {', '.join(REVISIONS)}")
-        for seconds in (timeout, ping_every, ping_timeout, close_timeout):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
         if not isinstance(cache_partition, str | None):
             raise TypeError(f"cache_partition is a text or None, not {type(cache_partition).__name__}")
         check_callbacks(
             on_log=on_log, on_list_changed=on_list_changed, on_updated=on_updated, on_notification=on_notification,
         )  # fmt: skip
-        if not all(map(callable, middleware)):
-            raise TypeError("middleware is a list of coroutine functions: async (call, next) -> answer")
         self._options = Options(
-            target,
-            {"name": name, "version": __version__ if version is None else version},
-            REVISIONS[revision] if revision is not None else None,
-            transport,
-            dict(headers or {}),
-            token,
-            tuple(middleware),
-            ssl,
-            env,
-            cwd,
-            timeout,
-            memory or EraMemory(),
-            proxy,
+            target=target,
+            info={"name": name, "version": __version__ if version is None else version},
+            revision=REVISIONS[revision] if revision is not None else None,
+            transport=transport,
+            headers=dict(headers or {}),
+            token=token,
+            middleware=tuple(middleware),
+            ssl=ssl,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            memory=memory or EraMemory(),
+            proxy=proxy,
+            ping_every=ping_every,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            result_types=result_types,
         )
         self._question_handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, capabilities)
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
@@ -156,19 +146,13 @@ class Client:
         self._partition = cache_partition
         # Without a partition: an object that no other client has, and that lives as long as a key that holds it.
         self._owner: Hashable = object() if cache_partition is None else cache_partition
-        self._result_types = result_types
-        self._ping_every = ping_every
-        self._ping_timeout = ping_timeout
-        self._close_timeout = close_timeout
-        self._timeout = timeout
         self._entered = False
-        self._log_level: str | None = None
-        self._session_streams: set[ChangeStream] = set()
         self._end: Exception | None = None
         self._ended: anyio.Event
         self._conversation: Conversation
         self._connecting: Connecting
         self._subscriptions: Subscriptions
+        self._watch: EraWatch
 
     # --- its life -------------------------------------------------------------------------------------------
 
@@ -187,13 +171,18 @@ class Client:
                 self._listeners,
                 self._cache,
                 owner=self._owner,
-                result_types=self._result_types,
+                result_types=self._options.result_types,
             )
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
-            self._conversation.on_renew = self._renew
-            self._conversation.on_contradiction = self._connecting.ask_anew
-            self._connecting.on_other_era = self._go_on_in_another_era
-            self._subscriptions = Subscriptions(self._conversation, self._tasks)
+            listeners = self._listeners
+            self._subscriptions = Subscriptions(
+                self._conversation,
+                self._tasks,
+                self.request,
+                follows_lists=bool(listeners.on_list_changed or listeners.on_notification),
+            )
+            self._watch = EraWatch(self._conversation, self._connecting, self._subscriptions, self._tasks)
+            self._conversation.watch = self._watch
             await self._connecting.connect()
             # Only now: a child that ended when it was asked what it is was started again.
             self._conversation.on_end = self._on_end
@@ -211,32 +200,15 @@ class Client:
         await self._leave(error)
 
     async def _begin(self) -> None:
-        await self._follow_changes()
-        if self._ping_every is not None:
-            self._tasks.start_soon(self._keep_pinging, self._ping_every)
-
-    async def _follow_changes(self) -> None:
-        """2026-07-28: the callbacks hear of what was subscribed to, and of nothing else."""
-        if not self.modern:
-            return
-        told = self._listeners.on_list_changed or self._listeners.on_notification
-        try:
-            await self._subscriptions.follow_lists([kind for kind in self._lists(changing=True) if told])
-        except MCPError as refused:
-            logger.warning("changes at %s will not be heard of: %s", self._conversation.transport.why, refused)
-
-    def _lists(self, *, changing: bool = False) -> list[str]:
-        """The lists that the server has; or those of them whose changes it tells of."""
-        offered = {kind: self.server_capabilities.get(kind) for kind in ("tools", "prompts", "resources")}
-        return [
-            kind for kind, has in offered.items()
-            if isinstance(has, dict) and (not changing or has.get("listChanged") is True)
-        ]  # fmt: skip
+        await self._subscriptions.follow_changes()
+        if self._options.ping_every is not None:
+            ping = partial(self.ping, timeout=self._options.ping_timeout)
+            self._tasks.start_soon(keep_pinging, self._conversation, ping, self._options.ping_every)
 
     async def _leave(self, error: BaseException | None) -> None:
         """Whatever happens, nothing of it is left: no task, no connection, no child, no session."""
         try:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(self._close_timeout):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(self._options.close_timeout):
                 if hasattr(self, "_conversation"):
                     self._conversation.end(ConnectionLost("the client is closed", sent=False))
                     if self._partition is None:
@@ -260,72 +232,13 @@ class Client:
         await self._ended.wait()
         return self._end
 
-    async def _renew(self) -> None:
-        if self.modern:  # a request that was still under way when the server became of another era
-            raise ConnectionLost(f"there are no sessions any more at {self._conversation.transport.why}")
-        eras = self._conversation.eras
-        try:
-            await self._connecting.handshake()
-        except MCPError as refused:
-            if not refuses_handshake(refused):
-                raise
-            await self._connecting.ask_anew(refused)
-            if self._conversation.eras == eras:
-                raise
-            raise ConnectionLost(f"{self._conversation.transport.why} is of another era now") from None
-        # The new session knows nothing of what was said in the old one.
-        self._tasks.start_soon(self._say_again)
-
-    def _go_on_in_another_era(self) -> None:
-        self._conversation.log_level = self._log_level if self.modern else None
-        self._conversation.forget()
-        self._subscriptions.forget_stream()
-        # As those of 2026-07-28 do: in this era they would hear nothing.
-        for changes in self._session_streams:
-            changes.end(ConnectionLost(f"{self._conversation.transport.why} is of another era now: listen again"))
-        self._tasks.start_soon(self._say_again)
-
-    async def _say_again(self) -> None:
-        """What was said before, and to the callbacks that they may have missed something."""
-        try:
-            if self.modern:
-                await self._follow_changes()
-            elif self._log_level is not None:
-                await self.request("logging/setLevel", {"level": self._log_level})
-            for uri in [] if self.modern else list(self._subscriptions.uris):
-                await self.request("resources/subscribe", {"uri": uri})
-        except MCPError as error:
-            logger.warning("what was said to %s before could not be said again: %s", self._conversation.transport.why,
-                           error)  # fmt: skip
-        # Another session may be that of another server.
-        for missed in Filter(self._lists(), self._subscriptions.uris).everything():
-            self._conversation.deliver(*missed, said=False)
-
-    async def _keep_pinging(self, every: float) -> None:
-        while self._conversation.calls.ended is None:
-            await anyio.sleep(every)
-            try:
-                await self.ping(timeout=self._ping_timeout)
-            except MCPError as error:
-                if not isinstance(error, ConnectionLost) and error.code not in (-32000, -32001):
-                    continue  # an error is an answer
-                why = self._conversation.transport.why
-                logger.warning("no answer to a ping from %s: %s", why, error)
-                gone = ConnectionLost(f"{why} does not answer pings")
-                if self._conversation.transport.duplex:
-                    self._conversation.closed(gone)
-                else:
-                    # Over HTTP the next request is a new try.
-                    self._conversation.calls.fail(gone)
-
     # --- what is known of the server ------------------------------------------------------------------------
 
     @property
     def _negotiated(self) -> Negotiated:
-        negotiated = self._connecting.negotiated if hasattr(self, "_connecting") else None
-        if negotiated is None:
+        if not hasattr(self, "_conversation"):
             raise RuntimeError("the client is not connected")
-        return negotiated
+        return self._conversation.known
 
     @property
     def revision(self) -> Revision:
@@ -407,20 +320,20 @@ class Client:
         request = ClientRequest(
             method,
             dict(params or {}),
-            self._timeout if timeout == _AS_CONFIGURED else timeout,
-            progress,
-            safe,
-            on_notification,
-            on_request,
-            rounds,
-            meta,
+            timeout=self._options.timeout if timeout == _AS_CONFIGURED else timeout,
+            progress=progress,
+            safe=safe,
+            on_notification=on_notification,
+            on_request=on_request,
+            rounds=rounds,
+            meta=meta,
             owner=owner,
         )
-        return await self._conversation.request(request)
+        return await self._watch.request(request)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
-        await self._conversation.notify(method, params, timeout=self._timeout)
+        await self._conversation.notify(method, params, timeout=self._options.timeout)
 
     async def list_tools(
         self,
@@ -431,7 +344,7 @@ class Client:
 
         Tools whose `x-mcp-header` annotations are wrong are left out where they would be used.
         """
-        return await self._pages("tools/list", "tools", timeout)
+        return await self._all_pages("tools/list", "tools", timeout)
 
     async def list_resources(
         self,
@@ -439,7 +352,7 @@ class Client:
         timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
     ) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
-        return await self._pages("resources/list", "resources", timeout)
+        return await self._all_pages("resources/list", "resources", timeout)
 
     async def list_resource_templates(
         self,
@@ -447,7 +360,7 @@ class Client:
         timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
     ) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
-        return await self._pages("resources/templates/list", "resourceTemplates", timeout)
+        return await self._all_pages("resources/templates/list", "resourceTemplates", timeout)
 
     async def list_prompts(
         self,
@@ -455,57 +368,14 @@ class Client:
         timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
     ) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
-        return await self._pages("prompts/list", "prompts", timeout)
+        return await self._all_pages("prompts/list", "prompts", timeout)
 
-    async def _pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:  # noqa: ASYNC109
-        """The entries of all pages.
+    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:  # noqa: ASYNC109
+        async def send(method: str, params: dict[str, Any], seconds: float | None) -> dict[str, Any]:
+            return await self.request(method, params, timeout=seconds)
 
-        One budget of entries, of memory and of time is for the whole walk: a server that gives a page each time, and
-        each time another cursor, ends in an error and not in a client without memory.
-        """
-        found: list[dict[str, Any]] = []
-        params: dict[str, Any] = {}
-        size = 0
-        seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
-        end = math.inf if seconds is None else anyio.current_time() + seconds
-        for _ in range(MAX_PAGES):
-            result = await self._page(method, params, seconds, end)
-            items = result.get(member)
-            if not isinstance(items, list):
-                raise InvalidAnswer(f"{method} was answered without {member}")
-            # "an empty string is a valid cursor": only its absence is the end.  Null is what some serialisers write.
-            cursor = result.get("nextCursor")
-            found += items
-            if len(found) > MAX_ITEMS:
-                raise InvalidAnswer(f"{method} has more than {MAX_ITEMS} entries")
-            # A list of one page is as large as one answer may be, and is not measured.
-            if cursor is not None or size:
-                size += self._memory(result)
-            if size > MAX_LIST_SIZE:
-                raise InvalidAnswer(f"the pages of {method} take more than {MAX_LIST_SIZE} bytes together")
-            if cursor is None:
-                return found
-            params = {"cursor": cursor}
-        raise pages_exceeded(method, MAX_PAGES)
-
-    async def _page(self, method: str, params: dict[str, Any], seconds: float | None, end: float) -> dict[str, Any]:
-        if seconds is None:
-            return await self.request(method, params, timeout=None)
-        late = f"no answer to {method} within {seconds:g} s"
-        left = end - anyio.current_time()
-        if left <= 0:
-            raise RequestTimeout(f"{late}, all pages together")
-        try:
-            return await self.request(method, params, timeout=left)
-        except RequestTimeout:
-            if not params:
-                raise
-            raise RequestTimeout(f"{late}, all pages together") from None
-
-    def _memory(self, result: dict[str, Any]) -> int:
-        """About what it takes, in bytes: each value is an object beside the text of it.  Commas in texts count too."""
-        text = self._conversation.json.dumps(result)
-        return len(text) + VALUE_SIZE * sum(map(text.count, (b",", b":", b"[", b"{")))
+        seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
+        return await all_pages(send, self._conversation.json, method, member, seconds)
 
     async def read_resource(self, uri: str) -> dict[str, Any]:
         """``{"contents": [...]}``.  Raises ResourceNotFound in either era."""
@@ -551,12 +421,12 @@ class Client:
 
     async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:  # noqa: ASYNC109
         """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
-        seconds = self._timeout if timeout == _AS_CONFIGURED else timeout
+        seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
 
         async def send() -> None:
             await self._conversation.send(ClientRequest("server/discover" if self.modern else "ping", timeout=seconds))
 
-        await self._conversation.in_its_era(ClientRequest("ping", timeout=seconds), send)
+        await self._watch.run(ClientRequest("ping", timeout=seconds), send)
 
     async def discover(self) -> dict[str, Any]:
         """The `server/discover` result; of a session what its handshake said, in the same words."""
@@ -573,11 +443,9 @@ class Client:
 
     async def set_log_level(self, level: str) -> None:
         """From which level on the server's log messages are wanted; in 2026-07-28 each request says so from now on."""
-        if self.modern:
-            self._conversation.log_level = level
-        else:
+        if not self.modern:
             await self.request("logging/setLevel", {"level": level})
-        self._log_level = level
+        self._conversation.log_level = level
 
     async def notify_roots_changed(self) -> None:
         """Tells a session that the roots are others; 2026-07-28 asks each time."""
@@ -588,19 +456,11 @@ class Client:
 
     async def subscribe(self, uri: str) -> None:
         """From now on `on_updated` hears of this resource."""
-        if self.modern:
-            await self._subscriptions.add(uri)
-        else:
-            await self.request("resources/subscribe", {"uri": uri})
-            self._subscriptions.uris[uri] = None
+        await self._subscriptions.add(uri)
 
     async def unsubscribe(self, uri: str) -> None:
         """No longer."""
-        if self.modern:
-            await self._subscriptions.remove(uri)
-        else:
-            self._subscriptions.uris.pop(uri, None)
-            await self.request("resources/unsubscribe", {"uri": uri})
+        await self._subscriptions.remove(uri)
 
     @asynccontextmanager
     async def listen(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> AsyncIterator[ChangeStream]:
@@ -613,43 +473,5 @@ class Client:
             kinds: of "tools", "prompts", "resources": changes of these lists.
             uris: resources.
         """
-        wanted = Filter(kinds, uris)
-        if self.modern:
-            listening = Listening(self._conversation, wanted, private=True)
-            await listening.open(self._tasks)
-            try:
-                yield listening.changes
-            finally:
-                listening.close()
-            return
-        async with self._listen_in_session(wanted) as changes:
+        async with self._subscriptions.listen(Filter(kinds, uris)) as changes:
             yield changes
-
-    @asynccontextmanager
-    async def _listen_in_session(self, wanted: Filter) -> AsyncIterator[ChangeStream]:
-        changes = ChangeStream()
-        self._session_streams.add(changes)
-
-        def on_notification(method: str, params: dict[str, Any]) -> None:
-            if wanted.wants(method, params):
-                changes.put(method, params)
-
-        fresh = [uri for uri in wanted.uris if uri not in self._subscriptions.uris]
-        listeners = self._conversation.extra_listeners
-        listeners.append(on_notification)
-        try:
-            for uri in fresh:
-                await self.subscribe(uri)
-            changes.honoured = wanted.to_json()
-            yield changes
-        finally:
-            listeners.remove(on_notification)
-            self._session_streams.discard(changes)
-            changes.end()
-            # Also for who is cancelled: the session goes on.
-            with anyio.CancelScope(shield=True), anyio.move_on_after(UNSUBSCRIBE_LIMIT):
-                for uri in fresh:
-                    try:
-                        await self.unsubscribe(uri)
-                    except MCPError as error:  # noqa: PERF203
-                        logger.debug("not unsubscribed from %s: %s", uri, error)

@@ -12,17 +12,17 @@ Rule: `message` and its like never wait; whatever takes time runs in a task of i
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from ..http.headers import request_headers
-from ..protocol.errors import HeaderMismatch, InternalError, InvalidParams, MCPError, UnsupportedProtocolVersion, again
-from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Request, Response
+from ..protocol.errors import HeaderMismatch, InvalidParams, MCPError, UnsupportedProtocolVersion, again
+from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Response
 from ..protocol.methods import (
     CACHEABLE,
     CANCELLED,
@@ -43,7 +43,8 @@ from .cache import ResultCache
 from .callbacks import NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
 from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
-from .probe import contradicts
+from .probe import Negotiated
+from .questions import Questions
 from .seldom import Seldom
 from .tools import KnownTools
 from .transports.base import Outgoing, Transport
@@ -54,11 +55,9 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# Questions of the server's that are being answered at once; more are refused.
-MAX_QUESTIONS_AT_ONCE = 100
 MAX_PAGES = 1_000
-# How long an answer to the server may take to be sent.
-ANSWER_LIMIT = 60.0
+# Seconds for a request or a notification that has no other limit.
+SEND_LIMIT = 60.0
 
 # What does no more the second time than the first.
 _SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
@@ -92,18 +91,28 @@ class Listeners:
     on_notification: Callable[[str, dict[str, Any]], Any] | None = None
 
 
+class Watch(Protocol):
+    """What a conversation needs of `EraWatch`, which stands above it."""
+
+    async def ask_anew(self, refused: MCPError | None = None) -> None:
+        """Asks the server which era it is of, after an answer that contradicts the negotiated one."""
+
+    async def renew_session(self) -> None:
+        """Begins a new session in the place of one that the server has forgotten."""
+
+
 class Conversation:
     """Everything between a client and its server; a `Receiver`.
 
     Attributes:
         revision: None until it is agreed.
-        log_level: of 2026-07-28 requests, which say it themselves.
-        max_questions: of the server's that are being answered at once.
-        eras: how often it turned out that the server is of another era now.
-        on_renew: the handshake, for a session that was forgotten.
-        on_contradiction: asks the server anew what it is, for all who come meanwhile.
+        negotiated: what both ends know of each other; None until then.
+        log_level: the lowest level of log messages that is wanted; requests of 2026-07-28 name it themselves.
+        watch: renews sessions, and asks the server for its era again; set before a transport starts.
         on_end: called once when the transport is over.
     """
+
+    watch: Watch
 
     def __init__(
         self,
@@ -118,16 +127,13 @@ class Conversation:
     ) -> None:
         self.json = JSON()
         self.revision: Revision | None = None
+        self.negotiated: Negotiated | None = None
         self.log_level: str | None = None
-        self.eras = 0
-        self.max_questions = MAX_QUESTIONS_AT_ONCE
-        self.on_renew: Callable[[], Awaitable[None]] | None = None
-        self.on_contradiction: Callable[[], Awaitable[None]] | None = None
         self.on_end: Callable[[Exception | None], None] | None = None
         self.extra_listeners: list[OnNotification] = []
         self.known_tools = KnownTools()
         self.calls = Calls(self.json, tasks)
-        self.question_handlers = question_handlers
+        self.questions = Questions(question_handlers, self.calls, self.json, tasks)
         self.notification_queue = NotificationQueue(tasks)
         self._seldom = Seldom(logger)
         self._info = info
@@ -136,10 +142,8 @@ class Conversation:
         self._server: Hashable = None
         self._owner = owner
         self._result_types = frozenset(result_types)
-        self._tasks = tasks
         self._known = anyio.Event()  # what the server is; not set while it is asked anew
         self._known.set()
-        self._answering: dict[tuple[type, int | str], anyio.CancelScope] = {}
 
     @property
     def transport(self) -> Transport:
@@ -153,44 +157,29 @@ class Conversation:
         self._server = server
 
     @property
+    def known(self) -> Negotiated:
+        """What both ends know of each other.  Raises RuntimeError before anything was negotiated."""
+        if self.negotiated is None:
+            raise RuntimeError("the client is not connected")
+        return self.negotiated
+
+    @property
     def modern(self) -> bool:
         return self.revision is not None and self.revision.modern
 
     # --- going out ------------------------------------------------------------------------------------------
 
-    async def request(self, request: ClientRequest) -> dict[str, Any]:
-        """Sends it and gives the result, with everything that the revision has on the way.  Raises MCPError."""
-        result: dict[str, Any] = await self.in_its_era(request, partial(self._request, request))
-        return result
-
-    async def in_its_era(self, request: ClientRequest, send: Callable[[], Awaitable[Any]]) -> Any:
-        """Sends it, and once more where the server turns out to be of another era by now.  Raises MCPError."""
-        await self._until_known(request)
-        eras, modern = self.eras, self.modern
-        try:
-            return await send()
-        except MCPError as error:
-            contradiction = contradicts(error, modern)
-            if not contradiction and not isinstance(error, ConnectionLost):
-                raise
-            if contradiction and self.eras == eras and self.on_contradiction is not None:
-                await self.on_contradiction()
-            # What was refused, or never left, was not executed.
-            refused = contradiction or (isinstance(error, ConnectionLost) and not error.sent)
-            if self.eras == eras or not (refused or self._is_safe(request)):
-                raise
-        return await send()
-
     @contextmanager
-    def asking_anew(self) -> Iterator[None]:
-        """Meanwhile no request leaves: in the words of which era nobody knows."""
+    def requests_held(self) -> Iterator[None]:
+        """Holds back all requests while the block runs: the form of a request depends on the era that it asks for."""
         self._known = anyio.Event()
         try:
             yield
         finally:
             self._known.set()
 
-    async def _until_known(self, request: ClientRequest) -> None:
+    async def until_known(self, request: ClientRequest) -> None:
+        """Waits while requests are held back.  Raises RequestTimeout past the time of this request."""
         if self._known.is_set():
             return
         with anyio.move_on_after(request.timeout):
@@ -198,7 +187,12 @@ class Conversation:
             return
         raise RequestTimeout(f"no answer to {request.method} within {request.timeout:g} s")
 
-    async def _request(self, request: ClientRequest) -> dict[str, Any]:
+    async def request(self, request: ClientRequest) -> dict[str, Any]:
+        """Sends a request and gives its result; from the cache, and after the server's questions, in 2026-07-28.
+
+        Raises:
+            MCPError: the request failed, or contradicts the era of the server: see `EraWatch.run`.
+        """
         if not self.modern:
             return self._learn(request, await self.send(request))
         kept = self._cache.get(self._server, self._owner, request.method, request.params) if request.rounds else None
@@ -207,7 +201,7 @@ class Conversation:
         result = first = await self._reliably(request, {})
         if request.rounds:
             again = partial(self._reliably, request)
-            answer = partial(self._answer_question, request.on_request)
+            answer = partial(self.questions.answer, request.on_request)
             result = await play(request.method, first, answer, again, extra=self._result_types)
         else:
             check_result_type(request.method, first, self._result_types)
@@ -242,14 +236,14 @@ class Conversation:
                 if not again("headers", request.method == "tools/call" and not self.transport.duplex):
                     raise
                 # Within the time of one request: what is not read by then is tried as it is known.
-                with anyio.move_on_after(ANSWER_LIMIT if request.timeout is None else request.timeout):
+                with anyio.move_on_after(SEND_LIMIT if request.timeout is None else request.timeout):
                     await self._refresh(request.params.get("name"))
             except UnsupportedProtocolVersion as error:
                 if not again("version", self._adopt(error)):
                     raise
             except ConnectionLost as error:
                 # A lost request "MAY" be made anew, under a new id (2026-07-28 changelog 9).
-                if not again("lost", error.sent and self._is_safe(request) and self.calls.ended is None):
+                if not again("lost", error.sent and self.is_safe(request) and self.calls.ended is None):
                     raise
 
     def _adopt(self, error: UnsupportedProtocolVersion) -> bool:
@@ -265,14 +259,15 @@ class Conversation:
         self._cache.drop(self._server, ("tools/list",))
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
-            request = ClientRequest("tools/list", params, timeout=ANSWER_LIMIT)
+            request = ClientRequest("tools/list", params, timeout=SEND_LIMIT)
             result = self._learn(request, await self.send(request))
             cursor = result.get("nextCursor")
             if cursor is None or any(tool["name"] == name for tool in result.get("tools", ())):
                 return
             params = {"cursor": cursor}
 
-    def _is_safe(self, request: ClientRequest) -> bool:
+    def is_safe(self, request: ClientRequest) -> bool:
+        """Whether the request may be sent again though the server may have executed it."""
         if request.safe is not None:
             return request.safe
         return request.method in _SAFE or (
@@ -281,7 +276,7 @@ class Conversation:
 
     async def send(self, request: ClientRequest, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request on the wire, as it was agreed.  Raises MCPError."""
-        await self._until_known(request)
+        await self.until_known(request)
         return await self.send_as(self.revision, request, extra)
 
     async def send_as(
@@ -310,7 +305,7 @@ class Conversation:
         if meta:
             params["_meta"] = meta
         result: dict[str, Any] = await self.calls.call(
-            call, params, headers=headers, safe=self._is_safe(request), timeout=request.timeout
+            call, params, headers=headers, safe=self.is_safe(request), timeout=request.timeout
         )
         return result
 
@@ -323,7 +318,7 @@ class Conversation:
 
     def _sign(self, meta: dict[str, Any], revision: Revision) -> None:
         """2026-07-28 basic/index, _meta: each request says by itself who asks, in which version, able to do what."""
-        capabilities = dict(self.question_handlers.capabilities)
+        capabilities = dict(self.questions.handlers.capabilities)
         if "roots" in capabilities:
             capabilities["roots"] = {}  # `listChanged` was removed
         meta[META_VERSION] = revision.name
@@ -338,7 +333,7 @@ class Conversation:
         method: str,
         params: Mapping[str, Any] | None = None,
         *,
-        timeout: float | None = ANSWER_LIMIT,  # noqa: ASYNC109
+        timeout: float | None = SEND_LIMIT,  # noqa: ASYNC109
     ) -> None:
         """Sends a notification.  Raises MCPError where it did not get there, RequestTimeout where nobody took it."""
         if self.calls.ended is not None:
@@ -365,7 +360,7 @@ class Conversation:
             elif isinstance(message, Notification):
                 self._on_notification(message.method, message.params, via)
             else:
-                self._on_request(message, via)
+                self.questions.receive(message, via, modern=self.modern)
         except Exception:
             self._seldom.exception("a message from %s could not be dealt with", self.transport.why)
 
@@ -384,9 +379,8 @@ class Conversation:
         self.calls.end(error)
 
     async def renewed(self) -> None:
-        """The session is gone: the handshake again."""
-        assert self.on_renew is not None
-        await self.on_renew()
+        """The server has forgotten the session: the handshake begins another."""
+        await self.watch.renew_session()
 
     # --- notifications --------------------------------------------------------------------------------------
 
@@ -426,82 +420,9 @@ class Conversation:
         """Something may have been missed: nothing that was kept is known to be true."""
         self._cache.drop(self._server, tuple(CACHEABLE))
 
-    # --- questions ------------------------------------------------------------------------------------------
-
-    def _on_request(self, request: Request, via: int | str | None) -> None:
-        if self.modern:
-            # "clients MUST NOT send JSON-RPC responses" (2026-07-28 streamable-http, Sending Messages).
-            self._seldom.warning("a request from %s was ignored: %.100s", self.transport.why, request.method)
-            return
-        key = (type(request.id), request.id)
-        if key in self._answering:
-            self._seldom.warning("%s asks twice under one id: the second question was ignored", self.transport.why)
-            return
-        scope = anyio.CancelScope()
-        if len(self._answering) >= 2 * self.max_questions:
-            # Even refusing takes a task, and a POST: who does not read refusals is not refused any more.
-            self._seldom.warning("%s asks more than can be answered: a question was dropped", self.transport.why)
-            return
-        refused = len(self._answering) >= self.max_questions
-        self._answering[key] = scope
-        self._tasks.start_soon(self._answer, request, via, scope, refused)
-
-    async def _answer(self, request: Request, via: int | str | None, scope: anyio.CancelScope, refused: bool) -> None:
-        call = self.calls.find(via)
-        held = [call] if call is not None else self.calls.running() if self.transport.duplex else []
-        for one in held:
-            one.hold(anyio.current_time())
-        try:
-            with scope:
-                if refused:
-                    payload = self.json.error(request.id, InternalError("too many requests at once"))
-                else:
-                    payload = await self._answer_to(request, call)
-                with anyio.fail_after(ANSWER_LIMIT):
-                    await self.transport.send(Outgoing(payload, None, None))
-        except Exception as error:
-            self._seldom.warning(
-                "the answer to %.100s did not get to %s: %s", request.method, self.transport.why, error
-            )
-        finally:
-            for one in held:
-                one.release(anyio.current_time())
-            self._answering.pop((type(request.id), request.id), None)
-
-    async def _answer_to(self, request: Request, call: PendingCall | None) -> bytes:
-        try:
-            if request.method == "ping":
-                return self.json.result(request.id, {})
-            if call is None and self.transport.duplex:
-                # One channel for all: who asks can only be told where one call alone can be meant.
-                able = [one for one in self.calls.running() if one.on_request is not None]
-                call = able[0] if len(able) == 1 else None
-            if call is not None and call.on_request is not None:
-                on_request = call.on_request
-            else:
-                on_request = None
-            result = await self._answer_question(on_request, request.method, request.params)
-            return self.json.result(request.id, result)
-        except MCPError as error:
-            return self.json.error(request.id, error)
-        except (ValueError, TypeError):
-            logger.exception("the answer to %s is no JSON", request.method)
-            return self.json.error(request.id, InternalError())
-
-    async def _answer_question(
-        self, on_request: OnRequest | None, method: str, params: dict[str, Any]
-    ) -> dict[str, Any]:
-        """By whoever the call has for that, else by the callbacks for everybody.  Raises MCPError."""
-        if on_request is None:
-            return await self.question_handlers.answer(method, params)
-        self.question_handlers.check(method, params)
-        return await self.question_handlers.run(on_request, (method, params), method)
-
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")
-        scope = self._answering.get((type(request_id), request_id)) if isinstance(request_id, (int, str)) else None
-        if scope is not None:
-            scope.cancel()
+        self.questions.cancel(request_id)
         call = self.calls.find(request_id)
         if call is not None and call.method == "subscriptions/listen":
             # On pipes a server ends a subscription so (2026-07-28 basic/utilities/cancellation).
@@ -511,7 +432,7 @@ class Conversation:
         """The client's own end of it."""
         self.calls.end(error)
         self.notification_queue.close()
-        self.question_handlers.close()
+        self.questions.close()
         self.known_tools.close()
         self._seldom.close()
 

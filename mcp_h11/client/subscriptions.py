@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = escaping(logging.getLogger(__name__))
 
 MAX_UNREAD = 1_000
+UNSUBSCRIBE_LIMIT = 5.0  # seconds for taking back the subscriptions of one `Client.listen` in a session
 ACK_LIMIT = 10.0  # seconds until the first acknowledgment
 REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment, for who can be told; callbacks cannot
 LASTING = 60.0  # seconds: a stream that was open so long did not end at once
@@ -211,8 +213,8 @@ class Listening:
             if self._private and self._failures > REOPEN_ATTEMPTS:
                 raise
             logger.debug("a subscription was cut off: %s", error)
-            if contradicts(error, modern=True) and self._conversation.on_contradiction is not None:
-                await self._conversation.on_contradiction()
+            if contradicts(error, modern=True):
+                await self._conversation.watch.ask_anew()
             return False
         # "a result ends the subscription": gracefully; a server that restarts says so to callbacks, who want more.
         return self._private or not self._times
@@ -240,50 +242,173 @@ class Listening:
 
 
 class Subscriptions:
-    """What one client hears of for its callbacks: in 2026-07-28 by one listen at a time, replaced when it grows."""
+    """Everything that one client listens to, in either era.
 
-    def __init__(self, conversation: Conversation, tasks: TaskGroup) -> None:
-        self.uris: dict[str, None] = {}
+    Its callbacks listen by one stream of 2026-07-28 at a time, which is replaced when it grows; in a session they hear
+    what the session sends.  Each `Client.listen` has a stream of its own in 2026-07-28, and filters the session else.
+
+    Args:
+        follows_lists: whether a callback hears of changed lists.
+        request: sends a request of the client: method and params.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        tasks: TaskGroup,
+        request: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        *,
+        follows_lists: bool,
+    ) -> None:
+        self._uris: dict[str, None] = {}  # a dict is an ordered set here
         self._conversation = conversation
         self._tasks = tasks
-        self._kinds: tuple[str, ...] = ()
+        self._request = request
+        self._follows_lists = follows_lists
         self._current: Listening | None = None
+        self._in_session: set[ChangeStream] = set()
+        # Two changes at once would each replace the stream by one that lacks the other's resource.
         self._lock = anyio.Lock()
 
-    def forget_stream(self) -> None:
-        """The server is of another era: what was listened to is over, what was wanted is not."""
-        if self._current is not None:
-            self._current.close()
-            self._current = None
+    @property
+    def _modern(self) -> bool:
+        # What was negotiated last, also while a handshake is under way.
+        revision = self._conversation.revision or self._conversation.known.revision
+        return revision.modern
 
-    async def follow_lists(self, kinds: Iterable[str]) -> None:
-        """Of these lists, from now on.  Raises MCPError."""
-        self._kinds = tuple(kinds)
-        async with self._lock:
-            await self._replace(self.uris)
+    # --- for the callbacks ----------------------------------------------------------------------------------
+
+    async def follow_changes(self) -> None:
+        """2026-07-28: opens the stream of the callbacks, since that era sends nothing that was not subscribed to."""
+        if not self._modern:
+            return
+        try:
+            async with self._lock:
+                await self._replace(self._uris)
+        except MCPError as refused:
+            why = self._conversation.transport.why
+            logger.warning("%s refuses to tell of changes, so callbacks will not hear of them: %s", why, refused)
 
     async def add(self, uri: str) -> None:
-        """Of this resource too.  Raises MCPError, and InvalidAnswer where the server does not agree to it."""
+        """Subscribes to a resource.  Raises MCPError, and InvalidAnswer where the server does not agree to it."""
+        if not self._modern:
+            await self._request("resources/subscribe", {"uri": uri})
+            self._uris[uri] = None
+            return
         async with self._lock:
-            if uri in self.uris:
+            if uri in self._uris:
                 return
-            await self._replace({**self.uris, uri: None})
+            await self._replace({**self._uris, uri: None})
             if self._current is not None and uri in self._current.missing():
-                await self._replace({known: None for known in self.uris if known != uri})
+                await self._replace({known: None for known in self._uris if known != uri})
                 raise InvalidAnswer(f"the server does not tell of {uri[:500]}")
 
     async def remove(self, uri: str) -> None:
-        """No longer of this one."""
+        """Ends the subscription to a resource.  Raises MCPError."""
+        if not self._modern:
+            self._uris.pop(uri, None)
+            await self._request("resources/unsubscribe", {"uri": uri})
+            return
         async with self._lock:
-            if uri in self.uris:
-                await self._replace({known: None for known in self.uris if known != uri})
+            if uri in self._uris:
+                await self._replace({known: None for known in self._uris if known != uri})
 
     async def _replace(self, uris: dict[str, None]) -> None:
-        wanted = Filter(self._kinds, uris)
+        kinds = self._lists(changing=True) if self._follows_lists else []
+        wanted = Filter(kinds, uris)
         fresh = Listening(self._conversation, wanted, private=False) if wanted else None
         if fresh is not None:
             await fresh.open(self._tasks)
-        # The old one only now, so that nothing falls between the two.
+        # The old stream closes after the new one has opened, so that no change falls between the two.
         if self._current is not None:
             self._current.close()
-        self._current, self.uris = fresh, dict(uris)
+        self._current, self._uris = fresh, dict(uris)
+
+    def _lists(self, *, changing: bool = False) -> list[str]:
+        """The kinds of lists that the server has; with `changing`, those whose changes it announces."""
+        capabilities = self._conversation.known.capabilities
+        offered = {kind: capabilities.get(kind) for kind in LIST_CHANGED}
+        return [
+            kind for kind, has in offered.items()
+            if isinstance(has, dict) and (not changing or has.get("listChanged") is True)
+        ]  # fmt: skip
+
+    # --- for `Client.listen` --------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def listen(self, wanted: Filter) -> AsyncIterator[ChangeStream]:
+        """A stream of its own for one caller.  Raises MCPError."""
+        if not self._modern:
+            async with self._listen_in_session(wanted) as changes:
+                yield changes
+            return
+        listening = Listening(self._conversation, wanted, private=True)
+        await listening.open(self._tasks)
+        try:
+            yield listening.changes
+        finally:
+            listening.close()
+
+    @asynccontextmanager
+    async def _listen_in_session(self, wanted: Filter) -> AsyncIterator[ChangeStream]:
+        changes = ChangeStream()
+        self._in_session.add(changes)
+
+        def on_notification(method: str, params: dict[str, Any]) -> None:
+            if wanted.wants(method, params):
+                changes.put(method, params)
+
+        # A resource that the callbacks have subscribed to stays subscribed when this stream ends.
+        fresh = [uri for uri in wanted.uris if uri not in self._uris]
+        listeners = self._conversation.extra_listeners
+        listeners.append(on_notification)
+        try:
+            for uri in fresh:
+                await self.add(uri)
+            changes.honoured = wanted.to_json()
+            yield changes
+        finally:
+            listeners.remove(on_notification)
+            self._in_session.discard(changes)
+            changes.end()
+            # Shielded, because the session goes on when the task that listened is cancelled.
+            with anyio.CancelScope(shield=True), anyio.move_on_after(UNSUBSCRIBE_LIMIT):
+                for uri in fresh:
+                    try:
+                        await self.remove(uri)
+                    except MCPError as error:  # noqa: PERF203
+                        logger.debug("the subscription to %s could not be ended: %s", uri, error)
+
+    # --- after another session, or another era --------------------------------------------------------------
+
+    def end_streams(self) -> None:
+        """The server is of another era, in which no open stream hears anything.
+
+        The stream of the callbacks is opened again by `restore`.  Streams in a session end with an error for their
+        reader, as those of 2026-07-28 do.
+        """
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+        why = self._conversation.transport.why
+        for changes in self._in_session:
+            changes.end(ConnectionLost(f"{why} is of another era now: listen again"))
+
+    async def restore(self) -> None:
+        """Repeats the log level and the subscriptions, which a new session or a server of another era does not know.
+
+        Then it tells all callbacks that everything may have changed: the server may be another one.
+        """
+        conversation = self._conversation
+        try:
+            if self._modern:
+                await self.follow_changes()
+            elif conversation.log_level is not None:
+                await self._request("logging/setLevel", {"level": conversation.log_level})
+            for uri in [] if self._modern else list(self._uris):
+                await self._request("resources/subscribe", {"uri": uri})
+        except MCPError as error:
+            logger.warning("the log level and the subscriptions could not be repeated at %s: %s",
+                           conversation.transport.why, error)  # fmt: skip
+        for missed in Filter(self._lists(), self._uris).everything():
+            conversation.deliver(*missed, said=False)

@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.client import callbacks, conversation, subscriptions
+from mcp_h11.client import callbacks, conversation, lists, questions, subscriptions
 from mcp_h11.client import client as client_client
 from mcp_h11.client import pending as calls
 from mcp_h11.client.cache import ResultCache, Same
@@ -421,7 +421,7 @@ async def test_all_pages_are_walked_and_an_empty_cursor_is_a_cursor() -> None:
 
 
 async def test_a_list_may_have_as_many_pages_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_client, "MAX_PAGES", 3)
+    monkeypatch.setattr(lists, "MAX_PAGES", 3)
     pages = 3
 
     def page(message: Said) -> Any:
@@ -452,15 +452,12 @@ async def test_the_pages_of_a_list_have_one_budget_of_memory(monkeypatch: pytest
     page = {"prompts": [{"name": [[]] * 500}]}
     wire = Wire({"prompts/list": paged(page, 3)})
     async with on(wire, revision="2025-11-25") as client:
-        size = (
-            client._memory(page | {"nextCursor": "2"})
-            + client._memory(page | {"nextCursor": "3"})
-            + client._memory(page)
-        )
+        followed = (page | {"nextCursor": "2"}, page | {"nextCursor": "3"}, page)
+        size = sum(lists.memory_of(JSON(), result) for result in followed)
         assert size > 3 * 500 * sys.getsizeof([])
-        monkeypatch.setattr(client_client, "MAX_LIST_SIZE", size)
+        monkeypatch.setattr(lists, "MAX_LIST_SIZE", size)
         assert len(await client.list_prompts()) == 3
-        monkeypatch.setattr(client_client, "MAX_LIST_SIZE", size - 1)
+        monkeypatch.setattr(lists, "MAX_LIST_SIZE", size - 1)
         with pytest.raises(InvalidAnswer, match=f"more than {size - 1} bytes together"):
             await client.list_prompts()
         assert len(wire.of("prompts/list")) == 6
@@ -504,7 +501,7 @@ async def test_a_page_that_never_comes_ends_with_the_time_of_the_list() -> None:
 
 async def test_reading_the_tools_again_takes_no_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds in (0.1, None):
-        monkeypatch.setattr(conversation, "ANSWER_LIMIT", 0.1 if seconds is None else LIMIT * 10)
+        monkeypatch.setattr(conversation, "SEND_LIMIT", 0.1 if seconds is None else LIMIT * 10)
         wire = modern({"tools/call": HeaderMismatch("x"), "tools/list": lambda message: None}, duplex=False)
         async with on(wire, revision="2026-07-28") as client:
             with pytest.raises(HeaderMismatch):
@@ -513,7 +510,7 @@ async def test_reading_the_tools_again_takes_no_longer_than_a_request_may(monkey
 
 
 async def test_a_list_may_have_as_many_entries_as_the_limit_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_client, "MAX_ITEMS", 2)
+    monkeypatch.setattr(lists, "MAX_ITEMS", 2)
     wire = Wire({"resources/templates/list": {"resourceTemplates": [{}, {}]}, "prompts/list": {"prompts": [{}] * 3},
                  "tools/list": {"no": []}})  # fmt: skip
     async with on(wire, revision="2025-11-25") as client:
@@ -607,7 +604,7 @@ async def test_the_reader_does_not_wait_for_a_handler_and_too_many_questions_are
         return {"roots": []}
 
     wire = Wire()
-    most = conversation.MAX_QUESTIONS_AT_ONCE
+    most = questions.MAX_QUESTIONS_AT_ONCE
     async with on(wire, revision="2025-11-25", on_roots=slow) as client:
         for number in range(most + 1):
             wire.hear({"id": number, "method": "roots/list"})
@@ -1582,7 +1579,7 @@ async def test_a_server_that_tells_nothing_does_not_keep_the_client_out(caplog: 
     wire = modern({"subscriptions/listen": MethodNotFound("subscriptions/listen")})
     async with on(wire, revision="2026-07-28", on_list_changed=lambda kind: None):
         pass
-    assert "will not be heard of" in caplog.text
+    assert "will not hear of" in caplog.text
 
 
 async def test_listening_in_a_session_is_what_the_session_sends() -> None:

@@ -15,14 +15,16 @@ from mcp_h11 import MCPServer, start_in_thread
 from mcp_h11.cli import ask as commands
 from mcp_h11.cli import main as cli
 from mcp_h11.client import client as client_module
+from mcp_h11.client import lists
 from mcp_h11.client.cache import MAX_CACHED_BYTES, MAX_RESULTS
 from mcp_h11.client.callbacks import MAX_UNHEARD
-from mcp_h11.client.connect import ASK_AGAIN_AFTER, ASKING_LIMIT
-from mcp_h11.client.conversation import MAX_PAGES, MAX_QUESTIONS_AT_ONCE
+from mcp_h11.client.conversation import MAX_PAGES
 from mcp_h11.client.detection import DETECT_LIMIT
+from mcp_h11.client.era_watch import ASK_AGAIN_AFTER, ASKING_LIMIT
 from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
 from mcp_h11.client.pending import UNCLAIMED_TIME
 from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
+from mcp_h11.client.questions import MAX_QUESTIONS_AT_ONCE
 from mcp_h11.client.subscriptions import ACK_LIMIT, MAX_UNREAD
 from mcp_h11.client.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.transports.backoff import Backoff
@@ -45,10 +47,9 @@ SAID = {
     "32 KiB; 100; 16 KiB, of which each chunk takes back 256 bytes": (
         ClientLimits() == ClientLimits(32 * 1024, 100, 16 * 1024) and CHUNK_ALLOWANCE == 256
     ),
-    "1,000 and 100,000; 10; 100 |": (MAX_PAGES, client_module.MAX_ITEMS, MAX_INPUT_ROUNDS, MAX_QUESTIONS)
+    "1,000 and 100,000; 10; 100 |": (MAX_PAGES, lists.MAX_ITEMS, MAX_INPUT_ROUNDS, MAX_QUESTIONS)
     == (1_000, 100_000, 10, 100),
-    "64 MiB, of which each value takes 64 bytes": (client_module.MAX_LIST_SIZE, client_module.VALUE_SIZE)
-    == (64 * MIB, 64),
+    "64 MiB, of which each value takes 64 bytes": (lists.MAX_LIST_SIZE, lists.VALUE_SIZE) == (64 * MIB, 64),
     "and 4 MiB of names and headers": MAX_KNOWN_SIZE == 4 * MIB,
     "100, then refused; 200, then dropped": MAX_QUESTIONS_AT_ONCE == 100,
     "or for who listens | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from scripted import CAPABILITIES, LIMIT, Peer, Script, Seen, event, failure, result, scripted
 
-from mcp_h11.client import connect as connecting
+from mcp_h11.client import era_watch
 from mcp_h11.client.client import Client
 from mcp_h11.client.probe import EraMemory
 from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
@@ -237,7 +237,7 @@ async def test_a_server_becomes_one_of_http_and_sse(begin: str) -> None:
 
 
 async def test_a_page_that_is_missing_for_a_moment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "ASK_AGAIN_AFTER", LIMIT * 10)
+    monkeypatch.setattr(era_watch, "ASK_AGAIN_AFTER", LIMIT * 10)
     server = Turncoat("modern")
     async with using(server) as (client, script, memory):
         server.era = "nothing"
@@ -253,7 +253,7 @@ async def test_a_page_that_is_missing_for_a_moment_changes_nothing(monkeypatch: 
 
 
 async def test_where_nothing_came_of_it_it_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "ASK_AGAIN_AFTER", 0.05)
+    monkeypatch.setattr(era_watch, "ASK_AGAIN_AFTER", 0.05)
     server = Turncoat("modern")
     async with using(server) as (client, script, _):
         server.era = "nothing"
@@ -408,7 +408,7 @@ async def test_who_waits_for_the_answer_hears_of_it_when_the_client_is_left() ->
 
 
 async def test_a_question_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "ASKING_LIMIT", 0.1)
+    monkeypatch.setattr(era_watch, "ASKING_LIMIT", 0.1)
     server = Turncoat("modern")
     async with using(server) as (client, script, _):
         server.era = "legacy"
