@@ -30,9 +30,10 @@ from mcp_h11.client.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import KEPT_OF_BODY, SHOWN_OF_BODY
 from mcp_h11.client.transports.eventsource import MAX_RETRY
-from mcp_h11.client.transports.http import CHECK_LIMIT, MAX_ANSWER, RESUME_ATTEMPTS
+from mcp_h11.client.transports.http import MAX_ANSWER, RESUME_ATTEMPTS
 from mcp_h11.client.transports.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
 from mcp_h11.client.transports.responses import END_LIMIT
+from mcp_h11.client.transports.session import CHECK_LIMIT
 from mcp_h11.http.client import CHUNK_ALLOWANCE, ClientLimits
 from mcp_h11.http.sse import MAX_EVENT_SIZE
 from mcp_h11.protocol.lines import MAX_LINE
