@@ -23,7 +23,7 @@ from typing import Any
 
 import anyio
 
-from ..handler.context import Context
+from ..handler.context import Context, exchange_of
 from ..handler.questions import InputRequired, Question, as_question
 from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
 from ..protocol.jsonrpc import JSON
@@ -83,7 +83,7 @@ class BridgedCall:
     """
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
-        self.party: str = ctx._exchange.party
+        self.party: str = exchange_of(ctx).party
         self._parking = parking
         self.ctx: Context | None = ctx
         self.method = method
@@ -144,7 +144,7 @@ class BridgedCall:
                 continue
             if method == LOG_MESSAGE:
                 rank = LEVELS.get(params.get("level", ""))
-                if rank is None or not ctx._exchange.wants_log(rank):
+                if rank is None or not exchange_of(ctx).wants_log(rank):
                     continue
             await ctx.notify(method, params)
 
@@ -193,7 +193,7 @@ class BridgedCall:
     async def _ask(self, question: Question, inquiry: Inquiry) -> _Result:
         ctx = self.ctx
         assert ctx is not None
-        session = ctx._exchange._session  # type: ignore[attr-defined]
+        session = exchange_of(ctx).carrying_session
         request_id = f"server-{session._asked + 1}"  # nothing comes between this and the request
         try:
             answers = await ctx.ask(question=question)

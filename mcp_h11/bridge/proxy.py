@@ -33,7 +33,7 @@ import anyio
 
 from ..client.client import Client
 from ..client.targets import Command, Url
-from ..handler.context import Context
+from ..handler.context import Context, exchange_of
 from ..handler.handler import Params, ServerHandler
 from ..handler.notices import Notice
 from ..handler.questions import InputRequired
@@ -484,7 +484,7 @@ class ProxyHandler(ServerHandler):
         caller = Caller(ctx)
         generation = self._serving(caller)
         backend = self._backend_at(generation, caller, ctx)
-        parks = ctx._exchange.revision.modern
+        parks = exchange_of(ctx).revision.modern
         call = (
             ParkedCall(ctx, method, caller.owner, self._parking)
             if parks
@@ -523,7 +523,7 @@ class ProxyHandler(ServerHandler):
         self, generation: Generation, backend: Backend, call: BridgedCall, method: str, params: Params, ctx: Context
     ) -> Any:
         client = await backend.connected()
-        exchange = ctx._exchange
+        exchange = exchange_of(ctx)
         meta = {key: value for key, value in ctx.meta.items() if key not in _ENVELOPE}
         sent = {key: value for key, value in params.items() if key not in ("_meta", "inputResponses", "requestState")}
         answers = self._answers(generation, ctx)
@@ -704,7 +704,7 @@ class ProxyHandler(ServerHandler):
         """The first that wants to hear of a resource subscribes at the backend."""
         session = _lasting_session(ctx)
         if session is not None:
-            await self._count(self._backend_of(Caller(ctx), ctx), uri, session, ctx._exchange.party)
+            await self._count(self._backend_of(Caller(ctx), ctx), uri, session, exchange_of(ctx).party)
 
     async def _count(self, backend: Backend, uri: str, who: Any, party: str) -> None:
         """One more for this resource.  `who` has `closed`.  Raises MCPError where the backend does not want it."""
@@ -783,8 +783,8 @@ class ProxyHandler(ServerHandler):
         if caller.piped:
             self._piped, self._pipe = True, caller.pipe or self._pipe
         # Without a session each request declares something else: then it is as with one that is shared.
-        declared = CARRIED if ctx._exchange.revision.modern else _declared(ctx)
-        key, session, party = caller.backend_key, caller.session, ctx._exchange.party
+        declared = CARRIED if exchange_of(ctx).revision.modern else _declared(ctx)
+        key, session, party = caller.backend_key, caller.session, exchange_of(ctx).party
         return generation.backend(key, session, ctx.client_info, declared, alone=caller.alone, party=party)
 
 
@@ -820,7 +820,7 @@ class Caller:
     """
 
     def __init__(self, ctx: Context) -> None:
-        exchange = ctx._exchange
+        exchange = exchange_of(ctx)
         self.session: Session | None = ctx.session
         self.owner: Hashable
         self.backend_key: Hashable
@@ -831,7 +831,7 @@ class Caller:
             self.owner = self.backend_key = ("session", self.session.id)
         elif self.piped:
             self.owner = self.backend_key = ("principal", "")
-            self.pipe = getattr(exchange, "_session", None)
+            self.pipe = exchange.carrying_session
         else:
             self.backend_key = ("principal", subject(ctx.principal))
             self.alone = _is_one_client(ctx.principal)
@@ -846,8 +846,8 @@ def _is_one_client(principal: Any) -> bool:
 
 def _lasting_session(ctx: Context) -> Session | None:
     """The session, if more than this one request belongs to it: a stateless server hears nothing of what it wants."""
-    exchange = ctx._exchange
-    session: Session = exchange._session  # type: ignore[attr-defined]
+    exchange = exchange_of(ctx)
+    session: Session = exchange.carrying_session
     return session if session.id or exchange.headers is None else None
 
 
@@ -862,8 +862,8 @@ def _declared(ctx: Context) -> dict[str, Any]:
 
 def _log_level(ctx: Context) -> str | None:
     """The level at which this call's client wants messages."""
-    exchange = ctx._exchange
+    exchange = exchange_of(ctx)
     if exchange.revision.modern:
         level = ctx.meta.get(META_LOG_LEVEL)
         return level if isinstance(level, str) else None
-    return str(exchange._session.state.log_level)  # type: ignore[attr-defined]
+    return str(exchange.carrying_session.state.log_level)

@@ -87,6 +87,10 @@ class Call(Exchange):
     def session(self) -> Any:
         return self._session if self._session.id else None
 
+    @property
+    def carrying_session(self) -> Session:
+        return self._session
+
     def wants_log(self, rank: int) -> bool:
         return rank >= self._session.log_rank
 

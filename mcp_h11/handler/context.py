@@ -115,6 +115,15 @@ class Exchange:
 
     @property
     def session(self) -> Any:
+        """The legacy session that the client can name, or None."""
+        return None
+
+    @property
+    def carrying_session(self) -> Any:
+        """The legacy session that the request runs in, None in 2026-07-28.
+
+        It may be one without an id: that of a stateless server, which ends with the request, or that of a pipe.
+        """
         return None
 
     @property
@@ -456,6 +465,15 @@ class Context:
                 awaitable.close()
             raise RuntimeError("ctx.wait is for functions that run in a thread; here, await instead")
         return asyncio.run_coroutine_threadsafe(_await(awaitable), loop).result()
+
+
+def exchange_of(ctx: Context) -> Exchange:
+    """The exchange behind a context.
+
+    The modules of this package that serve a call use it: `dispatch` and the bridge.  A user's handler needs the context
+    alone, so it is no attribute of that.
+    """
+    return ctx._exchange
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

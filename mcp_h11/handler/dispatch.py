@@ -13,7 +13,7 @@ from typing import Any
 from ..protocol.content import text
 from ..protocol.errors import InternalError, MCPError, ToolError
 from ..protocol.methods import METHODS
-from .context import Context
+from .context import Context, exchange_of
 from .deadlines import Deadline, TimedOut, run_within
 from .handler import Params, Result, ServerHandler, check_progress_token, logger
 from .questions import InputRequired, taken
@@ -29,7 +29,7 @@ def dispatch(
     meta = params.get("_meta")
     if type(meta) is dict and "progressToken" in meta:
         check_progress_token(meta["progressToken"])
-    timeout = ctx._exchange.runtime.settings.call_timeout
+    timeout = exchange_of(ctx).runtime.settings.call_timeout
     if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
         timeout = handler.timeouts.get(name, timeout)
     if timeout is None or timeout == math.inf:
@@ -40,7 +40,7 @@ def dispatch(
 async def _answer_within(
     timeout: float, handler: ServerHandler, method: str, params: Params, ctx: Context
 ) -> Result | InputRequired:
-    exchange = ctx._exchange
+    exchange = exchange_of(ctx)
     runtime = exchange.runtime
     what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
 
@@ -81,7 +81,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
     except (Exception, SystemExit) as exc:
         # SystemExit too: a tool that calls `sys.exit` must not end the server.
         if method == "tools/call" and isinstance(exc, ToolError):
-            ctx._exchange.failed("tool_error")
+            exchange_of(ctx).failed("tool_error")
             exc.__traceback__ = None
             return tool_error(str(exc))
         logger.exception("%s failed", method)
@@ -92,7 +92,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
     result = result if isinstance(result, dict) else taken(result)
     if isinstance(result, dict):
         if "isError" in result and result["isError"]:
-            ctx._exchange.failed("tool_error")
+            exchange_of(ctx).failed("tool_error")
         return result
     if isinstance(result, InputRequired):
         return result
