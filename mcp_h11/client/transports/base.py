@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What a client wants of the way to its server, and what the way wants of the client: the seam between the two.
+"""The seam between a client and the way to its server: `Transport` is the way, `Receiver` is the client's side.
 
-A transport carries messages and knows how its medium ends, resumes and cancels; it never reads a result.  The client
-matches answers to calls and never sees a byte.  What a transport refuses to carry it says by an exception from `send`.
+A transport carries messages.  It knows how its medium ends, resumes and cancels, and never reads a result.  The client
+matches answers to calls, and never sees a byte.  A transport refuses a message by an exception from `send`.
 
-Rule: whoever reads never waits for whoever handles.  So a `Receiver` is synchronous, and a `Transport` is not.
+Rule: the task that reads from a server never waits for the code that handles a message; else one slow callback would
+hold up all answers.  So every method of a `Receiver` that takes messages is synchronous.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Outgoing:
         method: None for a response.
         request_id: None for notifications and responses.
         headers: the mirror headers of 2026-07-28 (Mcp-Method, Mcp-Name, Mcp-Param-*); pipes ignore them.
-        safe: may be sent again though it may have been executed: reads, lists, idempotent tools.
+        safe: the message may be sent again, even if the server has executed it: reads, lists, idempotent tools.
     """
 
     payload: bytes
@@ -42,52 +43,52 @@ class Outgoing:
 
 
 class Receiver(Protocol):
-    """The client's side.  Nothing here waits, and nothing here raises."""
+    """The client's side of a transport.  No method here waits or raises, but `renewed` does both."""
 
     def message(self, message: Message, via: int | str | None) -> None:
-        """One message; `via` is the id of the request on whose exchange it came, None on a channel for all."""
+        """A message has come.  `via` is the id of the request whose exchange carried it; None on a shared channel."""
 
     def lost(self, request_id: int | str | None, error: Exception) -> None:
-        """No answer will come for this request any more; None: it came, and does not say to which request."""
+        """This request will get no answer.  None: an answer came that names no request and cannot be read."""
 
     def closed(self, error: Exception | None) -> None:
-        """The transport is over: a child died, a stream ended.  None where that was asked for."""
+        """The transport is over: a child died, a stream ended.  `error` is None after `aclose`."""
 
     def renewed(self) -> Awaitable[None]:
-        """Sessions over HTTP: the server has forgotten this one.  Does the handshake again, through `send`."""
+        """Sessions over HTTP: the server has forgotten the session.  Does the handshake again, through `send`."""
 
 
 class Transport(Protocol):
     """The way to one server.
 
     Attributes:
-        duplex: True where one channel carries everything (pipes, memory, HTTP+SSE), False where each request has an
+        duplex: True if one channel carries all messages (pipes, memory, HTTP+SSE), False if each request has an
             exchange of its own.
     """
 
     duplex: bool
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
-        """Opens the way; what runs from now on runs in `tasks`."""
+        """Opens the way.  The transport runs its tasks in `tasks`."""
 
     async def send(self, out: Outgoing) -> None:
-        """Returns when the message is on its way; raises only if it never left."""
+        """Returns when the message is on its way.  Raises only if it never left."""
 
     async def cancel(self, request_id: int | str) -> None:
-        """2026-07-28 over HTTP: closes the exchange.  Elsewhere nothing: the client sends notifications/cancelled."""
+        """2026-07-28 over HTTP: closes the exchange.  Elsewhere it does nothing: notifications/cancelled does it."""
 
     def settle(self, revision: Revision) -> None:
-        """After the handshake: which headers and rules apply from now on."""
+        """The handshake is over: the headers and rules of this revision apply from now on."""
 
     async def listen(self) -> None:
-        """Sessions over HTTP: begins the GET stream, once its head has come.  Elsewhere nothing."""
+        """Sessions over HTTP: opens the GET stream.  Elsewhere it does nothing."""
 
     async def aclose(self) -> None:
-        """The end as the medium has it: DELETE, end of input and then signals; bounded in time."""
+        """Ends the way as its medium does: DELETE, or the end of input and then signals.  Bounded in time."""
 
     @property
     def why(self) -> str:
-        """What helps a person to understand the other end: the last lines of its stderr, the URL."""
+        """A text that helps a person to understand the other end: its URL, or the last lines of its stderr."""
 
 
 def deliver(

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Opens the connections of the HTTP client: TCP or a Unix socket, a tunnel through a forward proxy, TLS."""
+"""Opens the connections of the HTTP client: TCP or a Unix socket, a tunnel through a forward proxy, TLS.
+
+It refuses a proxy that does not confirm the tunnel, and a certificate that the system's authorities do not confirm.
+
+Rule: if a step fails, no socket stays open.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +20,21 @@ from .outbound import ForwardProxy
 from .urls import Origin, authority_of
 from .wire import ConnectError, Pollable
 
-# What a proxy may say before it connects.
+# Bytes of a proxy's answer to CONNECT.
 MAX_TUNNEL_HEAD = 16 * 1024
-# As `tls.CIPHERS`: forward secrecy and authenticated encryption; TLS 1.3 has nothing else.
+# For TLS 1.2, as in `server.tls.CIPHERS`: forward secrecy and authenticated encryption, which TLS 1.3 always has.
 CIPHER_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?:[ \r]|\Z)")
 
 
 def tls_defaults() -> tls.SSLContext:
-    """The context where none is given: the system's authorities, the host's name checked, TLS 1.2 or 1.3."""
+    """The context of a client without one: the system's authorities, a check of the host's name, TLS 1.2 or 1.3."""
     context = tls.create_default_context()
     context.minimum_version = tls.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHER_SUITES)
     context.set_alpn_protocols(["http/1.1"])
-    # RFC 9112 9.8: an answer that ends with the connection is whole only if the end was said.
+    # RFC 9112 9.8: an answer that ends with the connection is complete only if TLS was closed properly.
     context.options &= ~getattr(tls, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
@@ -37,6 +42,11 @@ def tls_defaults() -> tls.SSLContext:
 async def open_stream(
     origin: Origin, proxy: ForwardProxy | None, context: Callable[[], tls.SSLContext]
 ) -> tuple[ByteStream, Pollable]:
+    """A stream to the origin, and its socket.  Raises ConnectError, or an exception of anyio or TLS.
+
+    Args:
+        context: makes the TLS context, which takes long, when it is needed.
+    """
     stream: ByteStream
     if origin.uds is not None:
         stream = await anyio.connect_unix(origin.uds)
@@ -45,7 +55,7 @@ async def open_stream(
     else:
         stream = await anyio.connect_tcp(origin.host, origin.port)
     try:
-        # Now: of a connection that was reset nobody can ask it any more.
+        # The socket is asked for now: a connection that is reset later does not give it any more.
         sock = stream.extra(SocketAttribute.raw_socket)
         if not origin.secure:
             return stream, sock
@@ -60,9 +70,9 @@ async def open_stream(
 
 
 async def _tunnel(stream: ByteStream, origin: Origin, proxy: ForwardProxy) -> None:
-    """Has the proxy connect to the origin; what follows is between the two ends (RFC 9110, 9.3.6).
+    """Has the proxy connect to the origin and pass on all bytes that follow (RFC 9110, 9.3.6).
 
-    Raises ConnectError where it does not, and what a stream raises.
+    Raises ConnectError if it refuses, or an exception of the stream.
     """
     authority = authority_of(origin.host, origin.port)
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
@@ -77,8 +87,8 @@ async def _tunnel(stream: ByteStream, origin: Origin, proxy: ForwardProxy) -> No
     if len(said) > MAX_TUNNEL_HEAD or not end or status is None:
         raise ConnectError(f"the proxy {proxy.name} answers CONNECT with something that is no HTTP")
     if not status[1].startswith(b"2"):
-        why = ", that is without credentials that it takes" if status[1] == b"407" else ""
+        why = ": it wants credentials that its URL does not have" if status[1] == b"407" else ""
         raise ConnectError(f"the proxy {proxy.name} refuses {authority} with status {status[1].decode()}{why}")
     if more:
-        # TLS begins with what we say: this would be of somebody in the middle.
+        # In TLS the client speaks first, so the origin cannot have sent these bytes: an attacker may have.
         raise ConnectError(f"the proxy {proxy.name} says more than it was asked")

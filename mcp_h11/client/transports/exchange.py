@@ -68,7 +68,7 @@ class HTTPExchange:
             raise InvalidAnswer(f"{said}no answer to it", body)
 
     def take_event(self, payload: bytes, revision: Revision | None) -> None:
-        """Delivers one event.  Raises InvalidAnswer if the event was to be the answer and cannot be read."""
+        """Delivers one event.  Raises InvalidAnswer if the event seems to be the answer and cannot be read."""
         try:
             self._deliver(payload, revision)
         except Unreadable as error:
@@ -81,7 +81,7 @@ class HTTPExchange:
         self._receiver.message(ErrorResponse(self.id, described), self.id)
 
     def _deliver(self, payload: bytes, revision: Revision | None) -> None:
-        """Raises Unreadable for what was to be the answer, unless the same payload has the answer beside it."""
+        """Raises Unreadable for a part that may be the answer, unless the exchange has its answer."""
         self._unread = None
         deliver(self._json, payload, self._on_message, self._on_unreadable, revision)
         if self._unread is not None and not self.answered:

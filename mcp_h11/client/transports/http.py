@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Streamable HTTP as a client's way to its server, in both eras: one POST for each message.
 
-2026-07-28: an exchange is all there is; closing it cancels.  Sessions (2025-03-26 to 2025-11-25): the id on every
-request and DELETE at the end, a GET stream for what the server says by itself, streams that are resumed where they were
-cut, and one new handshake for everybody when the server has forgotten the session.
+In 2026-07-28 a request lives as long as its exchange, and closing the exchange cancels the request.  The revisions with
+sessions (2025-03-26 to 2025-11-25) need more: the session id on every request and a DELETE at the end, a GET stream for
+messages that the server sends unasked, and streams that are resumed where they were cut.  `session.py` decides whether
+a session is gone, and `exchange.py` delivers the messages of an answer.
 
-It refuses answers that are too large, or neither JSON nor an event stream, and shows how they begin.
+It refuses answers that are too large and answers that are neither JSON nor an event stream.  The error shows how such
+an answer begins.
 
 Rules:
-- What may have been executed is sent again only if it is safe (`Outgoing.safe`).
-- A 404 is the end of the session where the request named one, and of nothing else.  Another 4xx may be (servers that
-  were started anew say 400): a ping in that session tells.
-- Bytes that are no answer are no lost connection: the request is not sent again.
-- Never back earlier than `retry` says, nor for ever where nothing comes of it.
+- A request that may have been executed is sent again only if it is safe (`Outgoing.safe`).
+- Bytes that are no answer are not a lost connection: the server has seen the request, so it is not sent again.
+- The client never reconnects earlier than `retry` allows, and gives up after `RESUME_ATTEMPTS` without progress.
 """
 
 from __future__ import annotations
@@ -47,22 +47,28 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# Of one answer in JSON: as much as one event, or one line of stdio.
+# Bytes of one JSON answer: the limit of an event and of a line of stdio, so that a result that fits one fits all.
 MAX_ANSWER = MAX_EVENT_SIZE
-# Seconds that an exchange of a session has to end after its cancellation: the server says nothing of that end.
+# Seconds that an exchange of a session stays open after its cancellation.  A server need not answer a cancelled request
+# (2025-11-25 basic/utilities/cancellation), so without this limit the exchange could stay open for ever.
 AFTER_CANCEL = 5.0
-# How long the head of a GET stream is waited for before going on without: some servers hold it back until an event.
+# Seconds that `listen` waits for the head of the GET stream: some servers send no head before the first event.
 GET_HEAD_WAIT = 2.0
-# Seconds at the end for the answer to an `initialize` that is under way: the session that it began is ended then.
+# Seconds that `aclose` waits for the answer to an `initialize` under way.  The answer names the session to end.
 LATE_SESSION_WAIT = 0.5
-RESUME_ATTEMPTS = 5  # in a row, without anything new
+RESUME_ATTEMPTS = 5  # in a row without a new event
 
 
 class HTTPTransport:
-    """See the module.  `headers` go with every request; `http` is closed with the transport.
+    """A transport over POST requests.
+
+    Args:
+        http: sends the requests.  It is closed with the transport.
+        headers: sent with every request.
+        resume_attempts: connections in a row without a new event, after which a cut stream is given up.
 
     Attributes:
-        skipped: messages on streams that were none.
+        skipped: how many events were no messages.
     """
 
     duplex = False
@@ -97,7 +103,7 @@ class HTTPTransport:
 
     @property
     def why(self) -> str:
-        """The address, as far as it may be shown."""
+        """The address, without credentials and query."""
         return shown(self.url)
 
     @property
@@ -108,23 +114,23 @@ class HTTPTransport:
     # --- Transport ------------------------------------------------------------------------------------------
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
-        """Opens nothing yet: HTTP begins with the first request."""
+        """Opens nothing: the first request opens the first connection."""
         self._receiver = receiver
         self._tasks = tasks
         self._session.start(receiver.renewed, tasks)
 
     def settle(self, revision: Revision) -> None:
-        """From now on the header says this revision; one without sessions ends what there was of one."""
+        """Requests name this revision from now on.  A revision without sessions ends the session and its GET stream."""
         self._revision = revision
         self._session.settle(revision.modern)
         if revision.modern and self._listening is not None:
             self._listening.cancel()
 
     async def send(self, out: Outgoing) -> None:
-        """A request gets an exchange of its own; anything else is waited for until the server has taken it.
+        """Begins the exchange of a request.  A notification or a response is sent before this returns.
 
         Raises:
-            MCPError: a notification or an answer that did not get there.
+            MCPError: the server did not accept the notification or response.
         """
         if out.request_id is None:
             await self._post_only(out)
@@ -133,7 +139,7 @@ class HTTPTransport:
             self._tasks.start_soon(self._run, exchange)
 
     async def cancel(self, request_id: int | str) -> None:
-        """2026-07-28: closes the exchange, which is the cancellation.  Else it has a while to end by itself."""
+        """Closes the exchange: in 2026-07-28 at once, because that is the cancellation; in a session after a while."""
         exchange = self._exchanges.get(request_id)
         if exchange is None:
             return
@@ -143,7 +149,7 @@ class HTTPTransport:
             exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_CANCEL)
 
     async def listen(self) -> None:
-        """The GET stream, if the server has one; 405 says that it has none (2025-11-25, Listening for Messages 3)."""
+        """Opens the GET stream.  A server without one answers 405 (2025-11-25, Listening for Messages 3)."""
         if self._listening is not None:
             self._listening.cancel()
         scope = self._listening = anyio.CancelScope()
@@ -153,7 +159,7 @@ class HTTPTransport:
             await begun.wait()
 
     async def aclose(self) -> None:
-        """Ends what runs, then the session: "SHOULD send an HTTP DELETE" (2025-11-25, Session Management 5)."""
+        """Ends the exchanges, then the session: "SHOULD send an HTTP DELETE" (2025-11-25, Session Management 5)."""
         if self._listening is not None:
             self._listening.cancel()
         try:
@@ -176,14 +182,15 @@ class HTTPTransport:
         with anyio.move_on_after(END_LIMIT):
             try:
                 await leave(await self._http.send(HTTPCall("DELETE", self.url, headers, repeatable=True)))
-            except Exception as error:  # 405, 404 or no server at all: the session is over for us either way
+            except Exception as error:  # without a server, too, the session is over for this client
                 logger.debug("the session at %s was not ended: %s", self.why, error)
 
     # --- POST -----------------------------------------------------------------------------------------------
 
     def _common(self) -> list[tuple[str, str]]:
         headers = list(self._headers)
-        # 2025-06-18 and later; not before the handshake is over, when there is nothing to say yet.
+        # 2025-06-18 and later, and only after the handshake: before it no revision is agreed.  Requests of 2026-07-28
+        # bring this header themselves, among `Outgoing.headers`.
         if self._revision is not None and self._revision.version_header and not self._revision.modern:
             headers.append((VERSION_HEADER, self._revision.name))
         return headers
@@ -223,7 +230,8 @@ class HTTPTransport:
         except SSEError as exc:
             error = InvalidAnswer(str(exc))
         except Exception as exc:
-            # A reader must not take the client with it; what is no MCPError is a fault of ours, and worth a traceback.
+            # An exception here would end all tasks of the client.  Only an MCPError is expected: another exception is
+            # a fault of this package, and its traceback belongs into the log.
             if not isinstance(exc, MCPError):
                 logger.exception("an exchange with %s failed", self.why)
             error = exc
@@ -241,17 +249,17 @@ class HTTPTransport:
             generation, session = self._session.generation, self._session_of(out)
             exchange.sent = True
             answer = await self._http_send(self._call(out, session))
-            if not await self._take(exchange, answer, session):
+            if not await self._read_answer(exchange, answer, session):
                 return
             await self._session.renewed(generation, sent=True)
-            # CL-6: whether it was executed before the session went nobody can say.
+            # The server may have executed the request before it forgot the session.
             if not out.safe or repeated:
                 raise SessionLost(f"the server forgot the session during {out.method}; whether it ran is not known")
             repeated = True
             exchange.sent = False
 
-    async def _take(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
-        """Reads one answer to its end.  True: the session is gone."""
+    async def _read_answer(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
+        """Reads one answer to its end.  Returns True if the session is gone."""
         try:
             if not 200 <= answer.status < 300:
                 return await self._refused(exchange, answer, session)
@@ -272,7 +280,7 @@ class HTTPTransport:
         return False
 
     async def _refused(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
-        """Raises the refusal, or tells the receiver.  True: the session is gone."""
+        """Raises the refusal, or delivers it as the answer.  Returns True if the session is gone."""
         error = await refusal(answer, self._json, exchange.out.method)
         if await self._session.forgotten_by(error, session):
             return True
@@ -280,21 +288,22 @@ class HTTPTransport:
             raise error
         if error.status == 429 or error.status >= 500:
             raise error
-        # The status of a refused `initialize` says whether an older transport is served there.
+        # A server of HTTP+SSE refuses `initialize` so: the client sees the status and tries that transport.
         if exchange.out.method == "initialize" and error.status in (404, 405):
             raise error
-        # What no server of 2026-07-28 says so: the status tells whoever asks what it is then.
+        # Servers of 2026-07-28 refuse by a status only with these codes.  With another code this is an older server
+        # or a proxy, and the client needs the status to tell which.
         if exchange.modern and error.code not in MODERN_REFUSALS:
             raise error
         exchange.refuse({"code": error.code, "message": error.message, "data": error.data})
         return False
 
     def _admitted(self, exchange: HTTPExchange, answer: HTTPAnswer) -> None:
-        """The id of a session comes with the answer to `initialize`, and only there (CL-4)."""
+        """Keeps the session id, which only the answer to `initialize` has (2025-11-25, Session Management 1)."""
         session = answer.get(SESSION_HEADER)
         if exchange.out.method != "initialize" or session is None:
             return
-        # "visible ASCII characters (ranging from 0x21 to 0x7E)": another cannot be sent back.
+        # "visible ASCII characters (ranging from 0x21 to 0x7E)": other characters could not be sent back.
         if session and all("!" <= char <= "~" for char in session):
             self._session.id = session
         else:
@@ -303,7 +312,7 @@ class HTTPTransport:
     # --- streams that are cut -------------------------------------------------------------------------------
 
     async def _stream(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
-        """Reads the events of one exchange, through as many connections as it takes.  True: the session is gone."""
+        """Reads the events of one exchange, resuming the stream if need be.  Returns True if the session is gone."""
         reader = EventReader(self._backoff, self._max_event_size)
         failures = 0
         while True:
@@ -313,7 +322,7 @@ class HTTPTransport:
                 await leave(answer)
             if exchange.answered:
                 return False
-            # 2026-07-28: nothing is resumed.  Before it: "To resume ... Last-Event-ID", so only where there was an id.
+            # 2026-07-28 resumes no stream.  Before it, a stream is resumed by Last-Event-ID, so it must have had an id.
             if exchange.modern or not reader.last_event_id:
                 if not progressed and (answer.ended or exchange.out.method == "server/discover"):
                     raise InvalidAnswer(f"{exchange.out.method} was answered with an event stream without an answer")
@@ -332,7 +341,7 @@ class HTTPTransport:
     async def _resumed(
         self, exchange: HTTPExchange, reader: EventReader, session: str | None, failures: int
     ) -> HTTPAnswer:
-        """The next connection of a stream: the first one that is not refused for the moment only."""
+        """The next connection of a cut stream, or a refusal that is final; others (429, 5xx) are tried again."""
         while True:
             delay = reader.delay(failures)
             if delay is None or failures >= self._resume_attempts:
@@ -353,7 +362,7 @@ class HTTPTransport:
             return await reader.read(answer, deliver)
         except (SSEError, InvalidAnswer):
             raise
-        except Exception as error:  # the connection broke, in whatever way: that is what resuming is for
+        except Exception as error:  # the connection broke: the caller resumes the stream
             logger.debug("a stream from %s was cut: %r", self.why, error)
             return reader.took_progress()
 
@@ -380,7 +389,7 @@ class HTTPTransport:
         begun.set()
 
     async def _listen_through(self, session: str | None, begun: anyio.Event) -> bool:
-        """Until there is nothing to listen to.  True: the session is gone."""
+        """Reads the GET stream, and resumes it, until the server refuses.  Returns True if the session is gone."""
         reader, failures, opened = EventReader(self._backoff, self._max_event_size), 0, False
         while True:
             progressed = False
@@ -395,26 +404,26 @@ class HTTPTransport:
                         begun.set()
                         opened = True
                         self._session.accepted()
-                        progressed = await self._read(reader, answer, self._heard)
+                        progressed = await self._read(reader, answer, self._on_event)
                     elif not _for_the_moment(status):
                         if status == 400 and reader.last_event_id:
-                            # What was missed is lost; what comes from now on is not.
+                            # The server has thrown those events away.  Without the id it sends the later ones.
                             reader.last_event_id = ""
                         else:
-                            # A server that has no such stream says 405; it is no reason to doubt the session.
+                            # A server without a GET stream refuses the first GET (405): the session is not in doubt.
                             refused = await refusal(answer, self._json, "GET")
                             return (opened or status == 404) and await self._session.forgotten_by(refused, session)
                 finally:
                     await leave(answer)
             begun.set()
             failures = 0 if progressed else failures + 1
-            # The first time back after a stream that worked is no failure.
+            # Servers end an idle stream as they like: to come back after a stream that worked is no failure.
             delay = reader.delay(max(failures - 1, 0) if status == 200 else failures)
             if delay is None:
                 return False
             await anyio.sleep(delay)
 
-    def _heard(self, payload: bytes) -> None:
+    def _on_event(self, payload: bytes) -> None:
         deliver(self._json, payload, self._pass_on, self._skip)
 
     def _pass_on(self, message: Message) -> None:
@@ -428,7 +437,7 @@ class HTTPTransport:
     # --- the session ----------------------------------------------------------------------------------------
 
     async def _ready(self, out: Outgoing) -> None:
-        """Waits for the session that this message needs."""
+        """Waits for the session, if this message is sent in one."""
         if not out.headers and out.method not in ("initialize", INITIALIZED):
             await self._session.ready()
 
@@ -442,7 +451,7 @@ class HTTPTransport:
             await leave(answer)
 
     async def _http_send(self, call: HTTPCall) -> HTTPAnswer:
-        """Raises ConnectionLost, and whatever a middleware raises that is an MCPError."""
+        """Raises ConnectionLost, or the MCPError of a middleware."""
         try:
             return await self._http.send(call)
         except MCPError:
@@ -452,5 +461,5 @@ class HTTPTransport:
 
 
 def _for_the_moment(status: int) -> bool:
-    """Whether a GET that was refused so may be let in later; 501 says that it never will."""
+    """Whether the same GET may succeed later.  501 says that the server will never have such a stream."""
     return status == 429 or (status >= 500 and status != 501)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""A client of HTTP/1.1 on pooled keep-alive connections: TCP, TLS, Unix sockets; answers are read as they come.
+"""A client of HTTP/1.1: calls go through middleware to a connection of a pool, and answers are read as they arrive.
 
-It refuses to know anything of MCP, to keep cookies, to read the environment (proxies are given), to decompress, and to
-follow any redirect but 307 and 308 within one origin (the method and the body stay, and nobody else gets the
-credentials).
+It knows nothing of MCP.  It keeps no cookies, reads no environment (proxies are given), decompresses nothing, and
+follows only redirects 307 and 308 within one origin: these keep method and body, and another origin must not get the
+credentials.
 
-The rules it keeps:
-- A connection goes back to the pool only when an answer was read to its end and nothing else has come on it.  An error,
-  a timeout or a cancellation closes it.
+Rules:
+- A connection returns to the pool only after an answer was read to its end and nothing else has come.  An error, a
+  timeout or a cancellation closes the connection.
 - A request is sent a second time only if a connection from the pool gave no byte of an answer, and the request may be
   repeated or cannot have arrived whole.
-- It runs nothing in the background: what is too old is thrown away when the pool is looked at.
+- Nothing runs in the background: connections that were idle too long are closed when the pool is used next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .urls import Origin, authority_of, parse_url
 from .wire import GONE, BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer, TooLarge, Wire
 
 MAX_REDIRECTS = 3
-# Of the body of a redirect: this much is read, so that the connection can be used again.
+# Bytes of a redirect's body that are read, so that the connection can be used again.
 MAX_REDIRECT_BODY = 64 * 1024
 
 
@@ -38,8 +38,10 @@ MAX_REDIRECT_BODY = 64 * 1024
 class HTTPCall:
     """One request, as middleware sees it and may change it.
 
-    `Content-Length` and `Connection` are set for it; `Host` and `Accept-Encoding` where it has none.  `repeatable`: it
-    may be sent again though it may have been executed.
+    The client adds `Content-Length` and `Connection`, and adds `Host` and `Accept-Encoding` if the call has none.
+
+    Attributes:
+        repeatable: the request may be sent again, even if the server has executed it.
     """
 
     method: str
@@ -69,17 +71,17 @@ class HTTPClient:
     """Sends `HTTPCall`s.  `aclose()` it, or use it as an async context manager.
 
     Args:
-        ssl: instead of `tls_defaults()`.
-        uds: the path of a Unix socket to which all connections go, whatever host the URL names.
-        middleware: outermost is what has the lowest `priority` (50 where there is none), and of equals the first.
-        limits: of what servers send before a body.
-        connect_timeout: seconds for name, connection and TLS handshake.
+        ssl: None for `tls_defaults()`.
+        uds: the path of a Unix socket that all connections go to; the host of a URL is then only the Host header.
+        middleware: the lowest `priority` (50 if it has none) is outermost, and among equals the first.
+        limits: on the heads that servers send.
+        connect_timeout: seconds for the name lookup, the connection and the TLS handshake together.
         write_timeout: seconds without progress in writing.
         head_timeout: seconds from the request's last byte to the end of the answer's head.  None: no limit.
-        max_idle: connections kept for later; 0 keeps none.
-        idle_time: seconds that they are kept.
-        proxies: finds the forward proxy for an address; without it all connections are direct.
-        clock: seconds, monotonic.
+        max_idle: how many idle connections are kept; 0 keeps none.
+        idle_time: seconds that an idle connection is kept.
+        proxies: finds the forward proxy for an address; None makes all connections direct.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -101,8 +103,9 @@ class HTTPClient:
         self._uds = uds
         self._limits = limits or ClientLimits()
         self._heads = AnswerCache()
-        self._url: str | None = None  # the last one, which is nearly always the next one, and
-        self._parsed: tuple[Origin, str, str]  # what it says
+        # The last URL and its parts: a client calls the same URL again and again, and parsing takes time.
+        self._url: str | None = None
+        self._parsed: tuple[Origin, str, str]
         self._connect_timeout = connect_timeout
         self._write_timeout = write_timeout
         self._head_timeout = head_timeout
@@ -126,19 +129,19 @@ class HTTPClient:
         await self.aclose()
 
     async def send(self, call: HTTPCall) -> HTTPAnswer:
-        """The head of the answer, by way of the middleware.  Close the answer.
+        """Sends the call through the middleware and reads the head of the answer.  Close the answer.
 
         Raises:
             ConnectError: no connection, or the client is closed; nothing was sent.
             BrokenAnswer: the connection ended first.
             AnswerTimeout: `write_timeout` or `head_timeout` has passed.
-            BadAnswer: what came is not HTTP/1, is past a limit, or redirects for ever.
+            BadAnswer: the answer is not HTTP/1, is past a limit, or is one redirect too many.
             ValueError: a URL or a header that cannot be sent.
         """
         return await self._chain(call)
 
     async def aclose(self) -> None:
-        """Closes all connections.  Who is reading an answer gets BrokenAnswer."""
+        """Closes all connections.  Reading an answer that is not complete raises BrokenAnswer."""
         self._closed = True
         self._idle.clear()
         while self._open:
@@ -167,12 +170,12 @@ class HTTPClient:
 
     async def _attempt(self, origin: Origin, authority: str, target: str, call: HTTPCall) -> HTTPAnswer:
         headers = _with_defaults(call.headers, authority)
-        wire = await self._take(origin)
+        wire = await self._take_idle(origin)
         if wire is not None:
             try:
                 return await self._exchange(wire, target, headers, call)
             except BrokenAnswer as error:
-                # The server may have closed it just when the request was on its way.
+                # The server may have closed the idle connection while the request was on its way (RFC 9112, 9.3.1).
                 if wire.heard or not (call.repeatable or not error.sent) or self._closed:
                     raise
         return await self._exchange(await self._connect(origin), target, headers, call)
@@ -193,8 +196,8 @@ class HTTPClient:
 
     # -- the pool
 
-    async def _take(self, origin: Origin) -> Wire | None:
-        """The connection to `origin` that was used last; it is the likeliest to live."""
+    async def _take_idle(self, origin: Origin) -> Wire | None:
+        """The idle connection to `origin` that was used last: the server is least likely to have closed it."""
         await self._expire()
         for wire in reversed(self._idle):
             if wire.origin == origin:
@@ -202,7 +205,7 @@ class HTTPClient:
                 if not wire.stale():
                     return wire
                 await self._discard(wire)
-                return await self._take(origin)
+                return await self._take_idle(origin)
         return None
 
     async def _expire(self) -> None:
@@ -261,7 +264,7 @@ class HTTPClient:
 def _for_proxy(
     proxy: ForwardProxy, origin: Origin, target: str, headers: list[tuple[str, str]]
 ) -> tuple[str, list[tuple[str, str]]]:
-    """The same request for a proxy that passes it on."""
+    """The request in the absolute form that a proxy needs to pass it on (RFC 9112, 3.2.2)."""
     authority = authority_of(origin.host, origin.port).removesuffix(":80")
     if proxy.authorization is not None:
         headers = [*headers, ("Proxy-Authorization", proxy.authorization)]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The way to a handler in this process: for tests, and for programs that hold both ends.
+"""The way to a handler in this process: for tests, and for programs that contain both client and server.
 
-The server's end is the one of stdio, in both eras; what passes between the two is encoded messages, so that what works
-here works on a wire.  There is no thread, no descriptor and no buffer between: what one end sends the other has at the
-next turn of the event loop.
+The server's end is that of stdio, in both eras.  Encoded messages pass between the two ends, so that a program that
+works over this transport works over a wire.  There is no thread, no descriptor and no buffer between them: a message
+arrives at the next turn of the event loop.
 
-Rule: the handler runs in nobody's scope but its own: its lifespan is entered and left in one task, and neither end
-sees the other's context variables.
+Rule: the handler runs in a context of its own.  Its lifespan is entered and left in one task, and neither end sees the
+other's context variables or cancel scopes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# What runs when the client leaves may take so long to end: as long as a child has that sees the end of its input.
+# Seconds that calls in progress have to end after the client has left.  A child process has as long after the end of
+# its input (`process.EOF_TIME`).
 GRACE = 2.0
-# For the lifespan, after that; and once more when it is cancelled.
+# Seconds for the lifespan to end after that, and again after its cancellation.
 LIFESPAN_TIME = 5.0
 
 
 class MemoryOutlet(Outlet):
-    """What a handler says, to a receiver in the same event loop."""
+    """Carries the handler's messages to a receiver in the same event loop."""
 
     def __init__(self, runtime: Runtime, receiver: Receiver) -> None:
         super().__init__(runtime.settings.write_high)
@@ -53,7 +54,8 @@ class MemoryOutlet(Outlet):
         self._came = asyncio.Event()
 
     def put(self, line: bytes | None) -> None:
-        # Not delivered at once: the answer to a request must not come before its sender waits for it.
+        # Queued, not delivered here: an answer must not arrive before `send` has returned to its caller, which
+        # begins to wait only then.
         if line is None:
             self._over = True
         else:
@@ -61,9 +63,9 @@ class MemoryOutlet(Outlet):
         self._came.set()
 
     async def deliver(self) -> None:
-        """Gives the receiver each line, up to the end; in the client's context.
+        """Delivers each line up to the end, in the client's context.
 
-        In a task, as every transport does: anyio makes scopes and events only where a task runs.
+        Runs in a task, as the reader of every transport does: anyio makes scopes and events only inside a task.
         """
         try:
             while not self._over:
@@ -72,14 +74,15 @@ class MemoryOutlet(Outlet):
                 while self._lines:
                     self._deliver(self._lines.popleft())
         finally:
-            self.wrote(0)  # the rest is not taken any more
+            self.wrote(0)  # lines that are left will not be delivered: the handler must not wait for room
 
     def _deliver(self, line: bytes) -> None:
         try:
+            # Read strictly, unlike the messages of other transports: a message that needs leniency would be our fault.
             decoded = self._json.decode(line)
             for message in decoded if isinstance(decoded, list) else (decoded,):
                 if isinstance(message, InvalidRequest):
-                    raise AssertionError("what a handler says is encoded by us")
+                    raise AssertionError("a handler's message, which this package encoded, cannot be read")
                 self._receiver.message(message, None)
         finally:
             self.wrote(len(line))
@@ -89,7 +92,7 @@ class MemoryTransport:
     """Messages to a handler in this event loop; asyncio only.
 
     Args:
-        settings: of those that are not about HTTP; their `grace` is how long `aclose` waits for what runs.
+        settings: those about HTTP have no effect.  `grace` is how many seconds `aclose` waits for calls in progress.
     """
 
     duplex = True
@@ -105,7 +108,7 @@ class MemoryTransport:
 
     @property
     def why(self) -> str:
-        """Which handler it is."""
+        """Names the handler's class."""
         return f"a {type(self._handler).__name__} in this process"
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
@@ -153,35 +156,35 @@ class MemoryTransport:
                 receiver.closed(error)
 
     async def _guard(self) -> None:
-        """Where the client's tasks are cancelled before anybody said `aclose`."""
+        """Calls `aclose` if the client's tasks are cancelled before the client has called it."""
         try:
             await self._leave.wait()
         finally:
             await self.aclose()
 
     async def send(self, out: Outgoing) -> None:
-        """To the handler, at the next turn of the event loop.
+        """Hands the message to the handler at the next turn of the event loop.
 
         Raises:
-            ConnectionLost: it was closed, or not started.
+            ConnectionLost: the transport was not started, or is closed.
         """
         pipe = self._pipe
         if pipe is None or self._leave.is_set():
             raise ConnectionLost(f"{self.why} is not connected", sent=False)
-        # In the context of the handler, and not in the caller's.
+        # In the handler's context: the caller's context variables must not reach the handler.
         pipe.runtime.loop.call_soon(pipe.take_line, out.payload, context=self._context)
 
     async def cancel(self, request_id: int | str) -> None:
-        """The handler was told by a notification."""
+        """Does nothing: the client sends notifications/cancelled."""
 
     def settle(self, revision: Revision) -> None:
-        """It is the same in every revision."""
+        """Does nothing: memory works the same in every revision."""
 
     async def listen(self) -> None:
-        """What the handler says comes anyway."""
+        """Does nothing: the handler's messages arrive without a request for them."""
 
     async def aclose(self) -> None:
-        """Lets what runs come to its end, within the grace of the settings, and leaves the lifespan; bounded."""
+        """Lets calls in progress end, within the grace of the settings, and leaves the lifespan.  Bounded in time."""
         self._leave.set()
         if self._task is None:
             return

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""One child process: lines to its stdin, lines of its stdout, the tail of its stderr, and an end that leaves nobody.
+"""One child process: lines to its stdin, lines from its stdout, the tail of its stderr, and an end without orphans.
 
-It refuses a shell, and lines that are longer than the limit; whatever else a child writes it takes.  Knows nothing of
-MCP but that messages are lines.
+It refuses a shell, and lines that are longer than the limit.  It knows nothing of MCP but that messages are lines.
 
-Rules: stderr is always read, or a child that writes to it blocks and everything times out in silence.  The child is
-the head of a process group, and its end is the end of the group.  The end of the child, or of its stdout, is seen at
-once, whoever else still holds the other end of a pipe.
+Rules:
+- stderr is always read: a child that fills its stderr blocks, and everything would time out without a word.
+- The child is the head of a process group, and stopping the child ends the whole group.
+- The end of the child, or of its stdout, is noticed at once, even if a grandchild still holds the other end of a pipe.
 
-The process is the standard library's `Popen`, its pipes are the event loop's, and a thread waits for its end.  Neither
-asyncio's processes nor anyio's, which are asyncio's: their `wait` also waits for every pipe in some releases (3.11 to
-3.12.3, gh-119710), and uvloop's (0.23) cut arguments at a null, lose three descriptors with each program that is not
-there, and leave the child second copies of its pipes, so that nobody sees it close one.
+The process is the standard library's `Popen`, its pipes belong to the event loop, and a thread waits for its end.
+asyncio's own processes, and anyio's, which are built on them, do not keep these rules: in some releases (3.11 to
+3.12.3, gh-119710) their `wait` also waits for every pipe.  uvloop's (0.23) cut arguments at a null, lose three
+descriptors with each program that does not exist, and leave the child second copies of its pipes, so that a pipe that
+the child closes stays open.
 
-XX FIXME Windows has no groups that can be signalled: there the child ends, and what it has started may stay.
+XX FIXME Windows has no groups that can be signalled: there the child ends, and processes that it has started may stay.
 """
 
 from __future__ import annotations
@@ -33,67 +34,49 @@ import anyio
 
 from ...protocol.lines import MAX_LINE, LineDecoder, LineTooLong, encode_line
 from ...protocol.shown import escaping
+from .spawning import child_environment, spawn
 
 logger = escaping(logging.getLogger(__name__))
 
 STDERR_TAIL = 8 * 1024  # bytes
-STDERR_FOLLOWS = "; its stderr ends with:"  # what is written before that tail
-# Lines of stderr that are logged in a period; the rest is counted.
+STDERR_FOLLOWS = "; its stderr ends with:"  # stands before that tail in `why`
+# Lines of stderr that are logged in a period of `LOG_PERIOD` seconds.  Further lines are only counted.
 MAX_LOGGED = 20
 LOG_PERIOD = 1.0
-# Bytes of lines that nobody has taken; then stdout is read no further.
+# Bytes of lines that wait for their reader.  Above that, stdout is not read, so that the memory stays bounded.
 MAX_UNTAKEN = 1024 * 1024
-# How long a child may read nothing while something waits to be written.
+# Seconds that a child may read nothing while a line waits to be written.
 WRITE_TIME = 30.0
 # 2025-11-25 basic/lifecycle, Shutdown: close its input, wait, SIGTERM, wait, SIGKILL.
 EOF_TIME = 2.0
 TERM_TIME = 5.0
 KILL_TIME = 2.0
-# For what was written before an end to arrive: the last answers, the last words on stderr, the exit code.
+# Seconds after an end for its last news to arrive: the last answers, the tail of stderr, the exit code.
 LAST_WORDS_TIME = 0.25
 GROUP_POLL = 0.02
 
-# What is harmless, and what programs need to find their files: a token that is in our environment was not given to
-# every server.  The official clients pass the same.
-INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER") if os.name != "nt" else (
-    "APPDATA", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "PATH", "PATHEXT", "PROCESSOR_ARCHITECTURE", "SYSTEMDRIVE",
-    "SYSTEMROOT", "TEMP", "USERNAME", "USERPROFILE",
-)  # fmt: skip
-
 _KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
-_NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows; elsewhere it is a session
 
 
 class ProcessError(Exception):
-    """What went wrong with a child process."""
+    """A failure of a child process."""
 
 
 class SpawnFailed(ProcessError):
-    """There is no child; the message names the command, and the system's reason."""
+    """The child could not be started.  The message names the command and the system's reason."""
 
 
 class Gone(ProcessError):
     """The line was not written and never will be: the child has ended, reads no more, or is being stopped."""
 
 
-def child_environment(env: Mapping[str, str] | str | None) -> dict[str, str]:
-    """The environment of a child: `INHERITED` of ours and then what is given, or all of ours for "inherit"."""
-    if env == "inherit":
-        return dict(os.environ)
-    if isinstance(env, str):
-        raise ValueError(f'env is a mapping, "inherit" or None, not {env!r}')
-    # A value that begins so is a function that bash exports.
-    ours = {name: os.environ[name] for name in INHERITED if not os.environ.get(name, "()").startswith("()")}
-    return ours | dict(env or {})
-
-
 class Child:
-    """A running child.  Get it from `start`, take its `lines`, and `stop` it, whatever happens.
+    """A running child.  Get it from `start`, read its `lines`, and always `stop` it at the end.
 
     Attributes:
-        name: the command, without its arguments, which may be secret.
-        pid: also the id of its process group.
-        returncode: as the system gives it, negative for a signal; None while it runs.
+        name: the command without its arguments, which may be secret.
+        pid: the process id, which is also the id of its process group.
+        returncode: the exit code, or the negative number of the signal that ended it; None while it runs.
         write_time: seconds that `write` waits for a child that does not read.
     """
 
@@ -105,11 +88,11 @@ class Child:
         self._decoder = LineDecoder(max_line)
         self._lines: deque[bytes | LineTooLong] = deque()
         self._untaken = 0
-        self._paused = False  # stdout is not read
-        self._came = asyncio.Event()  # a line, or the end of them
-        self._ended = False  # no line will come any more
+        self._paused = False  # stdout is not read for now
+        self._came = asyncio.Event()  # set by a new line, and by the end of stdout
+        self._ended = False  # no more lines will come
         self._stderr = _Stderr()
-        self._told = asyncio.Event()  # it has ended, and all of its stderr is here
+        self._told = asyncio.Event()  # the child has ended, and all of its stderr is here
         self._exited = asyncio.Event()
         self._no_stdin = False
         self._writable = asyncio.Event()
@@ -132,24 +115,24 @@ class Child:
         cwd: str | None = None,
         max_line: int = MAX_LINE,
     ) -> Child:
-        """A child that runs this program with these arguments, at the head of a group of its own.
+        """Starts a program with its arguments, at the head of a process group of its own.
 
         Args:
-            env: what it gets beside `INHERITED`; "inherit" gives it all that we have.
+            env: variables added to those of `INHERITED`; "inherit" passes on our whole environment.
             max_line: bytes of one line of its stdout.
 
         Raises:
-            SpawnFailed: no such program or folder, not allowed, or no room for another process.
+            SpawnFailed: no such program or folder, no permission, or no room for another process.
         """
         if isinstance(command, str) or not command:
             raise SpawnFailed(f"a command is a list of a program and its arguments, not {command!r:.200}")
         child = cls(os.path.basename(command[0]) or command[0], max_line)
         try:
-            child._process = _spawned(command, child_environment(env), cwd)
+            child._process = spawn(command, child_environment(env), cwd)
             try:
-                # No more than a turn of the loop for each pipe.
+                # This takes one turn of the event loop for each pipe: a cancellation may wait for it.
                 await _to_its_end(child._loop.create_task(child._connect()))
-            except BaseException:  # no thread, or cancelled: nobody would ever stop it
+            except BaseException:  # no thread, or a cancellation: the caller has no `Child` to stop
                 child._signal(_KILL)
                 child._close()
                 with suppress(subprocess.TimeoutExpired):
@@ -166,17 +149,17 @@ class Child:
         threading.Thread(target=self._wait, name="mcp_h11 child", daemon=True).start()
         into = _Pipe(self._stdin_lost, full=self._writable.clear, room=self._writable.set)
         self._pipes.append((await loop.connect_write_pipe(lambda: into, process.stdin))[0])
-        out = _Pipe(self._stdout_lost, self._heard)
+        out = _Pipe(self._stdout_lost, self._on_stdout)
         self._pipes.append((await loop.connect_read_pipe(lambda: out, process.stdout))[0])
         errors = _Pipe(self._stderr_lost, self._stderr.feed)
         self._pipes.append((await loop.connect_read_pipe(lambda: errors, process.stderr))[0])
 
     def _wait(self) -> None:
         returncode = self._process.wait()
-        with suppress(RuntimeError):  # the loop is closed: nobody wants to know
+        with suppress(RuntimeError):  # the loop is closed, and has no use for the return code
             self._loop.call_soon_threadsafe(self._over, returncode)
 
-    # --- what is known of it --------------------------------------------------------------------------------
+    # --- its state ------------------------------------------------------------------------------------------
 
     @property
     def stderr_tail(self) -> str:
@@ -185,7 +168,7 @@ class Child:
 
     @property
     def why(self) -> str:
-        """What it is, how it ended, and what it said last, for a person."""
+        """The command, how it ended, and the tail of its stderr, for a person to read."""
         text = f"{self.name} (pid {self.pid})"
         if self.returncode is not None:
             text += f", {_described(self.returncode)}"
@@ -197,11 +180,11 @@ class Child:
     # --- lines out and in -----------------------------------------------------------------------------------
 
     async def write(self, payload: bytes) -> None:
-        """One line, without its line end; waits while the child does not read.  It is written whole or not at all.
+        """Writes one line, given without its line end, whole or not at all; waits while the child does not read.
 
         Raises:
-            Gone: it was not written.
-            ValueError: a line feed in it.
+            Gone: the line was not written.
+            ValueError: the line has a line feed in it.
         """
         line = encode_line(payload)
         if self._writable.is_set() and not self._turn.locked():
@@ -221,9 +204,9 @@ class Child:
         self._pipes[0].write(line)
 
     async def lines(self) -> AsyncIterator[bytes | LineTooLong]:
-        """Each line of its stdout; a `LineTooLong` in the place of one past the limit.  For one reader.
+        """Each line of its stdout, for one reader.  A `LineTooLong` stands in the place of a line past the limit.
 
-        Ends when stdout ends, or the child.  `returncode` and `stderr_tail` are known by then, unless the child lives.
+        Ends when stdout ends, or the child.  By then `returncode` and `stderr_tail` are known, if the child has ended.
         """
         while True:
             while self._lines:
@@ -242,10 +225,11 @@ class Child:
     # --- the end --------------------------------------------------------------------------------------------
 
     async def stop(self, *, eof: float = EOF_TIME, term: float = TERM_TIME) -> int:
-        """Ends the child and all of its group; gives the return code.  May be called again, and by several.
+        """Ends the child and its whole group, and returns the return code.  Several tasks may call it at once.
 
-        The end of its stdin first, `eof` seconds to go by itself; SIGTERM to the group, `term` seconds to clean up;
-        SIGKILL.  A cancellation waits until that is done, so no longer than eof + term + `KILL_TIME` and a little.
+        First its stdin ends, and the child has `eof` seconds to leave.  Then the group gets SIGTERM, and has `term`
+        seconds to clean up.  Then it gets SIGKILL.  A cancellation of the caller waits for all of this, a little more
+        than eof + term + `KILL_TIME` at most.
         """
         if self._stopping is None:
             self._refuse_lines()
@@ -265,7 +249,7 @@ class Child:
             self._signal(_KILL)
             with anyio.move_on_after(KILL_TIME):
                 await self._exited.wait()
-        finally:  # this task is cancelled only where the event loop ends
+        finally:  # also if the event loop ends, and cancels this task
             self._signal(_KILL)
             self._close()
         with anyio.move_on_after(KILL_TIME):
@@ -273,49 +257,51 @@ class Child:
 
     async def _group_ended(self) -> None:
         await self._exited.wait()
-        while self._signal(0):  # noqa: ASYNC110  nobody tells when a group has ended
+        while self._signal(0):  # noqa: ASYNC110  no system call waits for a group
             await anyio.sleep(GROUP_POLL)
 
     def _signal(self, number: int) -> bool:
-        """To the whole group; whether anybody was there to get it."""
+        """Sends a signal to the whole group.  Returns whether the group had a member; 0 only asks."""
         if not hasattr(os, "killpg"):
             return self._signal_alone(number)
-        # The number of an empty group may become another's; that of a group with a member cannot.
+        # The system may give the number of an empty group to a new one, which must not be signalled.  A group with a
+        # member keeps its number.
         if not self._group_empty:
             try:
                 os.killpg(self.pid, number)
             except ProcessLookupError:
                 self._group_empty = True
-            except PermissionError:  # one that changed its user; on macOS also one that has ended
+            except PermissionError:  # a member changed its user; on macOS also: it has ended
                 pass
         return not self._group_empty
 
     def _signal_alone(self, number: int) -> bool:
         if self.returncode is None and number:
-            # Windows has one way to end a process, and it is not gentle.
+            # Windows knows no SIGTERM: it can only kill.
             self._process.kill()
         return self.returncode is None
 
     def _close(self) -> None:
-        """Gives the descriptors back, whoever holds the other ends."""
+        """Closes our descriptors, even if a grandchild holds the other ends."""
         self._end_lines()
-        if self._pipes and self._pipes[0].get_write_buffer_size():  # `close` waits until that is written
+        if self._pipes and self._pipes[0].get_write_buffer_size():  # `close` would wait until that is written
             self._pipes[0].abort()
         for pipe in self._pipes:
             pipe.close()
         streams = self._process.stdin, self._process.stdout, self._process.stderr
-        for stream in streams[len(self._pipes) :]:  # of one that came to nothing
+        for stream in streams[len(self._pipes) :]:  # of pipes that were not connected
             if stream is not None:
                 stream.close()
 
     # --- from the event loop --------------------------------------------------------------------------------
 
-    def _heard(self, data: bytes) -> None:
+    def _on_stdout(self, data: bytes) -> None:
         if not self._ended:
-            self._take(self._decoder.feed(data))
+            self._on_lines(self._decoder.feed(data))
 
-    def _take(self, lines: list[bytes | LineTooLong]) -> None:
-        # Who stops it does not read any more, and a child that cannot write cannot end either.
+    def _on_lines(self, lines: list[bytes | LineTooLong]) -> None:
+        # During `stop` no lines are read from the queue.  stdout is still read, and the lines dropped, since a child
+        # that cannot write cannot end.
         if not lines or (self._stopping is not None and self._untaken > MAX_UNTAKEN):
             return
         self._lines += lines
@@ -332,7 +318,7 @@ class Child:
 
     def _end_lines(self) -> None:
         if not self._ended:
-            self._take(self._decoder.end())
+            self._on_lines(self._decoder.end())
             self._ended = True
             self._came.set()
 
@@ -359,16 +345,16 @@ class Child:
         self._writable.set()
 
     def _over(self, returncode: int) -> None:
-        """The child has ended; what it has started may hold its pipes yet."""
+        """The child has ended.  Its own children may still hold its pipes."""
         self.returncode = returncode
         self._refuse_lines()
         self._exited.set()
-        self._signal(0)  # from now on its number is only kept by others of its group
+        self._signal(0)  # notices an empty group, before the system gives its number away
         self._tell()
         self._loop.call_later(LAST_WORDS_TIME, self._hear_out)
 
     def _hear_out(self) -> None:
-        """What the child has written is here, unless it was too much to be taken at once."""
+        """Ends the lines once the reader has taken all that the child wrote before its end."""
         if self._untaken and not self._ended and self._stopping is None:
             self._loop.call_later(LAST_WORDS_TIME, self._hear_out)
         else:
@@ -379,31 +365,12 @@ class Child:
             self._told.set()
 
 
-def _spawned(command: Sequence[str], env: dict[str, str], cwd: str | None) -> subprocess.Popen[bytes]:
-    popen: Any = subprocess.Popen
-    if os.name == "nt":
-        # Its event loop wants pipes of another kind.
-        from asyncio.windows_utils import Popen as popen  # type: ignore[attr-defined,no-redef]
-    made: subprocess.Popen[bytes] = popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
-        creationflags=_NEW_GROUP,
-    )
-    return made
-
-
 async def _to_its_end(task: asyncio.Task[None]) -> None:
-    """Await it whoever cancels this; the cancellation comes after it."""
+    """Awaits a task to its end.  A cancellation of the caller is raised after that end."""
     cancelled: BaseException | None = None
     while not task.done():
         try:
-            # The shield keeps a scope from cancelling; a task's own `cancel` goes through it.
+            # The shield stops cancellations of anyio's scopes.  `Task.cancel` passes it, and is caught here.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({task})
         except asyncio.CancelledError as error:  # noqa: PERF203
@@ -413,19 +380,19 @@ async def _to_its_end(task: asyncio.Task[None]) -> None:
     task.result()
 
 
-def _nothing(*_: object) -> None:
-    """Nobody wants to know."""
+def _ignore(*_: object) -> None:
+    """The callback for an event without consequence."""
 
 
 class _Pipe(asyncio.Protocol):
-    """What the event loop tells of one pipe, to whom it concerns."""
+    """Passes the event loop's news of one pipe on to callbacks."""
 
     def __init__(
         self,
         lost: Callable[[], None],
-        data: Callable[[bytes], None] = _nothing,
-        full: Callable[[], None] = _nothing,
-        room: Callable[[], None] = _nothing,
+        data: Callable[[bytes], None] = _ignore,
+        full: Callable[[], None] = _ignore,
+        room: Callable[[], None] = _ignore,
     ) -> None:
         self._lost = lost
         self.data_received = data  # type: ignore[method-assign, assignment]
@@ -437,7 +404,7 @@ class _Pipe(asyncio.Protocol):
 
 
 class _Stderr:
-    """What a child says to people: the tail is kept, the first lines of each period are logged at DEBUG."""
+    """A child's stderr: the tail is kept, and the first lines of each period are logged at DEBUG."""
 
     def __init__(self) -> None:
         self.tail = b""
@@ -462,7 +429,7 @@ class _Stderr:
             self._logged, self._since = 0, now
         self._logged += 1
         if self._logged <= MAX_LOGGED:
-            # Escaped: a terminal would obey what stands in it.
+            # Escaped, since a terminal would obey control characters in it.
             logger.debug("stderr: %s", ascii(line.decode("utf-8", "replace") if isinstance(line, bytes) else "..."))
 
 

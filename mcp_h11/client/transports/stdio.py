@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The way to a server that is a child process: one JSON message a line (basic/transports/stdio, all revisions).
 
-What is no message on the child's stdout (banners, logs of a runtime) is skipped, counted, and logged once.  An answer
-that cannot be read ends its request with `InvalidAnswer`; where it names no request, that is the receiver's to find.
+A line on the child's stdout that is no message (a banner, a log line) is skipped and counted, and the first one is
+logged.  An answer that cannot be read ends its request with `InvalidAnswer`.  If it names no request, the receiver
+decides which request it ends.
 
-Rule: when the child ends, or only its stdout, the receiver hears of it at once, with the exit code and the last lines
-of its stderr; and whatever happens to the client, the child is stopped.
+Rule: when the child or its stdout ends, the receiver hears of it at once, with the exit code and the last lines of its
+stderr.  However the client ends, the child is stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-SHOWN_BYTES = 200  # of a line that is no message
+SHOWN_BYTES = 200  # of a line that is no message, in the log
 
 
 class StdioTransport:
@@ -39,9 +40,11 @@ class StdioTransport:
 
     Args:
         command: the program and its arguments; no shell reads them.
-        env: what the child gets beside the harmless part of our environment; "inherit" for all of it.
+        env: variables added to the harmless ones of our environment; "inherit" passes on all of ours.
         max_line: bytes of one message.
-        eof, term, write: seconds, as `process.Child` has them.
+        eof: seconds that the child has to leave after the end of its input.
+        term: seconds that it has after SIGTERM.
+        write: seconds that a message waits for a child that does not read.
 
     Attributes:
         skipped: lines that were no message.
@@ -72,24 +75,24 @@ class StdioTransport:
         self._child: Child | None = None
         self._receiver: Receiver
         self._closing = False
-        # Requests that wait for their answer, as far as we know: to say whose answer a line was that is too long.
+        # The ids of requests without an answer yet: they show which request a line that is too long was to answer.
         self._waiting: set[int | str] = set()
 
     @property
     def child(self) -> Child | None:
-        """The process; None before it was started."""
+        """The process; None before `start`."""
         return self._child
 
     @property
     def why(self) -> str:
-        """The command, its process id, how it ended and what its stderr said last."""
+        """The command, its process id, how it ended, and the last lines of its stderr."""
         return self._child.why if self._child is not None else str(self._command[0])
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
-        """Starts the child, and a task that reads what it says.
+        """Starts the child, and a task that reads its messages.
 
         Raises:
-            ConnectionLost: there is no such program, or no room for it.
+            ConnectionLost: the program does not exist, or cannot be started.
         """
         self._receiver = receiver
         try:
@@ -101,10 +104,10 @@ class StdioTransport:
         tasks.start_soon(self._read, child)
 
     async def send(self, out: Outgoing) -> None:
-        """One line; waits while the child does not read.
+        """Writes one line; waits while the child does not read.
 
         Raises:
-            ConnectionLost: it did not leave.
+            ConnectionLost: the message was not written.
         """
         if self._child is None:
             raise ConnectionLost(f"{self.why} was not started", sent=False)
@@ -121,33 +124,33 @@ class StdioTransport:
                 self._waiting.discard(out.request_id)
 
     async def cancel(self, request_id: int | str) -> None:
-        """Nobody waits for this any more; the child was told by a notification."""
+        """Forgets the request.  The client sends notifications/cancelled to the child."""
         self._waiting.discard(request_id)
 
     def settle(self, revision: Revision) -> None:
-        """Pipes are the same in every revision."""
+        """Does nothing: pipes work the same in every revision."""
 
     async def listen(self) -> None:
-        """What the child says comes anyway."""
+        """Does nothing: the child's messages arrive without a request for them."""
 
     async def aclose(self) -> None:
-        """The end of the child's input, then signals; at most `eof` + `term` and two seconds."""
+        """Ends the child's input, then sends signals; takes `eof` + `term` and two seconds at most."""
         self._closing = True
         if self._child is not None:
             await self._child.stop(eof=self._eof, term=self._term)
 
-    # --- what comes in --------------------------------------------------------------------------------------
+    # --- lines that arrive-----------------------------------------------------------------------------------
 
     async def _read(self, child: Child) -> None:
         try:
             async for line in child.lines():
-                self._take(line)
+                self._on_line(line)
             self._receiver.closed(None if self._closing else ConnectionLost(f"the server has gone: {child.why}"))
         finally:
-            # Also where it only closed its stdout, and where this task is cancelled before anybody said `aclose`.
+            # Also for a child that only closed its stdout, and if this task is cancelled before `aclose` was called.
             await child.stop(eof=self._eof, term=self._term)
 
-    def _take(self, line: bytes | LineTooLong) -> None:
+    def _on_line(self, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
             self._too_long(line)
             return
@@ -159,14 +162,14 @@ class StdioTransport:
         self._receiver.message(message, None)
 
     def _meant(self, said: int | str) -> int | str:
-        """The request that an id means: some servers return 1 as "1"."""
+        """The id of the request that a server means: some servers return 1 as "1"."""
         if said not in self._waiting and type(said) is str:
             number = lenient.number(said)
             return said if number is None else number
         return said
 
     def _no_message(self, error: Unreadable, line: bytes) -> None:
-        """Of a request that waits it was the answer; a line that shows nothing of an answer is one of a log."""
+        """A line that names a waiting request was its answer.  A line without any sign of an answer is a log line."""
         if error.request_id is not None and self._meant(error.request_id) in self._waiting:
             self._lose(self._meant(error.request_id), error)
         elif error.answers and error.request_id is None:
@@ -178,13 +181,13 @@ class StdioTransport:
         self.skipped += 1
         if self.skipped == 1:
             logger.warning(
-                "%s writes to its stdout what is no message; such lines are skipped: %s",
+                "%s writes lines to its stdout that are no messages; they are skipped.  The first is: %s",
                 self._name,
                 ascii(line[:SHOWN_BYTES]),
             )
 
     def _too_long(self, line: LineTooLong) -> None:
-        """Whose answer it was stands at one of its ends; that request ends now, and all others go on."""
+        """Ends the request that the line was to answer.  The line has its id near one of its ends."""
         logger.warning("%s: %s", self._name, line.message)
         may_answer, request_id = beginning(line.head)
         if request_id is not None:
@@ -196,7 +199,7 @@ class StdioTransport:
 
     def _too_long_to_its_end(self, line: LineTooLong) -> None:
         request_id = id_at_the_end(line.tail or b"")
-        # Neither end says: where one request alone waits, it is that one.
+        # Neither end has an id.  If only one request waits, the line was its answer.
         if request_id is None and len(self._waiting) == 1:
             (request_id,) = self._waiting
         if request_id is None:

@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""One connection of the HTTP client, the answer that is read from it, and the ways in which both fail."""
+"""One connection of the HTTP client, the answer that is read from it, and the ways in which both fail.
+
+The connection is called a wire, because `http.client.ClientConnection` is the name of its protocol half, which knows no
+socket.  This module opens no connection (`dialing.py` does) and keeps none (`httpclient.py` does).
+
+Rule: after an error, a timeout or a cancellation in the middle of an answer the wire is closed, since the place in its
+bytes is not known any more.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +31,10 @@ from ...http.messages import NEED_DATA
 from .outbound import ForwardProxy
 from .urls import Origin
 
-# One read, and one write with a timeout of its own.  A request up to this size is written before its answer is read.
+# Bytes of one read, and of one write, which has a timeout of its own.  A request up to this size is written whole
+# before its answer is read.
 PIECE = 64 * 1024
-# Seconds for an answer that the server may have sent before it stopped reading (413, 503).
+# Seconds to wait for an answer after writing failed: the server may have answered (413, 503) before it stopped reading.
 LAST_WORDS = 1.0
 
 
@@ -34,10 +42,10 @@ LAST_WORDS = 1.0
 
 
 class HTTPFailure(Exception):
-    """No answer, or not all of it.
+    """The answer is missing, or is not complete.
 
     Attributes:
-        sent: False where the request cannot have been executed: it is safe to send it again.
+        sent: False if the server cannot have executed the request: it is safe to send it again.
     """
 
     sent = True
@@ -62,11 +70,11 @@ class BadAnswer(HTTPFailure):
 
 
 class AnswerTimeout(HTTPFailure):
-    """The server did not read the request, or begin its answer, in time."""
+    """The server did not read the request in time, or did not begin its answer in time."""
 
 
 class TooLarge(HTTPFailure):
-    """A body larger than what was asked for."""
+    """The body is larger than the limit of the read."""
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -79,7 +87,7 @@ class Pollable(Protocol):
 
 
 def _is_readable(sock: Pollable) -> bool:
-    """Something has come on an idle connection; nearly always its end."""
+    """Whether something has come on an idle connection, which is nearly always its end."""
     descriptor = sock.fileno()
     if descriptor < 0:
         return True
@@ -91,7 +99,7 @@ def _is_readable(sock: Pollable) -> bool:
 
 
 class Wire:
-    """One connection and what HTTP makes of it."""
+    """One connection: a stream of bytes and the state of HTTP on it."""
 
     def __init__(
         self,
@@ -103,12 +111,13 @@ class Wire:
         proxy: ForwardProxy | None = None,
     ) -> None:
         self.origin = origin
-        # To a proxy that passes requests on: RFC 9112 3.2.2, absolute-form.  Through a tunnel nothing is different.
+        # A proxy that passes requests on needs the absolute form (RFC 9112, 3.2.2).  Through a tunnel requests are the
+        # same as without a proxy, so TLS sets None here.
         self.proxy = None if origin.secure else proxy
         self.http = ClientConnection(limits, cache)
         self.idle_since = 0.0
-        self.heard = False  # a byte of the answer to the last request
-        self.written = False  # all of it
+        self.heard = False  # a byte of the answer to the last request has come
+        self.written = False  # the last request was handed over whole
         self._stream = stream
         self._socket = sock
 
@@ -117,11 +126,11 @@ class Wire:
         return self.written and self.http.reusable
 
     def stale(self) -> bool:
-        """An idle connection that the server has closed, or has said something on."""
+        """Whether the server has closed the idle connection, or sent something unasked."""
         return _is_readable(self._socket)
 
     async def aclose(self) -> None:
-        # At once, below TLS, whose closing handshake might never end; and also for a caller that is cancelled.
+        # Below TLS, whose closing handshake might never end.  Shielded, so that a cancelled caller closes it as well.
         stream = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
         with anyio.CancelScope(shield=True):
             await stream.aclose()
@@ -142,7 +151,7 @@ class Wire:
             self.http.receive_data(data)
 
     def buffered_event(self) -> AnswerHead | bytes | AnswerEnd | None:
-        """Of what has been read already.  Raises as `next_event`."""
+        """The next event in the bytes that were read already, or None.  Raises BrokenAnswer, BadAnswer."""
         try:
             event = self.http.next_event()
         except AnswerCutShort as error:
@@ -154,7 +163,8 @@ class Wire:
     async def exchange(self, data: bytes, write_timeout: float | None, head_timeout: float | None) -> AnswerHead:
         """Writes a request, reads the head of its answer.
 
-        Raises: BrokenAnswer, BadAnswer, AnswerTimeout.
+        Raises:
+            BrokenAnswer, BadAnswer, AnswerTimeout: there is no head.
         """
         self.heard = self.written = False
         if len(data) > PIECE:
@@ -165,7 +175,7 @@ class Wire:
         raise AnswerTimeout(f"no answer within {head_timeout} s")
 
     async def _exchange_large(self, data: bytes, write_timeout: float | None, head_timeout: float | None) -> AnswerHead:
-        """Reads while it writes: a server may refuse a body (413) without reading it."""
+        """Reads while it writes: a server may refuse a body (413) without reading it, and would never read the rest."""
         head: AnswerHead | None = None
         failure: HTTPFailure | None = None
 
@@ -189,7 +199,7 @@ class Wire:
                 except HTTPFailure as error:
                     failure = failure or error
             if head is None or head.status >= 300:
-                # Nobody wants the rest.  A server that has begun to answer well still reads.
+                # A refusal makes the rest of the body useless.  After a success the server goes on reading it.
                 tasks.cancel_scope.cancel()
         if head is not None and (failure is None or head.status >= 300):
             return head
@@ -205,7 +215,7 @@ class Wire:
         except TimeoutError:
             raise AnswerTimeout(f"the server has read nothing for {limit} s") from None
         except GONE as error:
-            # Only a request whose last piece was never handed over cannot have arrived whole.
+            # If a piece was left over, the server cannot have executed the request.
             sent = start + PIECE >= len(data)
             raise BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}", sent) from error
         self.written = True
@@ -217,11 +227,11 @@ class Wire:
 
 
 class HTTPAnswer:
-    """Status, headers, and a body that is read as it comes: iterate over it, or `read()` it.  Then `aclose()`.
+    """Status, headers, and a body that is read as it arrives: iterate over it, or `read()` it.  Then `aclose()`.
 
     Attributes:
-        status: from 200 on.
-        headers: names in lower case, values as they came.
+        status: 200 or higher; interim answers are skipped.
+        headers: names in lower case, values as the server sent them.
     """
 
     def __init__(self, head: AnswerHead, wire: Wire, give_back: Callable[[Wire], Awaitable[None]]) -> None:
@@ -238,7 +248,7 @@ class HTTPAnswer:
 
     @property
     def ended(self) -> bool:
-        """Whether the body was read to an end that the server said, not only to that of the connection."""
+        """Whether the body was read to the end that its framing gives, and not only to the end of the connection."""
         framed = self.get("transfer-encoding") is not None or self.get("content-length") is not None
         return framed and self._wire is None and not self._closed
 
@@ -266,7 +276,7 @@ class HTTPAnswer:
         try:
             event = await wire.next_event()
         except BaseException:
-            # Cancelled, too: nobody knows how much was read.
+            # After a cancellation, too, it is not known how much was read.
             self._closed = True
             await self._leave(wire)
             raise
@@ -276,11 +286,11 @@ class HTTPAnswer:
         raise StopAsyncIteration
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, or what is left of it.
+        """The whole body, or the part that was not read yet.
 
         Raises:
-            TooLarge: it is of more than `limit` bytes.  The answer is closed.
-            BrokenAnswer, BadAnswer: as by iterating.
+            TooLarge: the body has more than `limit` bytes.  The answer is closed.
+            BrokenAnswer, BadAnswer: as iterating does.
         """
         body = bytearray()
         async for piece in self:
@@ -300,7 +310,7 @@ class HTTPAnswer:
             while type(wire.buffered_event()) is bytes:
                 pass
         except HTTPFailure:
-            pass  # it is closed
+            pass  # the wire has noted the failure, and is not used again
         await self._leave(wire)
 
     async def _leave(self, wire: Wire) -> None:

@@ -332,7 +332,7 @@ LONG = b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_TUNNEL_HEAD - 20)
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (b"HTTP/1.1 407 Who\r\nContent-Length: 4\r\n\r\nnono", "status 407, that is without credentials"),
+        (b"HTTP/1.1 407 Who\r\nContent-Length: 4\r\n\r\nnono", "status 407: it wants credentials"),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses tools.example:443 with status 403$"),
         (b"HTTP/1.0 502\r\n\r\n", "status 502$"),
         (b"HTTP/1.1 200 OK\r\n\r\nmore", "says more than it was asked"), (b"SSH-2.0-x\r\n\r\n", "is no HTTP"),

@@ -22,7 +22,7 @@ import anyio
 import pytest
 import uvloop
 
-from mcp_h11.client.transports import process
+from mcp_h11.client.transports import process, spawning
 from mcp_h11.client.transports.process import STDERR_TAIL, Child, Gone, SpawnFailed
 from mcp_h11.protocol.lines import LineTooLong
 
@@ -643,7 +643,7 @@ async def test_it_gets_what_is_harmless_and_what_is_given(script: Command, monke
     monkeypatch.setenv("SHELL", "() { :; }")
     monkeypatch.delenv("LOGNAME", raising=False)
     shown = script("say(repr(sorted(name for name in os.environ if name != 'LC_CTYPE')))")
-    expected = {name for name in process.INHERITED if name in os.environ} - {"SHELL"}
+    expected = {name for name in spawning.INHERITED if name in os.environ} - {"SHELL"}
     for env, more in ((None, set()), ({"MINE": "1"}, {"MINE"})):
         async with running(shown, env=env) as child:
             assert set(eval(bytes(await first(child)))) == expected | more  # type: ignore[arg-type]
