@@ -15,9 +15,11 @@ from rawclient import Legacy, Modern
 
 import mcp_h11
 from mcp_h11 import Client, MCPServer, ServerHandler, listening
+from mcp_h11.protocol.methods import SERVER_METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
+PACKAGE = Path(mcp_h11.__file__).parent
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
@@ -159,3 +161,21 @@ def test_every_option_of_the_table_is_an_option(capsys: pytest.CaptureFixture[st
         assert stopped.code == 0
     offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     assert named and named <= offered
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    """By its path from the root, or from the page's own folder; for modules also without `mcp_h11/` and `.py`."""
+    folders = "|".join(sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"))
+    named = re.compile(rf"\b((?:tests|bench|docs|mcp_h11|subjects)/[\w/]+\.\w+)|`((?:{folders})/[\w/]+)`")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")]
+    gone = []
+    for page in pages:
+        if page.name == "CHANGELOG.md":  # it names files of earlier releases
+            continue
+        for file, module in named.findall(page.read_text("utf-8")):
+            if module in SERVER_METHODS:  # of the protocol, not of ours
+                continue
+            found = [ROOT / file, page.parent / file] if file else [PACKAGE / module, PACKAGE / f"{module}.py"]
+            if not any(path.exists() for path in found):
+                gone.append((page.name, file or module))
+    assert gone == []
