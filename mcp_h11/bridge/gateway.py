@@ -138,9 +138,11 @@ class Gateway(ServerHandler):
         self._reloading: asyncio.Lock
         self._hangup = False  # the list is to be read, and was not yet
 
-    def concerns(self) -> Sequence[str]:
+    def readiness_problems(self) -> Sequence[str]:
         """Those of all sites, each with its name."""
-        return [f"{site.name}: {concern}" for site in self.sites.values() for concern in site.handler.concerns()]
+        return [
+            f"{site.name}: {problem}" for site in self.sites.values() for problem in site.handler.readiness_problems()
+        ]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Gateway]:

@@ -233,7 +233,7 @@ class ProxyHandler(ServerHandler):
             return "The backend was not connected yet"
         return None
 
-    def concerns(self) -> Sequence[str]:
+    def readiness_problems(self) -> Sequence[str]:
         """What is the matter with the backend."""
         if self._now is None:
             return ["no backend"]

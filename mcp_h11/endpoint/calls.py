@@ -80,8 +80,8 @@ class PostedCall(Call):
     def lost(self) -> None:
         """The connection went before the answer was there.  The call goes on: that is no cancellation."""
         self._lost = True
-        if self.gone is not None:
-            self.gone.set()
+        if self.disconnected is not None:
+            self.disconnected.set()
 
     def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
         # Errors are JSON where that is still possible: on a stream with ids, official clients take an error for an

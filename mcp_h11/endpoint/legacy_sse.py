@@ -178,5 +178,5 @@ class LegacySSE:
             state = session.state
             if session.id in self.initialized:
                 told = session.told(notice, payload)
-                if told is not None and notice.concerns(state.principal, state.generation):
+                if told is not None and notice.is_for(state.principal, state.generation):
                     session.announce(told)

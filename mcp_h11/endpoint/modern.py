@@ -101,8 +101,8 @@ class ModernPost(ModernCall):
     def lost(self) -> None:
         """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""
         self.done = True
-        if self.gone is not None:
-            self.gone.set()
+        if self.disconnected is not None:
+            self.disconnected.set()
         self.cancel()
 
     def silent(self) -> None:
@@ -272,7 +272,7 @@ class ModernPosts(Modern):
     def noticed(self, notice: Notice) -> None:
         """Tell every listener that asked."""
         for listener in list(self.listeners):
-            if notice.concerns(listener.principal, None):
+            if notice.is_for(listener.principal, None):
                 listener.noticed(notice)
 
     def expire(self, reply: Reply) -> bool:

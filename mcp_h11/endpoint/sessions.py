@@ -489,7 +489,7 @@ class Legacy:
             state = session.state
             if session.id not in self.fresh:
                 told = session.told(notice, payload)
-                if told is not None and notice.concerns(state.principal, state.generation):
+                if told is not None and notice.is_for(state.principal, state.generation):
                     session.announce(told)
 
 

@@ -14,8 +14,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from ..handler.context import Context, Exchange, NeedInput
+from ..handler.context import Context
 from ..handler.dispatch import dispatch, tool_error
+from ..handler.exchange import Exchange, NeedInput
 from ..handler.handler import encode_error
 from ..handler.questions import InputRequired, Question, digest
 from ..http.auth import subject

@@ -20,9 +20,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Any
 
-from ..handler.context import Context, Exchange
+from ..handler.context import Context
 from ..handler.deadlines import CLEANUP_TIME
 from ..handler.dispatch import dispatch, tool_error
+from ..handler.exchange import Exchange
 from ..handler.handler import check_meta, encode_error
 from ..handler.notices import Notice
 from ..handler.questions import InputRequired, Question

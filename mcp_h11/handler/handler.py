@@ -111,7 +111,7 @@ class ServerHandler:
         """
         return None
 
-    def concerns(self) -> Sequence[str]:
+    def readiness_problems(self) -> Sequence[str]:
         """Why new clients should rather go elsewhere, for `/ready`; empty where nothing is the matter."""
         return ()
 

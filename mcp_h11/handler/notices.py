@@ -27,7 +27,7 @@ class Notice:
         """The `uri` in the one spelling of all that are equal (RFC 3986, 6.2.2); empty where there is none."""
         return normal(self.uri or "")
 
-    def concerns(self, principal: str, generation: int | None) -> bool:
+    def is_for(self, principal: str, generation: int | None) -> bool:
         """Whether this one is among the audience."""
         return self.audience is None or self.audience(principal, generation)
 

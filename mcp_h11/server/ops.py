@@ -126,7 +126,7 @@ class Pages:
         )
         late = settings.ready_lag is not None and server.lag > settings.ready_lag
         found = {"draining": server.draining, "full": full, "store away": runtime.store_away, "loop lag": late}
-        return [*(reason for reason, holds in found.items() if holds), *runtime.handler.concerns()]
+        return [*(reason for reason, holds in found.items() if holds), *runtime.handler.readiness_problems()]
 
     def metrics(self) -> Answer:
         """What was counted, and what is now."""

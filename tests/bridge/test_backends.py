@@ -263,10 +263,10 @@ async def test_a_server_at_an_address_is_asked_again_until_it_is_there() -> None
         with anyio.fail_after(LIMIT):
             while len(tries) < 8:  # more than would open a circuit
                 await anyio.sleep(0.01)
-        assert front.runtime.handler.concerns() == ["backend away"]
+        assert front.runtime.handler.readiness_problems() == ["backend away"]
         async with listening(Named("one"), port=port):
             with anyio.fail_after(LIMIT):
-                while front.runtime.handler.concerns():
+                while front.runtime.handler.readiness_problems():
                     await anyio.sleep(0.01)
             assert await who(Modern(front.port)) == "one"
 

@@ -27,7 +27,7 @@ class Changing(Held):
     def unavailable(self) -> str | None:
         return self.away
 
-    def concerns(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return ["backend away"] if self.away else []
 
 

@@ -178,7 +178,7 @@ async def test_a_crash_loop_opens_a_circuit_that_ready_names() -> None:
     handler = ProxyHandler(command("--crash"), **options)  # type: ignore[arg-type]
     async with served(handler, health=True) as front:  # type: ignore[arg-type]
         with anyio.fail_after(LIMIT):
-            while handler.concerns() != ["backend crash loop"]:
+            while handler.readiness_problems() != ["backend crash loop"]:
                 await anyio.sleep(0.02)
         async with RawClient(front.port) as ops:
             ready = await ops.request("GET", "/ready")
@@ -197,7 +197,7 @@ async def test_the_circuit_closes_when_a_try_succeeds(tmp_path: Path) -> None:
     handler = ProxyHandler(Command([sys.executable, "-c", script]), supervisor=quick(crash_limit=2, open_for=0.3))
     async with served(handler, health=True) as front, RawClient(front.port) as ops:  # type: ignore[arg-type]
         with anyio.fail_after(LIMIT):
-            while handler.concerns() != ["backend crash loop"]:
+            while handler.readiness_problems() != ["backend crash loop"]:
                 await anyio.sleep(0.01)
             mended.touch()
             while (await ops.request("GET", "/ready")).status != 200:
@@ -210,7 +210,7 @@ async def test_a_command_that_is_not_there_is_a_backend_that_is_away() -> None:
     async with served(handler, health=True) as front:  # type: ignore[arg-type]
         c = Modern(front.port)
         assert (await c.post(c.request("tools/list"))).status == 503
-        assert list(handler.concerns()) == ["backend away"]
+        assert list(handler.readiness_problems()) == ["backend away"]
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
@@ -537,9 +537,9 @@ async def test_pings_that_are_not_answered_show_and_start_the_child_again(monkey
         os.kill(pid, signal.SIGSTOP)
         handler = front.runtime.handler
         with anyio.fail_after(LIMIT):
-            while list(handler.concerns()) != ["backend does not answer pings"]:
+            while list(handler.readiness_problems()) != ["backend does not answer pings"]:
                 await anyio.sleep(0.01)
         os.kill(pid, signal.SIGCONT)
         with anyio.fail_after(LIMIT):
-            while handler.concerns():
+            while handler.readiness_problems():
                 await anyio.sleep(0.01)

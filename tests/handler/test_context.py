@@ -16,7 +16,7 @@ import pytest
 from rawclient import INFO, META, Legacy, Modern
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.handler.context import Exchange, NeedInput
+from mcp_h11.handler.exchange import Exchange, NeedInput
 from mcp_h11.protocol.errors import InvalidParams
 from mcp_h11.protocol.jsonrpc import Request
 from mcp_h11.protocol.methods import log_rank

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""One request in flight: `Exchange` is what an era puts behind the `Context` that a handler gets.
+
+The floor of the handlers declares it, so that an era can fill it in without the handlers importing any era.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from ..protocol.jsonrpc import Request
+from ..protocol.revisions import Revision
+from .deadlines import Deadline
+from .questions import Question
+
+T = TypeVar("T")
+
+
+class NeedInput(BaseException):
+    """The call cannot go on before the client has answered; the era turns it into an `input_required` result.
+
+    Not an Exception, so that a handler's `except Exception` does not swallow it.
+    """
+
+    def __init__(self, questions: dict[str, Question]) -> None:
+        super().__init__("this call waits for input from the client")
+        self.questions = questions
+
+
+class Services(Protocol):
+    """The parts of a running server that a call may use: its `Runtime`, as the handlers' floor sees it."""
+
+    handler: Any  # the ServerHandler that is served
+    lifespan: Any
+    loop: asyncio.AbstractEventLoop
+    settings: Any  # Settings
+
+    def leave(self, task: asyncio.Task[Any], party: str) -> None:
+        """Count a task of a client's that still runs although its call is answered."""
+
+    async def run_sync(self, fn: Callable[[], T], party: str) -> T:
+        """Run a blocking function off the event loop, in the turn of its client."""
+
+
+class Exchange:
+    """One request in flight, as an era keeps it.  Subclasses fill the slots and the four ways to speak."""
+
+    __slots__ = (
+        "deadline",
+        "done",
+        "disconnected",
+        "input_responses",
+        "keeps_place",
+        "memo",
+        "method",
+        "params",
+        "principal",
+        "request_id",
+        "request_state",
+        "revision",
+        "runtime",
+        "task",
+    )
+
+    runtime: Services
+    revision: Revision
+    request_id: str | int
+    method: str
+    params: dict[str, Any]
+    principal: Any
+    input_responses: dict[str, Any] | None
+    request_state: str | None
+    memo: dict[str, Any] | None  # results of `once`
+    disconnected: asyncio.Event | None  # made when a handler asks for it
+    deadline: Deadline | None  # of a call that has one, while it runs
+    task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
+    done: bool
+    keeps_place: bool  # also while it asks its client: it has a place of those for protocol methods
+
+    def __init__(self, runtime: Services, revision: Revision, message: Request, principal: Any) -> None:
+        self.runtime = runtime
+        self.revision = revision
+        self.request_id = message.id
+        self.method = message.method
+        self.params = message.params
+        self.principal = principal
+        self.input_responses = self.request_state = self.memo = self.disconnected = self.deadline = self.task = None
+        self.done = self.keeps_place = False
+
+    @property
+    def party(self) -> str:
+        """The client that the limits count it for."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Cancel what runs, if it does."""
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def session(self) -> Any:
+        """The legacy session that the client can name, or None."""
+        return None
+
+    @property
+    def carrying_session(self) -> Any:
+        """The legacy session that the request runs in, None in 2026-07-28.
+
+        It may be one without an id: that of a stateless server, which ends with the request, or that of a pipe.
+        """
+        return None
+
+    @property
+    def headers(self) -> Any:
+        """The request's head, or None where there is no HTTP."""
+        return None
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is there to read the answer now."""
+        return True
+
+    def wants_log(self, rank: int) -> bool:
+        raise NotImplementedError
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
+        """The answers by the same keys.  May raise NeedInput, or MissingClientCapability."""
+        raise NotImplementedError
+
+    async def claim(self) -> None:
+        """Something is about to be done that this round must not do twice.  May raise InvalidParams or a Refusal."""
+
+    def failed(self, kind: int | str) -> None:
+        """The answer will be an error.  A carrier that counts answers by kind counts it."""
+
+    async def close_stream(self) -> None:
+        """End the connection of this call but not the call, where the client can come back for the rest."""
