@@ -312,7 +312,7 @@ class GatewayEndpoint(OpsEndpoint):
         refusal = super().check(head, link)
         if refusal is not None or self._pages.has(head.path):
             return refusal
-        return _nowhere(self._door(head, link.proxied).prefix)
+        return _nowhere(self._verdict(head, link.proxied).prefix)
 
     async def approve(self, head: Head, *more: Any) -> Refusal | None:
         site = self._at(head)
@@ -329,7 +329,7 @@ class GatewayEndpoint(OpsEndpoint):
         elif self._pages.has(request.head.path):
             super().respond(request, reply)
         else:
-            self.refuse(reply, _nowhere(self._door(request.head, reply.proxied).prefix), None)
+            self.refuse(reply, _nowhere(self._verdict(request.head, reply.proxied).prefix), None)
 
     def sweep(self) -> None:
         """Each site looks after its own."""

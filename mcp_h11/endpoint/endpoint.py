@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The single door: every HTTP request passes here once, and one of the eras answers it.
+"""Every HTTP request passes here once, and one of the eras answers it.
 
-    head verdicts (door.py) -> authorization (guard.py) -> rate -> format -> decode -> scopes -> which era
+    verdicts on the head (verdicts.py) -> authorization (guard.py) -> rate -> format -> decode -> scopes -> which era
     -> modern | legacy | legacy_sse
 
 A request is modern if its body claims a version in `_meta`, or its header names one that is not legacy; otherwise it
@@ -47,7 +47,7 @@ from .legacy_sse import LegacySSE
 from .modern import ModernPosts
 from .ratelimit import RateLimiter
 from .sessions import Legacy
-from .verdicts import MESSAGES, METADATA, SSE, Door, Doorkeeper
+from .verdicts import MESSAGES, METADATA, SSE, Examiner, Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -64,8 +64,8 @@ class Endpoint:
         self.modern = ModernPosts(runtime)
         self.legacy = Legacy(runtime)
         self.legacy_sse = LegacySSE(runtime)
-        self._doorkeeper = Doorkeeper(settings, hosts)
-        self._proxies = self._doorkeeper.proxies
+        self._examiner = Examiner(settings, hosts)
+        self._proxies = self._examiner.proxies
         self._guard = Guard(settings, runtime.now)
         self._open = self._guard.open
         self._limiter = _limiter(settings)
@@ -87,32 +87,32 @@ class Endpoint:
 
     def client(self, head: Head | None, link: Link | Reply) -> str:
         """The address of whoever asks: of the peer, or of whom it speaks for if it is a trusted proxy."""
-        spoken_for = self._door(head, True).peer if head is not None and link.proxied else ""
+        spoken_for = self._verdict(head, True).peer if head is not None and link.proxied else ""
         return spoken_for or link.peer
 
     # --- one request -----------------------------------------------------------------------------------------
 
     def check(self, head: Head, link: Link) -> Refusal | None:
         """Before the body is read: the refusal that is certain already, if any."""
-        door = self._door(head, link.proxied)
-        if door.refusal is not None:
-            return door.refusal.refusal()
-        if not self._open and not _is_public(door):
-            refusal = self._guard.early(door)
+        verdict = self._verdict(head, link.proxied)
+        if verdict.refusal is not None:
+            return verdict.refusal.refusal()
+        if not self._open and not _is_public(verdict):
+            refusal = self._guard.early(verdict)
             if refusal is not None:
-                return self._counted(refusal, door.peer or link.peer)
-        return None if door.unfit is None else door.unfit.refusal()
+                return self._counted(refusal, verdict.peer or link.peer)
+        return None if verdict.late_refusal is None else verdict.late_refusal.refusal()
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
         """As `check`, of what has to be found out first: before a client is invited to send its body."""
-        door = self._door(head, link.proxied)
-        if not self._guard.asks or _is_public(door):
+        verdict = self._verdict(head, link.proxied)
+        if not self._guard.asks or _is_public(verdict):
             return None
         try:
-            principal = self._guard.identify(door)
-            self._guard.known(door, await principal if inspect.isawaitable(principal) else principal)
+            principal = self._guard.identify(verdict)
+            self._guard.known(verdict, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
-            return self._counted(exc if exc.is_sound else _internal(), door.peer or link.peer)
+            return self._counted(exc if exc.is_sound else _internal(), verdict.peer or link.peer)
         except MCPError as exc:
             if not exc.is_sound:
                 logger.error("authorize raised an error that cannot be sent", exc_info=exc)
@@ -125,88 +125,88 @@ class Endpoint:
 
     def refusal_headers(self, head: Head, link: Link) -> Headers:
         """CORS, so that a page can read why it was refused."""
-        return self._door(head, link.proxied).extra
+        return self._verdict(head, link.proxied).cors_headers
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
         """Answer a whole request, now or later; never raises."""
-        door: Door = request.head.memo or self._door(request.head, False)
+        verdict: Verdict = request.head.verdict or self._verdict(request.head, False)
         if self._proxies is not None and reply.proxied:
-            door = self._door(request.head, True)
-            reply.client = door.peer
-        reply.allow_json, reply.allow_events = door.allow_json, door.allow_events
-        reply.prefers_events, reply.extra = door.prefers_events, door.extra
+            verdict = self._verdict(request.head, True)
+            reply.client = verdict.peer
+        reply.allow_json, reply.allow_events = verdict.allow_json, verdict.allow_events
+        reply.prefers_events, reply.extra = verdict.prefers_events, verdict.cors_headers
         try:
-            if door.posts and self._open and self._limiter is None:
-                self._post(door, request, reply, None)
+            if verdict.is_post and self._open and self._limiter is None:
+                self._post(verdict, request, reply, None)
                 return
-            if door.refusal is not None:
-                raise door.refusal.refusal()
-            if self._open or _is_public(door):
-                self._admit(door, request, reply, None)
+            if verdict.refusal is not None:
+                raise verdict.refusal.refusal()
+            if self._open or _is_public(verdict):
+                self._admit(verdict, request, reply, None)
                 return
             try:
-                principal = self._guard.identify(door)
+                principal = self._guard.identify(verdict)
                 later = inspect.isawaitable(principal)
                 if not later:
-                    principal = self._guard.known(door, principal)
+                    principal = self._guard.known(verdict, principal)
             except MCPError:
                 self._limit(None, reply.peer)  # guessing has its price
                 raise
             if later:
                 if len(request.body) > SMALL_BODY and reply.load is None:
                     reply.load = self.runtime.load(self.runtime.party_of("", reply.peer), len(request.body))
-                self.runtime.spawn(self._admit_later(door, request, reply, principal))
+                self.runtime.spawn(self._admit_later(verdict, request, reply, principal))
             else:
-                self._admit(door, request, reply, principal)
+                self._admit(verdict, request, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
             logger.exception("a request could not be answered")
             self._fail(reply)
 
-    def _door(self, head: Head, proxied: bool) -> Door:
-        door: Door | None = head.memo
-        if door is None:
-            door = head.memo = self._doorkeeper.examine(head)
+    def _verdict(self, head: Head, proxied: bool) -> Verdict:
+        verdict: Verdict | None = head.verdict
+        if verdict is None:
+            verdict = head.verdict = self._examiner.examine(head)
         if not proxied:
-            return door
+            return verdict
         # The same bytes mean something else from who may say for whom they speak.
-        if door.proxied is None:
-            door.proxied = self._doorkeeper.examine(head, proxied=True)
-        return door.proxied
+        if verdict.proxied is None:
+            verdict.proxied = self._examiner.examine(head, proxied=True)
+        return verdict.proxied
 
-    def _admit(self, door: Door, request: HTTPRequest, reply: Reply, principal: Any) -> None:
-        if door.preflight is not None:
+    def _admit(self, verdict: Verdict, request: HTTPRequest, reply: Reply, principal: Any) -> None:
+        if verdict.preflight is not None:
             reply.extra = ()
-            reply.answer(204, b"", door.preflight)
+            reply.answer(204, b"", verdict.preflight)
             return
         if self._limiter is not None:
             self._limit(principal, reply.peer)
-        if door.route == METADATA:
-            self._describe(door, reply)
-        elif door.unfit is not None:
-            raise door.unfit.refusal()
-        elif door.method == "POST":
-            self._post(door, request, reply, principal)
-        elif door.route == SSE:
-            self.legacy_sse.open(door, reply, principal)
-        elif door.method == "DELETE":
-            self.legacy.delete(door, reply, principal)
-        elif self._is_bare(door):
-            self.legacy_sse.open(door, reply, principal)
+        if verdict.route == METADATA:
+            self._describe(verdict, reply)
+        elif verdict.late_refusal is not None:
+            raise verdict.late_refusal.refusal()
+        elif verdict.method == "POST":
+            self._post(verdict, request, reply, principal)
+        elif verdict.route == SSE:
+            self.legacy_sse.open(verdict, reply, principal)
+        elif verdict.method == "DELETE":
+            self.legacy.delete(verdict, reply, principal)
+        elif self._is_bare(verdict):
+            self.legacy_sse.open(verdict, reply, principal)
         else:
-            self.legacy.listen(door, reply, principal)
-        if principal is not None and (door.method == "GET" or reply.state == STREAMING):
+            self.legacy.listen(verdict, reply, principal)
+        if principal is not None and (verdict.method == "GET" or reply.state == STREAMING):
             # What streams already is no answer to wait for: it listens, and may do so for days.
             expires = expiry(principal)
             if expires is not None:
                 self._expiring[reply] = expires
 
-    def _describe(self, door: Door, reply: Reply) -> None:
+    def _describe(self, verdict: Verdict, reply: Reply) -> None:
         """Where tokens for this server come from (RFC 9728)."""
         settings, handler = self._settings, self.runtime.handler
         scopes = settings.scopes_supported or settings.required_scopes
-        resource = self._guard.resource(door)
+        resource = self._guard.resource(verdict)
         if not resource:  # HTTP/1.0 without a Host, where any host will do
             raise Refusal(400, "Bad Request: say by the Host header which server is meant")
         document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
@@ -233,13 +233,13 @@ class Endpoint:
                 headers=(("Retry-After", str(math.ceil(wait))),),
             )
 
-    def _is_bare(self, door: Door) -> bool:
+    def _is_bare(self, verdict: Verdict) -> bool:
         # A client of 2024-11-05 whose URL is the endpoint itself.  Later ones never GET without their session.
         settings = self._settings
-        bare = door.session_id is None and door.version is None and door.last_event_id is None
+        bare = verdict.session_id is None and verdict.version is None and verdict.last_event_id is None
         return bare and settings.legacy_sse and not settings.stateless
 
-    def _post(self, door: Door, request: HTTPRequest, reply: Reply, principal: Any) -> None:
+    def _post(self, verdict: Verdict, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         message: Message | Batch | None = None
         try:
             if len(request.body) > SMALL_BODY:
@@ -252,17 +252,17 @@ class Endpoint:
             if self._required is not None:
                 if type(message) is Request:
                     if needed := self._required(message.method, message.params):
-                        self._guard.hold(door, principal, needed)
+                        self._guard.hold(verdict, principal, needed)
                 elif isinstance(message, list):
-                    self._hold_batch(door, message, principal)
+                    self._hold_batch(verdict, message, principal)
             if self._limiter is not None and isinstance(message, list):
                 self._limiter.charge(_bucket(principal, reply.peer), len(message) - 1, self.runtime.loop.time())
-            if door.route == MESSAGES:
-                self.legacy_sse.serve(door, message, reply, principal)
-            elif self.is_modern(door, message):
-                self.modern.serve(door, message, reply, principal)
+            if verdict.route == MESSAGES:
+                self.legacy_sse.serve(verdict, message, reply, principal)
+            elif self.is_modern(verdict, message):
+                self.modern.serve(verdict, message, reply, principal)
             else:
-                self.legacy.serve(door, message, reply, principal)
+                self.legacy.serve(verdict, message, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, message)
         finally:
@@ -281,15 +281,15 @@ class Endpoint:
             if why is not None:
                 raise overloaded(why)
 
-    def _hold_batch(self, door: Door, batch: Batch, principal: Any) -> None:
+    def _hold_batch(self, verdict: Verdict, batch: Batch, principal: Any) -> None:
         required = self.runtime.handler.required_scopes
         needed = [s for one in batch if isinstance(one, Request) for s in required(one.method, one.params)]
         if needed:
-            self._guard.hold(door, principal, needed)
+            self._guard.hold(verdict, principal, needed)
 
-    def is_modern(self, door: Door, message: Message | Batch) -> bool:
+    def is_modern(self, verdict: Verdict, message: Message | Batch) -> bool:
         """Which era a POST belongs to.  Raises UnsupportedProtocolVersion for a header that names neither."""
-        version = door.version
+        version = verdict.version
         if isinstance(message, list):
             # A batch with a modern element is refused as a whole, before any of it runs.
             return version in MODERN or any(claimed_version(one) is not None for one in message)
@@ -298,7 +298,7 @@ class Endpoint:
             claim = claimed_version(message)
         if claim is not None:
             # A legacy name, agreeing with its header, in a live session: the claim adds nothing.
-            in_session = claim in LEGACY and claim == version and door.session_id in self.legacy.sessions
+            in_session = claim in LEGACY and claim == version and verdict.session_id in self.legacy.sessions
             return not in_session
         if version is None or version in LEGACY:
             return False
@@ -316,7 +316,7 @@ class Endpoint:
         if isinstance(error, Refusal):
             status, headers, close = error.status, error.headers, error.close
         else:
-            # What comes here is of the door or of the modern ladder; errors of legacy calls are answers with 200.
+            # Only refusals of heads and of modern requests come here; errors of legacy calls are answers with 200.
             status, headers, close = MODERN_STATUS.get(error.code, 400), (), False
         error.__traceback__ = None  # a function of the operator's may keep an exception and raise it for each request
         reply.answer(status, self._error_body(error, message), JSON_HEADERS + headers, close=close)
@@ -340,14 +340,16 @@ class Endpoint:
 
     # --- who asks --------------------------------------------------------------------------------------------
 
-    async def _admit_later(self, door: Door, request: HTTPRequest, reply: Reply, identify: Awaitable[Any]) -> None:
+    async def _admit_later(
+        self, verdict: Verdict, request: HTTPRequest, reply: Reply, identify: Awaitable[Any]
+    ) -> None:
         try:
             try:
-                principal = self._guard.known(door, await identify)
+                principal = self._guard.known(verdict, await identify)
             except MCPError:
                 self._limit(None, reply.peer)
                 raise
-            self._admit(door, request, reply, principal)
+            self._admit(verdict, request, reply, principal)
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
@@ -391,9 +393,9 @@ def _internal() -> Refusal:
     return Refusal(500, "Internal error", code=INTERNAL_ERROR)
 
 
-def _is_public(door: Door) -> bool:
+def _is_public(verdict: Verdict) -> bool:
     """What anybody may know: what a page may ask, and where tokens come from."""
-    return door.preflight is not None or door.route == METADATA
+    return verdict.preflight is not None or verdict.route == METADATA
 
 
 def _limiter(settings: Settings) -> RateLimiter | None:

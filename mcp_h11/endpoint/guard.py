@@ -33,7 +33,7 @@ from ..http.messages import Head
 from ..protocol.errors import INTERNAL_ERROR, MCPError, Refusal
 from ..protocol.shown import escaping, trace_text
 from ..runtime.settings import Settings
-from .verdicts import Door
+from .verdicts import Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -53,25 +53,25 @@ class Guard:
         # Whether there is more to find out than `early` can.
         self.asks = self._authorize is not None or self._verify is not None
 
-    def early(self, door: Door) -> Refusal | None:
+    def early(self, verdict: Verdict) -> Refusal | None:
         """The refusal that is certain before anybody is asked, if any."""
         try:
             if self._token is not None:
-                self._check_token(door.head)
+                self._check_token(verdict.head)
             elif self._verify is not None:
-                self._bearer(door)
+                self._bearer(verdict)
         except Refusal as exc:
             return exc
         return None
 
-    def identify(self, door: Door) -> Any:
+    def identify(self, verdict: Verdict) -> Any:
         """Who it is, or an awaitable of that, for `known`.  Raises a Refusal."""
         if self._token is not None:
-            return self._check_token(door.head)
+            return self._check_token(verdict.head)
         if self._verify is None:
             assert self._authorize is not None
-            return self._authorize(door.head)
-        token = self._bearer(door)
+            return self._authorize(verdict.head)
+        token = self._bearer(verdict)
         try:
             found = self._verify(token)
         except MCPError:
@@ -88,22 +88,22 @@ class Guard:
         except Exception as exc:
             raise _failed(exc, token) from None
 
-    def known(self, door: Door, found: Any) -> Any:
+    def known(self, verdict: Verdict, found: Any) -> Any:
         """The principal, who may come in at all.  Raises a Refusal: 401 for nobody, 403 for too few scopes."""
         if self._verify is not None:
             found = as_principal(found)
         # Not only None: a predicate that says False has not found out who it is.
         if not found:
-            raise self.unauthorized(door, INVALID_TOKEN if self._verify is not None else "")
+            raise self.unauthorized(verdict, INVALID_TOKEN if self._verify is not None else "")
         expires = expiry(found)
         if expires is not None and expires <= self._now():
-            raise self.unauthorized(door, INVALID_TOKEN)
+            raise self.unauthorized(verdict, INVALID_TOKEN)
         required = self._settings.required_scopes
         if required:
-            self.hold(door, found, ())
+            self.hold(verdict, found, ())
         return found
 
-    def hold(self, door: Door, principal: Any, needed: Iterable[str]) -> None:
+    def hold(self, verdict: Verdict, principal: Any, needed: Iterable[str]) -> None:
         """See that somebody has the scopes for something, and those that everything needs.
 
         Raises a Refusal: 403 with the challenge that lets a client ask its user for more (2026-07-28
@@ -122,51 +122,51 @@ class Guard:
                 error=INSUFFICIENT_SCOPE,
                 description="The access token has not the scopes for this",
                 scopes=wanted,
-                metadata=self._metadata_url(door),
+                metadata=self._metadata_url(verdict),
             )
             raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(wanted)}", headers=(header,))
 
-    def unauthorized(self, door: Door, error: str = "") -> Refusal:
+    def unauthorized(self, verdict: Verdict, error: str = "") -> Refusal:
         """401, with the challenge that says where a token can be had."""
         header = challenge(
             error=error,
             description=BAD_TOKEN if error and self._verify is not None else "",
             scopes=self._settings.required_scopes,
-            metadata=self._metadata_url(door),
+            metadata=self._metadata_url(verdict),
         )
         return Refusal(401, "Unauthorized", headers=(header,))
 
-    def resource(self, door: Door) -> str:
+    def resource(self, verdict: Verdict) -> str:
         """This server's own URI: as configured, or as the client called it; empty where neither is known."""
         if self._settings.resource is not None:
             return canonical_uri(self._settings.resource)
-        root = self._root(door)
+        root = self._root(verdict)
         return canonical_uri(f"{root}{self._settings.path}") if root else ""
 
-    def _root(self, door: Door) -> str:
+    def _root(self, verdict: Verdict) -> str:
         # The address that a client sees of the path "/" here; empty where no host is known.
-        scheme = "https" if self._settings.ssl is not None else door.scheme or "http"
-        return f"{scheme}://{door.host}{door.prefix}" if door.host else ""
+        scheme = "https" if self._settings.ssl is not None else verdict.scheme or "http"
+        return f"{scheme}://{verdict.host}{verdict.prefix}" if verdict.host else ""
 
-    def _metadata_url(self, door: Door) -> str:
+    def _metadata_url(self, verdict: Verdict) -> str:
         if not self._settings.authorization_servers:
             return ""
-        if self._settings.resource is None and door.prefix and door.host:
+        if self._settings.resource is None and verdict.prefix and verdict.host:
             # Behind a proxy that strips a prefix the client reaches us below the prefix, and maybe nowhere else: not at
             # the root of the host, where RFC 9728 section 3.1 has the address for clients that are not told one.
-            return canonical_uri(f"{self._root(door)}{WELL_KNOWN}{self._settings.path}")
-        resource = self.resource(door)
+            return canonical_uri(f"{self._root(verdict)}{WELL_KNOWN}{self._settings.path}")
+        resource = self.resource(verdict)
         return metadata_url(resource) if resource else ""
 
-    def _bearer(self, door: Door) -> str:
+    def _bearer(self, verdict: Verdict) -> str:
         try:
-            token = bearer(door.head.get("authorization"))
+            token = bearer(verdict.head.get("authorization"))
         except ValueError as exc:
-            header = challenge(error=INVALID_REQUEST, description=str(exc), metadata=self._metadata_url(door))
+            header = challenge(error=INVALID_REQUEST, description=str(exc), metadata=self._metadata_url(verdict))
             raise Refusal(400, str(exc), headers=(header,)) from None
         if token is None:
             # RFC 6750 section 3.1: who brought no credentials is told no error.
-            raise self.unauthorized(door)
+            raise self.unauthorized(verdict)
         return token
 
     def _check_token(self, head: Head) -> Principal:

@@ -25,7 +25,7 @@ from ..runtime.fairness import Crowd
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import SessionState
-from .verdicts import Door
+from .verdicts import Verdict
 
 SESSION_ID_BYTES = 32
 
@@ -40,7 +40,7 @@ class LegacySSE:
         self.peers = Crowd[ChannelSession]()
         runtime.on_notice.append(self.noticed)
 
-    def open(self, door: Door, reply: Reply, principal: Any) -> None:
+    def open(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """GET: the stream; its first event says where to POST."""
         settings = self.runtime.settings
         if self.runtime.draining:
@@ -53,7 +53,7 @@ class LegacySSE:
         reply.on_gone = partial(self.end, session)
         # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
         # them is not known here.  The path is the one that the client sees, with what a proxy strips from it.
-        endpoint = f"{door.prefix}{settings.messages_path}?session_id={session.id}"
+        endpoint = f"{verdict.prefix}{settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
     def _make_room(self, party: str) -> None:
@@ -76,11 +76,11 @@ class LegacySSE:
             await reply.drained()
         reply.send(encode_event(payload, event="message"))
 
-    def find(self, door: Door, principal: Any) -> ChannelSession:
+    def find(self, verdict: Verdict, principal: Any) -> ChannelSession:
         """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
         from urllib.parse import parse_qs  # for nobody but who speaks HTTP+SSE
 
-        names = parse_qs(door.head.query).get("session_id")
+        names = parse_qs(verdict.head.query).get("session_id")
         if not names:
             raise Refusal(400, "session_id is required", code=-32000)
         found = self.sessions.get(names[0])
@@ -105,9 +105,9 @@ class LegacySSE:
         for session, reply in list(self.sessions.values()):
             self._outdated(session, reply)
 
-    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+    def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """POST: 202; what there is to answer goes on the stream."""
-        session = self.find(door, principal)
+        session = self.find(verdict, principal)
         if isinstance(message, list):
             if session.revision.version_header:  # the revisions that removed batches are those with this header
                 raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")

@@ -40,7 +40,7 @@ from ..protocol.shown import escaping
 from ..runtime.admission import Gate
 from ..runtime.fairness import Shares, held_memory
 from ..runtime.runtime import Runtime
-from .verdicts import Door
+from .verdicts import Verdict
 
 logger = escaping(logging.getLogger(__name__))
 MAX_UNSENT = 256  # notices that wait for one slow listener
@@ -167,13 +167,13 @@ class ModernPosts(Modern):
 
     # --- POST ------------------------------------------------------------------------------------------------
 
-    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
+    def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """Answer one POST.  Raises MCPError where it gets no further than the envelope."""
         if isinstance(message, Request):
-            self._check_headers(door, message)
+            self._check_headers(verdict, message)
             self.start(message, reply, principal)
         elif isinstance(message, Notification):
-            self._check_notification(door, message)
+            self._check_notification(verdict, message)
             # The core defines none over HTTP.  `notifications/cancelled` above all is dropped: ids are chosen by
             # clients, and one must not cancel another's call (basic/patterns/cancellation).
             reply.answer(202, b"", ())
@@ -183,21 +183,21 @@ class ModernPosts(Modern):
             # basic/transports/streamable-http, Sending Messages 4: clients send no responses.
             raise InvalidRequest("A response is not accepted here")
 
-    def _check_headers(self, door: Door, message: Request) -> None:
+    def _check_headers(self, verdict: Verdict, message: Request) -> None:
         """The ladder; the first rung that fails decides."""
         version, _ = check_envelope(message.params)
-        head, method = door.head, message.method
+        head, method = verdict.head, message.method
         name = message.params.get(NAME_SOURCE.get(method, ""))
         said = (version, method, name)
         # Headers are compared once for all requests of one head whose bodies say the same.
-        if door.agreed != said:
-            check_version_header(door.versions, version)
+        if verdict.mirrored != said:
+            check_version_header(verdict.versions, version)
             if version not in MODERN:
                 raise UnsupportedProtocolVersion(version, SUPPORTED)
             check_method_header(head.get_all("mcp-method"), method)
             check_name_header(head.get_all("mcp-name"), method, message.params)
             # Only what headers repeat is kept, which is no longer than they are.
-            door.agreed = said if type(name) is str and method in NAME_SOURCE else None
+            verdict.mirrored = said if type(name) is str and method in NAME_SOURCE else None
         self.check_method(method)
         if method == "tools/call":
             name, arguments = message.params.get("name"), message.params.get("arguments")
@@ -205,11 +205,11 @@ class ModernPosts(Modern):
             if annotated:
                 check_param_headers(head.get_all, annotated, arguments if isinstance(arguments, dict) else {})
 
-    def _check_notification(self, door: Door, message: Notification) -> None:
+    def _check_notification(self, verdict: Verdict, message: Notification) -> None:
         claim = claimed_version(message)
-        version = door.version if claim is None else claim
-        if claim is not None and door.versions:
-            check_version_header(door.versions, claim)
+        version = verdict.version if claim is None else claim
+        if claim is not None and verdict.versions:
+            check_version_header(verdict.versions, claim)
         if version not in MODERN:
             raise UnsupportedProtocolVersion(str(version), SUPPORTED)
 
@@ -292,5 +292,5 @@ class ModernPosts(Modern):
 
 
 def _reads_events(reply: Reply) -> bool:
-    door = reply.request.head.memo
-    return isinstance(door, Door) and door.accepts_events
+    verdict = reply.request.head.verdict
+    return isinstance(verdict, Verdict) and verdict.accepts_events

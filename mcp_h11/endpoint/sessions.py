@@ -47,7 +47,7 @@ from ..runtime.storage import EventStore, MemoryEventStore, MemorySessionManager
 from .batches import BatchedCall, Gathering
 from .calls import PostedCall
 from .streams import StreamSession
-from .verdicts import Door
+from .verdicts import Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -88,21 +88,21 @@ class Legacy:
 
     # --- POST ----------------------------------------------------------------------------------------------
 
-    def serve(self, door: Door, message: Message | Batch, reply: Reply, principal: Any) -> None:
-        """Answer one POST.  Raises a Refusal where it gets no further than the door."""
-        revision: Revision = door.claimed or _claimed(door)
+    def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        """Answer one POST.  Raises a Refusal where it is refused."""
+        revision: Revision = verdict.legacy_revision or _claimed(verdict)
         if type(message) is Request and message.method == "initialize":
-            self._initialize(door, message, reply, principal)
+            self._initialize(verdict, message, reply, principal)
             return
         if self.settings.stateless:
             self._take(self._fleeting(revision), message, reply, principal)
             return
-        if door.session_id is None:
+        if verdict.session_id is None:
             raise self._without_session(message)
-        session = self.sessions.get(door.session_id)
+        session = self.sessions.get(verdict.session_id)
         if session is None and self.shared:
             take = partial(self._take_later, message=message, reply=reply, principal=principal, load=reply.load)
-            self.runtime.spawn(self._restored(door.session_id, reply, principal, take))
+            self.runtime.spawn(self._restored(verdict.session_id, reply, principal, take))
             return
         self._take(self._check(session, principal), message, reply, principal)
 
@@ -191,8 +191,8 @@ class Legacy:
 
     # --- initialize ------------------------------------------------------------------------------------------
 
-    def _initialize(self, door: Door, message: Request, reply: Reply, principal: Any) -> None:
-        known = self.sessions.get(door.session_id or "")
+    def _initialize(self, verdict: Verdict, message: Request, reply: Reply, principal: Any) -> None:
+        known = self.sessions.get(verdict.session_id or "")
         # Somebody else's session is none: the handshake succeeds as it does beside any id that is not known.
         if known is not None and known.state.principal == subject(principal):
             raise InvalidRequest("This session is already initialized", message.id)
@@ -293,11 +293,11 @@ class Legacy:
 
     # --- GET and DELETE ----------------------------------------------------------------------------------------
 
-    def listen(self, door: Door, reply: Reply, principal: Any) -> None:
+    def listen(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """GET: the session's own stream, or the rest of one that was cut (2025-11-25 basic/transports, Listening)."""
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
-        self._named(door, reply, principal, partial(self._listen, last_event_id=door.last_event_id, reply=reply))
+        self._named(verdict, reply, principal, partial(self._listen, last_event_id=verdict.last_event_id, reply=reply))
 
     def _listen(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
         self.runtime.spawn(self._attach(session, last_event_id, reply))
@@ -325,20 +325,20 @@ class Legacy:
         finally:
             session.attached(-1)
 
-    def delete(self, door: Door, reply: Reply, principal: Any) -> None:
+    def delete(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """DELETE: end the session (2025-11-25 basic/transports, StreamSession Management 5)."""
-        self._named(door, reply, principal, partial(self._delete, reply=reply))
+        self._named(verdict, reply, principal, partial(self._delete, reply=reply))
 
     def _delete(self, session: StreamSession, reply: Reply) -> None:
         self.end(session)
         reply.answer(204, b"", ())
 
-    def _named(self, door: Door, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:
+    def _named(self, verdict: Verdict, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:
         """Go on with the session that a GET or DELETE names; stateless servers do not come here."""
-        _claimed(door)
-        session_id = door.session_id
+        _claimed(verdict)
+        session_id = verdict.session_id
         if session_id is None:
-            if door.method == "GET":
+            if verdict.method == "GET":
                 # Not 400: a client that tries HTTP+SSE first gives up at 400, and goes on at 405.
                 raise Refusal(405, "Method Not Allowed: a GET needs a session", headers=(ALLOW,))
             raise session_required()
@@ -500,17 +500,17 @@ class PostClient:
         self.party = runtime.party_of(subject(principal), reply.peer)
 
 
-def _claimed(door: Door) -> Revision:
+def _claimed(verdict: Verdict) -> Revision:
     """The revision the header names.  Raises 400 for one that is none (2025-11-25 basic/transports, Protocol
     Version Header); which legacy one it is does not matter in a session, which has its own."""
-    if door.version is None:
+    if verdict.version is None:
         return ASSUMED
-    if len(door.versions) > 1 and len(set(door.versions)) > 1:
+    if len(verdict.versions) > 1 and len(set(verdict.versions)) > 1:
         raise Refusal(400, "Bad Request: MCP-Protocol-Version comes with two values", code=-32000)
-    revision = LEGACY.get(door.version)
+    revision = LEGACY.get(verdict.version)
     if revision is None:
-        raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {door.version!r:.64}", code=-32000)
-    door.claimed = revision
+        raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {verdict.version!r:.64}", code=-32000)
+    verdict.legacy_revision = revision
     return revision
 
 

@@ -23,7 +23,7 @@ from ..protocol.revisions import MODERN
 from ..runtime.settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
-MAX_DOORS = 256  # different sets of fields whose verdicts are kept
+MAX_VERDICTS = 256  # different sets of fields whose verdicts are kept
 MAX_ACCEPTS = 64  # different values of Accept whose meaning is kept
 # Ids that may differ in each head: nothing here depends on what they say.
 VARYING = (SESSION_HEADER, "X-Request-Id", "Traceparent")
@@ -65,30 +65,32 @@ _ANYBODY_PREFLIGHT: Headers = (
 )
 
 
-class Door:
+class Verdict:
     """What the head of a request says, in the protocol's terms."""
 
     __slots__ = (
-        "accepts_events", "accepts_json", "agreed", "allow_events", "allow_json", "claimed", "extra", "head", "host",
-        "last_event_id", "method", "peer", "posts", "prefers_events", "prefix", "preflight", "proxied", "refusal",
-        "route", "scheme", "session_id", "unfit", "version", "versions",
+        "accepts_events", "accepts_json", "allow_events", "allow_json", "cors_headers", "head", "host", "is_post",
+        "last_event_id", "late_refusal", "legacy_revision", "method", "mirrored", "peer", "prefers_events", "prefix",
+        "preflight", "proxied", "refusal", "route", "scheme", "session_id", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, head: Head, route: int, fields: Fields) -> None:
         self.head = head
         self.method = head.method
         self.route = route
-        self.refusal: Denial | None = None  # before anything else
-        self.unfit: Denial | None = None  # after authorization: the format is wrong
-        self.host: str | None = None  # by which the client called us
-        self.peer = self.scheme = ""  # of whom a proxy speaks for, and how it was called; empty where none said
-        self.prefix = ""  # which stands before each path that is given out
-        self.proxied: Door | None = None  # the verdicts where the same head comes from a trusted proxy
-        self.extra: Headers = ()  # CORS, on every answer
+        self.refusal: Denial | None = None  # comes before authorization
+        self.late_refusal: Denial | None = None  # of a wrong format; comes after authorization
+        self.host: str | None = None  # the authority that the client addressed
+        # The client and the scheme that a trusted proxy names; empty where no proxy does.
+        self.peer = self.scheme = ""
+        self.prefix = ""  # stands before each path that is given out
+        self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
+        self.cors_headers: Headers = ()  # go with every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
-        self.posts = False  # nothing is wrong with it, and it is a POST of a message
-        self.claimed: Any = None  # the legacy revision that its version names, where somebody has looked
-        self.agreed: Any = None  # what the body of a 2026-07-28 request said when the headers were found to say so too
+        self.is_post = False  # a POST of a message that nothing in the head refuses
+        self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
+        # What the body of a 2026-07-28 request said when its headers were found to repeat it.
+        self.mirrored: Any = None
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
         self.session_id = _first(fields, b"mcp-session-id")
@@ -97,29 +99,36 @@ class Door:
         self.accepts_json = self.accepts_events = False
         self.allow_json = self.allow_events = self.prefers_events = False
 
-    def of(self, head: Head) -> Door:
-        """The same verdicts on another head, which may name another session."""
-        door: Door = Door.__new__(Door)
-        door.posts, door.agreed, door.claimed = self.posts, None, self.claimed
-        door.head, door.session_id = head, head.get(SESSION_HEADER)
-        door.method, door.route, door.host = self.method, self.route, self.host
-        door.peer, door.scheme, door.prefix, door.proxied = self.peer, self.scheme, self.prefix, None
-        door.refusal, door.unfit, door.extra, door.preflight = self.refusal, self.unfit, self.extra, self.preflight
-        door.versions, door.version, door.last_event_id = self.versions, self.version, self.last_event_id
-        door.accepts_json, door.accepts_events = self.accepts_json, self.accepts_events
-        door.allow_json, door.allow_events = self.allow_json, self.allow_events
-        door.prefers_events = self.prefers_events
-        return door
+    def for_head(self, head: Head) -> Verdict:
+        """The same verdict on another head, which may name another session.
+
+        The fields are copied by hand, since each head with a new request id comes this way: a loop over them takes
+        longer.  A test compares every field with that of a fresh verdict, so that none is forgotten.
+        """
+        new: Verdict = Verdict.__new__(Verdict)
+        # These four belong to one head.
+        new.head, new.session_id = head, head.get(SESSION_HEADER)
+        new.mirrored = new.proxied = None
+        new.is_post, new.legacy_revision = self.is_post, self.legacy_revision
+        new.method, new.route, new.host = self.method, self.route, self.host
+        new.peer, new.scheme, new.prefix = self.peer, self.scheme, self.prefix
+        new.refusal, new.late_refusal = self.refusal, self.late_refusal
+        new.cors_headers, new.preflight = self.cors_headers, self.preflight
+        new.versions, new.version, new.last_event_id = self.versions, self.version, self.last_event_id
+        new.accepts_json, new.accepts_events = self.accepts_json, self.accepts_events
+        new.allow_json, new.allow_events = self.allow_json, self.allow_events
+        new.prefers_events = self.prefers_events
+        return new
 
 
-class Doorkeeper:
+class Examiner:
     """Examines heads.  `hosts` is the policy for the addresses that the server is bound to."""
 
     def __init__(self, settings: Settings, hosts: HostPolicy) -> None:
         self._settings = settings
         self._hosts = hosts
         self._accepts: dict[str, Accept] = {}
-        self._doors: dict[tuple[Any, ...], Door] = {}
+        self._verdicts: dict[tuple[Any, ...], Verdict] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._prefix = checked_prefix(settings.root_path)
@@ -135,60 +144,60 @@ class Doorkeeper:
                 self._routes[WELL_KNOWN + path] = METADATA
             self._routes[metadata_path(settings.resource or "")] = METADATA
 
-    def examine(self, head: Head, proxied: bool = False) -> Door:
+    def examine(self, head: Head, proxied: bool = False) -> Verdict:
         """The verdicts; never raises.  `proxied`: a trusted proxy sent it, and says for whom."""
         key: tuple[Any, ...] = ()
         if not proxied:
             # Nothing else of a head is looked at here, and of the session's id nothing but that there is one.
             wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
             key = (head.method, head.path, wanted)
-            known = self._doors.get(key)
+            known = self._verdicts.get(key)
             if known is not None:
-                return known.of(head)
-        door = self._examine(head, proxied)
-        if not proxied and door.refusal is None:
-            if len(self._doors) >= MAX_DOORS:
-                self._doors.clear()
-            self._doors[key] = door
-        return door
+                return known.for_head(head)
+        verdict = self._examine(head, proxied)
+        if not proxied and verdict.refusal is None:
+            if len(self._verdicts) >= MAX_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[key] = verdict
+        return verdict
 
-    def _examine(self, head: Head, proxied: bool) -> Door:
+    def _examine(self, head: Head, proxied: bool) -> Verdict:
         # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
         fields = _collect(head)
-        door = Door(head, route, fields)
+        verdict = Verdict(head, route, fields)
         origins = fields.get(b"origin", _NONE)
-        door.refusal = self._set_sender(door, proxied, fields) or self._check_sender(door, origins)
-        if door.refusal is None:
-            self._set_cors(door, origins[0] if origins else None, fields)
-            door.refusal = self._check_target(door) or _check_once(fields)
-        if door.refusal is None:
-            self._set_format(door, fields)
-        return door
+        verdict.refusal = self._set_sender(verdict, proxied, fields) or self._check_sender(verdict, origins)
+        if verdict.refusal is None:
+            self._set_cors(verdict, origins[0] if origins else None, fields)
+            verdict.refusal = self._check_target(verdict) or _check_once(fields)
+        if verdict.refusal is None:
+            self._set_format(verdict, fields)
+        return verdict
 
-    def _set_sender(self, door: Door, proxied: bool, fields: Fields) -> Denial | None:
-        door.host, door.prefix = _first(fields, b"host"), self._prefix
+    def _set_sender(self, verdict: Verdict, proxied: bool, fields: Fields) -> Denial | None:
+        verdict.host, verdict.prefix = _first(fields, b"host"), self._prefix
         if proxied and self.proxies is not None:
             try:
-                said = self.proxies.read(door.head.get_all)
+                said = self.proxies.read(verdict.head.get_all)
             except Refusal as exc:
                 return Denial(exc.status, exc.message, exc.headers)
             if said.host and not is_authority(said.host):
                 return Denial(400, "Bad Request: the host that the proxy names is no host")
-            door.peer, door.scheme, door.host = said.peer, said.scheme, said.host or door.host
+            verdict.peer, verdict.scheme, verdict.host = said.peer, said.scheme, said.host or verdict.host
             if said.prefix is not None:
-                door.prefix = said.prefix
+                verdict.prefix = said.prefix
                 # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
-                if door.head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
-                    door.route = self._routes.get(WELL_KNOWN, NOWHERE)
+                if verdict.head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
+                    verdict.route = self._routes.get(WELL_KNOWN, NOWHERE)
         return None
 
-    def _check_sender(self, door: Door, origins: list[str]) -> Denial | None:
-        host = door.host
+    def _check_sender(self, verdict: Verdict, origins: list[str]) -> Denial | None:
+        host = verdict.host
         if not self._hosts.check_host(host):
             return Denial(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
-        if door.route == METADATA:
+        if verdict.route == METADATA:
             return None
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
@@ -197,48 +206,50 @@ class Doorkeeper:
             return Denial(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
-    def _set_cors(self, door: Door, origin: str | None, fields: Fields) -> None:
-        if door.route == METADATA:
-            door.extra = _ANYBODY
-            if door.method == "OPTIONS":
-                door.preflight = _ANYBODY_PREFLIGHT
+    def _set_cors(self, verdict: Verdict, origin: str | None, fields: Fields) -> None:
+        if verdict.route == METADATA:
+            verdict.cors_headers = _ANYBODY
+            if verdict.method == "OPTIONS":
+                verdict.preflight = _ANYBODY_PREFLIGHT
         elif origin is not None and self._cors.check_origin(origin):
-            door.extra = cors_exposed(origin)
-            if door.method == "OPTIONS":
-                door.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
+            verdict.cors_headers = cors_exposed(origin)
+            if verdict.method == "OPTIONS":
+                verdict.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
-    def _check_target(self, door: Door) -> Denial | None:
-        if door.route == NOWHERE and door.method != "CONNECT":  # whose target is no path of ours to be missed
-            return Denial(404, f"Nothing is served here; the endpoint is {door.prefix}{self._settings.path}")
-        allowed = _ALLOWED.get(door.route, _ALLOWED[MCP])
-        if door.route == MCP:
-            if door.version in MODERN and door.method != "POST":
+    def _check_target(self, verdict: Verdict) -> Denial | None:
+        if verdict.route == NOWHERE and verdict.method != "CONNECT":  # whose target is no path of ours to be missed
+            return Denial(404, f"Nothing is served here; the endpoint is {verdict.prefix}{self._settings.path}")
+        allowed = _ALLOWED.get(verdict.route, _ALLOWED[MCP])
+        if verdict.route == MCP:
+            if verdict.version in MODERN and verdict.method != "POST":
                 # 2026-07-28 streamable-http, Earlier Streamable HTTP Revisions: GET and DELETE are 405.
                 allowed = ("POST", "OPTIONS")
             elif self._settings.stateless:
                 allowed = ("POST", "OPTIONS")
-        if door.method not in allowed:
-            return Denial(405, f"Method Not Allowed: {door.method:.20}", headers=(("Allow", ", ".join(allowed)),))
-        if door.method == "OPTIONS" and door.preflight is None:
-            door.preflight = (("Allow", ", ".join(allowed)),)
+        if verdict.method not in allowed:
+            return Denial(405, f"Method Not Allowed: {verdict.method:.20}", headers=(("Allow", ", ".join(allowed)),))
+        if verdict.method == "OPTIONS" and verdict.preflight is None:
+            verdict.preflight = (("Allow", ", ".join(allowed)),)
         return None
 
-    def _set_format(self, door: Door, fields: Fields) -> None:
+    def _set_format(self, verdict: Verdict, fields: Fields) -> None:
         settings = self._settings
         accept = self._accept(", ".join(fields.get(b"accept", _NONE)))
-        door.accepts_json, door.accepts_events = accept.json, accept.sse
-        door.allow_events = accept.sse and settings.response != "json"
-        door.allow_json = accept.json or not door.allow_events
-        door.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
-        if door.method == "POST":
+        verdict.accepts_json, verdict.accepts_events = accept.json, accept.sse
+        verdict.allow_events = accept.sse and settings.response != "json"
+        verdict.allow_json = accept.json or not verdict.allow_events
+        verdict.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
+        if verdict.method == "POST":
             # Any page may send text/plain without a preflight: only JSON gets in.
             if not is_json(", ".join(fields.get(b"content-type", _NONE))):
-                door.unfit = Denial(415, "Unsupported Media Type: Content-Type must be application/json")
-            elif door.route == MCP and not self._acceptable(door):
-                door.unfit = Denial(406, "Not Acceptable: Accept must allow application/json and text/event-stream")
-            door.posts = door.unfit is None
-        elif door.method == "GET" and door.route != METADATA and not accept.sse:
-            door.unfit = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
+                verdict.late_refusal = Denial(415, "Unsupported Media Type: Content-Type must be application/json")
+            elif verdict.route == MCP and not self._acceptable(verdict):
+                verdict.late_refusal = Denial(
+                    406, "Not Acceptable: Accept must allow application/json and text/event-stream"
+                )
+            verdict.is_post = verdict.late_refusal is None
+        elif verdict.method == "GET" and verdict.route != METADATA and not accept.sse:
+            verdict.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _accept(self, value: str) -> Accept:
         # Heads differ in their session; what they accept is the same few texts for ever.
@@ -249,11 +260,11 @@ class Doorkeeper:
             accept = self._accepts[value] = parse_accept(value or None)
         return accept
 
-    def _acceptable(self, door: Door) -> bool:
+    def _acceptable(self, verdict: Verdict) -> bool:
         if self._settings.strict_accept:
-            return door.accepts_json and door.accepts_events
+            return verdict.accepts_json and verdict.accepts_events
         # A listen stream is events whatever the settings say, so either will do here.
-        return door.accepts_json or door.accepts_events
+        return verdict.accepts_json or verdict.accepts_events
 
 
 def _collect(head: Head) -> Fields:

@@ -60,12 +60,12 @@ class Limits:
 class Head:
     """What h11 said of one request head.  Shared by all requests that repeat it: treat it as read-only.
 
-    `memo` is for the floors above, which keep verdicts there that depend on the head alone.
+    `verdict` is for the floors above, which keep verdicts there that depend on the head alone.
     """
 
     __slots__ = (
-        "cached", "chunked", "content_length", "expect_continue", "headers", "keep_alive", "memo", "method",
-        "path", "query", "size", "target", "version",
+        "cached", "chunked", "content_length", "expect_continue", "headers", "keep_alive", "method",
+        "path", "query", "size", "target", "verdict", "version",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class Head:
         self.chunked = False
         self.keep_alive = True
         self.expect_continue = False
-        self.memo: Any = None
+        self.verdict: Any = None
         self.cached = False
         # Bytes of body to slice off after the head; -1: h11 knows (chunked).
         self.size = 0
@@ -97,7 +97,7 @@ class Head:
         head.content_length, head.size = self.content_length, self.size
         head.chunked = head.expect_continue = head.cached = False
         head.keep_alive = True
-        head.memo = None
+        head.verdict = None
         return head
 
     def get(self, name: str) -> str | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The same handler on stdin and stdout: one JSON message a line (basic/transports/stdio, all revisions).
 
-The era is decided message by message, as at the HTTP door: an envelope in `_meta` is modern; `initialize` opens the
+The era is decided message by message, as over HTTP: an envelope in `_meta` is modern; `initialize` opens the
 process's one legacy session.
 
 Rules: nothing but protocol is written to stdout, and nobody else reads stdin, so while this runs `print` goes to stderr

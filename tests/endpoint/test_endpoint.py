@@ -296,7 +296,7 @@ async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("the secret reason")
 
-    def begun(door: Any, message: Any, reply: Any, principal: Any) -> None:
+    def begun(verdict: Any, message: Any, reply: Any, principal: Any) -> None:
         reply.open()
         raise ZeroDivisionError("the secret reason")
 

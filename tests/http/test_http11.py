@@ -536,7 +536,7 @@ def test_headers_keep_their_order_and_repeat():
 def test_h11_sees_a_repeated_plain_head_once():
     cache = HeadCache()
     first = fed(POST, cache).next_event().head
-    first.memo = "verdict"
+    first.verdict = "verdict"
     again = fed(b"\r\n" + POST, cache).next_event().head
     assert again is first
     assert first.cached
@@ -572,8 +572,8 @@ def test_h11_sees_a_head_once_for_all_ids_of_one_length(asked_h11):
         assert request.head.get("mcp-session-id") == f"s-{number}"
         assert request.head.get("x-request-id") == f"r_{number % 2}"
         assert summary(request) == reference(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), Limits())[0][0]
-        assert request.head.memo is None and request.head.cached
-        request.head.memo = number
+        assert request.head.verdict is None and request.head.cached
+        request.head.verdict = number
     assert len(asked_h11) == 1
     fed(of_session(b"s-10"), cache).next_event()
     assert len(asked_h11) == 2  # another length, another head

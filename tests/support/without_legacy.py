@@ -3,7 +3,7 @@
 
     python -m pytest -p without_legacy tests/test_modern.py -k "not legacy"
 
-The door (`endpoint`) and stdio name both eras, so the names have to be there; whatever would do something raises.
+`endpoint` and `stdio` name both eras, so the names have to be there; whatever would do something raises.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
-from mcp_h11.endpoint.verdicts import MAX_DOORS, Door, Doorkeeper
+from mcp_h11.endpoint.verdicts import MAX_VERDICTS, Examiner, Verdict
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import Head, HTTPRequest, Limits
 from mcp_h11.http.origins import LOOPBACK_HOSTS, HostPolicy
@@ -387,9 +387,11 @@ def read_head(fields: dict[str, str], method: str = "POST", target: str = "/mcp"
     return request.head
 
 
-def verdicts(door: Door) -> dict[str, Any]:
-    found = {name: getattr(door, name) for name in Door.__slots__ if name not in ("refusal", "unfit")}
-    refusals = [(r.status, r.message, r.headers) if r is not None else None for r in (door.refusal, door.unfit)]
+def verdicts(verdict: Verdict) -> dict[str, Any]:
+    found = {name: getattr(verdict, name) for name in Verdict.__slots__ if name not in ("refusal", "late_refusal")}
+    refusals = [
+        (r.status, r.message, r.headers) if r is not None else None for r in (verdict.refusal, verdict.late_refusal)
+    ]
     return {**found, "refusals": refusals}
 
 
@@ -398,21 +400,21 @@ def verdicts(door: Door) -> dict[str, Any]:
 async def test_a_kept_verdict_is_the_one_that_a_new_look_would_give(what: str, proxied: bool) -> None:
     settings = Settings(allowed_origins=["http://localhost"], cors=["http://localhost"], trusted_proxies=["127.0.0.1"])
     policy = HostPolicy(LOOPBACK_HOSTS, settings.allowed_origins)
-    keeper = Doorkeeper(settings, policy)
+    keeper = Examiner(settings, policy)
     heads = [read_head(SEEN), *map(read_head, OTHERS[what])]
     heads += [read_head(SEEN, method) for method in ("GET", "DELETE", "OPTIONS", "PUT")]
     heads += [read_head(SEEN, target=target) for target in ("/mcp/", "/mcp?x=y", "/elsewhere", "/sse")]
     for one in [*heads, *reversed(heads), *heads]:
-        new = Doorkeeper(settings, policy).examine(one, proxied)
+        new = Examiner(settings, policy).examine(one, proxied)
         assert verdicts(keeper.examine(one, proxied)) == verdicts(new)
         assert new.head is one
 
 
 async def test_kept_verdicts_are_few() -> None:
-    keeper = Doorkeeper(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
-    for number in range(MAX_DOORS + 1):
+    keeper = Examiner(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
+    for number in range(MAX_VERDICTS + 1):
         keeper.examine(read_head({**SEEN, "Authorization": f"Bearer {number}"}))
-        assert len(keeper._doors) == number % MAX_DOORS + 1
+        assert len(keeper._verdicts) == number % MAX_VERDICTS + 1
 
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
