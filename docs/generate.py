@@ -93,7 +93,7 @@ MEANINGS = {
     "uds_mode": "permission bits of a Unix socket; `None`: as the umask says",
     "ssl": "an `ssl.SSLContext`; `tls_context(certfile, keyfile)` makes one",
     "json": "a module with `loads` and `dumps` instead of the standard library's, such as orjson",
-    "access_log": "a line for each answer, to the logger `mcp_h11.server.connection.access`: `text` (`True`) or `json`",
+    "access_log": "a line for each answer, to the logger `mcp_h11.connection.access`: `text` (`True`) or `json`",
     "health": "serve `health_path` and `ready_path`",
     "metrics": "serve `metrics_path`",
     "health_path": "200, or 503 where no client could begin",

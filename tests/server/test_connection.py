@@ -697,7 +697,7 @@ async def test_a_peer_that_sends_on_after_a_refusal_is_left(monkeypatch: pytest.
 
 
 async def test_an_access_log_line_says_who_what_status_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
     handler = Held()
     async with served(handler, access_log=True) as server:
         async with RawClient(server.port) as client:

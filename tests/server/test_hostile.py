@@ -179,13 +179,15 @@ class Odd(Held):
 
 @pytest.mark.parametrize("json_name", CODECS)
 @pytest.mark.parametrize("revision", [*LEGACY_REVISIONS, NEW])
-async def test_a_number_that_json_does_not_have_is_an_error_in_every_revision(revision: str, json_name: str) -> None:
+async def test_a_result_with_nan_is_a_tool_error_that_names_the_member(revision: str, json_name: str) -> None:
     async with guarded(Odd(), json=codec(json_name)) as server:
         client: Any = Modern(server.port) if revision == NEW else Legacy(server.port, revision)
         if revision != NEW:
             await client.initialize()
         answer = await client.call("tools/call", call("nan"))
-        assert answer.error["code"] == -32603 and "NaN" not in json.dumps(answer.message)
+        assert answer.result["isError"] and "structuredContent" not in answer.result
+        (text,) = [block["text"] for block in answer.result["content"]]
+        assert "structuredContent.it is NaN" in text
 
 
 # Texts that have broken writers, readers and framings.

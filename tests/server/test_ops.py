@@ -534,11 +534,11 @@ async def test_a_client_that_leaves_before_its_answer_makes_no_label() -> None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.server.connection.access"]
+    return [record.getMessage() for record in caplog.records if record.name == "mcp_h11.connection.access"]
 
 
 async def test_a_line_says_which_session_method_principal_and_trace(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
 
     def authorize(head: Any) -> str:
         return "alice liddell"
@@ -558,7 +558,7 @@ async def test_a_line_says_which_session_method_principal_and_trace(caplog: pyte
 
 
 async def test_a_line_may_be_json(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
     async with served(access_log="json") as server:
         async with RawClient(server.port) as client:
             await client.send(modern("tools/call", call("nothing"), traceparent=PARENT) + b"nonsense\r\n\r\n")
@@ -581,7 +581,7 @@ async def test_a_line_may_be_json(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_nothing_a_client_chooses_begins_a_new_line(form: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
     async with served(access_log=form) as server:
         one = Modern(server.port)
         one.check = False
@@ -593,7 +593,7 @@ async def test_nothing_a_client_chooses_begins_a_new_line(form: Any, caplog: pyt
 
 
 async def test_a_line_of_little_is_short(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
     async with served(access_log="text") as server:
         async with RawClient(server.port) as client:
             await client.send(modern("server/discover", Accept="text/event-stream") + b"nonsense\r\n\r\n")
@@ -605,7 +605,7 @@ async def test_a_line_of_little_is_short(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_nothing_is_made_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.WARNING, "mcp_h11.connection.access")
     async with served(access_log=True) as server:
         await Modern(server.port).call("server/discover")
     assert lines(caplog) == []
@@ -874,7 +874,7 @@ async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[
 
 
 async def test_streams_and_batches_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mcp_h11.server.connection.access")
+    caplog.set_level(logging.INFO, "mcp_h11.connection.access")
     async with served(access_log="json") as server:
         async with Legacy(server.port, "2025-03-26") as client:
             async with client.get_stream():

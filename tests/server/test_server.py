@@ -122,7 +122,7 @@ async def test_a_free_port_of_both_families_is_looked_for_again(monkeypatch: pyt
             raise OSError(98, "Address already in use")
         return original(targets, port)
 
-    monkeypatch.setattr(server_server.errno, "EADDRINUSE", 98)
+    monkeypatch.setattr(server_sockets.errno, "EADDRINUSE", 98)
     monkeypatch.setattr(server_sockets, "_bind_all", unlucky)
     async with served() as server:
         await still_serves(server.port)
@@ -407,7 +407,7 @@ async def test_a_connection_that_cannot_be_made_is_closed_and_the_next_one_serve
             pytest.skip("this loop has a server of its own")
         make = acceptor._connected
 
-        def broken() -> Any:
+        def broken(made: Any) -> Any:
             acceptor._connected = make
             raise RuntimeError("no protocol")
 
@@ -748,8 +748,8 @@ class Program:
     """A server in a process of its own."""
 
     def __init__(self, loop: str, grace: float) -> None:
-        here = Path(__file__).resolve().parent
-        path = [str(here), str(here.parent)]
+        root = Path(__file__).resolve().parents[2]
+        path = [str(root / "tests" / "support"), str(root)]
         self.process = subprocess.Popen(
             [sys.executable, "-X", "dev", "-c", PROGRAM.format(path=path, loop=loop, grace=grace)],
             stdout=subprocess.PIPE,
