@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Results that a server allowed to be kept: 2026-07-28 server/utilities/caching.
 
-Kept as encoded text, so that nobody's change to a result reaches the next reader.  It refuses what has no positive
-`ttlMs`, and drops the oldest where it is full.
+Results are kept as encoded text, so that a change to one result does not reach the next caller.  The
+cache refuses results without a positive `ttlMs`, and drops the oldest result when it is full.
 
 Rule: a private result is found by the client that stored it and by no other, unless both clients named one partition.
-Keys hold the objects that they tell apart, and never a number made of one: `id()` gives the number of an object that is
-gone to a new one.
+A key holds the object that it stands for, and never its `id()`: a new object may get the number of one that is gone.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from ..protocol.jsonrpc import JSON
 from ..protocol.methods import CACHEABLE
 
+# The bounds of one cache: results, and bytes of their text.
 MAX_RESULTS = 1_000
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 
@@ -55,12 +55,12 @@ class ResultCache:
         self._size = 0
 
     def get(self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any]) -> Any:
-        """The result, a new object each time, or None."""
+        """The kept result, decoded into a new object each time; None where there is none or its time is over."""
         if method not in CACHEABLE or not self._kept:
             return None
         text = self._json.dumps(_sorted(params))
-        for whose in ((owner,), _ALL):
-            key = (server, whose, method, text)
+        for scope in ((owner,), _ALL):
+            key = (server, scope, method, text)
             found = self._kept.get(key)
             if found is not None:
                 if self._clock() < found[0]:
@@ -71,14 +71,14 @@ class ResultCache:
     def put(
         self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any], result: dict[str, Any]
     ) -> None:
-        """Keeps it as long as it allows: not at all where it does not say, or says nonsense."""
+        """Keeps a result as long as its `ttlMs` says; not at all without a positive number there."""
         ttl = result.get("ttlMs")
-        # "If ttlMs is negative, clients SHOULD treat it as 0."  True is no number.
+        # "If ttlMs is negative, clients SHOULD treat it as 0."  The exact type is compared: True is an int in Python.
         if method not in CACHEABLE or not (type(ttl) is int or type(ttl) is float) or not ttl > 0:
             return
-        # Anything but "public" is private: a scope that is not known must not leak.
-        whose = _ALL if result.get("cacheScope") == "public" else (owner,)
-        key = (server, whose, method, self._json.dumps(_sorted(params)))
+        # An unknown scope counts as private, because a private result must not reach another user.
+        scope = _ALL if result.get("cacheScope") == "public" else (owner,)
+        key = (server, scope, method, self._json.dumps(_sorted(params)))
         text = self._json.dumps(result)
         if len(text) > MAX_CACHED_BYTES:
             return
@@ -89,16 +89,16 @@ class ResultCache:
             self._remove(next(iter(self._kept)))
 
     def leave(self, owner: Hashable) -> None:
-        """Forgets what is private to this owner, who will not ask again."""
+        """Drops the private results of an owner that has ended, because no request will ask for them again."""
         for key in [key for key in self._kept if key[1] == (owner,)]:
             self._remove(key)
 
     def drop(self, server: Hashable, methods: tuple[str, ...], uri: str | None = None) -> None:
-        """Forgets what these methods answered, for whomever; with `uri`, only what was read under it or below."""
+        """Drops the results of these methods for all owners; with `uri`, only those of it and its sub-resources."""
         for key in [key for key in self._kept if key[0] == server and key[2] in methods]:
             if uri is not None:
                 read = self._json.loads(key[3]).get("uri")
-                # "resources/updated" may name a sub-resource of what was subscribed (server/resources, Subscriptions).
+                # "resources/updated" may name a sub-resource of the subscribed one (server/resources, Subscriptions).
                 if not isinstance(read, str) or not (read.startswith(uri) or uri.startswith(read)):
                     continue
             self._remove(key)
@@ -110,5 +110,5 @@ class ResultCache:
 
 
 def _sorted(params: Mapping[str, Any]) -> dict[str, Any]:
-    # `_meta` says who asks and how, not what.
+    # Sorted, so that equal params are equal text.  `_meta` describes the request and does not change the result.
     return {name: params[name] for name in sorted(params) if name != "_meta"}

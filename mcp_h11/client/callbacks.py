@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What a server may ask of this client, and what it may tell it: one set of callbacks for both eras.
+"""The callbacks of a client: some answer the questions of the server, the others hear its notifications.
 
-A question comes as a request in a session, and inside of an `input_required` result in 2026-07-28; whoever answers it
-cannot tell.  What was not declared is refused, and a callback that raises is an internal error: its traceback goes to
-the log and nowhere else.
+A question comes as a request in a session, and inside of an `input_required` result in 2026-07-28.  The same callback
+answers both.  A question without a declared capability is refused.  A callback that raises becomes an internal
+error for the server; its traceback goes to the log only.
 
-A question may be answered by a coroutine function, or by a plain function: that one runs in a worker thread, as plain
-tools of a server do, since it may ask a person and wait.  What is only told is told on the loop.
+A question may be answered by a coroutine function or by a plain function.  A plain function runs in a worker thread, as
+plain tools of a server do, since it may ask a person and wait.  Callbacks for notifications run on the event loop.
 
-Rule: capabilities follow from the callbacks that are there.
+Rule: the declared capabilities follow from the callbacks that were given.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# What waits for asynchronous callbacks; they are told in order, one after the other.
+# Notifications that wait for their asynchronous callbacks, which are awaited in order, one after the other.
 MAX_UNHEARD = 1_000
-MAX_THREADS = 40  # plain functions of one client that answer questions at once; others wait
+# Plain functions of one client that answer questions at the same time.  More of them wait for a thread.
+MAX_THREADS = 40
 
 _CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
 
@@ -41,9 +42,9 @@ Roots = QuestionHandler | Sequence[Mapping[str, Any]]
 
 
 class ServerRequestHandlers:
-    """Answers the three questions that a server may ask.
+    """Answers the three kinds of questions that a server may ask.
 
-    `declared` is merged over what follows from the callbacks, so that a callback can say more of itself:
+    `declared` is merged over the capabilities that follow from the callbacks, to add to them:
     ``{"elicitation": {"form": {}, "url": {}}}``, ``{"sampling": {"tools": {}}}``, ``{"extensions": {...}}``.
     """
 
@@ -56,13 +57,14 @@ class ServerRequestHandlers:
     ) -> None:
         check_callbacks(on_sampling=on_sampling, on_elicitation=on_elicitation)
         self._answers: dict[str, QuestionHandler] = {}
-        self._threads = CapacityLimiter(MAX_THREADS)  # its own: a server that asks and asks takes nobody else's
+        # A limiter of its own, so that a server with many questions cannot use up the threads of the program.
+        self._threads = CapacityLimiter(MAX_THREADS)
         self._seldom = Seldom(logger)
         self.capabilities: dict[str, Any] = {}
         if on_sampling is not None:
             self._offer("sampling/createMessage", on_sampling, "sampling", {})
         if on_elicitation is not None:
-            # 2025-11-25 client/elicitation, Capabilities: an empty object would mean the same, and only that.
+            # 2025-11-25 client/elicitation, Capabilities: an empty object means the same; the modes can be read here.
             self._offer("elicitation/create", on_elicitation, "elicitation", {"form": {}})
         if on_roots is not None:
             self._offer("roots/list", _roots(on_roots), "roots", {"listChanged": True})
@@ -73,7 +75,7 @@ class ServerRequestHandlers:
         self.capabilities[capability] = value
 
     def check(self, method: str, params: Mapping[str, Any]) -> None:
-        """Raises MCPError where this was not declared: MethodNotFound, or InvalidParams for a mode that was not."""
+        """Raises MCPError for a question that was not declared: MethodNotFound, or InvalidParams for its mode."""
         if _CAPABILITY.get(method) not in self.capabilities:
             raise MethodNotFound(method)
         modes = self.capabilities.get("elicitation")
@@ -87,21 +89,23 @@ class ServerRequestHandlers:
         """The result of the callback.
 
         Raises:
-            MCPError: not declared, or raised by the callback as such; InternalError for whatever else it raised.
+            MCPError: the question was not declared, or the callback raised this error.  Any other exception of the
+                callback becomes an InternalError.
         """
         self.check(method, params)
         answers = self._answers.get(method)
-        if answers is None:  # declared for those who answer by themselves
+        if answers is None:  # declared by the user for calls with an `on_request` of their own
             raise MethodNotFound(method)
         return await self.run(answers, (params,), method)
 
     async def run(self, answers: Callable[..., Any], arguments: tuple[Any, ...], method: str) -> dict[str, Any]:
-        """What user code answers to a question.  Raises MCPError and nothing else."""
+        """Runs a callback and checks its result.  Raises MCPError and no other exception."""
         try:
             if _is_async(answers):
                 result = await answers(*arguments)
             else:
-                # Abandoned where the question is: a person who does not answer must not hold up the end of the client.
+                # The thread is abandoned when the question is cancelled: the end of a client must not wait for a
+                # person that does not answer.
                 result = await to_thread.run_sync(answers, *arguments, abandon_on_cancel=True, limiter=self._threads)
                 if inspect.isawaitable(result):
                     result = await result
@@ -109,6 +113,7 @@ class ServerRequestHandlers:
             raise
         except Exception:
             self._seldom.exception("the callback for %s failed", method)
+            # The text of the exception may hold secrets, so the server does not see it.
             raise InternalError() from None
         if not isinstance(result, dict):
             self._seldom.error("the callback for %s returned a %s, not a dict", method, type(result).__name__)
@@ -116,12 +121,12 @@ class ServerRequestHandlers:
         return result
 
     def close(self) -> None:
-        """No question will come any more."""
+        """Writes the log lines that were counted and not written yet."""
         self._seldom.close()
 
 
 def check_callbacks(**callbacks: Any) -> None:
-    """Raises TypeError for one that can never be called: now, and not when the server has said something."""
+    """Raises TypeError for a callback that cannot be called, so that it does not fail first at a notification."""
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
             raise TypeError(f"{name} is a function or a coroutine function, not {type(callback).__name__}")
@@ -149,7 +154,7 @@ def _roots(roots: Roots) -> QuestionHandler:
 
 
 class NotificationQueue:
-    """Runs callbacks of which nothing comes back: at once if they are synchronous, else in order behind each other."""
+    """Runs the callbacks for notifications: plain functions at once, coroutine functions one after the other."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
@@ -158,7 +163,7 @@ class NotificationQueue:
         self._seldom = Seldom(logger)
 
     def deliver(self, callback: Callable[..., Any] | None, *arguments: Any) -> None:
-        """Never raises, never waits."""
+        """Runs a callback with these arguments.  Never waits; an exception of the callback goes to the log."""
         if callback is None:
             return
         try:
@@ -170,6 +175,7 @@ class NotificationQueue:
             return
         if len(self._waiting) >= MAX_UNHEARD:
             self._seldom.warning("more than %d notifications wait for their callbacks: one was dropped", MAX_UNHEARD)
+            # Python warns of a coroutine that is neither awaited nor closed.
             if inspect.iscoroutine(waiting):
                 waiting.close()
             return
@@ -189,7 +195,7 @@ class NotificationQueue:
             self._running = False
 
     def close(self) -> None:
-        """Nobody will hear what still waits."""
+        """Drops the notifications that still wait, because the client ends."""
         self._seldom.close()
         while self._waiting:
             waiting = self._waiting.popleft()

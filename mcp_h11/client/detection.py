@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`detect(url)`: what is served at an address, and nothing else; whatever was begun to find out is ended.
+"""`detect(url)` finds out which transport and which revisions a server speaks.
 
-It refuses to take longer than it was given: what is not known by then is an error.
+It connects as a client does, and ends the connection and the session again.  It refuses to take longer than its
+timeout: if the server has not answered by then, an error is raised.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from .transports.errors import RequestTimeout
 from .transports.sse import SSETransport
 from .transports.urls import shown
 
-DETECT_LIMIT = 5.0  # seconds for everything, the end of a session included
-# Of that, what is kept for the end.
+# Seconds for all of it, including the end of a session.
+DETECT_LIMIT = 5.0
+# The part of the time that is kept for ending the connection, so that a slow server cannot use up all of it.
 _FOR_THE_END = 0.2
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What `detect` found.
+    """A server that `detect` found.
 
     Attributes:
         transport: "streamable-http" or "sse".
-        revisions: those that the server named, newest first where it named several; of a handshake the agreed one.
-        server_info: the Implementation object, empty where the server does not say.
-        capabilities: what it offers.
-        session: whether the server keeps sessions; the one that was made is gone.
+        revisions: the revisions in the order in which `server/discover` named them; after a handshake the agreed one.
+        server_info: the Implementation object of the server; empty if it sent none.
+        capabilities: the capabilities that the server declared.
+        session: whether the server keeps sessions.  The session of this test has been ended.
     """
 
     transport: str
@@ -42,21 +44,21 @@ class Detected:
 
     @property
     def modern(self) -> bool:
-        """Whether a revision is spoken that needs no handshake."""
+        """Whether the server speaks a revision without a handshake: 2026-07-28 or later."""
         return any(name in MODERN for name in self.revisions)
 
 
 async def detect(url: str, *, timeout: float = DETECT_LIMIT, **options: Any) -> Detected:  # noqa: ASYNC109
-    """Asks a server what it speaks, by `server/discover`, `initialize` and HTTP+SSE in this order.
+    """Tries `server/discover`, `initialize` and HTTP+SSE in this order until the server answers one of them.
 
     Args:
         url: http, https or http+unix.
-        timeout: seconds for everything.
-        options: as `Client` takes them: headers, token, ssl, middleware.
+        timeout: seconds for all tries together, and for the end.
+        options: keywords of `Client`: headers, token, ssl, middleware.
 
     Raises:
-        RequestTimeout: it did not say in time.
-        MCPError: there is nothing there, or it lets nobody in, or it is no MCP server.
+        RequestTimeout: the server did not answer in time.
+        MCPError: no server listens there, or it refuses this user, or it is no MCP server.
     """
     found: Detected | None = None
     end = timeout * _FOR_THE_END

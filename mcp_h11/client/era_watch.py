@@ -160,7 +160,7 @@ class EraWatch:
         # Silence is no answer here: a server that was modern may only be slow.
         found = await connecting.discover(silence_is_legacy=False)
         if found is not None:
-            # A modern server that still answers `server/discover` keeps what was negotiated.
+            # A modern server that still answers `server/discover` keeps its negotiated revision.
             if not before.revision.modern:
                 connecting.settle(found)
         elif refused is not None or before.revision.modern:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The rounds of a 2026-07-28 call: questions come back as a result, and the call goes again with the answers.
 
-It refuses a result type that nobody declared, questions where none may be asked, and a conversation without end.
+It refuses a result type that no declared extension has, questions in the results of other methods, and more rounds
+than a limit.
 
-Rule: `requestState` goes back as it came, and nowhere but with the call that it belongs to (2026-07-28
-basic/patterns/mrtr, Client Requirements).
+Rule: `requestState` is sent back unchanged, with its own call only (2026-07-28 basic/patterns/mrtr, Client
+Requirements).
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import anyio
 from ..protocol.methods import METHODS, QUESTIONS
 from .transports.errors import InvalidAnswer
 
-MAX_INPUT_ROUNDS = 10  # as the official Python, TypeScript and Go clients have it
-MAX_QUESTIONS = 100  # in one result
+# Rounds of one call; the official Python, TypeScript and Go clients have the same limit.
+MAX_INPUT_ROUNDS = 10
+# Questions in one result.
+MAX_QUESTIONS = 100
+# Seconds before a call is sent again if its result had a state and no question: the server is not ready yet.
+ROUND_PAUSE = 0.25
 _MAY_ASK = frozenset(name for name, method in METHODS.items() if method.input_required)
-ROUND_PAUSE = 0.25  # seconds before a call that is asked to come again without a question
-
 
 AnswerQuestion = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Again = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 def check_result_type(method: str, result: dict[str, Any], extra: Collection[str] = ()) -> bool:
-    """Whether the result asks for input.  Raises InvalidAnswer for a result type that it cannot have.
+    """Whether the result asks for input.  Raises InvalidAnswer for a result type that this method cannot have.
 
     "an absent resultType MUST be treated as complete"; "any other value ... MUST be treated as invalid" (basic/index).
     """
@@ -43,16 +46,16 @@ def check_result_type(method: str, result: dict[str, Any], extra: Collection[str
 async def play(
     method: str, result: dict[str, Any], answer: AnswerQuestion, again: Again, *, extra: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Answers questions until there are none.
+    """Answers the questions of results, and sends the call again, until a result has no question.
 
     Args:
-        result: of the first try.
-        answer: a question's method and params to its result; what it raises ends the call.
+        result: the result of the first try.
+        answer: takes the method and the params of a question and gives its result; an exception of it ends the call.
         again: sends the call again, with these params beside its own.
         extra: result types of extensions that the client declared.
 
     Raises:
-        InvalidAnswer: past MAX_INPUT_ROUNDS, or not what the specification has there.
+        InvalidAnswer: there are more than MAX_INPUT_ROUNDS rounds, or the result is malformed.
     """
     for _ in range(MAX_INPUT_ROUNDS):
         if not check_result_type(method, result, extra):
@@ -67,9 +70,10 @@ async def _answers(result: dict[str, Any], answer: AnswerQuestion) -> dict[str, 
     asked, state = result.get("inputRequests") or {}, result.get("requestState")
     if not isinstance(asked, dict) or len(asked) > MAX_QUESTIONS or not (state is None or isinstance(state, str)):
         raise InvalidAnswer("an input_required result is malformed")
-    # "at least one of inputRequests and requestState"
+    # 2026-07-28 basic/patterns/mrtr: "at least one of inputRequests and requestState".
     if not asked and state is None:
         raise InvalidAnswer("an input_required result has neither questions nor a state")
+    # All questions are read before the first is answered: a person is not asked for a result that is refused.
     questions = {key: _question(value) for key, value in asked.items()}
     params: dict[str, Any] = {}
     if questions:
@@ -85,5 +89,5 @@ def _question(value: Any) -> tuple[str, dict[str, Any]]:
     method = value.get("method") if isinstance(value, dict) else None
     params = value.get("params", {}) if isinstance(value, dict) else None
     if method not in QUESTIONS or not isinstance(params, dict):
-        raise InvalidAnswer(f"the server asks for something that no client answers: {str(method)[:100]!r}")
+        raise InvalidAnswer(f"the server asks a question that no client answers: {str(method)[:100]!r}")
     return method, params

@@ -84,7 +84,7 @@ class Options:
 
     @property
     def server(self) -> Hashable:
-        """The key of this server in a cache: equal for two clients whose public results are the same.
+        """The key of this server in a cache: equal for two clients that get the same public results.
 
         An address under another TLS context, or with other headers, may be another server; so is a command in another
         folder or environment.  `Authorization` and `Cookie` name the user, and a public result is for all users.

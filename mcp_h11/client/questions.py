@@ -2,7 +2,7 @@
 """Answers the requests that a server sends inside of a session: questions to the user, and pings.
 
 It refuses requests beyond a limit with an error, and drops them beyond twice that limit.  It ignores all requests of a
-server of 2026-07-28, whose questions come inside of results (`input_required`).
+server of 2026-07-28: there questions come inside of results (`input_required`).
 
 Rule: the clock of a call stands still while a question is answered for it, since a person may have to think.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Lines of a log that a peer can cause as often as it likes: the first is written at once, the rest is counted.
+"""Log lines that the peer can cause as often as it likes: the first is written at once, later ones are counted.
 
-Thousands of notifications that nobody has time for are one fact, and a line for each hides all other lines.
+A line for each of a thousand dropped notifications would hide all other lines of the log.
 
-Rule: what was left out is said: with the next such line, or at the end.
+Rule: the number of lines that were left out is written, with the next line of that kind or at the end.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import math
 import time
 from collections.abc import Callable
 
-EVERY = 60.0  # seconds between two lines of one kind
+# Seconds between two lines of one kind.
+EVERY = 60.0
 
 
 class Seldom:
-    """For one object that lives as long as what it speaks of: a connection, a client.
+    """Writes to a logger, at most one line of each kind in a time.
 
-    A kind of line is its text before the arguments are put in, so that their number is bounded by the code.
+    The kind of a line is its text before the arguments are put in.  So the number of kinds is bounded by the code, and
+    the peer cannot enlarge it.
 
     Args:
         clock: seconds, monotonic.
@@ -30,18 +32,19 @@ class Seldom:
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}  # when a kind was written last, and what was left out since
+        # For each kind: the time of its last line, and the number of lines that were left out since.
+        self._said: dict[str, tuple[float, int]] = {}
 
     def warning(self, text: str, *arguments: object) -> None:
-        """Writes it, unless such a line was written less than `EVERY` seconds ago."""
+        """Writes a warning, unless a line of this kind was written less than `EVERY` seconds ago."""
         self._say(text, arguments, logging.WARNING)
 
     def error(self, text: str, *arguments: object) -> None:
-        """The same, as an error."""
+        """As `warning`, with the level of an error."""
         self._say(text, arguments, logging.ERROR)
 
     def exception(self, text: str, *arguments: object) -> None:
-        """The same, as an error with the traceback of the exception that is being handled."""
+        """As `error`, with the traceback of the exception that is being handled."""
         self._say(text, arguments, logging.ERROR, trace=True)
 
     def _say(self, text: str, arguments: tuple[object, ...], level: int, *, trace: bool = False) -> None:
@@ -58,7 +61,7 @@ class Seldom:
             self._logger.log(level, text, *arguments, exc_info=trace)
 
     def close(self) -> None:
-        """Says what was left out and not said so far."""
+        """Writes the numbers of lines that were left out and not reported yet."""
         for text, (since, left_out) in self._said.items():
             if left_out:
                 self._logger.warning("%d more of: %s", left_out, text)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a backend is, as values: a command to run, or an address to speak to.
+"""The servers that a bridge or a configuration names, as values: a command to run, or an address.
 
-Two equal specs are the same backend, so that whoever reads a configuration again can tell what changed.  Nothing here
-starts or connects anything, and nothing prints a secret: `env`, `headers` and `token` are left out of `repr`.
+Two equal values name the same server, so that reading a configuration again shows its changes.  This module starts and
+connects nothing.  It refuses to print a secret: `env`, `headers` and `token` are left out of `repr`.
 
 Rule: a command is a list of words and never a line for a shell.
 """
@@ -29,8 +29,8 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: added to the few variables that every child gets; "inherit" gives it the whole environment.
-        cwd: its folder; None: that of this process.
-        revision: pins what is spoken to it; None finds out.
+        cwd: the folder that it starts in; None for that of this process.
+        revision: pins the revision; None lets the client find it.
     """
 
     argv: Sequence[str]
@@ -49,7 +49,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """The program, for log lines and errors: arguments may hold secrets."""
         return self.argv[0]
 
 
@@ -59,9 +59,9 @@ class Url:
 
     Attributes:
         headers: sent with every request.
-        token: a bearer token for this backend, or a coroutine function that gives one; it outranks `headers`.
-        transport: "http" or "sse" pins one; None finds out.
-        revision: pins what is spoken to it; None finds out.
+        token: a bearer token, or a coroutine function that gives one; it replaces an `Authorization` in `headers`.
+        transport: "http" or "sse" pins the transport; None lets the client find it.
+        revision: pins the revision; None lets the client find it.
     """
 
     url: str
@@ -73,11 +73,11 @@ class Url:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in SCHEMES or not parts.netloc:
-            # Not quoted: keys are found in addresses as well.
+            # The address is not quoted, because some addresses hold a key.
             raise ValueError("not an address of http, https or http+unix")
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f"transport is http, sse or None, not {self.transport!r:.20}")
-        # A secret that was read with its line end would fail at each request, in words that show it.
+        # A secret that was read from a file with its line end would fail at each request, in an error that shows it.
         for name, value in self.headers.items():
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise ValueError(f"the header {name[:50]!r} cannot be sent: its name, a line end, or a blank around it")
@@ -86,6 +86,6 @@ class Url:
 
     @property
     def name(self) -> str:
-        """What to call it in a message: without credentials or a query, which may be secret."""
+        """The address for log lines and errors, without credentials and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

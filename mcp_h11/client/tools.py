@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a client remembers of the tools that a server listed: what to mirror in headers, and what may be repeated.
+"""The facts that a client remembers of each tool in the server's lists.
 
-It refuses tools whose `x-mcp-header` annotations are wrong: they are left out of the list, with a warning
+These are the arguments that the client must mirror in headers, and whether a lost call may be repeated.
+
+It refuses tools with wrong `x-mcp-header` annotations: they are left out of the list, with a warning
 (2026-07-28 basic/transports/streamable-http, Schema Extension).
 """
 
@@ -18,14 +20,16 @@ from .seldom import Seldom
 
 logger = escaping(logging.getLogger(__name__))
 
+# The bounds of the memory for one server: tools, and characters of their names, header names and argument paths.
 MAX_KNOWN_TOOLS = 10_000
-MAX_KNOWN_SIZE = 4 * 1024 * 1024  # characters of their names, and of what their headers are made of
+MAX_KNOWN_SIZE = 4 * 1024 * 1024
 
+# The path of an argument in the params, and the name of the header that mirrors it.
 HeaderMap = dict[tuple[str, ...], str]
 
 
 class KnownTools:
-    """By name; the tools that were listed longest ago go first where it is full."""
+    """Tools by their name; when the memory is full, the tools that were listed longest ago are dropped."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[HeaderMap, bool, int]] = OrderedDict()
@@ -33,7 +37,11 @@ class KnownTools:
         self._seldom = Seldom(logger)
 
     def learn(self, tools: Any, *, mirrored: bool) -> list[dict[str, Any]]:
-        """Reads the `tools` of a list and gives those that may be used.  `mirrored`: arguments travel in headers."""
+        """Remembers the tools of one page of a list, and gives those that may be used.
+
+        Args:
+            mirrored: whether this transport mirrors arguments in headers; else wrong annotations do no harm.
+        """
         usable = []
         for tool in tools if isinstance(tools, list) else []:
             name = tool.get("name") if isinstance(tool, dict) else None
@@ -49,6 +57,7 @@ class KnownTools:
                     self._seldom.warning("tool %.200r was left out: %.300s", name, error)
                     self._forget(name)
                     continue
+            # Removed first, so that a tool that is listed again becomes the newest one.
             self._forget(name)
             size = size_of(name, headers)
             self._known[name] = headers, _repeatable(tool.get("annotations")), size
@@ -59,7 +68,7 @@ class KnownTools:
         return usable
 
     def close(self) -> None:
-        """Says what was left out of lists and not said so far."""
+        """Writes the log lines that were counted and not written yet."""
         self._seldom.close()
 
     def _forget(self, name: str) -> None:
@@ -68,18 +77,18 @@ class KnownTools:
             self._size -= known[2]
 
     def headers(self, name: Any) -> HeaderMap | None:
-        """What to mirror of its arguments; None where the tool was never listed."""
+        """The arguments of a tool to mirror in headers; None for a tool that was never listed."""
         found = self._known.get(name) if isinstance(name, str) else None
         return None if found is None else found[0]
 
     def repeatable(self, name: Any) -> bool:
-        """Whether a second call does no more than the first: what it says of itself, and no where it says nothing."""
+        """Whether the tool says of itself that a second call has no further effect; False for an unknown tool."""
         found = self._known.get(name) if isinstance(name, str) else None
         return found is not None and found[1]
 
 
 def size_of(name: str, headers: Mapping[tuple[str, ...], str]) -> int:
-    """Characters that are kept of a tool."""
+    """The characters that remembering this tool takes."""
     return len(name) + sum(len(header) + sum(map(len, path)) for path, header in headers.items())
 
 
