@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How long to wait before trying again: longer each time, never all at once, and never earlier than was asked for.
+"""The waiting time before another attempt: longer each time, and random, so that clients do not return all at once.
 
-Pure arithmetic; whoever waits has the clock.  It refuses delays that make no sense.
+It refuses numbers that give no sensible delay.  It holds no clock and never waits: the caller does.
+
+Rule: the delay is never shorter than the server asked for.
 """
 
 from __future__ import annotations
@@ -10,17 +12,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LONGEST = 60.0  # seconds
-STRETCH = 0.1  # of a wait
+LONGEST = 60.0  # seconds, with the jitter
+STRETCH = 0.1  # the jitter, as a share of the delay
 
 
 @dataclass(frozen=True)
 class Backoff:
     """Seconds: `first`, then `factor` times as long each time, at most `most`; each longer by up to `jitter` of it.
 
-    As it is: from 1 to 60 s, the jitter included.
+    The default goes from 1 to 60 s, the jitter included.
 
-    Raises ValueError where the numbers are not positive, or `most` is below `first`.
+    Raises ValueError if the numbers are not positive, or `most` is below `first`.
     """
 
     first: float = 1.0
@@ -34,7 +36,7 @@ class Backoff:
             raise ValueError("a backoff needs 0 < first <= most, a factor of at least 1 and no negative jitter")
 
     def delay(self, failures: int, at_least: float = 0.0) -> float:
-        """How long to wait after so many failures in a row; the jitter comes on top, so that it is never too early."""
-        # The exponent is bounded: 2.0 ** 10,000 is an error.
+        """Seconds to wait after `failures` in a row.  The jitter is added, so that the delay is never too short."""
+        # The exponent is bounded, since 2.0 ** 10,000 raises OverflowError.
         wait = min(self.first * self.factor ** min(failures, 64), self.most)
         return max(wait, at_least) * (1 + self.jitter * self.random())

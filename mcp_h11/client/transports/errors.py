@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong at the client's end, as exceptions: the error of an answer, or why there is none.
+"""The exceptions of a client: the error of an answer, or the reason why there is no answer.
 
-Rule: everything that a `Client` raises about the other end is an `MCPError`, so that one `except` sees all of it, and
-what HTTP knew of it (status, WWW-Authenticate) stays with it.
+Rule: every exception that a `Client` raises about the other end is an `MCPError`, so that one `except` catches them
+all.  The facts of HTTP (status, WWW-Authenticate) stay with it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from ...protocol.errors import (
 )
 from ...protocol.shown import escaped
 
-# Never on the wire: the official SDKs give these two to their own errors as well.
+# These two codes are never on the wire.  The official SDKs give them to their own errors as well.
 CONNECTION_LOST = -32000
 REQUEST_TIMEOUT = -32001
 
-# Of a body that is no answer: bytes that stay on the exception, and characters in its text.
+# Bytes of a body that is no answer which stay on the exception, and characters of it in the exception's text.
 KEPT_OF_BODY = 1024
 SHOWN_OF_BODY = 200
 
@@ -63,7 +63,7 @@ def answered_error(error: dict[str, Any], method: str | None = None) -> MCPError
     kind = _CLASSES.get(code, MCPError)
     if code == INVALID_PARAMS and method == "resources/read" and isinstance(data, dict) and "uri" in data:
         kind = ResourceNotFound
-    # Their constructors take what a server has, and write the message themselves: here it is there already.
+    # The constructors of these classes are for servers, and write the message.  Here the server has written it.
     made = kind.__new__(kind)
     MCPError.__init__(made, code, error["message"], data)
     if isinstance(made, InvalidRequest):
@@ -72,17 +72,17 @@ def answered_error(error: dict[str, Any], method: str | None = None) -> MCPError
 
 
 def excerpt(body: bytes, length: int = SHOWN_OF_BODY) -> str:
-    """The beginning of a text that came from a server, on one line, as it may be shown."""
+    """The beginning of a server's text, on one line and escaped for messages and logs."""
     # A character of UTF-8 has four bytes at most.
     return escaped(" ".join(body[: 4 * length].decode("utf-8", "replace").split())[:length])
 
 
-# Refusals by HTTP that say nothing of an era: of who asks, how much, how often, how slowly.
+# Refusals by HTTP that do not depend on the server's era: they are about credentials, size, rate and time.
 NO_VERDICT = (401, 403, 408, 413, 429, 431)
 
 
 class ConnectionLost(MCPError):
-    """No answer will come.  `sent` is False where the request certainly never left: it is safe to repeat then."""
+    """No answer will come.  `sent` is False if the request certainly never left: then it is safe to repeat."""
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(CONNECTION_LOST, message)
@@ -94,17 +94,17 @@ class SessionLost(ConnectionLost):
 
 
 class RequestTimeout(MCPError):
-    """No answer came in time; the server was told, as its revision wants it."""
+    """No answer came in time.  The request was cancelled at the server, in the way of its revision."""
 
     def __init__(self, message: str) -> None:
         super().__init__(REQUEST_TIMEOUT, message)
 
 
 class InvalidAnswer(MCPError):
-    """The server answered with something that the protocol does not have there.
+    """The server broke the protocol with its answer.
 
     Attributes:
-        body: the beginning of the bytes that came, at most `KEPT_OF_BODY`; the text has the first characters as well.
+        body: the beginning of the answer, `KEPT_OF_BODY` bytes at most.  The text quotes the first characters.
     """
 
     def __init__(self, message: str, body: bytes = b"") -> None:
@@ -113,15 +113,15 @@ class InvalidAnswer(MCPError):
 
 
 class HTTPStatusError(MCPError):
-    """The server, or a proxy before it, refused by HTTP itself.  The text has status, reason and `retry_after`.
+    """The server, or a proxy before it, refused with an HTTP status.  The text has status, reason and `retry_after`.
 
     Attributes:
-        status: as it came.
-        headers: names in lower case; of a repeated one the last.
-        rpc: whether the body was a JSON-RPC error, whose code, message and data these are then.
-        reason: the words of the body, in one line: of JSON its `title`, `detail`, `error` or `message` (RFC 9457), of
-            HTML its title, else the beginning; "" where it is empty.  Of a JSON-RPC error its message.
-        retry_after: seconds, as `Retry-After` said when it came (RFC 9110 10.2.3); None without one.
+        status: the HTTP status.
+        headers: names in lower case; the last value of a repeated header.
+        rpc: whether the body was a JSON-RPC error.  Then `code`, `message` and `data` are those of the error.
+        reason: the words of the body, in one line: the message of a JSON-RPC error, the `title`, `detail`, `error` or
+            `message` of other JSON (RFC 9457), the title of HTML, else the beginning; "" for an empty body.
+        retry_after: seconds from the answer on, by `Retry-After` (RFC 9110 10.2.3); None without that header.
         body: the beginning of the body, `KEPT_OF_BODY` bytes at most.
     """
 
@@ -154,9 +154,9 @@ class HTTPStatusError(MCPError):
 
 
 class AuthorizationRequired(HTTPStatusError):
-    """401 or 403.  `www_authenticate` is the challenge as it came, or None (2025-11-25 basic/authorization)."""
+    """401 or 403.  `www_authenticate` is the server's challenge, or None (2025-11-25 basic/authorization)."""
 
     @property
     def www_authenticate(self) -> str | None:
-        """The challenge, which says where to get a token, and with which scopes."""
+        """The challenge, which names the place to get a token, and the scopes."""
         return self.headers.get("www-authenticate")

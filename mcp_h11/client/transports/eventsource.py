@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""One event stream as a client reads it: through its cuts, with what `Last-Event-ID` and `retry` say.
+"""One event stream as a client reads it: across reconnections, with the rules of `Last-Event-ID` and `retry`.
 
-It refuses events past a limit, and a `retry` that nobody would live to see.  What is no message is skipped, but its id
+It refuses events past a limit, and a `retry` of more than an hour.  An event that is no message is skipped, but its id
 and `retry` count (2025-11-25 basic/transports, Sending Messages 6).
 
-Rule: it never comes back earlier than it was told to.
+Rule: the client never reconnects earlier than the server allows.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# A server that says "in an hour" or later wants nobody back.
+# Seconds.  A server with a longer `retry` does not want its clients back.
 MAX_RETRY = 3_600.0
-# Whatever `retry` says: a server cannot make a client spin.
+# Seconds, even if `retry` is 0: no server can make a client reconnect in a tight loop.
 MIN_RETRY = 0.05
 
 
 class EventReader:
-    """What is known of one logical stream, whatever connection it comes over.
+    """The state of one stream that may come over several connections.
 
     Attributes:
-        last_event_id: for `Last-Event-ID`; "" where the stream cannot be resumed.
-        retry: seconds, as the server last said, or None.
+        last_event_id: the value for `Last-Event-ID`; "" if the stream cannot be resumed.
+        retry: seconds, as the server last gave them, or None.
     """
 
     def __init__(self, backoff: Backoff, max_event_size: int = MAX_EVENT_SIZE) -> None:
@@ -43,21 +43,22 @@ class EventReader:
         self._max_event_size = max_event_size
 
     async def read(self, pieces: AsyncIterable[bytes], deliver: Callable[[bytes], None]) -> bool:
-        """Reads to the end of one connection; gives each message to `deliver`.
+        """Reads one connection to its end, and gives the data of each message to `deliver`.
+
+        Exceptions from reading the pieces pass through.  Ids and `retry` that came before them count.
 
         Returns:
-            Whether anything came that was not there before: a message, or an id that is another.
+            Whether there was progress: a message, or a new event id.
 
         Raises:
             SSEError: an event is too large.
-            Whatever reading the pieces raises; ids and `retry` that came before it count.
         """
         decoder = EventDecoder(self._max_event_size)
         decoder.last_event_id = self.last_event_id
         try:
             async for piece in pieces:
                 for event in decoder.feed(piece):
-                    # Events named otherwise are not for us; "message" is what one without a name is.
+                    # MCP uses only events of type "message", which is also the type of an event without one.
                     if event.data and event.event == "message":
                         self.progressed = True
                         deliver(event.data.encode("utf-8"))
@@ -78,7 +79,7 @@ class EventReader:
         return progressed
 
     def delay(self, failures: int) -> float | None:
-        """Seconds to wait before the next connection, after so many without progress; None: do not come back.
+        """Seconds to wait after this many connections without progress.  None: do not reconnect.
 
         2025-11-25 basic/transports, Sending Messages 6: "The client MUST respect the retry field, waiting the given
         number of milliseconds before attempting to reconnect."

@@ -19,12 +19,12 @@ from ...protocol.errors import InvalidRequest, MCPError, ParseError
 from ...protocol.jsonrpc import JSON, MAX_BATCH, Message, lenient_value, message_of
 from .errors import InvalidAnswer
 
-# TypeScript's SDK has the id last.  Between quotes a quote is escaped, so that `,"id":` is always a member; and the
-# last brace of a message is its own.
+# TypeScript's SDK writes the id last.  Inside a JSON text a quote is escaped, so that `,"id":` is always a member, and
+# the last brace of a message closes the message itself.
 _ID_AT_THE_END = re.compile(
     rb'[,{]\s*"id"\s*:\s*(-?[0-9]{1,20}|"(?:[^"\\]|\\.){0,500}")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*\Z'
 )
-# A line of a log may be an object, too; this is none.
+# A log line may be a JSON object as well.  An object that begins with one of these members is no log line.
 _BEGINS_AS_A_MESSAGE = re.compile(rb'[ \t\r\n]*\{\s*"(?:jsonrpc|id|method|params|result|error)"\s*:')
 _TAIL = 1024  # bytes in which the id at the end is looked for
 _SPACE = " \t\r\n"
@@ -34,13 +34,13 @@ _decoder = JSONDecoder()
 
 
 class Unreadable(InvalidAnswer):
-    """Something came that is no message.
+    """Bytes that are no message.
 
     Attributes:
-        what: the reason, without the beginning of the bytes.
-        request_id: the id that it has, where one can be read.
-        answers: whether it shows that it is an answer, by a member that only messages have; a line of a log does not.
-        calls: whether it has a method, so that it answers nothing.
+        what: the reason, without the quoted beginning of the bytes.
+        request_id: the id in the bytes, if one can be read.
+        answers: whether the bytes are an answer, by a member that only messages have; a log line has none.
+        calls: whether they have a method, so that they answer no request.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ def read(json: JSON, body: bytes) -> Message | list[Message | Unreadable]:
     """The message in a body, a line or an event, or the messages of an array.
 
     Raises:
-        Unreadable: there is none.  In an array it stands in the place of the element.
+        Unreadable: there is no message.  In an array it is not raised, but stands in the place of the element.
     """
     try:
         found = json.decode(body)
@@ -128,7 +128,7 @@ def _tolerated(value: dict[str, Any]) -> dict[str, Any]:
     """The same message in the words of JSON-RPC, as far as only its spelling is another."""
     value = {name: it for name, it in value.items() if it is not None or name not in ("method", "error")}
     if "method" in value:
-        # For some serialisers an absent member is one that is null.
+        # Some serialisers write an absent member as null.
         return {name: it for name, it in value.items() if it is not None or name not in ("id", "result")}
     if type(value.get("id")) is float:
         value["id"] = _integer(value["id"])
@@ -187,7 +187,7 @@ def beginning(head: bytes) -> tuple[bool, int | str | None]:
             if key == "id" and type(value) in (int, str):
                 found = value
     except (ValueError, IndexError, RecursionError):
-        return True, None  # the rest of it is not known
+        return True, None  # the rest of the message is not known
 
 
 def _past(text: str, place: int, expected: str) -> int:

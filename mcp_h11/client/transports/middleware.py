@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What may stand between a client and its requests: headers, bearer tokens, a log, a circuit breaker.
+"""Middleware for a client's HTTP requests: headers, bearer tokens, a log, a circuit breaker.
 
-A middleware is `async (call, next) -> answer`.  It runs by its `priority`, lower ones outermost (50 where it has none),
-and those of equal priority in the order in which they were given.
+A middleware is `async (call, next) -> answer`.  Middleware runs by its `priority`, lower ones outermost (50 if it has
+none), and in the given order among equals.
 
-It refuses to log anything that may be a secret: no header, no body, no query.  The rule it keeps: one object may serve
-many calls at once, and a call that is cancelled leaves nothing half done for the others.
+It refuses to log anything that may be a secret: no header, no body, no query.
+
+Rule: one object may serve many calls at once.  A call that is cancelled leaves no half-done work to the others.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ BREAKER_OPEN_FOR = 60.0  # seconds
 
 
 def set_header(call: HTTPCall, name: str, value: str) -> None:
-    """Replaces all values that the header `name` has."""
+    """Replaces all values of the header `name`."""
     wanted = name.lower()
     call.headers = [(found, old) for found, old in call.headers if found.lower() != wanted]
     call.headers.append((name, value))
@@ -52,7 +53,7 @@ class _ExtraHeaders:
 
 
 def extra_headers(headers: Mapping[str, str], *, priority: float = DEFAULT_PRIORITY) -> Middleware:
-    """Sets these headers on every call, in place of what is there."""
+    """Sets these headers on every call, and replaces values that the call has already."""
     return _ExtraHeaders(headers, priority)
 
 
@@ -61,7 +62,7 @@ def extra_headers(headers: Mapping[str, str], *, priority: float = DEFAULT_PRIOR
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, and when it ends: seconds since 1970, or None where nobody knows."""
+    """A bearer token, and the time of its end: seconds since 1970, or None if it is not known."""
 
     value: str = field(repr=False)
     expires_at: float | None = None
@@ -71,15 +72,16 @@ TokenProvider = Callable[[], "Awaitable[str | Token] | str | Token"]
 
 
 class BearerToken:
-    """`Authorization: Bearer` with a token that `provider` gives, in place of any other.
+    """Sets `Authorization: Bearer` with a token from `provider`, and replaces any other value.
 
-    The provider is asked at the first call, `refresh_before` seconds before the token ends, and once after a 401; the
-    call is then sent again.  All calls that wait for it share one answer, or one error.  Where it fails while the old
-    token still holds, that one is used.
+    The provider is called at the first request, again `refresh_before` seconds before the token ends, and once after a
+    401, after which the request is sent again.  All requests that wait for the provider share its token, or its error.
+    If the provider fails while the old token is still valid, the old token is used.
 
     Args:
-        provider: a coroutine function, or a plain function that does not wait; gives a text or a `Token`.
-        clock: seconds since 1970.
+        provider: a coroutine function, or a plain function that does not block; returns a text or a `Token`.
+        refresh_before: seconds.
+        clock: returns seconds since 1970.
 
     Raises:
         TypeError: the provider cannot be called.
@@ -103,8 +105,8 @@ class BearerToken:
         self._clock = clock
         self._lock = anyio.Lock()
         self._token: Token | None = None
-        self._rounds = 0  # how often the provider has answered
-        self._error: Exception | None = None  # its last answer
+        self._rounds = 0  # how often the provider has returned or failed
+        self._error: Exception | None = None  # of the last round, if it failed
 
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
         token = await self._current()
@@ -119,7 +121,7 @@ class BearerToken:
         except BaseException:
             await answer.aclose()
             raise
-        # A 401 was not executed, so that it can be repeated, whatever it was.
+        # A server that answers 401 has not executed the request, so that any request may be repeated.
         await answer.aclose()
         set_header(call, "Authorization", f"Bearer {renewed.value}")
         return await following(call)
@@ -137,7 +139,7 @@ class BearerToken:
             return token
 
     async def _other_than(self, refused: Token) -> Token:
-        """What others have got in the meantime, else a new one."""
+        """The token that another call has obtained since `refused` was sent, or a new one."""
         token = self._token
         if token is not None and token is not refused:
             return token
@@ -149,7 +151,8 @@ class BearerToken:
     async def _refresh(self) -> Token:
         rounds = self._rounds
         async with self._lock:
-            # Who is cancelled while it asks has counted no round: the next one asks.
+            # Another call may have finished a round while this one waited for the lock.  A call that is cancelled while
+            # it asks finishes no round, so that the next call asks again.
             if self._rounds == rounds:
                 await self._ask()
         if self._error is not None:
@@ -187,7 +190,7 @@ class _LogCalls:
         try:
             answer = await following(call)
         except BaseException as error:
-            # Without its message, which may quote what was sent.
+            # The type alone: the message may quote parts of the request.
             self._log(call, type(error).__name__, start)
             raise
         self._log(call, str(answer.status), start)
@@ -214,10 +217,10 @@ def log_calls(
 
 
 class CircuitOpen(ConnectError):
-    """The server has failed so often that it is left alone: nothing was sent.
+    """The server has failed so often that requests to it are paused: nothing was sent.
 
     Attributes:
-        retry_after: seconds until it is tried again.
+        retry_after: seconds until a request is let through to try.
     """
 
     def __init__(self, retry_after: float) -> None:
@@ -228,10 +231,10 @@ class CircuitOpen(ConnectError):
 class CircuitBreaker:
     """After `failures` in a row all calls fail at once for `open_for` seconds; then one is let through to try.
 
-    A failure is no answer (`HTTPFailure`), or a status from 500 on.  One breaker is for one server.
+    A failure is a missing answer (`HTTPFailure`), or a status of 500 or higher.  Use one breaker for each server.
 
     Args:
-        clock: seconds, monotonic.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -247,7 +250,7 @@ class CircuitBreaker:
         self._open_for = open_for
         self._clock = clock
         self._failures = 0
-        self._until: float | None = None  # None: closed
+        self._until: float | None = None  # open until then; None: closed, that is calls pass
         self._trying = False
 
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
@@ -264,11 +267,11 @@ class CircuitBreaker:
                 self._succeeded(probe)
             return answer
         finally:
-            if probe:  # also one that was cancelled, and says nothing of the server
+            if probe:  # also if it was cancelled, which says nothing about the server
                 self._trying = False
 
     def _admit(self) -> bool:
-        """Whether this call is the one that tries.  Raises CircuitOpen."""
+        """Whether this call is the one that is let through to try.  Raises CircuitOpen."""
         if self._until is None:
             return False
         left = self._until - self._clock()
@@ -278,7 +281,7 @@ class CircuitBreaker:
         return True
 
     def _failed(self, probe: bool) -> None:
-        # What was under way when the circuit opened prolongs nothing.
+        # A call that was in progress when the circuit opened does not prolong the pause.
         if self._until is not None and not probe:
             return
         self._failures += 1

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Which forward proxy a client's connection goes through: what the environment says, read as curl and Python read it.
+"""Finds the forward proxy for a client's connection: reads the environment as curl and Python do.
 
-`http_proxy` or `https_proxy` is for the scheme of the address, `all_proxy` for both; `no_proxy` names hosts that are
-reached directly.  Lower case is looked at before upper case, and an empty variable says: none.  A proxy is
+`http_proxy` and `https_proxy` are for the scheme of the address, `all_proxy` is for both.  `no_proxy` names hosts that
+are reached directly.  Lower case names come before upper case ones, and an empty variable means no proxy.  A proxy is
 ``http://[user:password@]host[:port]``.
 
 Rules:
-- A server on loopback is never asked for through a proxy, which would look for it on its own machine.
-- What cannot be used is an error and no direct connection: a proxy may be there because nothing else is allowed.
-- No message and no `repr` has the credentials of a proxy.
+- A server on loopback is never reached through a proxy, which would look for it on the proxy's own machine.
+- A proxy that cannot be used is an error, and never a direct connection: the network may forbid all other ways.
+- No message and no `repr` contains the credentials of a proxy.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PROXY_PORT = 80
 MAX_NO_PROXY = 64 * 1024  # characters
 
 _PORT = re.compile(r":[0-9]{1,5}")
-_ENDS = tuple("0123456789abcdef:")  # of an address as a number
+_ENDS = tuple("0123456789abcdef:")  # the last character of a numeric address is one of these
 
 
 @dataclass(frozen=True)
 class ForwardProxy:
-    """Where connections go; `authorization` is the value of `Proxy-Authorization`."""
+    """A proxy; `authorization` is the value of `Proxy-Authorization`, or None."""
 
     host: str
     port: int
@@ -44,12 +44,12 @@ class ForwardProxy:
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """Its address for messages, without credentials."""
         return authority_of(self.host, self.port)
 
 
 def parse_proxy(url: str) -> ForwardProxy:
-    """A proxy by its address.  Raises ValueError, in words that quote nothing of it."""
+    """The proxy at an address.  Raises ValueError, which quotes nothing: the address may hold a password."""
     scheme, colons, _ = url.partition("://")
     if colons and scheme.lower() != "http":
         raise ValueError("a proxy is spoken to by http://, and by no other scheme")
@@ -71,8 +71,8 @@ class ForwardProxies:
     """Finds the proxy for an address.
 
     Args:
-        environ: variables; only those of proxies are kept.
-        url: one proxy for all addresses, whatever the variables say, but for those on loopback.
+        environ: the environment's variables; only those for proxies are kept.
+        url: one proxy for all addresses but those on loopback; the variables are not read then.
 
     Raises:
         ValueError: the url is not that of a proxy.
@@ -105,9 +105,9 @@ class ForwardProxies:
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
-    """Its name as it is there, and its value."""
+    """The variable's name as the environment spells it, and its value."""
     names = [name, name.upper()]
-    # In a CGI script HTTP_PROXY is the header `Proxy` of a client (CVE-2016-5385).
+    # A CGI script sees a client's header `Proxy` as HTTP_PROXY: any client could redirect us (CVE-2016-5385).
     if name == "http_proxy" and "REQUEST_METHOD" in environ:
         names.pop()
     found = next((one for one in names if one in environ), None)
@@ -115,7 +115,7 @@ def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether that is this machine itself, by name (RFC 6761, 6.3) or by number."""
+    """Whether a host is this machine itself, by name (RFC 6761, 6.3) or by number."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -124,9 +124,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    if text[-1:] not in _ENDS:  # a name, as nearly always
+    if text[-1:] not in _ENDS:  # a name, as in most addresses
         return None
-    from ipaddress import ip_address  # loading it takes its time
+    from ipaddress import ip_address  # imported late: most clients never need it, and it is slow to load
 
     try:
         address = ip_address(text.partition("%")[0])
@@ -150,7 +150,7 @@ class _Host:
         self._address = _address(text)
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether that is reached directly."""
+        """Whether this entry says that the host is reached directly."""
         if self._port is not None and self._port != port:
             return False
         if self._name == "*":

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the answers of an HTTP client mean to a client of MCP: their form, their refusals, their end.
+"""Reads the answers of the HTTP client for MCP: their media type, their body, their refusals.
 
-It refuses bodies past a limit, and turns every failure of HTTP into an exception of `failures`.
+It refuses bodies past a limit, and turns every failure of HTTP into an exception of `errors`.
+
+Rule: an error shows the server's own words, cut to one line, since they are often the only hint at the cause.
 """
 
 from __future__ import annotations
@@ -23,26 +25,26 @@ from .errors import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPSta
 from .urls import shown
 from .wire import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 
-# Of the body of a refusal: enough for any JSON-RPC error, and for what a proxy says of itself.
+# Bytes of a refusal's body: enough for any JSON-RPC error, and for the error page of a proxy.
 MAX_REFUSAL = 1024 * 1024
-SHOWN = 300  # characters
+SHOWN = 300  # characters of a refusal's reason
 MAX_TITLE = 4096  # bytes of HTML in which its title is looked for
 MAX_NESTED = 3
 MAX_DELAY_DIGITS = 9
 _TITLE = re.compile(rb"<title[^>]*>\s*([^<]+?)\s*</title", re.IGNORECASE)
 # In this order: RFC 9457, FastAPI and JSON-RPC, OAuth, gateways.
 _WORDS = ("title", "error", "message", "msg", "detail", "details", "error_description", "reason", "errors")
-# Seconds for what is nobody's business any more: the rest of a body, a DELETE.
+# Seconds for work that no caller waits for: the rest of a body, a DELETE.
 END_LIMIT = 5.0
 
 
 def media_type(answer: HTTPAnswer) -> str:
-    """Without parameters, in lower case; "" where there is none."""
+    """The media type without parameters, in lower case; "" if there is none."""
     return (answer.get("content-type") or "").partition(";")[0].strip().lower()
 
 
 async def whole(answer: HTTPAnswer, limit: int) -> bytes:
-    """The body.  Raises ConnectionLost where it is cut off, InvalidAnswer where it is too large."""
+    """The body.  Raises ConnectionLost if it is cut off, InvalidAnswer if it is too large."""
     try:
         return await answer.read(limit)
     except TooLarge:
@@ -52,13 +54,13 @@ async def whole(answer: HTTPAnswer, limit: int) -> bytes:
 
 
 async def leave(answer: HTTPAnswer) -> None:
-    """Gives the connection back, or closes it where the body was not read to its end; even when cancelled."""
+    """Gives the connection back, or closes it if the body was not read to its end; even in a cancelled task."""
     with anyio.CancelScope(shield=True), anyio.move_on_after(END_LIMIT):
         await answer.aclose()
 
 
 async def start_of(answer: HTTPAnswer) -> bytes:
-    """The beginning of a body that is no answer, to be shown; it may be one that never ends."""
+    """The beginning of a body that is no answer, for an error.  The body itself may never end."""
     body = bytearray()
     with anyio.move_on_after(END_LIMIT):
         try:
@@ -80,7 +82,7 @@ async def refusal(answer: HTTPAnswer, json: JSON, method: str | None) -> HTTPSta
         found = lenient.read(json, body)
         error = found.error if isinstance(found, ErrorResponse) else None
     except (MCPError, HTTPFailure):
-        pass  # not every refusal is the server's own: proxies speak HTML
+        pass  # the body is no JSON-RPC: a proxy may have refused, in HTML
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
     message = f"{method or 'an answer'} was refused with status {answer.status}"
     kind = AuthorizationRequired if answer.status in (401, 403) else HTTPStatusError
@@ -90,10 +92,10 @@ async def refusal(answer: HTTPAnswer, json: JSON, method: str | None) -> HTTPSta
 
 
 def reason_in(kind: str, body: bytes) -> str:
-    """The words of a refusal's body, in one line of at most `SHOWN` characters; "" where there are none.
+    """The words of a refusal's body, in one line of at most `SHOWN` characters; "" if there are none.
 
-    JSON by the members that have words for people (RFC 9457 `title` and `detail`, and those of frameworks and proxies),
-    HTML by its title, text as it is; of anything else the beginning.
+    JSON gives the members that are meant for people (RFC 9457 `title` and `detail`, and those of frameworks and
+    proxies), HTML gives its title, and any other body its beginning.
     """
     if kind == JSON_TYPE or kind.endswith("+json"):
         try:
@@ -122,7 +124,7 @@ def _words(value: Any, depth: int = 0) -> str:
 
 
 def seconds_in(retry_after: str | None) -> float | None:
-    """Seconds from now, of the header `Retry-After`, a number or a date (RFC 9110 10.2.3); None for anything else."""
+    """The header `Retry-After`, a number or a date (RFC 9110 10.2.3), as seconds from now; None if it is neither."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit() and len(retry_after) <= MAX_DELAY_DIGITS:
@@ -134,6 +136,6 @@ def seconds_in(retry_after: str | None) -> float | None:
 
 
 def lost(error: Exception, url: str) -> ConnectionLost:
-    """What a failure of the HTTP client means to whoever waits for an answer."""
+    """The exception of a client for a failure of its HTTP client."""
     sent = getattr(error, "sent", not isinstance(error, ConnectError))
     return ConnectionLost(f"no answer from {shown(url)}: {error or type(error).__name__}", sent=bool(sent))

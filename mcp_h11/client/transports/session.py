@@ -7,7 +7,7 @@ refusal mean that the server has forgotten the session, and is there a session t
 Rules:
 - A 404 to a request that named a session is the end of the session, and a 404 to any other request is not.  Another
   4xx may be the end (restarted servers say 400): a ping in that session decides.
-- However many requests find the session gone, the client makes one new handshake, and sends one ping to find out.
+- If many requests find the session gone, the client still sends one ping, and makes one new handshake.
   Each runs in a task of its own, so that the cancellation of one request does not cancel what the others wait for.
 """
 

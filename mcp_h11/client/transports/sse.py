@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""HTTP+SSE of 2024-11-05 as a client's way to its server: one stream for everything the server says, POSTs beside it.
+"""HTTP+SSE of 2024-11-05 as a client's way to its server: one stream for all the server's messages, POSTs beside it.
 
-It refuses an endpoint of another origin, to which the credentials of this one would go, and a stream that does not say
-where to POST.
+It refuses an endpoint of another origin, which would get the credentials of this one, and a stream that names no
+endpoint to POST to.
 
-Rule: the stream is the session; when it ends, so does everything (2024-11-05 basic/transports, HTTP with SSE).
+Rule: the stream is the session.  When the stream ends, the session ends (2024-11-05 basic/transports, HTTP with SSE).
 """
 
 from __future__ import annotations
@@ -34,12 +34,20 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-ENDPOINT_LIMIT = 10.0  # seconds until the stream has said where to POST
-MAX_ENDPOINT = 8 * 1024
+ENDPOINT_LIMIT = 10.0  # seconds until the stream has named its endpoint
+MAX_ENDPOINT = 8 * 1024  # characters of that name
 
 
 class SSETransport:
-    """`headers` go with every request; `http` is closed with the transport."""
+    """A transport over one event stream and POST requests.
+
+    Args:
+        http: sends the requests.  It is closed with the transport.
+        headers: sent with every request.
+
+    Attributes:
+        skipped: how many events were no messages.
+    """
 
     duplex = True
     session_id: str | None = None
@@ -54,7 +62,7 @@ class SSETransport:
         max_event_size: int = MAX_EVENT_SIZE,
     ) -> None:
         self.url = url
-        self.skipped = 0  # messages that were none
+        self.skipped = 0
         self._http = http
         self._headers = tuple(headers)
         self._json = json or JSON()
@@ -68,14 +76,14 @@ class SSETransport:
 
     @property
     def why(self) -> str:
-        """The address, as far as it may be shown."""
+        """The address, without credentials and query."""
         return shown(self.url)
 
     async def start(self, receiver: Receiver, tasks: TaskGroup) -> None:
-        """Opens the stream and waits until it has said where to POST.
+        """Opens the stream and waits until it has named its endpoint.
 
         Raises:
-            MCPError: it is refused, is no event stream, or does not say so in time.
+            MCPError: the stream is refused, is no event stream, or does not name its endpoint in time.
         """
         self._receiver = receiver
         self._opened, self._scope = anyio.Event(), anyio.CancelScope()
@@ -89,14 +97,14 @@ class SSETransport:
             raise InvalidAnswer(f"the stream at {self.why} does not say where to POST")
 
     def settle(self, revision: Revision) -> None:
-        """Later revisions over this transport have their header all the same."""
+        """Requests name this revision from now on: servers of later revisions over this transport read the header."""
         self._revision = revision
 
     async def send(self, out: Outgoing) -> None:
-        """POSTs; the answer comes on the stream.
+        """POSTs the message.  The answer to a request comes on the stream.
 
         Raises:
-            MCPError: the server did not take it.
+            MCPError: the server did not accept the message.
         """
         headers = [("Content-Type", JSON_TYPE), *self._headers]
         if self._revision is not None and self._revision.version_header:
@@ -114,10 +122,10 @@ class SSETransport:
             await leave(answer)
 
     async def cancel(self, request_id: int | str) -> None:
-        """Nothing: the client sends notifications/cancelled."""
+        """Does nothing: the client sends notifications/cancelled."""
 
     async def listen(self) -> None:
-        """Nothing: the stream is open already."""
+        """Does nothing: the stream is open already."""
 
     async def aclose(self) -> None:
         """Closes the stream, which ends the session."""
@@ -141,7 +149,7 @@ class SSETransport:
             self._opened.set()
         else:
             self._receiver.closed(error)
-            # No answer will come: a POST that still waits for its own ends now.
+            # No answer can come any more.  Closing ends the POSTs that still wait for their status.
             await self._http.aclose()
 
     async def _listen(self) -> None:
@@ -152,7 +160,7 @@ class SSETransport:
             decoder = EventDecoder(self._max_event_size)
             async for piece in answer:
                 for event in decoder.feed(piece):
-                    self._take(event)
+                    self._on_event(event)
         except SSEError as error:
             raise InvalidAnswer(str(error)) from None
         finally:
@@ -164,9 +172,9 @@ class SSETransport:
         if media_type(answer) != SSE_TYPE:
             raise HTTPStatusError(200, f"{self.why} is no event stream", headers={}, error=None)
 
-    def _take(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if not self._endpoint:
-            # "the server MUST send an endpoint event": it comes first.
+            # "When a client connects, the server MUST send an `endpoint` event" (2024-11-05): it is the first.
             if event.event != "endpoint":
                 raise InvalidAnswer(f"the stream at {self.why} does not begin with an endpoint")
             self._endpoint = self._resolved(event.data)
@@ -187,7 +195,7 @@ class SSETransport:
         self._receiver.message(message, None)
 
     def _no_message(self, error: Unreadable) -> None:
-        """There are no logs on this stream: a message that is no call was to be an answer."""
+        """This stream has no log lines: bytes that are neither a message nor a call were an answer."""
         if not error.calls:
             self._receiver.lost(error.request_id, error)
             return
