@@ -50,20 +50,18 @@ logger = escaping(logging.getLogger(__name__))
 DRAIN_TIME = 30.0  # seconds for what runs on a backend that was replaced
 START_TIME = 30.0  # for a backend to connect; a command may have to be fetched first
 WAIT_TIME = 10.0  # that a call waits for a backend which is being started again
-STOP_TIME = 20.0  # for all backends to end; each has its own ladder of 2, 5 and then SIGKILL
 PING_TIMEOUT = 10.0
-MAX_BACKENDS = 100  # of one bridge with a backend for each session; each client has a share of them
-IDLE_TIME = 300.0  # seconds after which a backend of nobody's session ends
 MISSED_PINGS = 2  # in a row, then a child is started again
-WISH_TIME = 10.0  # for a backend to take a log level or a subscription
+SUBSCRIBE_TIME = 10.0  # for a backend to take a log level or a subscription
 MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
 
+_NOT_STARTED = "it was not started yet"
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
 
 BackendSpec = Command | Url | ServerHandler | Transport
 Target = BackendSpec | str | Sequence[str]
-_Heard = Callable[["Backend", str, dict[str, Any]], None]
-_Asked = Callable[["Backend", str, dict[str, Any]], Awaitable[dict[str, Any]]]
+_OnNotification = Callable[["Backend", str, dict[str, Any]], None]
+_OnRequest = Callable[["Backend", str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 def spec_of(target: Target) -> BackendSpec:
@@ -107,7 +105,7 @@ class NoCache(ResultCache):
 
 @dataclass
 class ServerInfo:
-    """What clients are told of a backend: what it offers, who it is, and how to use it."""
+    """The offer of a backend, as clients are told of it: its capabilities, its name, and how to use it."""
 
     capabilities: dict[str, Any]
     info: dict[str, Any]
@@ -116,25 +114,66 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class BackendHooks:
-    """How backends are connected; the same for all of one bridge."""
+    """How backends are connected, and where they report to; the same for all backends of one bridge."""
 
     ping_every: float | None
-    heard: _Heard
-    asked: _Asked
-    prepare: Callable[[Client], Awaitable[None]]  # what is to be known of a server before clients come to it
-    changed: Callable[[Backend], None]  # it is connected, or no longer
+    on_notification: _OnNotification  # a notification that came on no call's own exchange
+    on_request: _OnRequest  # a question that does not say which call it is for
+    prepare: Callable[[Client], Awaitable[None]]  # reads what the bridge has to know before clients come to a server
+    changed: Callable[[Backend], None]  # the backend has connected, or has lost its connection
     supervisor: Callable[[], Supervisor] = Supervisor
     start_time: float = START_TIME
     wait_time: float = WAIT_TIME
 
 
+@dataclass(frozen=True)
+class Identity:
+    """The client that a backend is told of."""
+
+    capabilities: Mapping[str, Any]
+    name: str
+    version: str
+
+
+@dataclass
+class Tenant:
+    """The clients that a backend works for.
+
+    Attributes:
+        key: the session or the principal that the backend belongs to; None where all clients share it.
+        session: the session, with a backend for each session.
+        party: the client that the limit of backends counts it for.
+        alone: every message of the backend concerns one and the same client.
+    """
+
+    key: Hashable = None
+    session: Session | None = None
+    party: str = ""
+    alone: bool = False
+
+
 class Backend:
     """One connection to a server, and its supervision.
+
+    Args:
+        spec: the server.
+        hooks: the bridge that it belongs to.
+        interests: the log level and the resources that clients want of it, which outlive a connection.
+        identity: the client that the server is told of.
+        tenant: the clients that it works for.
+        generation: the `Generation` that it is one of.  It is compared, never used.
+        forwarded: the headers that the call of the current task passes on.
+        connects: how often it counts as connected before it begins.
 
     Attributes:
         client: while it is connected, else None.
         runs: the calls on it, oldest first.
         connects: how often it was connected.
+        answering: it answered the last ping.
+        trouble: why it is not connected, for the log.
+        open_until: when it is tried again, while the circuit is open because it kept failing.
+        used: when the last call on it began or ended.
+        ended: set when it was stopped.
     """
 
     def __init__(
@@ -143,38 +182,44 @@ class Backend:
         hooks: BackendHooks,
         interests: Interests,
         *,
-        name: str,
-        version: str,
-        capabilities: Mapping[str, Any],
+        identity: Identity,
+        tenant: Tenant,
+        generation: object,
         forwarded: ContextVar[Mapping[str, str]],
+        connects: int = 0,
     ) -> None:
         self.spec = spec
+        self.interests = interests
+        self.identity = identity
+        self.tenant = tenant
+        self.generation = generation
+        self.connects = connects
         self.client: Client | None = None
         self.runs: dict[BridgedCall, None] = {}
-        self.connects = 0
-        self.session: Session | None = None  # that it belongs to, with a backend for each session
-        self.owner: Hashable = None  # the session or the principal that it belongs to; None where it is for all
-        self.party = ""  # the client that it counts for
-        self.alone = False  # everything that it says concerns one client
-        self.generation: object = None  # the Generation that it is one of: compared, never used
         self.used = time.monotonic()
-        self.answering = True  # the last ping was answered
-        self.trouble = "it was not started yet"
-        self.open_until: float | None = None  # the circuit is open: it kept failing
-        self.claimed: Any = None  # params of the notification that a call has just heard
-        self.interests = interests
-        self._level: str | None = None  # that it was told
+        self.answering = True
+        self.trouble = _NOT_STARTED
+        self.open_until: float | None = None
+        self.ended = asyncio.Event()
+        self._claimed: Any = None  # params of the notification that a call has just got, see `hearing`
+        self._level: str | None = None  # the log level that the server was told last
         self._session_id: str | None = None  # at a server over HTTP
         self._hooks = hooks
-        self.identity = (capabilities, (name, version))  # what it is told of its client
         self._forwarded = forwarded
         self._supervisor = hooks.supervisor()
-        # A server at an address that is away for a while has not crashed, nor is it ours to spare it.
+        # A server at an address is started by its own operator: it may be away for a while without having crashed, and
+        # asking it again does it no harm.
         self._supervisor.circuit = not isinstance(spec, Url)
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._scope = anyio.CancelScope()
-        self.ended = asyncio.Event()
+
+    def used_by(self, session: Session | None) -> None:
+        """A call of this session, or of a client without one, comes to this backend."""
+        # The object may be another one than before: a session that was read from the store again has the same key.
+        if session is not None:
+            self.tenant.session = session
+        self.used = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -226,7 +271,7 @@ class Backend:
         if not self._stopping.is_set():
             raise ConnectionLost(f"no connection within {self._hooks.start_time:g} s", sent=False)
 
-    def look(self) -> None:
+    def notice_new_session(self) -> None:
         """Over HTTP a client renews its session by itself: that is another connection, as far as others see."""
         client = self.client
         if client is not None and client.session_id != self._session_id:
@@ -285,23 +330,22 @@ class Backend:
     # --- connecting ------------------------------------------------------------------------------------------
 
     def _made(self) -> Client:
-        capabilities, (name, version) = self.identity
-        spec = self.spec
+        identity, spec = self.identity, self.spec
         options: dict[str, Any] = {
-            "name": name,
-            "version": version,
-            "capabilities": capabilities,
+            "name": identity.name,
+            "version": identity.version,
+            "capabilities": identity.capabilities,
             "timeout": None,  # who asks through the bridge has limits of their own
             "cache": NoCache(),
             "on_notification": self._hear,
-            "on_sampling": partial(self._hooks.asked, self, "sampling/createMessage"),
-            "on_elicitation": partial(self._hooks.asked, self, "elicitation/create"),
-            "on_roots": partial(self._hooks.asked, self, "roots/list"),
+            "on_sampling": partial(self._hooks.on_request, self, "sampling/createMessage"),
+            "on_elicitation": partial(self._hooks.on_request, self, "elicitation/create"),
+            "on_roots": partial(self._hooks.on_request, self, "roots/list"),
         }
         # What follows from the callbacks is not what the clients behind the bridge declared.
         for capability, callback in (("sampling", "on_sampling"), ("elicitation", "on_elicitation"),
                                      ("roots", "on_roots")):  # fmt: skip
-            if capability not in capabilities:
+            if capability not in identity.capabilities:
                 del options[callback]
         if isinstance(spec, (Command, Url)):
             options["revision"] = spec.revision
@@ -350,7 +394,7 @@ class Backend:
     async def first_outcome(self, limit: float) -> None:
         """Until it is connected, or has failed once, or the time is over."""
         with anyio.move_on_after(limit):
-            while self.client is None and self.trouble == "it was not started yet" and not self.ended.is_set():
+            while self.client is None and self.trouble == _NOT_STARTED and not self.ended.is_set():
                 await self._changed.wait()
 
     async def connected(self, limit: float | None = None) -> Client:
@@ -378,22 +422,22 @@ class Backend:
             return
         self._level = level
         try:
-            with anyio.move_on_after(WISH_TIME):
+            with anyio.move_on_after(SUBSCRIBE_TIME):
                 await client.set_log_level(level)
         except MCPError as exc:
             logger.warning("%s does not take the log level %s: %s", self.name, level, exc)
 
     def _hear(self, method: str, params: dict[str, Any]) -> None:
-        if params is not self.claimed:
-            self._hooks.heard(self, method, params)
+        if params is not self._claimed:
+            self._hooks.on_notification(self, method, params)
 
     def hearing(self, call: BridgedCall) -> Callable[[str, dict[str, Any]], None]:
         """Where the notifications on the exchange of a call go."""
 
         def hear(method: str, params: dict[str, Any]) -> None:
             if is_of_a_call(method):
-                self.claimed = params  # `_hear` gets it as well, and it was for this call alone
-            call.heard(method, params)
+                self._claimed = params  # `_hear` gets it as well, and it was for this call alone
+            call.on_notification(method, params)
 
         return hear
 

@@ -121,12 +121,12 @@ class BridgedCall:
 
     # --- what the backend says -------------------------------------------------------------------------------
 
-    async def progressed(self, progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         """Progress, under the token of the client."""
         if self.ctx is not None:
             await self.ctx.report_progress(progress, total, message)
 
-    def heard(self, method: str, params: dict[str, Any]) -> None:
+    def on_notification(self, method: str, params: dict[str, Any]) -> None:
         """A notification that belongs to this call; never waits."""
         if self.ctx is None or not is_of_a_call(method):
             return
@@ -148,14 +148,14 @@ class BridgedCall:
                     continue
             await ctx.notify(method, params)
 
-    async def told(self) -> None:
+    async def flush(self) -> None:
         """Until the client was told everything: before the answer, after which it hears nothing."""
         if self._telling is not None and not self._telling.done():
             await asyncio.wait([self._telling])
 
     # --- what the backend asks -------------------------------------------------------------------------------
 
-    async def asked(self, method: str, params: dict[str, Any], *, is_exact: bool = True) -> _Result:
+    async def on_request(self, method: str, params: dict[str, Any], *, is_exact: bool = True) -> _Result:
         """The client's answer; `is_exact` that it is asked for this call.
 
         Raises:
@@ -275,7 +275,7 @@ class ParkedCall(BridgedCall):
                     return self._park(questions)
                 await self._news.wait()
             self.leave()
-            await self.told()
+            await self.flush()
             return task.result()
         except asyncio.CancelledError:
             if not task.done():  # the client went away, or has waited long enough

@@ -457,7 +457,7 @@ async def test_what_a_child_says_late_for_one_client_does_not_reach_another_whos
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(b.run, "hold")
             handler = b.front.runtime.handler
-            await _until(lambda: any(backend.runs for backend in handler._now.backends))
+            await _until(lambda: any(backend.runs for backend in handler._generations.now.backends))
             when.touch()
             await _until(lambda: not when.exists())  # all was said, and what was asked was answered
             mark()

@@ -20,9 +20,8 @@ from serving import LEGACY, Held, call, served
 from test_proxy import ERAS, client
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.bridge.backends import MAX_BACKENDS
-from mcp_h11.bridge.generations import Generation
-from mcp_h11.bridge.proxy import MAX_DRAINING, ProxyHandler
+from mcp_h11.bridge.generations import MAX_BACKENDS, MAX_DRAINING, Generation
+from mcp_h11.bridge.proxy import ProxyHandler
 from mcp_h11.bridge.supervisor import Supervisor
 from mcp_h11.client.targets import Command, Url
 from mcp_h11.protocol.errors import MCPError
@@ -98,7 +97,7 @@ async def test_draining_sessions_keep_the_old_backend_for_their_time_and_no_long
         assert await who(await initialized(front)) == "two"
         assert await who(Modern(front.port)) == "two"
         with anyio.fail_after(LIMIT):
-            while front.runtime.handler._draining:
+            while front.runtime.handler._generations.draining:
                 await anyio.sleep(0.02)
         assert (await c.post(c.request("ping"))).status == 404
 
@@ -114,7 +113,7 @@ async def test_who_listens_without_a_session_goes_on_with_the_new_backend(sessio
             await stream.next_message()
             handler = front.runtime.handler
             with anyio.fail_after(LIMIT):
-                while not any(backend.interests.uris for backend in handler._now.backends):
+                while not any(backend.interests.uris for backend in handler._generations.now.backends):
                     await anyio.sleep(0.01)
             await handler.swap(new, sessions)
             kinds = []
@@ -205,7 +204,7 @@ async def test_several_swaps_at_once_follow_each_other() -> None:
                 tasks.start_soon(handler.swap, Named(str(number)), "migrate")
         assert await who(c) == "5"
         with anyio.fail_after(LIMIT):
-            while handler._draining:
+            while handler._generations.draining:
                 await anyio.sleep(0.01)
 
 
@@ -315,9 +314,9 @@ async def test_only_so_many_old_backends_keep_their_sessions() -> None:
 async def test_a_backend_that_serves_nobody_any_more_does_not_wait_for_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11.bridge import proxy
+    from mcp_h11.bridge import generations
 
-    monkeypatch.setattr(proxy, "MAX_DRAINING", 1)
+    monkeypatch.setattr(generations, "MAX_DRAINING", 1)
     async with bridge(Command([sys.executable, SERVER]), drain_time=60.0) as front:
         c = await initialized(front)
         pid = int((await c.call("tools/call", call("pid"))).result["content"][0]["text"])
@@ -440,7 +439,7 @@ async def test_there_are_so_many_backends_of_sessions_and_no_more(monkeypatch: p
         assert "Too many backends" in (await c.call("tools/call", call("who"))).error["message"]
         await a.delete()
         with anyio.fail_after(LIMIT):
-            while len(front.runtime.handler._now.own) == 2:
+            while len(front.runtime.handler._generations.now.own) == 2:
                 await anyio.sleep(0.05)
         assert await who(c) == "one"
 
@@ -478,7 +477,7 @@ async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyP
         for c in begun:
             await c.delete()
         with anyio.fail_after(LIMIT):
-            while len(handler._now.own) > 1:  # type: ignore[union-attr]
+            while len(handler._generations.now.own) > 1:  # type: ignore[union-attr]
                 await anyio.sleep(0.05)
         for _ in range(7):
             c = of(front, "bob")
@@ -502,8 +501,12 @@ async def test_memory_and_descriptors_are_flat_after_many_sessions() -> None:
         descriptors = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
         for _ in range(200):
             await session()
-        assert not front.endpoint.legacy.sessions and not handler._now.shared.runs and not handler._listeners
-        assert handler._now.running == 0 and len(handler._parking) == 0
+        assert (
+            not front.endpoint.legacy.sessions
+            and not handler._generations.now.shared.runs
+            and not handler._listening.log_sessions
+        )
+        assert handler._generations.now.running == 0 and len(handler._parking) == 0
         with anyio.fail_after(LIMIT):
             while handler._interests.uris:
                 await anyio.sleep(0.05)

@@ -288,7 +288,7 @@ async def test_a_changed_backend_that_cannot_be_had_leaves_the_old_one(caplog: p
     async with gateway({"one": entry("one")}) as server:
         pid = await text(at(server, "one"), "pid")
         server.lists.append({"one": ServerEntry(Url("http://127.0.0.1:1/mcp"))})
-        server.runtime.handler.sites["one"].handler._start_time = 1.0
+        server.runtime.handler.sites["one"].handler._generations.start_time = 1.0
         await server.runtime.handler.reload()
         assert "stays as it was" in caplog.text
         assert await text(at(server, "one"), "pid") == pid
@@ -297,7 +297,7 @@ async def test_a_changed_backend_that_cannot_be_had_leaves_the_old_one(caplog: p
 async def test_one_that_does_not_start_holds_up_no_other() -> None:
     hangs = ServerEntry(Command((sys.executable, "-c", "import time; time.sleep(60)")))
     async with gateway({"one": entry("one"), "two": entry("two")}) as server:
-        server.runtime.handler.sites["one"].handler._start_time = 30.0
+        server.runtime.handler.sites["one"].handler._generations.start_time = 30.0
         server.lists.append({"one": hangs, "two": entry("another"), "new": entry("new")})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.runtime.handler.reload)

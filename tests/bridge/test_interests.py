@@ -227,12 +227,12 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
                 async with Modern(front.port).listen(resourceSubscriptions=uris) as stream:
                     await stream.next_message()
                     await script.until("resources/subscribe", number + 1)
-            assert len(handler._walks) <= 9
+            assert len(handler._listening.walks) <= 9
             async with Legacy(front.port, LEGACY) as client:
                 for uri in ("quick://1", "quick://2"):
                     assert (await client.call("resources/subscribe", {"uri": uri})).result == {}
                 with anyio.fail_after(2 * LIMIT):
-                    while handler._walks or set(handler._interests.uris) != {"quick://1", "quick://2"}:
+                    while handler._listening.walks or set(handler._interests.uris) != {"quick://1", "quick://2"}:
                         await anyio.sleep(0.01)
             # Of each listener one resource was on its way, and no other one was begun.
             slow = [seen for seen in script.of("resources/subscribe") if seen.message["params"]["uri"][0] == "s"]
@@ -242,9 +242,9 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
 async def test_a_subscription_that_the_backend_does_not_answer_is_an_error_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11.bridge import proxy
+    from mcp_h11.bridge import listening
 
-    monkeypatch.setattr(proxy, "WISH_TIME", 0.05)
+    monkeypatch.setattr(listening, "SUBSCRIBE_TIME", 0.05)
 
     async def answer(seen: Seen, peer: Peer) -> None:
         if seen.method in ("resources/subscribe", "resources/unsubscribe") and "slow" in str(seen.message):
@@ -280,7 +280,7 @@ async def test_each_client_of_a_bridge_has_its_share_of_the_resources() -> None:
             async with greedy.listen(resourceSubscriptions=uris) as one:
                 await one.next_message()
                 with anyio.fail_after(LIMIT):
-                    while len(handler._interests.uris) < 8 or handler._walks:
+                    while len(handler._interests.uris) < 8 or handler._listening.walks:
                         await anyio.sleep(0.01)
                 assert len(handler._interests.uris) == 8
                 async with other.listen(resourceSubscriptions=["test://bob"]) as two:

@@ -469,7 +469,7 @@ async def _first_of(stream: Any) -> Any:
 
 async def test_a_bridge_asks_more_at_once_than_one_client_does() -> None:
     async with bridge(back=LEGACY) as front:
-        conversation = front.runtime.handler._now.shared.client._conversation
+        conversation = front.runtime.handler._generations.now.shared.client._conversation
         assert conversation.questions.limit == bridged.MAX_ASKED == 1_000
 
 
@@ -598,7 +598,7 @@ async def test_who_listens_without_a_session_is_counted_too(back: str, per_sessi
             handler = front.runtime.handler
 
             def interests() -> Any:
-                own = list(handler._now.own.values())
+                own = list(handler._generations.now.own.values())
                 return (own[0].interests if own else handler._interests).uris
 
             with anyio.fail_after(LIMIT):
@@ -640,8 +640,8 @@ async def test_what_requests_without_a_session_want_is_not_kept(per_session: boo
                 ("resources/unsubscribe", {"uri": "test://thing"}),
             ):
                 assert (await c.call(method, params)).result == {}
-            assert not handler._listeners and not handler._interests.levels and not handler._interests.uris
-            assert backend.levels == backend.subscribed == [] and not handler._now.own  # type: ignore[union-attr]
+            assert not handler._listening.log_sessions and not handler._interests.levels and not handler._interests.uris
+            assert backend.levels == backend.subscribed == [] and not handler._generations.now.own  # type: ignore[union-attr]
 
 
 async def test_a_bridge_serves_one_server_at_a_time() -> None:

@@ -93,7 +93,7 @@ async def test_its_last_words_are_for_the_log_and_for_no_client(
     slow = {"supervisor": lambda: Supervisor(restart_min=20.0), "per_session": per_session}
     async with bridge(**slow) as front, client(front, LEGACY) as a, client(front, MODERN) as b:
         await a.text("flood", lines=20)
-        for backend in front.runtime.handler._now.backends:
+        for backend in front.runtime.handler._generations.now.backends:
             backend._hooks = replace(backend._hooks, wait_time=0.1)
         broken = (await a.call("tools/call", call("die", text="\x1b[2J"))).error["message"]
         # The stderr of a child is of all its clients, so that not even the one who broke it gets any of it.
@@ -125,7 +125,7 @@ async def test_no_way_to_lose_a_child_shows_its_stderr_to_a_client(ending: str) 
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(held)
-            shared = front.runtime.handler._now.shared
+            shared = front.runtime.handler._generations.now.shared
             with anyio.fail_after(LIMIT):
                 while not shared.runs:
                     await anyio.sleep(0.01)
@@ -150,7 +150,7 @@ async def test_every_call_in_flight_gets_an_error_when_a_child_is_killed() -> No
             for c in (a, b, b):
                 tasks.start_soon(hold, c)
             with anyio.fail_after(LIMIT):
-                while len(front.runtime.handler._now.shared.runs) < 3:
+                while len(front.runtime.handler._generations.now.shared.runs) < 3:
                     await anyio.sleep(0.01)
             with anyio.fail_after(SOON):
                 os.kill(pid, signal.SIGKILL)
@@ -275,7 +275,7 @@ async def bridge_for_one(**options: Any) -> AsyncIterator[Any]:
 
 def runs(front: Any) -> int:
     """How many calls are under way at all backends."""
-    return sum(len(backend.runs) for backend in front.runtime.handler._now.backends)
+    return sum(len(backend.runs) for backend in front.runtime.handler._generations.now.backends)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -317,7 +317,7 @@ async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hea
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hold)
             with anyio.fail_after(LIMIT):
-                while not front.runtime.handler._now.shared.runs:
+                while not front.runtime.handler._generations.now.shared.runs:
                     await anyio.sleep(0.01)
             for tool in ("ask", "sample", "roots"):
                 answer = await b.call("tools/call", call(tool))  # a question would raise here
@@ -401,9 +401,9 @@ async def test_a_question_without_any_call_is_refused() -> None:
     async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
         await c.text("pid")
         handler = front.runtime.handler
-        (own,) = handler._now.own.values()
+        (own,) = handler._generations.now.own.values()
         with pytest.raises(MCPError, match="No call runs"):
-            await handler._asked(own, "roots/list", {})
+            await handler._attribution.on_request(own, "roots/list", {})
 
 
 async def test_each_session_has_a_backend_of_its_own_that_declares_what_its_client_did() -> None:

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Carries one request of a client to the backend, and the backend's answer back.
+
+Client and backend may speak different revisions.  A question of the backend travels on the call's own stream to a
+client with a session; a client of 2026-07-28 gets it as an `input_required` result and comes back with the answer.
+
+Rules:
+- A call stays with one generation of backends from its beginning to its end.
+- The credentials of a client are not passed on.
+- The state of an `input_required` result is bound to the generation that wrote it: another backend cannot read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..handler.context import Context, exchange_of
+from ..handler.handler import Params
+from ..handler.questions import InputRequired
+from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError
+from ..protocol.methods import (
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_LOG_LEVEL,
+    META_SERVER,
+    META_VERSION,
+    METHODS,
+    log_rank,
+)
+from .backends import Backend, as_answer
+from .callers import Caller, declared_capabilities, wanted_log_level
+from .calls import BridgedCall, ParkedCall, Parking, read_state
+from .generations import Generation, Generations
+
+# Members of `_meta` that concern the hop between client and bridge.  The bridge's own client writes its own.
+_ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))
+# RFC 9110 and the protocol's own fields: they belong to one connection, one endpoint, or one server's trust in a
+# client, and would be wrong or dangerous at another server.
+_NOT_FORWARDED = frozenset(
+    (
+        "accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length",
+        "content-type", "cookie", "expect", "host", "keep-alive", "last-event-id", "mcp-method", "mcp-name",
+        "mcp-protocol-version", "mcp-session-id", "origin", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    )
+)  # fmt: skip
+
+
+def forwardable(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of headers in lower case.  Raises ValueError for a header that must not be passed on."""
+    lowered = tuple(sorted({name.lower() for name in names}))
+    refused = [name for name in lowered if name in _NOT_FORWARDED or name.startswith("mcp-")]
+    if refused:
+        raise ValueError(f"these headers are not passed on: {', '.join(refused)}")
+    return lowered
+
+
+class Forwarding:
+    """Sends requests to the backends of a bridge.
+
+    Args:
+        generations: the backends.
+        parking: holds the calls that wait for their clients to come back.
+        headers: names, in lower case, of the request headers that are passed on.
+    """
+
+    def __init__(self, generations: Generations, parking: Parking, headers: tuple[str, ...]) -> None:
+        self._generations = generations
+        self._parking = parking
+        self.headers = headers
+
+    async def request(self, method: str, params: Params, ctx: Context) -> Any:
+        """The backend's answer, or an `InputRequired`.  Raises MCPError."""
+        # A client that answers a parked question goes on with its call; any other request begins one.
+        parked = self._parking.find(ctx.request_state) if ctx.request_state is not None else None
+        if parked is not None:
+            return await parked.turn(ctx, ctx.input_responses)
+        caller = Caller(ctx)
+        generation = self._generations.serving(caller)
+        backend = self._generations.backend_of(caller, generation)
+        if not exchange_of(ctx).revision.modern:
+            call = BridgedCall(ctx, method, caller.owner, self._parking)
+            return await self._on_backend(generation, backend, call, params, ctx)
+        parked = ParkedCall(ctx, method, caller.owner, self._parking)
+        job = self._on_backend(generation, backend, parked, params, ctx)
+        entry = METHODS.get(method)
+        if backend.client is not None and (backend.client.modern or entry is None or not entry.input_required):
+            # This backend cannot ask by a request during this method, so the call needs no task of its own.
+            return await job
+        parked.start(job)
+        return await parked.turn(ctx)
+
+    async def _on_backend(
+        self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context
+    ) -> Any:
+        """The backend's part of a call.  Raises only MCPError, and the exceptions that cancel a task."""
+        token = generation.forwarded.set(self._passed_on(ctx))
+        try:
+            with generation.run(backend, call), call.scope:
+                return await self._ask_backend(generation, backend, call, params, ctx)
+        except MCPError as exc:
+            raise as_answer(exc, backend.name) from None
+        finally:
+            generation.forwarded.reset(token)
+        # `call.scope` was cancelled: `Generation.finish` ends the calls that outlast the drain time.
+        raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran")
+
+    async def _ask_backend(
+        self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context
+    ) -> Any:
+        client = await backend.connected()
+        exchange, said = exchange_of(ctx), ctx.meta
+        meta = {key: value for key, value in said.items() if key not in _ENVELOPE}
+        sent = {key: value for key, value in params.items() if key not in ("_meta", "inputResponses", "requestState")}
+        answers = _answers(generation, ctx)
+        if client.modern:
+            # 2026-07-28 basic, _meta: each request carries the client's capabilities, name and log level.
+            meta[META_CAPABILITIES] = declared_capabilities(ctx)
+            info = ctx.client_info
+            if info:
+                meta[META_CLIENT] = info
+            level = wanted_log_level(ctx)
+            if level is not None:
+                meta[META_LOG_LEVEL] = level
+            sent.update(answers)
+        elif exchange.revision.modern and META_LOG_LEVEL in said:
+            # An earlier backend has one level for its whole connection: this call's level counts while it runs.
+            backend.interests.levels[call] = log_rank(said[META_LOG_LEVEL])
+            await backend.apply_level()
+        # Progress also moves the call's deadline, so a call with a deadline wants it even without a token.
+        wants_progress = ctx.progress_token is not None or exchange.deadline is not None
+        try:
+            result = await client.request(
+                call.method,
+                sent,
+                progress=call.on_progress if wants_progress else None,
+                timeout=None,
+                # On one channel for all calls a message does not say which call it is for: `Attribution` decides.
+                on_notification=None if client.transport.duplex else backend.hearing(call),
+                on_request=None if client.modern or client.transport.duplex else call.on_request,
+                rounds=False,
+                meta=meta or None,
+                owner=None if self._generations.is_alone(backend) else call.owner,
+            )
+        finally:
+            backend.interests.levels.pop(call, None)
+        await call.flush()
+        return _as_result(generation, result)
+
+    def _passed_on(self, ctx: Context) -> Mapping[str, str]:
+        if not self.headers:
+            return {}
+        headers = ctx.headers
+        return {name: headers[name] for name in self.headers if name in headers}
+
+
+# --- input rounds of a 2026-07-28 backend ------------------------------------------------------------------------
+
+
+def _as_result(generation: Generation, result: dict[str, Any]) -> Any:
+    """A result as the backend gave it; its questions as `InputRequired`, which the server in front asks in any era."""
+    if result.get("resultType") != "input_required":
+        meta = result.get("_meta")
+        if isinstance(meta, dict) and META_SERVER in meta:
+            # The server in front names the server itself, in the revisions that have this member.
+            result["_meta"] = {key: value for key, value in meta.items() if key != META_SERVER}
+            if not result["_meta"]:
+                del result["_meta"]
+        return result
+    # The server in front seals the state: it binds it to the principal, the method and the arguments.  The bridge adds
+    # the generation, since another backend could not read it.
+    state = json.dumps({"g": generation.number, "s": result.get("requestState")})
+    try:
+        return InputRequired(result.get("inputRequests"), state=state)
+    except (ValueError, AttributeError):
+        raise MCPError(INTERNAL_ERROR, "The backend asks for something that no client answers") from None
+
+
+def _answers(generation: Generation, ctx: Context) -> dict[str, Any]:
+    """The members by which a client answers the questions of this generation.  Raises InvalidParams for another's."""
+    answers: dict[str, Any] = {}
+    if ctx.input_responses is not None:
+        answers["inputResponses"] = ctx.input_responses
+    if ctx.request_state is not None:
+        state = read_state(ctx.request_state)
+        if state.get("g") != generation.number:
+            raise InvalidParams("Invalid or expired requestState")
+        if state.get("s") is not None:
+            answers["requestState"] = state["s"]
+    return answers
