@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A Python annotation to a JSON Schema and to a function that makes the Python value of a JSON value.
+"""Compiles a Python annotation to a JSON Schema and to readers, which make the Python value of a JSON value.
 
-Types of the standard library; and, where the annotation is pydantic's and only then, whatever pydantic says.
+It knows the types of the standard library.  Where an annotation is pydantic's, and only there, pydantic decides.
 
-Rule: the schema is exact, and so is `Shape.read`.  A boolean is no integer and a string is never read as a number;
-only what JSON itself does not tell apart is the same (1 and 1.0).  What the schema allows `read` accepts and the other
-way round, `format` apart.  What else a model may write for it is read by `Shape.lax`, by one rule for all types.
+Rule: the schema is exact, and so is `Shape.read`.  A boolean is no integer, and a string is never read as a number;
+1 and 1.0 are the same value, since JSON itself does not tell them apart.  `read` accepts exactly the values that the
+schema allows, except that it also checks `format`.  `Shape.lax` reads the other spellings that models write, by one
+rule for all types (`coercion`).
 An annotation that has no JSON form is a `TypeError` when it is compiled, never a surprise in a call.
 """
 
@@ -59,7 +60,8 @@ from .shapes import Field, JSONSchema, Shape, add_field, class_reader, describe_
 from .tojson import enum_json, to_json
 from .unions import first_of, fittest, union_reader
 
-# Makes of a schema what lists the problems of a value, or None where the schema refuses nothing.
+# Compiles a schema to a function that lists the problems of a value; None where the schema allows every value.
+# `validator` has it, and imports nothing from here, so that a caller hands it in.
 Checker = Callable[[JSONSchema], "Callable[[Any], list[str]] | None"]
 _ABC = collections.abc
 _LISTS = {list, _ABC.Sequence, _ABC.MutableSequence, _ABC.Collection, _ABC.Iterable}
@@ -74,12 +76,14 @@ _GENERICS = {tuple, deque, *_LISTS, *_SETS, *_MAPPINGS}
 class Compiler:
     """Compiles the annotations of one signature, which share their `$defs`.
 
-    `closed`: objects refuse members they do not know (right for what a model writes, wrong for what a function
-    returns).  `lax` says whether the lax readers convert values (`laxvalues`), and `ignore` whether they pass over
-    members that a closed object does not know.
-    `output`: pydantic's schema is that of serialized values, and its values are taken as they are.
-    `names` is asked for local names where a class made inside a function refers to others.  `checker` holds values to
-    the schemas that authors write in `Annotated`.
+    Args:
+        checker: Compiles the schemas that authors write in `Annotated`, to hold values to them.
+        closed: Objects refuse members they do not know.  That is right for arguments, and wrong for results.
+        lax: The lax readers convert values (`coercion`).
+        ignore: The lax readers pass over members that a closed object does not know.
+        output: The annotation is that of a result: pydantic's schema is that of serialized values, and its values are
+            taken as they are.
+        names: Gives local names, for a class made inside a function that refers to other such classes.
     """
 
     def __init__(
@@ -203,7 +207,7 @@ class Compiler:
         finally:
             self._in_union = outer
         if read_int in (found := {shape.read for shape in shapes}) and read_float in found:
-            # Either alone would make the other's values its own.
+            # The reader of floats would make floats of integers, and that of integers would make 1.0 an integer.
             number = NUMBER_SHAPE if self._lax else NUMBER_SHAPE._replace(lax=None)
             shapes = [number if s.read is read_float else s for s in shapes if s.read is not read_int]
         if len(shapes) == 1:
@@ -221,7 +225,8 @@ class Compiler:
     def _annotated(self, annotation: Any) -> Shape:
         base, *metadata = get_args(annotation)
         if any(isinstance(item, ParamHeader) for item in metadata) and is_union(base):
-            # A header is there or it is not: clients refuse x-mcp-header on anything but a plain primitive type.
+            # 2026-07-28 streamable-http, Schema Extension: only a plain primitive type may have x-mcp-header, and
+            # clients drop a tool that has it elsewhere.  So null is left out of the union.
             arms = tuple(arm for arm in get_args(base) if arm is not type(None))
             base = Union[arms]  # noqa: UP007
             annotation = Annotated[(base, *metadata)]
@@ -259,17 +264,19 @@ class Compiler:
         late: list[Reader] = []
         names: set[str] = set()
         schema = {"$ref": f"#/$defs/{name}"}
-        # A class that contains itself finds this one while it is compiled.
+        # A class that contains itself finds this shape while it is compiled; its readers are filled in below.
         self._classes[key] = Shape(schema, lambda value: late[0](value), "object", lambda value: late[1](value), names)
         fields = self.fields(cls, get_args(annotation))
         names.update(fields)
         members = object_reader(fields, closed=self._closed)
-        # Of a class without a form of its own only results are checked, which nothing is made of.
+        # A plain class is compiled for results alone.  A result is checked, and no object is made of it.
         late.append(members if plain else class_reader(cls, members, len(fields)))
         late.append(late[0] if plain else self._lax_class_reader(cls, fields))
         self._defs[name] = object_schema(fields, closed=self._closed)
         documentation = cls.__doc__ or ""
-        if documentation and not documentation.startswith((f"{cls.__name__}(", "dict(")):  # those write themselves
+        if documentation and not documentation.startswith(
+            (f"{cls.__name__}(", "dict(")
+        ):  # the docstrings that Python generates
             text = parse(documentation)[0]
             self._defs[name] = {"type": "object", "description": text, **self._defs[name]}
         self._classes[key] = Shape(schema, late[0], "object", late[1], names)
@@ -286,7 +293,7 @@ class Compiler:
         expected = f"a sum of {shorten(listed, 500)}"
         read = flags_reader(cls, mask, expected)
         lax = lax_reader(read, lambda value: read(coercion.lax_int(value))) if self._lax else None
-        # Exact where the bits are the lowest ones, as they mostly are.
+        # The schema is exact where the bits are the lowest ones, as in most flags; a JSON schema cannot say more.
         schema = {"type": "integer", "minimum": 0, "maximum": mask, "description": expected}
         return Shape(schema, read, expected, lax)
 
@@ -300,7 +307,7 @@ class Compiler:
             return read
 
         def read_named_tuple(value: Any) -> Any:
-            # In its order, as pydantic takes one.
+            # An array in the order of the fields, as pydantic also takes one.
             if isinstance(value, list) and len(value) <= len(fields):
                 value = dict(zip(fields, value, strict=False))
             return read(value)
@@ -344,7 +351,7 @@ class Compiler:
 
         try:
             with warnings.catch_warnings():
-                # It warns that defaults and aliases mean nothing to it outside of models: they do here (`fieldinfos`).
+                # It warns that defaults and aliases mean nothing outside of models.  Here they do (`fieldinfos`).
                 warnings.filterwarnings("ignore", message=r".* to the `Field\(\)` function")
                 adapter: Any = pydantic.TypeAdapter(annotation)
                 schema = self._pydantic_schema(adapter)
@@ -359,7 +366,8 @@ class Compiler:
             return shape._replace(read=same)
         if not self._lax:
             return shape
-        # pydantic itself prefers what fits as it stands; only beside other types it has to be asked for that first.
+        # pydantic itself prefers a reading without conversion.  In a union with other types the strict reading has to
+        # come first, or its lax mode would take a value that another alternative reads exactly.
         return shape._replace(read=strict, lax=lax) if self._in_union else shape._replace(read=lax)
 
     def _pydantic_schema(self, adapter: Any) -> JSONSchema:
@@ -378,7 +386,7 @@ class Compiler:
         return inlined(schema, self._defs)
 
     def resolve(self, schema: JSONSchema) -> JSONSchema:
-        """`schema`, or what its reference names."""
+        """`schema`, or the definition that its reference names."""
         name = reference(schema)
         if name not in self._defs:
             return schema
@@ -400,7 +408,7 @@ def _constrained(check: Callable[[Any], list[str]], read: Reader) -> Reader:
 
 
 def _constrained_lax(check: Callable[[Any], list[str]], read: Reader, lax: Reader) -> Reader:
-    """The schema holds for what is made of a value that does not fit as it stands."""
+    """As `_constrained`.  A value that has to be converted is converted first, and the result is checked."""
 
     def read_constrained(value: Any) -> Any:
         try:
@@ -419,11 +427,12 @@ def _constrained_lax(check: Callable[[Any], list[str]], read: Reader, lax: Reade
 
 
 def _maker(origin: Any, args: tuple[Any, ...]) -> Callable[[dict[Any, Any]], Any] | None:
-    """What makes the mapping that is wanted of a dict."""
+    """The function that makes a dict the mapping of the annotation; None where a dict will do."""
     if origin is not defaultdict:
         return origin if origin in (OrderedDict, TallyCounter) else None
     factory = (get_origin(args[1]) or args[1]) if args else None
-    # As pydantic: what the class makes without arguments; where it makes nothing, a missing key is a KeyError.
+    # As in pydantic: a missing key gets the value that the class makes without arguments; for any other class a missing
+    # key is a KeyError.
     return partial(defaultdict, factory if factory in _EMPTY else None)
 
 

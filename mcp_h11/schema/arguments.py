@@ -57,7 +57,10 @@ def counted(read: Reader, shapes: Iterable[Shape]) -> Reader:
 
 
 def _parameter_reader(shape: Shape, strict: bool) -> Reader:
-    """Reads what the parameter's own reader refused: a text may say the list, the object or the null that is wanted."""
+    """A reader for values that the parameter's own reader refused.
+
+    Models often write a list, an object or null as the JSON of it in a text.  A `strict` parameter takes no such text.
+    """
     read = shape.read_lax
     if strict:
         return read
@@ -65,7 +68,7 @@ def _parameter_reader(shape: Shape, strict: bool) -> Reader:
 
     def read_parameter(value: Any) -> Any:
         if scalar:
-            # A text is worth reading as JSON only where the list that it says might fit.
+            # The JSON of a list or an object in a text fits no scalar, so the text is not parsed.
             return read(None if value == "null" else value)
         return read(_container(value))
 
@@ -85,7 +88,7 @@ _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
 
 
 def _text_reader(shape: Shape) -> Reader:
-    """Reads a value that is a text by protocol: as it stands, then as what it says."""
+    """A reader for values that are texts by protocol: it reads the text itself, then the JSON that is in the text."""
     read, lax = shape.read, shape.read_lax
 
     def read_text(value: Any) -> Any:
@@ -105,13 +108,13 @@ def _text_reader(shape: Shape) -> Reader:
                     return reader(form)
                 except Mismatch as error:  # noqa: PERF203
                     found = found if error.kind_only else error.problems
-        # Where it is written as it should be, something else is wrong with it.
+        # If the value has the right type, its own problems say more than the expected type would.
         raise Mismatch(found or [((), f"expected {shape.expected}{_written(shape.schema)}")])
 
     return read_text
 
 
-# What a value of each type looks like as text.
+# An example text for each type, for messages.
 _EXAMPLES = {"integer": "3", "number": "1.5", "boolean": "true", "array": '["a", "b"]', "object": '{"name": "value"}'}
 
 

@@ -34,9 +34,10 @@ def is_result(value: Any) -> bool:
 
 
 def to_content(value: Any) -> list[dict[str, Any]]:
-    """What a function without an output schema returned, as content blocks.
+    """The returned value of a function without an output schema, as content blocks.
 
-    None is no block; a list or tuple of strings and blocks is one each; what else there is becomes JSON.
+    None gives no block, and a list or tuple of strings and blocks gives one block each.  Any other value becomes the
+    text of its JSON.
     """
     if type(value) is str:
         return [{"type": "text", "text": value}]

@@ -2,7 +2,7 @@
 """A docstring to a description and the descriptions of its parameters: Google, NumPy and Sphinx styles.
 
 Rule: only the sections about parameters (and, for classes, attributes) are taken out; everything else stays in the
-description as it was written.  Nothing here can fail: what looks like no known style is description.
+description as it was written.  Nothing here can fail: a part in no known style is description.
 """
 
 from __future__ import annotations

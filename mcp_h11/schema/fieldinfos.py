@@ -4,7 +4,7 @@
 pydantic itself applies them to the members of its models only.  Here they are read from `Annotated` and from defaults,
 so that ``x: Annotated[int, Field(default=7, alias="X")]`` means the same everywhere.  pydantic is never imported.
 
-Rule: what cannot be shown in a schema or be done here is a `TypeError`; nothing is passed over.
+Rule: a setting that a schema cannot show, or that cannot be applied here, is a `TypeError`; none is passed over.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 
 class Said(NamedTuple):
-    """What the infos of one member say together.
+    """The settings of all infos of one member together.
 
-    `fill` makes its default (None: it has none).  `names` are those that JSON has for it, the one to show first
-    (empty: its own).
+    `fill` makes its default (None: it has none).  `names` are its names in JSON; the schema shows the first one (empty:
+    the member has its own name).
     """
 
     fill: Callable[[], Any] | None
@@ -29,13 +29,13 @@ NOTHING = Said(None, ())
 
 
 def is_field_info(value: Any) -> bool:
-    """Whether this is what pydantic's `Field(...)` makes."""
+    """Whether pydantic's `Field(...)` made this value."""
     module = sys.modules.get("pydantic.fields")
     return module is not None and isinstance(value, module.FieldInfo)
 
 
 def said_of(annotation: Any, default: Any = None) -> Said:
-    """What `Annotated` metadata and a default say; of two infos that say the same thing the later one holds.
+    """The settings in `Annotated` metadata and in a default.  A later info overrides an earlier one.
 
     Raises:
         TypeError: an alias is a path into another member, or a factory wants the values of the other members.

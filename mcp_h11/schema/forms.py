@@ -44,7 +44,7 @@ def elicitation_schema(form: Any) -> JSONSchema:
 
 
 def read_elicited(form: Any, content: dict[str, Any]) -> Any:
-    """What the user filled in, as a value of `form` (for a dict schema, `content` itself).  Raises ValueError."""
+    """The content of an accepted form as a value of `form` (for a dict schema, as it is).  Raises ValueError."""
     if isinstance(form, dict):
         try:
             problems = within(ON_LOOP, validate, form, content)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A schema with its `$defs` put where they are used, and with `items` for each array.
+"""Puts the `$defs` of a schema in the places of their references, and gives each array `items`.
 
-Several clients lose `$ref` (VS Code, Claude Desktop, Bedrock), and VS Code refuses the whole list of tools for one
-array without `items`: so a definition is repeated at each use.  What contains itself cannot be, and keeps its name.
+Several clients lose `$ref` (VS Code, Claude Desktop, Bedrock), so a definition is repeated at each use.  VS Code
+refuses the whole list of tools for one array without `items`.  A definition that contains itself cannot be repeated,
+and keeps its name.
 
-Rule: a schema is only rewritten, never read as a value: what it has under `default`, `enum`, `const` and `examples` is
-data, and a property may have any name, also one of a keyword.
+Rule: keywords are rewritten, and data never is.  The values of `default`, `enum`, `const` and `examples` are data, and
+a property may have any name, also that of a keyword.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 JSONSchema = dict[str, Any]
 
-# A definition that is used more than once is repeated while all copies together are no more than these; every one is
-# read by a model, and each level of classes can double their number.
+# A definition that is used more than once is repeated while there are no more copies than these in all.  A model reads
+# every copy, and each level of classes can double their number.
 MAX_COPIES = 64
 
 _DATA = frozenset({"default", "enum", "const", "examples", "required", "dependentRequired"})
@@ -99,14 +100,14 @@ def _copies(uses: Mapping[str, int], inside: Mapping[str, list[str]], kept: set[
             sizes[name] = 1 + sum(map(size, inside.get(name, ())))
         return sizes[name]
 
-    # The direct uses of the schema are what is left of all uses without those inside of other definitions.
+    # The schema's direct uses of a name are all its uses minus those inside of other definitions.
     within = Counter(inner for name in uses for inner in inside.get(name, ()))
     roots = sum((number - within[name]) * size(name) for name, number in uses.items())
     return roots + sum(size(inner) for name in kept for inner in inside.get(name, ()))
 
 
 class _Placing:
-    """Puts definitions in the places of what refers to them, and gives arrays their `items`."""
+    """Puts definitions in the places of their references, and gives arrays their `items`."""
 
     def __init__(self, defs: Mapping[str, JSONSchema], kept: set[str]) -> None:
         self._defs = defs
@@ -122,13 +123,13 @@ class _Placing:
             out = {**self(self._defs[name]), **out}
         mapping = out.get("discriminator")
         if isinstance(mapping, dict) and isinstance(mapping.get("mapping"), dict):
-            # OpenAPI's, which names definitions in its values: they are where they are used now.
+            # The `discriminator` of OpenAPI names definitions, which are inlined now and have no names.
             out = {key: value for key, value in out.items() if key != "discriminator"}
         return with_items(out)
 
 
 def with_items(schema: JSONSchema) -> JSONSchema:
-    """An array's schema with `items`: what any of its places may hold, or anything."""
+    """An array's schema with `items`: the schemas of its places, or the schema of any value."""
     kinds = schema.get("type")
     if "items" in schema or not (kinds == "array" or (isinstance(kinds, list) and "array" in kinds)):
         return schema
@@ -139,5 +140,6 @@ def with_items(schema: JSONSchema) -> JSONSchema:
             places.append(place)
     if not places or {} in places or True in places or schema.get("maxItems") != len(first or ()):
         return {**schema, "items": {}}
-    # No item comes after those of `prefixItems`, so that this refuses nothing; it is for clients that read no other.
+    # `maxItems` allows no item after those of `prefixItems`, so these `items` refuse no value.  They are there for
+    # clients that do not read `prefixItems`.
     return {**schema, "items": places[0] if len(places) == 1 else {"anyOf": places}}

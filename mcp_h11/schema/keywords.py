@@ -109,7 +109,7 @@ def _one_of_values(values: list[Any], text: str) -> Rule:
     scalar = not any(isinstance(value, (list, dict)) for value in values)
 
     def bad(value: Any) -> bool:
-        # A container is not written out where none could be equal to it.
+        # Writing a container out is work, which is saved where all known values are scalars.
         return (scalar and isinstance(value, (list, dict))) or canonical(value) not in known
 
     return _simple(bad, text)
@@ -139,7 +139,7 @@ def _ref(made: Compiling, schema: dict[str, Any]) -> Rule | None:
         if key in run.memo:
             found = run.memo[key]
             if found is None:
-                raise TooDeep  # it refers to itself, and would for ever
+                raise TooDeep  # the schema refers to itself without going into the value, and would for ever
         else:
             run.memo[key] = None
             found = []
@@ -213,7 +213,7 @@ def _properties(made: Compiling, schema: dict[str, Any]) -> Rule:
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
         if not isinstance(value, dict):
             return
-        # By the shorter of the two: a thousand properties must not cost each of many empty objects.
+        # Walk through the shorter of the two: a thousand properties must not cost each of many empty objects.
         names = members if len(members) <= len(value) else value
         spend(len(names) / 4)
         for name in names:
@@ -224,7 +224,7 @@ def _properties(made: Compiling, schema: dict[str, Any]) -> Rule:
 
 
 def _additional(made: Compiling, schema: dict[str, Any]) -> Rule | None:
-    # Which members patternProperties covers is not known here, so nothing is left that would be additional.
+    # `pattern` is ignored here, so any member may be one of patternProperties, and none is known to be additional.
     node = made.compile(schema["additionalProperties"])
     if "patternProperties" in schema or not node.rules:
         return None
@@ -295,7 +295,7 @@ def _dependent_schemas(made: Compiling, schema: dict[str, Any]) -> Rule:
 
 def _items(made: Compiling, schema: dict[str, Any]) -> Rule | None:
     items = schema.get("items", True)
-    # Drafts before 2020-12 wrote `items` as a list for what is `prefixItems` now.
+    # Drafts before 2020-12 wrote `prefixItems` as `items` with a list.
     first = made.compile_all(items if isinstance(items, list) else schema.get("prefixItems"))
     rest = made.compile(True if isinstance(items, list) else items)
     if not rest.rules and not any(node.rules for node in first):
@@ -407,7 +407,7 @@ def _if(made: Compiling, schema: dict[str, Any]) -> Rule:
     return rule
 
 
-# Lists whose length is work for each value.
+# Keywords with a list, where each entry is work for each value.
 SIZED = ("required", "prefixItems", "allOf", "anyOf", "oneOf")
 RULES: Mapping[str, _Make] = {
     "type": _type,

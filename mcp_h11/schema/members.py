@@ -34,7 +34,7 @@ def is_class_of_members(cls: Any) -> bool:
 
 
 def has_members(cls: type) -> bool:
-    """Whether this is a class with annotated attributes, of which a result can be made."""
+    """Whether this is a class with annotated attributes, so that a result can be made of its objects."""
     if cls.__module__ == "builtins" or hasattr(cls, "to_content") or issubclass(cls, BaseException):
         return False
     return bool(attributes_of(cls))
@@ -51,7 +51,7 @@ def attributes_of(cls: type) -> list[str]:
 
 
 def annotations_of(cls: type) -> Mapping[str, Any]:
-    """What a class itself annotates, maybe as text."""
+    """The annotations of a class itself, without those of its bases.  They may be texts."""
     if sys.version_info >= (3, 14):  # pragma: no cover  # annotations there may name what is not imported
         import annotationlib
 
@@ -100,7 +100,7 @@ def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
 
 
 def type_variables(cls: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
-    """What stands for the type variables of a generic class and of its bases."""
+    """The types that the type variables of a generic class and of its bases stand for."""
     found = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
     for base in getattr(cls, "__orig_bases__", ()):
         origin = get_origin(base)
@@ -111,7 +111,7 @@ def type_variables(cls: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
 
 
 def substituted(annotation: Any, variables: Mapping[Any, Any]) -> Any:
-    """The annotation with its type variables replaced; those that nothing stands for stay."""
+    """The annotation with its type variables replaced by their types; a variable without a type stays."""
     if isinstance(annotation, typing.TypeVar):
         return variables.get(annotation, annotation)
     parameters = getattr(annotation, "__parameters__", ())

@@ -11,7 +11,7 @@ Problem = tuple[Path, str]
 
 
 class Mismatch(Exception):
-    """A JSON value is not what the annotation wants; `problems` are (path, text) pairs."""
+    """A JSON value does not fit the annotation; `problems` are (path, text) pairs."""
 
     def __init__(self, problems: list[Problem], *, kind_only: bool = False) -> None:
         super().__init__(problems)
@@ -29,7 +29,7 @@ def render(problem: Problem) -> str:
 
 
 def shorten(text: str, limit: int = 64) -> str:
-    """A name that a client chose, cut to what a message can bear."""
+    """A text that a client chose, cut to `limit` characters: a message repeats it, and must not become huge by it."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -44,7 +44,7 @@ def kind(value: Any) -> str:
 
 
 _KINDS: tuple[tuple[Any, str], ...] = (
-    (bool, "boolean"),  # before int, of which it is a subclass
+    (bool, "boolean"),  # before int, because bool is a subclass of int
     (int, "integer"),
     (float, "number"),
     (str, "string"),

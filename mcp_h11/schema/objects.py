@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Readers of JSON objects whose members are known by name."""
+"""Readers of JSON objects with named members."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _MOST_HINTS = 5  # missing names of one object, for which unknown ones are compa
 
 
 class ObjectReader:
-    """Reads an object member by member.  `closed` refuses unknown members; else `extra` reads them, or they go.
+    """Reads an object member by member.  Unknown members are refused if it is `closed`; else `extra`
+    reads them, or they are left out.
 
-    A member that its reader refuses is read once more by the one of that name in `second`, if there is one.  `ignored`
-    is told of the names of members that go.
+    Where a member's reader refuses it, the reader of that name in `second` reads it, if there is one.  `ignored` is
+    called with the names of the members that were left out.
     """
 
     __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second")
@@ -37,7 +38,7 @@ class ObjectReader:
         second: Mapping[str, Reader] | None = None,
         ignored: Callable[[list[str]], None] | None = None,
     ) -> None:
-        """`required` has, for messages, what each such member has to be; `fills` make what is absent."""
+        """`required` has the expected type of each required member, for messages; `fills` make absent members."""
         self._reads = dict(reads)
         self._required = dict(required)
         self._fills = tuple((fills or {}).items())
@@ -79,9 +80,10 @@ class ObjectReader:
         return out
 
     def _misspelt(self, name: str, given: Mapping[str, Any]) -> str:
-        """Of the first unknown names, the one that is nearly this one.
+        """The first unknown name that is nearly this one, or "".
 
-        Not while a union tries its alternatives, of which all but one miss something in each of many objects.
+        While a union tries its alternatives no names are compared: all but one of them miss members in each of many
+        objects, and the comparisons would take the time of the call.
         """
         if is_trying():
             return ""
@@ -95,12 +97,15 @@ class ObjectReader:
         return plain[found[0]] if found else ""
 
     def _go_on(self, value: dict[str, Any], out: dict[str, Any], failed: str, error: KeyError | Mismatch) -> None:
-        """Read what comes after the member that failed, unless that was only unknown and may be."""
+        """Read the members after the one that failed, so that the message names all problems.
+
+        An unknown member is no failure where the object is open.
+        """
         problems = self._missing(value)
         if isinstance(error, Mismatch):
             self._again(failed, value[failed], error, out, problems)
         elif failed in self._reads:
-            raise error  # not from the look-up above, but from somebody's reader
+            raise error  # a KeyError of the member's reader, which the look-up did not raise
         ignored: list[str] = []
         for name, item in value.items():
             if name in out or (name == failed and isinstance(error, Mismatch)):
@@ -137,10 +142,10 @@ class ObjectReader:
 
 
 class AliasReader:
-    """Reads an object whose members have other names in JSON than in Python.
+    """Reads an object that has other names for its members in JSON than in Python.
 
-    `read` knows them by the first of their JSON names; `names` has, for each of those, the Python name and the further
-    JSON names, of which the first that is there counts.
+    `read` knows each member by the first of its JSON names.  `names` maps that name to the Python name and to the
+    further JSON names.  Of several names that are present the first one counts.
     """
 
     __slots__ = ("_names", "_read")
@@ -171,5 +176,5 @@ class AliasReader:
 
 
 def _plain_name(name: str) -> str:
-    """A name without what most spellings of it differ in: camelCase or snake_case."""
+    """A name without the case and the separators in which its common spellings differ: camelCase, snake_case."""
     return name.replace("_", "").replace("-", "").lower()

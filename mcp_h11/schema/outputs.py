@@ -26,12 +26,12 @@ class BadResult(TypeError):
     """A function returned something that the schema of its own return annotation does not allow."""
 
 
-# By their names: most who write a tool never load the module that defines them.
+# Compared by name, because most tools never load the module that defines them.
 _CONTENT_MODULE = f"{__package__.rpartition('.')[0]}.protocol.types"
 _CONTENT = frozenset(
     {"TextContent", "ImageContent", "AudioContent", "ResourceLink", "EmbeddedResource", "CallToolResult"}
 )
-# What has no structure that a schema could tell a client of.
+# Annotations without structure: a schema for them would tell a client only that there is a text or a value.
 _SHAPELESS = (inspect.Parameter.empty, None, type(None), Any, object, str, dict, list, tuple, set, frozenset)
 
 
@@ -101,7 +101,7 @@ def _is_unstructured(annotation: Any) -> bool:
     arms = get_args(annotation)
     if is_union(annotation):
         return any(map(_holds_content, arms)) or all(map(_is_unstructured, arms))
-    # list[Any] is what a function says that returns blocks of several kinds
+    # Functions that return content blocks of several kinds are annotated list[Any].
     return _holds_content(annotation) or (_is_list(annotation) and all(arm in (Any, object, ...) for arm in arms))
 
 
@@ -134,7 +134,7 @@ def _holds_content(annotation: Any) -> bool:
 
 
 def _attributes(value: Any) -> Any:
-    """The annotated attributes of an object whose class has no JSON form of its own.  Raises TypeError without any."""
+    """The annotated attributes of an object without a JSON form of its own.  Raises TypeError if it has none."""
     cls = type(value)
     if not has_members(cls):
         raise TypeError(f"{cls.__qualname__} has no JSON form")

@@ -2,12 +2,12 @@
 """A tool's schema in the words that every known client and model takes (docs/handler.md, Which clients take which
 schemas).
 
-Gemini refuses a request whose schemas have a keyword that it does not know (`const`, `additionalProperties`,
-`exclusiveMinimum`, ...), an enumeration of anything but strings, or a property without a type; others lose `$ref`.
-What is left out is said in the description, since a model reads that.  Arguments are read by the exact schema all the
-same.
+Gemini refuses a request if one of its schemas has a keyword that it does not know (`const`, `additionalProperties`,
+`exclusiveMinimum`, ...), an enumeration of anything but strings, or a property without a type.  Other clients lose
+`$ref`.  The keywords that are left out are told in the description, since a model reads that.  The server still reads
+arguments by the exact schema.
 
-Rule: what the exact schema of a result allows the portable one allows, because clients check results by it.
+Rule: the portable schema of a result allows every value that the exact one allows, because clients check results by it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ KEPT = frozenset(
 )  # fmt: skip
 # Gemini, for strings: "only 'enum' and 'date-time' are supported".
 FORMATS = frozenset({"date-time"})
-# References that are followed, beyond those that are put in their places; each can lead to several more.
+# References that are followed, beyond those that are inlined; each can lead to several more.
 MAX_FOLLOWED = 4 * MAX_COPIES
 MAX_SAID = 200  # characters of one value in a description
 
 _SCALARS = ({"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "object"})
-# For what may be anything: each property has a type.
+# The schema of any value, for clients that want a type for each property.
 ANYTHING: JSONSchema = {"anyOf": [*_SCALARS, {"type": "array", "items": {"anyOf": list(_SCALARS)}}]}
 
 
@@ -55,7 +55,11 @@ class _Portable:
         self._left = MAX_FOLLOWED
 
     def __call__(self, schema: Any, inside: tuple[str, ...]) -> JSONSchema:
-        """`inside` are the references that led here: what contains itself is an object on its second level."""
+        """The portable form of `schema`.
+
+        `inside` are the references that led here.  A schema that contains itself becomes a bare object on its second
+        level, since it cannot be written out.
+        """
         if not isinstance(schema, dict):
             return dict(ANYTHING) if self._typed else {}
         schema, inside = self._followed(schema, inside)
@@ -137,7 +141,7 @@ def _only(schema: JSONSchema, key: str) -> JSONSchema:
 
 
 def _without_places(schema: JSONSchema) -> JSONSchema:
-    """With `items` for what `prefixItems` says of the places of an array."""
+    """The schema with one `items` in place of the `prefixItems` for each place of an array."""
     places = schema.get("prefixItems")
     if not isinstance(places, list):
         return schema
@@ -153,7 +157,10 @@ def _without_places(schema: JSONSchema) -> JSONSchema:
 
 
 def _merged(schema: JSONSchema) -> JSONSchema:
-    """With what `allOf` says, as far as nothing says it twice; the properties of all are there."""
+    """The schema with the keywords of its `allOf` parts merged in.
+
+    Properties and required names of all parts are kept; of any other keyword the first one holds.
+    """
     parts = schema.get("allOf")
     if not isinstance(parts, list):
         return schema
@@ -170,7 +177,7 @@ def _merged(schema: JSONSchema) -> JSONSchema:
 
 
 def _without_null(schema: JSONSchema) -> JSONSchema:
-    """Of something that may be left out: nobody needs to write null for it."""
+    """The schema of an optional property without null: a model leaves the property out instead."""
     arms = schema.get("anyOf")
     if not isinstance(arms, list):
         return schema
@@ -181,7 +188,7 @@ def _without_null(schema: JSONSchema) -> JSONSchema:
     return {**kept[0], **rest} if len(kept) == 1 else {**rest, "anyOf": kept}
 
 
-# --- what is left out, in words ------------------------------------------------------------------------------
+# --- the keywords that are left out, in words --------------------------------------------------------------------
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Functions that make a Python value of a JSON value or say, with its path, what is wrong with it.
+"""Readers: functions that make a Python value of a JSON value, or raise a Mismatch that tells every problem.
 
-Rule: strict.  A boolean is no integer and a string is never read as a number; only what JSON itself does not tell
-apart is the same (1 and 1.0).  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
+Rule: strict.  A boolean is no integer and a string is never read as a number; 1 and 1.0 are the same
+value, since JSON itself does not tell them apart.  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
 
 Rule: counted work (see `work`): a reader that goes through a container pays for it with `spend`.
 """
@@ -113,7 +113,7 @@ def key_reader(read: Reader) -> Reader:
 
 
 def lax_reader(read: Reader, convert: Callable[[Any], Any]) -> Reader:
-    """As `read`, and where that refuses, what `convert` makes of the value (see `laxvalues`)."""
+    """A reader by `read`, and by `convert` (see `coercion`) where that refuses the value."""
 
     def read_lax(value: Any) -> Any:
         try:
@@ -145,7 +145,7 @@ MAX_DIGITS_OF_DECIMAL = 1_024  # characters; to calculate with millions of digit
 
 
 def to_decimal(value: Any) -> decimal.Decimal:
-    """Of a number as JSON has it, or of a text."""
+    """A decimal number from a JSON number or from a text.  Raises ValueError for any other text."""
     import decimal
 
     if type(value) is int or type(value) is float:
@@ -159,7 +159,7 @@ def to_decimal(value: Any) -> decimal.Decimal:
 
 
 _N = r"([0-9]{1,9}(?:[.,][0-9]{1,9})?)"
-# ISO 8601, 5.5.2.2; and what Python and pydantic write: "3 days, 1:00:00"
+# ISO 8601, 5.5.2.2; and the form that Python and pydantic write: "3 days, 1:00:00"
 _DURATION = rf"([+-]?)P(?:{_N}Y)?(?:{_N}M)?(?:{_N}W)?(?:{_N}D)?(?:T(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?"
 _CLOCK = r"([+-]?)(?:([0-9]{1,9}) ?d(?:ays?)?,? ?)?(?:([0-9]{1,4}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,9})?))?"
 
@@ -229,7 +229,7 @@ def list_reader(read: Reader) -> Reader:
 
 
 def set_reader(read: Reader, make: type, *, lax: bool = False) -> Reader:
-    """`lax` takes an item that comes twice once."""
+    """A reader of sets.  A `lax` one drops an item that comes twice; a strict one refuses it."""
     read_list = list_reader(read)
 
     def read_set(value: Any) -> Any:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What functions return, as the protocol has it: contents of a resource, messages of a prompt, a completion.
+"""Makes the protocol's objects of returned values: contents of a resource, messages of a prompt, a completion.
 
-A tool's result depends on the schema it is listed with, and is made by its entry (`entries`).
+A tool's result depends on the schema it is listed with, so its entry makes it (`handler.functions`).
 
-Rule: whatever has the shape of the protocol already is passed on as it is.
+Rule: a value that has the shape of the protocol already is passed on as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def contents(uri: str, mime_type: str | None, value: Any) -> list[dict[str, Any]
         blob = base64.b64encode(value).decode("ascii")
         return [{"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}]
     if isinstance(value, dict) and isinstance(given := value.get("contents"), list) and all(map(_is_contents, given)):
-        value = given  # of a whole result; what else that has is for the server to say
+        value = given  # of a whole result; the server fills in its other members
     if isinstance(value, list) and value and all(map(_is_contents, value)):
         return [in_wire_words(one) for one in value]
     if _is_contents(value):
@@ -51,7 +51,7 @@ def _is_contents(value: Any) -> bool:
 
 
 def messages(value: Any) -> list[Any]:
-    """The messages of a prompt: one or several of texts, content and messages; whoever has no role is the user."""
+    """The messages of a prompt, from one or several texts, content blocks and messages.  Without a role: the user's."""
     values: Iterable[Any] = value if isinstance(value, (list, tuple)) else [value]
     return [message for one in values for message in _message(one)]
 
@@ -68,11 +68,11 @@ def _message(value: Any) -> list[Any]:
 
 
 def completion(value: Any) -> dict[str, Any] | None:
-    """A completion, cut to what one may have; None where the value is no list of texts."""
+    """A completion of at most `MAX_COMPLETIONS` values; None where the value is no list of texts."""
     if value is None:
         value = []
     if isinstance(value, str):
-        value = {}  # no list, though it can be made one, of letters
+        value = {}  # list() would make one of its letters
     if hasattr(value, "model_dump"):
         value = as_plain(value)
     if isinstance(value, Mapping) and isinstance(value.get("completion"), Mapping):

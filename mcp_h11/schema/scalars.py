@@ -103,7 +103,7 @@ def _decimals() -> dict[Any, Shape]:
     return {decimal.Decimal: Shape(DECIMAL, read_decimal, _EXPECTED_DECIMAL)}
 
 
-# A text keeps all digits, which a number in JSON may lose on its way.
+# Two forms, because a text keeps all digits, and a JSON number may lose some on its way through a float.
 DECIMAL: JSONSchema = {"anyOf": [{"type": "number"}, {"type": "string"}]}
 _EXPECTED_DECIMAL = "number, or string that is a decimal number"
 
@@ -124,7 +124,8 @@ def _paths() -> dict[Any, Shape]:
     return {kind: _string(kind, "string that is a path", format="path") for kind in kinds}
 
 
-# Who annotates with one of these types has imported its module; for all others a megabyte stays unread.
+# By the module of the type.  A program that annotates with such a type has imported its module already; every other
+# program saves the megabyte that these modules take.
 _LATE = {"datetime": _times, "uuid": _uuids, "decimal": _decimals, "pathlib": _paths}
 
 

@@ -19,10 +19,10 @@ JSONSchema = dict[str, Any]
 
 
 class Shape(NamedTuple):
-    """What an annotation means in JSON: its schema, its reader, and a name for messages.
+    """The meaning of an annotation in JSON: its schema, its reader, and a name for messages.
 
-    `lax` reads what `read` does, and what models write instead of it; None where that is nothing more.  `names` are
-    the members of an object that has some.
+    `lax` reads the values that `read` reads, and the other spellings that models write; None where there are none.
+    `names` are the members of an object with named members.
     """
 
     schema: JSONSchema
@@ -59,7 +59,7 @@ class Field(NamedTuple):
 
 
 def describe_field(shape: Shape, description: str | None, default: Any = NO_DEFAULT) -> Field:
-    """A member with what a docstring says of it, and its default if that has a JSON form."""
+    """A member with its description from a docstring, and its default if that has a JSON form."""
     schema = dict(shape.schema)
     if description and schema.get("description") == shape.expected:  # the members of a flag
         schema["description"] = f"{description}: {shape.expected}"
@@ -119,7 +119,7 @@ def object_reader(
         ignored=ignored,
     )
     names = {name: (field.target, field.others) for name, field in fields.items() if field.target is not None}
-    # Its method, which is called without a slot between.
+    # The bound method: calling it is cheaper than calling the object, which looks `__call__` up each time.
     return AliasReader(reader, names) if names else reader.__call__
 
 

@@ -94,7 +94,7 @@ class Signature:
     def bind_text(self, values: Mapping[str, str | list[str]]) -> dict[str, Any]:
         """As `bind`, for values that are strings by protocol: arguments of prompts, variables of URI templates.
 
-        A parameter that takes no string gets what the string says, as JSON or as `laxvalues` reads it: ``"3"`` is 3
+        A parameter that takes no string gets the value in the string, read as JSON or by `coercion`: ``"3"`` is 3
         for an int, ``"yes"`` is True for a bool.
         """
         if self._guarded is not None and self._guarded in values:
@@ -107,7 +107,7 @@ class Signature:
     def content(self, value: Any) -> tuple[list[dict[str, Any]], Any]:
         """A return value as (content blocks, structuredContent); the second is None for an unstructured function.
 
-        Raises BadResult where a structured value is not what the annotation promised.
+        Raises BadResult where a structured value does not fit the return annotation.
         """
         if self._structure is None:
             return to_content(value), None
@@ -144,7 +144,7 @@ def describe(
             block for each item of a list.
         control_types: Types in a union of the return annotation that are no results, and so not in the schema.
         strict: Arguments are of the JSON types of the schema; else those that models write instead are converted
-            (`laxvalues`).
+            (`coercion`).
         refuse_extra: Refuse arguments and members that the signature does not know; else they are passed over, and
             `ignored` is told of the arguments' names.
 

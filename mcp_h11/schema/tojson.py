@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Python values to JSON values: dataclasses, pydantic models, enumerations, times, sets, bytes and so on.
 
-Rule: what the reader of a value's annotation reads is what is written here, so that a result conforms to the schema
+Rule: this module writes the JSON that the reader of a value's annotation reads, so that a result conforms to the schema
 of its annotation.
 """
 
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 
 def to_json(value: Any, unknown: Callable[[Any], Any] | None = None) -> Any:
-    """The JSON form of a value: what the reader of its annotation reads.
+    """The JSON form of a value, which the reader of its annotation reads.
 
-    `unknown` makes something of what has none; without it that is a TypeError.  What contains itself is a ValueError.
+    `unknown` is called with an object that has no JSON form, and returns one.
+
+    Raises:
+        TypeError: an object has no JSON form, and there is no `unknown`.
+        ValueError: the value contains itself, or is nested too deeply.
     """
     try:
         return _to_json(value, unknown)
@@ -67,7 +71,7 @@ def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
 
 
 def _late_conversions() -> Iterator[tuple[Any, Callable[[Any], Any]]]:
-    # Where nobody has loaded the module, there is no value of its types.
+    # A program that has not loaded the module has no value of its types, and importing it here would cost memory.
     for module, names, convert in _LATE:
         loaded = sys.modules.get(module)
         if loaded is not None:
@@ -75,7 +79,7 @@ def _late_conversions() -> Iterator[tuple[Any, Callable[[Any], Any]]]:
 
 
 def as_plain(value: Any) -> Any:
-    """Annotations and icons as JSON; None where there are none.  Objects of the official SDK's types will do."""
+    """Annotations and icons as JSON; None where there are none.  Objects of the official SDK's types are also taken."""
     if not value:
         return None
     if isinstance(value, (list, tuple)):
@@ -99,7 +103,7 @@ def duration(value: datetime.timedelta) -> str:
 
 
 def enum_json(member: Any) -> Any:
-    """What stands for an enumeration's member in JSON: its value where that is a scalar, else its name."""
+    """The JSON form of a member of an enumeration: its value where that is a scalar, else its name."""
     if not isinstance(member, enum.Enum):
         return member
     value = member.value

@@ -13,7 +13,7 @@ from .work import spend
 
 
 class _Tried(threading.local):
-    """What the unions of the value that this thread is reading came to."""
+    """The results of the unions inside the value that this thread is reading."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -32,10 +32,10 @@ ArmOrder = Callable[[dict[str, Any]], list[Reader]]
 
 
 def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = None) -> Reader:
-    """The first of these that reads the value; of an object, the first in its `order`.
+    """A reader that tries the alternatives until one reads the value.  For an object, `order` sorts them.
 
-    What a union makes of a container is kept while the outermost union runs: its alternatives may hold the same
-    union, and each would read the same members anew, which again is exponential in the depth.
+    The result of a union for a container is kept while the outermost union runs.  The alternatives may hold the same
+    union, and each would read the same members again, so that the work were exponential in the depth.
     """
 
     def attempt(value: Any) -> Any:
@@ -68,7 +68,8 @@ def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = No
                     if not _tried.depth:
                         _tried.memo.clear()
         if type(made) is Mismatch:
-            # A new one: what is kept is raised for each alternative that comes to the same value.
+            # A new exception: the kept one would be raised once more for each alternative that holds this value, and
+            # its traceback would grow each time.
             raise Mismatch(made.problems, kind_only=made.kind_only)
         return made
 
@@ -94,7 +95,7 @@ def fittest(reads: list[Reader], names: list[Container[str] | None], *, only: bo
 
 
 def first_of(exact: Reader, lax: Reader) -> Reader:
-    """What `exact` reads, and of the rest what `lax` reads: an alternative that fits as it stands wins."""
+    """A reader by `exact`, and by `lax` where that refuses: an alternative that fits without conversion wins."""
 
     def read_first(value: Any) -> Any:
         try:

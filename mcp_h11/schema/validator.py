@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Checks a JSON value against a JSON Schema (2020-12), as far as a schema that an author wrote for a tool needs it.
+"""Checks a JSON value against a JSON Schema (2020-12), as far as an author's schema for a tool needs it.
 
 Known: type, enum, const, the bounds of numbers, strings, arrays and objects, properties, required,
 additionalProperties, propertyNames, dependentRequired, items, prefixItems, contains, uniqueItems, anyOf, oneOf,
-allOf, not, if/then/else, dependentSchemas, and $ref within the schema.  Everything else says nothing here: `format`
-and `pattern` are for the program that fills the form in (a pattern is a regular expression over a client's data),
-`$dynamicRef` and `unevaluated*` are beyond what a small checker should carry.  A keyword whose value is malformed
-says nothing either.
+allOf, not, if/then/else, dependentSchemas, and $ref within the schema.  Every other keyword is ignored.
+`format` and `pattern` are for the program that fills a form in, and a pattern would run a regular expression over a
+client's data.  `$dynamicRef` and `unevaluated*` are more than a small checker should carry.  A keyword with a malformed
+value is ignored too.
 
 Rule: bounded work.  A schema is compiled once, with the sets of its enumerations.  A check looks at each value once
-for each subschema (what a reference says of a value is kept while the check runs, or alternatives that refer to each
-other would double the work at each level), and pays for that with `work.spend`.  Nothing is ever fetched.
+for each subschema, and pays for that with `work.spend`.  The result of a reference at a place is kept while the check
+runs, since alternatives that refer to each other would double the work at each level.  No reference is ever fetched.
 """
 
 from __future__ import annotations

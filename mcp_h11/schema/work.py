@@ -52,7 +52,7 @@ def spend(units: float) -> None:
 
 
 def within(units: int, fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)` with at most so many units of work; within a bound that holds already, that one goes on holding."""
+    """`fn(*args)` with at most this many units of work.  Inside of another `within` the outer bound holds alone."""
     if is_bounded():
         return fn(*args)
     _work.left = units
@@ -70,7 +70,7 @@ def is_bounded() -> bool:
 def may_parse(text: str) -> None:
     """Pay for reading a text as JSON.  Raises ValueError where it has more values than any message may have.
 
-    Counts what stands between values, also where it is inside of a string: too many at worst, never too few.
+    Counts the characters that separate values, also those inside of strings: at worst too many, never too few.
     """
     if len(text) > MAX_PARSED // 100:
         count = sum(map(text.count, ",:[{"))
