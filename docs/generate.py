@@ -105,6 +105,7 @@ MEANINGS = {
     "ready_lag": "seconds by which the event loop was late; then not ready",
     "call_in": "runs plain functions where the host wants them",
     "max_threads": "plain functions that run at once",
+    "eager": "for experts: `False` gives each call a task and each answer a write, by public means of asyncio only",
     "max_values": "JSON values and names in one body over HTTP, then 400: more would hold all others up for 100 ms",
     "limits.max_request_line": "then 414",
     "limits.max_head": "then 431",

@@ -81,15 +81,15 @@ class Runtime:
         self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
         self._threads: Threads
-        self.eager: Eager
-        self.outbox: Outbox | None
+        self.eager: Eager | None = None
+        self.outbox: Outbox | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
         self.loop = asyncio.get_running_loop()
         self._threads = Threads(self.loop, self.settings.max_threads)
-        self.eager = Eager(self.loop)
-        self.outbox = outbox_of(self.loop)
+        self.eager = Eager(self.loop) if self.settings.eager else None
+        self.outbox = outbox_of(self.loop) if self.settings.eager else None
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._noticed)
         if self.settings.lag_warning is not None:
@@ -103,7 +103,8 @@ class Runtime:
         if self._watchdog is not None:
             self._watchdog.close()
         self._threads.close()
-        await self.eager.close()
+        if self.eager is not None:
+            await self.eager.close()
         await self._stack.aclose()
 
     def share(self, other: Runtime) -> None:
@@ -150,8 +151,9 @@ class Runtime:
             return
         own.inside += 1
         gate.total += 1
-        task = self.eager.lend()
-        if task is None:
+        eager = self.eager
+        task = None if eager is None else eager.lend()
+        if task is None or eager is None:
             task = self.loop.create_task(job)
             if call is not None:
                 call.task = task
@@ -160,7 +162,7 @@ class Runtime:
                 call.task = task
             goes_on = False
             try:
-                goes_on = self.eager.begin(job)
+                goes_on = eager.begin(job)
             finally:
                 if not goes_on:
                     self._over(own, ended, call)

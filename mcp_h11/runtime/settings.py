@@ -109,6 +109,9 @@ class Settings(_Keywords):
     ready_lag: float | None = 1.0  # the event loop was late by so much: not ready
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
+    # For experts: begin a call in the turn of the event loop that read it, and write the answers of a turn together.
+    # Both use private parts of asyncio, so a new Python that breaks them can be served with False until we follow.
+    eager: bool = True
     max_values: int | None = MAX_MESSAGE_VALUES  # JSON values in one body over HTTP
 
     limits: Limits = Limits()

@@ -45,6 +45,26 @@ async def is_busy(port: int) -> None:
             assert answer.json()["id"] == id
 
 
+# --- beginnings ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eager", [True, False])
+async def test_calls_are_answered_with_eager_on_and_off(eager: bool) -> None:
+    handler = Held()
+    async with served(handler, eager=eager) as server:
+        assert (server.runtime.eager is not None, server.runtime.outbox is not None) == (eager, eager)
+        quick = await send(server.port, "echo", text="x")
+        assert text(await quick.receive("POST")) == "x"
+        slow = await send(server.port, "hold", label="1")
+        await handler.until(started=1)
+        assert len(server.runtime.tasks) == server.runtime.gate.inside == 1
+        handler.released.set()
+        await slow.receive("POST")
+        assert server.runtime.gate.inside == 0
+        for client in (quick, slow):
+            await client.aclose()
+
+
 # --- gates ---------------------------------------------------------------------------------------------------------
 
 

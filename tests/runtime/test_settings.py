@@ -68,7 +68,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (s.first_byte_timeout, s.head_timeout, s.body_timeout, s.idle_timeout) == (10, 10, 30, 75)
     assert (s.max_requests, s.write_timeout, s.max_connections) == (1_000, 30, 10_000)
     assert (s.max_running, s.max_running_session, s.max_waiting, s.max_threads) == (100, 64, 1_000, 40)
-    assert s.max_values == 150_000
+    assert s.max_values == 150_000 and s.eager
     assert s.max_client_memory == 256 * 1024**2
     assert (s.patience, s.keep_alive, s.retry, s.grace, s.state_ttl) == (15, 15, 3_000, 5, 600)
     assert (s.session_idle, s.session_initialize, s.max_sessions, s.max_sessions_peer) == (1_800, 60, 10_000, 1_000)

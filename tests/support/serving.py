@@ -94,7 +94,7 @@ async def served(handler: MCPServer | None = None, **options: Any) -> AsyncItera
     async with listening(handler or Held(), **{"port": 0, **options}) as server:
         yield server
     assert not server.connections and not server.replies and not server.runtime.tasks
-    assert not server.runtime.eager.spare
+    assert server.runtime.eager is None or not server.runtime.eager.spare
     for _ in range(TURNS):
         left = {task for task in asyncio.all_tasks() - before if not _is_spare(task)}
         if not left:
