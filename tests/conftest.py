@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The fixture that every test module shares, and the size of a whole run."""
+"""The fixtures that every test module shares, the size of a whole run, and the tests that need published schemas."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+import wire
 from examples import VARIABLE
 
 
@@ -19,3 +20,38 @@ def pytest_configure(config: pytest.Config) -> None:
 def anyio_backend() -> str:
     """The server's byte path is asyncio's, so its tests are."""
     return "asyncio"
+
+
+@pytest.fixture
+def schemas() -> None:
+    """A test that uses it judges messages by the published schema of its `revision`, or by those of all revisions."""
+
+
+LEFT_OUT = pytest.StashKey[str]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a schema which is not on this machine are left out, and one line of the summary says so.
+
+    The specification's repository has the schemas; they are no part of this one.
+    """
+    missing = wire.unavailable()
+    left_out = [item for item in items if needed(item) & {*missing}]
+    if left_out:
+        config.stash[LEFT_OUT] = f"{len(left_out)} tests were left out: {next(iter(missing.values()))}"
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not needed(item) & {*missing}]
+
+
+def needed(item: pytest.Item) -> set[str]:
+    """The revisions by whose published schema a test judges messages."""
+    if "schemas" not in getattr(item, "fixturenames", ()):
+        return set()
+    parameters = getattr(item, "callspec", None)
+    revision = parameters.params.get("revision") if parameters is not None else None
+    return {revision} if revision else {*wire.ALL}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if LEFT_OUT in config.stash:
+        terminalreporter.write_line(config.stash[LEFT_OUT])

@@ -117,9 +117,9 @@ def cut(revision: str, method: str, result: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+@pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize(("revision", "method"), PAIRS)
 def test_a_result_with_every_member_is_cut_to_what_the_revision_has(revision: str, method: str) -> None:
-    wire.skip_if_unavailable(revision)
     result = cut(revision, method, RICH[method])
     if method == "initialize":
         result = {"protocolVersion": revision, **result}
@@ -438,6 +438,7 @@ def asked(revision: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+@pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize(
     ("revision", "method", "params"),
     [
@@ -453,7 +454,6 @@ def asked(revision: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
 def test_a_question_with_every_member_is_cut_to_what_the_revision_has(
     revision: str, method: str, params: dict[str, Any]
 ) -> None:
-    wire.skip_if_unavailable(revision)
     question = {"method": method, "params": asked(revision, method, params)}
     if revision == E:
         result = {"resultType": "input_required", "inputRequests": {"q": question}}

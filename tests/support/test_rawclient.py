@@ -371,12 +371,6 @@ def legacy_server(calls: Callable[[Any], bytes], session: str = "Mcp-Session-Id:
     return handler
 
 
-@pytest.fixture
-def schemas() -> None:
-    for revision in wire.ALL:
-        wire.skip_if_unavailable(revision)
-
-
 @pytest.mark.parametrize("revision", wire.ALL[:4])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_legacy_client_opens_uses_and_ends_a_session(revision: str, streamed: bool) -> None:

@@ -7,7 +7,7 @@ open on purpose (`_meta`, `data`, `experimental`, a tool's own JSON Schema) stay
 prose has are checked as well; each quotes its source.
 
 Use `check_message` and `check_stream`.  They raise `WireError` for a bad message, and `Unavailable` where no schema is
-at hand: a test then has to say aloud that it did not check (`skip_if_unavailable`, or `checked`).
+at hand: a test then has to say aloud that it did not check (the fixture `schemas`, or `checked`).
 
 The schema files are looked for in the directory that MCP_H11_SCHEMAS names, then in ../shared/schema beside the
 repository, as `<revision>.json`; for the two newest revisions the models of the PyPI package `mcp-types` stand in.
@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 from referencing import Registry, Resource
 
 A, B, C, D, E = ALL = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
@@ -407,12 +406,17 @@ def _check_progress(messages: Iterable[Any]) -> None:
 # -- saying aloud that nothing was checked --
 
 
-def skip_if_unavailable(revision: str) -> None:
-    """Skips the calling test, with the reason, where there is no schema of that revision."""
+def unavailable() -> dict[str, str]:
+    """The revisions that have no schema on this machine, each with the reason."""
+    return {revision: reason for revision in ALL if published(revision) is None and (reason := _why_none(revision))}
+
+
+def _why_none(revision: str) -> str:
     try:
         validator(revision)
     except Unavailable as error:
-        pytest.skip(str(error))
+        return str(error)
+    return ""
 
 
 def checked(revision: str, message: Any, *, in_reply_to: str | None = None) -> bool:
