@@ -53,7 +53,7 @@ SAID = {
     "64 MiB, of which each value takes 64 bytes": (lists.MAX_LIST_SIZE, lists.VALUE_SIZE) == (64 * MIB, 64),
     "and 4 MiB of names and headers": MAX_KNOWN_SIZE == 4 * MIB,
     "100, then refused; 200, then dropped": MAX_QUESTIONS_AT_ONCE == 100,
-    "or for who listens | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,
+    "or for a listener | 1,000 |": MAX_UNHEARD == MAX_UNREAD == 1_000,
     "1,000, and 64 MiB": (MAX_RESULTS, MAX_CACHED_BYTES) == (1_000, 64 * MIB),
     "1,000; 10,000": (MAX_ORIGINS, MAX_KNOWN_TOOLS) == (1_000, 10_000),
     "10 s; 10 s; 5 s; 10 s; an hour": (PROBE_TIMEOUT, END_LIMIT, ACK_LIMIT, MAX_RETRY) == (10, 5, 10, 3600),
@@ -66,7 +66,7 @@ SAID = {
     "that are not answered within 2 s end": UNCLAIMED_TIME == 2,
     "in its text (200 characters)": SHOWN_OF_BODY == 200,
     "(bytes, at most\n1,024)": KEPT_OF_BODY == 1024,
-    "asked for 60 s before its end": REFRESH_BEFORE == 60,
+    "a new token 60 s before the old one ends": REFRESH_BEFORE == 60,
     "(5 failures, 60 s)": (BREAKER_FAILURES, BREAKER_OPEN_FOR) == (5, 60),
 }
 
