@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""A handler whose answers come from another server, and several of them behind one listener."""
+"""The bridge: a handler that lets another server answer, and the gateway that serves several of them."""

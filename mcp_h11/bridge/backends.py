@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The backends of a bridge: connections that are made again when they are lost, and generations that follow each other.
+"""A `Backend`: one connection of a bridge to a server, which is made again whenever it is lost.
 
-A `Backend` is one connection and everything that keeps it alive; a `Generation` is all backends of one spec: one for
-everybody, or one for each session.  What is wanted of a backend beside calls (a log level, subscriptions) is kept in
-`Interests`, outside of it, so that the next connection gets it too.
+The log level and the subscriptions that clients want are kept outside of the connection, in `Interests`, so that the
+next connection gets them too.  A backend does not choose its clients: `generations` does.
 
 Rules:
-- A call is counted before the first wait, and a backend ends only when nothing runs on it or its time is over.
-- No wait is without an end: for a connection, for what runs, for an answer to a ping.
-- What a backend writes on its stderr is for the log of the operator.  It may be about any client, so no client sees it,
-  and no page shows it; a client whose call broke is told how the process ended.
+- No wait is without an end: for a connection, for a subscription, for an answer to a ping.
+- The stderr of a backend goes to the operator's log alone: it may speak of any client.  A client that loses a call
+  learns only how the process ended.
 """
 
 from __future__ import annotations
@@ -47,13 +45,13 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-DRAIN_TIME = 30.0  # seconds for what runs on a backend that was replaced
+DRAIN_TIME = 30.0  # seconds for the calls on a backend that was replaced
 START_TIME = 30.0  # for a backend to connect; a command may have to be fetched first
-WAIT_TIME = 10.0  # that a call waits for a backend which is being started again
+WAIT_TIME = 10.0  # for a call to wait for a backend which is being started again
 PING_TIMEOUT = 10.0
 MISSED_PINGS = 2  # in a row, then a child is started again
 SUBSCRIBE_TIME = 10.0  # for a backend to take a log level or a subscription
-MAX_SHOWN = 1_000  # characters of what is the matter, in an error for a client
+MAX_SHOWN = 1_000  # characters of the reason, in an error for a client
 
 _NOT_STARTED = "it was not started yet"
 NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
@@ -65,11 +63,11 @@ _OnRequest = Callable[["Backend", str, dict[str, Any]], Awaitable[dict[str, Any]
 
 
 def spec_of(target: Target) -> BackendSpec:
-    """What a target of a `Client` means as a backend: an address, or a command as a list or as a shell would split it.
+    """The backend that a target of a `Client` names: an address, or a command as a list or as a shell would split it.
 
     Raises:
-        TypeError: no target; the message lists them.
-        ValueError: an address or a command that cannot be one.
+        TypeError: the target is of none of these types; the message lists them.
+        ValueError: an address or a command that is malformed.
     """
     if isinstance(target, (Command, Url, ServerHandler)) or _is_transport(target):
         return target  # type: ignore[return-value]
@@ -86,21 +84,21 @@ def spec_of(target: Target) -> BackendSpec:
 
 
 def _is_transport(target: Any) -> bool:
-    # A class has the methods as well, and is no way to a server yet.
+    # A class has these methods too, but only an object of it is a connection.
     methods = ("start", "send", "cancel", "settle", "listen", "aclose")
     return not isinstance(target, type) and all(callable(getattr(target, name, None)) for name in methods)
 
 
 def backend_name(spec: BackendSpec) -> str:
-    """What to call a backend in a message; without secrets."""
+    """The name of a backend in a message, without secrets."""
     return spec.name if isinstance(spec, (Command, Url, ServerHandler)) else type(spec).__name__
 
 
 class NoCache(ResultCache):
-    """Keeps nothing: who asks through a bridge is not always the same."""
+    """Keeps nothing: calls of different clients go through one bridge, and one may not see the result of another."""
 
     def put(self, *args: Any) -> None:
-        """Not kept."""
+        """Drop it."""
 
 
 @dataclass
@@ -119,7 +117,7 @@ class BackendHooks:
     ping_every: float | None
     on_notification: _OnNotification  # a notification that came on no call's own exchange
     on_request: _OnRequest  # a question that does not say which call it is for
-    prepare: Callable[[Client], Awaitable[None]]  # reads what the bridge has to know before clients come to a server
+    prepare: Callable[[Client], Awaitable[None]]  # reads the annotations of tools before clients come
     changed: Callable[[Backend], None]  # the backend has connected, or has lost its connection
     supervisor: Callable[[], Supervisor] = Supervisor
     start_time: float = START_TIME
@@ -223,13 +221,13 @@ class Backend:
 
     @property
     def name(self) -> str:
-        """What to call it in a message; without secrets."""
+        """The name of the server in a message, without secrets."""
         return backend_name(self.spec)
 
-    # --- its life --------------------------------------------------------------------------------------------
+    # --- from the first connection to the end ----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Connects, and again whenever the connection is lost, until `stop`."""
+        """Connect, and connect again whenever the connection is lost, until `stop`."""
         try:
             while not self._stopping.is_set():
                 try:
@@ -244,21 +242,21 @@ class Backend:
             self._note()
 
     async def stop(self) -> None:
-        """The end: a child has 2 s after the end of its input, 5 s after SIGTERM, and then none."""
+        """End it, and wait.  A child has 2 s after the end of its input and 5 s after SIGTERM, then SIGKILL."""
         self._stopping.set()
         if self.client is None:
             self._scope.cancel()
         await self.ended.wait()
 
     async def _live(self) -> None:
-        """One connection, from its beginning to its end.  Raises whatever ended it."""
+        """One connection, from its beginning to its end.  Raises the exception that ended it."""
         with anyio.CancelScope() as self._scope:
             if self._stopping.is_set():
                 return
             self._scope.deadline = anyio.current_time() + self._hooks.start_time
             try:
                 async with self._made() as client:
-                    # The bridge counts questions by client; see `bridged.MAX_ASKED`.
+                    # The client would count the questions of all clients together; the bridge counts them for each.
                     client._conversation.questions.limit = MAX_ASKED
                     await self._hooks.prepare(client)
                     await self._restore(client)
@@ -272,7 +270,10 @@ class Backend:
             raise ConnectionLost(f"no connection within {self._hooks.start_time:g} s", sent=False)
 
     def notice_new_session(self) -> None:
-        """Over HTTP a client renews its session by itself: that is another connection, as far as others see."""
+        """Look whether the HTTP client has renewed its session by itself, which counts as another connection.
+
+        The server has forgotten everything about the old session, so its lists may differ as after a reconnect.
+        """
         client = self.client
         if client is not None and client.session_id != self._session_id:
             self._session_id = client.session_id
@@ -280,14 +281,14 @@ class Backend:
             self._hooks.changed(self)
 
     async def _watch(self, client: Client) -> None:
-        """Until it is lost or not wanted any more."""
+        """Wait until the connection is lost or `stop` is called."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._until_stopped, tasks.cancel_scope)
             if self._hooks.ping_every is not None:
                 tasks.start_soon(self._keep_pinging, client, self._hooks.ping_every, tasks.cancel_scope)
             error = await client.wait_closed()
             self.trouble = _one_line(error) if error is not None else "it ended"
-            self.client = None  # nobody else is sent there
+            self.client = None  # new calls wait for the next connection from here on
             tasks.cancel_scope.cancel()
         if not self._stopping.is_set():
             raise ConnectionLost(self.trouble)
@@ -305,6 +306,7 @@ class Backend:
                 answered = True
             except MCPError as exc:
                 answered = not isinstance(exc, NO_ANSWER)  # an error is an answer
+            # One missed ping may be a busy server; a child that misses several in a row is started again.
             missed = 0 if answered else missed + 1
             if self.answering != answered:
                 self.answering = answered
@@ -335,14 +337,14 @@ class Backend:
             "name": identity.name,
             "version": identity.version,
             "capabilities": identity.capabilities,
-            "timeout": None,  # who asks through the bridge has limits of their own
+            "timeout": None,  # the server in front limits the time of a call
             "cache": NoCache(),
             "on_notification": self._hear,
             "on_sampling": partial(self._hooks.on_request, self, "sampling/createMessage"),
             "on_elicitation": partial(self._hooks.on_request, self, "elicitation/create"),
             "on_roots": partial(self._hooks.on_request, self, "roots/list"),
         }
-        # What follows from the callbacks is not what the clients behind the bridge declared.
+        # A `Client` declares a capability for each callback; this one may declare only those of its own clients.
         for capability, callback in (("sampling", "on_sampling"), ("elicitation", "on_elicitation"),
                                      ("roots", "on_roots")):  # fmt: skip
             if capability not in identity.capabilities:
@@ -361,7 +363,7 @@ class Backend:
         return await follow(call)
 
     async def _restore(self, client: Client) -> None:
-        """What was wanted of the connection before is wanted of this one."""
+        """Give a new connection the log level and the subscriptions of the one before."""
         self._level = None
         await self._apply_level(client)
         for uri, known in list(self.interests.uris.items()):
@@ -392,13 +394,13 @@ class Backend:
         before.set()
 
     async def first_outcome(self, limit: float) -> None:
-        """Until it is connected, or has failed once, or the time is over."""
+        """Wait until it is connected or has failed once, at most `limit` seconds."""
         with anyio.move_on_after(limit):
             while self.client is None and self.trouble == _NOT_STARTED and not self.ended.is_set():
                 await self._changed.wait()
 
     async def connected(self, limit: float | None = None) -> Client:
-        """The client, as soon as there is one.  Raises a Refusal, 503, where there is none in time."""
+        """Wait for a connection, and give its client.  Raises a Refusal, 503, if none is made in time."""
         client = self.client
         if client is not None:
             return client
@@ -409,10 +411,10 @@ class Backend:
             raise overloaded(f"The backend is away: {_for_clients(self.trouble)}")
         return self.client
 
-    # --- what is wanted beside calls -------------------------------------------------------------------------
+    # --- log level and notifications -------------------------------------------------------------------------
 
     async def apply_level(self) -> None:
-        """Tells a backend with sessions which level is wanted; one of 2026-07-28 hears it with each request."""
+        """Tell a backend with sessions the level that its clients want; one of 2026-07-28 gets it with each request."""
         if self.client is not None:
             await self._apply_level(self.client)
 
@@ -432,31 +434,32 @@ class Backend:
             self._hooks.on_notification(self, method, params)
 
     def hearing(self, call: BridgedCall) -> Callable[[str, dict[str, Any]], None]:
-        """Where the notifications on the exchange of a call go."""
+        """The callback for notifications on the exchange of a call: they are for this call alone."""
 
         def hear(method: str, params: dict[str, Any]) -> None:
             if is_of_a_call(method):
-                self._claimed = params  # `_hear` gets it as well, and it was for this call alone
+                self._claimed = params  # the client calls `_hear` with this object next
             call.on_notification(method, params)
 
         return hear
 
 
 def as_answer(exc: MCPError, name: str) -> MCPError:
-    """What goes wrong between a bridge and its backend, in words for the bridge's clients.
+    """An error between the bridge and its backend, in words for the bridge's clients.
 
-    An error that the backend itself gave is passed on as it is, but for those that speak of the bridge's own request.
+    An error of the backend is passed on as it is, except for those that are about the bridge's own request.
     """
     if isinstance(exc, Refusal):
         return exc
     if isinstance(exc, (*NO_ANSWER, InvalidAnswer, HeaderMismatch, UnsupportedProtocolVersion)):
-        # The last two are about how we asked, and a 401 of the backend's is no challenge to a client of ours.
+        # The last two are faults of the bridge's request.  An HTTP status such as 401 concerns the bridge's own
+        # credentials: a client that got it would ask its user for a login.
         return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_for_clients(_one_line(exc))}")
     return exc
 
 
 def _one_line(exc: BaseException) -> str:
-    """What is the matter, with all that a child said last, for the log; on one line, and escaped."""
+    """The reason and the end of a child's stderr, for the log: on one line, and escaped."""
     inner = getattr(exc, "exceptions", None)
     if inner:
         return _one_line(inner[0])
@@ -464,5 +467,5 @@ def _one_line(exc: BaseException) -> str:
 
 
 def _for_clients(trouble: str) -> str:
-    """How it ended, without what the process wrote on its stderr: that may be about any other client."""
+    """The reason without the stderr of the process, which may be about any other client."""
     return trouble.partition(STDERR_FOLLOWS)[0][:MAX_SHOWN]

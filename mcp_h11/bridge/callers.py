@@ -68,7 +68,7 @@ class Caller:
     def capabilities(self) -> dict[str, Any]:
         """The capabilities for a backend that works for this caller.
 
-        Without a session each request may declare others, so such a caller gets the backend that a shared one would be.
+        In 2026-07-28 each request may declare other ones, so that backend is told all that a bridge can carry.
         """
         return CARRIED if exchange_of(self._ctx).revision.modern else declared_capabilities(self._ctx)
 

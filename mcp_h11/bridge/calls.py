@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""One call of a client, while it runs on a backend: what the backend says of it, and what the backend asks.
+"""One call of a client, while it runs on a backend: the notifications and the questions of the backend for it.
 
-A client with a session is asked at once, on its call's own stream.  A client of 2026-07-28 cannot be asked: its call
-ends with the question, while the backend's goes on, parked, until the client comes back with the answer.
+A client with a session is asked at once, on its call's own stream.  A server cannot send requests to a client of
+2026-07-28: that call ends with the question, while the call at the backend stays open.  It is then *parked* until the
+client comes back with the answer.
 
 Rules:
 - A question reaches the client whose call it belongs to, or it is refused; it never reaches another client.
-- What a client did not declare is refused as that client itself would refuse it.
-- A parked call is one of a bounded number, and it is cancelled when nobody comes for it in time.
-- On a channel that carries all calls of one client, a question does not say which of them it belongs to.  So it
-  outlives the call that it was taken for, while another call of the same client runs.
+- A question that needs an undeclared capability is refused as the client itself would refuse it.
+- The number of parked calls is bounded, and one is cancelled when its client does not come back in time.
+- On a channel that carries all calls of one client, a question does not say which call it belongs to.  So it outlives
+  the call that it was attributed to, as long as another call of the same client runs.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ from ..protocol.methods import (
 )
 from ..runtime.fairness import Shares
 
-MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; then the oldest go
+MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; beyond that the oldest are dropped
 MAX_PARKED = 100  # calls that wait for their client to come back; each client has a share of them
-MAX_ASKED = 1_000  # of all clients of a bridge that wait for an answer; each client has a share of them
-PARKED_TIME = 600.0  # seconds that one waits; what a user may take to answer
+MAX_ASKED = 1_000  # questions to all clients of a bridge that wait for an answer; each client has a share of them
+PARKED_TIME = 600.0  # seconds that a parked call waits: the time for a person to answer
 MAX_OPEN_QUESTIONS = 32  # of one call
-_REFUSED = "The client refused: "  # what the server puts before a client's own words
-# What concerns the whole server travels on streams of its own, and the rest is a call's own business.
+_REFUSED = "The client refused: "  # the server in front puts this before a client's own words
+# These concern the whole server, or the bridge handles them itself.  All other notifications belong to a call.
 _NOT_OF_A_CALL = frozenset((ACKNOWLEDGED, CANCELLED, INITIALIZED, PROGRESS, RESOURCE_UPDATED, *CHANGED_LIST))
 
 _Result = dict[str, Any]
@@ -55,17 +56,17 @@ _Result = dict[str, Any]
 
 def is_of_a_call(method: str) -> bool:
     """Whether a notification is passed on to the client of a call: a log message, or one that is not known here."""
-    # A task belongs to the client that began it, and a bridge does not know which client that is.
+    # A task belongs to the client that began it, and the bridge does not know that client.
     return method not in _NOT_OF_A_CALL and not method.startswith(TASK_NOTIFICATIONS)
 
 
 class Inquiry:
-    """One question while nobody has answered it.
+    """One question of a backend that waits for its answer.
 
     Attributes:
-        scope: cancelled when no answer is wanted any more.
-        holder: the call that it goes with.
-        is_exact: it came on that call's own exchange, and ends with it.
+        scope: cancelled when the answer is no longer needed.
+        holder: its call.  The client of that call is asked.
+        is_exact: the question came on that call's own exchange, and ends with it.
     """
 
     __slots__ = ("is_exact", "holder", "scope")
@@ -77,9 +78,9 @@ class Inquiry:
 
 
 class BridgedCall:
-    """A call of a client with a session: whatever the backend wants of it goes straight there.
+    """A call of a client with a session: notifications and questions of the backend go to it at once.
 
-    `owner` tells clients apart: two calls with one owner are one client's.
+    `owner` tells clients apart: calls with equal owners come from one client.
     """
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
@@ -88,7 +89,7 @@ class BridgedCall:
         self.ctx: Context | None = ctx
         self.method = method
         self.owner = owner
-        self.scope = anyio.CancelScope()  # around the backend's part of it
+        self.scope = anyio.CancelScope()  # around its part at the backend
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[Inquiry] = set()
@@ -97,14 +98,14 @@ class BridgedCall:
 
     @property
     def may_ask(self) -> bool:
-        """Whether its method is one of those that ask."""
+        """Whether the backend may ask the client during this method."""
         entry = METHODS.get(self.method)
         return entry is not None and entry.input_required
 
     def end(self, successor: BridgedCall | None = None) -> None:
-        """The call is over: nobody is to be asked for it any more.
+        """The call is over, and so are its questions.
 
-        What may have been asked for another call of this client goes on with that one, its successor.
+        A question that may belong to another call of this client goes on with that call, the successor.
         """
         self._ended = True
         for inquiry in list(self._asking):
@@ -113,21 +114,21 @@ class BridgedCall:
         self._untold.clear()
 
     def adopt(self, inquiry: Inquiry) -> bool:
-        """Whether a question of another call of this client goes on with this one."""
+        """Go on with a question of another call of this client.  Returns whether this call can."""
         inquiry.holder._asking.discard(inquiry)
         inquiry.holder = self
         self._asking.add(inquiry)
         return True
 
-    # --- what the backend says -------------------------------------------------------------------------------
+    # --- notifications of the backend ------------------------------------------------------------------------
 
     async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        """Progress, under the token of the client."""
+        """Report progress to the client, under the token of the client's own request."""
         if self.ctx is not None:
             await self.ctx.report_progress(progress, total, message)
 
     def on_notification(self, method: str, params: dict[str, Any]) -> None:
-        """A notification that belongs to this call; never waits."""
+        """Pass on a notification that belongs to this call; never waits."""
         if self.ctx is None or not is_of_a_call(method):
             return
         if len(self._untold) >= MAX_UNTOLD:
@@ -149,17 +150,17 @@ class BridgedCall:
             await ctx.notify(method, params)
 
     async def flush(self) -> None:
-        """Until the client was told everything: before the answer, after which it hears nothing."""
+        """Wait until the client has all notifications: none may follow the answer."""
         if self._telling is not None and not self._telling.done():
             await asyncio.wait([self._telling])
 
-    # --- what the backend asks -------------------------------------------------------------------------------
+    # --- questions of the backend ----------------------------------------------------------------------------
 
     async def on_request(self, method: str, params: dict[str, Any], *, is_exact: bool = True) -> _Result:
-        """The client's answer; `is_exact` that it is asked for this call.
+        """Ask the client, and give its answer; `is_exact` where the question certainly belongs to this call.
 
         Raises:
-            MCPError: as the client itself would or as it did.
+            MCPError: the client's own error, or the one that it would give.
         """
         questions, party = self._parking.questions, self.party
         if not questions.take(party):
@@ -183,8 +184,8 @@ class BridgedCall:
             raise MCPError(INTERNAL_ERROR, "The client is not there to be asked")
         if question.missing(self.ctx.client_capabilities) is not None:
             declared = self.ctx.client_capabilities
-            # 2025-11-25 client/sampling, client/elicitation: unknown to who did not declare it, and a mode or a
-            # member that was not declared is a wrong parameter.
+            # 2025-11-25 client/sampling, client/elicitation: without the capability the method is unknown (-32601);
+            # with it, a mode or a member that was not declared is a wrong parameter (-32602).
             if {"elicitation/create": "elicitation", "sampling/createMessage": "sampling"}.get(method, "") in declared:
                 raise InvalidParams(f"The client did not declare what this {method} needs")
             raise MethodNotFound(method)
@@ -204,7 +205,7 @@ class BridgedCall:
                 params = {"requestId": request_id, "reason": "cancelled"}
                 holder._withdrawing = asyncio.ensure_future(holder.ctx.notify(CANCELLED, params))
             raise
-        except ToolError as exc:  # no answer in time, or one that is none
+        except ToolError as exc:  # no answer in time, or an answer of a wrong form
             raise MCPError(INTERNAL_ERROR, str(exc)) from None
         except MCPError as exc:
             raise MCPError(exc.code, exc.message.removeprefix(_REFUSED), exc.data) from None
@@ -234,32 +235,32 @@ class ParkedCall(BridgedCall):
         self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[_Result]) -> None:
-        # Parked, it keeps its end for the client, who may be asking a person what nobody wants to know any more.
+        # A parked call keeps its result: its client may still be asking a person, and comes back for it then.
         if task.cancelled() or self.ctx is not None or self._round == 0:
             self.leave()
         self._news.set()
         if not task.cancelled():
-            task.exception()  # looked at: perhaps nobody comes for it
+            task.exception()  # asyncio logs an exception that was never looked at, and the client may not come back
 
     def leave(self) -> None:
-        """Nobody can come back to it."""
+        """Take it out of the parking: its client cannot come back to it any more."""
         self._parking.leave(self)
         if self._timer is not None:
             self._timer.cancel()
 
     def cancel(self) -> None:
-        """Nobody wants its end any more: the backend is told."""
+        """Cancel it, at the backend too."""
         self.leave()
         if self._task is not None:
             self._task.cancel()
 
     @property
     def state(self) -> str:
-        """What brings the client back here, once."""
+        """The `requestState` that brings the client back to this call, once."""
         return json.dumps({"p": self.id, "r": self._round})
 
     async def turn(self, ctx: Context, answers: Mapping[str, Any] | None = None) -> _Result | InputRequired:
-        """Goes on with these answers, for as long as nothing new is asked.  Raises MCPError, as the backend did."""
+        """Go on with these answers up to the next question or the end.  Raises MCPError, as the backend did."""
         task = self._task
         assert task is not None
         self.ctx = ctx
@@ -278,7 +279,7 @@ class ParkedCall(BridgedCall):
             await self.flush()
             return task.result()
         except asyncio.CancelledError:
-            if not task.done():  # the client went away, or has waited long enough
+            if not task.done():  # the client left, or the deadline of its call has passed
                 self.cancel()
                 raise
             if task.cancelled():
@@ -293,7 +294,8 @@ class ParkedCall(BridgedCall):
         one = self._open[key]
         try:
             one.question.read(answer)
-        except ValueError:  # no answer: asked again (2026-07-28 basic/patterns/mrtr, Error Handling)
+        except ValueError:
+            # 2026-07-28 basic/patterns/mrtr, Error Handling: after a malformed answer the question is asked again.
             return
         if not one.answer.done():
             one.answer.set_result(answer)
@@ -304,7 +306,7 @@ class ParkedCall(BridgedCall):
         return InputRequired(questions, state=self.state)
 
     async def _ask(self, question: Question, inquiry: Inquiry) -> _Result:
-        # 2026-07-28 basic/patterns/mrtr, Supported Requests
+        # 2026-07-28 basic/patterns/mrtr, Supported Requests: only some methods may end with `input_required`.
         if not self.may_ask:
             raise MCPError(INTERNAL_ERROR, f"The client cannot be asked during {self.method}")
         one = OpenQuestion(question, inquiry)
@@ -317,7 +319,7 @@ class ParkedCall(BridgedCall):
                 del call._open[key]
 
     def _shows(self, one: OpenQuestion) -> bool:
-        """Whether the client is asked this when it can be; False where too much waits already."""
+        """Show the question to the client in its next turn.  False if too many questions or calls wait already."""
         if len(self._open) >= MAX_OPEN_QUESTIONS or not self._parking.enter(self):
             return False
         self._count += 1
@@ -328,14 +330,16 @@ class ParkedCall(BridgedCall):
         return True
 
     def adopt(self, inquiry: Inquiry) -> bool:
-        """As well as where it was shown first: the answer may come back to either."""
+        """Show the question in this call as well: the answer may come back to either call."""
         holder = inquiry.holder
         assert isinstance(holder, ParkedCall)
         found = [one for one in holder._open.values() if one.inquiry is inquiry]
         return self.may_ask and all(self._shows(one) for one in found) and super().adopt(inquiry)
 
     def _checked(self, method: str, params: dict[str, Any]) -> Question:
-        if self.ctx is None:  # it is parked already: asked when the client comes back, if it declares it then
+        # A parked call has no client to judge the question by: each request of 2026-07-28 declares its capabilities
+        # anew, and the server in front compares when the client comes back.
+        if self.ctx is None:
             try:
                 return as_question({"method": method, "params": params})
             except ValueError:
@@ -344,10 +348,10 @@ class ParkedCall(BridgedCall):
 
 
 class OpenQuestion:
-    """One question that clients of 2026-07-28 are shown.
+    """One question that is shown to clients of 2026-07-28.
 
     Attributes:
-        shown: the calls that show it, and under which keys.
+        shown: each call that shows it, with the key there.
     """
 
     __slots__ = ("answer", "inquiry", "question", "shown")
@@ -360,14 +364,17 @@ class OpenQuestion:
 
 
 def asker(runs: Iterable[BridgedCall]) -> BridgedCall | None:
-    """Of the calls of one client, oldest first, the one that most likely asks: the latest with its client waiting."""
+    """The call that a question most likely belongs to, of one client's calls, oldest first.
+
+    That is the latest call with a method that may ask and a client that waits now.
+    """
     calls = list(runs)
     able = [call for call in calls if call.may_ask] or calls
     return next((call for call in reversed(able) if call.ctx is not None), able[-1] if able else None)
 
 
 def read_state(state: str) -> dict[str, Any]:
-    """What a bridge wrote into a state.  Raises InvalidParams for what is another's."""
+    """The object that a bridge wrote into a state.  Raises InvalidParams for any other state."""
     try:
         said = JSON().loads(state.encode("utf-8"))
     except (MCPError, ValueError):
@@ -378,10 +385,10 @@ def read_state(state: str) -> dict[str, Any]:
 
 
 class Parking:
-    """The calls that were parked once, by what their clients bring back, and the questions of all calls.
+    """The calls that were parked, by the id in their state; and the number of open questions of all calls.
 
     Attributes:
-        questions: those that wait, by the clients that they count for.
+        questions: the share of open questions of each client.
     """
 
     def __init__(self, limit: int = MAX_PARKED) -> None:
@@ -393,7 +400,7 @@ class Parking:
         return len(self._calls)
 
     def enter(self, call: ParkedCall) -> bool:
-        """Whether there is a place for it, in the share of its client."""
+        """Give the call a place in the share of its client.  Returns whether there was one."""
         if call.id not in self._calls:
             if not self._places.take(call.party):
                 return False
@@ -401,20 +408,20 @@ class Parking:
         return True
 
     def leave(self, call: ParkedCall) -> None:
-        """It is over."""
+        """Give the place of a call back."""
         if self._calls.pop(call.id, None) is not None:
             self._places.give_back(call.party)
 
     def close(self) -> None:
-        """Nobody comes back any more."""
+        """Serving ends: cancel all parked calls."""
         for call in list(self._calls.values()):
             call.cancel()
 
     def find(self, state: str) -> ParkedCall | None:
-        """The call that a state belongs to; None where it is of another kind.
+        """The parked call that a state belongs to; None for a state of a backend of 2026-07-28.
 
-        The state was verified: it is this client's, of this very call.  Raises InvalidParams where the call is no
-        longer there, or is being followed already: one answer brings it on once.
+        The server in front has verified that the state is this client's, and of this very call.  Raises InvalidParams
+        where the call has ended, or where another request goes on with it already: a state is good for one turn.
         """
         said = read_state(state)
         if "p" not in said:

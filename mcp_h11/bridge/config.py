@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The file by which MCP clients name their servers, read as the backends of a gateway; and what changed since then.
+"""Reads the file in which MCP clients name their servers as the backends of a gateway, and compares two readings.
 
     {"mcpServers": {"files": {"command": "npx", "args": ["-y", "..."], "env": {"KEY": "${KEY}"}},
                     "search": {"url": "https://...", "headers": {"Authorization": "Bearer ${TOKEN}"},
                                "denyTools": ["delete_*"]}}}
 
 Files of Claude, Cursor, Windsurf, Gemini CLI and Cline (`mcpServers`), VS Code (`servers`), Zed (`context_servers`) and
-Codex (`mcp_servers`, in TOML) are read as they are; `configtext` reads comments and variables.  Members that are other
-programs' business are left alone.  A file with a mistake is refused as a whole, with one line that says where.
+Codex (`mcp_servers`, in TOML) are read as they are; `configtext` reads comments and variables.  Members that only
+other programs use are left alone.
 
-Rule: reading has no effect; a name is what stands in an address, so it has to be fit for one; and whatever JSON a
-member holds, the file is read or refused with a `ConfigError`.
+Rules:
+- Reading has no effect.
+- The name of a server stands in an address, so it has to be fit for one.
+- A file with a mistake is refused as a whole, with a `ConfigError` that says where in one line.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ MAX_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # The member that holds the servers, by program: most of them, VS Code, Zed, Codex.
 _CONTAINERS = ("mcpServers", "servers", "context_servers", "mcp_servers")
-# What holds the address, and what it says of the transport: most programs, Windsurf, Gemini CLI.
+# The member that holds the address, and the transport that it implies: most programs, Windsurf, Gemini CLI.
 _ADDRESSES = {"url": None, "serverUrl": None, "httpUrl": "http"}
-# By `type` or `transport`, as different clients call it: what carries an address.
+# The transport of an address, by the value of `type` or `transport`: clients differ in both words.
 _TRANSPORTS = {"http": "http", "streamable-http": "http", "streamableHttp": "http", "streamable_http": "http",
                "sse": "sse"}  # fmt: skip
 _PIPES = ("stdio", "local", "custom")
@@ -49,7 +51,7 @@ ReadFile = Callable[[str], str]
 
 @dataclass(frozen=True)
 class ServerEntry:
-    """One server of the file.  Two that are equal need no change."""
+    """One server of the file.  If it equals the one of the last reading, its site is left alone."""
 
     spec: Spec
     per_session: bool = False
@@ -61,7 +63,7 @@ class ServerEntry:
 
 @dataclass(frozen=True)
 class Changes:
-    """From one reading to the next, by name."""
+    """The difference between two readings: the names of servers."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -83,8 +85,8 @@ def read_config(
 
     Args:
         text: the file, JSON with or without comments.
-        environ: where variables are taken from.
-        folder: what `${workspaceFolder}` stands for, and where a relative `envFile` is.
+        environ: the environment, for references to variables.
+        folder: the value of `${workspaceFolder}`; a relative `envFile` lies in it.
         read_file: gives the text of an `envFile`; without it such a member is refused.
         toml: the file is TOML.
 
@@ -121,7 +123,7 @@ def _servers(document: Any) -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, ServerEntry], new: Mapping[str, ServerEntry]) -> Changes:
-    """What is to be done to get from one to the other."""
+    """The difference between two readings."""
     return Changes(
         tuple(name for name in new if name not in old),
         tuple(name for name in old if name not in new),
@@ -193,7 +195,7 @@ class _Reader:
         try:
             parts = urlsplit(url)
             reachable = Url(url) and (parts.scheme == "http+unix" or (parts.hostname and parts.port != 0))
-        except ValueError:  # its words may quote the address, which may hold a secret
+        except ValueError:  # not quoted: its text may hold the address, and that may hold a secret
             reachable = None
         if not reachable:
             raise ConfigError(f'"{key}" is not an address of http, https or http+unix')
@@ -251,7 +253,7 @@ class _Reader:
 
 
 def _kind(value: dict[str, Any]) -> tuple[str, str | None]:
-    """What `type` or `transport` says, and which of them."""
+    """The member that names the transport, `type` or `transport`, and its value."""
     kinds = {key: value[key] for key in ("type", "transport") if value.get(key) is not None}
     for key, kind in kinds.items():
         if not isinstance(kind, str):

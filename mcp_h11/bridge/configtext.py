@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The text of a configuration file, as different programs write it: encodings, comments, TOML, variables, env files.
 
-It knows what a text says and not what a server is (`proxyconfig`), and reads no file and no environment itself.
+It gives plain values, which `config` reads as servers.  It opens no file and reads no environment itself.
 
-Rule: a `${...}` that is not known is an error that names it, since a text that is sent with it would be a wrong address
-or a wrong secret.  No message quotes a value.
+Rules:
+- An unknown `${...}` is an error that names it: sent as it is, it would be a wrong address or a wrong secret.
+- No message quotes a value, since any value may be a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NOT_A_LINE_END = re.compile(r"[^\r\n]")
 _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_LINE = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*(.*)")
-# Gemini CLI: a variable without braces, where it is all that the text has to say.
+# Gemini CLI: a variable without braces, if the text is that variable alone or follows "Bearer".
 _BARE = re.compile(r"(Bearer )?\$([A-Z_][A-Z0-9_]*)")
 _KNOWN = "${NAME}, ${NAME:-default}, ${env:NAME}, ${workspaceFolder}, ${workspaceFolderBasename}, ${userHome}, ${/}"
 
@@ -49,7 +50,7 @@ def decoded(data: bytes) -> str:
 
 
 def parsed(text: str, *, toml: bool = False) -> Any:
-    """What a file says: JSON with comments and trailing commas, or TOML.  Raises ConfigError."""
+    """The value of a file: JSON with comments and trailing commas, or TOML.  Raises ConfigError."""
     if len(text) > MAX_CONFIG:
         raise ConfigError(f"it is longer than {MAX_CONFIG} characters")
     text = text.removeprefix("\ufeff")
@@ -70,7 +71,7 @@ def _toml(text: str) -> Any:
 
 
 def _plain(text: str) -> str:
-    """JSON of JSONC.  What goes becomes blanks, so that an error still names the right line and column."""
+    """JSON of JSONC.  Blanks replace comments, so that an error still names the right line and column."""
     text = _COMMENT.sub(_without_comment, text)
     return _TRAILING_COMMA.sub(lambda found: " " if found[0] == "," else found[0], text)
 
@@ -80,7 +81,7 @@ def _without_comment(found: re.Match[str]) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two servers by one name, some reader would take the first and another one the last.
+    # JSON leaves open which of two members with one name counts, so programs would read different servers.
     members = dict(pairs)
     if len(members) < len(pairs):
         seen: set[str] = set()
@@ -116,7 +117,7 @@ class Variables:
 
     Args:
         environ: the environment.
-        folder: what `${workspaceFolder}` stands for; empty where there is none.
+        folder: the value of `${workspaceFolder}`; empty for none.
     """
 
     def __init__(self, environ: Mapping[str, str], folder: str = "") -> None:
@@ -124,7 +125,7 @@ class Variables:
         self._folder = folder
 
     def filled(self, text: str) -> str:
-        """The text with its references filled in, once: what a variable says is not read again.
+        """The text with its references filled in, once: the value of a variable is not searched for references.
 
         Raises ConfigError for a variable that is not set, since an empty secret would go unnoticed, and for a reference
         that is not known.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Which tools of a backend a bridge shows, by name and with globs; the same verdict for listing and for calling.
+"""The tools of a backend that a bridge shows, chosen by globs over their names.
 
-Patterns are those of a shell (`*`, `?`, `[abc]`), matched against the whole name, upper and lower case apart.  They
-come from whoever runs the bridge; names come from anybody.
+Patterns are those of a shell (`*`, `?`, `[abc]`).  They are matched against the whole name and distinguish upper from
+lower case.  The operator of the bridge writes the patterns; names are untrusted input.
 
-Rule: one predicate decides, and whoever lists and whoever calls asks it.  Where both lists name a tool, deny wins.
+Rule: one predicate decides for listing and for calling alike.  Where both lists name a tool, deny wins.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ PRECEDENCES = ("deny", "allow")
 
 
 class ToolFilter:
-    """Lets a name pass, or not.
+    """Lets the name of a tool pass, or not.
 
     Args:
-        allow: globs; where there are any, nothing passes that matches none of them.
-        deny: globs; what matches one does not pass.
-        precedence: which list wins for a name on both.  With "allow" and both lists, the first one holds the
-            exceptions from the second: what is on neither passes.
+        allow: globs; where there are any, a name has to match one of them to pass.
+        deny: globs; a name that matches one does not pass.
+        precedence: the list that wins for a name on both.  With "allow" and both lists, the first one holds the
+            exceptions from the second: a name on neither list passes.
 
     Raises:
         ValueError: a pattern is empty, too long, or one of too many.
@@ -40,11 +40,11 @@ class ToolFilter:
 
     @property
     def is_open(self) -> bool:
-        """Whether everything passes."""
+        """Whether every name passes."""
         return not self._allow and not self._deny
 
     def allows(self, name: Any) -> bool:
-        """Whether a tool of this name is to be seen and called; nothing but a string is a name."""
+        """Whether clients may see and call a tool of this name.  A name that is no string does not pass."""
         if not isinstance(name, str):
             return False
         allowed, denied = _matches(self._allow, name), _matches(self._deny, name)
@@ -53,7 +53,7 @@ class ToolFilter:
         return not denied and (allowed or not self._allow)
 
     def shown(self, tools: Any) -> Any:
-        """The tools of a list that pass; the same object where all do."""
+        """The tools of a list that pass; the same object where the filter is open."""
         if self.is_open or not isinstance(tools, list):
             return tools
         return [tool for tool in tools if isinstance(tool, dict) and self.allows(tool.get("name"))]
@@ -65,7 +65,8 @@ def _compiled(patterns: tuple[str, ...]) -> list[re.Pattern[str]]:
     for pattern in patterns:
         if not pattern or len(pattern) > MAX_PATTERN:
             raise ValueError(f"a pattern has 1 to {MAX_PATTERN} characters: {pattern[:50]!r}")
-    # What `translate` writes takes linear time: a star never gives back what it took.
+    # Names are untrusted, so matching must not take exponential time: in the expressions that `translate` writes a star
+    # never gives back characters that it took.
     return [re.compile(translate(pattern)) for pattern in patterns]
 
 

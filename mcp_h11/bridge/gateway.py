@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Several backends behind one listener: each at /servers/NAME/mcp, with sessions of its own.
 
-They share the address, the limits of connections and calls, and the pages for whoever runs them; nothing else.  When
-the list of them is read again only what differs is changed: the others keep their sessions and their processes.
+A *site* is one such backend at its address.  The sites share only the listening socket, the limits of connections and
+calls, and the pages for operators.  When the list of sites is read again, only the sites that differ are changed: the
+others keep their sessions and their processes.
 
-Rule: a list that cannot be used changes nothing at all.
+Rules:
+- A list that cannot be used changes nothing at all.
+- A fault of one site does not end another.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ logger = escaping(logging.getLogger(__name__))
 
 PREFIX = "/servers/"
 READY_TIME = 15.0  # seconds for a backend to be there, or to have failed once
-CLOSING_TIME = 30.0  # for all that a site was to end
+CLOSING_TIME = 30.0  # seconds for everything of a site to end
 
 
 class Site:
@@ -74,7 +77,7 @@ class Site:
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
-        """From its beginning to its end, in one task, since a lifespan is one task's."""
+        """Serve until `stop`, in one task: the task that enters a lifespan has to leave it."""
         try:
             async with self.runtime:
                 self.endpoint = Endpoint(self.runtime, self._hosts)
@@ -88,7 +91,7 @@ class Site:
             self.ended.set()
 
     async def stop(self, now: bool = False) -> None:
-        """Ends it; what runs may finish unless it is to be `now`."""
+        """End it.  Calls that run may finish, unless it is to end `now`."""
         self._stopping.set()
         if now:
             await self.handler.finish(0.0)
@@ -96,14 +99,14 @@ class Site:
             await self.ended.wait()
 
     async def change(self, entry: ServerEntry) -> bool:
-        """Becomes what the list says now; False where that takes another site."""
+        """Take over the entry of the new list.  Returns False if that takes another site."""
         if entry.per_session != self.entry.per_session:
             return False
         old, self.entry = self.entry, entry
         if entry.spec != old.spec:
             try:
                 await self.handler.swap(entry.spec)
-            except Exception as exc:  # whatever it is, the other sites go on, and the next reading tries again
+            except Exception as exc:  # the other sites go on, and the next reading of the list tries again
                 fault = None if isinstance(exc, MCPError) else exc
                 logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault)
                 self.entry = old
@@ -116,7 +119,7 @@ class Site:
 class Gateway(ServerHandler):
     """The list of sites, for a `GatewayServer`.
 
-    `read` gives the list anew; it raises ConfigError where that is none.
+    `read` reads the list anew; it raises ConfigError for a list that cannot be used.
     """
 
     name = "gateway"
@@ -133,13 +136,13 @@ class Gateway(ServerHandler):
         self._read = read
         self._ping_every = ping_every
         self._make: Callable[[str, ServerEntry], Site]
-        self._forget: Callable[[], None]  # the verdicts that are kept with heads: where nothing was may be a site now
+        self._forget: Callable[[], None]  # drops the verdicts kept with request heads: they name the sites of before
         self._tasks: Any = None
         self._reloading: asyncio.Lock
-        self._hangup = False  # the list is to be read, and was not yet
+        self._hangup = False  # a SIGHUP came, and the list was not read since
 
     def readiness_problems(self) -> Sequence[str]:
-        """Those of all sites, each with its name."""
+        """The problems of all sites, each with the name of its site."""
         return [
             f"{site.name}: {problem}" for site in self.sites.values() for problem in site.handler.readiness_problems()
         ]
@@ -150,7 +153,8 @@ class Gateway(ServerHandler):
         self._reloading = asyncio.Lock()
         begun, over = asyncio.Event(), asyncio.Event()
         with ExitStack() as stack:
-            # In a task of its own: a server may leave a lifespan in another task than it entered it in.
+            # A server may leave a lifespan in another task than the one that entered it, and a task group of anyio has
+            # to be left in its own: it lives in a task of the gateway.
             life = asyncio.ensure_future(self._live(begun, over))
             await begun.wait()
             self._hear_hangups(stack)
@@ -184,19 +188,19 @@ class Gateway(ServerHandler):
             stack.callback(loop.remove_signal_handler, hangup)
 
     def _hung_up(self) -> None:
-        # One that waits reads what is there by then.
+        # A reading that waits already will see the newest list: no second one is needed.
         if not self._hangup:
             self._hangup = True
             begin_soon(self._tasks, self.reload)
 
     async def open(self, server: Server, hosts: HostPolicy) -> None:
-        """Begins all sites at once; one whose backend cannot be had begins without it."""
+        """Begin all sites at once.  If a backend cannot be connected, its site begins without it."""
         self._make = lambda name, entry: Site(name, entry, server, hosts, self._ping_every)
         self._forget = server.heads.forget
         await self._add(self._entries)
 
     async def reload(self) -> None:
-        """Reads the list again, and changes what differs.  Never raises."""
+        """Read the list again, and change the sites that differ.  Never raises."""
         if self._read is None:
             return
         async with self._reloading:
@@ -206,14 +210,14 @@ class Gateway(ServerHandler):
             except ConfigError as exc:
                 logger.error("the configuration is not used, and all stays as it was: %s", exc)
                 return
-            except Exception:  # a fault of the reader, in a task whose end would be the end of every site
+            except Exception:  # a fault of the reader: raised here, it would end the task group of all sites
                 logger.exception("the configuration cannot be read, and all stays as it was")
                 return
             found = changes({name: site.entry for name, site in self.sites.items()}, entries)
             logger.info("configuration read: %d added, %d removed, %d changed", len(found.added), len(found.removed),
                         len(found.changed))  # fmt: skip
             self._remove(found.removed)
-            # All at once: one that takes its time to start holds up no other.
+            # All at once: a site that starts slowly does not delay the others.
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._add, {name: entries[name] for name in found.added})
                 for name in found.changed:
@@ -239,7 +243,7 @@ class Gateway(ServerHandler):
     def _made(self, name: str, entry: ServerEntry) -> Site | None:
         try:
             return self._make(name, entry)
-        except Exception:  # one that cannot be is no reason for the others to end
+        except Exception:  # the other sites go on without it
             logger.exception("%s cannot be served", name)
             return None
 
@@ -254,7 +258,7 @@ class Gateway(ServerHandler):
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            # No longer to be found first; what runs may finish.
+            # New requests no longer find the site, while calls that run may finish.
             self._tasks.start_soon(self.sites.pop(name).stop)
             self._forget()
 
@@ -286,7 +290,7 @@ class AllListeners:
 
 
 class GatewayEndpoint(OpsEndpoint):
-    """Finds the site by the path; what is at no site is 404, but for the pages of whoever runs the server."""
+    """Finds the site by the path.  Other paths are the pages for operators, or 404."""
 
     def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Server) -> None:
         super().__init__(runtime, hosts, server)
@@ -332,18 +336,18 @@ class GatewayEndpoint(OpsEndpoint):
             self.refuse(reply, _nowhere(self._verdict(request.head, reply.proxied).prefix), None)
 
     def sweep(self) -> None:
-        """Each site looks after its own."""
+        """Let each site end its idle sessions."""
         for site in list(self.gateway.sites.values()):
             site.endpoint.sweep()
 
     def quiet(self) -> None:
-        """Shutting down."""
+        """The shutdown begins: new calls are refused, and idle streams end."""
         for site in self.gateway.sites.values():
             site.runtime.draining = True
             site.endpoint.quiet()
 
     def close(self) -> None:
-        """End everything that is left."""
+        """End everything that still runs at any site."""
         for site in self.gateway.sites.values():
             site.endpoint.close()
 

@@ -43,7 +43,7 @@ MAX_BACKENDS = 100  # of one bridge with a backend for each session; each client
 IDLE_TIME = 300.0  # seconds after which a backend that belongs to no session ends
 MAX_DRAINING = 8  # replaced generations that still serve sessions; the oldest one beyond that stops serving them
 SESSIONS = ("drain", "invalidate", "migrate")
-# A backend for all clients is told the capabilities that a bridge can carry, whatever its clients declare.
+# A backend for all clients is told all capabilities that a bridge can carry: those of its clients differ.
 _SHARED = Identity(CARRIED, "mcp_h11 proxy", __version__)
 _NAMELESS = Identity(CARRIED, "mcp_h11 proxy", "0")  # for a client that does not say its name
 
@@ -54,7 +54,7 @@ class Generation:
     It serves the sessions that began under the numbers from `low` to `number`.
 
     Attributes:
-        shared: the backend for all clients.  With a backend for each session it only shows what the target offers.
+        shared: the backend for all clients.  With a backend for each session it only shows the offer of the target.
         own: with a backend for each session, the backends by session or principal.
         opened: a session began under this generation.
         forsaken: set when the generation was replaced and serves no session any more.
@@ -209,8 +209,8 @@ class Generations:
         per_session: begin a backend for each session.
         drain_time: seconds for the calls on a generation that was replaced.
         start_time: seconds for a new backend to connect during a swap.
-        on_offer: called with a backend whose offer is the one that clients now see.
-        on_change: called with a backend whose lists and resources may have changed.
+        on_offer: called with a backend when clients are to see its offer.
+        on_change: called with a backend when its lists and resources may have changed.
 
     Attributes:
         now: the generation for new sessions and for clients without one; None where there is no backend.
@@ -357,7 +357,7 @@ class Generations:
             new.serve(self._low, self.number)
             self._on_offer(new.shared)
             if self.per_session:
-                # It was connected to learn what the target offers; each session gets a backend of its own.
+                # It was connected to learn the offer of the target; each session gets a backend of its own.
                 self._tasks.start_soon(new.shared.stop)
         if old is not None:
             if sessions != "drain":
@@ -396,6 +396,6 @@ class Generations:
                 self.number += 1
                 now.number = self.number
             if self.per_session and self._tasks is not None:
-                self._tasks.start_soon(backend.stop)  # as after a swap: it has shown what the target offers
+                self._tasks.start_soon(backend.stop)  # as after a swap: the offer of the target is known now
         if again:
             self._on_change(backend)

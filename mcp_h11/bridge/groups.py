@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Begins a job in an anyio task group from wherever something came: also from a callback of the event loop.
+"""Begins a job in an anyio task group from any place of the loop's thread, a callback of the event loop included.
 
-anyio (before 4.16) makes nothing where no task runs, and a signal, a read or a timer of asyncio arrives there.
+anyio before 4.16 starts a task only from a task.  A signal, a read or a timer of asyncio arrives outside of any task.
 
-Rule: a job that is begun so is one of the group, or of nothing where the group is over by then.
+Rule: such a job belongs to the group.  Where the group has ended by then, the job does not run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def begin_soon(tasks: TaskGroup, job: Callable[..., Coroutine[Any, Any, Any]], *
     if asyncio.current_task() is not None:
         tasks.start_soon(job, *args)
         return
-    # It ends in its first step, up to which the loop keeps it alive.
+    # No reference is needed: the task ends in its first step, and the loop keeps it alive until then.
     asyncio.get_running_loop().create_task(_begin(tasks, job, *args))
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What the clients of a bridge want of its backend beside the answers to their calls: a log level, and subscriptions.
+"""The log levels and the subscriptions of a bridge's clients, kept outside of the connection to the backend.
 
-It is kept outside of the connection, so that the next connection is told the same.  The first client that wants to hear
-of a resource has the backend told, and the last one that leaves has it told again.  Several backends may be told of one
-resource while one takes the place of the other.
+A backend that is connected again is given them again.  The first client that subscribes to a resource makes the bridge
+subscribe at the backend, and the last one that leaves makes it unsubscribe.  During a swap two backends may know of one
+resource.
 
 Rules:
-- No lock is held over an answer of the backend: only those who want the very same resource wait for the same answer.
-- What was wanted by a client that has left is dropped, whether or not the backend answers.
+- No lock is held over an answer of the backend: clients wait for the same answer only if they want the same resource.
+- The wishes of a client that has left are dropped, whether or not the backend answers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from ..protocol.errors import InvalidParams
 from ..protocol.methods import LEVELS
 from ..runtime.fairness import Shares
 
-MAX_SUBSCRIBED = 10_000  # resources at one backend, of which each client has a share
+MAX_SUBSCRIBED = 10_000  # resources at one backend; each client has a share of them
 
 
 class Subscription:
-    """One resource: the sessions that want to hear of it, and the backends that were told.
+    """One resource: the clients that subscribed to it, and the backends that were told.
 
     Attributes:
-        unsure: backends that may know of it: they were being told when that was broken off.
-        asking: set, and gone, when the answer to what the backend was told last is there.
+        sessions: the sessions, and the listeners without one, that subscribed.
+        told: the backends that know of the subscription.
+        unsure: backends that may know of it: the request that told them was cancelled.
+        asking: while a backend is being told, an event that is set when its answer is there; else None.
         party: the client that this resource counts for.
     """
 
@@ -44,7 +46,7 @@ class Subscription:
 
 
 class Interests:
-    """What is wanted of a backend.
+    """The log levels and subscriptions of the clients of one backend, or of all shared ones.
 
     Attributes:
         levels: the log level that each client asked for.
@@ -54,20 +56,20 @@ class Interests:
     def __init__(self, limit: int = MAX_SUBSCRIBED) -> None:
         self.levels: dict[Hashable, int] = {}
         self.uris: dict[str, Subscription] = {}
-        self._of: dict[Any, dict[str, None]] = {}  # the resources of each session
+        self._of: dict[Any, dict[str, None]] = {}  # by session, its resources in order
         self._places = Shares(limit)
-        self._leaving: dict[str, None] = {}  # no session wants them any more, and a backend was told of them
+        self._leaving: dict[str, None] = {}  # resources without a client that a backend knows of
 
     @property
     def level(self) -> str | None:
-        """The lowest level that any client asked for, which makes the backend say most; None where none was."""
+        """The lowest level that any client asked for, which lets all other levels through; None without any."""
         ranks = {rank: name for name, rank in LEVELS.items()}
         return ranks[min(self.levels.values())] if self.levels else None
 
     async def subscribe(
         self, uri: str, session: Any, party: str, backend: Any, tell: Callable[[], Awaitable[None]]
     ) -> None:
-        """Returns when this backend was told of the resource.  `session` has `closed`.
+        """Subscribe a session, or any object with `closed`; return when this backend knows of the resource.
 
         Raises:
             InvalidParams: there are as many resources as this party may have.
@@ -114,7 +116,7 @@ class Interests:
         return known is not None and backend in known.told
 
     def leave(self, session: Any, uri: str) -> bool:
-        """The session does not want to hear of the resource any more; whether no other one does either."""
+        """Unsubscribe a session.  Returns whether it was the last one for this resource."""
         known = self.uris.get(uri)
         if known is None or session not in known.sessions:
             return False
@@ -129,7 +131,7 @@ class Interests:
 
     def _let_go(self, uri: str, known: Subscription) -> None:
         if known.asking is not None:
-            return  # looked at again when the answer is there
+            return  # called again when the answer is there
         if known.told or known.unsure:
             self._leaving[uri] = None
         else:
@@ -141,16 +143,16 @@ class Interests:
         self._places.give_back(known.party)
 
     def leave_closed(self) -> bool:
-        """Sessions that are no more want nothing any more; whether a backend is to be told of that."""
+        """Unsubscribe the closed sessions.  Returns whether a backend is to be told of it."""
         for session in [session for session in self._of if session.closed]:
             for uri in list(self._of[session]):
                 self.leave(session, uri)
         return bool(self._leaving)
 
     async def take_back(self, tell: Callable[[Any, str], Awaitable[None]], uri: str | None = None) -> None:
-        """Tells the backends that a resource is not wanted any more: of one, or of all, one after the other.
+        """Tell the backends, one by one, of the resources without a client: of the resource given, or of all.
 
-        Where `tell` raises TimeoutError the backend does not answer: what is left is dropped, and it is not told.
+        If `tell` raises TimeoutError, the backend does not answer: the rest is dropped without telling it.
         """
         while (found := self._next(uri)) is not None:
             name, known = found

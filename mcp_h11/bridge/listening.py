@@ -44,7 +44,7 @@ class InterestRelay:
 
     Attributes:
         log_sessions: the sessions that asked for a log level.
-        walks: clients without a session whose resources are being subscribed to at a backend.
+        walks: clients without a session, while a task subscribes to their resources at a backend.
     """
 
     def __init__(self, generations: Generations, interests: Interests) -> None:

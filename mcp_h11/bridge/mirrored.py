@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The arguments of a backend's tools that a client repeats in HTTP headers (2026-07-28, `x-mcp-header`)."""
+"""The arguments of a backend's tools that a client repeats in HTTP headers (2026-07-28, `x-mcp-header`).
+
+The server in front compares each header with the argument, so it has to know the annotations of the backend's tools.
+
+Rule: the table is bounded in tools and in size; a tool beyond that goes unchecked.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +23,24 @@ from ..protocol.shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 
-LIST_TIME = 5.0  # for the tools of a new backend, whose headers are to be checked
+LIST_TIME = 5.0  # seconds for the list of tools of a new backend
 MAX_LIST_PAGES = 100
-MAX_ANNOTATED = 10_000  # tools whose arguments are mirrored in headers
+MAX_ANNOTATED = 10_000  # tools with mirrored arguments
 
 
 class MirroredArguments:
-    """Which arguments of which tools are mirrored in headers: learnt of every list that passes."""
+    """By tool, the arguments that are mirrored in headers; learnt from each list of tools that passes the bridge."""
 
     def __init__(self) -> None:
         self._maps: dict[str, Mapping[tuple[str, ...], str]] = {}
         self._size = 0
 
     def get(self, tool: str) -> Mapping[tuple[str, ...], str] | None:
-        """Of one tool; None where there is nothing to check."""
+        """The arguments of one tool; None if no header has to be checked."""
         return self._maps.get(tool)
 
     def learn(self, tools: Any) -> None:
-        """Of the `tools` of a list, whatever they are."""
+        """Learn from the `tools` of a list.  The backend is not trusted: anything malformed is skipped."""
         for tool in tools if isinstance(tools, list) else ():
             name = tool.get("name") if isinstance(tool, dict) else None
             if not isinstance(name, str):
@@ -49,7 +54,7 @@ class MirroredArguments:
                     self._size += size
 
     async def read(self, client: Client) -> None:
-        """Of a backend that has just been connected; one that does not tell in time goes unchecked."""
+        """Learn from a backend that has just been connected; one that does not answer in time goes unchecked."""
         if "tools" not in client.server_capabilities:
             return
         params: dict[str, Any] = {}

@@ -81,7 +81,7 @@ class ProxyHandler(ServerHandler):
         share_logs: log messages of a shared backend that name no request go to all clients that asked for log messages.
             They may speak of any client's calls, so by default no client gets them.
         forward_headers: names of request headers that are passed on to a backend over HTTP.  Credentials never are.
-        ping_every: seconds between pings of the backend, whose answers `/ready` shows; None for no pings.
+        ping_every: seconds between pings of the backend; `/ready` shows if they are answered.  None for no pings.
         supervisor: makes the policy by which a backend that ends is started again.
         drain_time: seconds for the calls on a backend that is replaced.
         start_time: seconds for a backend to connect.

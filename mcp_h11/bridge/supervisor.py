@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""When something that ended is started again: later each time, and not at all for a while when it does nothing but end.
+"""When a process that ended is started again: later each time, and not at all for a while if it keeps ending.
 
-Policy alone: whoever starts and waits says what happened and when (seconds of any clock that does not go back).  It
-refuses windows, counts and waits that are not positive.
+This is the policy alone: it starts nothing and waits for nothing.  Its caller reports each start and each end with the
+time, in seconds of any clock that does not go back.  It refuses windows, counts and waits that are not positive.
 
-Rule: only what has run for a while is well; to have started is no success yet.
+Rule: a start is no success yet.  Only a process that has run for a while counts as well.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ RESTART_MIN = 1.0
 RESTART_MAX = 30.0
 CRASH_LIMIT = 5
 CRASH_WINDOW = 60.0
-# How long the circuit stays open; then one start is a try.
+# Seconds that the circuit stays open; the start after that is an attempt.
 OPEN_TIME = 60.0
-# What has run for so long starts with a clean slate.
+# Seconds after which the earlier ends of a process are forgotten.
 STABLE_TIME = 30.0
 JITTER = 0.25
 
 
 class CrashLoop(Exception):
-    """It ended so often that it is left alone.
+    """The process ended so often that it is not started again for a while: the circuit is open.
 
     Attributes:
-        until: on the clock of the caller, when it may be started again.
-        crashes: how often it has ended in a row.
+        until: when it may be started again, on the clock of the caller.
+        crashes: the number of ends in a row.
     """
 
     def __init__(self, until: float, crashes: int, open_for: float) -> None:
@@ -41,19 +41,19 @@ class CrashLoop(Exception):
 
 
 class Supervisor:
-    """Ask it after each end, tell it of each start.
+    """Decides when a process is started again.  Tell it of each start, and ask it after each end.
 
     Args:
         restart_min: seconds before the first restart; twice as long each time.
-        restart_max: seconds that no wait is longer than, its jitter included.
-        crash_limit: so many ends
-        crash_window: within so many seconds open the circuit
-        open_for: for so many seconds. The start after that is a try: if it fails the circuit opens again.
-        stable: seconds after which one that runs is well.
+        restart_max: the longest wait in seconds, its jitter included.
+        crash_limit: the number of ends within the window that opens the circuit.
+        crash_window: the length of that window in seconds.
+        open_for: seconds that the circuit stays open.  If the start after that fails, the circuit opens again.
+        stable: seconds after which a running process counts as well.
 
     Attributes:
         open_until: when the circuit lets a start through; None while it is closed, and from the next start on.
-        circuit: False for what somebody else starts: it is asked again and again, and never left alone.
+        circuit: False for a server that its own operator starts: connecting to it is tried again without end.
     """
 
     def __init__(
@@ -72,28 +72,28 @@ class Supervisor:
         self.open_until: float | None = None
         self.circuit = True
         self._longest = restart_max
-        # The longest wait has its jitter, too: what ended together must not start together for ever.
+        # The longest wait has jitter too: processes that ended together must not start together each time.
         most = max(restart_min, restart_max / (1 + JITTER))
         self._backoff = Backoff(restart_min, most, jitter=JITTER, random=random)
         self._crash_limit = crash_limit
         self._crash_window = crash_window
         self._open_for = open_for
         self._stable = stable
-        self._started: float | None = None  # it runs since
-        self._trying = False  # the circuit was open, and nothing has shown yet that it need not be
-        self._crashes = 0  # in a row
+        self._started: float | None = None  # when it was started; None while it does not run
+        self._trying = False  # the circuit was open, and the process has not run for `stable` seconds since
+        self._crashes = 0  # ends in a row
         self._recent: deque[float] = deque()
 
     def succeeded(self, now: float) -> None:
-        """It has started."""
+        """The process has started."""
         self._started = now
         self.open_until = None
 
     def failed(self, now: float) -> float:
-        """It ended, or did not start.  How many seconds to wait before it is started again.
+        """The process ended, or did not start.  Returns the seconds to wait before it is started again.
 
         Raises:
-            CrashLoop: not before `until`, which is `open_until` from then on.
+            CrashLoop: it is not to be started before `until`, which `open_until` holds from now on.
         """
         if self._started is not None and now - self._started >= self._stable:
             self._trying = False
