@@ -63,12 +63,11 @@ def is_field_name(text: str) -> bool:
 # --- Accept and Content-Type ------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Accept:
-    """What the client can read.  `html` is True only where text/html is named: a wildcard is no browser."""
+    """The forms of an answer that a client can read."""
 
     json: bool
     sse: bool
     prefers_sse: bool = False
-    html: bool = False
 
 
 def _quality(parameters: Iterable[str]) -> float:
@@ -99,7 +98,7 @@ def parse_accept(value: str | None) -> Accept:
     any_type = ranges.get("*/*", ranges.get("*", 0.0))  # java.net sends "*; q=.2"
     json = ranges.get(JSON_TYPE, ranges.get("application/*", any_type))
     sse = ranges.get(SSE_TYPE, ranges.get("text/*", any_type))
-    return Accept(json > 0, sse > 0, sse > json, ranges.get("text/html", 0.0) > 0)
+    return Accept(json > 0, sse > 0, sse > json)
 
 
 def is_json(content_type: str | None) -> bool:

@@ -442,16 +442,6 @@ class ServerConnection:
     # -- where it is
 
     @property
-    def must_close(self) -> bool:
-        """The connection ends with the answer that is due, under way or last given."""
-        return self._close or self._state >= _BODY or self._state == _CHUNKS
-
-    @property
-    def receiving_body(self) -> bool:
-        """A head has been seen and its body is outstanding."""
-        return self._state == _BODY or self._state == _CHUNKS
-
-    @property
     def more(self) -> bool:
         """Of a chunked body more has arrived than was decoded: call `next_event` again without new bytes, but let
         others have their turn first."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""URI templates (RFC 6570): values to a URI at all four levels, and a URI back to values.
+"""URI templates (RFC 6570), matched: a URI back to the values that are in it.
 
-RFC 6570 defines expansion only (1.4), so what `match` does is decided here.  It refuses, when the template is made,
-every template whose match would be a guess: adjoining variables, two variables that may contain "/", "{x:3}",
-"{;x}", and a query that is not at the end.
+RFC 6570 defines expansion only (1.4), so the rules of matching are this module's own.  It refuses, when the template is
+made, every template whose match would be a guess: adjoining variables, two variables that may contain "/", "{x:3}",
+"{;x}", and a query that is not at the end.  It does not expand templates: a server is given URIs and makes none.
 
 Rule: no regular expression ever sees a client's URI.  A match scans from both ends with `find` and `rfind`, never
 goes back, and so takes time proportional to the length of the URI times the number of variables.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -28,26 +28,15 @@ _VARSPEC = re.compile(r"(?P<name>(?:\w|%[0-9A-Fa-f]{2})(?:\.?(?:\w|%[0-9A-Fa-f]{
 _BAD_LITERAL = re.compile(r"[\x00-\x20\x7f{}<>\"\\^`|]|%(?![0-9A-Fa-f]{2})")
 
 
-class _Operator(NamedTuple):
-    """One row of RFC 6570 appendix A."""
-
-    first: str
-    separator: str
-    named: bool
-    if_empty: str
-    allow: str
-
-
-_OPERATORS = {
-    "": _Operator("", ",", False, "", _UNRESERVED),
-    "+": _Operator("", ",", False, "", _UNRESERVED + _RESERVED),
-    "#": _Operator("#", ",", False, "", _UNRESERVED + _RESERVED),
-    ".": _Operator(".", ".", False, "", _UNRESERVED),
-    "/": _Operator("/", "/", False, "", _UNRESERVED),
-    ";": _Operator(";", ";", True, "", _UNRESERVED),
-    "?": _Operator("?", "&", True, "=", _UNRESERVED),
-    "&": _Operator("&", "&", True, "=", _UNRESERVED),
+# RFC 6570 appendix A: the characters before the first value and between two values of an expression.  The operators
+# that name their values (";", "?" and "&") and the fragment ("#") are matched in other ways, by `_split_tail`.
+_SEPARATORS = {
+    "": ("", ","),
+    "+": ("", ","),
+    ".": (".", "."),
+    "/": ("/", "/"),
 }
+_OPERATORS = frozenset("+#./;?&")
 
 
 class _Variable(NamedTuple):
@@ -82,38 +71,26 @@ class _Tail(NamedTuple):
 class URITemplate:
     """A template such as ``notes://{folder}/{+path}{?limit}``.
 
-    `match` finds the values in a URI, `expand` puts values in.
+    `match` finds the values in a URI.
 
     Raises:
-        ValueError: the template is not one of RFC 6570, or, unless `matching` is False, it cannot be matched.
+        ValueError: the template is not one of RFC 6570, or a match with it would be a guess.
     """
 
-    __slots__ = ("_body", "_parts", "_tail", "names", "template")
+    __slots__ = ("_body", "_tail", "names", "template")
 
-    def __init__(self, template: str, *, matching: bool = True) -> None:
+    def __init__(self, template: str) -> None:
         self.template = template
-        self._parts = tuple(_parse(template))
-        variables = [v for part in self._parts if isinstance(part, _Expression) for v in part.variables]
+        parts = tuple(_parse(template))
+        variables = [v for part in parts if isinstance(part, _Expression) for v in part.variables]
         self.names: tuple[str, ...] = tuple(dict.fromkeys(v.name for v in variables))
-        self._body: list[str | _Hole] | None = None
-        self._tail: _Tail | None = None
-        if matching:
-            if len(self.names) != len(variables):
-                raise ValueError(f"{template!r}: a variable appears twice")
-            body, self._tail = _split_tail(template, self._parts)
-            self._body = _compile(template, body)
+        if len(self.names) != len(variables):
+            raise ValueError(f"{template!r}: a variable appears twice")
+        body, self._tail = _split_tail(template, parts)
+        self._body = _compile(template, body)
 
     def __repr__(self) -> str:
         return f"URITemplate({self.template!r})"
-
-    def expand(self, values: Mapping[str, Any]) -> str:
-        """The URI for these values: str, number, bool, a sequence or a mapping of those.
-
-        What is absent, None or an empty collection is left out, as RFC 6570 3.2.1 has it.
-        """
-        return "".join(
-            part if isinstance(part, str) else _expand(part.operator, part.variables, values) for part in self._parts
-        )
 
     def match(self, uri: str) -> dict[str, str | list[str]] | None:
         """The values, percent-decoded, by name; None where the URI does not match.
@@ -123,8 +100,6 @@ class URITemplate:
         A decoded value may contain "/" or ".." (sent as %2F): see `climbs` before using one as a path, and what is made
         of one (a list that it spells in JSON) has to be looked at again, by `climbs_anywhere`.
         """
-        if self._body is None or self._tail is None:
-            raise ValueError(f"{self.template!r} was made for expansion only")
         found: dict[str, str | list[str]] = {}
         try:
             if not uri.isascii():
@@ -231,71 +206,6 @@ def _expression(template: str, text: str) -> _Expression:
     return _Expression(operator, tuple(variables))
 
 
-# --- expansion (RFC 6570, 3.2 and appendix A) ----------------------------------------------------------------
-
-
-def _expand(operator: str, variables: tuple[_Variable, ...], values: Mapping[str, Any]) -> str:
-    rule = _OPERATORS[operator]
-    pieces = []
-    for variable in variables:
-        value = values.get(variable.name)
-        if value is None:
-            continue
-        if isinstance(value, Mapping):
-            pieces += _expand_mapping(rule, variable, value)
-        elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-            pieces += _expand_list(rule, variable, value)
-        else:
-            text = _string(value)[: variable.prefix]
-            pieces.append(_named(rule, variable.name, _encode(text, rule)))
-    return rule.first + rule.separator.join(pieces) if pieces else ""
-
-
-def _expand_mapping(rule: _Operator, variable: _Variable, value: Mapping[Any, Any]) -> list[str]:
-    _no_prefix(variable)
-    pairs = [(_encode(_string(k), rule), _encode(_string(v), rule)) for k, v in value.items() if v is not None]
-    if variable.explode:
-        return [_named(rule, k, v) if rule.named else f"{k}={v}" for k, v in pairs]
-    return [_named(rule, variable.name, ",".join(f"{k},{v}" for k, v in pairs))] if pairs else []
-
-
-def _expand_list(rule: _Operator, variable: _Variable, value: Sequence[Any]) -> list[str]:
-    _no_prefix(variable)
-    items = [_encode(_string(item), rule) for item in value if item is not None]
-    if variable.explode:
-        return [_named(rule, variable.name, item) for item in items]
-    return [_named(rule, variable.name, ",".join(items))] if items else []
-
-
-def _no_prefix(variable: _Variable) -> None:
-    if variable.prefix is not None:  # RFC 6570, 2.4.1: "not applicable to variables that have composite values"
-        raise ValueError(f"{variable.name}: a prefix of a list or mapping is undefined")
-
-
-def _named(rule: _Operator, name: str, value: str) -> str:
-    if not rule.named:
-        return value
-    return f"{name}={value}" if value else name + rule.if_empty
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
-
-
-def _encode(text: str, rule: _Operator) -> str:
-    if rule.allow == _UNRESERVED:
-        return quote(text, safe=_UNRESERVED)
-    # 3.2.3: reserved expansion lets percent-encoded triplets through as they are
-    pieces = text.split("%")
-    encoded = [quote(pieces[0], safe=rule.allow)]
-    for piece in pieces[1:]:
-        triplet = len(piece) >= 2 and all(c in "0123456789abcdefABCDEF" for c in piece[:2])
-        encoded.append(("%" if triplet else "%25") + quote(piece, safe=rule.allow))
-    return "".join(encoded)
-
-
 # --- the template, prepared for matching ---------------------------------------------------------------------
 
 
@@ -313,7 +223,7 @@ def _split_tail(template: str, parts: tuple[str | _Expression, ...]) -> tuple[li
         first = last.operator
         for variable in reversed(last.variables):
             if variable.prefix is not None:
-                raise ValueError(f"{template!r}: a prefix ({{{variable.name}:n}}) can be expanded but not matched")
+                raise ValueError(f"{template!r}: a prefix ({{{variable.name}:n}}) cannot be matched")
             query[variable.name] = variable.explode
         body.pop()
     has_query = any(isinstance(part, str) and "?" in part for part in body)
@@ -352,18 +262,18 @@ def _add_expression(template: str, out: list[str | _Hole], expression: _Expressi
     operator, variables = expression
     if operator in {";", "?", "&", "#"}:
         raise ValueError(f"{template!r}: {{{operator}...}} cannot be matched at this place")
+    first, separator = _SEPARATORS[operator]
     stops = "/?#" + ("&" if in_query else "") + ("," if len(variables) > 1 and not operator else "")
     for number, variable in enumerate(variables):
         if variable.prefix is not None:
-            raise ValueError(f"{template!r}: a prefix ({{{variable.name}:n}}) can be expanded but not matched")
-        rule = _OPERATORS[operator]
-        lead = rule.separator if number else rule.first
+            raise ValueError(f"{template!r}: a prefix ({{{variable.name}:n}}) cannot be matched")
+        lead = separator if number else first
         if operator == "+":
             if variable.explode or len(variables) > 1:
                 raise ValueError(f"{template!r}: {{+...}} can be matched as one plain variable only")
             out.append(_Hole(variable.name, "", span=True))
         elif variable.explode:
-            _add_list(out, variable.name, lead, rule.separator, stops)
+            _add_list(out, variable.name, lead, separator, stops)
         else:
             _add_literal(out, lead)
             out.append(_Hole(variable.name, stops))

@@ -99,14 +99,6 @@ def test_sse_is_preferred_by_quality_and_not_by_order(value: str | None, prefers
     assert parse_accept(value).prefers_sse is prefers
 
 
-@pytest.mark.parametrize(
-    ("value", "html"),
-    [(None, False), ("*/*", False), ("text/*", False), ("text/html;q=0", False), ("text/html;q=0.9,*/*", True)],
-)
-def test_only_a_browser_names_html(value: str | None, html: bool) -> None:
-    assert parse_accept(value).html is html
-
-
 @settings(deadline=None)
 @given(st.text(string.ascii_lowercase[:3] + '*/;=,q01. \t"'))
 def test_accept_never_fails(value: str) -> None:
