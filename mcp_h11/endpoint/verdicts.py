@@ -26,7 +26,7 @@ MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
 MAX_VERDICTS = 256  # different sets of fields whose verdicts are kept
 MAX_ACCEPTS = 64  # different values of Accept whose meaning is kept
 # Ids that may differ in each head: nothing here depends on what they say.
-VARYING = (SESSION_HEADER, "X-Request-Id", "Traceparent")
+ID_FIELDS = (SESSION_HEADER, "X-Request-Id", "Traceparent")
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
 # The fields of a head that are looked at here: collected in one pass, since looking for one is a pass as well.

@@ -184,12 +184,12 @@ def bearer(value: str | None) -> str | None:
     if scheme.lower() != "bearer":
         return None
     token = token.strip(" ")
-    if not is_token(token) or len(token) > MAX_TOKEN:
+    if not is_bearer_token(token) or len(token) > MAX_TOKEN:
         raise ValueError("The Authorization header has no bearer token")
     return token
 
 
-def is_token(text: str) -> bool:
+def is_bearer_token(text: str) -> bool:
     """Whether it can be a bearer token: b64token of RFC 6750 section 2.1."""
     return bool(text) and text[0] != "=" and _TOKEN.issuperset(text.rstrip("="))
 

@@ -14,12 +14,12 @@ as latin-1 gives them, without the line they came in.
 from __future__ import annotations
 
 import binascii
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..protocol.errors import HeaderMismatch
+from ..protocol.fieldnames import is_field_name
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -51,13 +51,6 @@ NAME_SOURCE = {
     "tasks/update": "taskId",
     "tasks/cancel": "taskId",
 }
-
-# RFC 9110 5.6.2
-_TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
-
-
-def is_field_name(text: str) -> bool:
-    return bool(text) and _TOKEN.issuperset(text)
 
 
 # --- Accept and Content-Type ------------------------------------------------------------------------------------

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Each distinct head is shown to h11 once: a cache of its verdicts, for requests read and answers written."""
+"""A cache of h11's work on heads: it reads each distinct request head once, and writes each distinct answer head once.
+
+Clients and servers repeat their heads byte for byte, and h11 is most of the cost of a small request.  The cache keeps
+only heads that h11 has accepted; it never judges syntax by itself.  `ask_h11` refuses more than h11 does, for every
+head that it reads.
+"""
 
 from __future__ import annotations
 
@@ -14,64 +19,67 @@ from .addresses import is_ipv6
 from .messages import MAX_CACHED_HEAD, OWN_FIELDS, Head, HTTPError, Limits, tokens_of, translated
 
 MAX_CACHED_HEADS = 1024
-MAX_MODELS = 256
+MAX_VARIANTS = 256
 MAX_TEMPLATES = 256
 
 Template = tuple[bytes, bytes, bytes]
-Blanked = tuple[bytes, list[int], list[bytes]]  # a head without its ids; where they were; what they were
+WithoutIds = tuple[bytes, list[int], list[bytes]]  # a head without its ids; where they were; what they were
 
 
-# An id of such letters means nothing to the grammar of HTTP, whatever its length.
+# An id of these characters means nothing to the grammar of HTTP, at any length.
 _ID = "[0-9A-Za-z_-]+"
 _is_id = re.compile(_ID).fullmatch
-# Fields that h11 or this module look at: their values decide more than themselves.
-_SPEAKING = frozenset(("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"))
+# h11 or this module read the values of these fields, so a head with another value is another head.
+_FRAMING_FIELDS = frozenset(("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"))
 
 
 class HeadCache:
-    """What h11 said of request heads and how it wrote answer heads.  One per server, shared by its connections.
+    """Request heads as h11 read them, and answer heads as h11 wrote them.  One per server, shared by its connections.
 
-    All its dicts are cleared when full: bounded, O(1), and nothing to keep in order on the hot path.
+    Each dict is cleared when it is full.  That bounds the memory in O(1), without an order to keep on the hot path.
 
     Args:
-        varying: names of fields whose values may differ where everything else repeats: ids of sessions, of requests.
+        id_fields: names of fields whose values may differ where everything else repeats: ids of sessions, of requests.
 
-    A head that h11 has accepted is kept a second time, as a model, with the values of those fields blanked by NULs,
-    where they are ids.  Another head of the same key is the same but for those values, because
+    A head that h11 has accepted is kept a second time, in `variants`: its key is the head with NULs in the place of
+    each id in those fields.  Another head with the same key differs in the ids alone, because
 
-    - no head with a NUL of its own gets here, so that all NULs in a key are blanks, each as long as the value that was
-      there, since it stands between "name: " and a line end: equal keys have their values in the same places;
-    - a value is all that its line holds, of characters that end no line and fold none.  h11 judges a head line by
-      line, and compares no fields but those in `_SPEAKING` with others;
-    - every limit was tested on a head's own bytes before it is looked up here, and a model has as many fields.
+    - no head with a NUL of its own is looked up here, so all NULs of a key stand for ids.  An id stands between "name:
+      " and a line end and has the length of its NULs, so heads with equal keys have their ids in the same places;
+    - an id is the whole value of its line, and its characters neither end a line nor fold one.  h11 judges a head line
+      by line, and compares the values of the fields in `_FRAMING_FIELDS` only;
+    - every limit was tested on a head's own bytes before the lookup, and a variant has as many fields.
 
     Raises:
-        ValueError: h11 or this module look at such a field.
+        ValueError: a field of `id_fields` is one of `_FRAMING_FIELDS`.
     """
 
-    __slots__ = ("_ids", "_varying", "heads", "limits", "max_head_bytes", "max_heads", "models", "templates")
+    __slots__ = ("_ids", "_id_fields", "heads", "limits", "max_head_bytes", "max_heads", "variants", "templates")
 
     def __init__(
         self,
         max_heads: int = MAX_CACHED_HEADS,
         max_head_bytes: int = MAX_CACHED_HEAD,
-        varying: tuple[str, ...] = (),
+        id_fields: tuple[str, ...] = (),
     ) -> None:
-        for name in varying:
-            if name.lower() in _SPEAKING:
-                raise ValueError(f"what {name} says decides more than its own value")
+        for name in id_fields:
+            if name.lower() in _FRAMING_FIELDS:
+                raise ValueError(f"{name} frames the message or routes it, so its values cannot be taken for ids")
         self.max_heads = max_heads
         self.max_head_bytes = max_head_bytes
         self.heads: dict[bytes, Head] = {}
-        self.models: dict[bytes, tuple[Head, list[int]]] = {}  # a head, and which of its fields vary
+        self.variants: dict[bytes, tuple[Head, list[int]]] = {}  # a head, and the numbers of its fields with ids
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.limits: Limits | None = None
-        self._varying = varying
-        line = rf"(?i:\r\n(?:{'|'.join(map(re.escape, varying))})): ({_ID})(?=\r\n)"
-        self._ids = re.compile(line.encode("ascii")).finditer if varying else None
+        self._id_fields = id_fields
+        line = rf"(?i:\r\n(?:{'|'.join(map(re.escape, id_fields))})): ({_ID})(?=\r\n)"
+        self._ids = re.compile(line.encode("ascii")).finditer if id_fields else None
 
-    def alike(self, raw: bytes) -> tuple[Head | None, Blanked | None]:
-        """What h11 would say of a head, where one is known that differs in ids alone; and the head without them."""
+    def find_variant(self, raw: bytes) -> tuple[Head | None, WithoutIds | None]:
+        """The head for these bytes if h11 has accepted one that differs in ids alone; else the bytes without ids.
+
+        Both are None for a head without ids.  Give the second one to `add_head` when h11 has accepted the bytes.
+        """
         if self._ids is None or len(raw) > self.max_head_bytes or raw.find(b"\0") >= 0:
             return None, None
         pieces: list[bytes] = []
@@ -88,42 +96,46 @@ class HeadCache:
             return None, None
         pieces.append(raw[at:])
         key = b"".join(pieces)
-        model = self.models.get(key)
-        if model is None:
+        variant = self.variants.get(key)
+        if variant is None:
             return None, (key, places, values)
-        head = model[0].with_values(model[1], values)
+        head = variant[0].with_values(variant[1], values)
         self.add_head(raw, head, None)
         return head, None
 
-    def add_head(self, raw: bytes, head: Head, blanked: Blanked | None) -> None:
-        """Remember what h11 said of a plain head, and as a model where it has ids."""
+    def add_head(self, raw: bytes, head: Head, without_ids: WithoutIds | None) -> None:
+        """Keep a plain head that h11 has accepted, and keep it as a variant as well if it has ids."""
         if len(raw) > self.max_head_bytes:
             return
         if len(self.heads) >= self.max_heads:
             self.heads.clear()
         head.cached = True
         self.heads[raw] = head
-        if blanked is None:
+        if without_ids is None:
             return
-        key, places, values = blanked
-        # Each field is one line, and the request line is none: obsolete folds and repeated lengths were refused.
+        key, places, values = without_ids
+        # The number of a field is the number of lines before it, without the request line.  That holds because
+        # `ask_h11` has refused obsolete folds (two lines for one field) and repeated lengths (h11 merges the fields).
         fields = [raw.count(b"\n", 0, place) - 1 for place in places]
         if [head.headers[field][1] for field in fields] == values:
-            if len(self.models) >= MAX_MODELS:
-                self.models.clear()
-            self.models[key] = (head, fields)
+            if len(self.variants) >= MAX_VARIANTS:
+                self.variants.clear()
+            self.variants[key] = (head, fields)
 
     def forget(self) -> None:
-        """Let go of all request heads, and of the verdicts on them: what those depend on has changed."""
+        """Drop all request heads and their verdicts: a setting that the verdicts depend on has changed."""
         self.heads.clear()
-        self.models.clear()
+        self.variants.clear()
 
     def template(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
     ) -> Template:
-        """How h11 writes an answer head (see `_write_head`), once for all values of a varying field that comes last."""
+        """An answer head as h11 writes it (see `_write_head`).
+
+        If the last header is one of `id_fields`, h11 writes the head once, and each further id is put in its place.
+        """
         name, value = headers[-1] if headers else ("", "")
-        if name not in self._varying or not _is_id(value):
+        if name not in self._id_fields or not _is_id(value):
             template = _write_head(status, headers, close, sized, chunked, dated)
             self._add_template((status, headers, close, sized, chunked, dated), template)
             return template
@@ -132,7 +144,7 @@ class HeadCache:
         if known is None:
             known = _write_head(status, headers, close, sized, chunked, dated)
             self._add_template(key, known)
-        # What h11 wrote for the first value, with this one in its place.
+        # The kept head has the id of the first answer: replace it by the id of this one.
         before_date, before_length, rest = known
         mark = f"\r\n{name}: ".encode("ascii")
         start = rest.rindex(mark) + len(mark)
@@ -146,7 +158,7 @@ class HeadCache:
 
 # --- Reading heads -------------------------------------------------------------------------------------------------
 
-# The same definition of "end of head" as h11's: line ends may lack their CR (RFC 9112 2.2 allows it).
+# h11's own definition of the end of a head: a line end may lack its CR (RFC 9112 2.2 allows a reader to take that).
 BLANK_LINE = re.compile(rb"\n\r?\n")
 _OBS_FOLD = re.compile(rb"\n[ \t]")
 _CONTENT_LENGTH = re.compile(rb"(?i:\ncontent-length:)[ \t]*([^\r\n]*)")
@@ -170,8 +182,8 @@ def _path(method: bytes, target: bytes, host: bytes | None) -> bytes:
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if not absolute or not _is_authority(absolute[1]):
         raise HTTPError(400, "Illegal request target")
-    # RFC 9112 3.2.2 lets the target win over Host.  The two agree in every honest request, and a policy on Host must
-    # not be passed by with a target that says something else.
+    # RFC 9112 3.2.2 lets the target win over Host.  The two agree in every honest request, and a target with another
+    # host would get round the server's policy on Host.
     if host is not None and host.lower() != absolute[1].lower():
         raise HTTPError(400, "Host header and request target disagree")
     rest = absolute[2]
@@ -201,14 +213,15 @@ def _set_framing(head: Head, raw: bytes, headers: list[tuple[bytes, bytes]]) -> 
 
 
 def ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
-    """Has h11 read a head; then says where we are stricter.  The `Head`, the h11 connection, and whether it is plain.
+    """Let h11 read a head, then refuse the heads that h11 takes and this server does not.
 
-    Raises HTTPError.
+    Returns the `Head`, the h11 connection that has read it, and whether the head is plain: it may be kept and used
+    again, because the connection goes on after it and its body, if any, has a length.  Raises HTTPError.
     """
-    # Counted before h11 reads them: 100,000 fields take it 0.16 s.
+    # The fields are counted before h11 reads them: it takes 0.16 s for 100,000 of them.
     if raw.count(b"\n") - 2 > max_fields:
         raise HTTPError(431, "Too many header fields")
-    # No limit of h11's applies: it is tested on some cuts only.
+    # h11's own limit is switched off: it depends on how the bytes were cut.  `Limits` was tested before.
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=maxsize)
     connection.receive_data(raw)
     try:
@@ -220,7 +233,7 @@ def ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
         raise HTTPError(505, "HTTP version not supported")
     if _OBS_FOLD.search(raw):
         raise HTTPError(400, "Obsolete line folding")
-    # A third of the time that its own iterator takes.
+    # `raw_items` takes a third of the time of iterating over `headers`.
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     names = dict(headers)
     host = names.get(b"host")
@@ -235,7 +248,8 @@ def ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
         tuple(headers),
     )
     _set_framing(head, raw, headers)
-    # After CONNECT the two ends may disagree on who speaks what; it is never granted, so it ends the connection.
+    # After CONNECT one end may speak HTTP and the other end the protocol of a tunnel (RFC 9110 9.3.6).  No tunnel is
+    # ever granted here, so the connection ends after the refusal.
     if (
         head.version != "1.1"
         or method == b"CONNECT"
@@ -256,7 +270,11 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 def _write_head(
     status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
 ) -> Template:
-    """Has h11 write an answer head; (up to the date, up to the length, the rest), the parts that do not apply empty."""
+    """Let h11 write an answer head, and cut it at its date and its length, which differ from answer to answer.
+
+    Returns (the bytes before the date, the bytes between date and length, the rest); a part that the head does not have
+    is empty.
+    """
     lines = [("Date", _ANY_DATE)] if dated else []
     if sized:
         lines.append(("Content-Length", "0"))
@@ -277,7 +295,7 @@ def _write_head(
     except h11.LocalProtocolError as error:
         raise ValueError(str(error)) from None
     assert out is not None
-    # No header value can hold a line end (h11 has checked), so the first match is the line that was put first.
+    # h11 has refused line ends in values, so the first match is the line that was put first.
     before_date = before_length = b""
     if dated:
         before_date, _, out = out.partition(_ANY_DATE.encode("ascii"))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Requests, heads and limits as values: what both ends of HTTP/1.1 speak of."""
+"""Requests, heads, limits and signals as values: the nouns of HTTP/1.1 for both ends.
+
+Nothing here reads or writes bytes, but for the values of a head, which are latin-1 (RFC 9110 5.5).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MAX_CACHED_HEAD = 4 * 1024
 
 
 class Signal(Enum):
-    """What `next_event` returns when there is no request, or piece of an answer, to return."""
+    """The results of `next_event` when there is no request and no piece of an answer to return."""
 
     NEED_DATA = "more bytes, please"
     PAUSED = "answer first, then call response_done()"
@@ -58,9 +61,10 @@ class Limits:
 
 
 class Head:
-    """What h11 said of one request head.  Shared by all requests that repeat it: treat it as read-only.
+    """One request head as h11 read it.  All requests that repeat the head share the object: treat it as read-only.
 
-    `verdict` is for the floors above, which keep verdicts there that depend on the head alone.
+    `verdict` belongs to the floors above.  They keep there the result of checks that depend on the head alone, so that
+    the checks are made once for all requests that repeat it.
     """
 
     __slots__ = (
@@ -82,7 +86,7 @@ class Head:
         self.expect_continue = False
         self.verdict: Any = None
         self.cached = False
-        # Bytes of body to slice off after the head; -1: h11 knows (chunked).
+        # The length of the body behind the head in bytes; -1 for a chunked body, which h11 decodes.
         self.size = 0
 
     def with_values(self, places: list[int], values: list[bytes]) -> Head:
@@ -125,7 +129,7 @@ class HTTPRequest:
 
 
 def translated(error: h11.RemoteProtocolError) -> HTTPError:
-    # h11 quotes the offending bytes; an answer does not echo them.
+    # h11 quotes the bytes that it refuses.  They are cut off: an answer must not echo the bytes of a peer.
     return HTTPError(error.error_status_hint, str(error).partition(": bytearray")[0][:200])
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 
+from ..protocol.fieldnames import is_field_name
 from .addresses import is_ipv6
-from .headers import Headers, is_field_name
+from .headers import Headers
 
 # --- Host and Origin --------------------------------------------------------------------------------------------
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")

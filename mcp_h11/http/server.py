@@ -272,7 +272,7 @@ class ServerConnection:
         head = self._heads.get(raw)
         if head is not None:
             return head
-        head, blanked = self._cache.alike(raw)
+        head, without_ids = self._cache.find_variant(raw)
         if head is not None:
             return head
         try:
@@ -280,7 +280,7 @@ class ServerConnection:
         except HTTPError as error:
             raise self._refused(error) from None
         if plain:
-            self._cache.add_head(raw, head, blanked)
+            self._cache.add_head(raw, head, without_ids)
         elif head.chunked:
             overhead = self._limits.max_chunk_overhead or maxsize
             self._chunks = ChunkedBody(connection, self._max_body, overhead, TINY_CHUNK)

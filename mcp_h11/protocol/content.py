@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .fieldnames import is_field_name
+
 if TYPE_CHECKING:
     from .types import (
         Annotations,
@@ -229,10 +231,6 @@ class Audio(_Media):
         return audio(self._bytes(), self.mime_type)
 
 
-# RFC 9110, 5.6.2, tchar
-_TCHAR = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-
-
 class ParamHeader:
     """`Annotated[str, ParamHeader("Region")]`: clients repeat this argument in the header `Mcp-Param-Region`.
 
@@ -244,7 +242,7 @@ class ParamHeader:
 
     def __init__(self, name: str) -> None:
         """ValueError where `name` is no HTTP field-name token."""
-        if not name or not _TCHAR.issuperset(name):
+        if not is_field_name(name):
             raise ValueError(f"not an HTTP field-name token: {name!r}")
         self.name = name
 

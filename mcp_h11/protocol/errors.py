@@ -15,10 +15,11 @@ JSON-RPC error rides on HTTP 200, because clients of those revisions take other 
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from .fieldnames import is_field_name
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -53,8 +54,7 @@ MODERN_REFUSALS = frozenset(
 # Of what a client sent, in a message and in `data`: more of it helps nobody, and comes back twice.
 ECHOED_TEXT = 200  # characters
 ECHOED = 1_024
-# RFC 9110 sections 5.1 and 5.5; what frames the answer is not for whoever refuses.
-_NAME = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
+# RFC 9110 section 5.5.  The fields that frame an answer are written by the connection alone.
 _VALUE = frozenset(map(chr, (9, *range(32, 127))))
 _CONNECTION_HEADERS = frozenset(("connection", "content-length", "date", "transfer-encoding"))
 
@@ -234,8 +234,8 @@ def again(error: Failure) -> Failure:
 
 def _check_header(name: str, value: str) -> None:
     """Here, where it is made: when it is written it is too late for another answer."""
-    fits = isinstance(name, str) and isinstance(value, str) and _NAME.issuperset(name) and _VALUE.issuperset(value)
-    if not fits or not name or value != value.strip() or name.lower() in _CONNECTION_HEADERS:
+    fits = isinstance(name, str) and isinstance(value, str) and is_field_name(name) and _VALUE.issuperset(value)
+    if not fits or value != value.strip() or name.lower() in _CONNECTION_HEADERS:
         raise ValueError(f"not a header that a refusal can have: {name!r:.100}: {value!r:.100}")
 
 

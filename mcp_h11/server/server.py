@@ -20,7 +20,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..endpoint.endpoint import Endpoint
-from ..endpoint.verdicts import VARYING
+from ..endpoint.verdicts import ID_FIELDS
 from ..handler.handler import ServerHandler
 from ..http.heads import HeadCache
 from ..http.origins import HostPolicy
@@ -70,7 +70,7 @@ class Server:
         self.runtime = Runtime(handler, self.settings, self.settings.max_values)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
-        self.heads = HeadCache(varying=VARYING)
+        self.heads = HeadCache(id_fields=ID_FIELDS)
         self.connections: set[Connection] = set()
         self._peers = Crowd[Connection]()  # the same by client, but those of proxies
         self.handshakes: set[asyncio.Task[None]] = set()  # what may become connections

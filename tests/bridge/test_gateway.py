@@ -214,7 +214,7 @@ async def test_what_is_known_of_heads_goes_when_the_list_changes_and_not_when_it
         assert len(server.heads.heads) == 1
         server.lists.append({"one": entry("a"), "two": entry("b")})
         await server.runtime.handler.reload()
-        assert not server.heads.heads and not server.heads.models
+        assert not server.heads.heads and not server.heads.variants
         await client.send(request)
         assert (await client.receive("POST")).status == 200
 

@@ -19,7 +19,7 @@ from requests_support import CHUNKED, GET, REFUSED, SMUGGLED
 from mcp_h11.http import heads as http_heads
 from mcp_h11.http import server
 from mcp_h11.http.chunked import MAX_CHUNKS
-from mcp_h11.http.heads import MAX_MODELS, MAX_TEMPLATES, HeadCache
+from mcp_h11.http.heads import MAX_TEMPLATES, MAX_VARIANTS, HeadCache
 from mcp_h11.http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits
 from mcp_h11.http.server import MAX_LEADING_CRLF, TINY_CHUNK, ServerConnection
 
@@ -346,7 +346,7 @@ def test_a_head_that_differs_in_one_byte_from_a_cached_one_is_read_anew(first, a
 
 
 # Of the fields whose ids may vary, and of what an id may not be.
-VARYING = ("Mcp-Session-Id", "X-Request-Id")
+ID_FIELDS = ("Mcp-Session-Id", "X-Request-Id")
 IDS = st.text("ab0Z-_", min_size=1, max_size=6).map(str.encode)
 NO_IDS = st.builds(
     lambda before, odd, after: before + odd + after,
@@ -368,8 +368,8 @@ ENDS = st.sampled_from([b"\r\n"] * 8 + [b"\n", b" \r\n", b"\r\r\n"])
 
 
 @st.composite
-def alike(draw):
-    """Requests that are one another's likeness but for what stands where ids stand."""
+def heads_that_differ_in_ids(draw):
+    """Requests that are equal but for the values in the places of ids."""
     lines = draw(st.lists(st.tuples(ID_NAMES, SEPARATORS, ENDS), min_size=1, max_size=3))
     around = draw(st.sampled_from([b"", b"Content-Length: 2\r\n", b"Content-Length: 0\r\n", b"X: y\r\n"]))
     first = draw(st.booleans())
@@ -383,10 +383,10 @@ def alike(draw):
 
 
 @examples(1500)
-@given(st.lists(alike(), min_size=1, max_size=2), st.randoms(use_true_random=False))
+@given(st.lists(heads_that_differ_in_ids(), min_size=1, max_size=2), st.randoms(use_true_random=False))
 def test_a_head_that_differs_in_its_ids_from_known_ones_is_read_as_h11_would(found, random):
     every = [one for some in found for one in some]
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     for one in every:
         wanted = one_fault(reference(one, SMALL), one)
         assert run(cache, [one]) == wanted
@@ -404,7 +404,7 @@ def test_a_head_that_differs_in_one_byte_from_a_model_is_read_as_h11_would(value
     first = b"POST /mcp HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nContent-Length: 2\r\n\r\n{}" % value
     at %= len(first)
     second = first[:at] + bytes([byte]) + first[at + (not insert) :]
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     run(cache, [first])
     cache.heads.clear()
     wanted = reference(second, SMALL)
@@ -563,7 +563,7 @@ def asked_h11(monkeypatch):
 
 
 def test_h11_sees_a_head_once_for_all_ids_of_one_length(asked_h11):
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     for number in range(9):
         request = fed(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), cache).next_event()
         assert request.head.get("mcp-session-id") == f"s-{number}"
@@ -580,19 +580,19 @@ def test_h11_sees_each_head_of_a_cache_that_knows_no_ids(asked_h11):
     cache = HeadCache()
     for session_id in (b"a", b"b"):
         fed(of_session(session_id), cache).next_event()
-    assert len(asked_h11) == 2 and cache.models == {}
+    assert len(asked_h11) == 2 and cache.variants == {}
 
 
 @pytest.mark.parametrize("value", [b"a=b", b"a b", b"a,b", b"a.b", b"\xe9\xe9\xe9", b"a\tb"])
 def test_what_is_no_id_is_read_by_h11_each_time_it_differs(value, asked_h11):
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     for session_id in (b"abc", value, value[::-1]):
         fed(of_session(session_id), cache).next_event()
     assert len(asked_h11) == len({b"abc", value, value[::-1]})
 
 
 def test_what_stands_where_a_model_is_blank_is_judged_too():
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     two = b"GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nX-Request-Id: %b\r\n\r\n"
     assert drive(connect(cache), [two % (b"a", b"b")])[1] == "end"
     for blank in ((b"a", b"\0"), (b"\0", b"b"), (b"\0", b"\0")):
@@ -601,31 +601,31 @@ def test_what_stands_where_a_model_is_blank_is_judged_too():
 
 @pytest.mark.parametrize("name", ["Content-Length", "host", "Transfer-Encoding", "CONNECTION", "Expect", "Upgrade"])
 def test_a_field_that_h11_looks_at_cannot_vary(name):
-    with pytest.raises(ValueError, match="decides more"):
-        HeadCache(varying=("X-Request-Id", name))
+    with pytest.raises(ValueError, match="frames the message"):
+        HeadCache(id_fields=("X-Request-Id", name))
 
 
 def test_models_are_few_and_cleared_when_full():
-    cache = HeadCache(varying=VARYING)
-    for number in range(MAX_MODELS + 1):
+    cache = HeadCache(id_fields=ID_FIELDS)
+    for number in range(MAX_VARIANTS + 1):
         fed(of_session(b"a", b"%d" % number).replace(b"/mcp", b"/%d" % number), cache).next_event()
-        assert len(cache.models) == number % MAX_MODELS + 1
+        assert len(cache.variants) == number % MAX_VARIANTS + 1
 
 
 def test_heads_are_models_up_to_the_size_limit_of_heads(asked_h11):
     for size, asked in ((4096, 1), (4097, 2)):
         asked_h11.clear()
-        cache = HeadCache(varying=VARYING)
+        cache = HeadCache(id_fields=ID_FIELDS)
         field = b"\r\nX-Request-Id: a"
         head = padded(size - len(field)).replace(b"\r\nX:", field + b"\r\nX:")
         assert len(head) == size
         for request in (head, head.replace(b"Id: a", b"Id: b")):
             fed(request, cache).next_event()
-        assert len(asked_h11) == asked and len(cache.models) == 2 - asked
+        assert len(asked_h11) == asked and len(cache.variants) == 2 - asked
 
 
 def test_an_answer_head_is_written_once_for_all_ids():
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     for number in range(3):
         for close in (False, True):
             for stream in (False, True):
@@ -647,7 +647,7 @@ def test_an_answer_head_is_written_once_for_all_ids():
 @pytest.mark.parametrize("value", ["", "a b", "a=b", "x.y"])
 def test_an_answer_head_with_what_is_no_id_is_written_by_h11(value):
     answers = []
-    for cache in (HeadCache(varying=VARYING), HeadCache()):
+    for cache in (HeadCache(id_fields=ID_FIELDS), HeadCache()):
         for session_id in ("id-1", value, "id-2"):
             connection = fed(GET, cache)
             connection.next_event()
@@ -657,7 +657,7 @@ def test_an_answer_head_with_what_is_no_id_is_written_by_h11(value):
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\n", "\r\n\r\n", "a\x00"])
 def test_an_answer_head_that_cannot_be_sent_is_refused_where_ids_vary_too(value):
-    cache = HeadCache(varying=VARYING)
+    cache = HeadCache(id_fields=ID_FIELDS)
     for session_id, good in (("id", True), (value, False), ("id", True)):
         connection = fed(GET, cache)
         connection.next_event()
