@@ -20,7 +20,6 @@ from serving import LEGACY, served
 
 import mcp_h11
 from mcp_h11 import Context
-from mcp_h11.bridge import proxy
 from mcp_h11.handler.handler import ServerHandler
 from mcp_h11.protocol.errors import MCPError
 from mcp_h11.protocol.shown import (
@@ -235,6 +234,7 @@ async def test_a_method_and_a_notification_with_line_feeds_forge_no_line(
 
 def test_the_error_that_a_peer_words_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.handler.setFormatter(logging.Formatter("%(message)s"))
-    proxy.logger.warning("%.200s is not listened to: %s", FORGED, MCPError(-32002, FORGED))
+    logger = escaping(logging.getLogger("mcp_h11.words_of_a_peer"))
+    logger.warning("%.200s is not listened to: %s", FORGED, MCPError(-32002, FORGED))
     (line,) = caplog.text.splitlines()
     assert line.count("forged") == 2 and not any(map(is_unsafe, line))
