@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How a client gets to its server: the transport that a target means, the era that the server is of, the handshake.
+"""Connects a client: chooses the transport for its target, finds the era of the server, and makes the handshake.
 
-The order is that of 2026-07-28 basic/versioning: `server/discover`, then `initialize`, then HTTP+SSE.  It refuses to
-guess where the revision or the transport is pinned.
+The order is that of 2026-07-28 basic/versioning, Backward Compatibility: `server/discover`, then `initialize`, then
+HTTP+SSE.  It refuses to try others where the user has pinned the revision or the transport.
 
-Rule: what was remembered of an origin only saves questions; where it turns out wrong it is forgotten, and all is asked:
-when a client begins, and also when a server becomes one of another era while a client uses it.
+Rule: the memory of an origin only saves questions.  When the server contradicts it, it is dropped and the server is
+asked again.
 """
 
 from __future__ import annotations
@@ -40,12 +40,7 @@ logger = escaping(logging.getLogger(__name__))
 
 
 class Connecting:
-    """Finds the way and goes it.
-
-    Attributes:
-        agreed: None until then.
-        on_other_era: called when the server has turned out to be of another era, and everything goes on in that.
-    """
+    """Opens and closes the transports of one client."""
 
     def __init__(self, options: Options, conversation: Conversation, tasks: TaskGroup) -> None:
         self._options = options
@@ -55,7 +50,7 @@ class Connecting:
         self._open: list[Transport] = []
 
     async def connect(self) -> None:
-        """Raises MCPError where there is no way, or no common revision."""
+        """Connects.  Raises MCPError if no transport reaches the server, or there is no common revision."""
         options = self._options
         if options.url is None or self._is_pinned:
             await self._pinned()
@@ -66,9 +61,10 @@ class Connecting:
                 await self._as_remembered(remembered)
                 return
             except MCPError as error:
-                if not probe.refuses_handshake(error):  # away, or in trouble: that contradicts nothing
+                if not probe.refuses_handshake(error):  # a server in trouble does not contradict the memory
                     raise
-                logger.info("%s is no longer what it was, %s: %s", shown(options.url), remembered, error)
+                logger.info("%s was remembered as %s and refuses that now, so it is asked again: %s",
+                            shown(options.url), remembered, error)  # fmt: skip
                 options.memory.drop(options.url)
                 await self.aclose()
         await self._find(options.url)
@@ -78,19 +74,20 @@ class Connecting:
         return self._options.transport is not None or self._options.revision is not None
 
     async def aclose(self) -> None:
-        """Ends what is there; bounded by what the transports allow themselves."""
+        """Ends all transports.  Each bounds the time of its own end."""
         self._transport = None
         while self._open:
             await self._open.pop().aclose()
 
     async def close(self, transport: Transport) -> None:
+        """Ends one transport."""
         self._open.remove(transport)
         await transport.aclose()
 
-    # --- the ways -------------------------------------------------------------------------------------------
+    # --- the order of tries -------------------------------------------------------------------------------------------
 
     async def _pinned(self) -> None:
-        """One way only: a pipe, a handler, or what the user says."""
+        """Connects where there is no choice of transports: to a command, to a handler, or as the user has pinned it."""
         wanted = self._options.revision
         await self._start(self._options.transport == "sse")
         if wanted is not None and not wanted.modern:
@@ -110,7 +107,7 @@ class Connecting:
         await self.handshake()
 
     async def _find(self, url: str) -> None:
-        """By the requirements' order; the verdict is remembered."""
+        """Tries all transports of an address in the order of the specification, and remembers the one that worked."""
         await self._start(False)
         try:
             await self._probe_or_shake_hands()
@@ -122,6 +119,7 @@ class Connecting:
         self.remember()
 
     async def go_by_sse(self, refused: MCPError) -> None:
+        """Tries HTTP+SSE.  Raises `refused`, the error of the newer transport, if that is not served either."""
         try:
             await self._start(True)
         except MCPError as error:
@@ -130,6 +128,7 @@ class Connecting:
         await self.handshake()
 
     def remember(self) -> None:
+        """Remembers for this origin the transport and the era that worked."""
         url, sse = self._options.url, isinstance(self._transport, SSETransport)
         if url is not None:
             self._options.memory.put(url, "sse" if sse else "modern" if self._conversation.modern else "legacy")
@@ -139,11 +138,12 @@ class Connecting:
         try:
             negotiated = await self.discover(silence_is_legacy=duplex)
         except ConnectionLost as error:
-            # Some old servers end at a request that is not `initialize`; a child can be had again.
+            # Some old servers exit at a first request that is not `initialize`.  A command can be started again.
             if not duplex or not self._can_start_again():
                 raise
-            logger.debug("the server ended when it was asked what it is: %s", error)
+            logger.debug("the server ended at `server/discover`, so it is started again for a handshake: %s", error)
             await self.aclose()
+            # The end of the first child ended all calls.  The second child begins with a clean state.
             self._conversation.calls.ended = None
             await self._start(False)
             negotiated = None
@@ -153,6 +153,7 @@ class Connecting:
             self.settle(negotiated)
 
     async def discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Negotiated | None:
+        """Sends `server/discover`; see `probe.discover`."""
         limit = min(self._options.timeout or math.inf, probe.PROBE_TIMEOUT)
         return await probe.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
@@ -187,7 +188,7 @@ class Connecting:
         middleware = list(options.middleware)
         if options.token is not None:
             middleware.append(_innermost(options.token))
-        # No limit for the head: a call that is answered in JSON has its head with its result.
+        # No time limit for the head of an answer: a call that is answered in JSON sends its head with its result.
         return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None, proxies=options.proxies())
 
     # --- for `EraWatch` -------------------------------------------------------------------------------------
@@ -232,6 +233,7 @@ class Connecting:
         await conversation.transport.listen()
 
     def settle(self, negotiated: Negotiated) -> None:
+        """Uses this revision from now on."""
         self._conversation.negotiated = negotiated
         self._conversation.revision = negotiated.revision
         self._conversation.transport.settle(negotiated.revision)
@@ -243,7 +245,7 @@ class Connecting:
 
 
 def _innermost(token: str | TokenProvider) -> Middleware:
-    """The client's own token has the last word: it is put on where no middleware can change it any more."""
+    """The client's token as the middleware that runs last, so that no other middleware replaces it."""
     if isinstance(token, str):
         text = token
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What passes between a client and one server, whatever carries it: requests in the words of their revision, and what
-comes in, to whom it belongs.
+"""The messages between a client and one server, over any transport.
 
-Requests of 2026-07-28 are made good where the specification says how: other headers, another version, another try,
-answers to questions.  It refuses the server's questions beyond a number, and all of them in 2026-07-28, where nobody
-may answer by POST.
+Requests are written in the form of the negotiated revision.  Incoming messages go to the call, the callback or the
+question handler that they belong to.  Requests of 2026-07-28 are sent once more where the specification says so: after
+a refusal of their headers or their version, after a lost connection, and with the answers to questions.
 
-Rule: `message` and its like never wait; whatever takes time runs in a task of its own.
+It refuses to send a request while the era of the server is being asked for.
+
+Rule: the methods of `Receiver` never wait; work that takes time runs in a task of its own.
 """
 
 from __future__ import annotations
@@ -55,18 +56,24 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
+# Pages of one list.
 MAX_PAGES = 1_000
 # Seconds for a request or a notification that has no other limit.
 SEND_LIMIT = 60.0
 
-# What does no more the second time than the first.
+# Methods without further effect when they are executed twice.
 _SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
 _SAFE |= {"resources/subscribe", "resources/unsubscribe"}
 
 
 @dataclass
 class ClientRequest:
-    """One request, as a user of the client makes it."""
+    """One request, as a user of the client makes it; `Client.request` explains the options.
+
+    Attributes:
+        private: its notifications go to its own callback only, not to the callbacks of the client.
+        owner: the client of a bridge that the request is for; None for a client that serves one user.
+    """
 
     method: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +90,7 @@ class ClientRequest:
 
 @dataclass
 class Listeners:
-    """Who hears what the server says by itself."""
+    """The callbacks of a client for the notifications of its server."""
 
     on_log: Callable[[dict[str, Any]], Any] | None = None
     on_list_changed: Callable[[str], Any] | None = None
@@ -92,7 +99,7 @@ class Listeners:
 
 
 class Watch(Protocol):
-    """What a conversation needs of `EraWatch`, which stands above it."""
+    """The part of `EraWatch` that a conversation uses.  `EraWatch` itself holds the conversation."""
 
     async def ask_anew(self, refused: MCPError | None = None) -> None:
         """Asks the server which era it is of, after an answer that contradicts the negotiated one."""
@@ -102,11 +109,11 @@ class Watch(Protocol):
 
 
 class Conversation:
-    """Everything between a client and its server; a `Receiver`.
+    """The messages of one client; transports know it as their `Receiver`.
 
     Attributes:
-        revision: None until it is agreed.
-        negotiated: what both ends know of each other; None until then.
+        revision: the form of requests; None during a handshake, and before the first one.
+        negotiated: the last answer of the server to a probe or a handshake; None before it.
         log_level: the lowest level of log messages that is wanted; requests of 2026-07-28 name it themselves.
         watch: renews sessions, and asks the server for its era again; set before a transport starts.
         on_end: called once when the transport is over.
@@ -142,7 +149,8 @@ class Conversation:
         self._server: Hashable = None
         self._owner = owner
         self._result_types = frozenset(result_types)
-        self._known = anyio.Event()  # what the server is; not set while it is asked anew
+        # Set while the era of the server is known, that is, whenever requests may leave.
+        self._known = anyio.Event()
         self._known.set()
 
     @property
@@ -152,19 +160,20 @@ class Conversation:
         return self.calls.transport
 
     def use(self, transport: Transport, server: Hashable) -> None:
-        """From now on by this way; `server` tells servers apart in the cache."""
+        """Sends all messages by this transport from now on.  `server` is the key of the server in the cache."""
         self.calls.transport = transport
         self._server = server
 
     @property
     def known(self) -> Negotiated:
-        """What both ends know of each other.  Raises RuntimeError before anything was negotiated."""
+        """The answer to the last probe or handshake.  Raises RuntimeError before there is one."""
         if self.negotiated is None:
             raise RuntimeError("the client is not connected")
         return self.negotiated
 
     @property
     def modern(self) -> bool:
+        """Whether requests have the form of 2026-07-28 or later."""
         return self.revision is not None and self.revision.modern
 
     # --- going out ------------------------------------------------------------------------------------------
@@ -206,7 +215,7 @@ class Conversation:
         else:
             check_result_type(request.method, first, self._result_types)
         result = self._learn(request, result)
-        # "Clients MUST NOT cache" what came of a retry with answers (server/utilities/caching).
+        # "Clients MUST NOT cache" the result of a retry with answers (2026-07-28 server/utilities/caching).
         if result is first and result.get("resultType") != "input_required" and "inputResponses" not in request.params:
             self._cache.put(self._server, self._owner, request.method, request.params, result)
         return result
@@ -219,7 +228,7 @@ class Conversation:
         return result
 
     async def _reliably(self, request: ClientRequest, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Sends it, once more for each reason that the specification gives."""
+        """Sends a request, and once more for each reason that the specification gives."""
         tried: set[str] = set()
 
         def again(reason: str, possible: bool) -> bool:
@@ -235,7 +244,7 @@ class Conversation:
                 # "the client SHOULD refresh its tool list and retry" (streamable-http, Client Behavior).
                 if not again("headers", request.method == "tools/call" and not self.transport.duplex):
                     raise
-                # Within the time of one request: what is not read by then is tried as it is known.
+                # Reading the list may take the time of one request.  After that the call goes with the known headers.
                 with anyio.move_on_after(SEND_LIMIT if request.timeout is None else request.timeout):
                     await self._refresh(request.params.get("name"))
             except UnsupportedProtocolVersion as error:
@@ -255,7 +264,7 @@ class Conversation:
         return bool(mutual)
 
     async def _refresh(self, name: Any) -> None:
-        """Reads the list of tools anew, up to the one that is wanted."""
+        """Reads the list of tools again, up to the page with this tool."""
         self._cache.drop(self._server, ("tools/list",))
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
@@ -275,14 +284,14 @@ class Conversation:
         )
 
     async def send(self, request: ClientRequest, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request on the wire, as it was agreed.  Raises MCPError."""
+        """Sends one request in the form of the negotiated revision, and waits for its result.  Raises MCPError."""
         await self.until_known(request)
         return await self.send_as(self.revision, request, extra)
 
     async def send_as(
         self, revision: Revision | None, request: ClientRequest, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One request on the wire as that revision has it; None is before anything is agreed.  Raises MCPError."""
+        """As `send`, in the form of that revision; None before a revision is negotiated.  Raises MCPError."""
         modern = revision is not None and revision.modern
         call = PendingCall(
             self.calls.next_id(), request.method, request.progress, request.on_notification, request.on_request
@@ -294,6 +303,7 @@ class Conversation:
         if request.progress is not None or (
             request.on_notification is not None and request.method != "subscriptions/listen"
         ):
+            # Servers send progress only to a token.  Other notifications of the call name it as well.
             meta.setdefault("progressToken", call.id)
         headers: list[tuple[str, str]] = []
         if modern:
@@ -317,12 +327,12 @@ class Conversation:
             raise InvalidParams(str(error)) from None
 
     def _sign(self, meta: dict[str, Any], revision: Revision) -> None:
-        """2026-07-28 basic/index, _meta: each request says by itself who asks, in which version, able to do what."""
+        """Adds client, version and capabilities, which each request carries (2026-07-28 basic/index, _meta)."""
         capabilities = dict(self.questions.handlers.capabilities)
         if "roots" in capabilities:
-            capabilities["roots"] = {}  # `listChanged` was removed
+            capabilities["roots"] = {}  # 2026-07-28 removed `listChanged`
         meta[META_VERSION] = revision.name
-        # A bridge says who its own client is.
+        # A bridge names its own client in the request, so that is kept.
         meta.setdefault(META_CLIENT, self._info)
         meta.setdefault(META_CAPABILITIES, capabilities)
         if self.log_level is not None:
@@ -335,7 +345,12 @@ class Conversation:
         *,
         timeout: float | None = SEND_LIMIT,  # noqa: ASYNC109
     ) -> None:
-        """Sends a notification.  Raises MCPError where it did not get there, RequestTimeout where nobody took it."""
+        """Sends a notification.
+
+        Raises:
+            MCPError: it could not be delivered.
+            RequestTimeout: the server did not accept it in time.
+        """
         if self.calls.ended is not None:
             raise again(self.calls.ended)
         headers: list[tuple[str, str]] = []
@@ -353,7 +368,7 @@ class Conversation:
     # --- Receiver -------------------------------------------------------------------------------------------
 
     def message(self, message: Message, via: int | str | None) -> None:
-        """Whatever came, to whoever it is for."""
+        """Hands an incoming message to its call, its callbacks or the questions."""
         try:
             if isinstance(message, (Response, ErrorResponse)):
                 self.calls.answered(message, via)
@@ -362,15 +377,15 @@ class Conversation:
             else:
                 self.questions.receive(message, via, modern=self.modern)
         except Exception:
-            self._seldom.exception("a message from %s could not be dealt with", self.transport.why)
+            self._seldom.exception("handling a message from %s failed, so it was dropped", self.transport.why)
 
     def lost(self, request_id: int | str | None, error: Exception) -> None:
-        """No answer will come for this one; None: for one of those that wait, and it is not said for which."""
+        """No answer will come to this request; None if it is unknown which of the waiting requests lost its answer."""
         self.calls.lost(request_id, error)
 
     def closed(self, error: Exception | None) -> None:
-        """The transport is over; so is every call."""
-        if error is None:  # by us: because the client is left, or to try another way
+        """The transport has ended, and every call ends with it."""
+        if error is None:  # ended by this client: it is closing, or tries another transport
             return
         if not isinstance(error, MCPError):
             error = ConnectionLost(f"the connection to {self.transport.why} is over: {error}")
@@ -403,7 +418,12 @@ class Conversation:
             self.deliver(method, params)
 
     def deliver(self, method: str, params: dict[str, Any], *, said: bool = True) -> None:
-        """To the callbacks for everybody; `on_notification` hears only what the server itself said."""
+        """Hands a notification to the callbacks of the client.
+
+        Args:
+            said: whether the server sent it.  `on_notification` hears no notifications that the client made up to say
+                that something may have changed.
+        """
         listeners, deliver = self._listeners, self.notification_queue.deliver
         if method == LOG_MESSAGE:
             deliver(listeners.on_log, params)
@@ -417,7 +437,7 @@ class Conversation:
             listener(method, params)
 
     def forget(self) -> None:
-        """Something may have been missed: nothing that was kept is known to be true."""
+        """Drops the cached results of this server, because a notification of a change may have been missed."""
         self._cache.drop(self._server, tuple(CACHEABLE))
 
     def _cancelled(self, params: dict[str, Any]) -> None:
@@ -425,11 +445,11 @@ class Conversation:
         self.questions.cancel(request_id)
         call = self.calls.find(request_id)
         if call is not None and call.method == "subscriptions/listen":
-            # On pipes a server ends a subscription so (2026-07-28 basic/utilities/cancellation).
+            # On pipes this is how a server ends a subscription (2026-07-28 basic/utilities/cancellation).
             call.finish({"resultType": "complete"})
 
     def end(self, error: MCPError) -> None:
-        """The client's own end of it."""
+        """Ends all calls with this error, and closes all queues, because the client is closing."""
         self.calls.end(error)
         self.notification_queue.close()
         self.questions.close()
@@ -438,5 +458,5 @@ class Conversation:
 
 
 def pages_exceeded(method: str, limit: int) -> InvalidAnswer:
-    """What is raised for a list that does not end."""
+    """The error for a list without end."""
     return InvalidAnswer(f"{method} has more than {limit} pages")

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Which revision the other end speaks: `server/discover`, then `initialize`; and what is remembered of it.
+"""Finds the era and the revision of a server by `server/discover` or `initialize`, and remembers the era of an origin.
 
-2026-07-28 basic/versioning, Backward Compatibility.  It refuses to take trouble for an answer: 401 and 403, 5xx, a
-broken network say nothing of an era, and are raised.
+The rules are those of 2026-07-28 basic/versioning, Backward Compatibility.  The era of a server is one of two groups of
+revisions: "modern" are 2026-07-28 and later, which need no handshake; "legacy" are those before, with `initialize`.
 
-Rule: what only a modern server says (-32020, -32021, -32022 with a modern list) is never answered by falling back.
+It refuses to read trouble as an answer: 401, 403, 5xx and a broken network say nothing about an era, and are raised.
+
+Rule: after an error that only a modern server sends (-32020, -32021, -32022 with a modern list) the client never falls
+back to a handshake.
 """
 
 from __future__ import annotations
@@ -33,17 +36,24 @@ from .transports.errors import (
 )
 from .transports.urls import Origin, origin_of
 
-PROBE_TIMEOUT = 10.0  # seconds for `server/discover`, as the official clients have it
+# Seconds for `server/discover`; the official clients have the same limit.
+PROBE_TIMEOUT = 10.0
+# Origins that one `EraMemory` remembers.
 MAX_ORIGINS = 1_000
-MAX_VERSIONS = 100  # of a list of versions, what is looked at
+# Entries of a server's list of versions that are read.
+MAX_VERSIONS = 100
 
-
+# Sends one request: method, params, the revision to write it in (None before a handshake), seconds.
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Negotiated:
-    """What both ends know of each other.  `supported` are the versions that the server named, as it named them."""
+    """The answer of a server to a probe or a handshake, and the revision that follows from it.
+
+    Attributes:
+        supported: the versions that the server named, unchanged; this package may not know all of them.
+    """
 
     revision: Revision
     server_info: dict[str, Any] = field(default_factory=dict)
@@ -53,20 +63,20 @@ class Negotiated:
 
 
 class EraMemory:
-    """What was found out of each origin: "modern", "legacy" or "sse".  Share one among clients to ask only once.
+    """Remembers for each origin "modern", "legacy" or "sse".  Clients that share one ask a server only once.
 
-    2026-07-28 basic/versioning lets clients remember it for an origin; what contradicts it later is asked for again.
+    2026-07-28 basic/versioning lets clients remember this.  An answer that contradicts it drops the entry.
     """
 
     def __init__(self) -> None:
         self._verdicts: OrderedDict[Origin, str] = OrderedDict()
 
     def get(self, url: str) -> str | None:
-        """The verdict on the origin of this address."""
+        """The entry of the origin of this address; None where there is none."""
         return self._verdicts.get(origin_of(url))
 
     def put(self, url: str, verdict: str) -> None:
-        """Remembers it; where there are too many, the one of longest ago is forgotten."""
+        """Remembers an entry.  When the memory is full, the oldest one is dropped."""
         origin = origin_of(url)
         self._verdicts[origin] = verdict
         self._verdicts.move_to_end(origin)
@@ -74,20 +84,21 @@ class EraMemory:
             self._verdicts.popitem(last=False)
 
     def drop(self, url: str) -> None:
-        """It was wrong, or is no longer right."""
+        """Drops the entry of the origin of this address, because the server contradicted it."""
         self._verdicts.pop(origin_of(url), None)
 
 
 async def discover(
     send: Send, *, timeout: float = PROBE_TIMEOUT, silence_is_legacy: bool, revision: Revision = LATEST_MODERN
 ) -> Negotiated | None:
-    """Asks a server of 2026-07-28 or later what it is; None says that it is an older one.
+    """Sends `server/discover`.  Gives None for a legacy server, which does not know this method.
 
     Args:
-        silence_is_legacy: on pipes no answer is an answer: some old servers ignore what comes before `initialize`.
+        silence_is_legacy: whether a timeout means a legacy server.  On pipes it does: some old servers ignore requests
+            before `initialize`.
 
     Raises:
-        MCPError: a modern server that there is no common revision with, or no verdict.
+        MCPError: the server is modern and has no revision in common with this client, or its era remains unknown.
     """
     try:
         return await _discover(send, timeout, revision, again=True)
@@ -101,7 +112,7 @@ async def discover(
             raise
     except ConnectionLost:
         raise
-    except MCPError:  # any other error is that of a server which does not know the method, or wants a handshake first
+    except MCPError:  # any other error: the server does not know the method, or wants a handshake first
         pass
     return None
 
@@ -138,11 +149,11 @@ async def initialize(
     timeout: float | None,
     revision: Revision = LATEST_LEGACY,
 ) -> Negotiated:
-    """The handshake of 2024-11-05 to 2025-11-25, up to the server's answer.
+    """Sends `initialize`, with which a session of 2024-11-05 to 2025-11-25 begins, and reads the answer.
 
     Raises:
-        MCPError: refused, or answered with a revision that this client does not speak: "it SHOULD disconnect"
-            (2025-11-25 basic/lifecycle, Version Negotiation).
+        MCPError: the server refuses, or names a revision that this client does not speak.  Then a client "SHOULD
+            disconnect" (2025-11-25 basic/lifecycle, Version Negotiation).
     """
     params = {"protocolVersion": revision.name, "capabilities": capabilities, "clientInfo": info}
     result = await send("initialize", params, None, timeout)
@@ -163,7 +174,8 @@ def means_http_sse(error: MCPError) -> bool:
     """Whether a refused `initialize` is a reason to try HTTP+SSE.
 
     2025-11-25 basic/transports, Backwards Compatibility: 400, 404 and 405; any 4xx in the revisions before.  A server
-    that answers 400 in JSON-RPC is one of Streamable HTTP; at 404 and 405 some speak JSON-RPC where nothing is served.
+    that answers 400 with a JSON-RPC error speaks Streamable HTTP.  With 404 and 405 a JSON-RPC error proves nothing:
+    some servers send one for each path that they do not serve.
     """
     return (
         isinstance(error, HTTPStatusError)
@@ -174,11 +186,11 @@ def means_http_sse(error: MCPError) -> bool:
 
 
 def contradicts(error: MCPError, modern: bool) -> bool:
-    """Whether a server of this era does not answer so: then it is asked again what it is.
+    """Whether no server of this era sends such an error, so that the era of the server may have changed.
 
-    In a session: the codes that only 2026-07-28 has.  In 2026-07-28: no version of it is spoken any more, or a refusal
-    whose body is none of its errors, which means an older server to a probe, too (basic/versioning, Backward
-    Compatibility).
+    A legacy server does not send the error codes that are new in 2026-07-28.  A modern server does not list legacy
+    versions only, and does not refuse with a body that is none of the errors of 2026-07-28.  In a probe such answers
+    mean a legacy server as well (basic/versioning, Backward Compatibility).
     """
     if not modern:
         return isinstance(error, (HeaderMismatch, MissingClientCapability, UnsupportedProtocolVersion))
@@ -194,7 +206,7 @@ def contradicts(error: MCPError, modern: bool) -> bool:
 
 
 def refuses_handshake(error: MCPError) -> bool:
-    """Whether this is the answer of a server that takes no `initialize`, and not of one in trouble."""
+    """Whether a server that does not accept `initialize` answered so.  A server in trouble contradicts nothing."""
     if isinstance(error, HTTPStatusError):
         return error.status < 500 and error.status not in NO_VERDICT
     return not isinstance(error, (ConnectionLost, RequestTimeout))
