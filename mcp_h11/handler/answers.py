@@ -98,7 +98,7 @@ class CatalogueHandler(ServerHandler):
             except TooMuchWork:
                 bound = await _aside(ctx, tool.bind, arguments)
         except BadArguments as exc:
-            # server/tools, Error Handling: the model can mend its arguments, so it has to see what is wrong.
+            # 2025-11-25 server/tools, Error Handling: a result, because the model can mend its arguments by its text.
             return tool_error(str(exc))
         try:
             function = tool.function
@@ -118,14 +118,17 @@ class CatalogueHandler(ServerHandler):
             return self._failure(tool, exc)
 
     def _failure(self, tool: ToolEntry, exc: BaseException) -> Result:
-        """What is no error of the protocol is a result that the model can act on, a program's `sys.exit` included."""
+        """The result for an error of the tool, so that the model can act on it; `sys.exit` in a tool is one.
+
+        An error of the protocol, also the only one in an exception group, is raised.
+        """
         one, inner = exc, _inner(exc)
-        while len(inner) == 1:  # the group that a task group makes of one failure
+        while len(inner) == 1:  # a task group wraps one failure in an exception group
             one, inner = inner[0], _inner(inner[0])
         if isinstance(one, (MCPError, ToolError)):
             raise one from None
         logger.error("the tool %s failed", tool.definition["name"], exc_info=exc)
-        exc.__traceback__ = None  # as in `handler.answer`
+        exc.__traceback__ = None  # as in `dispatch.answer`
         return tool_error(MASKED if self._mask_errors else describe(one))
 
     async def read_resource(self, params: Params, ctx: Context) -> Result | InputRequired:
@@ -155,7 +158,7 @@ class CatalogueHandler(ServerHandler):
         self._check_scopes_at(uri, ctx)
 
     def _check_scopes_at(self, uri: str, ctx: Context) -> None:
-        with suppress(ResourceNotFound):  # one may subscribe to what is to come
+        with suppress(ResourceNotFound):  # a client may subscribe before the resource is added
             _check_scopes(self._catalogue.find(uri)[0], ctx)
 
     async def get_prompt(self, params: Params, ctx: Context) -> Result | InputRequired:
@@ -208,7 +211,11 @@ class CatalogueHandler(ServerHandler):
 
 
 async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments: Any) -> dict[str, Any]:
-    """Bind in a thread what would hold the event loop for too long.  Raises InvalidParams past what a thread may do."""
+    """Bind arguments in a thread, since they would hold the event loop for too long.
+
+    Raises:
+        InvalidParams: they are too much for a thread as well.
+    """
     try:
         bound: dict[str, Any] = await ctx.run_sync(partial(within, IN_THREAD, bind, arguments))
     except TooMuchWork:
@@ -217,11 +224,12 @@ async def _aside(ctx: Context, bind: Callable[[Any], dict[str, Any]], arguments:
 
 
 def _check_scopes(entry: Entry, ctx: Context) -> None:
-    """See once more, now that the entry is at hand, that the caller may have it.  Raises a Refusal: 403.
+    """Check the scopes once more, now that the entry is found.  Raises a Refusal with status 403.
 
-    The door has asked for its scopes before the call began.  Since then the call may have waited in line, or for an
-    answer of its client, and another thread may have put another entry in its place.  Without a principal there is
-    nothing to see: on pipes there is one client, and a server on HTTP that asks nobody refuses at the door.
+    The endpoint has checked them before the call began.  Since then the call may have waited in a queue or for an
+    answer of its client, and another thread may have put another entry in the place of that one.  A call without a
+    principal needs no second check: on pipes there is one client, and over HTTP an entry with scopes is refused to
+    callers without a principal.
     """
     principal = ctx.principal
     if principal is None or principal is TOKEN_HOLDER or not entry.scopes:
@@ -232,7 +240,7 @@ def _check_scopes(entry: Entry, ctx: Context) -> None:
 
 
 def _as_text(name: str, value: Any) -> str:
-    """How to write an argument of a prompt that came as something else."""
+    """The error for an argument of a prompt that is no string, with the way to write it as one."""
     # server/prompts: "arguments?: { [key: string]: string }"
     start = f"arguments.{shorten(name)}: the arguments of a prompt are strings"
     if value is None:
@@ -249,6 +257,9 @@ def _inner(exc: BaseException) -> Sequence[BaseException]:
 
 
 def _is_cancelled() -> bool:
-    """Whether this call is, rather than something that it waited for; before Python 3.11 nobody can tell."""
+    """Whether this call itself is cancelled, and not a task that it waited for.
+
+    Before Python 3.11 the two look the same, and count as the first.
+    """
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is None or cancelling() > 0

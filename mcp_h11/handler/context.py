@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a running handler is given: who asks, and ways to speak to the client while the call is under way.
+"""`Context`: the caller of a running handler, and ways to speak to the client while the call is under way.
 
 `Context` is the face for users, the same in every revision; `Exchange` is what an era puts behind it.
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class RequestContext(NamedTuple):
-    """What `Context.request_context` gives."""
+    """The value of `Context.request_context`."""
 
     lifespan_context: Any
     session: Any
@@ -45,7 +45,7 @@ class Context:
         self._question_counts: dict[str, int] | None = None  # how often each question was asked, by its name
         self._progress: float | None = None
 
-    # --- who asks ----------------------------------------------------------------------------------------
+    # --- the caller ----------------------------------------------------------------------------------------
 
     @property
     def request_id(self) -> str | int:
@@ -59,12 +59,12 @@ class Context:
 
     @property
     def client_info(self) -> dict[str, Any]:
-        """What the client calls itself: never a reason to trust it."""
+        """The name and version that the client gives itself: never a reason to trust it."""
         return self._exchange.client_info
 
     @property
     def client_capabilities(self) -> dict[str, Any]:
-        """What the client said it can do."""
+        """The capabilities that the client declared."""
         return self._exchange.client_capabilities
 
     @property
@@ -74,7 +74,7 @@ class Context:
 
     @property
     def principal(self) -> Any:
-        """What `authorize` returned for this request, or None."""
+        """The principal that `authorize` returned for this request, or None."""
         return self._exchange.principal
 
     @property
@@ -97,13 +97,13 @@ class Context:
 
     @property
     def progress_token(self) -> str | int | None:
-        """What the client wants progress reported under, or None."""
+        """The token under which the client wants progress reported, or None."""
         token = self.meta.get("progressToken")
         return token if type(token) in (str, int) else None
 
     @property
     def lifespan(self) -> Any:
-        """What the server's `lifespan` yielded."""
+        """The value that the server's `lifespan` yielded."""
         return self._exchange.runtime.lifespan
 
     @property
@@ -236,10 +236,10 @@ class Context:
         return self._exchange.request_state
 
     async def elicit(self, message: str, schema: Any) -> Elicited:
-        """Ask the user to fill in a form; see `Elicit` for what `schema` may be.
+        """Ask the user to fill in a form; `Elicit` lists the forms that `schema` may have.
 
-        In 2026-07-28 the function ends here and runs again from its start when the answer has come: do what must
-        not happen twice inside `once`.  Raises MissingClientCapability where the client cannot ask.
+        In 2026-07-28 the function ends here and runs again from its start when the answer has come: anything
+        that must not happen twice belongs inside `once`.  Raises MissingClientCapability where the client cannot ask.
         """
         return await self._ask_one(Elicit(message, schema))  # type: ignore[no-any-return]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How long a call may take, and what happens to one that takes longer: it is cancelled, and then it is left.
+"""The time that a call may take.  A call that takes longer is cancelled, and if it ignores that it is left running.
 
-A call with a deadline runs in a task of its own, because a function can ignore its cancellation and whoever asked must
-have an answer all the same.  Calls without one never come here.
+A call with a deadline runs in a task of its own, because a function can ignore its cancellation, and the client must
+have an answer all the same.  Calls without a deadline never come here.
 
 Rule: progress gives a call its whole time again, and nothing gives it more than its ceiling (2025-11-25
 basic/lifecycle, Timeouts: "SHOULD always enforce a maximum timeout, regardless of progress notifications").
@@ -25,7 +25,7 @@ class TimedOut(Exception):
 
 
 class Deadline:
-    """The time one call has.  `expired` says when it is over; `close` it in the end."""
+    """The time of one call.  `expired` is True when it is over; `close` ends its timer."""
 
     __slots__ = ("_at", "_ceiling", "_ends", "_held", "_loop", "_timer", "_waiter", "expired", "timeout")
 
@@ -34,7 +34,7 @@ class Deadline:
         self.timeout = timeout
         self.expired = False
         self._waiter: asyncio.Future[None] | None = None
-        # Whoever gives one tool more than the ceiling means it.
+        # A tool's own timeout may be longer than the ceiling: it was written for that tool, so it holds.
         self._ceiling = math.inf if ceiling is None else max(ceiling, timeout)
         self._ends = now + self._ceiling
         self._loop = loop
@@ -43,12 +43,15 @@ class Deadline:
         self._timer = loop.call_at(self._at, self._look)
 
     def extend(self) -> None:
-        """There was progress: the whole time again.  No timer is made for it, however often it comes."""
+        """The call made progress and has its whole time again.
+
+        This sets no timer, however often progress comes: the running timer looks at the new time when it fires.
+        """
         if not self._held:
             self._at = min(self._loop.time() + self.timeout, self._ends)
 
     def hold(self) -> None:
-        """The call waits for a person, who has a limit of their own (`ask_timeout`)."""
+        """The call waits for the answer of a person, which has a limit of its own (`ask_timeout`)."""
         self._held += 1
         self._at = self._ends
 
@@ -64,17 +67,17 @@ class Deadline:
         self._timer.cancel()
 
     def wait(self) -> asyncio.Future[None]:
-        """Until `wake` is called, which the end of the time does.  Half the cost of `asyncio.wait`."""
+        """A future that `wake` completes, as the end of the time does.  Half the cost of `asyncio.wait`."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
     def wake(self, _: object = None) -> None:
-        """Let whoever waits look again."""
+        """End `wait`: the task is done, or the time is over."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def reason(self) -> str:
-        """Which limit it was, for whoever asked."""
+        """The limit that was passed, as a message for the client."""
         if self._at >= self._ends and self._ceiling > self.timeout:
             return f"Timed out: it took longer than {self._ceiling:g} s"
         return f"Timed out after {self.timeout:g} s"
@@ -92,9 +95,9 @@ class Deadline:
 
 
 async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Callable[[asyncio.Task[T]], None]) -> T:
-    """The result of `job`.  Raises TimedOut when its time is over, and then calls `leave` if it ignores that.
+    """The result of `job`.  Raises TimedOut when its time is over; a job that ignores that is given to `leave`.
 
-    A cancellation is passed on; what the job makes of it is what is returned or raised.
+    A cancellation is passed on to the job, and its result or error is returned or raised.
     """
     task = asyncio.ensure_future(job)
     task.add_done_callback(deadline.wake)
@@ -117,7 +120,7 @@ async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Cal
         if not task.done():
             leave(task)
         elif not task.cancelled():
-            task.exception()  # too late to matter to anybody
+            task.exception()  # retrieved, so that asyncio logs no error that came after the answer
         if cancelled:
             raise asyncio.CancelledError
         raise TimedOut(deadline.reason())

@@ -24,7 +24,7 @@ def dispatch(
 ) -> Coroutine[Any, Any, Result | InputRequired]:
     """Let the handler answer, within the time it has.  The coroutine raises as `answer` does.
 
-    Raises InvalidParams for a progress token that is none.
+    Raises InvalidParams for a malformed progress token.
     """
     meta = params.get("_meta")
     if type(meta) is dict and "progressToken" in meta:
@@ -62,16 +62,16 @@ async def _answer_within(
 
 
 async def answer(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:
-    """Let the handler answer.  Raises MCPError and nothing else (but what cancels a task, and NeedInput).
+    """Let the handler answer.  Raises MCPError, NeedInput or CancelledError, and no other exception.
 
-    Whatever a tool raises is a result that the model can act on (2025-11-25 server/tools, Error Handling); the
+    Any other error of a tool becomes a result that the model can act on (2025-11-25 server/tools, Error Handling).  The
     traceback goes to the log and never to the client.
     """
     try:
         entry = METHODS.get(method)
         if entry is None or type(handler).request is not ServerHandler.request:
             result: Any = await handler.request(method, params, ctx)
-        else:  # what that would do, without a coroutine around it
+        else:  # the same as `ServerHandler.request`, without the cost of its coroutine
             result = getattr(handler, entry.attribute)(params, ctx)
             if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result
@@ -101,7 +101,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
 
 
 def tool_error(message: str) -> dict[str, Any]:
-    """A tool result that tells the model what went wrong."""
+    """A tool result that tells the model of an error."""
     return {"content": [text(message)], "isError": True}
 
 

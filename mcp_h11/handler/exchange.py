@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One request in flight: `Exchange` is what an era puts behind the `Context` that a handler gets.
+"""One request in flight: an era makes an `Exchange`, and the `Context` that a handler gets stands before it.
 
 The floor of the handlers declares it, so that an era can fill it in without the handlers importing any era.
 """
@@ -77,7 +77,7 @@ class Exchange:
     deadline: Deadline | None  # of a call that has one, while it runs
     task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
     done: bool
-    keeps_place: bool  # also while it asks its client: it has a place of those for protocol methods
+    keeps_place: bool  # also while it asks its client: its place is one of those reserved for protocol methods
 
     def __init__(self, runtime: Services, revision: Revision, message: Request, principal: Any) -> None:
         self.runtime = runtime
@@ -91,11 +91,11 @@ class Exchange:
 
     @property
     def party(self) -> str:
-        """The client that the limits count it for."""
+        """The client that the limits count this call for."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Cancel what runs, if it does."""
+        """Cancel the task of the call, if it has one."""
         if self.task is not None:
             self.task.cancel()
 
@@ -127,7 +127,7 @@ class Exchange:
 
     @property
     def connected(self) -> bool:
-        """Whether somebody is there to read the answer now."""
+        """Whether the client is connected and can read the answer now."""
         return True
 
     def wants_log(self, rank: int) -> bool:
@@ -141,7 +141,7 @@ class Exchange:
         raise NotImplementedError
 
     async def claim(self) -> None:
-        """Something is about to be done that this round must not do twice.  May raise InvalidParams or a Refusal."""
+        """Claim this round for an action that must not happen twice.  May raise InvalidParams or a Refusal."""
 
     def failed(self, kind: int | str) -> None:
         """The answer will be an error.  A carrier that counts answers by kind counts it."""

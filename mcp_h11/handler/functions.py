@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What is registered: a function with the definition that lists show, and how a call reaches it.
+"""Registered functions: each with the definition that lists show, and the way in which a call reaches it.
 
-`Function` gives a function its arguments and runs it where it belongs; an `Entry` puts the definition beside it, as
-`ToolEntry` with the schemas that hold for arguments and result, and as `ResourceEntry` with the template that its URIs
-match.  It knows nothing of the other entries (`catalogue`) or of requests (`app`).
+`Function` gives a function its arguments and runs it on the loop or in a thread.  An `Entry` adds the definition,
+`ToolEntry` the schemas of arguments and result, and `ResourceEntry` the template that its URIs match.  This module
+knows neither the other entries (`registry`) nor requests (`answers`).
 
 Rule: everything that depends on a function alone is worked out when its entry is made, and a mistake in it is an error
 there; a call only binds, runs and wraps.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# What happens to arguments, and to members of objects in them, that the signature does not know.
+# The treatment of arguments, and of members of objects in them, that the signature does not know.
 ExtraArguments = Literal["ignore", "refuse"]
 MAX_IGNORED_LOGGED = 20  # names in one line of the log
 
@@ -58,7 +58,7 @@ class Reading:
         self.refuse_extra = extra_arguments == "refuse"
 
     def but(self, strict: bool | None, extra_arguments: ExtraArguments | None) -> Reading:
-        """This, with what is not None instead."""
+        """A copy with the arguments that are not None."""
         mine: ExtraArguments = "refuse" if self.refuse_extra else "ignore"
         return Reading(self.strict if strict is None else strict, extra_arguments or mine)
 
@@ -95,7 +95,8 @@ class Function:
             refuse_extra=reading.refuse_extra,
             ignored=partial(_log_ignored, name),
         )
-        # What `call` would call and return, where that is all.
+        # An async function without a context needs nothing of `call`, so a caller may call it directly.  That saves a
+        # frame for each call.
         bare = self.signature.is_async and self.signature.context_parameter is None
         self.direct = fn if bare else None
         schema = self.signature.input_schema
@@ -103,7 +104,7 @@ class Function:
         self._parameters = self.signature.parameters()
 
     def call(self, arguments: dict[str, Any], ctx: Context) -> Awaitable[Any]:
-        """What the function returns, to be awaited at once; raises as it does."""
+        """The result of the function, to be awaited at once; raises as the function does."""
         signature = self.signature
         if signature.context_parameter is not None:
             arguments[signature.context_parameter] = ctx
@@ -118,14 +119,14 @@ class Function:
         return await value if inspect.isawaitable(value) else value
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Of arguments that a schema of the user's allows, those that the function has parameters for."""
+        """The arguments that the function has parameters for, of those that the user's own schema allows."""
         if self._open:
             return dict(arguments)
         return {name: value for name, value in arguments.items() if name in self._parameters}
 
 
 class Entry:
-    """What a list has; its number says after which others it came."""
+    """One entry of a catalogue.  Its `number` is higher than those of all entries that were added before."""
 
     __slots__ = ("definition", "function", "number", "scopes")
 
@@ -143,7 +144,7 @@ class ToolEntry(Entry):
 
     def __init__(self, function: Function, definition: dict[str, Any], *, own_input: bool, own_output: bool) -> None:
         super().__init__(function, definition)
-        # Arguments to what the function is called with; raises BadArguments.
+        # Makes keyword arguments of JSON arguments; raises BadArguments.
         self.bind = self._bind_own if own_input else function.signature.bind
         self._own_output = own_output
         self._unstructured = not own_output and function.signature.output_schema is None
@@ -153,7 +154,7 @@ class ToolEntry(Entry):
         self.param_headers = header_map(definition["inputSchema"])
 
     def _bind_own(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """By a schema of the user's, and not that of the signature."""
+        """Check the arguments by the user's own schema, in place of the signature's."""
         problems = within(ON_LOOP, self._check_input, arguments)
         if problems:
             raise BadArguments(self.definition["name"], problems)
@@ -185,7 +186,7 @@ class ToolEntry(Entry):
             return value
         try:
             if not self._own_output:
-                # Annotated as some dict, which is what it is: then the schema asks for no more.
+                # The annotation may be a plain dict, which this result conforms to.
                 return {**value, "structuredContent": self.function.signature.content(value)[1]}
         except TypeError:
             pass
@@ -219,9 +220,10 @@ class ResourceEntry(Entry):
         return None if climbs_anywhere(values) else values
 
     def bind(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What the function is called with.  Raises BadArguments, also for a path that leaves its folder.
+        """The arguments of the function.  Raises BadArguments, also for a path that leaves its folder.
 
-        Looked at once more as it is used: a list that was JSON in the URI has its escapes and its items only now.
+        `match` has checked the text of the variables.  The bound values are checked once more, because a list that was
+        JSON in the URI has its escapes read and its items apart only now.
         """
         bound = self.function.signature.bind_text(values)
         if self.template is not None and not self.open:
@@ -239,7 +241,7 @@ def _log_ignored(name: str, unknown: list[str]) -> None:
 
 
 def callable_of(fn: Any, name: str) -> Callable[..., Any]:
-    """What is called when `fn` is registered.  Raises TypeError where that needs an object or a class first."""
+    """The callable behind `fn`, which may be a staticmethod.  Raises TypeError for one that needs an object first."""
     if isinstance(fn, staticmethod):
         fn = fn.__func__
     if not callable(fn):
@@ -261,12 +263,12 @@ def name_of(fn: Any) -> str:
 
 
 def defined(**members: Any) -> dict[str, Any]:
-    """A definition of the members that are there."""
+    """A definition with the members that are not None."""
     return {key: value for key, value in members.items() if value is not None}
 
 
 def check_variables(uri: str, function: Function, template: URITemplate | None) -> None:
-    """Raise TypeError unless the function takes what the URI has variables for."""
+    """Raise TypeError unless the parameters of the function are the variables of the URI."""
     names = set(template.names) if template is not None else set()
     schema = function.signature.input_schema
     known, required = set(schema.get("properties", ())), set(schema.get("required", ()))

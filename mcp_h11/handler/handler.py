@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`ServerHandler`: the whole interface between the protocol and whoever answers it.
+"""`ServerHandler`: the whole interface between the protocol and the program that answers it.
 
-Subclass it and override what you serve: capabilities follow from what is overridden.  Params and results are plain
-dicts in the wire's own words (see `schema`), for the newest revision; the eras leave out what an older client does
-not know.  `request` is the catch-all beneath, for handlers that answer by something other than methods (a proxy).
+Subclass it and override the methods that you serve: the capabilities follow from them.  Params and results are plain
+dicts in the wire's own words (see `protocol.types`), for the newest revision; the eras leave out members that an
+older client does not know.  A handler that has no method for each request, as a proxy, overrides `request`.
 
 Rule: a handler never learns over which transport or in which era it is asked.
 """
@@ -46,7 +46,8 @@ class ServerHandler:
     icons: list[Any] | None = None
     # Seconds that a tool may take, by its name, instead of the settings' `call_timeout`; math.inf is no limit.
     timeouts: Mapping[str, float] = {}
-    # Which of several things that come one after the other answers now; a session keeps the number it began under.
+    # A number that rises when the handler replaces its content, as a bridge does with a new backend.  A session keeps
+    # the number that it began under (see `serves`).
     generation = 0
 
     # --- what is offered ---------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ class ServerHandler:
         return info
 
     def capabilities(self) -> dict[str, Any]:
-        """ServerCapabilities, from what is overridden; extend the dict where you offer more."""
+        """ServerCapabilities, from the methods that are overridden; extend the dict where you offer more."""
         offered: dict[str, Any] = {"logging": {}}
         for method in METHODS.values():
             if getattr(type(self), method.attribute) is not getattr(ServerHandler, method.attribute):
@@ -76,7 +77,7 @@ class ServerHandler:
         return offered
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
-        """How long a client may keep a result (milliseconds), and for whom: "public", "private", or None.
+        """How long a client may keep a result (milliseconds), and its scope: "public", "private", or None.
 
         None lets the server choose: private where requests are authorized, else public.
         """
@@ -90,10 +91,10 @@ class ServerHandler:
         return None
 
     def required_scopes(self, method: str, params: Params) -> Collection[str]:
-        """What a caller's token must allow for this request, beside the settings' `required_scopes`.
+        """The scopes that a caller's token needs for this request, beside the settings' `required_scopes`.
 
-        Called for each request over HTTP, with params as they came, before anything of the answer is sent: who has
-        too few is answered with 403 and the scopes to ask for.  Must not raise.
+        Called for each request over HTTP, with the params as they came, before any part of the answer is sent.  A
+        caller with too few scopes gets 403 and the scopes to ask for.  Must not raise.
         """
         return ()
 
@@ -117,7 +118,7 @@ class ServerHandler:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:
-        """Entered once before the first request and left after the last; what it yields is `ctx.lifespan`."""
+        """Entered once before the first request and left after the last; `ctx.lifespan` is the value that it yields."""
         yield None
 
     # --- requests ----------------------------------------------------------------------------------------
@@ -156,10 +157,10 @@ class ServerHandler:
         raise MethodNotFound("resources/read")
 
     async def subscribe(self, uri: str, ctx: Context) -> None:
-        """A session wants to hear of `uri`; the server keeps count, this is for whoever wants to know."""
+        """A session subscribed to `uri`.  The server keeps the subscription itself; override this to react to it."""
 
     async def unsubscribe(self, uri: str, ctx: Context) -> None:
-        """It no longer wants to."""
+        """A session ended its subscription to `uri`."""
 
     def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
         """A client of 2026-07-28 listens for these resources, as long as `alive` says so; as `subscribe`.
@@ -214,16 +215,16 @@ class ServerHandler:
 
 
 def check_meta(params: Params) -> None:
-    """As `dispatch` does it, for what is answered in another way.  Raises InvalidParams."""
+    """The check of `_meta` that `dispatch` does, for requests that are answered without it.  Raises InvalidParams."""
     meta = params.get("_meta")
     if isinstance(meta, dict) and "progressToken" in meta:
         check_progress_token(meta["progressToken"])
 
 
 def check_progress_token(token: Any) -> None:
-    """Raise InvalidParams for what is no token of progress: it comes back in each notification.
+    """Raise InvalidParams for a value that is no progress token.  The token comes back in each notification.
 
-    "Progress tokens MUST be a string or integer value" (basic/utilities/progress).  null is taken for none.
+    "Progress tokens MUST be a string or integer value" (basic/utilities/progress).  null counts as no token.
     """
     if token is None or (type(token) is int and token.bit_length() <= MAX_TOKEN_BITS):
         return
@@ -234,7 +235,7 @@ def check_progress_token(token: Any) -> None:
 
 
 def encode_error(json: JSON, request_id: str | int, error: MCPError, method: str) -> bytes:
-    """The failure of a call, encoded; `data` that is no JSON is left out, and the log says so."""
+    """The error of a call, encoded.  If its `data` is no JSON it is left out, and the log has a line about it."""
     payload = json.error(request_id, error)
     if error.data is not None and b'"data"' not in payload:
         logger.error("the data of an error of %s cannot be sent: it is no JSON", method)

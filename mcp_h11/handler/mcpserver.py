@@ -53,22 +53,22 @@ class MCPServer(CatalogueHandler):
     added and removed while it serves; every client that listens is told.
 
     Args:
-        mask_errors: Hide the message of whatever a tool raises, but a `ToolError`'s.
+        mask_errors: Hide the messages of errors that tools raise, except those of `ToolError`.
         page_size: Entries of one page of a list; None sends all at once.
         strict: Refuse arguments of tools that are not of the JSON type of the schema, such as ``"5"`` for an integer;
             else they are converted as the official SDK converts them (docs/arguments.md has the table).
         extra_arguments: What happens to arguments that a function does not have, and to such members of dataclasses
             and TypedDicts: "ignore" passes over them (a line of the log's debug level says which), "refuse" makes
             them an error.
-        portable_schemas: List tools with schemas in the words that every known client takes; what those cannot say is
-            in the descriptions.  Calls are held to the exact schemas all the same (docs/handler.md has the table).
-        cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and for whom 2026-07-28 clients may keep a
-            result; None instead of "public" or "private" leaves that to the server.
-        lifespan: Called with the server, returns an async context manager that is open while it serves; what it
-            yields is `ctx.lifespan`.
-        structured_output: For tools that say nothing of it.  True, as the official SDK has it: a schema for every
-            return annotation but content, ``{"result": ...}`` around what is no object, and a content block for each
-            item of a list.  None: a schema where there is structure, and one block, so that answers stay short.
+        portable_schemas: List tools with schemas in the words that every known client takes; the descriptions tell
+            the rest.  Calls are held to the exact schemas all the same (docs/handler.md has the table).
+        cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and in which scope 2026-07-28 clients may
+            keep a result; None instead of "public" or "private" leaves that to the server.
+        lifespan: Called with the server, returns an async context manager that is open while it serves; it
+            yields `ctx.lifespan`.
+        structured_output: The default of tools.  True, as in the official SDK: a schema for every return annotation
+            but content, ``{"result": ...}`` around a value that is no object, and a content block for each item of a
+            list.  None: a schema where there is structure, and one block, so that answers stay short.
             False: none.
 
     Raises:
@@ -163,16 +163,16 @@ class MCPServer(CatalogueHandler):
         """Add a tool, from any thread.  Its schema comes from the annotations and the docstring of `fn`.
 
         Args:
-            input_schema: A JSON schema to list and to check arguments by, instead of the signature's; what it allows
-                is passed by keyword, unconverted.
-            output_schema: A JSON schema for what `fn` returns.
-            scopes: What a caller's token must allow, over HTTP; else the answer is 403 with these, for a client that
-                can ask its user for more.  It is listed to everybody all the same.
+            input_schema: A JSON schema to list and to check arguments by, instead of the signature's; the
+                arguments are passed by keyword, unconverted.
+            output_schema: A JSON schema for the result of `fn`.
+            scopes: The scopes that a caller's token needs over HTTP.  Without them the answer is 403 and names them, so
+                that a client can ask its user for more.  The tool is listed for every client all the same.
             structured_output: False: never list an output schema; True: it must be possible, and is as the official SDK
                 has it (see the server's); None: as the server says.
             strict, extra_arguments: As for the server, for this tool alone; None is as the server says.  With an
                 `input_schema` it is that which decides.  A tool with a `ParamHeader` within an object is strict.
-            thread: False runs a sync function on the event loop itself; only for what cannot block.
+            thread: False runs a sync function on the event loop itself; only for a function that cannot block.
             timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
                 many again, and `math.inf` is no limit.  The thread of a sync function cannot be stopped.
 
@@ -243,7 +243,7 @@ class MCPServer(CatalogueHandler):
         thread: bool = True,
         any_path: bool = False,
     ) -> Callable[[F], F]:
-        """Register a function as what a URI, or a URI template (RFC 6570), stands for; see `add_resource`."""
+        """Register a function as the resource of a URI, or of a URI template (RFC 6570); see `add_resource`."""
         if not isinstance(uri, str):
             raise TypeError("a resource needs its URI: @server.resource('scheme://path')")
 
@@ -365,7 +365,7 @@ class MCPServer(CatalogueHandler):
         """Add a prompt, from any thread.
 
         `fn` returns text, a message (``{"role": "user", "content": {...}}``), or a list of those.  Arguments arrive
-        as text; a parameter of another type gets what the text says as JSON.
+        as text; a parameter of another type gets the value in the text, read as JSON.
 
         Raises:
             ValueError: the name is taken; TypeError: the signature cannot be expressed.
@@ -391,8 +391,8 @@ class MCPServer(CatalogueHandler):
     def completion(self, fn: Any = None, *, thread: bool = True) -> Any:
         """Register the function that completes arguments: ``fn(ref, argument, context)``.
 
-        `ref` says of which prompt or template, `argument` is ``{"name", "value"}``, `context` the values chosen
-        already or None.  It returns a list of texts, best first, or ``{"values", "total", "hasMore"}``.
+        `ref` names the prompt or template, `argument` is ``{"name", "value"}``, and `context` has the values chosen
+        already, or is None.  It returns a list of texts, best first, or ``{"values", "total", "hasMore"}``.
         """
 
         def decorate(function: Any) -> Any:
@@ -444,7 +444,7 @@ def _make_portable(tool: ToolEntry) -> None:
 
 
 def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The function itself, where a decorator stands bare; else what takes the function."""
+    """The function itself after ``@decorator``; the decorator after ``@decorator(...)``."""
     if first is not None and not isinstance(first, str):
         add(first)
         return first

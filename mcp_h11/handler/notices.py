@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Change notices: published by a handler, heard by every server that serves it."""
+"""Change notices: a handler publishes them, and every server that serves the handler receives them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..protocol.uris import normal
 class Notice:
     """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was.
 
-    `audience`, asked with somebody's principal and the generation of its session (None without one), says whether it
-    is to hear of it; without one everybody is who asked.  It is not asked on pipes, where there is one client.
+    `audience` is called with the principal of a client and the generation of its session (None without a session), and
+    returns whether that client gets the notice.  Without an audience every client gets it.  Pipes do not call it, since
+    they have one client.
     """
 
     kind: str
@@ -28,12 +29,12 @@ class Notice:
         return normal(self.uri or "")
 
     def is_for(self, principal: str, generation: int | None) -> bool:
-        """Whether this one is among the audience."""
+        """Whether the client of this principal and generation gets the notice."""
         return self.audience is None or self.audience(principal, generation)
 
 
 class Notices:
-    """Carries notices from whoever changes something to every server that serves the handler."""
+    """Carries each notice from the thread that publishes it to every server that serves the handler."""
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[Notice], None]] = []
@@ -50,6 +51,6 @@ class Notices:
             self._listeners = [known for known in self._listeners if known != listener]
 
     def publish(self, notice: Notice) -> None:
-        """From any thread."""
+        """Call every listener, in this thread; any thread may publish."""
         for listener in self._listeners:
             listener(notice)

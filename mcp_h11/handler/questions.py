@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What a server may ask its client in the middle of a call: each question to its request, each answer to a value.
+"""The questions that a server may ask its client during a call: each makes its request and reads its answer.
 
 In a legacy session a question travels as a request to the client; in 2026-07-28 it travels in an `input_required`
 result and the answer in the next call (basic/patterns/mrtr).  The words are the same in both, so they are here.
 
-Rule: a question knows its request, which capability of the client it needs, and how to read the answer.  It does not
+Rule: a question knows its request, the capability of the client that it needs, and how to read the answer.  It does not
 know how it is sent.
 """
 
@@ -34,7 +34,7 @@ class Question(Protocol):
         ...
 
     def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What of the client's capabilities this needs and does not find; None when all is there."""
+        """The capabilities that this question needs and the client did not declare; None if it declared them all."""
         ...
 
     def read(self, result: Any) -> Any:
@@ -46,7 +46,7 @@ class Question(Protocol):
 class Elicited:
     """How the user answered: `action` is "accept", "decline" or "cancel"; `data` is None unless accepted.
 
-    `data` is what the schema's type makes of `content`; for a plain JSON schema the two are the same.
+    `data` is `content` as a value of the schema's type; for a plain JSON schema the two are the same.
     """
 
     action: str
@@ -60,7 +60,7 @@ class Elicited:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the client's model said: `content` is a content block, or a list of them."""
+    """The answer of the client's model: `content` is a content block, or a list of them."""
 
     role: str
     content: Any
@@ -79,7 +79,7 @@ class Elicit:
     """Ask the user to fill in a form.
 
     `schema` is a dataclass, TypedDict, pydantic model, or a JSON schema: one flat object of primitives.  Never ask for
-    a secret by form (2025-11-25 client/elicitation); that is what `ElicitURL` is for.
+    a secret by form (2025-11-25 client/elicitation); `ElicitURL` is for that.
     """
 
     message: str
@@ -109,7 +109,7 @@ class Elicit:
 
 @dataclass(frozen=True)
 class ElicitURL:
-    """Ask the user to open a page; what happens there does not pass through the client.
+    """Ask the user to open a page; the client does not see the user's input there.
 
     Accepting means that the user agreed to open it, no more.  `elicitation_id` is sent where the revision has one.
     """
@@ -247,7 +247,7 @@ class InputRequired:
 
 
 def taken(value: Any) -> Any:
-    """What a function returned, where it is an object of the package `mcp-types`: a dict, or an InputRequired."""
+    """A returned value; an object of the package `mcp-types` as the dict or the InputRequired that it stands for."""
     found = plain(value)
     if isinstance(found, dict) and found is not value and found.get("resultType") == "input_required":
         return InputRequired(found.get("inputRequests"), found.get("requestState"))
@@ -268,8 +268,8 @@ def as_question(question: Question | Mapping[str, Any]) -> Question:
 
 
 def digest(*parts: Any) -> str:
-    """A short fingerprint of JSON values: equal values, whatever the order of their keys, equal fingerprints."""
-    import hashlib  # half a megabyte that a server whose calls ask for nothing does without
+    """A short fingerprint of JSON values: equal values have equal fingerprints, in any order of their keys."""
+    import hashlib  # takes half a megabyte, which a server without questions saves
 
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What a server knows: its tools, resources, templates and prompts, found by name or URI, and listed page by page.
+"""The catalogue of a server: its tools, resources, templates and prompts, found by name or URI, listed page by page.
 
-It does not know what a function is (`entries`), nor whom to tell of a change (`app`).
+It knows neither how to call a function (`functions`), nor which clients to tell of a change (`mcpserver`).
 
-Rule: entries come and go from any thread while others read, so whoever walks through them walks through a copy.  Lists
-are made once and kept until they change.  Which entry answers a request is found in one way, for its scopes and for
-its answer.
+Rule: entries come and go from any thread while others read, so a loop over them goes over a copy.  Lists are made once
+and kept until they change.  The entry that answers a request is found in one way, for its scopes and for its answer.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ class Catalogue:
         self.prompts: dict[str, Entry] = {}
         self.scoped = False  # whether anything asks for scopes
         self._page_size = page_size
-        self._newest = 0  # entries are numbered as they come
-        self._lock = threading.Lock()  # for whoever registers
+        self._newest = 0  # the number of the newest entry; cursors are made of these numbers
+        self._lock = threading.Lock()  # two threads may register at once
         self._pages: dict[tuple[str, int], StableResult] = {}
 
     def add(self, what: str, entries: dict[str, E], key: str, entry: E, scopes: Sequence[str]) -> None:
@@ -91,8 +90,8 @@ class Catalogue:
     def referred(self, ref: Any) -> Entry:
         """The prompt or the template whose argument is to be completed.  Raises InvalidParams.
 
-        Only `type` says which of the two it is.  A reference with the name of one and the URI of another is refused:
-        two readers of it would see two objects.
+        Only `type` decides between the two.  A reference with the name of one and the URI of another is refused: two
+        readers of it would see two objects.
         """
         kind = ref.get("type") if isinstance(ref, dict) else None
         if kind not in ("ref/prompt", "ref/resource"):
@@ -117,13 +116,13 @@ class Catalogue:
     # --- scopes ----------------------------------------------------------------------------------------------
 
     def scopes_for(self, method: str, params: Mapping[str, Any]) -> Collection[str]:
-        """What a caller's token must allow for a request; nothing where it names nothing that is known."""
+        """The scopes that a caller's token needs for a request; none where the request names no known entry."""
         if not self.scoped:
             return ()
         return [scope for entry in self._asked_for(method, params) for scope in entry.scopes]
 
     def _asked_for(self, method: str, params: Mapping[str, Any]) -> Iterable[Entry]:
-        """The entries that a request is about, each found as it is found by what serves the request."""
+        """The entries that a request is about, each found in the same way as when the request is answered."""
         if method == "tools/call" or method == "prompts/get":
             named: Mapping[str, Entry] = self.tools if method == "tools/call" else self.prompts
             found = named.get(name) if isinstance(name := params.get("name"), str) else None
@@ -137,7 +136,7 @@ class Catalogue:
         if method == "completion/complete":
             try:
                 return (self.referred(params.get("ref")),)
-            except InvalidParams:  # what serves the request says so
+            except InvalidParams:  # the answer to the request will be this error
                 return ()
         return ()
 
@@ -150,11 +149,13 @@ class Catalogue:
     # --- lists -----------------------------------------------------------------------------------------------
 
     def page(self, kind: str, params: Mapping[str, Any], entries: Mapping[str, Entry]) -> StableResult:
-        """The page of a list that the cursor in `params` asks for.  Raises InvalidParams where we gave no such one."""
+        """The page of a list that the cursor in `params` asks for.  Raises InvalidParams for a cursor
+        that this server did not issue."""
         cursor = params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise InvalidParams("cursor must be a string")
-        # This dict, whatever takes its place meanwhile: a page of the list as it was must not outlive it.
+        # Held here, because `_forget_pages` in another thread may replace it: a page of the old list must go into the
+        # old dict.
         pages = self._pages
         listed: list[Entry] = []
         start = 0
@@ -185,12 +186,12 @@ class Catalogue:
         return page
 
     def _forget_pages(self) -> None:
-        # A new dict rather than a cleared one: whoever reads the old one in another thread keeps it whole.
+        # A new dict rather than a cleared one: another thread may be reading the old one.
         self._pages = {}
 
 
 def completable(entry: Entry) -> Container[str] | None:
-    """The names of what can be completed for a prompt, a template or a resource; None where any name may be."""
+    """The names of the arguments that a client may complete for an entry; None if it takes arguments of any name."""
     if isinstance(entry, ResourceEntry):
         return entry.template.names if entry.template is not None else ()
     schema = entry.function.signature.input_schema
@@ -202,6 +203,6 @@ def _number(entry: Entry) -> int:
 
 
 def _make_cursor(kind: str, number: int) -> str:
-    # The number of the entry it follows, and not a place in the list: whatever is added or removed between two pages,
-    # the next one neither skips nor repeats.
+    # A cursor has the number of the last entry on the page, and no place in the list: when entries are added or removed
+    # between two pages, the next page neither skips nor repeats an entry.
     return base64.urlsafe_b64encode(f"{kind}\n{number}".encode()).decode("ascii")
