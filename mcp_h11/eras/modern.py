@@ -159,16 +159,16 @@ class ModernCall(Exchange):
         if responses is not None and not isinstance(responses, dict):
             raise InvalidParams("inputResponses must be an object")
         self._used = True
-        self._answers = kept.get("a", {})
-        self.memo = kept.get("o")
-        self._nonce = kept.get("n")
-        self.request_state = kept.get("s")
-        self.input_responses = kept.get("r")
+        self._answers = kept.get("answers", {})
+        self.memo = kept.get("once")
+        self._nonce = kept.get("nonce")
+        self.request_state = kept.get("state")
+        self.input_responses = kept.get("responses")
         if responses is None:
             return
         # "ignore any information it does not recognize": what is no answer object is as if it were not there.
         usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
-        asked = kept.get("q")
+        asked = kept.get("questions")
         if asked is not None:
             self._answers.update((key, [asked[key], value]) for key, value in usable.items() if key in asked)
             return
@@ -226,24 +226,24 @@ class ModernCall(Exchange):
         """The `input_required` result that asks what the handler asked."""
         # What the function asked so far, in whichever way, it will ask again when it runs from its start.
         answers = {key: answer for key, answer in self._answers.items() if answer[0] is not None}
-        state: dict[str, Any] = {"a": answers, "o": self.memo}
+        state: dict[str, Any] = {"answers": answers, "once": self.memo}
         if isinstance(result, NeedInput):
             questions = result.questions
-            state["q"] = {key: self._digest(question) for key, question in questions.items()}
+            state["questions"] = {key: self._digest(question) for key, question in questions.items()}
             if self.request_state is not None:
                 # Answers without a state were perhaps never asked for, and are not worth carrying: who returned an
                 # InputRequired without one will return it again.
-                state["r"], state["s"] = self.input_responses, self.request_state
+                state["responses"], state["state"] = self.input_responses, self.request_state
         else:
             questions = result.questions()
-            state["s"] = result.state
-        state = {key: value for key, value in state.items() if value or (key == "s" and value is not None)}
+            state["state"] = result.state
+        state = {key: value for key, value in state.items() if value or (key == "state" and value is not None)}
         wire: dict[str, Any] = {"resultType": "input_required"}
         if questions:
             wire["inputRequests"] = {key: self._as_request(question) for key, question in questions.items()}
         if state:
             # Each round has its own: what it does once is not done again when its request comes twice.
-            wire["requestState"] = self._seal({**state, "n": new_id(NONCE_BYTES)})
+            wire["requestState"] = self._seal({**state, "nonce": new_id(NONCE_BYTES)})
         return wire
 
     def _seal(self, state: dict[str, Any]) -> str:
