@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import anyio
 
-from ..endpoint.endpoint import Endpoint
+from ..endpoint.endpoint import Counts, Endpoint
 from ..handler.handler import ServerHandler
 from ..http.headers import Headers
 from ..http.messages import Head, HTTPRequest
@@ -263,40 +263,21 @@ class Gateway(ServerHandler):
             self._forget()
 
 
-class AllSessions:
-    """The sessions of all sites, as the pages count them."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    @property
-    def has_room(self) -> bool:
-        return all(site.endpoint.legacy.has_room for site in self._gateway.sites.values())
-
-    @property
-    def sessions(self) -> dict[str, Any]:
-        return {key: s for site in self._gateway.sites.values() for key, s in site.endpoint.legacy.sessions.items()}
-
-
-class AllListeners:
-    """The listen streams of all sites, as the pages count them."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    @property
-    def listeners(self) -> list[Any]:
-        return [one for site in self._gateway.sites.values() for one in site.endpoint.modern.listeners]
-
-
 class GatewayEndpoint(OpsEndpoint):
     """Finds the site by the path.  Other paths are the pages for operators, or 404."""
 
     def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Server) -> None:
         super().__init__(runtime, hosts, server)
         self.gateway = cast(Gateway, runtime.handler)
-        self.legacy = AllSessions(self.gateway)  # type: ignore[assignment]
-        self.modern = AllListeners(self.gateway)  # type: ignore[assignment]
+
+    @property
+    def has_room(self) -> bool:
+        return all(site.endpoint.has_room for site in self.gateway.sites.values())
+
+    def counts(self) -> Counts:
+        """The sums over all sites."""
+        each = [site.endpoint.counts() for site in self.gateway.sites.values()]
+        return Counts(sum(one.sessions for one in each), sum(one.listeners for one in each))
 
     def _at(self, head: Head) -> Endpoint | None:
         path = head.path

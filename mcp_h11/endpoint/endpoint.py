@@ -17,7 +17,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..eras.modern import claimed_version
 from ..handler.handler import ServerHandler
@@ -55,6 +55,13 @@ logger = escaping(logging.getLogger(__name__))
 SMALL_BODY = 1024
 
 
+class Counts(NamedTuple):
+    """How much an endpoint holds open now."""
+
+    sessions: int
+    listeners: int
+
+
 class Endpoint:
     """What one server does with requests; `hosts` is the policy for the addresses it is bound to."""
 
@@ -89,6 +96,15 @@ class Endpoint:
         """The address of whoever asks: of the peer, or of whom it speaks for if it is a trusted proxy."""
         spoken_for = self._verdict(head, True).peer if head is not None and link.proxied else ""
         return spoken_for or link.peer
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more session could be opened."""
+        return self.legacy.has_room
+
+    def counts(self) -> Counts:
+        """The numbers that the metrics page shows."""
+        return Counts(len(self.legacy.sessions), len(self.modern.listeners))
 
     # --- one request -----------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class Pages:
     def health(self) -> Answer:
         """Whether a client that comes now could begin."""
         server = self._server
-        can_open = not server.draining and server.endpoint.legacy.has_room
+        can_open = not server.draining and server.endpoint.has_room
         # A store that is away costs resumability, not calls: degraded, and no reason to be restarted.
         away = server.runtime.store_away
         unavailable = server.runtime.handler.unavailable() is not None
@@ -120,7 +120,7 @@ class Pages:
         server = self._server
         settings, runtime = server.settings, server.runtime
         full = (
-            not server.endpoint.legacy.has_room
+            not server.endpoint.has_room
             or _reached(len(server.connections), settings.max_connections)
             or _reached(runtime.waiting, settings.max_waiting)
         )
@@ -133,11 +133,12 @@ class Pages:
         server = self._server
         runtime, endpoint, metrics = server.runtime, server.endpoint, server.runtime.metrics
         assert metrics is not None, "counted wherever this page is"
+        counts = endpoint.counts()
         gauges: dict[str, tuple[str, float]] = {
             "mcp_h11_connections": ("Open connections.", len(server.connections)),
-            "mcp_h11_sessions": ("Open sessions.", len(endpoint.legacy.sessions)),
+            "mcp_h11_sessions": ("Open sessions.", counts.sessions),
             "mcp_h11_streams": ("Open event streams.", sum(r.state == STREAMING for r in server.replies)),
-            "mcp_h11_listeners": ("Open subscriptions/listen streams.", len(endpoint.modern.listeners)),
+            "mcp_h11_listeners": ("Open subscriptions/listen streams.", counts.listeners),
             "mcp_h11_calls_running": ("Calls that run.", runtime.gate.inside),
             "mcp_h11_calls_waiting": ("Calls that wait for their turn.", runtime.waiting),
             "mcp_h11_loop_lag_seconds": ("How late the event loop was, lately.", round(server.lag, 6)),
