@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -34,6 +33,7 @@ from ..protocol.shown import escaping
 from ..runtime.runtime import Runtime
 from ..server.ops import OpsEndpoint
 from ..server.server import Server
+from ..server.signals import handle_signals
 from .backends import DRAIN_TIME
 from .config import ServerEntry, changes
 from .configtext import ConfigError
@@ -177,15 +177,9 @@ class Gateway(ServerHandler):
             tasks.cancel_scope.cancel()
 
     def _hear_hangups(self, stack: ExitStack) -> None:
-        hangup = getattr(signal, "SIGHUP", None)
-        if hangup is None or threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-        before = signal.getsignal(hangup)
-        with suppress(NotImplementedError):
-            loop.add_signal_handler(hangup, self._hung_up)
-            stack.callback(signal.signal, hangup, before or signal.SIG_DFL)
-            stack.callback(loop.remove_signal_handler, hangup)
+        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+        if hangup is not None:
+            handle_signals(asyncio.get_running_loop(), (hangup,), self._hung_up, stack)
 
     def _hung_up(self) -> None:
         # A reading that waits already will see the newest list: no second one is needed.

@@ -267,6 +267,17 @@ class Runtime:
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.error("a task failed", exc_info=exc)
 
+    async def wait_idle(self, limit: float, forced: asyncio.Event) -> None:
+        """Wait until no task runs, `limit` seconds have passed, or `forced` is set: a second signal, for example."""
+        deadline = self.loop.time() + limit
+        waiting = self.loop.create_task(forced.wait())
+        try:
+            # A task that ends may have begun another one, so the set is looked at again.
+            while self.tasks and not forced.is_set() and (left := deadline - self.loop.time()) > 0:
+                await asyncio.wait({*self.tasks, waiting}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
     # --- threads -----------------------------------------------------------------------------------------
 
     async def run_sync(self, fn: Callable[[], T], party: str) -> T:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import Any
 from ..handler.handler import ServerHandler
 from ..runtime.settings import Settings
 from .server import DEFAULT_HOST, DEFAULT_PORT, FLUSH_TIME, Server
+from .signals import END_SIGNALS, handle_signals
 
 
 # --- serving -----------------------------------------------------------------------------------------------------
@@ -63,7 +62,7 @@ async def serve(
         # The signals are ours until the end, since a second one counts.
         async with listening(handler, **options) as server:
             if signals:
-                _install_signals(server, stack)
+                handle_signals(server.loop, END_SIGNALS, server.stop, stack)
             if on_start is not None:
                 on_start(server)
             await server.wait_stopped()
@@ -115,17 +114,3 @@ def _new_loop(loop: str) -> asyncio.AbstractEventLoop:
         else:
             return uvloop.new_event_loop()
     return asyncio.new_event_loop()
-
-
-def _install_signals(server: Server, stack: ExitStack) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return
-    loop = server.loop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # None: not installed by Python, and not to be had back.
-        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
-        try:
-            loop.add_signal_handler(number, server.stop)
-            stack.callback(loop.remove_signal_handler, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(server.stop))

@@ -281,7 +281,7 @@ class Server:
         # uvloop tells of what it has accepted a turn or two later, when nobody would look after it any more.
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
-        await self._wait_for(self.runtime.tasks, grace)
+        await self.runtime.wait_idle(grace, self._forced)
         self.endpoint.close()
         for task in list(self.runtime.tasks):
             task.cancel()
@@ -301,19 +301,6 @@ class Server:
             self.ops.close()
             remove_socket_file(self.settings.ops_uds)
         await self.runtime.__aexit__(None, None, None)
-
-    async def _wait_for(self, tasks: set[asyncio.Task[None]], limit: float) -> None:
-        """Until all have ended, the limit has passed, or somebody insists."""
-        deadline = self.loop.time() + limit
-        forced = self.loop.create_task(self._forced.wait())
-        try:
-            while tasks and not self._forced.is_set():
-                left = deadline - self.loop.time()
-                if left <= 0:
-                    return
-                await asyncio.wait({*tasks, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            forced.cancel()
 
     async def _wait_deserted(self, limit: float) -> None:
         if self.connections:

@@ -12,8 +12,6 @@ SIGINT or SIGTERM.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
@@ -33,6 +31,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..runtime.storage import SessionState
 from .pipes import Outlet, ThreadOutlet, need_stderr, own_stdin, own_stdout, pieces_of
+from .signals import END_SIGNALS, handle_signals
 
 # Bytes that the client has not taken; then nothing more is read from it either.  Far above `write_high`, where calls
 # begin to wait: a client that is slow to read must still be able to cancel and to answer.
@@ -294,23 +293,13 @@ class Pipe:
         for future, _ in self._session.pending.values():
             if not future.done():  # the answer cannot come any more
                 future.set_exception(ToolError("The client has gone"))
-        await self._wait(self.runtime.settings.grace)
+        await self.runtime.wait_idle(self.runtime.settings.grace, self.forced)
         self._session.close()
         for task in list(self.runtime.tasks):
             task.cancel()
         if self.runtime.tasks:
             await asyncio.wait(set(self.runtime.tasks), timeout=END_TIME)
         await self.outlet.close(LAST_LINES_TIME)
-
-    async def _wait(self, limit: float) -> None:
-        """Until nothing runs, the limit has passed, or somebody insists."""
-        loop, forced = self.runtime.loop, self.runtime.loop.create_task(self.forced.wait())
-        deadline = loop.time() + limit
-        try:
-            while self.runtime.tasks and not self.forced.is_set() and (left := deadline - loop.time()) > 0:
-                await asyncio.wait({*self.runtime.tasks, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            forced.cancel()
 
 
 async def serve_stdio(
@@ -336,8 +325,14 @@ async def serve_stdio(
         async with Runtime(handler, settings or Settings()) as runtime:
             pipe = Pipe(runtime, out)
             stopped = asyncio.Event()
+
+            def stop() -> None:
+                if stopped.is_set():
+                    pipe.forced.set()
+                stopped.set()
+
             if signals:
-                _install_signals(runtime.loop, pipe, stopped, stack)
+                handle_signals(runtime.loop, END_SIGNALS, stop, stack)
             reading = runtime.loop.create_task(_read(source, pipe))
             ends = [runtime.loop.create_task(end.wait()) for end in (stopped, pipe.outlet.closed)]
             try:
@@ -365,22 +360,3 @@ async def _read(source: BinaryIO, pipe: Pipe) -> None:
         await pipe.outlet.drained(MAX_UNWRITTEN)
     for line in decoder.end():
         pipe.take_line(line)
-
-
-def _install_signals(loop: asyncio.AbstractEventLoop, pipe: Pipe, stopped: asyncio.Event, stack: ExitStack) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return
-
-    def stop() -> None:
-        if stopped.is_set():
-            pipe.forced.set()
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # None: not installed by Python, and not to be had back.
-        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
-        try:
-            loop.add_signal_handler(number, stop)
-            stack.callback(loop.remove_signal_handler, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
