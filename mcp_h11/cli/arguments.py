@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a person writes on a command line of the client, as values: a TARGET, and the arguments of a tool.
+"""Reads the words of a client's command line as values: a TARGET, and the arguments of a tool.
 
-It opens nothing but the user's own module, and asks nobody: what a tool wants comes in as its schema.
+It loads at most the user's own module, and connects to no server: its caller hands in the schema of the tool.
 
-Rule: nothing is guessed.  A value is what the schema says, or what `:=` says, or a string.
+Rule: nothing is guessed.  `key:=value` is JSON; `key=value` has the type in the schema, or is a string without one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..schema.coercion import from_json
 from .options import UsageError
 from .target import is_file, load_target, split_target
 
-MAX_DEPTH = 20  # of alternatives within alternatives of a schema, which is a server's text
+MAX_DEPTH = 20  # of alternatives within alternatives of a schema; a schema is a server's text, and not trusted
 
 
 def target_of(text: str) -> Any:
-    """What TARGET stands for: a URL, a file of ours to serve in this process, or a command to start.
+    """The server that TARGET names: a URL, a Python file to serve in this process, or a command to start.
 
     A command is one word of the command line: quote it.  No shell reads it.
     """
@@ -48,7 +48,7 @@ def target_of(text: str) -> Any:
 def arguments_of(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for a tool with this inputSchema: each word `key=value`, `key:=JSON`, or an object of them.
 
-    The value of `key=value` is what the schema says it is; where that allows a string, it is one.
+    The value of `key=value` has the type in the schema; where the schema allows a string, it is a string.
     """
     arguments: dict[str, Any] = {}
     properties = schema.get("properties")
@@ -73,11 +73,11 @@ def _object(word: str) -> dict[str, Any]:
     return value
 
 
-def _json(text: str, what: str) -> Any:
+def _json(text: str, label: str) -> Any:
     try:
         return from_json(text)
     except ValueError as exc:
-        raise UsageError(f"{what} is not JSON: {exc}") from None
+        raise UsageError(f"{label} is not JSON: {exc}") from None
 
 
 def _typed(key: str, value: str, schema: Any) -> Any:

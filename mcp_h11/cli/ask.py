@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The client on the command line: `python -m mcp_h11 list|call|read|prompt|detect|ping TARGET ...`.
 
-One command is one connection: made, asked once, closed.  Results go to stdout, for a person or (`--json`) for a
-program; everything else goes to stderr.  It decides nothing of the protocol; `Client` does.
+One command makes one connection, sends its request, and closes.  Results go to stdout, for a person or (`--json`) for
+a program; everything else goes to stderr.  The protocol is `Client`'s business.
 
-All text of a server goes through `_line`, or `_text` where it is content, or `_json`.  Escapes stand for what would
-steer a terminal, turn the order of letters around, or begin a line that looks like one of ours.
+All text of a server goes through `_line`, or `_text` where it is content, or `_json`.  They escape characters that
+would steer a terminal, turn the order of letters around, or begin a line that looks like one of this program.
 
-Rule: the exit code tells who has to do something: 1 the tool said no, 2 the command line is wrong, 3 the server
-answered with an error or broke the protocol, 4 there is no connection.
+Rule: the exit code names the party at fault: 1 the tool said no, 2 the command line is wrong, 3 the server answered
+with an error or broke the protocol, 4 there is no connection.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .arguments import arguments_of, target_of
 from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
 
 OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
-NO_READER = 141  # 128 + SIGPIPE: nobody reads our output any more
+NO_READER = 141  # 128 + SIGPIPE: the reader of the output is gone
 DEFAULT_TIMEOUT = 60.0  # seconds for an answer
 KINDS = ("tools", "resources", "templates", "prompts")
-TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that one opens our own server
+TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that is the token of a server started here
 
-_CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing in it
+_CLEAR = "\r\x1b[K"  # go to the beginning of the line, and clear it
 
 Verb = Callable[[Client, argparse.Namespace], Awaitable[int]]
 
@@ -62,16 +62,16 @@ def _positive(text: str) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a person reads
+# Output for a person
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-# What JSON text may have beside printable ASCII and the line ends of its layout.
+# Characters of JSON text other than printable ASCII and the line ends of its layout.
 _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def _line(text: Any) -> str:
-    """A name, a description, a message: one line, whoever reads it."""
+    """A name, a description, a message: always one line, for programs too."""
     return escaped(str(text))
 
 
@@ -81,13 +81,13 @@ def _text(text: str) -> str:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """The same value for a program, and readable for a person: what `escaped` shows as an escape is one of JSON."""
+    """JSON that is readable for a person.  A character that `escaped` would escape becomes an escape of JSON."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _NOT_ASCII.sub(lambda found: found[0] if escaped(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
 
 
 def _write(stream: TextIO, text: str) -> None:
-    # A terminal that cannot show a letter is no reason to end with a traceback.
+    # A letter that the terminal cannot show becomes an escape; it would end the command with a traceback.
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -102,7 +102,7 @@ def _err(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    """One line on stderr, over whatever progress stands there."""
+    """Write one line to stderr, over a line of progress if one is shown."""
     _err(f"{_CLEAR if sys.stderr.isatty() else ''}{_line(text)}\n")
 
 
@@ -122,7 +122,7 @@ def _dump(value: Any) -> None:
 
 def _first_line(text: Any) -> str:
     lines = text.strip().splitlines() if isinstance(text, str) else []
-    # Blanks in a row become one: enough of them would move what follows to the next line of a terminal.
+    # Blanks in a row become one: enough of them would push the rest to the next line of a terminal.
     return " ".join(lines[0].split()) if lines else ""
 
 
@@ -332,7 +332,7 @@ def _log(params: dict[str, Any]) -> None:
 
 
 def main_of(word: str, arguments: Sequence[str]) -> int:
-    """Run one command; the exit code.  Raises UsageError for what the person has to change."""
+    """Run one command and return the exit code.  Raises UsageError for a mistake on the command line."""
     options = client_parser().parse_args([word, *arguments])
     level = "DEBUG" if options.verbose else "ERROR"
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
@@ -341,7 +341,8 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has enough of it (`head`): no reason for a traceback, now or when Python ends.
+        # The reader of the output has read enough (`head`).  Python flushes stdout once more when it ends: it must not
+        # fail there with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except (ConnectionLost, RequestTimeout) as exc:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The demo server of `python -m mcp_h11`: one small example of each thing that a server can offer.
 
-Meant to be read, and to be a first file to copy: what stands below `from . import` is what a user would write.
+Meant to be read, and to be a first file to copy: below the imports stands the code that a user would write.
 It does nothing outside its own process.
 """
 
@@ -88,7 +88,7 @@ CITIES = {
 }
 
 
-# Structured output: the return annotation gives the output schema. What a tool raises becomes an error for the model.
+# Structured output: the return annotation gives the output schema. An exception becomes an error for the model.
 @server.tool(annotations={"readOnlyHint": True})
 def find_city(name: str) -> City:
     """Say where a city is. Knows Lisbon, Nairobi, Oslo and Quito."""

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The command line: read the options, say how to connect, serve.
 
-What a person can get wrong ends as one line on stderr and exit code 2; a traceback is shown only where it is of the
-user's own code.  It keeps no state, and knows of the server nothing but `run`, `run_stdio` and `Settings`.
+A mistake of the user ends as one line on stderr and exit code 2; a traceback is shown only if it is of the user's own
+code.  It keeps no state, and uses only `run`, `run_stdio` and `Settings` of the server.
 
-Rule: with `--stdio` nothing but protocol is written to stdout; and a token is written nowhere.
+Rules:
+- With `--stdio` only protocol is written to stdout: a client reads it.
+- A token is never printed.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_p
 from .target import is_file, load_target, split_target, users_error
 
 OK = 0
-FAILED = 2  # what argparse itself exits with; the reason is on stderr
+FAILED = 2  # the exit code of argparse itself; the reason is on stderr
 INTERRUPTED = 130  # 128 + SIGINT: stopped before there was anything to drain
 
 _ENTER = Runtime.__aenter__.__code__  # where the user's lifespan is entered
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the server gets
+# The settings of the server
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -108,11 +110,11 @@ def make_settings(options: argparse.Namespace) -> Settings:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is printed
+# Output
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-# The name by which a client reaches it: an address that stands for all of them cannot be called.
+# An address that a client can call.  0.0.0.0 stands for all addresses of the machine, and no client can call it.
 def _url(options: argparse.Namespace, address: tuple[Any, ...]) -> str:
     host = address[0] if options.fd is not None else options.host.removeprefix("[").removesuffix("]")
     named = next((name for name in options.allowed_hosts or () if ANY not in name), "")
@@ -149,7 +151,7 @@ def _configuration(name: str, entry: dict[str, Any], command: str) -> str:
 
 
 def http_banner(name: str, url: str, options: argparse.Namespace) -> str:
-    """What is printed once the address is bound.  A token appears as the variable that holds it."""
+    """The text for stdout once the address is bound.  A token appears as the variable that holds it."""
     entry: dict[str, Any] = {"type": "http", "url": url}
     command = ["claude", "mcp", "add", "--transport", "http", _key(name), url]
     header = ""
@@ -166,7 +168,7 @@ def _root(module: str) -> str:
     return str(Path(found).resolve().parents[1]) if found else ""
 
 
-# A client starts the command in a folder of its own, where "found beside me" finds nothing.
+# A client starts the command in a folder of its own, so modules found in the current folder need PYTHONPATH.
 def _python_path(target: str | None) -> str:
     local = {os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))}
     roots = [_root(PACKAGE)]
@@ -212,7 +214,7 @@ def _print(text: str, file: Any) -> None:
     if file is None:  # pythonw
         return
     encoding = getattr(file, "encoding", None) or "utf-8"
-    # A reader that went away (`| head`) is no reason not to serve.
+    # Serving goes on without a reader of this text (`| head`).
     with contextlib.suppress(OSError):
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
@@ -221,8 +223,8 @@ def _print(text: str, file: Any) -> None:
 # The command
 # ---------------------------------------------------------------------------------------------------------------------
 
-# Words that are commands, and the module of each, loaded when it is wanted: its `main_of(word, arguments)` gives the
-# exit code, and raises UsageError.
+# Words that are commands, and the module of each.  It is loaded when the command is used; its
+# `main_of(word, arguments)` returns the exit code, and raises UsageError.
 _COMMANDS = {
     **dict.fromkeys(("list", "call", "read", "prompt", "detect", "ping"), "ask"),
     "proxy": "proxy",
@@ -238,7 +240,7 @@ def _load(options: argparse.Namespace) -> ServerHandler:
 
 
 def _serve_stdio(options: argparse.Namespace) -> None:
-    # What the user's module prints while it is imported would be read as protocol.
+    # A client would read text that the user's module prints during its import as protocol.
     with contextlib.redirect_stdout(sys.stderr):
         handler = _load(options)
     # A person sees how to connect; a client that started us would only log it, at each start.

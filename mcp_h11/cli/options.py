@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The options of the command line: one table for the arguments, the environment and the help.
 
-It reads values and says which go together; it opens nothing, and what a value means is `cli`'s business.
+It reads values and refuses those that exclude each other.  It opens nothing: `main` acts on the values.
 
-Rule: the command line goes before the environment, the environment before the default; and a message names the
-option or variable that the person wrote.
+Rules:
+- The command line goes before the environment, the environment before the default.
+- A message names the option or variable that the user wrote.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ANY = "*"
 
 
 class UsageError(Exception):
-    """What the person has to change, in one line; `details` (a traceback of theirs) is printed above it."""
+    """A mistake of the user, in one line; `details`, a traceback of the user's code, is printed above it."""
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -128,7 +129,7 @@ class Option:
     read: Callable[[str], Any] = _text
     metavar: str | None = None
     default: Any = None
-    address: str = ""  # which kind of address it speaks of; two kinds exclude each other
+    address: str = ""  # the kind of address that it names; two kinds exclude each other
     stdio: bool = False  # has a meaning without HTTP
 
     @property
@@ -213,13 +214,13 @@ examples:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Raises UsageError for what it cannot read, and takes no abbreviations: they would change with the next option."""
+    """Raises UsageError for a mistake.  It takes no abbreviations: a new option would change their meaning."""
 
     def __init__(self, **details: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **details)
 
     def error(self, message: str) -> Any:
-        """Instead of writing to stderr and leaving."""
+        """Raise UsageError, where argparse would exit the process."""
         raise UsageError(message)
 
 
@@ -238,7 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
-    """Their arguments, in their groups.  Also for other commands that serve."""
+    """Add these options to a parser, in their groups.  All commands that serve share them."""
     groups: dict[str, Any] = {}
     for option in options:
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
@@ -267,7 +268,7 @@ def _is_set(option: Option, value: Any) -> bool:
     return value is not None and not (option.key == "stdio" and value is False)
 
 
-# --port and --uds speak of two addresses; what only HTTP has is a mistake beside --stdio.
+# --port and --uds name two addresses; an option of HTTP alone is a mistake beside --stdio.
 def _check_combination(labels: dict[Option, str]) -> str:
     kinds: dict[str, str] = {}
     for option, label in labels.items():
@@ -283,7 +284,7 @@ def _check_combination(labels: dict[Option, str]) -> str:
 
 
 def read_options(given: argparse.Namespace, environ: Mapping[str, str]) -> argparse.Namespace:
-    """Command line over environment over default; `.labels` says by which name each one came.
+    """Command line over environment over default; `.labels` holds the flag or variable that each value came from.
 
     Raises:
         UsageError: a variable has a bad value, or two options exclude each other.
@@ -291,7 +292,7 @@ def read_options(given: argparse.Namespace, environ: Mapping[str, str]) -> argpa
     labels = {option: option.flag for option in OPTIONS if _is_set(option, getattr(given, option.key))}
     kind = _check_combination(labels)
     for option in OPTIONS:
-        # The kind of address that the command line chose makes the environment's other kinds moot.
+        # An address on the command line replaces one of another kind in the environment.
         moot = (kind and option.address not in ("", kind)) or (kind == "stdio" and not option.stdio)
         if getattr(given, option.key) is None and not moot:
             value = _from_environment(option, environ)

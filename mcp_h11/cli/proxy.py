@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""`python -m mcp_h11 proxy`: another server, served anew; from a command, an address, or a file of both.
+"""`python -m mcp_h11 proxy`: serve another server, named by a command, an address, or a file of both.
 
-It reads options and starts; what a bridge does is `proxy`'s business, and several of them are `gateway`'s.
+It reads the options and starts.  `bridge.proxy` serves one server, `bridge.gateway` the servers of a file.
 
-Rule: what runs is said on the command line or in the file, word by word; no shell reads it, and nothing of it comes
-from the network.
+Rule: the command line or the file holds each command word by word.  No shell reads it, and nothing of it comes from the
+network.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ examples:
 
 
 def main_of(word: str, arguments: Sequence[str]) -> int:
-    """Run the command; the exit code.  Raises UsageError."""
+    """Run the command and return the exit code.  Raises UsageError."""
     given, command = list(arguments), list[str]()
     if "--" in given:
         cut = given.index("--")
@@ -105,7 +105,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _header(text: str) -> tuple[str, str]:
-    # Its value is kept out of the message: it is a secret more often than not.
+    # The message does not quote the value: it is often a secret.
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch("[\t -~]*", value):
         raise argparse.ArgumentTypeError("has to be 'NAME: VALUE'")
@@ -119,7 +119,7 @@ def _pings(text: str) -> float | None:
 
 
 def _check(options: argparse.Namespace, command: list[str]) -> None:
-    """What goes together.  Raises UsageError."""
+    """Raises UsageError for options that exclude each other."""
     kinds = {"a command": command, "--url": options.url, "--config": options.config}
     named = [kind for kind, value in kinds.items() if value]
     if len(named) != 1:
@@ -152,7 +152,8 @@ def _path_in(folder: str) -> str:
 def _spec(options: argparse.Namespace, command: list[str]) -> Command | Url:
     try:
         if command:
-            # A person who types a command has set up its environment; our own variables hold secrets of ours.
+            # A user who types a command expects it to see the environment.  The variables of this program are left out:
+            # they hold its own secrets.
             env = {n: v for n, v in os.environ.items() if not n.startswith(ENVIRONMENT_PREFIX)}
             return Command(command, {**(env if options.inherit_env else {}), **dict(options.env)}, options.cwd)
         return Url(options.url, dict(options.header), options.bearer or os.environ.get(BEARER))
@@ -179,12 +180,12 @@ def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
 def _text_of(path: str | Path) -> str:
     """Raises OSError, ConfigError."""
     with open(path, "rb") as file:
-        # One character takes four bytes at most; what is longer is refused by whoever reads the text.
+        # One character takes four bytes at most.  A longer file is cut here, and `parsed` refuses its text.
         return decoded(file.read(4 * MAX_CONFIG + 1))
 
 
 def _workspace(path: Path) -> str:
-    """The folder that a file is about: `.vscode/mcp.json` and its like speak of the folder above."""
+    """The folder for `${workspaceFolder}`: the one above a hidden folder, as for `.vscode/mcp.json`."""
     folder = path.absolute().parent
     return str(folder.parent if folder.name.startswith(".") else folder)
 

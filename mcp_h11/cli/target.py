@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What the TARGET of a command line stands for: a file, a module, or an object in either, as a server.
+"""Loads the TARGET of a command line, a file, a module, or an object in either, as a server.
 
-It runs the user's module, so whatever that raises is the user's to read: `UsageError` carries the traceback of their
+It runs the user's module, so an exception of it is shown to the user: `UsageError` carries the traceback of the user's
 frames alone.  It serves nothing and prints nothing.
 
-Rule: a module is not changed, and is not run twice; what its author named is taken before what we would guess.
+Rules:
+- A module is not changed, and is not run twice.
+- An object that the user named goes before one that this module finds by itself.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ class _RunCalled(BaseException):
     """A module calls `server.run()` while we import it."""
 
 
-# README's ten lines end in `server.run()`.  Served from inside the import it would never see our options, and would
-# be served a second time after its end: say what to change instead.
+# README's example ends in `server.run()`.  Called during the import, it would serve without the options of the command
+# line, and the command would serve the module once more after that.  So it is refused, and the error says the remedy.
+# The class is changed only while the user's module loads: nothing else runs in the process of a command line then.
 @contextlib.contextmanager
 def _run_refused() -> Iterator[None]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +54,7 @@ def _run_refused() -> Iterator[None]:
         MCPServer.run = original  # type: ignore[method-assign]
 
 
-# Who calls the user's code: leading frames of these are left out of a traceback, so that the first is the user's.
+# The code that calls the user's code.  A traceback leaves out its leading frames, so that it begins with the user's.
 _CALLERS = (
     os.path.join(os.path.dirname(os.path.dirname(__file__)), ""),
     *(os.path.join(os.path.dirname(str(file)), "") for file in (importlib.__file__, asyncio.__file__)),
@@ -62,7 +65,7 @@ _CALLERS = (
 
 
 def users_error(what: str, exc: BaseException) -> UsageError:
-    """What user's code raised, in one line, with the traceback of their frames as details."""
+    """An exception of the user's code, in one line, with the traceback of the user's frames as details."""
     tb: TracebackType | None = exc.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_CALLERS):
         tb = tb.tb_next
@@ -168,7 +171,7 @@ def _attribute(module: ModuleType, where: str, name: str) -> ServerHandler:
     return _instance(value, f"{where}:{name}")
 
 
-# Objects before classes: where there is an object, the class is what it was made of.
+# Objects before classes: beside an object, a class is most likely the one that it was made from.
 def _servers(module: ModuleType) -> dict[str, Any]:
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     found: dict[str, Any] = {name: value for name, value in public.items() if isinstance(value, ServerHandler)}
@@ -184,7 +187,7 @@ def _servers(module: ModuleType) -> dict[str, Any]:
     return {name: found[name] for name in found if name in unique}
 
 
-# A function, or what functools.cache and the like made of one.
+# A function, also one that is wrapped by functools.cache and the like.
 def _is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, type) and inspect.isfunction(inspect.unwrap(value))
 
@@ -225,12 +228,12 @@ def _from_functions(module: ModuleType, where: str) -> MCPServer:
 
 
 def load_target(target: str) -> ServerHandler:
-    """What `file.py`, `package.module`, or either with `:object`, stands for.
+    """The server that `file.py`, `package.module`, or either with `:object`, stands for.
 
     An MCPServer or ServerHandler of the module (a class is instantiated), else its public functions as tools.
 
     Raises:
-        UsageError: it is not there, cannot be imported, or is nothing that can be served.
+        UsageError: it does not exist, cannot be imported, or cannot be served.
     """
     where, name = split_target(target)
     module = _load_file(Path(where)) if is_file(where) else _load_module(where)
