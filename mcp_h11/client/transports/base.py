@@ -103,6 +103,7 @@ def deliver(
     Args:
         revision: refuses an array if this revision has no batches (2025-03-26 has them).  None takes arrays.
     """
+    # Servers in use break JSON-RPC in small ways, and a client must be able to talk to them.
     try:
         found = lenient.read(json, payload)
     except Unreadable as error:
@@ -111,6 +112,7 @@ def deliver(
     if not isinstance(found, list):
         take(found)
         return
+    # 2025-06-18 removed batches: an array is an error of the server from then on.
     if revision is not None and not revision.batches:
         skip(Unreadable(f"a batch, which {revision.name} does not have", payload))
         return

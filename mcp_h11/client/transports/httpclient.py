@@ -162,6 +162,7 @@ class HTTPClient:
             if elsewhere is None:
                 return answer
             target = elsewhere
+            # The body of a redirect is read to its end, so that the next request can use the connection.
             try:
                 await answer.read(MAX_REDIRECT_BODY)
             except TooLarge:
@@ -187,6 +188,7 @@ class HTTPClient:
             data = wire.http.request(call.method, target, headers, call.body)
             head = await wire.exchange(data, self._write_timeout, self._head_timeout)
             coding = head.get("content-encoding")
+            # The request accepts only "identity".  A compressed body could grow past every limit when it is unpacked.
             if coding is not None and coding.strip().lower() not in ("", "identity"):
                 raise BadAnswer(f"status {head.status} with a Content-Encoding that was not asked for")
         except BaseException:
@@ -241,6 +243,7 @@ class HTTPClient:
         except (*GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
         wire = Wire(stream, sock, origin, self._limits, self._heads, proxy)
+        # `aclose` may have been called while the connection was opened, and does not know this wire.
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")

@@ -116,6 +116,7 @@ class SSETransport:
         except Exception as error:
             raise lost(error, self._endpoint) from error
         try:
+            # The status only says that the message was accepted (202); a body beside it has no meaning.
             if not 200 <= answer.status < 300:
                 raise await refusal(answer, self._json, out.method)
         finally:

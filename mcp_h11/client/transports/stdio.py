@@ -111,6 +111,7 @@ class StdioTransport:
         """
         if self._child is None:
             raise ConnectionLost(f"{self.why} was not started", sent=False)
+        # Noted before the write: the child may answer before the write returns.
         if out.method is not None and out.request_id is not None:
             self._waiting.add(out.request_id)
         sent = False
@@ -154,6 +155,7 @@ class StdioTransport:
         if isinstance(line, LineTooLong):
             self._too_long(line)
             return
+        # Arrays are taken in every revision: on pipes a refused line could not be told from a log line.
         deliver(self._json, line, self._pass_on, lambda unread: self._no_message(unread, line))
 
     def _pass_on(self, message: Message) -> None:
