@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Writes the tables of README.md and docs/arguments.md from the code, between their markers: `python docs/generate.py`.
 
-A test does the same in memory and compares, so that the tables cannot drift from what they describe.
+A test does the same in memory and compares, so that the tables cannot drift from the code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mcp_h11 import REVISIONS, Limits, Settings
 from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.signature import describe
 
-# Row label, and what to show of a revision.
+# The label of a row, and the function from a revision to its cell.
 FACTS = (
     ("handshake (`initialize`) and sessions", lambda r: not r.modern),
     ("self-describing requests, `server/discover`", lambda r: r.modern),

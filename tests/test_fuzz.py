@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A moment of fuzzing: what somebody changed is accepted, or refused with a documented error, and nothing else happens.
+"""A moment of fuzzing: each changed input is accepted, or refused with a documented error; no other outcome is allowed.
 
 The targets are in `fuzzing`; `bench/soak.py --fuzz` runs them for as long as one likes.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The folder, copied into somebody else's package: it runs there, with only h11 and anyio (and theirs) beside it."""
+"""The folder, copied into another package: it runs there, with h11, anyio and the packages that these need alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def needed() -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with those distributions and nothing else."""
+    """A folder that holds those distributions alone."""
     folder = tmp_path_factory.mktemp("site")
     for name in needed():
         for file in metadata.files(name) or ():
@@ -89,7 +89,7 @@ class Isolated:
         return [*self._command, PRELUDE.format(self._folders) + textwrap.dedent(code)]
 
     def run(self, code: str) -> Any:
-        """What it printed, as JSON."""
+        """Runs the code, and reads its output as JSON."""
         ran = subprocess.run(self.command(code), capture_output=True, text=True, timeout=30, check=False)
         assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
         return json.loads(ran.stdout)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A pytest plugin: the package without its legacy era, whose modules are replaced by stand-ins that serve nothing.
 
-    python -m pytest -p without_legacy tests/test_modern.py -k "not legacy"
+    python -m pytest -p without_legacy tests/eras/test_modern.py -k "not legacy"
 
 `endpoint` and `stdio` name both eras, so the names have to be there; whatever would do something raises.
 """
