@@ -101,6 +101,7 @@ class CatalogueHandler(ServerHandler):
             # 2025-11-25 server/tools, Error Handling: a result, because the model can mend its arguments by its text.
             return tool_error(str(exc))
         try:
+            # `direct` saves a frame for an async function without a context.
             function = tool.function
             made = function.call(bound, ctx) if function.direct is None else function.direct(**bound)
             value = await made
@@ -111,6 +112,7 @@ class CatalogueHandler(ServerHandler):
         except (MCPError, ToolError):
             raise
         except asyncio.CancelledError as exc:
+            # A tool may await a task that was cancelled by itself: that is a failure of the tool.
             if _is_cancelled():
                 raise
             return self._failure(tool, exc)
@@ -142,11 +144,13 @@ class CatalogueHandler(ServerHandler):
                 bound = resource.bind(arguments)
             except TooMuchWork:
                 bound = await _aside(ctx, resource.bind, arguments)
+        # A URI with variables that do not fit the parameters names no resource.
         except BadArguments:
             raise ResourceNotFound(uri) from None
         value = taken(await resource.function.call(bound, ctx))
         if isinstance(value, InputRequired):
             return value
+        # A template matches URIs that have no resource, and its function says so by None.
         if value is None:
             raise ResourceNotFound(uri)
         return {"contents": contents(uri, resource.definition.get("mimeType"), value)}
@@ -205,7 +209,7 @@ class CatalogueHandler(ServerHandler):
         value = await function.call(function.accepted(given), ctx)
         found = completion(value)
         if found is None:
-            logger.error("a completion function returned no list of texts")
+            logger.error("the completion function returned no list of texts; return a list of str")
             raise InternalError()
         return {"completion": found}
 

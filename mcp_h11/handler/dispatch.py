@@ -32,6 +32,7 @@ def dispatch(
     timeout = exchange_of(ctx).runtime.settings.call_timeout
     if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
         timeout = handler.timeouts.get(name, timeout)
+    # Without a limit the call needs no task of its own, which is the cheaper way.
     if timeout is None or timeout == math.inf:
         return answer(handler, method, params, ctx)
     return _answer_within(timeout, handler, method, params, ctx)
@@ -54,6 +55,7 @@ async def _answer_within(
     except TimedOut as exc:
         logger.warning("%s: %s", what, exc)
         exchange.failed("timeout")
+        # A model can act on a timeout of a tool; for any other method it is an error of the protocol.
         if method == "tools/call":
             return tool_error(str(exc))
         raise InternalError(str(exc)) from None

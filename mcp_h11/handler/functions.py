@@ -111,6 +111,7 @@ class Function:
         return self.fn(**arguments) if signature.is_async else self._call_sync(arguments, ctx)
 
     async def _call_sync(self, arguments: dict[str, Any], ctx: Context) -> Any:
+        # A sync function may block, so it runs in a thread unless its author says that it cannot.
         if self.thread:
             value = await ctx.run_sync(partial(self.fn, **arguments))
         else:

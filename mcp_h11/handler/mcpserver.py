@@ -185,6 +185,7 @@ class MCPServer(CatalogueHandler):
             raise ValueError(f"a tool's name is 1 to {MAX_TOOL_NAME} of A-Z a-z 0-9 _ - . , not {name!r}")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{name}: a timeout is greater than 0 (math.inf is none), not {timeout!r}")
+        # With an output schema of the user's that of the annotation is not needed.
         structured, each = self._structured_as(structured_output if output_schema is None else False)
         reading = self._reading.but(strict, extra_arguments)
         function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading)
@@ -224,6 +225,7 @@ class MCPServer(CatalogueHandler):
     def remove_tool(self, name: str) -> None:
         """Remove a tool, from any thread.  Raises KeyError where there is none of that name."""
         self._catalogue.remove(self._catalogue.tools, name)
+        # A new dict, because the loop may be reading the old one.
         self.timeouts = {tool: seconds for tool, seconds in self.timeouts.items() if tool != name}
         self.notify_tools_changed()
 
@@ -416,6 +418,7 @@ class MCPServer(CatalogueHandler):
             return
         if transport not in ("streamable-http", "sse"):
             raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")
+        # The SSE transport of 2024-11-05 is served beside Streamable HTTP.
         if transport == "sse":
             options["legacy_sse"] = True
         from ..server.running import run

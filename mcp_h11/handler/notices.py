@@ -43,6 +43,7 @@ class Notices:
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         """`listener` is called for every notice, in the thread that published it, and must not raise or block."""
         with self._lock:
+            # A new list, because `publish` may be reading the old one without the lock.
             self._listeners = [*self._listeners, listener]
 
     def unsubscribe(self, listener: Callable[[Notice], None]) -> None:

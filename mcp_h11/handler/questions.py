@@ -165,6 +165,7 @@ class Sample:
         if not isinstance(declared, Mapping):
             return {"sampling": {}}
         options = self.options or {}
+        # 2025-11-25 client/sampling, Capabilities: tools only for a client that declared sampling.tools.
         if ("tools" in options or "toolChoice" in options) and "tools" not in declared:
             return {"sampling": {"tools": {}}}
         return None
@@ -213,6 +214,7 @@ class RawQuestion:
     def read(self, result: Any) -> Any:
         if not isinstance(result, dict):
             raise ValueError("an answer is an object")
+        # Checked here as well, because a handler relies on `action` to be one of the three.
         if self.method == "elicitation/create":
             _action(result)
         return result
@@ -271,6 +273,7 @@ def digest(*parts: Any) -> str:
     """A short fingerprint of JSON values: equal values have equal fingerprints, in any order of their keys."""
     import hashlib  # takes half a megabyte, which a server without questions saves
 
+    # Sorted keys: a client may send the members of an object in another order when it repeats the call.
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
 

@@ -111,6 +111,7 @@ class Compiler:
         simple = simple_shape(annotation)
         if simple is not None:
             return simple if self._lax or simple.lax is None else simple._replace(lax=None)
+        # Annotated comes before pydantic: its metadata may ask for pydantic although the type alone does not.
         origin = get_origin(annotation)
         if origin is Annotated:
             return self._annotated(annotation)
@@ -144,6 +145,7 @@ class Compiler:
         if is_class_of_members(origin):
             # Before its parts: pydantic's own generic dataclasses are its own affair.
             return self._pydantic(annotation) if is_pydantic(origin) else self._class(origin, annotation)
+        # Wrappers that change nothing in JSON.
         for attribute in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
             if (inner := getattr(origin, attribute, None)) is not None:
                 return self.shape(inner)
@@ -181,6 +183,7 @@ class Compiler:
         if origin is TallyCounter:
             args = (args[0] if args else str, int)
         key, item = (self.shape(args[0]), self.shape(args[1])) if args else (STRING_SHAPE, ANY_SHAPE)
+        # An empty schema allows any value, so it is left out.
         if item.schema:
             schema["additionalProperties"] = item.schema
         read_key = None if key.read in {read_str, same} else key.read
@@ -210,6 +213,7 @@ class Compiler:
             # The reader of floats would make floats of integers, and that of integers would make 1.0 an integer.
             number = NUMBER_SHAPE if self._lax else NUMBER_SHAPE._replace(lax=None)
             shapes = [number if s.read is read_float else s for s in shapes if s.read is not read_int]
+        # int | float is one alternative now: a number.
         if len(shapes) == 1:
             return shapes[0]
         expected = " or ".join(dict.fromkeys(shape.expected for shape in shapes))

@@ -30,6 +30,7 @@ _MOST_SECONDS = 20_000_000_000
 
 def lax_int(value: Any) -> int:
     """``"5"``, ``" 5 "``, ``"5.0"``, ``True``."""
+    # Before the texts, because bool is a subclass of int and True counts as 1.
     if isinstance(value, bool):
         return int(value)
     text = _number_text(value)
@@ -199,6 +200,7 @@ def _bounded(text: str) -> int:
     return int(text)
 
 
+# One decoder, because `json.loads` with options makes a new one each time.
 _decode = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_constant=_refused).decode
 
 
@@ -213,6 +215,7 @@ def from_json(text: str) -> Any:
         found = _decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    # Fewer brackets than levels cannot be nested too deeply, so most texts need no walk.
     if text.count("[") + text.count("{") > MAX_TEXT_DEPTH:
         _check_depth(found)
     return found

@@ -30,12 +30,16 @@ def parse(docstring: str | None) -> tuple[str, dict[str, str]]:
     at = 0
     while at < len(lines):
         line = lines[at]
+        # Google: a title with a colon, and its items indented below.
         if _GOOGLE.match(line) and _indent(lines, at + 1):
             at = _google(lines, at + 1, found)
+        # NumPy: a title with a line of dashes below.
         elif _NUMPY.match(line) and at + 1 < len(lines) and _UNDERLINE.match(lines[at + 1]):
             at = _numpy(lines, at + 2, found)
+        # Sphinx: a field for each parameter, anywhere in the text.
         elif item := _SPHINX_ITEM.match(line):
             at = _text(lines, at + 1, 0, found, [item[1]], item[2])
+        # The annotation has the type, so the docstring's is dropped.
         elif _SPHINX_TYPE.match(line):
             at = _text(lines, at + 1, 0, {}, [], "")
         else:

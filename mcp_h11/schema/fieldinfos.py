@@ -30,6 +30,7 @@ NOTHING = Said(None, ())
 
 def is_field_info(value: Any) -> bool:
     """Whether pydantic's `Field(...)` made this value."""
+    # A program that has not loaded pydantic has no FieldInfo.
     module = sys.modules.get("pydantic.fields")
     return module is not None and isinstance(value, module.FieldInfo)
 
@@ -47,6 +48,7 @@ def said_of(annotation: Any, default: Any = None) -> Said:
     names: tuple[str, ...] = ()
     for info in infos:
         if not info.is_required():
+            # There is no model here whose other values such a factory could take.
             if getattr(info, "default_factory_takes_validated_data", False):
                 raise TypeError("a default_factory that takes the other values is for models only")
             fill = _filler(info)
@@ -59,6 +61,7 @@ def _filler(info: Any) -> Callable[[], Any]:
 
 
 def _names(info: Any) -> tuple[str, ...]:
+    # Arguments are validated, so the validation alias comes before the general one.
     alias = info.alias if info.validation_alias is None else info.validation_alias
     if alias is None:
         return ()

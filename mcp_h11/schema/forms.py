@@ -95,6 +95,7 @@ def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONS
     """A member's schema in the words that a form may use, and whether it may be null (a form leaves it out)."""
     schema = dict(compiler.resolve(member))
     optional = False
+    # A decimal number is number or string, and a form shows one type: the string keeps all digits.
     if schema.get("anyOf") == DECIMAL["anyOf"]:
         del schema["anyOf"]
         schema["type"] = "string"
@@ -110,6 +111,7 @@ def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONS
         raise TypeError(f"{name!r} is an enumeration of something other than strings")
     if schema.get("format") not in _FORMATS:
         schema.pop("format", None)
+    # 2025-11-25 client/elicitation: null is no primitive value; an optional member is left out of the answer.
     if schema.get("default", ...) is None:
         del schema["default"]
     if isinstance(schema.get("items"), dict):

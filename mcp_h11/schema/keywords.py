@@ -92,6 +92,7 @@ def _simple(bad: Callable[[Any], bool], text: str) -> Rule:
 
 def _type(made: Compiling, schema: dict[str, Any]) -> Rule:
     names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    # JSON Schema 2020-12 Validation, 6.1.1: an integer is a number, and 1.0 is an integer.
     kinds = frozenset(map(str, names)) | ({"integer"} if "number" in names else set())
     whole = "integer" in kinds
     expected = f"expected {' or '.join(map(str, names))}"
@@ -129,6 +130,7 @@ def _const(made: Compiling, schema: dict[str, Any]) -> Rule:
 
 def _ref(made: Compiling, schema: dict[str, Any]) -> Rule | None:
     reference = schema["$ref"]
+    # Nothing is fetched: a reference to another document is ignored.
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     node = made.target(reference)
@@ -182,6 +184,7 @@ def _size(keyword: str, of: str, at_least: bool, text: str) -> _Make:
 
 
 def _is_multiple(value: Any, of: Any) -> bool:
+    # Integers apart: a division of large ones as floats is not exact.
     if isinstance(value, int) and isinstance(of, int):
         return value % of == 0
     try:
@@ -321,6 +324,7 @@ def _prefix(made: Compiling, schema: dict[str, Any]) -> Rule | None:
 
 def _contains(made: Compiling, schema: dict[str, Any]) -> Rule:
     node = made.compile(schema["contains"])
+    # JSON Schema 2020-12 Validation, 6.4.5: without minContains one item is enough.
     least, most = schema.get("minContains", 1), schema.get("maxContains")
 
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:

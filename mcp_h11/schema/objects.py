@@ -59,6 +59,7 @@ class ObjectReader:
                 out[name] = reads[name](item)
         except (KeyError, Mismatch) as error:
             self._go_on(value, out, name, error)
+        # An object with as many members as the reader knows misses none, unless `extra` has read some of them.
         if len(out) < len(reads) or self._extra is not None:
             if not self._required.keys() <= out.keys():
                 raise Mismatch(self._missing(out))
@@ -87,6 +88,7 @@ class ObjectReader:
         """
         if is_trying():
             return ""
+        # The client chooses how many unknown names there are, and how long; comparing each pair costs time.
         unknown = list(islice((o for o in given if o not in self._reads and len(o) <= _LONGEST_NAME), _MOST_COMPARED))
         if not unknown:
             return ""

@@ -151,6 +151,7 @@ def _structurer(title: str, annotation: Any, shape: Shape, wrapped: bool) -> Cal
         # 2025-11-25 server/tools, Output Schema: "Servers MUST provide structured results that conform to this schema"
         try:
             if adapter is not None:
+                # Validated first: pydantic would only warn of a value that does not fit its serializer.
                 plain = adapter.dump_python(adapter.validate_python(value), mode="json", by_alias=True)
             else:
                 plain = to_json(value, _attributes)

@@ -70,6 +70,7 @@ class _Portable:
         said = _said(schema)
         out = {key: value for key, value in schema.items() if key in KEPT}
         self._alternatives(schema, out, inside)
+        # `_members` puts back the names that have a property; a model cannot fill in any other.
         out.pop("required", None)
         if isinstance(schema.get("properties"), dict):
             self._members(schema, out, inside)
@@ -104,6 +105,7 @@ class _Portable:
         out["properties"] = {}
         for name, member in schema["properties"].items():
             made = self(member, inside)
+            # In results null stays, because a client checks results by this schema.
             if self._typed and name not in names:
                 made = _without_null(made)
             out["properties"][name] = made

@@ -57,6 +57,7 @@ _SIMPLE: dict[Any, Shape] = {
 
 def simple_shape(annotation: Any) -> Shape | None:
     """The shape of a type that has no parts."""
+    # An annotation that cannot be hashed is no key of the tables.
     if not _hashable(annotation):
         return None
     shape = _SIMPLE.get(annotation)
@@ -109,6 +110,7 @@ _EXPECTED_DECIMAL = "number, or string that is a decimal number"
 
 
 def read_decimal(value: Any) -> Any:
+    # By the exact type, because bool is a subclass of int.
     if type(value) not in (int, float, str):
         raise refuse(_EXPECTED_DECIMAL, value)
     try:
@@ -132,6 +134,7 @@ _LATE = {"datetime": _times, "uuid": _uuids, "decimal": _decimals, "pathlib": _p
 def choice_shape(pairs: list[tuple[Any, Any]]) -> Shape:
     if not all(value is None or isinstance(value, (str, int, float)) for value, _ in pairs):
         raise TypeError("a Literal of something other than strings, numbers, booleans and None has no JSON form")
+    # Keys in canonical form, so that 1.0 finds 1 and true does not.
     values = [value for value, _ in pairs]
     table = {canonical(value): item for value, item in pairs}
     expected = f"one of {shorten(', '.join(json.dumps(value, ensure_ascii=False) for value in values), 500)}"

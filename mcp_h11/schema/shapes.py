@@ -68,6 +68,7 @@ def describe_field(shape: Shape, description: str | None, default: Any = NO_DEFA
     if default is not NO_DEFAULT and default is not MAY_BE_ABSENT:
         try:
             schema["default"] = to_json(default)
+            # A default of NaN has no JSON form, and the list of tools must not have one.
             json.dumps(schema["default"], allow_nan=False)
         except (TypeError, ValueError):
             schema.pop("default", None)

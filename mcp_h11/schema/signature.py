@@ -109,9 +109,11 @@ class Signature:
 
         Raises BadResult where a structured value does not fit the return annotation.
         """
+        # Most tools have no output schema, so this comes first.
         if self._structure is None:
             return to_content(value), None
         structured = self._structure(value)
+        # A content block is shown as that block, although the schema makes an object of it as well.
         if is_content(value):
             return [in_wire_words(value)], structured
         plain = structured["result"] if self.wrapped else structured
@@ -156,6 +158,7 @@ def describe(
     description, described = parse(inspect.getdoc(target) if inspect.isroutine(target) else type(fn).__doc__)
     names = Names(title, hints_of)
     given = parameters_of(fn, title)
+    # Before the annotations are read: `self` has none, and the error about it would not name the real mistake.
     refuse_unbound(fn, title, given)
     compiler = Compiler(checker, lax=not strict, ignore=not refuse_extra, names=names.search)
     parameters = read_parameters(given, names, described, context_type, compiler)

@@ -47,6 +47,7 @@ def _to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
 
 
 def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
+    # Enumerations and subclasses of str and int first: several are dataclasses or sequences as well.
     for types_, convert in (*_CONVERSIONS, *_late_conversions()):
         if isinstance(value, types_):
             return convert(value)
@@ -56,6 +57,7 @@ def _object_to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
         return value.model_dump(mode="json", by_alias=True)
     if hasattr(value, "to_content"):
         return value.to_content()
+    # Before sequences: the reader of a NamedTuple reads an object.
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: _to_json(getattr(value, name), unknown) for name in value._fields}
     if isinstance(value, Mapping):

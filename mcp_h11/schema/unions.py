@@ -46,6 +46,7 @@ def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = No
             except Mismatch as error:  # noqa: PERF203
                 spend(5 + len(error.problems))
                 tried.append(error)
+        # An alternative of the right JSON type tells more of the mistake than those of other types.
         closer = [error.problems for error in tried if not error.kind_only]
         return Mismatch(nearest(closer, ())) if closer else refuse(expected, value)
 

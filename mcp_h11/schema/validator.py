@@ -61,6 +61,7 @@ class CompiledSchema:
         except TooDeep:
             problems.append(((), TOO_LARGE))
         except TooMuchWork:
+            # The caller that set the bound does the check again in a thread, or refuses the value.
             if bounded:
                 raise
             problems.append(((), TOO_LARGE))
@@ -94,6 +95,7 @@ class CompiledSchema:
         """The subschema that a local reference names.  It may be under way, and gets its rules later."""
         node = self._targets.get(reference)
         if node is None:
+            # Kept before it is compiled, so that a schema that refers to itself finds this node.
             node = self._targets[reference] = Node()
             self.compile(self._lookup(reference), node)
         return node

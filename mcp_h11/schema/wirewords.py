@@ -53,6 +53,7 @@ def _is_from_there(cls: type) -> bool:
 def plain(value: Any) -> Any:
     """The dict of an object of `mcp-types`, also of those in a list; everything else as it is."""
     cls = type(value)
+    # The common types first: most values are no objects of that package.
     if cls in _PLAIN:
         return value
     if cls is list or cls is tuple:
