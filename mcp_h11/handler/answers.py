@@ -67,7 +67,8 @@ class CatalogueHandler(ServerHandler):
         return found.param_headers if found is not None else None
 
     def required_scopes(self, method: str, params: Params) -> Collection[str]:
-        return self._catalogue.scopes_for(method, params)
+        catalogue = self._catalogue
+        return catalogue.scopes_for(method, params) if catalogue.scoped else ()
 
     async def list_tools(self, params: Params, ctx: Context) -> Result:
         return self._catalogue.page("tools", params, self._catalogue.tools)

@@ -26,8 +26,7 @@ def dispatch(
 
     Raises InvalidParams for a malformed progress token.
     """
-    meta = params.get("_meta")
-    if type(meta) is dict and "progressToken" in meta:
+    if type(meta := params.get("_meta")) is dict and "progressToken" in meta:
         check_progress_token(meta["progressToken"])
     timeout = exchange_of(ctx).runtime.settings.call_timeout
     if handler.timeouts and method == "tools/call" and isinstance(name := params.get("name"), str):
@@ -91,15 +90,16 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
         if method == "tools/call":
             return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None
-    result = result if isinstance(result, dict) else taken(result)
-    if isinstance(result, dict):
-        if "isError" in result and result["isError"]:
-            exchange_of(ctx).failed("tool_error")
-        return result
-    if isinstance(result, InputRequired):
-        return result
-    logger.error("%s returned a %s, not a dict", method, type(result).__name__)
-    raise InternalError()
+    if not isinstance(result, dict):
+        result = taken(result)
+        if isinstance(result, InputRequired):
+            return result
+        if not isinstance(result, dict):
+            logger.error("%s returned a %s, not a dict", method, type(result).__name__)
+            raise InternalError()
+    if "isError" in result and result["isError"]:
+        exchange_of(ctx).failed("tool_error")
+    return result
 
 
 def tool_error(message: str) -> dict[str, Any]:

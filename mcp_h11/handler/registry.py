@@ -116,9 +116,7 @@ class Catalogue:
     # --- scopes ----------------------------------------------------------------------------------------------
 
     def scopes_for(self, method: str, params: Mapping[str, Any]) -> Collection[str]:
-        """The scopes that a caller's token needs for a request; none where the request names no known entry."""
-        if not self.scoped:
-            return ()
+        """The scopes that a caller's token needs for a request; none where it names no registered object."""
         return [scope for entry in self._asked_for(method, params) for scope in entry.scopes]
 
     def _asked_for(self, method: str, params: Mapping[str, Any]) -> Iterable[Entry]:

@@ -482,7 +482,7 @@ async def test_a_state_belongs_to_its_principal() -> None:
 
 
 async def test_a_state_expires() -> None:
-    async with asking(state_ttl=1.0) as (handler, client), listening(handler, port=0) as _:
+    async with asking(state_ttl=60.0) as (handler, client), listening(handler, port=0) as _:
         params = call(client, "one")
         state = (await once_more(client, params))["requestState"]
         assert not await refused(client, params, state)
