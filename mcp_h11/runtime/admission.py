@@ -27,7 +27,9 @@ class Gate:
     def __init__(self, limit: int | None) -> None:
         self.limit = math.inf if limit is None else limit
         self.inside = 0
-        self.line: dict[asyncio.Future[None], None] = {}  # in order; a tenth of an empty deque, for each session
+        self.line: dict[
+            asyncio.Future[None], None
+        ] = {}  # an ordered set; empty it is 64 bytes, a deque 760, and each session has one
 
     def leave(self) -> None:
         """Free the place, for the first in line where there is one."""
@@ -36,8 +38,8 @@ class Gate:
             self.admit()
 
     def admit(self) -> None:
-        """Let in who waits, as far as there is room."""
-        # Who comes back from where it gave its place away may make one too many: then nobody follows.
+        """Admit waiters, the first in line first, while there is room."""
+        # A call that comes back after it gave its place away can make one too many: then no waiter is admitted.
         while self.line and self.inside < self.limit:
             waiter = next(iter(self.line))
             del self.line[waiter]
@@ -58,7 +60,7 @@ class Gate:
             if waiter.done() and not waiter.cancelled():
                 self.leave()  # the place came together with the cancellation
             elif waiter in self.line:
-                del self.line[waiter]  # while nobody leaves, nobody else would
+                del self.line[waiter]  # `admit` removes it only when a place is freed
             raise
 
 
@@ -78,13 +80,13 @@ class FairGate(Turns["asyncio.Future[None]"]):
         return [waiter for line in self.lines.values() for waiter in line]
 
     def leave(self, party: str) -> None:
-        """Free a place of the party, for the party whose turn it is."""
+        """Free a place of the party; the next turn decides which party gets it."""
         self.give_back(party)
         if self.lines:
             self.admit()
 
     def admit(self) -> None:
-        """Let in what waits, as far as there is room."""
+        """Admit waiters, party after party, while there is room."""
         for party, waiter in self.admitted():
             if waiter.done():  # cancelled, and not yet out of the line
                 self.give_back(party)

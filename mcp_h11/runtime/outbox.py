@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Writes the answers of one turn of the event loop together, at its end.
 
-A write wakes whoever waits for it.  Where many connections are answered in one turn, and those who read are quick, each
-write by itself finds its reader asleep again, and the kernel's waking costs as much as half a call does here; written
-in one go they find it awake.
+A write wakes the process that reads it.  Where many connections are answered in one turn and the reader is quick, each
+single write finds the reader asleep again, and to wake it costs the kernel half of the time of a call.  Writes that
+follow each other at once find it awake.
 
 It refuses to hold the only answer, or the last one, of a turn; more than `HELD_BYTES` at once; or anything for longer
 than `HOLD_TIME`, so that no answer waits for a neighbour that takes its time.
 
-Rule: bytes of one connection leave in the order in which they were made: who has something held here is flushed before
+Rule: bytes of one connection leave in the order in which they were made: a connection with held bytes is flushed before
 anything else is done with its transport (`held`).
 
 How many callbacks the turn still has is known of asyncio's own loops alone.  uvloop, for one, does this by itself.
@@ -32,7 +32,7 @@ logger = escaping(logging.getLogger(__name__))
 class Sender(Protocol):
     """A connection."""
 
-    held: bytes  # what the outbox has of it
+    held: bytes  # bytes that the outbox will write
 
     def write(self, data: bytes) -> None: ...
 
@@ -51,7 +51,7 @@ class Outbox:
     def __init__(self, loop: asyncio.AbstractEventLoop, ready: Sized) -> None:
         self._loop = loop
         self._ready = ready
-        self._due = 0  # of which so many are `_end`
+        self._due = 0  # 1 while our own `_end` is among the ready callbacks: it is not counted as work
         self._senders: list[Sender] = []
         self._size = 0
         self._since = 0.0
@@ -80,7 +80,7 @@ class Outbox:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write all that is held now."""
         senders, self._senders = self._senders, []
         self._size = 0
         for sender in senders:

@@ -33,7 +33,7 @@ def new_key() -> bytes:
 
 
 def new_id(size: int) -> str:
-    """`size` random bytes as text of letters, digits, "-" and "_", which nobody can guess."""
+    """`size` random bytes as text of letters, digits, "-" and "_", beyond guessing."""
     return base64.urlsafe_b64encode(os.urandom(size)).rstrip(b"=").decode("ascii")
 
 
@@ -75,7 +75,7 @@ class Sealer:
                 raw[_MAC_SIZE : _MAC_SIZE + _EXPIRY_SIZE],
                 raw[_MAC_SIZE + _EXPIRY_SIZE :],
             )
-            # Every key is tried, so that the time taken says nothing of which one fits.
+            # Every key is tried, so that the time taken does not tell which key fits.
             fits = [hmac.compare_digest(mac, _mac(key, head, text, bound)) for key in self._keys]
             if not any(fits):
                 raise ValueError

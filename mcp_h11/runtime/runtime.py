@@ -39,11 +39,11 @@ Ended = Callable[[Any], None]
 
 
 def _over(what: Any) -> None:
-    """Nobody else wants to know."""
+    """Do nothing: the default for a call whose end has no listener."""
 
 
-# What a client needs to find its way about.  These never wait behind tools: where the places for calls are taken, they
-# have places of their own.
+# Methods that a client needs before it can choose a tool.  They never wait behind tools: where the places for calls are
+# taken, these methods have places of their own.
 PROTOCOL_METHODS = frozenset(
     (
         "initialize",
@@ -227,7 +227,7 @@ class Runtime:
         self.gate.leave(party)
         self.tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody waits for it any more
+            task.exception()  # marks it as retrieved: asyncio would log it as lost
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """A task that is kept until it ends, and whose failure is logged."""
@@ -304,7 +304,7 @@ class Runtime:
         if running is self.loop:
             self._announce(notice)
             return
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed, and the listeners are gone with it
             self.loop.call_soon_threadsafe(self._announce, notice)
 
     def _announce(self, notice: Notice) -> None:

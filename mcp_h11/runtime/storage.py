@@ -23,19 +23,19 @@ MAX_NONCES = 100_000  # rounds that are remembered in one process; about 150 byt
 MAX_STREAM_EVENTS = 256
 MAX_SESSION_BYTES = 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
-# What a client says of itself is kept as long as its session, and there may be 10,000 of those.  Some send icons.
+# A client's description of itself is kept as long as its session, and there may be 10,000 of those.  Some send icons.
 MAX_CLIENT_SIZE = 64 * 1024  # bytes of its clientInfo and capabilities as JSON,
 MAX_CLIENT_MEMORY = 128 * 1024  # and in memory, where ten bytes of JSON can be 240
 MAX_SUBSCRIBED_SIZE = 256 * 1024  # characters of all the URIs of one subscriber
 KEEP_FINISHED = 300.0  # seconds after a stream's end
-# What one kept event costs beside its own bytes, so that a million empty events are not free.
+# The cost of one kept event beside its own bytes, so that a million empty events are not free.
 EVENT_OVERHEAD = 120
 STREAM_OVERHEAD = 600
 
 
 @dataclass
 class SessionState:
-    """What a session is, without what runs in it.  `times` are seconds since the epoch."""
+    """The record of a session, without its running calls.  `times` are seconds since the epoch."""
 
     id: str
     revision: str = ""
@@ -69,7 +69,7 @@ class SessionManager(Protocol):
 
 
 class EventStore(Protocol):
-    """Where the events of streams live until nobody can ask for them any more."""
+    """Where the events of streams live until no client can ask for them any more."""
 
     async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
         """Keep one event.  Indexes of a stream rise by one from 1."""
@@ -154,7 +154,7 @@ class MemoryEventStore:
 
     @property
     def total_bytes(self) -> int:
-        """What is kept now, overhead included."""
+        """Bytes kept now, overhead included."""
         return self._total
 
     def belongs(self, session_id: str, party: str) -> None:

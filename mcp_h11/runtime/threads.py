@@ -52,11 +52,11 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            del job  # or it would keep what it returned until the next one comes
+            del job  # or this thread keeps the result alive until the next job comes
 
 
 class ThreadJob:
-    """A blocking function, and the future of what it returns.  Call it in a thread; it never raises there."""
+    """A blocking function, and the future of its result.  Call it in a thread; it never raises there."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, context: Context, fn: Callable[[], Any], ended: Callable[[], None]
@@ -70,16 +70,16 @@ class ThreadJob:
     def __call__(self) -> None:
         result: Any = None
         error: BaseException | None = None
-        if not self.future.cancelled():  # else nobody waits, and it has not begun
+        if not self.future.cancelled():  # a call that was cancelled in the queue never begins
             try:
                 result = self._context.run(self._fn)
             except (StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
-                # In a future each of these would stop more than the call: the event loop, or whoever awaits it.
+                # Raised from a future, each of these would stop more than the call: the loop or the awaiting task.
                 error = RuntimeError(f"{type(exc).__name__}: {exc}")
                 error.__cause__ = exc
             except BaseException as exc:  # it belongs to the call, not to this thread
                 error = exc
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and the call is gone with it
             self._loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
@@ -93,4 +93,4 @@ class ThreadJob:
 
 
 def ignore_end() -> None:
-    """Nobody counts the jobs that a host runs."""
+    """Do nothing: jobs that a host runs take no place of ours."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Says what blocks the event loop: a thread that asks the loop for a sign of life while calls run.
+"""Names the function that blocks the event loop: a thread asks the loop for a sign of life while calls run.
 
 The loop itself is not slowed: the thread asks a few times a second and only while something runs, and only when no sign
 comes in time does it look at what the loop's thread is doing.
@@ -21,7 +21,7 @@ from ..protocol.shown import escaping
 
 logger = escaping(logging.getLogger(__name__))
 
-PAUSE = 0.1  # seconds between two questions; what is shorter than this and the limit together may go unseen
+PAUSE = 0.1  # seconds between two questions; a stall shorter than this and the limit together may go unseen
 QUIET_TIME = 10.0  # between two warnings
 JOIN_TIME = 1.0
 
@@ -84,7 +84,7 @@ class Watchdog:
 
 
 def _what(frame: FrameType | None, entry: CodeType) -> str:
-    """The call that is on the stack, or what else can be said."""
+    """The name of the call on the stack, or a text that says there is none."""
     while frame is not None:
         if frame.f_code is entry:
             names = frame.f_locals

@@ -68,7 +68,7 @@ class Acceptor:
             self._task.add_done_callback(lambda _: sock.close())
 
     def close(self) -> None:
-        """Accept no more, and leave those who are still shaking hands."""
+        """Accept no more, and cancel the handshakes under way."""
         if self._task is not None:
             self._task.cancel()
         elif self._sock.fileno() >= 0:
@@ -85,7 +85,7 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
-        """Whether to go on: no where nobody waits, or nobody can be let in."""
+        """Accept one connection; False where none waits, or the system has no room for one."""
         try:
             peer, address = self._sock.accept()
         except BlockingIOError:
@@ -130,7 +130,7 @@ class Acceptor:
 
     def _ended(self, peer: socket.socket, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)
-        if task.cancelled():  # maybe before its first step, when nobody else would close it
+        if task.cancelled():  # perhaps before its first step, and then only we can close the socket
             peer.close()
 
     async def _connect(self, peer: socket.socket) -> None:

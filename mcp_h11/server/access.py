@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is remembered of an answer for the access log and the metrics, and the log's lines.
+"""The facts of an answer that the access log and the metrics need, and the lines of the log.
 
 Made only where one of the two is on; without them a reply remembers nothing and costs nothing.
 
@@ -31,7 +31,7 @@ SESSION_PREFIX = 8
 
 
 class RecordedReply(Reply):
-    """A reply that remembers what a line says."""
+    """A reply that remembers the fields of its line in the log."""
 
     records = True
 
@@ -72,7 +72,7 @@ class RecordedReply(Reply):
         super().stream_once(events)
 
     def fields(self, seconds: float) -> dict[str, Any]:
-        """What the log says of it, in order; what there is nothing to say of is left out."""
+        """The fields of its line, in order; an empty field is left out."""
         head = self.request.head
         meta = self._meta if isinstance(self._meta, dict) else {}
         trace = read_trace(meta, head.get_all)
@@ -129,7 +129,7 @@ def _fields(peer: str, method: str, path: str, status: int, seconds: float | Non
 
 
 def as_text(fields: dict[str, Any]) -> str:
-    """One line: who, what, status, how long, then what else is known by name."""
+    """One line: peer, request, status, duration, then the other known fields as name=value."""
     rest = dict(fields)
     peer, method, path, status = (rest.pop(name) for name in ("peer", "method", "path", "status"))
     parts = [peer, f'"{_plain(method)} {_plain(path)}"', str(status or "-")]

@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = ""
         self.party: str | None = None  # the client that it counts for; a proxy's connections are of many clients
         self.proxied = False
-        self.held = b""  # an answer that the outbox has
+        self.held = b""  # bytes of an answer that the outbox will write
         self.on_made: Callable[[], None] | None = None
         self.writable = True
         self._http = ServerConnection(server.heads, server.settings.limits)
@@ -113,9 +113,9 @@ class Connection(asyncio.BufferedProtocol):
         # A loop that reads ahead in the background (Windows) needs a buffer for each.
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
         self.received = 0  # bytes
-        self.written = 0  # bytes handed to the transport; of those,
-        self._taken = -1  # what had left it when last looked at
-        self._stalled = 0.0  # since when no more has
+        self.written = 0  # bytes handed to the transport
+        self._taken = -1  # bytes that had left the transport at the last tick
+        self._stalled = 0.0  # time of the tick since which no byte has left
         self._dropped = 0
         self._credited = 0  # bytes of the body that is arriving for which its time was extended
         self._due = False  # `_read_on` will be called

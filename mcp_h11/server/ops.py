@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`/health`, `/ready` and `/metrics`, for whoever runs the server: on its own port, or on one beside it.
+"""`/health`, `/ready` and `/metrics`, for the operators of the server: on its own port, or on one beside it.
 
     /health   200, or 503 where no client could begin: version, uptime, what is the matter
     /ready    200, or 503 with the reasons not to send new clients here
@@ -116,7 +116,7 @@ class Pages:
         return _document(503 if reasons else 200, ready=not reasons, reasons=reasons)
 
     def reasons(self) -> list[str]:
-        """Why not, if not."""
+        """The reasons why not, empty where there is none."""
         server = self._server
         settings, runtime = server.settings, server.runtime
         full = (
@@ -129,7 +129,7 @@ class Pages:
         return [*(reason for reason, holds in found.items() if holds), *runtime.handler.readiness_problems()]
 
     def metrics(self) -> Answer:
-        """What was counted, and what is now."""
+        """The counters, and the gauges of this moment."""
         server = self._server
         runtime, endpoint, metrics = server.runtime, server.endpoint, server.runtime.metrics
         assert metrics is not None, "counted wherever this page is"
@@ -219,7 +219,6 @@ class OpsListener:
         return self._server.date
 
     async def start(self) -> None:
-        """Accept."""
         for sock in self.sockets:
             sock.setblocking(False)
             self._servers.append(await self.loop.create_server(self._connected, sock=sock, backlog=OPS_BACKLOG))
@@ -228,7 +227,6 @@ class OpsListener:
         return Connection(self)
 
     def tick(self, now: float) -> None:
-        """The server's clock."""
         for connection in list(self.connections):
             connection.tick(now)
 

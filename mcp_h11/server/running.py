@@ -88,7 +88,7 @@ def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
 
 
 async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
-    # What handlers left behind, which asyncio.run would end as well.
+    # Handlers may leave tasks behind; asyncio.run would cancel those as well.
     left = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in left:
         task.cancel()

@@ -17,12 +17,12 @@ from ..runtime.settings import Settings
 
 RESERVED_DESCRIPTORS = 64
 PORT_TRIES = 8  # to find one port that is free on both families
-PROBE_TIME = 1.0  # for a Unix socket to say whether somebody listens
+PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens on it
 
 
 # --- sockets -----------------------------------------------------------------------------------------------------
 def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
-    """Who may be addressed.  Raises ValueError where a server that others can reach does not say."""
+    """The host names that requests may carry.  Raises ValueError where others can reach the server and none is set."""
     if settings.allowed_hosts is not None:
         return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
@@ -52,7 +52,7 @@ def _is_loopback(host: str) -> bool:
 async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
     if host.lower() == "localhost":
-        # Both, whatever the machine's hosts file says: on the family that we leave out, somebody else could listen.
+        # Both, whatever the machine's hosts file says: another program could listen on a family that we leave out.
         targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
     elif (literal := _literal(host, port)) is not None:
         targets = [literal]
@@ -64,7 +64,7 @@ async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> lis
 
 
 def _literal(host: str, port: int) -> tuple[int, Any] | None:
-    """What is an address already needs no resolver, which is a thread and a codec for names of other scripts."""
+    """The family and address of a literal.  It needs no resolver, which costs a thread and the IDNA codec."""
     if host == LOOPBACK_ADDRESSES[0]:
         return socket.AF_INET, (host, port)
     from ipaddress import IPv4Address, ip_address
@@ -139,7 +139,7 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
     try:
         sock.bind(path)
         if mode is not None:
-            # Nobody can connect before it listens, so there is no moment with other bits.
+            # No client can connect before it listens, so there is no moment with other bits.
             os.chmod(path, mode)
     except BaseException:
         sock.close()

@@ -81,7 +81,7 @@ class PipeBatch:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._answers: list[bytes] = []
-        self.missing = 1  # who fills it counts as well
+        self.missing = 1  # the loop that fills the batch counts as one more
 
     def add(self, answer: bytes | None) -> None:
         """One answer, or None where there is none: of a call that was cancelled."""
@@ -118,7 +118,7 @@ class Pipe:
         self.modern = Modern(runtime)
         high = runtime.settings.write_high
         self.outlet = out if isinstance(out, Outlet) else ThreadOutlet(runtime.loop, out, high)
-        self.forced = asyncio.Event()  # somebody does not want to wait for the end
+        self.forced = asyncio.Event()  # set by a second signal: do not wait for running calls
         self._session = ChannelSession(runtime, SessionState(id=""), ASSUMED, self.send)
         self._initialized = False
         self._gate = Gate(runtime.settings.max_running_session)
@@ -176,7 +176,7 @@ class Pipe:
                 self._reply_error(message.id, exc)
 
     def _take_request(self, message: Request) -> None:
-        # Without its envelope what only the newest revision has is refused for the missing keys, not as unknown.
+        # A method that only 2026-07-28 has is modern even without its envelope: the error then names the missing keys.
         if claimed_version(message) is not None or message.method in ("server/discover", "subscriptions/listen"):
             self._take_modern(message)
         elif self._initialized or message.method == "ping":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A server's TLS context with today's defaults: TLS 1.2 and 1.3, forward secrecy, authenticated ciphers.
 
-It makes a context and nothing else; whoever wants another one gives `Settings.ssl` an `ssl.SSLContext` of their own.
+It only makes a context.  A program with other needs gives `Settings.ssl` an `ssl.SSLContext` of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from os import PathLike
 
-# Of TLS 1.2 what has forward secrecy and authenticates what it encrypts; TLS 1.3 has nothing else.
+# The suites of TLS 1.2 with forward secrecy and authenticated encryption; every suite of TLS 1.3 has both.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
