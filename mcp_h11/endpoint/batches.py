@@ -39,7 +39,7 @@ class Gathering:
         """One request of the batch."""
         try:
             self.session.call(call)
-        except MCPError as exc:  # too much at once: what runs already is answered all the same
+        except MCPError as exc:  # no place to wait: the calls that run already are answered all the same
             runtime = self.session.runtime
             runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
 

@@ -63,7 +63,7 @@ class Counts(NamedTuple):
 
 
 class Endpoint:
-    """What one server does with requests; `hosts` is the policy for the addresses it is bound to."""
+    """The answers of one server to requests; `hosts` is the policy for the addresses that it is bound to."""
 
     def __init__(self, runtime: Runtime, hosts: HostPolicy) -> None:
         settings = runtime.settings
@@ -77,10 +77,10 @@ class Endpoint:
         self._open = self._guard.open
         self._limiter = _limiter(settings)
         self._may_fail = type(runtime.handler).unavailable is not ServerHandler.unavailable
-        # That the caller has the scopes for what it asks is seen before any of it begins: later there is no status.
+        # Scopes are checked before a call begins: once a stream has begun there is no status to refuse it with.
         scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
         self._required = runtime.handler.required_scopes if scoped else None
-        self._expiring: dict[Reply, float] = {}  # streams that listen on behalf of somebody, and until when
+        self._expiring: dict[Reply, float] = {}  # listen streams with a token, and when it expires
         self._settings = settings
 
     @property
@@ -89,11 +89,11 @@ class Endpoint:
         return self._guard.asks
 
     def trusts(self, peer: str) -> bool:
-        """Whether a peer is a proxy whose word is taken for whom it speaks for."""
+        """Whether a peer is a trusted proxy, which names the client in its headers."""
         return self._proxies is not None and self._proxies.trusts(peer)
 
     def client(self, head: Head | None, link: Link | Reply) -> str:
-        """The address of whoever asks: of the peer, or of whom it speaks for if it is a trusted proxy."""
+        """The address of the client: the peer, or the client that the peer names if it is a trusted proxy."""
         spoken_for = self._verdict(head, True).peer if head is not None and link.proxied else ""
         return spoken_for or link.peer
 
@@ -120,7 +120,7 @@ class Endpoint:
         return None if verdict.late_refusal is None else verdict.late_refusal.refusal()
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
-        """As `check`, of what has to be found out first: before a client is invited to send its body."""
+        """Identify the caller before it is invited to send its body; gives the refusal, as `check` does."""
         verdict = self._verdict(head, link.proxied)
         if not self._guard.asks or _is_public(verdict):
             return None
@@ -186,7 +186,7 @@ class Endpoint:
             verdict = head.verdict = self._examiner.examine(head)
         if not proxied:
             return verdict
-        # The same bytes mean something else from who may say for whom they speak.
+        # From a trusted proxy the same head also names the client, so it has a verdict of its own.
         if verdict.proxied is None:
             verdict.proxied = self._examiner.examine(head, proxied=True)
         return verdict.proxied
@@ -213,7 +213,7 @@ class Endpoint:
         else:
             self.legacy.listen(verdict, reply, principal)
         if principal is not None and (verdict.method == "GET" or reply.state == STREAMING):
-            # What streams already is no answer to wait for: it listens, and may do so for days.
+            # A reply that streams by now is a listen stream, which may outlive the token by days.
             expires = expiry(principal)
             if expires is not None:
                 self._expiring[reply] = expires
@@ -229,7 +229,7 @@ class Endpoint:
         reply.answer(200, self.runtime.json.dumps(document))
 
     def _counted(self, refusal: Refusal, peer: str) -> Refusal:
-        """The refusal of somebody who could not say who they are, or the one that says it was once too often."""
+        """Count a failed authorization: gives its refusal, or 429 if there were too many from this address."""
         try:
             self._limit(None, peer)
         except Refusal as exc:
@@ -237,7 +237,7 @@ class Endpoint:
         return refusal
 
     def _limit(self, principal: Any, peer: str) -> None:
-        """Count one request of somebody.  Raises a Refusal, 429, where it is one too many."""
+        """Count one request of a caller.  Raises a Refusal, 429, if it is one too many."""
         if self._limiter is None:
             return
         wait = self._limiter.take(_bucket(principal, peer), self.runtime.loop.time())
@@ -250,7 +250,7 @@ class Endpoint:
             )
 
     def _is_bare(self, verdict: Verdict) -> bool:
-        # A client of 2024-11-05 whose URL is the endpoint itself.  Later ones never GET without their session.
+        # A client of 2024-11-05 with the URL of the endpoint.  Clients of later revisions GET with their session.
         settings = self._settings
         bare = verdict.session_id is None and verdict.version is None and verdict.last_event_id is None
         return bare and settings.legacy_sse and not settings.stateless
@@ -282,7 +282,7 @@ class Endpoint:
         except MCPError as exc:
             self.refuse(reply, exc, message)
         finally:
-            reply.load = None  # what needs it longer has it: calls, listeners
+            reply.load = None  # calls and listeners that need it longer have a reference of their own
 
     def _weigh(self, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         """Count the memory that the request will take.  Raises `overloaded` where that is too much."""
@@ -291,7 +291,7 @@ class Endpoint:
         reply.load = self.runtime.load(party, json_memory(request.body))
 
     def _check_available(self, message: Message | Batch) -> None:
-        """Raises 503 where the handler has nothing to answer with.  Answers and notifications are for what runs."""
+        """Raises 503 if the handler is unavailable.  Responses and notifications pass: they are for calls that run."""
         if type(message) is Request or isinstance(message, list):
             why = self.runtime.handler.unavailable()
             if why is not None:
@@ -377,7 +377,7 @@ class Endpoint:
     # --- the server's clock and its end ------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Expire what has rested too long, what is outdated, and what listens with a token that is no longer good."""
+        """Expire sessions that are idle or outdated, and streams whose token has expired."""
         self.legacy.sweep()
         self.legacy_sse.sweep()
         if self._expiring:
@@ -410,7 +410,7 @@ def _internal() -> Refusal:
 
 
 def _is_public(verdict: Verdict) -> bool:
-    """What anybody may know: what a page may ask, and where tokens come from."""
+    """Whether the request needs no principal: a preflight, or the metadata that says where tokens come from."""
     return verdict.preflight is not None or verdict.route == METADATA
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who asks, and may they: the settings' token, `authorize` function or `TokenVerifier`, asked once for each request.
+"""Authorization: the settings' token, `authorize` function or `TokenVerifier`, asked once for each request.
 
-What a refusal says is `auth`'s; that nobody gets past without one is `endpoint`'s.
+`http.auth` writes the challenge of a refusal; `endpoint` calls this module before it does anything else.
 
-Rule: nothing that was found out is kept for the next request, since it can expire or be withdrawn; and no token and no
-part of one is written anywhere, not even into the log of a verifier that failed.
+Rule: a principal is not kept for the next request, since it can expire or be withdrawn.  No token and no part of one is
+written anywhere, not even into the log of a verifier that failed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BAD_TOKEN = "The access token is invalid or expired"
 
 
 class Guard:
-    """Asks who it is.  `now` gives seconds since the epoch."""
+    """Identifies callers.  `now` gives seconds since the epoch."""
 
     def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
         self._settings = settings
@@ -65,7 +65,7 @@ class Guard:
         return None
 
     def identify(self, verdict: Verdict) -> Any:
-        """Who it is, or an awaitable of that, for `known`.  Raises a Refusal."""
+        """The principal, or an awaitable of it; `known` checks either.  Raises a Refusal."""
         if self._token is not None:
             return self._check_token(verdict.head)
         if self._verify is None:
@@ -89,10 +89,10 @@ class Guard:
             raise _failed(exc, token) from None
 
     def known(self, verdict: Verdict, found: Any) -> Any:
-        """The principal, who may come in at all.  Raises a Refusal: 401 for nobody, 403 for too few scopes."""
+        """The principal, if it may enter.  Raises a Refusal: 401 for an unknown caller, 403 for too few scopes."""
         if self._verify is not None:
             found = as_principal(found)
-        # Not only None: a predicate that says False has not found out who it is.
+        # Not only None: a predicate that returns False has not identified the caller.
         if not found:
             raise self.unauthorized(verdict, INVALID_TOKEN if self._verify is not None else "")
         expires = expiry(found)
@@ -112,9 +112,9 @@ class Guard:
         if self._token is not None:  # there is one secret, and it opens everything
             return
         if principal is None:
-            # Closed, not open: whoever wrote the scopes down did not mean them to be ignored.
+            # Fail closed: scopes that cannot be checked must not be ignored.
             raise Refusal(403, "Forbidden: this needs scopes, and the server is not set to ask who it serves")
-        # All of them in one go, those that it has already included: a client may replace what it asked for before.
+        # All scopes at once, with those it has already: a client may replace the scopes that it asked for before.
         wanted = tuple(dict.fromkeys((*self._settings.required_scopes, *needed)))
         granted = getattr(principal, "scopes", ()) or ()
         if missing_scopes(granted, wanted, self._settings.scope_includes):
@@ -165,7 +165,7 @@ class Guard:
             header = challenge(error=INVALID_REQUEST, description=str(exc), metadata=self._metadata_url(verdict))
             raise Refusal(400, str(exc), headers=(header,)) from None
         if token is None:
-            # RFC 6750 section 3.1: who brought no credentials is told no error.
+            # RFC 6750 section 3.1: a request without credentials gets a challenge without an error code.
             raise self.unauthorized(verdict)
         return token
 
@@ -174,7 +174,7 @@ class Guard:
 
         scheme, _, credentials = (head.get("authorization") or "").partition(" ")
         given = credentials.strip().encode("latin-1")
-        # Compared in constant time, and whatever the scheme: nothing is to be learned from how long it takes.
+        # Compared in constant time, with any scheme, so that the time taken tells nothing about the token.
         fits = hmac.compare_digest(given, self._token or b"")
         if scheme.lower() != "bearer" or not fits:
             raise Refusal(401, "Unauthorized", headers=(challenge(error=INVALID_TOKEN if credentials else ""),))
@@ -188,7 +188,7 @@ def expiry(principal: Any) -> float | None:
 
 
 def _failed(exc: Exception, token: str) -> Refusal:
-    # A library may quote what it could not read.
+    # The message of a library may quote the token that it could not read.
     text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
     logger.error("the token verifier failed\n%s", trace_text(text.replace(token, "[token]")))
     return Refusal(500, "Internal error", code=INTERNAL_ERROR)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""HTTP+SSE of 2024-11-05: one stream for everything the server says, one address to POST what the client says.
+"""HTTP+SSE of 2024-11-05: one stream for all messages of the server, one address for the POSTs of the client.
 
 Deprecated, and still what older clients speak.  A session of it is the same `Session` as elsewhere, with one channel.
 
@@ -78,7 +78,7 @@ class LegacySSE:
 
     def find(self, verdict: Verdict, principal: Any) -> ChannelSession:
         """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
-        from urllib.parse import parse_qs  # for nobody but who speaks HTTP+SSE
+        from urllib.parse import parse_qs  # only HTTP+SSE needs it
 
         names = parse_qs(verdict.head.query).get("session_id")
         if not names:
@@ -91,7 +91,7 @@ class LegacySSE:
         return found[0]
 
     def _outdated(self, session: ChannelSession, reply: Reply) -> bool:
-        """Whether what this session was opened with is gone; then it ends, when what runs is answered."""
+        """Whether the servers that it was opened with are gone; then it ends as soon as its calls are answered."""
         if self.runtime.handler.serves(session.state.generation):
             return False
         # The end of its stream tells the client to begin anew.
@@ -106,7 +106,7 @@ class LegacySSE:
             self._outdated(session, reply)
 
     def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
-        """POST: 202; what there is to answer goes on the stream."""
+        """POST: answer 202; responses go on the stream."""
         session = self.find(verdict, principal)
         if isinstance(message, list):
             if session.revision.version_header:  # the revisions that removed batches are those with this header
@@ -138,7 +138,7 @@ class LegacySSE:
             self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))
 
     def _check_read(self, session: ChannelSession) -> None:
-        # Calls are counted and wait in line; what is answered beside them must not pile up before a slow reader.
+        # Calls are counted and wait in line; other answers are not, and must not pile up before a slow reader.
         if not self.sessions[session.id][1].writable:
             raise overloaded("The event stream of this session is not read")
 

@@ -2,7 +2,7 @@
 """The era of 2026-07-28 over HTTP: one self-contained POST, answered on its own exchange, and listen streams.
 
 Rules:
-- The body says what is asked; the mirrored headers have to agree (basic/transports/streamable-http, Server Validation).
+- The body counts, and mirrored headers have to agree (basic/transports/streamable-http, Server Validation).
 - A closed response stream cancels the call, and nothing more is sent for it (the same, Cancellation).
 - A listener that reads slowly delays no other and costs little: each notice waits for it once, and past `MAX_UNSENT`
   notices its connection is dropped, since it would miss a change (basic/patterns/subscriptions).
@@ -189,14 +189,14 @@ class ModernPosts(Modern):
         head, method = verdict.head, message.method
         name = message.params.get(NAME_SOURCE.get(method, ""))
         said = (version, method, name)
-        # Headers are compared once for all requests of one head whose bodies say the same.
+        # Headers are compared once for all requests with the same head and the same method and name in the body.
         if verdict.mirrored != said:
             check_version_header(verdict.versions, version)
             if version not in MODERN:
                 raise UnsupportedProtocolVersion(version, SUPPORTED)
             check_method_header(head.get_all("mcp-method"), method)
             check_name_header(head.get_all("mcp-name"), method, message.params)
-            # Only what headers repeat is kept, which is no longer than they are.
+            # Only values that headers repeat are kept: they are bounded as headers are.
             verdict.mirrored = said if type(name) is str and method in NAME_SOURCE else None
         self.check_method(method)
         if method == "tools/call":
@@ -276,7 +276,7 @@ class ModernPosts(Modern):
                 listener.noticed(notice)
 
     def expire(self, reply: Reply) -> bool:
-        """End the listen stream on this reply, if there is one: who asked for it may no longer."""
+        """End the listen stream on this reply, if there is one: the token that it was opened with has expired."""
         for listener in self.listeners:
             if listener.reply is reply:
                 self._left(listener)

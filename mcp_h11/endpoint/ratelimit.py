@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""So many requests in so much time, for each caller: a token bucket.
+"""A limit on the requests of each caller: a token bucket.
 
 Rule: no clock here (`now` is an argument), constant time for each request, and bounded memory whatever addresses
 ask: the bucket that was longest unused makes room, since it is the one most likely to be full again.

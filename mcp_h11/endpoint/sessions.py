@@ -108,7 +108,7 @@ class Legacy:
 
     def _without_session(self, message: Message | Batch) -> MCPError:
         if type(message) is Request and message.method in ("server/discover", "subscriptions/listen"):
-            # Only 2026-07-28 has these: say what is missing rather than that a session is.
+            # Only 2026-07-28 has these: name the missing member of `_meta`, and not a missing session.
             return Refusal(400, "Missing _meta: io.modelcontextprotocol/protocolVersion", code=-32602)
         if isinstance(message, list):
             return Refusal(400, "A batch needs a session")
@@ -124,7 +124,7 @@ class Legacy:
         return session
 
     def _outdate(self, session: StreamSession) -> None:
-        """What this session was opened with is gone: what runs may finish, and then it ends."""
+        """The servers that this session was opened with are gone: its calls may finish, and then it ends."""
         if session.has_standalone:
             session.standalone.take_over()
         if session.busy:
@@ -193,7 +193,7 @@ class Legacy:
 
     def _initialize(self, verdict: Verdict, message: Request, reply: Reply, principal: Any) -> None:
         known = self.sessions.get(verdict.session_id or "")
-        # Somebody else's session is none: the handshake succeeds as it does beside any id that is not known.
+        # A session of another principal counts as unknown: the handshake succeeds as it does beside any unknown id.
         if known is not None and known.state.principal == subject(principal):
             raise InvalidRequest("This session is already initialized", message.id)
         state = SessionState(
@@ -214,7 +214,7 @@ class Legacy:
         if self.settings.stateless:
             _answer(reply, payload)
             return
-        # Only now: a handshake that fails must cost nobody a session.
+        # Only now: a handshake that fails must not evict a session.
         self._make_room(session.party)
         if self.shared:
             self.runtime.spawn(self._create(session, payload, reply))
@@ -246,7 +246,7 @@ class Legacy:
         self._rest(session)
 
     def _fleeting(self, revision: Revision) -> StreamSession:
-        """Stateless: a session for one POST, which nobody can find again."""
+        """Stateless: a session for one POST, which no later request can name."""
         return StreamSession(self.runtime, SessionState(id="", revision=revision.name), revision, None)
 
     async def _restored(
@@ -395,7 +395,7 @@ class Legacy:
         return False
 
     def sweep(self) -> None:
-        """End what has rested too long, and what never finished its handshake."""
+        """End sessions that have been idle too long, and those that never finished their handshake."""
         now = self.runtime.loop.time()
         self._expire(self.resting, self.settings.session_idle, now)
         self._expire(self.fresh, self.settings.session_initialize, now)
@@ -444,7 +444,7 @@ class Legacy:
                 self.end(session)
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
-        """End one session: the entry first, then what runs, then its streams, then the stores."""
+        """End one session: the entry first, then its calls, then its streams, then the stores."""
         del self.sessions[session.id]
         self.resting.pop(session.id, None)
         self.fresh.pop(session.id, None)
@@ -475,7 +475,7 @@ class Legacy:
                 session.standalone.take_over()
 
     def close(self) -> None:
-        """End every session here; a manager of the user's own keeps what it has for the next process."""
+        """End every session here; a manager of the user's own keeps its sessions for the next process."""
         for session in list(self.sessions.values()):
             self.end(session, forget=not self.shared)
 

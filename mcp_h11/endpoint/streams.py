@@ -28,7 +28,7 @@ from ..runtime.storage import MAX_STREAM_EVENTS, EventStore, SessionState
 logger = escaping(logging.getLogger(__name__))
 
 MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
-STREAM_ID_BYTES = 12  # 96 bits: nobody guesses a neighbour's
+STREAM_ID_BYTES = 12  # 96 bits, so that the id of another session's stream cannot be guessed
 
 
 class Stream:
@@ -52,7 +52,7 @@ class Stream:
         self.finished = False
         self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
         # Dicts as ordered sets: an idle session costs what its empty containers cost.
-        self.unread: dict[bytes, None] = {}  # notices that nobody has read yet, so that they do not pile up
+        self.unread: dict[bytes, None] = {}  # notices that no connection has read yet: each waits once
         self.pauses: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
         # What waits for a reader where no store keeps it: the session's own stream may be opened at any time, while
         # a stream of a call that was lost cannot be found again.
@@ -77,7 +77,7 @@ class Stream:
             self.reply.open(self._prime())
 
     async def send(self, payload: bytes, *, last: bool = False) -> None:
-        """Append one message, and write it where somebody reads.  Waits while that reader is slow."""
+        """Append one message, and write it if a connection reads.  Waits while that reader is slow."""
         async with self.lock:
             if self.finished:
                 return
@@ -105,7 +105,7 @@ class Stream:
             pause.cancel()
 
     def post(self, payload: bytes) -> None:
-        """`send` for notices, which wait for nobody: one that the reader still has to read is not said again."""
+        """Send a notice without waiting.  A notice that the reader has not read yet is not sent again."""
         if payload not in self.unread:
             self.unread[payload] = None
             self.session.runtime.spawn(self.send(payload))
@@ -174,7 +174,7 @@ class Stream:
     # --- readers -----------------------------------------------------------------------------------------
 
     async def resume(self, reply: Reply, after: int) -> None:
-        """Give `reply` what follows event `after`, then what comes.  The newest reader wins.
+        """Give `reply` the events after `after`, then those to come.  The newest reader wins.
 
         Answers 204 where the stream is over and all of it was read: that stops a client from coming back.
         Raises EventsExpired where something is missing.
@@ -201,11 +201,11 @@ class Stream:
         await self._catch_up(reply, events)
 
     async def listen(self, reply: Reply) -> None:
-        """Give `reply` what nobody has read, then what comes: a GET that does not say where it left off."""
+        """Give `reply` the events that no connection has read, then those to come: for a GET without Last-Event-ID."""
         try:
             await self.resume(reply, self.cursor)
         except EventsExpired:
-            # It made no claim, so beginning at what is left hides nothing from it.
+            # It made no claim, so it may begin at the oldest event that is left.
             await self.resume(reply, await self._oldest())
 
     async def _oldest(self) -> int:
@@ -293,7 +293,7 @@ class Stream:
 
 
 class StreamSession(Session):
-    """A session of Streamable HTTP, with a stream for each call that needs one, and one for what belongs to no call."""
+    """A session of Streamable HTTP, with a stream for each call that needs one, and a standalone stream for notices."""
 
     __slots__ = ("_standalone", "store", "streams")
 
@@ -310,7 +310,7 @@ class StreamSession(Session):
 
     @property
     def standalone(self) -> Stream:
-        """The stream for what belongs to no call."""
+        """The stream for messages that belong to no call."""
         if self._standalone is None:
             self._standalone = self.new_stream(waits=True)
         return self._standalone
@@ -351,7 +351,7 @@ class StreamSession(Session):
 
     def close(self) -> None:
         Session.close(self)
-        # Before the streams close: what a cancelled call still says is not kept, for no client can ask for it.
+        # Before the streams close: late messages of cancelled calls are not kept, for no client can ask for them.
         self.store = None
         streams = set(self.streams.values())
         if self._standalone is not None:

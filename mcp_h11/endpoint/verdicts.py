@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""All verdicts that depend on a request's head alone, computed once per distinct head and kept on it.
+"""The verdict on a request's head: all that follows from the head alone, computed once and kept on it.
 
-The order is the specification's and common sense: where to, who says so, what for, in which format; nothing of the
-body is needed for any of it.
+An `Examiner` looks at the path, then Host and Origin, then the HTTP method, then the formats.  It reads no body.
 
-Rule: what can expire is not judged here (authorization, sessions), because a verdict lives as long as the head is
-remembered, and so it is a `Denial`: a value, and no exception.  It names the option that would allow what it refuses.
+Rule: authorization and sessions are not judged here, because they can expire and a verdict lives as long as its head is
+remembered.  For the same reason a refusal is a `Denial`: a value, and no exception.  Its text names the option that
+would allow the request.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..protocol.revisions import MODERN
 from ..runtime.settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
-MAX_VERDICTS = 256  # different sets of fields whose verdicts are kept
-MAX_ACCEPTS = 64  # different values of Accept whose meaning is kept
-# Ids that may differ in each head: nothing here depends on what they say.
+MAX_VERDICTS = 256  # verdicts that are kept, one for each set of fields
+MAX_ACCEPTS = 64  # values of Accept that are kept parsed
+# Ids that may differ in each head: no verdict depends on their values.
 ID_FIELDS = (SESSION_HEADER, "X-Request-Id", "Traceparent")
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
@@ -66,7 +66,7 @@ _ANYBODY_PREFLIGHT: Headers = (
 
 
 class Verdict:
-    """What the head of a request says, in the protocol's terms."""
+    """The head of a request in the protocol's terms: route, format, session, and the refusal if there is one."""
 
     __slots__ = (
         "accepts_events", "accepts_json", "allow_events", "allow_json", "cors_headers", "head", "host", "is_post",
@@ -89,13 +89,13 @@ class Verdict:
         self.preflight: Headers | None = None  # the answer to OPTIONS
         self.is_post = False  # a POST of a message that nothing in the head refuses
         self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
-        # What the body of a 2026-07-28 request said when its headers were found to repeat it.
+        # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
         self.mirrored: Any = None
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
         self.session_id = _first(fields, b"mcp-session-id")
         self.last_event_id = _first(fields, b"last-event-id")
-        # What the client can read, and what it will be sent: the settings may narrow the second.
+        # The formats that the client can read (accepts), and those it will be sent (allow), which the settings narrow.
         self.accepts_json = self.accepts_events = False
         self.allow_json = self.allow_events = self.prefers_events = False
 
@@ -145,10 +145,10 @@ class Examiner:
             self._routes[metadata_path(settings.resource or "")] = METADATA
 
     def examine(self, head: Head, proxied: bool = False) -> Verdict:
-        """The verdicts; never raises.  `proxied`: a trusted proxy sent it, and says for whom."""
+        """The verdict on a head; never raises.  `proxied`: a trusted proxy sent it and names the client."""
         key: tuple[Any, ...] = ()
         if not proxied:
-            # Nothing else of a head is looked at here, and of the session's id nothing but that there is one.
+            # A verdict depends on these fields alone, and on the presence of a session id but not on its value.
             wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
             key = (head.method, head.path, wanted)
             known = self._verdicts.get(key)
@@ -217,7 +217,7 @@ class Examiner:
                 verdict.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
     def _check_target(self, verdict: Verdict) -> Denial | None:
-        if verdict.route == NOWHERE and verdict.method != "CONNECT":  # whose target is no path of ours to be missed
+        if verdict.route == NOWHERE and verdict.method != "CONNECT":  # CONNECT has no path
             return Denial(404, f"Nothing is served here; the endpoint is {verdict.prefix}{self._settings.path}")
         allowed = _ALLOWED.get(verdict.route, _ALLOWED[MCP])
         if verdict.route == MCP:
@@ -252,7 +252,7 @@ class Examiner:
             verdict.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _accept(self, value: str) -> Accept:
-        # Heads differ in their session; what they accept is the same few texts for ever.
+        # Heads differ in their sessions, but their Accept fields are the same few texts.
         accept = self._accepts.get(value)
         if accept is None:
             if len(self._accepts) >= MAX_ACCEPTS:
@@ -263,7 +263,7 @@ class Examiner:
     def _acceptable(self, verdict: Verdict) -> bool:
         if self._settings.strict_accept:
             return verdict.accepts_json and verdict.accepts_events
-        # A listen stream is events whatever the settings say, so either will do here.
+        # A listen stream is always events, so either format is enough here; `modern` refuses a listen without events.
         return verdict.accepts_json or verdict.accepts_events
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The two eras of the protocol, sessions and stateless requests, whatever carries them."""
+"""The two eras of the protocol, sessions and stateless requests, without their carriers: HTTP and pipes."""

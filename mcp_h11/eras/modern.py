@@ -148,7 +148,7 @@ class ModernCall(Exchange):
     # --- input rounds (basic/patterns/mrtr) -----------------------------------------------------------------
 
     def _read_round(self) -> None:
-        """What the client brings from the round before.  Raises InvalidParams for a state that is not ours."""
+        """Read the answers and the state of the round before.  Raises InvalidParams for a state that is not ours."""
         params = self.params
         sealed, responses = params.get("requestState"), params.get("inputResponses")
         kept: dict[str, Any] = {}
@@ -166,7 +166,7 @@ class ModernCall(Exchange):
         self.input_responses = kept.get("responses")
         if responses is None:
             return
-        # "ignore any information it does not recognize": what is no answer object is as if it were not there.
+        # "ignore any information it does not recognize": an answer that is no object is dropped.
         usable = {key: value for key, value in responses.items() if isinstance(value, dict)}
         asked = kept.get("questions")
         if asked is not None:
@@ -174,7 +174,7 @@ class ModernCall(Exchange):
             return
         self.input_responses = usable
         if sealed is None:
-            # Answers to questions that were never asked: as good as any, if they fit what will be asked.
+            # The client answers before it was asked: used if they fit the questions that will be asked.
             self._answers = {key: [None, value] for key, value in usable.items()}
 
     async def claim(self) -> None:
@@ -214,7 +214,7 @@ class ModernCall(Exchange):
         return found
 
     def _digest(self, question: Question) -> str:
-        # Of what is really asked: an elicitation's id, which this revision does not have, may differ each time.
+        # Of the question as it is sent: an elicitation's id, which this revision does not have, may differ each time.
         return digest(question.method, client_request(self.revision, question.method, question.params()))
 
     def _check_capability(self, question: Question) -> None:
@@ -223,8 +223,8 @@ class ModernCall(Exchange):
             raise MissingClientCapability(missing)
 
     def input_required(self, result: InputRequired | NeedInput) -> dict[str, Any]:
-        """The `input_required` result that asks what the handler asked."""
-        # What the function asked so far, in whichever way, it will ask again when it runs from its start.
+        """The `input_required` result with the questions of the handler."""
+        # The function runs from its start in the next round and asks its earlier questions again: keep their answers.
         answers = {key: answer for key, answer in self._answers.items() if answer[0] is not None}
         state: dict[str, Any] = {"answers": answers, "once": self.memo}
         if isinstance(result, NeedInput):
@@ -242,7 +242,7 @@ class ModernCall(Exchange):
         if questions:
             wire["inputRequests"] = {key: self._as_request(question) for key, question in questions.items()}
         if state:
-            # Each round has its own: what it does once is not done again when its request comes twice.
+            # Each round has a nonce of its own, so that a request that comes twice does not run its `once` steps twice.
             wire["requestState"] = self._seal({**state, "nonce": new_id(NONCE_BYTES)})
         return wire
 
@@ -250,12 +250,12 @@ class ModernCall(Exchange):
         try:
             return self.runtime.sealer.seal(state, self._bound(), self.runtime.now())
         except (TypeError, ValueError) as exc:
-            # Too much, or a result of `once` that is no JSON: the reason is for whoever wrote the function.
+            # Too much, or a result of `once` that is no JSON: the reason is for the function's author, in the log.
             logger.error("the state of %s cannot be kept: %s", self.method, exc)
             raise InternalError("The state of this call cannot be kept") from None
 
     def _as_request(self, question: Question) -> dict[str, Any]:
-        # basic/patterns/mrtr, Server Requirements 6: never ask what the client did not declare.
+        # basic/patterns/mrtr, Server Requirements 6: never ask for a capability that the client did not declare.
         self._check_capability(question)
         return {
             "method": question.method,
@@ -270,7 +270,7 @@ class Modern:
         self.runtime = runtime
 
     def check_method(self, method: str) -> None:
-        """Raises MethodNotFound for what this revision removed, and for what the server does not offer."""
+        """Raises MethodNotFound for a method that this revision removed, or that the server does not offer."""
         if method in REMOVED:
             raise MethodNotFound(method)
         entry = METHODS.get(method)
@@ -334,7 +334,7 @@ class Modern:
     def _encode(self, call: ModernCall, result: Mapping[str, Any]) -> bytes:
         json = self.runtime.json
         if type(result) is StableResult and call.first_round:
-            # Besides the handler, whose result it is, only the default scope comes from this server.
+            # The encoded form depends on the handler, which keeps it, and on the default scope of this server.
             key = (LATEST_MODERN.name, self._default_scope())
             encoded = result.encoded.get(key)
             if encoded is None:
@@ -344,7 +344,7 @@ class Modern:
         return json.result(call.request_id, self.complete(call, result))
 
     def complete(self, call: ModernCall, result: Mapping[str, Any]) -> dict[str, Any]:
-        """A result with what this revision adds: `resultType`, who served it, and for how long it holds."""
+        """A result with the members that this revision adds: `resultType`, the server's name, and how long it holds."""
         handler = self.runtime.handler
         full = dict(server_fields(LATEST_MODERN, call.method, result))  # type: ignore[arg-type]
         full.setdefault("resultType", "complete")
@@ -353,7 +353,7 @@ class Modern:
         entry = METHODS.get(call.method)
         if full["resultType"] == "complete" and (call.method == "server/discover" or (entry and entry.cacheable)):
             if not call.first_round:
-                # server/utilities/caching, Cache Key: results of a retry "MUST NOT be cached", whatever they say.
+                # server/utilities/caching, Cache Key: results of a retry "MUST NOT be cached".
                 full["ttlMs"], full["cacheScope"] = 0, "private"
                 return full
             ttl, scope = handler.cache_hint(call.method)
@@ -375,7 +375,7 @@ class Modern:
     # --- subscriptions/listen (basic/patterns/subscriptions) ----------------------------------------------------
 
     def honoured(self, message: Request) -> dict[str, Any]:
-        """The part of the filter that this server can serve.  Raises InvalidParams for what is no filter."""
+        """The part of the filter that this server can serve.  Raises InvalidParams for a filter that is malformed."""
         if len(str(message.id)) > MAX_STREAM_ID:
             raise InvalidParams(f"The id of a listen stream has at most {MAX_STREAM_ID} characters")
         wanted = message.params.get("notifications")

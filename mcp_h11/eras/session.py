@@ -68,9 +68,9 @@ class Call(Exchange):
 
     def __init__(self, session: Session, message: Request, principal: Any, load: Any = None) -> None:
         Exchange.__init__(self, session.runtime, session.revision, message, principal)
-        self.dropped = False  # the client cancelled it: whatever it still returns is not an answer
+        self.dropped = False  # the client cancelled it: a result that still comes is not sent
         self._session = session
-        self.load = load  # counts the memory of what its client sent, as long as there is a reference to it
+        self.load = load  # counts the memory of the request, as long as there is a reference to it
 
     @property
     def party(self) -> str:
@@ -108,7 +108,7 @@ class Call(Exchange):
         raise NotImplementedError
 
     def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
-        """Send the response, which says `error` if there is one; what it returns has to be awaited."""
+        """Send the response; `error` is the error that it reports.  An awaitable that it returns has to be awaited."""
         raise NotImplementedError
 
     def cancelled(self) -> None:
@@ -131,7 +131,7 @@ class Session:
         self.gate = Gate(runtime.settings.max_running_session)
         self.calls: dict[str | int, list[Call]] = {}
         self.pending: dict[str, tuple[asyncio.Future[Any], Call]] = {}  # open questions
-        self.load: Load | None = None  # of what the session keeps of its client: made when that is much
+        self.load: Load | None = None  # counts the memory kept of the client; None while that is little
         self.busy = 0  # calls that run and connections that read
         self.closed = False
         self.data: dict[str, Any] = {}  # the handler's own
@@ -155,7 +155,7 @@ class Session:
     # --- lifecycle ---------------------------------------------------------------------------------------
 
     def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The InitializeResult, and what it settles (2025-11-25 basic/lifecycle, Initialization)."""
+        """Settle revision and client, and give the InitializeResult (2025-11-25 basic/lifecycle, Initialization)."""
         info, capabilities = params.get("clientInfo"), params.get("capabilities")
         if not isinstance(params.get("protocolVersion"), str):
             raise InvalidParams("initialize needs a protocolVersion")
@@ -184,7 +184,7 @@ class Session:
         return server_fields(self.revision, "initialize", result)
 
     def weigh(self, subscriptions: Iterable[str]) -> bool:
-        """Count the memory of what the session keeps of its client, with these subscriptions; False: it is too much."""
+        """Count the memory that the session keeps of its client, with these subscriptions; False: it is too much."""
         size = held_memory((self.state.client_info, self.state.client_capabilities))
         size += 2 * held_memory(subscriptions)  # as they came, and as they are compared
         if self.load is None:
@@ -194,7 +194,7 @@ class Session:
         return self.load.resize(size)
 
     def close(self) -> None:
-        """End what runs here, once.  Whoever keeps a table has removed the entry before."""
+        """End all that runs here, once.  The table of sessions has removed its entry before."""
         self.closed = True
         self.load = None
         self.on_rest = self.on_work = None
@@ -287,7 +287,7 @@ class Session:
             raise InternalError("The result cannot be encoded as JSON") from None
 
     def as_error(self, exc: BaseException, method: str) -> MCPError:
-        """The error for the wire; what was not meant for it goes to the log."""
+        """The error for the client; an exception that was not meant for it goes to the log."""
         if isinstance(exc, ResourceNotFound):
             return MCPError(self.revision.missing_resource, exc.message, exc.data)
         if isinstance(exc, MCPError) and exc.is_sound:
@@ -431,11 +431,11 @@ class Session:
         self, waiting: dict[str, tuple[str, asyncio.Future[Any]]], emit: Callable[[bytes], Awaitable[None]]
     ) -> dict[str, Any]:
         futures = [future for _, future in waiting.values()]
-        # Not `gather`: cancelled together with what it gathers, it logs that nobody has looked at it.
+        # Not `gather`: cancelled together with its futures, it logs an exception that was never retrieved.
         limit = self.runtime.settings.ask_timeout
         done, left = await asyncio.wait(futures, timeout=limit, return_when=asyncio.FIRST_EXCEPTION)
         if left and not any(future.cancelled() or future.exception() for future in done):
-            # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that nobody waits any more.
+            # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that its answer is no longer awaited.
             for request_id, _ in waiting.values():
                 params = {"requestId": request_id, "reason": "timed out"}
                 await emit(self.runtime.json.notification(CANCELLED, params))
@@ -467,7 +467,7 @@ class Session:
         raise NotImplementedError
 
     async def changed(self) -> None:
-        """`state` is not what it was: whoever keeps it is to know before the client does."""
+        """Save the changed `state` where it is shared, before the client is told that it changed."""
         if self.on_change is not None:
             await self.on_change(self)
 
