@@ -18,7 +18,8 @@ from rawclient import META, Legacy, Modern, RawClient, Response, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, lives, modern, request, served, still_serves
 
 from mcp_h11 import MCPServer
-from mcp_h11.protocol.jsonrpc import MAX_BATCH, MAX_DEPTH
+from mcp_h11.protocol.codec import MAX_DEPTH
+from mcp_h11.protocol.jsonrpc import MAX_BATCH
 
 pytestmark = pytest.mark.anyio
 BODY_LIMIT = 4 * 1024 * 1024

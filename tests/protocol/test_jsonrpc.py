@@ -14,12 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mcp_h11.protocol.codec import MAX_DEPTH, MAX_DIGITS
 from mcp_h11.protocol.errors import InvalidParams, InvalidRequest, MCPError, ParseError
 from mcp_h11.protocol.jsonrpc import (
     JSON,
     MAX_BATCH,
-    MAX_DEPTH,
-    MAX_DIGITS,
     ErrorResponse,
     Notification,
     Request,

@@ -12,7 +12,7 @@ from serving import ASYNCIO, Held
 
 from mcp_h11 import Settings, listening
 from mcp_h11.http.auth import Principal, subject
-from mcp_h11.protocol import jsonrpc
+from mcp_h11.protocol import codec, jsonrpc
 from mcp_h11.runtime import storage
 from mcp_h11.server import server
 
@@ -78,7 +78,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (server.DEFAULT_HOST, server.DEFAULT_PORT) == ("127.0.0.1", 8000)
     assert s.min_body_rate == 1024
     # What has no field, because nobody needs another.
-    assert (jsonrpc.MAX_DEPTH, jsonrpc.MAX_DIGITS, jsonrpc.MAX_BATCH) == (128, 4_300, 100)
+    assert (codec.MAX_DEPTH, codec.MAX_DIGITS, jsonrpc.MAX_BATCH) == (128, 4_300, 100)
     assert (storage.MAX_STREAM_EVENTS, storage.MAX_SESSION_BYTES) == (256, 1024**2)
     assert (storage.MAX_TOTAL_BYTES, storage.KEEP_FINISHED) == (64 * 1024**2, 300)
 

@@ -27,8 +27,9 @@ from serving import lives, request, served
 from test_jsonschema import LEAVES, schemas, values
 
 from mcp_h11 import MCPServer
+from mcp_h11.protocol.codec import has_more_values
 from mcp_h11.protocol.errors import InvalidRequest
-from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES, _has_more_values
+from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES
 from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.equality import canonical
 from mcp_h11.schema.forms import read_elicited
@@ -400,8 +401,8 @@ def test_a_text_may_hold_anything(unit: bytes) -> None:
 
 def test_long_integers_count_for_what_they_cost() -> None:
     body = message(b"[" + b",".join([b"9" * 4_300] * 900) + b"]")
-    assert _has_more_values(body, MAX_MESSAGE_VALUES)
-    assert not _has_more_values(body[: 2**20], MAX_MESSAGE_VALUES)
+    assert has_more_values(body, MAX_MESSAGE_VALUES)
+    assert not has_more_values(body[: 2**20], MAX_MESSAGE_VALUES)
 
 
 def test_the_limit_holds_for_large_bodies_only() -> None:
