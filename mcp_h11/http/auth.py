@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Authorization as an OAuth resource server: who a token speaks for, what a refusal says, where tokens come from.
+"""Authorization as an OAuth resource server: principals, scopes, challenges and the metadata of a resource.
 
 It issues no token and reads none: a `TokenVerifier` of the user's, on the user's JWT or introspection library, does.
-Everything here is values; when it is asked, and for what, is `guard`'s business.
+Everything here is values; `guard` decides when a token is verified and which scopes a request needs.
 
-Rule: whoever asks is known by issuer, subject and client, never by the bytes of a token, so that a refreshed token is
-still the same caller; and what goes into a header is checked when the server is configured.
+Rule: a caller is known by issuer, subject and client, never by the bytes of a token, so that a refreshed token is still
+the same caller.  Texts that go into a header are checked when the server is configured.
 
 2026-07-28 basic/authorization; RFC 6750 (bearer tokens), RFC 9728 (resource metadata), RFC 6749 section 3.3 (scopes).
 """
@@ -33,12 +33,14 @@ ScopeIncludes = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking.  Sessions, replay and sealed state are bound to (`issuer`, `subject`, `client_id`).
+    """An authenticated caller.  Sessions, replay and sealed state are bound to (`issuer`, `subject`, `client_id`).
 
     Args:
-        subject: Who it is, as the issuer names them.
-        scopes: What they may do, kept as a frozenset; a text is split at its blanks, as the `scope` claim is written.
-        claims: Whatever else is known; handlers find it in `ctx.principal.claims`.
+        subject: The caller's name, as the issuer gives it.
+        scopes: The permissions of the token, kept as a frozenset; a text is split at its blanks, as the `scope` claim
+        is
+            written.
+        claims: All other facts of the token; handlers find them in `ctx.principal.claims`.
         expires_at: Seconds since the epoch; from then on requests are 401 and streams that listen are ended.
     """
 
@@ -54,11 +56,11 @@ class Principal:
             object.__setattr__(self, "scopes", split_scopes(self.scopes))
 
 
-TOKEN_HOLDER = Principal("token")  # who knows the one secret of `Settings.token`, which opens everything
+TOKEN_HOLDER = Principal("token")  # each caller with the one secret of `Settings.token`, which allows every request
 
 
 class AccessToken(Protocol):
-    """What a verifier may return instead of a `Principal`: an object like the official SDK's `AccessToken`.
+    """A verifier may return this instead of a `Principal`: an object like the official SDK's `AccessToken`.
 
     `subject`, `expires_at`, `issuer` and `claims` are read where they are there; the issuer may be ``claims["iss"]``.
     """
@@ -70,15 +72,15 @@ class AccessToken(Protocol):
 
     @property
     def scopes(self) -> Iterable[str]:
-        """What it allows."""
+        """The scopes that the token grants."""
         ...
 
 
 class TokenVerifier(Protocol):
-    """Says whom a bearer token speaks for.  Give one as `Settings.verifier`; it is asked at every request."""
+    """Finds the caller of a bearer token.  Give one as `Settings.verifier`; it is asked at every request."""
 
     async def verify_token(self, token: str) -> AccessToken | Principal | None:
-        """Who it is, or None: a token that is not to be trusted.
+        """The caller of the token, or None for a token that must not be trusted.
 
         Check the signature (or ask the issuer), the expiry, the issuer, and **the audience**: a token that was not
         issued for this server's own URI MUST be refused (2026-07-28 basic/authorization, Token Handling), and
@@ -93,9 +95,9 @@ def split_scopes(scopes: str | Iterable[str]) -> frozenset[str]:
 
 
 def as_principal(value: Any) -> Principal | None:
-    """What a verifier returned, as a Principal; None where it names nobody.
+    """The result of a verifier as a Principal; None if it has neither a subject nor a client.
 
-    Nobody is not an error of the token: without a name every such caller would share one identity.
+    Without a name all such callers would share one identity, and with it their sessions.
     """
     if not value:
         return None
@@ -116,9 +118,9 @@ def as_principal(value: Any) -> Principal | None:
 
 
 def subject(principal: Any) -> str:
-    """What sessions and sealed state are bound to: a name for the caller, empty where nobody asks for one.
+    """The name of a caller, to which sessions and sealed state are bound; empty on a server without authorization.
 
-    Not the token: a refreshed one is still the same caller.
+    It does not depend on the token: a refreshed token is still the same caller's.
     """
     if principal is None:
         return ""
@@ -127,7 +129,7 @@ def subject(principal: Any) -> str:
     name = str(principal if who is None and client is None else who or "")
     if not issuer and not client and name[:1] != "[":
         return name
-    # One text for each triple, and none of them a name that somebody could have.
+    # One text for each triple.  No caller's bare name equals it, since a name that begins with "[" comes here as well.
     return json.dumps([issuer or "", name, client or ""], separators=(",", ":"))
 
 
@@ -135,7 +137,7 @@ def subject(principal: Any) -> str:
 
 
 def checked_scopes(scopes: Iterable[str], what: str) -> tuple[str, ...]:
-    """Scopes that a server asks for, in order, each once.  Raises ValueError for what no token could carry."""
+    """Scopes that a server asks for, in order, each once.  Raises ValueError for a scope that no token could carry."""
     if isinstance(scopes, str):
         raise ValueError(f"{what} is a list of scopes, not a string")
     for scope in scopes:
@@ -148,7 +150,7 @@ def checked_scopes(scopes: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def missing_scopes(granted: Collection[str], needed: Iterable[str], includes: ScopeIncludes | None) -> list[str]:
-    """Those of `needed` that are neither granted nor included in something that is.
+    """The scopes of `needed` that are neither granted nor included in a granted one.
 
     2026-07-28 basic/authorization, Step-Up: a broad scope satisfies the narrow ones that it includes.
     """
@@ -178,7 +180,7 @@ def challenge(
 def bearer(value: str | None) -> str | None:
     """The token of an Authorization header; None where there is none, or another scheme.
 
-    Raises ValueError for what is no credential at all: 400 (2026-07-28 basic/authorization, Error Handling).
+    Raises ValueError for a malformed credential: 400 (2026-07-28 basic/authorization, Error Handling).
     """
     scheme, _, token = (value or "").strip().partition(" ")
     if scheme.lower() != "bearer":
@@ -200,10 +202,10 @@ def is_bearer_token(text: str) -> bool:
 def canonical_uri(uri: str) -> str:
     """A server's URI in its one spelling: lower-case scheme and host, no default port, no slash at its end.
 
-    2026-07-28 basic/authorization, Canonical Server URI.  Compare a token's audience by it.  Raises ValueError for
-    what is no URI of a server.
+    2026-07-28 basic/authorization, Canonical Server URI.  Compare a token's audience by it.  Raises ValueError for a
+    text that is not the URI of a server.
     """
-    from urllib.parse import urlsplit  # here and below: most servers ask nobody who they are
+    from urllib.parse import urlsplit  # here and below: most servers have no authorization and need no urllib
 
     try:
         parts = urlsplit(uri)
@@ -222,7 +224,7 @@ def checked_issuer(uri: str) -> str:
     """The address of an authorization server, as given: clients compare it byte for byte.
 
     Raises ValueError where it is not https (2026-07-28 basic/authorization, Communication Security), or http on
-    loopback, for those who try it out.
+    loopback, for a trial on one machine.
     """
     from urllib.parse import urlsplit
 
@@ -245,7 +247,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def metadata_path(resource: str) -> str:
-    """Where a resource's metadata is: its path behind the well-known one (RFC 9728 section 3.1)."""
+    """The path of a resource's metadata: the well-known path, then the resource's own (RFC 9728 section 3.1)."""
     from urllib.parse import urlsplit
 
     return WELL_KNOWN + urlsplit(resource).path.rstrip("/")

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The client's end of HTTP/1.1: a request out, an answer in."""
+"""The client's end of HTTP/1.1: a request out, an answer in.
+
+h11 writes each distinct request head and reads each distinct answer head (`AnswerCache`).  The client refuses an answer
+if the two ends could disagree on where it ends.  It reads obsolete folds as spaces, as RFC 9112 5.2 wants of a user
+agent. It follows no redirect, repeats no request, and keeps no body.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,6 @@ MAX_INFORMATIONAL = 16
 CHUNK_ALLOWANCE = 256
 
 
-# --- The client's end ----------------------------------------------------------------------------------------------
 class AnswerError(Exception):
     """The server broke HTTP or passed a limit: close the connection.
 
@@ -43,7 +47,7 @@ class AnswerCutShort(AnswerError):
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """Sizes in bytes and counts, of what a server sends.
+    """Limits of a server's answers: sizes in bytes, and counts.
 
     `max_head` includes the status line and the blank line, and holds for each informational answer, too.
     `max_chunk_overhead` is for what a chunked body carries beside its data and the least framing; each chunk that has
@@ -63,7 +67,7 @@ class ClientLimits:
 
 
 class AnswerEnd(Enum):
-    """What `ClientConnection.next_event` returns when nothing is outstanding."""
+    """The result of `ClientConnection.next_event` when no answer is outstanding."""
 
     END = "the answer has been read to its end"
 
@@ -93,11 +97,11 @@ class AnswerHead:
 
 
 class AnswerCache:
-    """What h11 said of heads, for the connections of one client; all of them need equal limits.
+    """Heads as h11 wrote and read them, for the connections of one client; all of them need equal limits.
 
-    Of requests: how a head is written whose body has another length.  Of answers: those that are one with the bytes of
-    an earlier one, say how long their body is, and leave the connection open.  Servers date their answers, so that it
-    is the calls of one second that have such answers; at a lower rate h11 is asked, as it is of everything else.
+    `requests` has request heads without their length, so that a body of another length can follow.  `answers` has
+    answer heads under their exact bytes, if they give the length of the body and leave the connection open.  Servers
+    date their answers, so an answer head repeats within one second only; at a lower rate h11 reads each of them.
     """
 
     def __init__(self, max_heads: int = 64) -> None:
@@ -107,7 +111,7 @@ class AnswerCache:
         self._max_heads = max_heads
 
     def add_request(self, key: tuple[object, ...], head: bytes, length: int) -> None:
-        """Remember what is before the length, which h11 writes last because it is given last."""
+        """Keep the bytes of a request head before its length.  h11 writes the length last because it is given last."""
         before, end = head[: -len(b"%d\r\n\r\n" % length)], b"\r\nContent-Length: %d\r\n\r\n" % length
         if head.endswith(end) and len(head) <= MAX_CACHED_HEAD:
             if len(self.requests) >= self._max_heads:
@@ -115,7 +119,7 @@ class AnswerCache:
             self.requests[key] = before
 
     def add_answer(self, raw: bytes, head: AnswerHead, size: int) -> None:
-        """Remember it if it is such a one."""
+        """Keep an answer head if the length of its body is known and the connection stays open after it."""
         if size >= 0 and head.keep_alive and len(raw) <= MAX_CACHED_HEAD:
             if len(self.answers) >= self._max_heads:
                 self.answers.clear()
@@ -128,10 +132,11 @@ _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
 _STATUS_LINE = b"HTTP/"
 _QUOTED = re.compile(r":? b['\"]")
 
-# The body of a request is kept until its answer has begun, in case h11 has to be told of it; a longer one at once.
+# The body of a request up to this size is kept until its answer has begun: h11 reads an answer only after it was given
+# the request.  For a longer body h11 is given the request at once, so that the body need not be kept.
 MAX_KEPT_BODY = 64 * 1024
 
-# Where the body of an answer ends: after so many bytes, or
+# The end of an answer's body: a number of bytes, or one of these two.
 _AT_CLOSE = -1
 _CHUNKED = -2
 
@@ -181,9 +186,10 @@ def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> 
 
 
 class _AnswerBody(ChunkedBody):
-    """As a server sends it, perhaps for days: what each chunk carries beside its data is counted, and forgotten again.
+    """A chunked body without end, such as an event stream: the overhead of chunks is counted, with an allowance for
+    each.
 
-    What is counted never falls below nothing: a long quiet stream saves up no leave for one huge chunk line.
+    The count never falls below zero, so a long quiet stream does not save up allowances for one huge chunk line.
     """
 
     __slots__ = ()
@@ -217,9 +223,10 @@ class ClientConnection:
             self._cache.limits = self._limits
         elif self._cache.limits is not self._limits and self._cache.limits != self._limits:
             raise ValueError("connections that share an AnswerCache need equal limits")
-        # What h11 is told of the request if it has to be asked about the answer, in the place of
+        # (method, target, headers, body), kept until the answer head is known: h11 needs them if that head is not in
+        # the cache.  Else `_connection` has them already.
         self._asked: tuple[str, str, Sequence[tuple[str, str]], bytes] | None = None
-        self._connection: h11.Connection | None = None  # which knows the request
+        self._connection: h11.Connection | None = None  # h11, after it was given the request
         self._chunks: ChunkedBody | None = None
         self._error: AnswerError | None = None
         self._buffer: bytes | bytearray = b""
@@ -231,7 +238,7 @@ class ClientConnection:
 
     @property
     def reusable(self) -> bool:
-        """Another request may be sent: nothing is outstanding, and the server said nothing that nobody asked for."""
+        """Another request may be sent: no answer is outstanding, and the server sent no bytes beyond its answers."""
         return self._state == _IDLE and self.keep_alive and not self._eof and not self._buffer
 
     # -- out
@@ -240,13 +247,13 @@ class ClientConnection:
         """The bytes of a whole request.  `Content-Length` is set here; `headers` need a Host.
 
         Raises:
-            ValueError: what HTTP cannot say, or a header that is written here.
+            ValueError: a text that no request head can have, or a header that is written here.
             RuntimeError: the connection is not `reusable`.
         """
         if not self.reusable:
             raise RuntimeError("the connection cannot take a request")
         if method == "CONNECT":
-            raise ValueError("CONNECT makes a tunnel, and there is nobody here to use it")
+            raise ValueError("CONNECT makes a tunnel, and this connection carries none")
         out = self._write(method, target, headers, body)
         self._method = method
         self._begun = False
@@ -330,7 +337,7 @@ class ClientConnection:
     def _take_head(self) -> bytes | None:
         """The bytes up to a blank line, counted here so that the limit does not depend on how they were cut."""
         buffer = self._buffer
-        # Whoever speaks something else (TLS, SSH) may wait for us now.
+        # A server of another protocol (TLS, SSH) may wait for our bytes now: refuse at the first wrong byte.
         if bytes(buffer[: len(_STATUS_LINE)]) != _STATUS_LINE[: len(buffer)]:
             raise self._refusal("The answer is not HTTP/1")
         limit = self._limits.max_head
@@ -403,7 +410,7 @@ class ClientConnection:
         try:
             ended, start = chunks.read(self._buffer, 0)
         except HTTPError as error:
-            # What was good before it is given out first, as it would have been had it come alone.
+            # The data before the fault is given out first, as if it had come in a read of its own.
             self._error = self._refusal(error.message)
         data = chunks.take()
         if ended:
@@ -420,6 +427,6 @@ class ClientConnection:
     def _end(self) -> AnswerEnd:
         self._state = _IDLE
         if self._buffer:
-            # What comes after the end answers nothing that was asked.
+            # Bytes after the end belong to no request of this client.
             self.keep_alive = False
         return END

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a reverse proxy says of the client behind it: its address, the host and the scheme that it asked for.
+"""The forwarding headers of a reverse proxy: the client's address, and the host and the scheme that it asked for.
 
-Anybody can write these headers, so they are read only where the connection comes from an address that the operator
-named; what else is in them was written by somebody before that proxy, and is believed as far as the chain of named
-proxies reaches and no further.
+Every client can write these headers, so they are read only on a connection from an address that the operator named.
+The other parts of them come from hops before that proxy, and are believed as far as the chain of named proxies reaches.
 
 Rule: no state, and nothing is guessed.  X-Forwarded-For is read from the right, where the nearest proxy wrote, to the
 first that is no address.  A Forwarded that breaks the grammar of RFC 7239 is refused: with a quote that it does not
@@ -27,14 +26,14 @@ if TYPE_CHECKING:  # most servers stand behind no proxy
 Address = Union["IPv4Address", "IPv6Address"]
 MAX_ELEMENTS = 32  # proxies on the way, in one header
 MAX_PARAMETERS = 8  # of one element of Forwarded, which has four by RFC 7239
-UNIX = "unix"  # whoever connects to the Unix socket, which has no addresses
+UNIX = "unix"  # every peer of the Unix socket, which has no addresses
 
 GetAll = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Forwarded:
-    """What is to be believed; empty where nothing was said."""
+    """The facts that a trusted proxy has given; empty where it gave none."""
 
     peer: str = ""
     host: str = ""
@@ -45,7 +44,7 @@ class Forwarded:
 class Proxies:
     """Which peers are proxies of ours: addresses, networks (``"10.0.0.0/8"``), ``"unix"``, or ``"*"`` for any peer.
 
-    Raises ValueError for what is none of these, a network with host bits set included.
+    Raises ValueError for any other text, and for a network with host bits set.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
@@ -71,28 +70,31 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def read(self, get_all: GetAll) -> Forwarded:
-        """What a trusted peer says.  Raises a Refusal, 400, where it says two things, too much, or nothing readable."""
+        """The facts in a trusted peer's headers.
+
+        Raises a Refusal, 400, if they contradict, are too many or malformed.
+        """
         standard = self._read_standard(get_all("forwarded"))
         common = self._read_common(get_all)
         if standard is None:
             return common
         if common.peer and standard.peer != common.peer:
-            # A proxy writes one of the two and passes the other on: then it is the client who wrote that.
+            # A proxy writes one of the two and passes the other on, so the other one is the client's own text.
             raise Refusal(
                 400, "Forwarded and X-Forwarded-For disagree; the proxy has to remove the one it does not set"
             )
         return Forwarded(standard.peer, standard.host or common.host, standard.scheme or common.scheme, common.prefix)
 
     def _reach(self, chain: Sequence[str]) -> tuple[str, int]:
-        # From the right, where our own proxy wrote, to the first that is none of ours: the client, as far as anybody
-        # can know.  Its place in the chain as well.
+        # From the right, where our own proxy wrote, to the first address that is no proxy of ours: that is the client,
+        # as far as it can be known.  The second result is its place in the chain.
         found, place = "", len(chain)
         for index in range(len(chain) - 1, -1, -1):
             address = read_address(chain[index])
             if address is None:
                 break
             found, place = str(address), index
-            # "*" trusts who connects, not whom they name: else a client would choose its own address.
+            # "*" trusts every peer, but not the addresses that a peer names: a client would choose its own address.
             if not self._is_ours(address):
                 break
         return found, place
@@ -116,7 +118,7 @@ class Proxies:
         if not elements:
             return None
         peer, place = self._reach([element.get("for", "") for element in elements])
-        # Where no element says for whom, the last one is still our proxy's.
+        # If no element has `for`, the last element is still our proxy's.
         believed = elements[min(place, len(elements) - 1) :]
         host = next((element["host"] for element in believed if "host" in element), "")
         scheme = next((element["proto"] for element in believed if "proto" in element), "")
@@ -152,12 +154,12 @@ def read_address(text: str) -> Address | None:
 
 
 def _last(values: Sequence[str]) -> str:
-    # The one that the nearest proxy wrote; those before it may be anybody's.
+    # The nearest proxy wrote the last one; the ones before it may come from the client.
     return values[-1].rpartition(",")[2].strip() if values else ""
 
 
 def _prefix(values: Sequence[str]) -> str | None:
-    # Proxies add a line of their own, or an element, behind what came: the nearest one's is the last.
+    # A proxy adds a line or an element of its own at the end, so the last one is the nearest proxy's.
     said = [one.strip() for value in values for one in value.split(",", MAX_ELEMENTS)]
     try:
         prefixes = [checked_prefix(one) for one in said if one]

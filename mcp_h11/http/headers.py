@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The header vocabulary of MCP, for both ends: Accept, Content-Type, Host, Origin, CORS, `Mcp-*`.
+"""The header vocabulary of MCP, for both ends: Accept, Content-Type, `Mcp-*`.  `origins` has Host, Origin and CORS.
 
-What it refuses: a Host or Origin that is not exactly an authority or an origin (DNS rebinding lives on near misses),
-and, in 2026-07-28, a mirrored header that is missing, repeated, malformed or not what the body says.
+It refuses a mirrored header of 2026-07-28 that is missing, repeated, malformed, or different from the body.
 
 Rule: what a client writes (`request_headers`) and what a server checks (`check_*`) stand side by side and are tested
 against each other.  Every function is linear in its input; there are no regular expressions.  Header values are `str`
@@ -64,7 +63,7 @@ class Accept:
 
 
 def _quality(parameters: Iterable[str]) -> float:
-    # RFC 9110 12.4.2; what is no number between 0 and 1 counts as 1, because refusing a client for that helps nobody.
+    # RFC 9110 12.4.2.  A malformed quality counts as 1, since refusing the type would help no client.
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         value = value.strip()
@@ -79,7 +78,7 @@ def _quality(parameters: Iterable[str]) -> float:
 def parse_accept(value: str | None) -> Accept:
     """Reads an Accept header, several joined with ", "; absent or empty means anything.
 
-    The most specific range decides, so that `application/json;q=0, */*` excludes JSON.  What is malformed is skipped.
+    The most specific range decides, so that `application/json;q=0, */*` excludes JSON.  Malformed parts are skipped.
     """
     if not value or not value.strip():
         return Accept(json=True, sse=True)
@@ -97,8 +96,8 @@ def parse_accept(value: str | None) -> Accept:
 def is_json(content_type: str | None) -> bool:
     """Whether a body is declared as JSON in UTF-8.
 
-    The essence alone counts, whatever its case.  A comma is a second Content-Type: refused, as a browser would send
-    the one without asking and we would read the other.
+    The type and subtype decide, in any case of their letters.  A comma means a second Content-Type and is refused: a
+    browser would judge one of the two (and send the request without a preflight), and this server would read the other.
     """
     if content_type is None or "," in content_type:
         return False
@@ -151,7 +150,7 @@ def decode_value(text: str) -> str:
     payload = text[len(_PREFIX) : -len(_SUFFIX)]
     try:
         data = binascii.a2b_base64(payload)
-        # a2b_base64 skips what it does not know; what comes back the same had nothing to skip, and right padding.
+        # a2b_base64 skips unknown characters.  Text that encodes back to itself had none, and is padded correctly.
         if binascii.b2a_base64(data, newline=False).decode("ascii") == payload:
             return data.decode("utf-8")
     except ValueError:  # binascii.Error and UnicodeDecodeError are
@@ -171,7 +170,7 @@ def _single(values: Sequence[str], name: str) -> str:
     if not values:
         raise HeaderMismatch(f"Header mismatch: {name} header is required")
     if len(values) > 1:
-        # Whoever routed this on the first copy and whoever reads the last one would act on two different requests.
+        # A gateway that routes by the first copy and a server that reads the last one would act on two requests.
         raise HeaderMismatch(f"Header mismatch: {name} header is repeated")
     return values[0].strip(" \t")
 
@@ -197,7 +196,7 @@ def check_method_header(values: Sequence[str], method: str) -> None:
 
 
 def check_name_header(values: Sequence[str], method: str, params: Mapping[str, Any]) -> None:
-    """Rung 5: for the methods of `NAME_SOURCE`, `Mcp-Name` is there once and says what params say.
+    """Rung 5: for the methods of `NAME_SOURCE`, `Mcp-Name` is there once and equals the member of params.
 
     Params that lack the member, or have something else than a string there, are left to the check of params.
 
@@ -219,7 +218,7 @@ def check_param_headers(
 
     Args:
         get: all values of a header by its name.
-        header_map: what `header_map` made of the tool's schema; headers that it does not know are not looked at.
+        header_map: the result of `header_map` for the tool's schema; other headers are not looked at.
         arguments: the tool's.
 
     Raises:
@@ -295,8 +294,8 @@ _PRIMITIVE = ("string", "integer", "boolean")
 
 
 def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]]]:
-    # Every schema with its chain of `properties` names, None where something else is on the way.  A list for a stack:
-    # this reads what servers send, which may be deep.
+    # Every schema with its chain of `properties` names, or None if another keyword is on the way.  The stack is a list:
+    # a client reads the schemas of servers, which may nest deeper than Python's own stack allows.
     waiting: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
     while waiting:
         path, schema = waiting.pop()

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The Host, Origin and CORS rules of an endpoint."""
+"""The Host, Origin and CORS rules of an endpoint.
+
+It refuses a Host that is not exactly an authority and an Origin that is not exactly an origin: attacks by DNS rebinding
+use near misses of both.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,8 @@ def _port(text: str) -> int | None:
 
 def _authority(text: str) -> tuple[str, int | None] | None:
     # Host in lower case, without one trailing dot, and the port; None for anything that is not exactly that.  No
-    # userinfo, no percent-encoding, no IPv6 zone: nobody has them in a Host, and each is a way to look like another.
+    # userinfo, no percent-encoding, no IPv6 zone: no honest Host has them, and with each one host can look like
+    # another.
     if not text.isascii():  # before lower(): U+212A, the Kelvin sign, becomes a "k"
         return None
     text = text.lower()
@@ -73,7 +78,7 @@ def _split_any_port(pattern: str) -> tuple[str, bool]:
 
 
 class HostPolicy:
-    """Who may be addressed (Host), and who may ask from inside a browser (Origin).
+    """The names under which this server may be addressed (Host), and the pages that may use it (Origin).
 
     Args:
         allowed_hosts: `"example.com"` or `"[::1]"` with any port, `"example.com:8443"` with that one only,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The answer to one HTTP request: undecided, then one JSON body, or server-sent events until their end.
 
-Rule: this object knows how far the answer has come and writes it in order; it never knows what a message means,
-never waits, and writes nothing once the answer is complete or the peer is gone.  Whoever answers may therefore call
-it at any time: a late call is dropped, not an error, because a peer can leave at any moment.
+Rule: this object knows how far the answer has come and writes it in order.  It never reads a message, never waits, and
+writes nothing once the answer is complete or the peer is gone.  An era may therefore call it at any time: a late call
+is dropped and is no error, because a peer can leave at any moment.
 
 JSON or events is decided late (2026-07-28 basic/transports/streamable-http, Receiving): only an answer that has not
 begun can still choose its status.
@@ -28,9 +28,9 @@ from .sse import encode_comment
 UNDECIDED, STREAMING, DONE, GONE = range(4)
 
 COMMENT = encode_comment()
-# In the place of a request that nobody will ask about any more.
+# Stands in for the request of a stream that has let its own go (see `forget`).
 FORGOTTEN = HTTPRequest(Head("GET", "", "", "1.1", ()), b"")
-# Official clients refuse a larger event (Python `mcp` 2: 1 MiB), so an answer that may still be JSON is.
+# Official clients refuse a larger event (Python `mcp` 2: 1 MiB), so a larger answer is sent as JSON while it can be.
 MAX_ANSWER_EVENT = 1024 * 1024 - 1024
 
 
@@ -40,7 +40,7 @@ class Link(Protocol):
     def write(self, data: bytes) -> None: ...
 
     def answered(self, reply: Reply, data: bytes) -> None:
-        """As `write` of the whole answer, by the end of this turn of the loop, and `replied`."""
+        """Write the whole answer by the end of this turn of the loop, then act as `replied`."""
         ...
 
     def date(self) -> bytes:
@@ -71,7 +71,7 @@ class Link(Protocol):
 
     @property
     def proxied(self) -> bool:
-        """Whether the other end is a proxy whose word is taken for whom it speaks for."""
+        """Whether the other end is a trusted proxy: its forwarding headers name the client."""
         ...
 
 
@@ -111,13 +111,13 @@ class Reply:
         self.on_gone: Callable[[], None] | None = None
         self.on_silence: Callable[[], None] | None = None  # undecided for too long
 
-    records = False  # whether the two that follow do anything
+    records = False  # a reply of the access log sets this, and overrides the two methods that follow
 
     def note(self, message: object, principal: object) -> None:
-        """What is asked, and by whom."""
+        """Take down the message and its principal, for the access log."""
 
     def failed(self, kind: int | str) -> None:
-        """The answer will be an error: a JSON-RPC code, or a word for what that has none."""
+        """Take down that the answer is an error: its JSON-RPC code, or a word for an error without a code."""
 
     @property
     def open_ended(self) -> bool:
@@ -145,7 +145,7 @@ class Reply:
         return self._link.proxied
 
     def drained(self) -> Awaitable[None]:
-        """Waits until the peer has read enough, or is gone."""
+        """Waits until the connection is writable again, or gone."""
         return self._link.drained()
 
     def as_event(self, payload: bytes) -> bool:
@@ -165,7 +165,7 @@ class Reply:
             headers += self.extra
         link = self._link
         data = self._connection.respond(status, headers, body, date=link.date())
-        self.on_gone = self.on_silence = None  # as `_settle`
+        self.on_gone = self.on_silence = None  # breaks the reference cycle of call and reply, as `_settle` does
         link.answered(self, data)
 
     def open(self, first: bytes = COMMENT) -> None:
@@ -214,12 +214,13 @@ class Reply:
         self._settle(link)
 
     def _settle(self, link: Link) -> None:
-        # A call and its reply know one another; left so, each pair would be there until the garbage collector ran.
+        # A call and its reply refer to each other.  Without this line each pair would live until the garbage collector
+        # runs.
         self.on_gone = self.on_silence = None
         link.replied(self)
 
     def expire(self) -> None:
-        """End the stream, cleanly; who writes to it is told that nobody reads any more."""
+        """End the stream cleanly, after `on_gone` has told its writer that it has no reader any more."""
         if self.state != STREAMING:
             return
         callback, self.on_gone = self.on_gone, None
@@ -233,7 +234,7 @@ class Reply:
             self._link.abort()
 
     def gone(self) -> None:
-        """The connection is lost; who waits for it is told once."""
+        """The connection is lost: call `on_gone`, once."""
         if self.state >= DONE:
             return
         self.state = GONE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
 """The words of MCP as values: errors, revisions, messages, types.
 
-Knows no HTTP, no event loop, no clock and no socket; imports nothing else of the package but `version`.
+Knows no HTTP, no event loop, no clock and no socket; imports `version` alone from the rest of the package.
 """

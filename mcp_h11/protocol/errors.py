@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The exceptions, each carrying its own answer: JSON-RPC code, HTTP status, data.
 
-Rule: an exception holds plain values only (no connection, no request), so that every floor may raise it, and
-whoever refuses something decides the answer where the reason is known.  The one place that catches them turns
-them into bytes; nothing here knows how.
+Rule: an exception holds plain values only (no connection, no request), so that every floor may raise it, and the answer
+is decided at the place that knows the reason.  The one place that catches exceptions turns them into bytes.
 
 Rule: an exception is made when it is raised, and is raised once.  Each raise adds its frames to the traceback of the
-object, so that an object that is kept and raised again grows for ever.  What has to be kept is kept as a `Denial`, or
-raised as `again(error)`.
+object, so that an object that is kept and raised again grows for ever.  Keep a `Denial` instead, or raise
+`again(error)`.
 
 The code-to-status table follows 2026-07-28 basic/transports/streamable-http.  Before that revision an ordinary
 JSON-RPC error rides on HTTP 200, because clients of those revisions take other statuses for a transport fault.
@@ -26,7 +25,7 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
-# Not assigned by JSON-RPC; what the official SDKs use on the wire.
+# JSON-RPC does not assign these; the official SDKs use them on the wire.
 SESSION_NOT_FOUND = -32001
 RESOURCE_NOT_FOUND = -32002  # 2025-11-25 server/resources, Error Handling; forbidden from 2026-07-28 on
 REQUEST_CANCELLED = -32800
@@ -51,7 +50,7 @@ MODERN_REFUSALS = frozenset(
 )
 
 
-# Of what a client sent, in a message and in `data`: more of it helps nobody, and comes back twice.
+# How much of a client's own text an error repeats, in its message and in its `data`.  The client knows the rest.
 ECHOED_TEXT = 200  # characters
 ECHOED = 1_024
 # RFC 9110 section 5.5.  The fields that frame an answer are written by the connection alone.
@@ -87,7 +86,7 @@ class MCPError(Exception):
 
     @property
     def is_sound(self) -> bool:
-        """Whether code and message are what JSON-RPC has there: an integer, within what a double holds, and a text."""
+        """Whether JSON-RPC allows this code and message: an integer that a double holds exactly, and a text."""
         code = self.code
         return isinstance(code, int) and type(code) is not bool and abs(code) < 2**53 and isinstance(self.message, str)
 
@@ -208,7 +207,7 @@ class Refusal(MCPError):
 
 @dataclass(frozen=True)
 class Denial:
-    """What a `Refusal` says, as a value that can be kept for as long as the reason holds.  `refusal()` makes one."""
+    """A `Refusal` as a value, which can be kept for as long as the reason holds.  `refusal()` makes the exception."""
 
     status: int
     message: str
@@ -224,7 +223,7 @@ def again(error: Failure) -> Failure:
 
     It has the class, the arguments, the attributes and the cause of the first one, and no traceback.
     """
-    # Those of the system leave the file's name out of their arguments.
+    # An OSError leaves the name of its file out of `args`.
     arguments = error.__reduce__()[1] if isinstance(error, OSError) else error.args
     made = type(error).__new__(type(error), *arguments)
     made.__dict__.update(error.__dict__)
@@ -233,7 +232,7 @@ def again(error: Failure) -> Failure:
 
 
 def _check_header(name: str, value: str) -> None:
-    """Here, where it is made: when it is written it is too late for another answer."""
+    """A header is checked when the refusal is made: when it is written, it is too late for another answer."""
     fits = isinstance(name, str) and isinstance(value, str) and is_field_name(name) and _VALUE.issuperset(value)
     if not fits or value != value.strip() or name.lower() in _CONNECTION_HEADERS:
         raise ValueError(f"not a header that a refusal can have: {name!r:.100}: {value!r:.100}")

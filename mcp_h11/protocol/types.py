@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What handlers take and return: the specification's objects as TypedDicts, for annotations.
+"""The objects that handlers take and return, as TypedDicts of the specification, for annotations.
 
-`content` has constructors for those that one writes.  Nothing here validates or converts, and what an older revision
-does not have is not decided here.
+`content` has constructors for the common ones.  Nothing here validates or converts; `downgrade` removes the members
+that an older revision does not have.
 
-Rule: only those who name a type load this; a server that runs has no use for it, and each type costs it 4 KiB.
+Rule: the module is loaded only for a program that names a type: a running server does not need it, and each type costs
+4 KiB.
 
 Objects follow schema/2026-07-28; members that only an earlier revision has say so.
 """
@@ -39,7 +40,7 @@ class _Implementation(TypedDict):
 
 
 class Implementation(_Implementation, total=False):
-    """Who a client or a server is."""
+    """The name and version of a client or a server."""
 
     title: str
     description: str
@@ -122,7 +123,7 @@ class _ResourceContents(TypedDict):
 
 
 class ResourceContents(_ResourceContents, total=False):
-    """What resources/read returns: exactly one of `text` and `blob` (base64)."""
+    """One entry of a resources/read result: exactly one of `text` and `blob` (base64)."""
 
     mimeType: str
     text: str
@@ -163,7 +164,7 @@ class _ToolResultContent(TypedDict):
 
 
 class ToolResultContent(_ToolResultContent, total=False):
-    """Sampling only: what that call gave."""
+    """Sampling only: the result of the tool call with the same id."""
 
     structuredContent: Any
     isError: bool
@@ -211,7 +212,7 @@ class _CallToolResult(TypedDict):
 
 
 class CallToolResult(_CallToolResult, total=False):
-    """What tools/call returns; a failure that the model should see has `isError`."""
+    """The result of tools/call; a failure that the model should see has `isError`."""
 
     structuredContent: Any
     isError: bool
@@ -239,7 +240,7 @@ class _ReadResourceResult(TypedDict):
 
 
 class ReadResourceResult(_ReadResourceResult, total=False):
-    """What resources/read returns; `ttlMs` in milliseconds."""
+    """The result of resources/read; `ttlMs` in milliseconds."""
 
     ttlMs: int
     cacheScope: Literal["public", "private"]
@@ -284,7 +285,7 @@ class _GetPromptResult(TypedDict):
 
 
 class GetPromptResult(_GetPromptResult, total=False):
-    """What prompts/get returns."""
+    """The result of prompts/get."""
 
     description: str
     _meta: Meta
@@ -295,13 +296,13 @@ class _Completion(TypedDict):
 
 
 class Completion(_Completion, total=False):
-    """The `completion` member of what completion/complete returns; at most 100 values."""
+    """The `completion` member of a completion/complete result; at most 100 values."""
 
     total: int
     hasMore: bool
 
 
-# --- what a server may ask a client --------------------------------------------------------------------------
+# --- questions of a server to a client --------------------------------------------------------------------------
 
 
 class _Root(TypedDict):
@@ -340,7 +341,7 @@ class ModelHint(TypedDict, total=False):
 
 
 class ModelPreferences(TypedDict, total=False):
-    """What matters in the choice of a model; priorities are 0 to 1."""
+    """The weights in the choice of a model; priorities are 0 to 1."""
 
     hints: list[ModelHint]
     costPriority: float
