@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Parts of the addresses that a server is called by: what stands in a host's brackets, and the path before its own.
+"""Two parts of a server's address: an IPv6 address in brackets, and the path prefix that a reverse proxy strips.
 
-Rule: what passes here is read by `ipaddress` and by `urllib.parse`, so that no later step fails on it, and can stand in
-a header, in quotes and in an event.  RFC 3986 3.2.2 and 3.3.
+Rule: a text that passes here is read by `ipaddress` and by `urllib.parse`, so that no later step fails on it, and can
+stand in a header, in quotes and in an event.  RFC 3986 3.2.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAX_PREFIX = 256  # characters
 # Characters of RFC 3986 3.3 without those that separate or quote elsewhere: comma, apostrophe, parentheses.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&*+;=:@-]|%[0-9A-Fa-f]{2})+")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
-_NEVER_ENCODED = frozenset((*range(0x20), *b"./\\%", 0x7F))  # what would be read as something else behind a decoder
+_NEVER_ENCODED = frozenset((*range(0x20), *b"./\\%", 0x7F))  # a reader that decodes them would see another path
 
 
 def checked_prefix(text: str) -> str:
     """The path that a reverse proxy strips, as it stands before each path that is given out: ``/tools``, or empty.
 
-    A slash at its end is left out.  Raises ValueError for what is no such path: a scheme or a host, an empty segment,
+    A slash at its end is left out.  Raises ValueError for any other text: a scheme or a host, an empty segment,
     ``.`` or ``..``, a control character, a query, more than MAX_PREFIX characters.
     """
     prefix = text[:-1] if text.endswith("/") else text

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A chunked body, read piece by piece."""
+"""A chunked body, decoded by h11 piece by piece (RFC 9112 7.1).
+
+h11 has no limit on the bytes that a chunked body carries beside its data: extensions, padded sizes, trailers, and the
+framing of tiny chunks.  This module counts them and refuses a body with more than the limit.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ import h11
 
 from .messages import HTTPError, translated
 
-# What h11 is handed at once of a chunked body when more is buffered.  It grows with the body, so that giving back
-# what was too much stays linear for many small requests and cheap for one large one.
+# The size of the first piece of a buffered body that is handed to h11, and of the largest one.  Pieces grow with the
+# body: h11 gives back the bytes behind a body's end, and small first pieces keep that linear for many small requests.
 FIRST_PIECE = 2 * 1024
 LARGEST_PIECE = 64 * 1024
-# So many pieces of a chunked body are decoded by one call, of 4 us each: with a hundred connections that send nothing
-# but tiny chunks, a neighbour waits 26 ms for its turn.  A read of 64 KiB may have 10,000 chunks.
+# The most pieces of a chunked body that one call decodes, at 4 us each: beside a hundred connections that send only
+# tiny chunks, a neighbour waits 26 ms for its turn.  A read of 64 KiB may have 10,000 chunks.
 MAX_CHUNKS = 64
 # The framing of one chunk that has not ended yet: at most 20 hex digits (h11) and two line ends.
 _OPEN_CHUNK = 24
@@ -26,9 +30,9 @@ _MAX_DIGITS = 20  # of a size that h11 reads
 
 
 class _ChunkSizes:
-    """Reads the sizes of chunks beside h11, which tells of a chunk only when the first byte of its data is there.
+    """Reads the sizes of chunks beside h11, which reports a chunk only when the first byte of its data is there.
 
-    It judges no syntax: where a line is no size it stops, since h11 refuses that line.
+    It judges no syntax.  At a line that is not a size it stops, since h11 refuses that line.
     """
 
     __slots__ = ("_left", "_line", "_max_size", "_total", "past_limit", "stopped")
@@ -67,7 +71,7 @@ class _ChunkSizes:
 
 
 class ChunkedBody:
-    """A body that h11 decodes, and the count of what it carries beside its data, which h11 does not keep."""
+    """A body that h11 decodes, and the count of its overhead (the bytes beside its data), which h11 does not keep."""
 
     __slots__ = (
         "_connection",
@@ -95,9 +99,9 @@ class ChunkedBody:
         # One growing buffer and no list of pieces: a piece of one byte would cost sixty.
         self.data = bytearray()
         self.decoded = 0  # pieces, by the last call
-        self.size = 0  # of the body so far, of which some may have been taken
+        self.size = 0  # bytes of the body so far, the taken ones included
         self.more = False  # it stopped for now, with bytes left to decode
-        self.behind = b""  # what stood behind the body in that which h11 was given
+        self.behind = b""  # the bytes behind the body's end that h11 was given
 
     def read(self, buffer: bytes | bytearray, start: int) -> tuple[bool, int]:
         """Decodes `buffer` from `start` on; whether the body has ended, and where in the buffer it stopped.
@@ -122,7 +126,7 @@ class ChunkedBody:
                     # is less than the message will come to: where the bytes were cut changes when an excess is
                     # noticed, never whether.
                     self._check_overhead(_OPEN_CHUNK)
-                    # Here h11 has read all that it was given, so that what it refuses comes first.
+                    # Here h11 has read all bytes that it was given, so a syntax error is reported before the limit is.
                     if self._sizes is not None and self._sizes.past_limit:
                         raise HTTPError(413, "Request body too large")
                     piece = bytes(buffer[start : start + max(FIRST_PIECE, min(self._fed, LARGEST_PIECE))])
@@ -142,7 +146,7 @@ class ChunkedBody:
         return True, start - len(self.behind)
 
     def take(self) -> bytes:
-        """What has been decoded and was not taken yet."""
+        """The data that was decoded since the last call."""
         data, self.data = bytes(self.data), bytearray()
         return data
 
@@ -153,7 +157,8 @@ class ChunkedBody:
             raise HTTPError(413, "Request body too large")
         self._open_chunk += len(event.data)
         if event.chunk_end:
-            # What no sender can leave out: the size in hex and two line ends.  It could send fewer and larger chunks.
+            # No sender can leave out the size in hex and two line ends, so they are no overhead.  For tiny chunks they
+            # are counted, because their sender could send fewer and larger chunks.
             if self._open_chunk >= self._tiny:
                 self._exempt += len(b"%x" % self._open_chunk) + 4
             self._open_chunk = 0

@@ -24,8 +24,8 @@ from .messages import BODILESS, MAX_CACHED_HEAD, NEED_DATA, OWN_FIELDS, HTTPErro
 
 # Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
 MAX_INFORMATIONAL = 16
-# What each chunk of an answer may carry beside its data without being held against the stream, which may have no end:
-# a size padded with zeros, a signature of 64 hex digits.
+# The bytes beside its data that each chunk of an answer may carry uncounted, since a stream may have no end: a size
+# padded with zeros, a signature of 64 hex digits.
 CHUNK_ALLOWANCE = 256
 
 
@@ -50,7 +50,7 @@ class ClientLimits:
     """Limits of a server's answers: sizes in bytes, and counts.
 
     `max_head` includes the status line and the blank line, and holds for each informational answer, too.
-    `max_chunk_overhead` is for what a chunked body carries beside its data and the least framing; each chunk that has
+    `max_chunk_overhead` is for the bytes of a chunked body beside its data and the least framing; each chunk that has
     ended takes CHUNK_ALLOWANCE off what was counted, so that an event stream may go on for ever.  Bodies have no limit
     here: they are given out in the pieces in which they come, and nothing of them is kept.
     """
@@ -197,8 +197,8 @@ class _AnswerBody(ChunkedBody):
     def _add(self, event: h11.Data) -> None:
         super()._add(event)
         if event.chunk_end:
-            # Exactly what this chunk and those before it took: where the bytes were cut must not matter.  The line end
-            # behind the data is certain to come, and counted as framing already.
+            # Exactly the bytes of this chunk and the chunks before it, so that the cuts between reads do not matter.
+            # The line end behind the data is certain to come, and is counted as framing already.
             read = self._fed - len(self._connection.trailing_data[0]) + len(b"\r\n")
             counted = read - self.size - self._exempt
             self._refuse_past_limit(counted)
@@ -208,7 +208,7 @@ class _AnswerBody(ChunkedBody):
 class ClientConnection:
     """One connection to a server.  `request`, then feed `receive_data` and ask `next_event`, until END.
 
-    Ask until NEED_DATA before more is handed in: what was handed in and not asked for is kept.
+    Ask until NEED_DATA before more is handed in: bytes that were not asked for are kept in memory.
     """
 
     __slots__ = (
@@ -277,7 +277,7 @@ class ClientConnection:
     # -- in
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what one read gave; b"" is the end of the server's bytes.  Call `next_event` next."""
+        """Takes the bytes of one read; b"" is the end of the server's bytes.  Call `next_event` next."""
         if not data:
             self._eof = True
             return

@@ -372,7 +372,7 @@ def request_headers(
 
 
 def _written(value: Any) -> str | None:
-    # "Type conversion: Convert the parameter value to its string representation"; None for what has none.
+    # "Type conversion: Convert the parameter value to its string representation"; None for a value without one.
     if type(value) is str:
         return value
     if type(value) is bool:

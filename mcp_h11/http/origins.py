@@ -173,7 +173,7 @@ CORS_REQUEST_HEADERS = (
     "content-type, accept, authorization, mcp-protocol-version, mcp-session-id, last-event-id, mcp-method, mcp-name"
 )
 CORS_EXPOSED = "Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version"
-# Two hours: what Chromium caps it at.
+# Two hours, the most that Chromium allows.
 CORS_MAX_AGE = "7200"
 
 

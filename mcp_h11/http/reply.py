@@ -76,7 +76,7 @@ class Link(Protocol):
 
 
 class Reply:
-    """One answer.  `allow_json` and `allow_events` are what the client accepts, narrowed by the settings."""
+    """One answer.  `allow_json` and `allow_events` are the forms that the client accepts, narrowed by the settings."""
 
     __slots__ = (
         "_connection",
@@ -250,7 +250,7 @@ class Reply:
         """
         self.quiet += 1
         if self.state == STREAMING:
-            # A comment behind unread data would only grow what a stalled reader costs.
+            # A stalled reader gets no comments: they would only add to the unread bytes in memory.
             if keep_alive and self.quiet >= keep_alive and self._link.writable:
                 self.send(COMMENT)
         elif self.state == UNDECIDED and self.on_silence is not None and patience and self.quiet >= patience:

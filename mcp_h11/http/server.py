@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""HTTP/1.1 for both ends, sans-IO.  Server: bytes in, whole `HTTPRequest`s out; an answer in, bytes out.  Client: a
-request in, bytes out; bytes in, an `AnswerHead` and the pieces of its body out, as they come.
+"""The server's end of HTTP/1.1, sans-IO: bytes in, whole `HTTPRequest`s out; an answer in, bytes out.
 
-The rule it keeps: **h11 is the authority on syntax, and it sees each distinct request head once.**  Clients repeat the
-same head byte for byte, so what h11 said of a plain head (HTTP/1.1, keep-alive, a Content-Length or no body, no
-Expect, no Upgrade, at most 4 KiB) is kept in a `HeadCache` under the exact bytes and used again.  Any other head is
-read by h11 each time, and chunked bodies are decoded by it.  Answer heads are written by h11, once per status and
-header set; only the length and the date are spliced in afterwards.
-
-Some fields may vary: a head that equals a cached one but for the values of fields that the cache was told of, ids of
-letters, digits, "-" and "_", is the same head with other ids (`HeadCache` says why that is so).
+Rule: **h11 is the authority on syntax, and it sees each distinct request head once.**  Clients repeat the same head
+byte for byte, so a plain head that h11 has read (HTTP/1.1, keep-alive, a Content-Length or no body, no Expect, no
+Upgrade, at most 4 KiB) is kept in a `HeadCache` under its exact bytes and used again.  h11 reads every other head each
+time, and decodes chunked bodies.  h11 writes answer heads, once for each status and set of headers; only the length and
+the date are put in afterwards.  A head that differs from a kept one in ids alone is the same head with other ids
+(`HeadCache` gives the proof).
 
 Where h11 is laxer than a server on the open internet may be, this module refuses, on both paths alike:
 Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encoding on HTTP/1.0, versions other than
 1.0 and 1.1, obs-fold, a Host that is no authority, a target of no known form, and everything past `Limits`, which
 are counted here so that they do not depend on how the bytes were cut.
 
-The client end asks h11 about each distinct head that it reads or writes (`AnswerCache`), and is as strict where the two
-ends could disagree on where an answer ends.  Obsolete folds it reads as spaces, as RFC 9112 5.2 wants of a user agent.
-
-It refuses to know anything of MCP, of sockets, of time.  It never reads a next request before `response_done()`, nor
-sends a next one before the answer's end.
+It knows nothing of MCP, of sockets and of time.  It never reads a next request before `response_done()`.
 """
 
 from __future__ import annotations
@@ -51,7 +44,7 @@ _BODY = 3  # a length-delimited body is arriving
 _DRAINING = 4  # an answer is due or under way, and it is the last one
 _CLOSED = 5
 
-# What has been sent of the answer.
+# How much of the answer has been sent.
 _NOTHING = 0
 _STREAM = 1
 _WHOLE = 2
@@ -60,7 +53,7 @@ _WHOLE = 2
 class ServerConnection:
     """One connection.  Feed `receive_data`, ask `next_event` until it returns a `Signal`, answer, `response_done()`.
 
-    Hand in what one read gave, at most some 64 KiB, so that other connections get their turn.
+    Hand in the bytes of one read, at most some 64 KiB, so that other connections get their turn.
 
     Attributes:
         head: the request that is being received or answered, else None.
@@ -88,8 +81,8 @@ class ServerConnection:
         self._max_cached = cache.max_head_bytes
         self._limits = limits
         self._max_body = limits.max_body or maxsize
-        # What has arrived and was not consumed starts at _start.  bytes as it was read; a bytearray as soon as
-        # something has to be appended, which keeps many small reads linear.
+        # The bytes from _start on have arrived and are not consumed.  The buffer is the `bytes` of a read, and becomes
+        # a bytearray when more is appended: appending to `bytes` would make many small reads quadratic.
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._scanned = 0
@@ -111,7 +104,7 @@ class ServerConnection:
     # -- in
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what one read gave; b"" is the end of the peer's bytes.  Call `next_event` next."""
+        """Takes the bytes of one read; b"" is the end of the peer's bytes.  Call `next_event` next."""
         if not data:
             self.eof = True
         elif self._state <= _RESPONDING:
@@ -123,14 +116,14 @@ class ServerConnection:
             self._receive_body(data)
 
     def receive_whole(self, data: bytes) -> HTTPRequest | None:
-        """The request, where `data` is all of one, its head is known and nothing is left of what came before.
+        """The request, if `data` is exactly one request, its head is in the cache and no byte came before it.
 
-        That is what most reads give, and this is `receive_data` and `next_event` at half their price.  Else None: the
-        data is received, ask `next_event`.
+        Most reads are like that, and this method costs half of `receive_data` and `next_event`.  Else the result is
+        None: the data is received, and `next_event` comes next.
         """
         if self._state == _READY and not self._buffer:
-            # A cached head has no blank line but its last, so whatever starts with its bytes starts with that head;
-            # it keeps the connection alive, and its body, if any, has a length.
+            # The only blank line of a cached head is its last, so bytes up to the first blank line can be looked up.  A
+            # cached head keeps the connection alive, and its body, if any, has a length.
             end = data.find(b"\r\n\r\n", 0, self._max_cached) + 4
             head = self._heads.get(data[:end])
             if head is not None and end + head.size == len(data) and head.size <= self._max_body:
@@ -181,7 +174,7 @@ class ServerConnection:
         buffer = self._buffer
         start = self._start
         head: Head | None = None
-        # A cached head has no blank line but its last, so whatever starts with its bytes starts with that head.
+        # The only blank line of a cached head is its last, so bytes up to the first blank line can be looked up.
         end = buffer.find(b"\r\n\r\n", start, start + self._max_cached) + 4
         if end != 3:
             head = self._heads.get(bytes(buffer[start:end]))
@@ -253,8 +246,8 @@ class ServerConnection:
                 return CLOSED if self.eof else NEED_DATA
             # h11 gives up here too: most often it is TLS, spoken to a plain port.
             raise self._refused(HTTPError(400, "Illegal request line"))
-        # Both limits are tested against what has arrived, so that a head cannot grow past them; a byte more or less in
-        # one read makes no difference.
+        # Both limits are tested against the bytes that have arrived, so that a head cannot grow past them, and the
+        # result does not depend on the cuts between reads.
         max_head = self._limits.max_head or maxsize
         max_line = min(self._limits.max_request_line or maxsize, max_head)
         if available >= max_line and buffer.find(b"\n", start, start + max_line) < 0:
@@ -289,7 +282,7 @@ class ServerConnection:
         return head
 
     def _read_chunks(self) -> HTTPRequest | None:
-        """The request when its body has ended in what is buffered, else None."""
+        """The request if its body ends in the buffer, else None."""
         chunks = self._chunks
         head = self.head
         assert chunks is not None and head is not None
@@ -317,7 +310,7 @@ class ServerConnection:
         return error
 
     def _drain(self) -> None:
-        """From here on whatever arrives is dropped, and the answer is the last one."""
+        """Drop all bytes that arrive from now on; the answer is the last one of this connection."""
         self._state = _DRAINING
         self._forget_buffer()
         self._body = b""
@@ -386,7 +379,7 @@ class ServerConnection:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data
 
     def forget_head(self) -> None:
-        """Let go of what was asked: a stream that has begun is written without it, and may stand for days."""
+        """Let go of the request's head: a stream that has begun is written without it, and may last for days."""
         if self._answer == _STREAM and not self._is_head():
             self.head = None
 
@@ -426,7 +419,7 @@ class ServerConnection:
             raise RuntimeError("the request has been answered")
         self._answer = answer
         if close:
-            # Of a request that has not all arrived nothing more is wanted, and no next one.
+            # Drop the rest of this request's body; the connection closes after the answer.
             self._drain()
 
     def _write_head(

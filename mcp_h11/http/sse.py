@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Server-sent events to bytes and back.
 
-What it refuses: to write a field that would end its line early, and to keep an event without end in memory.
+It refuses to write a field that would end its line early, and to keep an event without end in memory.
 
 Rule: reading is the algorithm of the WHATWG HTML standard, 9.2.6 "Interpreting an event stream", whatever the cuts
 between reads; the one addition is that an id without data is reported, because 2025-11-25 primes streams so.  Lines
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# As much as a line of stdio: the largest result that this side would read.
+# The limit of a line of stdio, so that the largest result is the same on every transport.
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 # More milliseconds than a century has; longer numbers are nonsense, and the longest ones int() refuses.
 MAX_RETRY_DIGITS = 12
@@ -29,7 +29,7 @@ def encode_event(data: bytes, id: str = "", event: str = "", retry: int | None =
 
     Args:
         data: UTF-8.  CR, LF and CRLF in it start a new data line and are LF to the reader; JSON has none.
-        id: what `Last-Event-ID` brings back; "" writes none.
+        id: a client sends it back as `Last-Event-ID`; "" writes none.
         event: the type; "" writes none, which readers take for "message".
         retry: milliseconds until a reader should reconnect.
 
@@ -76,7 +76,7 @@ class Event:
     Attributes:
         data: the data lines, joined by LF; "" for a priming event.
         event: the type, "message" where none was given.
-        id: what `Last-Event-ID` would say now, given here or before; None where there is none.
+        id: the value for `Last-Event-ID` after this event, given by it or by an earlier one; None without one.
         retry: milliseconds, where this event has them.
     """
 
@@ -87,7 +87,7 @@ class Event:
 
 
 class EventDecoder:
-    """Bytes to events, as they come.  What is left at the end of the stream is no event and stays unread.
+    """Bytes to events, as they come.  Bytes of an unfinished event at the end of the stream are dropped.
 
     Attributes:
         last_event_id: for `Last-Event-ID` when reconnecting; "" is none.  It moves when an event is complete, so that
@@ -190,7 +190,7 @@ class EventDecoder:
         return SSEError(f"an event of more than {self._max_size} bytes")
 
     def _field(self, line: bytes) -> None:
-        # A line that begins with a colon has an empty name, which is no field: so much for comments.
+        # A comment is a line that begins with a colon: its name is empty, and no branch below takes it.
         name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]

@@ -27,7 +27,7 @@ MAX_DIGITS = 4_300
 
 
 class Codec(Protocol):
-    """What `JSON` wants of a faster codec: `orjson` has it, and so has any module or object with these two."""
+    """A faster codec for `JSON`: the module `orjson`, or any module or object with these two functions."""
 
     def loads(self, data: bytes, /) -> Any: ...
 
@@ -68,7 +68,7 @@ SMALL = 1024
 
 
 def _has_digits(body: bytes, run: int, stride: int) -> bool:
-    # A run of so many digits covers at least run // stride of the bytes at multiples of stride, wherever it begins.
+    # A run of digits covers at least run // stride of the bytes at multiples of stride, wherever it begins.
     if len(body) > SMALL and body[::stride].translate(_DIGITS).find(b"0" * (run // stride)) < 0:
         return False
     return body.translate(_DIGITS).find(b"0" * run) >= 0
@@ -82,14 +82,14 @@ _LONG_BODY = 1024 * 1024
 
 
 def has_more_values(body: bytes, limit: int) -> bool:
-    # What stands before a value or a name is one of ",:[{".  Within strings they stand for nothing, which is looked at
-    # where there are many: 4 MiB of text has as many commas.
+    # Before each value or name stands one of ",:[{".  Those within strings do not count, but they are told apart only
+    # if the first count is too large: a text of 4 MiB may have as many commas.
     many = len(body.translate(None, _NO_SEPARATORS)) > limit
     if not many and not (len(body) > _LONG_BODY and _has_digits(body, _LONG_RUN, _LONG_RUN // 10)):
         return False
     if body.find(b"\\") >= 0:  # as in `too_deep`
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Each pair of quotes is a value or a name itself, and a limit for what `split` makes.
+    # Each pair of quotes is a value or a name itself.  This test also bounds the list that `split` makes below.
     if body.count(b'"') // 2 > limit:
         return True
     outside = b"".join(body.split(b'"')[::2])
@@ -134,7 +134,7 @@ def _strict(body: bytes) -> Any:
         return _read(text)
     except (ValueError, RecursionError) as error:
         # ValueError covers json.JSONDecodeError, UnicodeDecodeError, and int() under a limit that the host lowered.
-        # JSONDecodeError says where, never what, so that nothing of the body comes back in the answer.
+        # JSONDecodeError gives the place and never the text, so that nothing of the body comes back in the answer.
         raise ParseError(f"Parse error: {error}" if type(error) is json.JSONDecodeError else "Parse error") from None
 
 
@@ -179,7 +179,7 @@ def standard_dumps(obj: Any) -> bytes:
 
 # --- the codec --------------------------------------------------------------------------------------------------
 
-# A codec that takes one of these would let through what the standard library refuses.
+# The standard library's strict reading refuses these texts, so a codec that takes one of them is refused.
 _MUST_REFUSE = (
     b"NaN",
     b"[Infinity]",
@@ -259,22 +259,22 @@ class StrictJSON:
             ParseError: not strict UTF-8 JSON, nested deeper than MAX_DEPTH, an integer of more than MAX_DIGITS digits,
                 or a number past the range of a double.
         """
-        # What is nested deeper than MAX_DEPTH and ends properly has two brackets for each level.
+        # A complete text that is nested deeper than MAX_DEPTH has two brackets for each level.
         if len(body) > 2 * MAX_DEPTH and too_deep(body):
             raise ParseError(f"Parse error: nested deeper than {MAX_DEPTH}")
         # orjson reads an integer past 64 bits as a float, silently.
         if self._codec_loads is not None and not _has_digits(body, _PAST_64_BITS, 6):
             try:
                 return self._codec_loads(body)
-            except Exception:  # whatever its exception is called, what it is narrow about the standard library decides
+            except Exception:  # of any class: the standard library decides about a text that the codec refuses
                 pass
         return _strict(body)
 
     def dumps(self, obj: Any) -> bytes:
         """Compact JSON in UTF-8 on one line; lone surrogates as escapes.
 
-        A codec may spell a float in another way (1e22 for 1e+22) and take more types (orjson: datetime); the JSON
-        value of what both can write is the same.
+        A codec may spell a float in another way (1e22 for 1e+22) and take more types (orjson: datetime).  For an object
+        that both can write, the JSON value is the same.
 
         Raises:
             ValueError: NaN or Infinity, a circular reference, or nesting that exhausts the stack.

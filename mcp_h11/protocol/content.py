@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a handler writes most: content blocks, messages of a prompt, pictures and sounds, a result that is kept.
+"""Constructors for handlers: content blocks, messages of a prompt, pictures and sounds, a result that is kept.
 
-It refuses to read: what clients send is judged by its signature (`jsonreaders`), never here.
+It reads nothing: the arguments of a client are judged by the signature of a function (`schema`), never here.
 
-Rule: plain dicts with the wire's own key names, so that whatever a handler returns goes to JSON as it is.
+Rule: plain dicts with the wire's own key names, so that the result of a handler goes to JSON as it is.
 """
 
 from __future__ import annotations
@@ -259,7 +259,8 @@ class ParamHeader:
 class StableResult(dict[str, Any]):
     """A result that will not change: an era may keep its encoding in `encoded`, under a key of its choosing.
 
-    Who makes one promises not to change it, nor what it contains; a list that changed is a new StableResult.
+    A handler that makes one promises not to change it, nor the objects in it; a list that changed is a new
+    StableResult.
     """
 
     __slots__ = ("encoded",)

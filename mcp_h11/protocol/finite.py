@@ -13,10 +13,9 @@ class NotJSON(ValueError):
 
 
 def not_finite(value: Any) -> NotJSON | None:
-    """What to raise for a NaN or an infinity in a JSON value; None where there is none, or none is found soon."""
-    left: list[tuple[Any, Any]] = [
-        (None, value)
-    ]  # what leads to a value (the way before, the last step), and the value
+    """The error for a NaN or an infinity in a value; None if there is none among the first MAX_LOOKED_AT values."""
+    # Each entry is the path to a value, as (the path before, the last step), and the value.
+    left: list[tuple[Any, Any]] = [(None, value)]
     for _ in range(MAX_LOOKED_AT):
         if not left:
             return None

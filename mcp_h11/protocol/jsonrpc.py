@@ -85,7 +85,7 @@ class ErrorResponse:
 
 
 Message = Request | Notification | Response | ErrorResponse
-# What `JSON.decode` returns for an array: a bad element does not spoil its neighbours.
+# The result of `JSON.decode` for an array: a bad element does not spoil its neighbours.
 Batch = list[Request | Notification | Response | ErrorResponse | InvalidRequest]
 
 
@@ -110,7 +110,7 @@ def _members(body: bytes) -> Any:
 
 
 def _repeats(members: Any) -> str:
-    # The name of an envelope member that comes twice in what `_members` returned, or "".
+    # The name of an envelope member that comes twice in a result of `_members`, or "".
     if type(members) is _Members:
         names = [name for name, _ in members]
         for name in _ENVELOPE:
@@ -149,7 +149,7 @@ def _call(value: dict[str, Any]) -> Request | Notification:
     if type(method) is not str:
         raise InvalidRequest("method must be a string", _readable_id(value))
     if type(params) is not dict:
-        # XX null is not in the schema, but some serialisers write it for "none" and nothing else can be meant.
+        # XX null is not in the schema, but some serialisers write it for "none", and it can have no other meaning.
         if params is not None:
             raise InvalidRequest("params must be an object", _readable_id(value))
         params = {}
@@ -157,7 +157,7 @@ def _call(value: dict[str, Any]) -> Request | Notification:
         raise InvalidRequest("a message has a method, or a result, or an error", _readable_id(value))
     if "id" not in value:
         return Notification(method, params)
-    # "id" is there, so it is a request whatever its value; taken for a notification it would never be answered.
+    # With an "id" of any value it is a request; taken for a notification it would never be answered.
     id = value["id"]
     if type(id) is not int and type(id) is not str:
         raise InvalidRequest("id must be a string or an integer")
@@ -207,7 +207,7 @@ _read_leniently = json.JSONDecoder(parse_int=bounded).decode
 def lenient_value(body: bytes) -> tuple[Any, Any]:
     """Any JSON value, also with NaN, Infinity and a byte order mark; and the members that `message_of` looks at.
 
-    For `lenient`, which reads so what a server sent and `JSON.decode` refuses.  Raises ParseError.
+    `lenient` reads a server's message so after `JSON.decode` has refused it.  Raises ParseError.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
     if too_deep(body):
@@ -269,7 +269,7 @@ class JSON(StrictJSON):
         if _may_repeat(body, value):
             name = _repeats(_members(body))
             if name:
-                # Without the id: which of two ids is meant nobody can say, and of a repeated method neither is run.
+                # The error has no id: neither of two ids is certain, and of two methods neither is run.
                 raise InvalidRequest(f"{name} comes twice")
         if "method" in value and value.get("jsonrpc") == "2.0":
             return _call(value)
@@ -287,10 +287,10 @@ class JSON(StrictJSON):
             gc.enable()
 
     def _canonical(self, body: bytes) -> Request | None:
-        """The request in a body that a codec writes as it stands; None for what has to be looked at more closely.
+        """The request, if the codec writes its value back to the same bytes; None if the body needs a closer look.
 
-        Most bodies are.  Nothing that is written out of a value has a member twice, or an integer that was read as a
-        float, so that nobody needs to look for these.
+        Most bodies pass.  Bytes that were written from a value have no member twice, and no integer that was read as a
+        float, so that the searches for both can be left out.
         """
         assert self._codec_loads is not None and self._codec_dumps is not None
         try:
@@ -298,7 +298,9 @@ class JSON(StrictJSON):
             id, method, params = value["id"], value["method"], value["params"]
             if len(value) != 4 or value["jsonrpc"] != "2.0" or self._codec_dumps(value) != body:
                 return None
-        except Exception:  # no such members, or narrow: elsewhere it is told what is wrong, if anything
+        except (
+            Exception
+        ):  # a member is missing, or the codec is narrow: the slower way finds the fault, if there is one
             return None
         if type(method) is not str or type(params) is not dict or (type(id) is not int and type(id) is not str):
             return None
@@ -343,7 +345,7 @@ class JSON(StrictJSON):
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, encoded_result)
 
     def error(self, id: str | int | None, error: MCPError) -> bytes:
-        """The failure of a request; without an id where there is none.  Never raises, whatever `error.data` holds."""
+        """The failure of a request; without an id where there is none.  Never raises, for any `error.data`."""
         body: dict[str, Any] = {"jsonrpc": "2.0"}
         # 2025-11-25 schema, JSONRPCErrorResponse: `id` is optional and never null.
         if id is not None:

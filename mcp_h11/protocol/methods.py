@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The words of the protocol: names of methods and notifications, keys of `_meta`, levels of logs.
 
-Each notification, each key of `_meta` and each table that joins them is written here and nowhere else in the package:
-a wrong letter in a copy would be a message that the other end ignores.  This module does not know which revision has
-which word; `revisions` and the eras do.
+Each notification, each key of `_meta` and each table that joins them is written here and in no other module of the
+package: a wrong letter in a copy would be a message that the other end ignores.  This module does not know which
+revision has which word; `revisions` and the eras do.
 """
 
 from __future__ import annotations

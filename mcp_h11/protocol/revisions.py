@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The five published revisions of the protocol as one table of facts.
 
-Rule: what differs between revisions is a field here, and code asks for the fact (`revision.batches`), never for
+Rule: each difference between revisions is a field here, and code asks for the fact (`revision.batches`), never for
 the date.  No other module compares versions.
 
 "Modern" and "legacy" are the specification's words (2026-07-28 basic/versioning): a modern request describes
@@ -16,7 +16,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Revision:
-    """What one revision has.  Everything is False, or the poorest form, unless the table says otherwise."""
+    """The features of one revision.  Everything is False, or the poorest form, unless the table says otherwise."""
 
     name: str
     modern: bool = False  # self-describing requests, no handshake, no session
@@ -31,7 +31,7 @@ class Revision:
     titles: bool = False  # `title` and `_meta` on tools, resources, templates, prompts; `title` on Implementation
     icons: bool = False  # `icons`; `description` and `websiteUrl` on Implementation
     tool_annotations: bool = False  # Tool.annotations
-    structured: Literal["", "object", "any"] = ""  # outputSchema and structuredContent, and what they may be
+    structured: Literal["", "object", "any"] = ""  # outputSchema and structuredContent, and the types they may have
     audio: bool = False  # audio content
     resource_links: bool = False  # resource_link content
     last_modified: bool = False  # annotations.lastModified
@@ -111,8 +111,8 @@ MODERN: dict[str, Revision] = {n: r for n, r in REVISIONS.items() if r.modern}
 
 LATEST_LEGACY = _D
 LATEST_MODERN = _E
-# 2025-11-25 basic/transports, Protocol Version Header: assume this one where the header is absent and nothing
-# else tells.
+# 2025-11-25 basic/transports, Protocol Version Header: assume this one where the header is absent and no
+# other part of the request tells.
 ASSUMED = _B
 
 # Newest first, in -32022 errors and in `server/discover` alike: the suite wants the one to be a subset of the other.

@@ -56,8 +56,8 @@ _Logger = TypeVar("_Logger", bound=HasFilters)
 def escaping(logger: _Logger) -> _Logger:
     """The same logger; from now on the arguments and the tracebacks of its lines are escaped.
 
-    The words of a line itself are the package's own, and stay as they are.  What is no text (a number, an object) is
-    escaped as it is formatted; a record of plain text keeps its arguments as they are.
+    The words of a line itself are the package's own, and stay as they are.  An argument that is no text (a number, an
+    object) is escaped as it is formatted; a record of plain text keeps its arguments as they are.
     """
     logger.addFilter(_escape)
     return logger
@@ -88,7 +88,7 @@ class EscapedTrace(str):
     __slots__ = ()
 
 
-# What is printed by its own format and holds no text, and what is escaped already.
+# Types whose printed form holds no text of a peer, and the text that is escaped already.
 _AS_IT_IS = (int, float, type(None), EscapedTrace)
 
 

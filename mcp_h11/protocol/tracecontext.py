@@ -4,7 +4,7 @@
 2026-07-28 basic/index puts the three into a request's `_meta`; HTTP has headers of the same names.  `_meta` goes first,
 since a proxy on the way knows nothing of it, and the two are never mixed.
 
-Rule: what does not have the format is as if it had not been sent; nothing here is an error (Trace Context 2.3).
+Rule: a value without the right format is ignored, as if it had not been sent; there are no errors (Trace Context 2.3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_TRACESTATE = 512  # characters, and members: what everybody has to pass on (Trace Context 3.3.1.5, 3.3.1.1)
+MAX_TRACESTATE = 512  # characters, and members, that each hop has to pass on (Trace Context 3.3.1.5, 3.3.1.1)
 MAX_TRACESTATE_MEMBERS = 32
 MAX_BAGGAGE = 8192  # bytes, and members (Baggage 3.3.2)
 MAX_BAGGAGE_MEMBERS = 64
@@ -33,7 +33,7 @@ _BAGGAGE = rf"{_TOKEN}[ \t]*=[ \t]*{_VALUE}(?:[ \t]*;[ \t]*{_TOKEN}(?:[ \t]*=[ \
 
 @dataclass(frozen=True)
 class Trace:
-    """What a request says of the trace it belongs to; the parts are empty where it says nothing usable.
+    """The trace that a request belongs to; a part is empty if the request has no usable one.
 
     Client input: no proof of anything.
     """

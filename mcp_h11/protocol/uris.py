@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """One spelling for all spellings of a URI: RFC 3986, 6.2.2, with letters outside ASCII as RFC 3987, 3.1 writes them.
 
-Scheme in lower case, percent-encodings in capitals, no percent-encoding of what needs none.  The host is in lower case
-where the scheme has hosts as DNS knows them (http, https, ws, wss, ftp): in `users://Alice` of a server's own scheme,
-and in the `file://README.md` of many a template, that place holds a name, whose capitals count.
+Scheme in lower case, percent-encodings in capitals, no percent-encoding of characters that need none.  The host is in
+lower case where the scheme has hosts as DNS knows them (http, https, ws, wss, ftp): in `users://Alice` of a server's
+own scheme, and in the `file://README.md` of many a template, that place holds a name, whose capitals count.
 
-Rule: segments "." and ".." stay as they are.  What resolves them moves a URI to another folder, behind the back of a
-gateway that has looked at its beginning; who reads files refuses them (`uritemplate.climbs`).
+Rule: segments "." and ".." stay as they are.  Resolving them would move a URI to another folder after a gateway has
+judged its beginning; a function that reads files refuses them (`uritemplate.climbs`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _END_OF_AUTHORITY = re.compile(r"[/?#]")
 
 
 def normal(uri: str) -> str:
-    """The one spelling of a URI.  What is malformed ("%" without two digits, a lone surrogate) stays as it is."""
+    """The one spelling of a URI.  A malformed one ("%" without two digits, a lone surrogate) stays as it is."""
     if not uri.isascii():
         try:
             uri = _encoded(uri)
@@ -70,7 +70,7 @@ def normal_template(template: str) -> str:
 
 
 def spellings(uris: Iterable[str]) -> dict[str, str]:
-    """Those that are not spelled as `normal` spells them, by what it makes of them."""
+    """The URIs of `uris` that `normal` changes, by their normal spelling."""
     return {one: uri for uri in uris if (one := normal(uri)) != uri}
 
 

@@ -23,7 +23,7 @@ MAX_VALUES = 10_000  # that one URI may give a function, where they are looked t
 _UNRESERVED = "-._~"  # `quote` adds letters and digits
 _RESERVED = ":/?#[]@!$&'()*+,;="
 _ASCII = "".join(map(chr, range(128)))
-# These two see the author's template only, never what a client sent.
+# These two see the author's template only, never a client's URI.
 _VARSPEC = re.compile(r"(?P<name>(?:\w|%[0-9A-Fa-f]{2})(?:\.?(?:\w|%[0-9A-Fa-f]{2}))*)(?P<mod>\*|:[1-9]\d{0,3})?", re.A)
 _BAD_LITERAL = re.compile(r"[\x00-\x20\x7f{}<>\"\\^`|]|%(?![0-9A-Fa-f]{2})")
 
@@ -57,7 +57,7 @@ class _Hole(NamedTuple):
     stops: str
     span: bool = False
     separator: str = ""  # exploded: the value is a list, split here
-    lead: str = ""  # exploded: what comes before the first item
+    lead: str = ""  # exploded: the character before the first item
 
 
 class _Tail(NamedTuple):
@@ -135,7 +135,7 @@ def _is_above(part: str) -> bool:
 def climbs_anywhere(values: Any) -> bool:
     """Whether a text, bytes or path in these values `climbs`, however deep it is: in lists, mappings, objects.
 
-    True as well for more than MAX_VALUES of them, which no URI of a file has, and which nobody should wait for.
+    True as well for more than MAX_VALUES of them: no URI of a file has as many, and the search must end in time.
     """
     left, count = [values], 0
     while left:
@@ -156,7 +156,7 @@ def climbs_anywhere(values: Any) -> bool:
 
 
 def _inside(value: Any, limit: int) -> list[Any]:
-    """What an object is made of, at most so many of each kind."""
+    """The parts of an object: keys and values, items, or attributes; at most `limit` of each kind."""
     if isinstance(value, (enum.Enum, type)):
         return []  # the author's own
     if isinstance(value, Mapping):
@@ -291,7 +291,7 @@ def _add_list(out: list[str | _Hole], name: str, lead: str, separator: str, stop
 
 
 def _cut(uri: str, body: list[str | _Hole], tail: _Tail) -> tuple[str, str, str]:
-    """The URI as (what the body has to match, query, fragment)."""
+    """The URI as (the part for the body of the template, query, fragment)."""
     query = fragment = ""
     if tail.fragment is not None:
         uri, _, fragment = uri.partition("#")
