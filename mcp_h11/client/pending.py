@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The requests of a client that wait for their answers: ids, time limits, cancellation, progress.
 
-It refuses answers to nobody: late ones, repeated ones, those to an id that was never given out, and those that come on
-the exchange of another request; each is dropped, and said so in the log.  An error that names no request ends the only
-call that waits.  Where several wait, or the bytes cannot be read, the calls that are not answered soon end: the call
-that the error was for would wait in vain.
+It refuses answers that belong to no waiting call: late and repeated answers, answers to an unknown id, and answers on
+the exchange of another request.  They are dropped with a line in the log.  An error that names no request ends the only
+waiting call.  If several calls wait, or the bytes cannot be read, the calls that are not answered soon end as well:
+the call that the error was for would wait in vain.
 
-Rule: a call ends exactly once, by an answer, an error, its time or its caller; whatever comes after finds nobody.
+Rule: a call ends exactly once, by an answer, an error, its timeout or its caller.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# How long telling the server of a cancellation may take.
+# Seconds for sending a cancellation to the server.
 CANCEL_LIMIT = 5.0
-# What waits for an asynchronous progress callback: progress is superseded by later progress, so the oldest goes.
+# Progress that waits for an asynchronous callback.  Later progress replaces earlier progress, so the oldest is dropped.
 MAX_PROGRESS = 1_000
-# Seconds that calls have to be answered when something came that may be the answer to one of them, and names none.
+# Seconds in which the waiting calls must be answered after a message that may be an answer and names no request.
 UNCLAIMED_TIME = 2.0
-# A call's clock stands still while the client itself answers a question, for this long altogether.
+# Seconds, all together, that the timeout of a call stands still while the client answers questions of the server.
 MAX_HELD = 600.0
 
 Progress = Callable[[float, "float | None", "str | None"], "Awaitable[None] | None"]
@@ -49,9 +49,16 @@ OnRequest = Callable[[str, dict[str, Any]], "Awaitable[dict[str, Any]] | dict[st
 
 
 class PendingCall:
-    """One request on the wire."""
+    """One request that was sent and not answered yet.
 
-    _failures = 0  # of its progress callback: of the class, since nearly no call has any
+    Attributes:
+        silent: the client sends no `notifications/cancelled`: over HTTP in 2026-07-28, closing the exchange cancels.
+        private: its notifications go to its own callback only.
+        owner: the client of a bridge that the call is for.
+    """
+
+    # Failures of the progress callback.  The zero is the class's, since nearly no call needs one of its own.
+    _failures = 0
 
     def __init__(
         self,
@@ -66,9 +73,9 @@ class PendingCall:
         self.progress = progress
         self.on_notification = on_notification
         self.on_request = on_request
-        self.silent = False  # 2026-07-28 over HTTP: closing the exchange is the whole cancellation
-        self.private = False  # what it hears concerns nobody else
-        self.owner: Hashable = None  # of the clients behind a bridge, the one that it is for
+        self.silent = False
+        self.private = False
+        self.owner: Hashable = None
         self.outcome: Any = None
         self.done = False
         self.scope = anyio.CancelScope()
@@ -79,14 +86,14 @@ class PendingCall:
         self._may_hold = MAX_HELD
 
     def finish(self, outcome: Any) -> None:
-        """A result, or the exception to raise."""
+        """Ends the call with a result, or with an exception to raise."""
         if not self.done:
             self.outcome = outcome
             self.done = True
             self._changed.set()
 
     def progressed(self, params: dict[str, Any]) -> None:
-        """Runs the callback; one that has to be awaited is awaited by whoever made the call, in order."""
+        """Runs the progress callback.  If it is a coroutine function, the task of the call awaits it, in order."""
         if self.progress is None:
             return
         done, total, message = params.get("progress"), params.get("total"), params.get("message")
@@ -106,7 +113,7 @@ class PendingCall:
             self._changed.set()
 
     async def outcome_when_done(self) -> Any:
-        """What the call ended with.  Raises the exception if it was one."""
+        """Waits for the end of the call, and gives its result or raises its exception."""
         while True:
             while self._waiting:
                 try:
@@ -127,7 +134,7 @@ class PendingCall:
             logger.exception("the progress callback of %s failed", self.method)
 
     def close(self) -> None:
-        """Nobody will await what still waits."""
+        """Drops the progress that still waits, because the call has ended."""
         if self._failures > 1:
             logger.warning("the progress callback of %s failed %d times more", self.method, self._failures - 1)
         for waiting in self._waiting:
@@ -135,14 +142,14 @@ class PendingCall:
         self._waiting.clear()
 
     def hold(self, now: float) -> None:
-        """The clock stands still: a question of the server's is being answered here."""
+        """Stops the timeout while the client answers a question of the server."""
         self._held += 1
         if self._held == 1:
             self._held_since = now
             self.scope.deadline += self._may_hold
 
     def release(self, now: float) -> None:
-        """It goes on; what the question took is not counted."""
+        """Lets the timeout go on after a question.  The time of the question does not count."""
         self._held -= 1
         if self._held == 0 and not self.done:
             used = min(now - self._held_since, self._may_hold)
@@ -162,10 +169,11 @@ class Calls:
         self._waiting: dict[int, PendingCall] = {}
         self._tokens: dict[int | str, PendingCall] = {}
         self._seldom = Seldom(logger)
-        self._doubted: dict[PendingCall, None] = {}  # one of them was answered, and it is not said which
+        # The calls that waited when a message without a request id came: it may be the answer to any of them.
+        self._doubted: dict[PendingCall, None] = {}
 
     def next_id(self) -> int:
-        """Never given out before (2025-11-25 basic/index, Requests)."""
+        """An id that no request had before (2025-11-25 basic/index, Requests)."""
         return next(self._ids)
 
     async def call(
@@ -177,11 +185,11 @@ class Calls:
         safe: bool = False,
         timeout: float | None,  # noqa: ASYNC109
     ) -> Any:
-        """Sends, waits, and gives the result.
+        """Sends a request, waits for its answer, and gives the result.
 
         Raises:
             MCPError: the answer was an error.
-            ConnectionLost, RequestTimeout: there was none.
+            ConnectionLost, RequestTimeout: no answer came.
         """
         if self.ended is not None:
             raise again(self.ended)
@@ -220,38 +228,38 @@ class Calls:
         assert self.transport is not None
         with anyio.move_on_after(CANCEL_LIMIT):
             try:
-                # First: what still waits to be sent must not go out after its cancellation.
+                # First, so that a request that still waits to be sent does not leave after its cancellation.
                 await self.transport.cancel(call.id)
                 if not call.silent:
                     params = {"requestId": call.id, "reason": reason}
                     payload = self._json.notification(CANCELLED, params)
                     await self.transport.send(Outgoing(payload, CANCELLED, None))
-            except Exception as error:  # it was a courtesy: nobody waits for it
+            except Exception as error:  # the call has ended already, and no task waits for this
                 logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
 
     # --- what comes in, from `Receiver` ---------------------------------------------------------------------
 
     def find(self, via: int | str | None) -> PendingCall | None:
-        """The call with this id, or on the exchange with this id: some servers return 1 as "1"."""
+        """The waiting call with this id.  Some servers return the id 1 as "1", so a number in a string is found as well."""
         if type(via) is str:
             via = number(via)
         return self._waiting.get(via) if type(via) is int else None
 
     def running(self) -> list[PendingCall]:
-        """All of them, now."""
+        """A copy of all waiting calls."""
         return list(self._waiting.values())
 
     def answered(self, message: Response | ErrorResponse, via: int | str | None) -> None:
-        """An answer: to the call that it belongs to, or to nobody."""
+        """Hands an answer to its call, or drops it."""
         assert self.transport is not None
         if message.id is None and self.transport.duplex:
             assert isinstance(message, ErrorResponse)
             self._unclaimed(answered_error(message.error), certain=True)
             return
-        # True == 1: `find` looks at the type.
+        # True equals 1 in Python; `find` compares the type as well.
         call = self.find(message.id)
         if call is None or call.done:
-            logger.debug("an answer to nobody was dropped: %r", message)
+            logger.debug("an answer to no waiting request was dropped: %r", message)
         elif not self.transport.duplex and via != call.id:
             self._seldom.warning("an answer to request %s came on another exchange and was dropped", message.id)
         elif isinstance(message, ErrorResponse):
@@ -263,7 +271,7 @@ class Calls:
             call.finish(message.result)
 
     def lost(self, request_id: int | str | None, error: Exception) -> None:
-        """No answer will come; None: for one of those that wait, and it is not said for which."""
+        """No answer will come to this request; None if it is unknown which of the waiting ones lost its answer."""
         if not isinstance(error, MCPError):
             error = ConnectionLost(str(error) or type(error).__name__)
         if request_id is None:
@@ -274,7 +282,11 @@ class Calls:
             call.finish(error)
 
     def _unclaimed(self, error: MCPError, *, certain: bool) -> None:
-        """An answer that names no request; `certain` says that it is one, and no rubbish before the answer."""
+        """Deals with a message that names no request.
+
+        Args:
+            certain: it is certainly an answer, and not unreadable bytes before the real one.
+        """
         waiting = [call for call in self._waiting.values() if not call.done]
         if not waiting:
             logger.debug("an answer that names no request was dropped: %s", error)
@@ -291,7 +303,7 @@ class Calls:
         waiting = [call for call in self._doubted if not call.done]
         self._doubted.clear()
         if len({call.owner for call in waiting}) > 1:
-            # Of several clients one would end the calls of all others so.
+            # Ending all calls would let one client of a bridge end the calls of the others.
             logger.warning("an answer names no request, and calls of several clients wait: %s", error)
             return
         for call in waiting:
@@ -305,24 +317,24 @@ class Calls:
         if call.owner is None:
             call.finish(error)
         else:
-            # It may be the late answer to another client's call, so its text is for the operator.
+            # It may be the late answer to another client's call, so only the operator sees its text.
             logger.warning("an answer names no request, so it ends %s, which waits: %s", call.method, error)
             call.finish(InvalidAnswer(f"the answer to {call.method} names no request"))
 
     def end(self, error: MCPError) -> None:
-        """The way is gone: every call ends now, and each later one at once."""
+        """Ends every call with this error, and each later one at once, because the transport has ended."""
         if self.ended is None:
             self.ended = error
         self._seldom.close()
         self.fail(error)
 
     def fail(self, error: MCPError) -> None:
-        """Every call ends now; later ones may be made."""
+        """Ends every call with this error.  Later calls are allowed."""
         for call in list(self._waiting.values()):
             call.finish(error)
 
     def progressed(self, params: dict[str, Any]) -> PendingCall | None:
-        """A progress notification: the call that it names, if that still runs."""
+        """Handles a progress notification, and gives the call of its token if that still waits."""
         token = params.get("progressToken")
         call = self._tokens.get(token) if type(token) is int or type(token) is str else None
         if call is None and type(token) is str:
@@ -333,7 +345,7 @@ class Calls:
 
 
 def _forget(waiting: Awaitable[None]) -> None:
-    # A coroutine that is never awaited warns when it goes.
+    # Python warns of a coroutine that is neither awaited nor closed.
     close = getattr(waiting, "close", None)
     if close is not None:
         close()

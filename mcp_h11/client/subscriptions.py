@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Hearing of changes, in either era: `subscriptions/listen` of 2026-07-28, and what sessions send by themselves.
+"""Subscriptions to changes of lists and resources: `subscriptions/listen` in 2026-07-28, notifications in a session.
 
-It refuses to keep notifications without end for somebody who does not read them: the oldest go.
+It refuses to keep unread notifications without end: past a limit the oldest are dropped.
 
-Rule: an answered listen is over for whoever listens by it; one that is cut off is opened again, and so is one of the
-callbacks, which have not asked for its end.  Whoever listens is told that everything may have changed meanwhile
-(2026-07-28 basic/patterns/subscriptions).
+Rule: the server ends a stream by answering its listen request; then a `Client.listen` is over, and the stream of the
+callbacks is opened again.  A stream that is cut off is opened again in both cases, and its reader is told that
+everything may have changed meanwhile (2026-07-28 basic/patterns/subscriptions).
 """
 
 from __future__ import annotations
@@ -33,25 +33,28 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
+# Unread notifications of one stream.
 MAX_UNREAD = 1_000
 UNSUBSCRIBE_LIMIT = 5.0  # seconds for taking back the subscriptions of one `Client.listen` in a session
 ACK_LIMIT = 10.0  # seconds until the first acknowledgment
-REOPEN_ATTEMPTS = 10  # in a row, without an acknowledgment, for who can be told; callbacks cannot
-LASTING = 60.0  # seconds: a stream that was open so long did not end at once
+# Failed tries in a row to open the stream of a `Client.listen` again.  Callbacks have no limit: they hear no errors.
+REOPEN_ATTEMPTS = 10
+# Seconds after which a stream that ends is no sign of trouble: the next one is opened without a long pause.
+LASTING = 60.0
 
 
 def _passing(error: MCPError) -> bool:
-    """Whether a stream may be had later: the connection is lost, or HTTP refuses, as what stands on the way may do."""
+    """Whether opening a stream may succeed later: the connection is lost, or HTTP refuses, as a proxy may do."""
     return isinstance(error, ConnectionLost) or (
         isinstance(error, HTTPStatusError) and not isinstance(error, AuthorizationRequired)
     )
 
 
 class ChangeStream:
-    """What `Client.listen` gives: iterate it for (method, params); it ends when the server ends it.
+    """The stream of a `Client.listen`: iterate it for (method, params).  It ends when the server ends it.
 
     Attributes:
-        honoured: the part of the filter that the server agreed to, as it said it.
+        honoured: the part of the filter that the server agreed to, in its own words.
     """
 
     def __init__(self) -> None:
@@ -63,14 +66,14 @@ class ChangeStream:
         self._seldom = Seldom(logger)
 
     def put(self, method: str, params: dict[str, Any]) -> None:
-        """One more; where nobody reads, the oldest goes."""
+        """Adds a notification; past `MAX_UNREAD` the oldest is dropped."""
         if len(self._unread) == MAX_UNREAD:
             self._seldom.warning("more than %d notifications were not read: the oldest was dropped", MAX_UNREAD)
         self._unread.append((method, params))
         self._changed.set()
 
     def end(self, error: MCPError | None = None) -> None:
-        """Nothing comes any more; an error is raised to whoever reads, behind what came before it."""
+        """Ends the stream.  Its reader gets the unread notifications first, and then the error."""
         if not self._ended:
             self._ended, self._error = True, error
             self._seldom.close()
@@ -91,7 +94,7 @@ class ChangeStream:
 
 
 class Filter:
-    """What somebody wants to hear of: kinds of lists, and resources by their URI."""
+    """The changes that a subscription is for: kinds of lists, and resources by their URI."""
 
     def __init__(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> None:
         self.kinds = tuple(kind for kind in LIST_CHANGED if kind in set(kinds))
@@ -109,19 +112,19 @@ class Filter:
         return wanted
 
     def wants(self, method: str, params: dict[str, Any]) -> bool:
-        """In a session: whether this is one of them, a sub-resource of what was subscribed included."""
+        """Whether a notification of a session matches; sub-resources of a subscribed resource match as well."""
         if method == RESOURCE_UPDATED:
             uri = params.get("uri")
             return isinstance(uri, str) and any(map(normal(uri).startswith, self._normal))
         return CHANGED_LIST.get(method) in self.kinds
 
     def everything(self) -> list[tuple[str, dict[str, Any]]]:
-        """A notification for each: what is said after a gap."""
+        """One notification for each list and resource, to be delivered after a gap."""
         lists: list[tuple[str, dict[str, Any]]] = [(LIST_CHANGED[kind], {}) for kind in self.kinds]
         return lists + [(RESOURCE_UPDATED, {"uri": uri}) for uri in self.uris]
 
     def missing(self, honoured: dict[str, Any]) -> list[str]:
-        """What the server did not agree to."""
+        """The kinds and URIs that the server did not agree to."""
         missing = [kind for kind in self.kinds if honoured.get(LISTEN_FLAGS[kind]) is not True]
         agreed = honoured.get("resourceSubscriptions")
         known = {normal(uri) for uri in agreed if isinstance(uri, str)} if isinstance(agreed, list) else set()
@@ -129,7 +132,11 @@ class Filter:
 
 
 class Listening:
-    """One subscription of 2026-07-28, through as many streams as it takes."""
+    """One subscription of 2026-07-28.  When its stream is cut off, it opens another.
+
+    Args:
+        private: it belongs to a `Client.listen`, and not to the callbacks of the client.
+    """
 
     def __init__(
         self, conversation: Conversation, wanted: Filter, *, private: bool, backoff: Backoff | None = None
@@ -147,10 +154,10 @@ class Listening:
         self._error: MCPError | None = None
 
     async def open(self, tasks: TaskGroup) -> None:
-        """Returns when the server has acknowledged.
+        """Opens the first stream, and waits for its acknowledgment.
 
         Raises:
-            MCPError: it refuses, or does not answer in time.
+            MCPError: the server refuses, or does not acknowledge in time.
         """
         tasks.start_soon(self._run)
         with anyio.move_on_after(ACK_LIMIT):
@@ -165,12 +172,12 @@ class Listening:
             logger.warning("the server will not tell of %s", ", ".join(missing)[:500])
 
     def close(self) -> None:
-        """Nothing more is heard."""
+        """Ends the subscription."""
         self._scope.cancel()
         self.changes.end()
 
     def missing(self) -> list[str]:
-        """What the server did not agree to."""
+        """The kinds and URIs that the server did not agree to."""
         return self._wanted.missing(self.changes.honoured)
 
     async def _run(self) -> None:
@@ -180,12 +187,12 @@ class Listening:
         except MCPError as error:
             self._error = error
             if not self._private and self._times and self._conversation.calls.ended is None:
-                logger.warning("changes at %s are no longer heard of: %s", self._conversation.transport.why, error)
+                logger.warning("callbacks no longer hear of changes at %s: %s", self._conversation.transport.why, error)
         self.changes.end(self._error)
         self._acknowledged.set()
 
     async def _listen(self) -> None:
-        soon = 0  # streams in a row that ended soon, or never began
+        soon = 0  # streams in a row that ended soon after they were opened, or were never opened
         while True:
             times = self._times
             if await self._one_stream():
@@ -196,7 +203,7 @@ class Listening:
             soon += 1
 
     async def _one_stream(self) -> bool:
-        """Listens until the stream ends.  True: for good.  Raises MCPError where it is no use to come back."""
+        """Listens until the stream ends, and gives whether the subscription is over.  Raises MCPError if it has failed."""
         if not self._conversation.modern:
             raise ConnectionLost("the server is of another era now, in which nobody listens so", sent=False)
         request = ClientRequest(
@@ -206,7 +213,7 @@ class Listening:
         try:
             await self._conversation.send(request)
         except MCPError as error:
-            # Never heard of: that is no stream that was lost.
+            # A subscription that was never acknowledged is refused, and not cut off.
             if not self._times or self._conversation.calls.ended is not None or not _passing(error):
                 raise
             self._failures += 1
@@ -216,7 +223,8 @@ class Listening:
             if contradicts(error, modern=True):
                 await self._conversation.watch.ask_anew()
             return False
-        # "a result ends the subscription": gracefully; a server that restarts says so to callbacks, who want more.
+        # "a result ends the subscription" gracefully.  A server that restarts ends all of them so, and callbacks still
+        # want to hear of changes.
         return self._private or not self._times
 
     def _on_notification(self, method: str, params: dict[str, Any]) -> None:
@@ -231,13 +239,13 @@ class Listening:
                 self._conversation.forget()
                 for missed in self._wanted.everything():
                     self._pass_on(*missed, told=False)
-        elif self._times:  # "MUST be the first message": what comes before it is not ours
+        elif self._times:  # the acknowledgment "MUST be the first message", so earlier ones are not for this stream
             self._pass_on(method, params, told=True)
 
     def _pass_on(self, method: str, params: dict[str, Any], *, told: bool) -> None:
         if self._private:
             self.changes.put(method, params)
-        elif not told:  # what really came has been told by the conversation
+        elif not told:  # the conversation has delivered the notifications that the server sent
             self._conversation.deliver(method, params)
 
 
@@ -272,14 +280,14 @@ class Subscriptions:
 
     @property
     def _modern(self) -> bool:
-        # What was negotiated last, also while a handshake is under way.
+        # During a handshake, the revision that was negotiated before it.
         revision = self._conversation.revision or self._conversation.known.revision
         return revision.modern
 
     # --- for the callbacks ----------------------------------------------------------------------------------
 
     async def follow_changes(self) -> None:
-        """2026-07-28: opens the stream of the callbacks, since that era sends nothing that was not subscribed to."""
+        """2026-07-28: opens the stream of the callbacks, since it sends only subscribed changes."""
         if not self._modern:
             return
         try:

@@ -1509,7 +1509,7 @@ async def test_a_listen_that_is_refused_later_ends_and_says_so(caplog: pytest.Lo
         listen = wire.of("subscriptions/listen")[0]
         wire.receiver.lost(listen["id"], InvalidParams("no more"))
         with anyio.fail_after(LIMIT):
-            while "no longer heard of" not in caplog.text:
+            while "no longer hear of" not in caplog.text:
                 await anyio.sleep(0.01)
     assert len(wire.of("subscriptions/listen")) == 1
 
