@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`Client`: one connection to one MCP server, of whatever revision, over whatever carries it.
+"""`Client`: one connection to one MCP server, of any revision, over any transport.
 
-The target says how: an address is Streamable HTTP (or HTTP+SSE, where the server has nothing newer), a command is a
-child process on pipes, a `ServerHandler` is asked in this process.  It refuses lists without end.
+The target chooses the transport: an address is Streamable HTTP (or HTTP+SSE, if the server has nothing newer), a
+command is a child process on pipes, a `ServerHandler` runs in this process.  It refuses lists without end.
 
 Rule: results and params are plain dicts in the wire's own words; errors are exceptions, and all of them `MCPError`.
 """
@@ -42,7 +42,7 @@ from .transports.outbound import FROM_ENVIRONMENT
 if TYPE_CHECKING:
     import ssl as tls
 
-# What `timeout` is where a method does not say.
+# The default of `timeout` in methods: the timeout of the client.
 _AS_CONFIGURED = -1.0
 
 
@@ -52,9 +52,9 @@ class Client:
     Args:
         target: an address (http, https, http+unix), a command as a list or as a shell would split it (no shell is
             used), a `ServerHandler`, or a `Transport` of your own.
-        name, version: who this client says it is.
+        name, version: of this client, as the server sees them.
         revision: None lets the client find out; a name pins it.
-        transport: "http" or "sse" pins what an address is spoken to by; None finds out.
+        transport: "http" or "sse" pins the transport to an address; None lets the client find it.
         headers: sent with every request over HTTP.
         token: a bearer token, or a function or coroutine function that gives one; it outranks middleware, which
             outranks headers.
@@ -65,17 +65,17 @@ class Client:
         env, cwd: of a child process; "inherit" gives it the whole environment.
         timeout: seconds that a request may take, and all pages of a list together; None for no limit.  It stands
             still while a callback of this client answers a question of the server's.
-        ping_every: seconds between pings, none by default; who does not answer within `ping_timeout` is lost.
-        close_timeout: seconds that leaving may take: DELETE, or a child that does not want to go.
+        ping_every: seconds between pings, none by default; a server without an answer in `ping_timeout` is lost.
+        close_timeout: seconds that leaving may take: a DELETE, or the end of a child process.
         on_sampling, on_elicitation, on_roots: answer the server's questions, ``(params) -> result``, in either era;
-            roots may be a list.  A coroutine function runs on the loop, a plain function in a worker thread.  What is
-            not given is not declared.
-        on_log, on_list_changed, on_updated, on_notification: told what the server says by itself: the params, the
+            roots may be a list.  A coroutine function runs on the loop, a plain function in a worker thread.  A
+            missing callback is not declared as a capability.
+        on_log, on_list_changed, on_updated, on_notification: hear the server's notifications: the params, the
             kind ("tools", "prompts", "resources"), the URI, method and params.  A coroutine function, or a plain
             function, which runs on the loop and must not wait.
         capabilities: merged over what follows from the callbacks.
-        result_types: those of extensions that you declare.
-        memory: what is known of origins; share one among clients.
+        result_types: the result types of declared extensions.
+        memory: the eras of origins; share one among clients.
         cache: results that the server allows to be kept; share one among clients.  Public results are for all of
             them.  A private result is for the client that stored it, and is dropped when that client is left.
         cache_partition: a name of the user, such as an account: clients of one cache that give the same name show each
@@ -184,7 +184,7 @@ class Client:
             self._watch = EraWatch(self._conversation, self._connecting, self._subscriptions, self._tasks)
             self._conversation.watch = self._watch
             await self._connecting.connect()
-            # Only now: a child that ended when it was asked what it is was started again.
+            # Set only now: a child process may have ended at a probe and been started again.
             self._conversation.on_end = self._on_end
             if self._conversation.calls.ended is not None:
                 raise again(self._conversation.calls.ended)
@@ -206,7 +206,7 @@ class Client:
             self._tasks.start_soon(keep_pinging, self._conversation, ping, self._options.ping_every)
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Whatever happens, nothing of it is left: no task, no connection, no child, no session."""
+        """Ends all tasks, connections, child processes and sessions, also after an error."""
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._options.close_timeout):
                 if hasattr(self, "_conversation"):
@@ -217,7 +217,7 @@ class Client:
         finally:
             self._ended.set()
             self._tasks.cancel_scope.cancel()
-            # A cancellation has to go through the task group; anything else would come out of it as a group.
+            # A cancellation must go through the task group.  Any other error would leave it wrapped in a group.
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 await self._tasks.__aexit__(type(error), error, error.__traceback__)
             else:
@@ -242,7 +242,7 @@ class Client:
 
     @property
     def revision(self) -> Revision:
-        """What was agreed on."""
+        """The negotiated revision."""
         return self._conversation.revision or self._negotiated.revision
 
     @property
@@ -252,22 +252,22 @@ class Client:
 
     @property
     def server_info(self) -> dict[str, Any]:
-        """Who the server says it is; empty where it does not say."""
+        """The name and version of the server, as it sent them; empty if it sent none."""
         return self._negotiated.server_info
 
     @property
     def server_capabilities(self) -> dict[str, Any]:
-        """What it offers."""
+        """The capabilities that the server declared."""
         return self._negotiated.capabilities
 
     @property
     def instructions(self) -> str | None:
-        """What it wants models to know."""
+        """The instructions of the server for models."""
         return self._negotiated.instructions
 
     @property
     def supported_versions(self) -> tuple[str, ...]:
-        """The versions that it named."""
+        """The versions that the server named."""
         return self._negotiated.supported
 
     @property
@@ -303,8 +303,8 @@ class Client:
                 function, and is awaited in order, by the task that made the request.
             timeout: seconds, instead of the client's.
             safe: whether it may be sent again though it may have been executed; None: by what it is.
-            on_notification: called with what came on this request's own exchange, or names its progress token; may be a
-                coroutine function, which runs beside the request, in order with the client's callbacks.
+            on_notification: called with each notification on this request's exchange, or with its progress token; may
+                be a coroutine function, which runs beside the request, in order with the client's callbacks.
             on_request: answers the server's questions during this request, instead of the client's callbacks.
             rounds: False returns an `input_required` result as it is.
             meta: more members for `_meta`.
@@ -313,7 +313,7 @@ class Client:
 
         Raises:
             MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
-                `AuthorizationRequired`, `InvalidAnswer`, for what came of it instead of an answer.
+                `AuthorizationRequired`, `InvalidAnswer`, if no valid answer came.
         """
         if progress is not None or on_notification is not None or on_request is not None:
             check_callbacks(progress=progress, on_notification=on_notification, on_request=on_request)
@@ -429,7 +429,7 @@ class Client:
         await self._watch.run(ClientRequest("ping", timeout=seconds), send)
 
     async def discover(self) -> dict[str, Any]:
-        """The `server/discover` result; of a session what its handshake said, in the same words."""
+        """The `server/discover` result; in a session, the answer to the handshake in the same form."""
         if self.modern:
             return await self.request("server/discover")
         negotiated = self._negotiated
@@ -459,15 +459,15 @@ class Client:
         await self._subscriptions.add(uri)
 
     async def unsubscribe(self, uri: str) -> None:
-        """No longer."""
+        """Ends the subscription to this resource."""
         await self._subscriptions.remove(uri)
 
     @asynccontextmanager
     async def listen(self, kinds: Iterable[str] = (), uris: Iterable[str] = ()) -> AsyncIterator[ChangeStream]:
         """Hears of changes: `async for method, params in changes`.
 
-        A stream that is lost is opened again, and a notification for each thing that was asked for says then that it
-        may have changed meanwhile.  In a session it is what the session sends anyway.
+        A stream that is lost is opened again, and a notification for each list and resource then says that it
+        may have changed meanwhile.  In a session the stream is a part of the notifications of the session.
 
         Args:
             kinds: of "tools", "prompts", "resources": changes of these lists.

@@ -240,7 +240,7 @@ class Calls:
     # --- what comes in, from `Receiver` ---------------------------------------------------------------------
 
     def find(self, via: int | str | None) -> PendingCall | None:
-        """The waiting call with this id.  Some servers return the id 1 as "1", so a number in a string is found as well."""
+        """The waiting call with this id.  Some servers return 1 as "1", so a number in a string is found as well."""
         if type(via) is str:
             via = number(via)
         return self._waiting.get(via) if type(via) is int else None

@@ -203,7 +203,7 @@ class Listening:
             soon += 1
 
     async def _one_stream(self) -> bool:
-        """Listens until the stream ends, and gives whether the subscription is over.  Raises MCPError if it has failed."""
+        """Listens until the stream ends; gives whether the subscription is over.  Raises MCPError if it failed."""
         if not self._conversation.modern:
             raise ConnectionLost("the server is of another era now, in which nobody listens so", sent=False)
         request = ClientRequest(
