@@ -316,12 +316,12 @@ async def test_a_refusal_that_is_given_three_thousand_times_leaves_nothing(
 
 # What is caught, and passed to a function that raises it: (module, function).
 CAUGHT_BEFORE = {
-    ("mcpserver", "_failure"),  # the one exception of a group
-    ("http", "_deliver"),  # one of the messages of a payload, which were read a moment before
-    ("connect", "_find_other"),
-    ("connect", "_go_by_sse"),
+    ("answers", "_failure"),  # the one exception of a group
+    ("exchange", "_deliver"),  # one of the messages of a payload, which were read a moment before
+    ("era_watch", "_find_other"),
+    ("connect", "go_by_sse"),
     ("eager", "throw"),  # as a generator's `throw`
-    ("readers", "_go_on"),
+    ("objects", "_go_on"),
     ("thread", "_start"),  # it is taken out of where it was kept
 }
 
