@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Begins a call in the turn of the loop that read it; what has to wait goes on as a task.
+"""Begins a call in the turn of the loop that read it; a call that has to wait goes on as a task.
 
-Most calls never wait for anything, and for those the making of a task, its registration, its two turns of the loop and
-its end are a quarter of all that they cost.  Here a job takes its first step at once, with a task that was made
-before as its `asyncio.current_task()`.  If that step ends the job, the task serves the next one; if the job waits, the
-task is its own from there on, so that timeouts, cancel scopes and task groups which it opened before go on to work.
+Most calls never wait.  For such a call, the making of a task, its registration, its two turns of the loop and its end
+are a quarter of the whole cost.  So a job takes its first step here at once, and a task that was made before stands in
+as its `asyncio.current_task()`.  If that step ends the job, the task serves the next job.  If the job waits, it keeps
+the task to its end, so that the timeouts, cancel scopes and task groups that it opened before still work.
 
-It refuses to lend a task twice that somebody has kept hold of, given a callback or cancelled: that one ends, as the
-task of a call that has ended does.
+A task is not lent again once it was cancelled, was given a callback, or has a reference that other code kept: that task
+ends, as the task of an ended call does.
 
-Rule: nothing that a job can see tells it from one that runs in a task of its own: not its context, which is a copy
-of the caller's for each job, and not its task.
+Rule: a job cannot see that it does not run in a task of its own.  Its context is a copy of the caller's, made for each
+job, and its task is used by no other job as far as it can see.
 
-`current_task` is told by the two functions that asyncio has for tasks of others (asyncio, Extending, Task lifetime
-support).
+The two functions that asyncio has for custom tasks (asyncio, Extending, Task lifetime support) set `current_task`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ from ..protocol.shown import escaping
 
 # An interpreter that counts no references never finds a count that it knows: no task is lent twice there.
 getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: nan)
-# Of a loop; until Python 3.12 `current_task` is no C function, and this is all that it does.
+# Returns the running task of a loop.  Before Python 3.12 `current_task` is a Python function that only looks into this
+# table.  There the table is read directly, which saves the call.
 _current_task: Callable[[Any], Any] = (
     tasks.current_task if sys.version_info >= (3, 12) else getattr(tasks, "_current_tasks").get  # noqa: B009
 )
@@ -43,27 +43,27 @@ _NOTHING: Any = object()
 
 
 class Carrier(Coroutine[Any, Any, Any]):
-    """What a lent task runs: nothing, and then the rest of a job whose first step was taken elsewhere."""
+    """The coroutine of a lent task: it waits for a job that has taken its first step, and then runs the rest of it."""
 
     __slots__ = ("_first", "_job", "_loop", "_over", "_run", "parked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.parked: asyncio.Future[None] | None = None  # what the task waits for while it has no job
+        self.parked: asyncio.Future[None] | None = None  # the task waits for it while it has no job
         self._loop = loop
         self._job: Coroutine[Any, Any, Any] | None = None
         self._run: Callable[..., Any]
-        self._first: Any = _NOTHING  # what the job waits for since its first step
+        self._first: Any = _NOTHING  # the future that the job waits for since its first step
         self._over = False
 
     def take(self, job: Coroutine[Any, Any, Any], run: Callable[..., Any], first: Any) -> None:
         """Go on with a job that waits for `first`; `run` steps it in its context."""
         self._job, self._run, self._first = job, run, first
         if getattr(first, "_asyncio_future_blocking", None) is not None:
-            first._asyncio_future_blocking = False  # until the task waits for it, others may begin to
+            first._asyncio_future_blocking = False  # other tasks may begin to wait for it before this task does
         self._wake()
 
     def end(self) -> None:
-        """No job will come."""
+        """Let the task end without a job."""
         self._over = True
         self._wake()
 
@@ -71,7 +71,7 @@ class Carrier(Coroutine[Any, Any, Any]):
         if self.parked is not None and not self.parked.done():
             self.parked.set_result(None)
 
-    # --- what a task asks of its coroutine -------------------------------------------------------------------
+    # --- the methods that a task calls on its coroutine --------------------------------------------------------
 
     def send(self, value: Any) -> Any:
         first, job = self._first, self._job
@@ -123,34 +123,37 @@ class Eager:
         self._references = 0.0
 
     def lend(self) -> asyncio.Task[Any] | None:
-        """The task for one job; None where another task is running, whose turn this is."""
+        """The task for one job; None while another task runs, since a loop has one current task at a time."""
         if _current_task(self._loop) is not None:
             return None
         task: Any = self.spare
         if task is not None:
             parked = self._carrier.parked
             if (
-                # The loop has a reference until the task has begun; then what the task waits for has it.
+                # The count is the same before and after the task has begun: first the loop holds one reference to
+                # it, and then the future that the task waits for holds it.
                 getrefcount(task) == self._references
-                and getweakrefcount(task) == 1  # that of `asyncio.all_tasks`
+                and getweakrefcount(task) == 1  # `asyncio.all_tasks` holds this one
                 and not task._callbacks
-                # To cancel a task that waits is to cancel what it waits for; before it waits, that is noted.
+                # A task that waits is cancelled through the future that it waits for.  A task that has not begun to
+                # wait only notes that it was cancelled.
                 and not (task._must_cancel or task.done() if parked is None else parked.done())
             ):
                 return task  # type: ignore[no-any-return]
             self._carrier.end()
             self.spare = None
         if self._loop.get_task_factory() is not None:
-            return None  # whatever its tasks are, each is made for one coroutine
+            return None  # the factory expects one coroutine for each task, and may keep the task
         self._carrier = Carrier(self._loop)
         task = self.spare = self._loop.create_task(self._carrier)
         self._references = getrefcount(task)
         return task  # type: ignore[no-any-return]
 
     def begin(self, job: Coroutine[Any, Any, Any]) -> bool:
-        """Take the first step of a job, with the task that was just lent; False where that was all of it.
+        """Take the first step of a job, with the task that was just lent; False where the job ended in that step.
 
-        What the job raises is logged, as of a task, but for what ends the process.
+        An exception of the job is logged, as the exception of a task is.  SystemExit and KeyboardInterrupt are raised,
+        because they end the process.
         """
         loop, task, run = self._loop, self.spare, copy_context().run
         assert task is not None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How a limit is divided among the clients of one server: the share of each, and the turn of each.
+"""Divides each limit among the clients of one server: every client has its share and its turn.
 
 A *party* is one client as the limits see it: a principal, else an address.  `party_of` names it.  `Shares` divides a
-number of places or bytes; `Turns` is such a number together with the line before it; `Holdings` finds the party that
-holds most, for what can be taken back.
+number of places or bytes.  `Turns` is such a number together with the line in front of it.  `Holdings` finds the party
+that holds most, so that the server can take something back from that party first.
 
 Rule: no event loop and no clock here.  A table has an entry only for a party that holds or waits for something, so the
 limits that are divided bound the tables too.
@@ -21,15 +21,15 @@ from ..http.forwarded import read_address
 
 W = TypeVar("W")
 
-# A party takes one more while it holds less than so many times what is free: the dynamic thresholds of switches that
-# share a buffer (Choudhury and Hahne, 1998).  One client gets 4/5 of a limit, n greedy ones get 4/(4n+1) each, and
-# a newcomer finds room until very many clients are greedy.  A limit of 4 or less is all one client's while it is alone.
+# A party may hold at most ALPHA times the free places.  Switches that share a buffer use such dynamic thresholds
+# (Choudhury and Hahne, 1998).  One client gets 4/5 of a limit, n greedy clients get 4/(4n+1) each, and a newcomer
+# finds room until very many clients are greedy.  A client that is alone gets all of a limit of 4 or less.
 ALPHA = 4
-IPV6_PREFIX = 64  # bits: the network of one subscriber, who has all of its addresses
-KNOWN_NETWORKS = 1_024  # IPv6 addresses whose network is remembered
+IPV6_PREFIX = 64  # bits: the network of one subscriber; the subscriber has all addresses in it
+KNOWN_NETWORKS = 1_024  # IPv6 addresses; the network of each is remembered
 PLACE_SIZE = 32  # bytes that a set or dict has for each of its members
 LOOKED_AT = 64  # parties that are compared to find the one that holds most
-EVERYONE = ""  # the party of pipes and Unix sockets: they have no addresses, and nobody else to share with
+EVERYONE = ""  # the party of pipes and Unix sockets: they have no addresses to tell clients apart by
 
 
 def party_of(subject: str, peer: str) -> str:
@@ -58,7 +58,7 @@ def _network_of(peer: str) -> str:
 
 
 class Shares:
-    """`limit` places or bytes for all parties together, of which each has a share; None is without a limit.
+    """`limit` places or bytes for all parties together; each party has a share of them.  None is without a limit.
 
     Each `take` that was granted needs one `give_back` of the same size.
     """
@@ -75,13 +75,14 @@ class Shares:
         return len(self._held)
 
     def held(self, party: str) -> float:
-        """What a party holds."""
+        """The number of places or bytes that a party holds."""
         return self._held.get(party, 0)
 
     def may(self, party: str, size: float = 1) -> bool:
-        """Whether the party would be granted so much more.
+        """Whether `take` would grant the party `size` more.
 
-        Where nothing is taken, any size is granted: what is larger than the limit could never be served otherwise.
+        While no place or byte is taken, any size is granted: a request larger than the limit would wait forever
+        otherwise.
         """
         free = self.limit - self.total
         if size > free:
@@ -89,14 +90,14 @@ class Shares:
         return not party or self._held.get(party, 0) + size <= ALPHA * free
 
     def take(self, party: str, size: float = 1) -> bool:
-        """Grant so much more to a party, or say that its share or the limit does not allow it."""
+        """Grant `size` more to a party; False where its share or the limit does not allow it."""
         if not self.may(party, size):
             return False
         self.add(party, size)
         return True
 
     def add(self, party: str, size: float = 1) -> None:
-        """Count what a party has, whatever its share is; `size` is negative where it comes back.
+        """Count `size` more for a party without asking for its share; a negative size gives back.
 
         The number of a party may be negative for a moment: a call can give its place away before it was charged.
         """
@@ -104,7 +105,7 @@ class Shares:
         self.charge(party, size)
 
     def charge(self, party: str, size: float = 1) -> None:
-        """Count for a party what `total` has already."""
+        """Count `size` for a party alone: `total` includes it already."""
         held = self._held.get(party, 0) + size
         if held:
             self._held[party] = held
@@ -112,15 +113,15 @@ class Shares:
             del self._held[party]
 
     def give_back(self, party: str, size: float = 1) -> None:
-        """What `take` granted is free again."""
+        """Free `size` places or bytes that `take` granted."""
         self.add(party, -size)
 
 
 class Load:
     """Memory that one request, or one session, takes of `Shares` that count bytes.
 
-    It goes back when the last reference to the load goes, as the memory does that it stands for: keep one beside what
-    holds that memory.  So no path through the server can forget it.
+    The bytes go back when the last reference to the load goes.  Keep the load beside the object that uses the memory:
+    then both go at the same time, and no path through the server can forget to give the bytes back.
     """
 
     __slots__ = ("_party", "_shares", "size")
@@ -131,9 +132,9 @@ class Load:
         self.size = 0  # bytes
 
     def resize(self, size: int) -> bool:
-        """Take so many bytes altogether, or say that the party's share or the limit does not allow it."""
+        """Make the load `size` bytes altogether; False where the party's share or the limit does not allow it."""
         more, shares = size - self.size, self._shares
-        # Where nothing else is taken, any size is granted, as `Shares.may` has it.
+        # Where no other load holds a byte, any size is granted, for the reason that `Shares.may` gives.
         if more > 0 and shares.total > self.size and not shares.may(self._party, more):
             return False
         if more:
@@ -147,10 +148,11 @@ class Load:
 
 
 def json_memory(data: bytes) -> int:
-    """Bytes of memory that a JSON text may take up, with the objects it is decoded to and while it is decoded.
+    """An upper bound of the bytes of memory that a JSON text needs: for itself, its decoding and the decoded objects.
 
-    Never too few for the standard library's decoder: a text of 8 bytes can become a dict of 232.  The factors are what
-    CPython 3.10 to 3.13 take for the worst content of each kind.
+    The bound holds for the standard library's decoder.  It is far above the size of the text, because a text of
+    8 bytes can become a dict of 232.  The factors were measured with CPython 3.10 to 3.13, for the worst content of
+    each kind.
     """
     # The bytes, one str of all of them, and the strings in it.  One character beyond Latin-1 makes all 4 bytes wide.
     wide = not data.isascii() or b"\\u" in data
@@ -159,7 +161,7 @@ def json_memory(data: bytes) -> int:
 
 
 def held_memory(values: Iterable[object]) -> int:
-    """Bytes of memory that decoded JSON takes, with a place for each value in what holds it."""
+    """Bytes of memory that decoded JSON takes, with a place for each value in its list or dict."""
     total, left = 0, list(values)
     while left:
         value = left.pop()
@@ -173,16 +175,16 @@ def held_memory(values: Iterable[object]) -> int:
 
 
 class Turns(Shares, Generic[W]):
-    """`Shares` with a line before it: parties that wait have their turns in rotation, one place at each turn.
+    """`Shares` with a line in front: parties that wait have their turns in rotation, one place at each turn.
 
-    A waiter is any object that can be hashed.  One that `next` returns has its place already.
+    A waiter is any object that can be hashed.  `next` takes the place for the waiter that it returns.
     """
 
     __slots__ = ("easy", "lines")
 
     def __init__(self, limit: float | None) -> None:
         super().__init__(limit)
-        # While fewer places than this are taken, every party may take one more: then no party need be looked up.
+        # While fewer places than this are taken, every party may take one more, so that no party is looked up.
         self.easy = self.limit * ALPHA / (ALPHA + 1)
         self.lines: dict[str, dict[W, None]] = {}  # by party, the next turn first; no line is empty
 
@@ -192,11 +194,11 @@ class Turns(Shares, Generic[W]):
         return sum(map(len, self.lines.values()))
 
     def enter(self, party: str) -> bool:
-        """Take a place now, if the party has one to take and nothing of its own waits for it."""
+        """Take a place now, if the share of the party allows it and no waiter of the party is in line."""
         return party not in self.lines and self.take(party)
 
     def join(self, party: str, waiter: W) -> None:
-        """Stand in line, behind what waits of the same party."""
+        """Stand in line, behind the other waiters of the same party."""
         line = self.lines.get(party)
         if line is None:
             self.lines[party] = {waiter: None}
@@ -212,9 +214,10 @@ class Turns(Shares, Generic[W]):
                 del self.lines[party]
 
     def next(self) -> tuple[str, W] | None:
-        """The party and the waiter whose turn it is, with its place taken; None where none can be let in."""
+        """Take a place for the waiter that is next; return its party and the waiter, or None if none may enter."""
         for party, line in self.lines.items():
-            # A party is passed over only where it holds much: with `free` places, limit / (ALPHA * free) can be.
+            # The loop is short: it passes over a party only where that party holds more than ALPHA times the free
+            # places, and at most limit / (ALPHA * free) parties can hold that much.
             if self.may(party):
                 waiter = next(iter(line))
                 del line[waiter], self.lines[party]
@@ -225,15 +228,15 @@ class Turns(Shares, Generic[W]):
         return None
 
     def admitted(self) -> Iterator[tuple[str, W]]:
-        """Every waiter that can be let in now, each with its place, and its party before it."""
+        """Let in every waiter that may enter now; yields the party and the waiter, with its place taken."""
         while self.lines and (found := self.next()) is not None:
             yield found
 
 
 class Holdings:
-    """What each party holds of something that can be taken back, and which party holds most.
+    """Counts something that can be taken back, for each party, and finds the party that holds most of it.
 
-    Every operation takes constant time: parties are kept in classes by the number of bits of what they hold.
+    Every operation takes constant time: parties are kept in classes by the number of bits of their counts.
     """
 
     __slots__ = ("_classes", "_held")
@@ -247,7 +250,7 @@ class Holdings:
         return len(self._held)
 
     def held(self, party: str) -> int:
-        """What a party holds."""
+        """The count of a party."""
         return self._held.get(party, 0)
 
     def add(self, party: str, size: int = 1) -> None:
@@ -279,7 +282,10 @@ class Holdings:
 
 
 class Crowd(Generic[W]):
-    """Members of something that has room for so many, by their party: one of the party with most can make room."""
+    """The members of something with limited room, by party.  A member of the largest party can make room for another.
+
+    Connections and sessions are such members.
+    """
 
     __slots__ = ("_holdings", "_members")
 
@@ -292,7 +298,7 @@ class Crowd(Generic[W]):
         return len(self._members)
 
     def add(self, party: str, member: W) -> None:
-        """One more."""
+        """Count a member that came in."""
         members = self._members.get(party)
         if members is None:
             members = self._members[party] = {}
@@ -300,7 +306,7 @@ class Crowd(Generic[W]):
         self._holdings.add(party)
 
     def remove(self, party: str, member: W) -> None:
-        """It has left; nothing happens where it is not in."""
+        """Forget a member that left; nothing happens where it is not in."""
         members = self._members.get(party)
         if members is None or member not in members:
             return
@@ -318,9 +324,10 @@ class Crowd(Generic[W]):
         return self._members.get(party, ())
 
     def before(self, party: str) -> Iterable[W]:
-        """Those one of which should go so that one more of `party` can come, oldest first; empty where none should.
+        """The members from which the caller picks one to remove, so that one more of `party` can come; oldest first.
 
-        They are of the party that has most, if that has more than `party` would have.
+        They belong to the party that has most members.  There are none where that party has no more members than
+        `party` would have: then a removal would not make the division fairer.
         """
         heaviest = self._holdings.heaviest()
         if heaviest is None or self.count(heaviest) <= self.count(party) + 1:

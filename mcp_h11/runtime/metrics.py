@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Counters and histograms, and Prometheus' text format, written by hand.
 
-Names follow the OpenTelemetry semantic conventions for MCP, as Prometheus spells them; what those do not have begins
-with `mcp_h11_`.
+Names follow the OpenTelemetry semantic conventions for MCP, as Prometheus spells them.  A metric that the conventions
+do not define has a name that begins with `mcp_h11_`.
 
-Rule: what a client chooses never makes a new label.  A method that nobody knows is `_OTHER`, as the conventions say; so
-is a tool until a call of it has succeeded, since before that its name may be made up, and any tool past `MAX_TOOLS`.
+Rule: a text that a client chooses never makes a new label, or clients could fill the memory with labels.  The label
+of an unknown method is `_OTHER`, as the conventions say.  The label of a tool is `_OTHER` until a call of the tool has
+succeeded, since the client may have made the name up, and for every tool past `MAX_TOOLS`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram:
-    """How often which duration, in seconds."""
+    """Counts durations, in seconds, by the buckets that they fall into."""
 
     __slots__ = ("counts", "total")
 
@@ -34,12 +35,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Count one duration."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
     def lines(self, name: str, labels: str) -> Iterable[str]:
-        """Its samples; `labels` is rendered already."""
+        """The lines of its samples; `labels` is rendered already."""
         before = f"{labels}," if labels else ""
         count = 0
         for limit, here in zip((*map(_number, BUCKETS), "+Inf"), self.counts, strict=True):
@@ -51,19 +52,21 @@ class Histogram:
 
 
 class Metrics:
-    """What one server counts on its way; what can be looked up is looked up when it is asked for."""
+    """The numbers that one server counts as it runs.  `render` is given the gauges, which need no counting."""
 
     def __init__(self) -> None:
         self.operations: dict[tuple[str, str, str], Histogram] = {}  # by method, tool, error
         self._tools: set[str] = set()
         self.sessions = Histogram()
         self.responses: Counter[int] = Counter()
-        # Of connections that are no more; those that live know their own.
+        # Bytes of the connections that have ended; each open connection counts its own.
         self.received = self.sent = 0
 
     def operation(self, method: str, error: str, seconds: float, tool: str = "") -> None:
-        """A request or notification was answered; `error` is empty, or what kind of error the answer was; `tool` is
-        what was called, if a tool was."""
+        """Count a request or notification that was answered.
+
+        `error` is the kind of error of the answer, or empty.  `tool` is the name of the tool that was called, or empty.
+        """
         if method not in METHOD_LABELS:
             method = OTHER
         if method != "tools/call":
@@ -84,7 +87,11 @@ class Metrics:
         return True
 
     def render(self, gauges: Mapping[str, tuple[str, float]], received: int, sent: int) -> bytes:
-        """The text format; `gauges` by name, each with its help, and bytes of the connections that live."""
+        """All metrics in the text format.
+
+        `gauges` has the help text and the value of each gauge by its name.  `received` and `sent` are the bytes of the
+        connections that are open.
+        """
         lines: list[str] = []
         name = "mcp_server_operation_duration_seconds"
         lines += _heading(name, "histogram", "From a request or notification to the end of its answer.")

@@ -2,11 +2,12 @@
 """Strings that travel through the client and come back unchanged, or are refused.
 
 `requestState` passes through the client, so it is hostile input when it returns (2026-07-28 basic/patterns/mrtr,
-Server Requirements 4 and 5).  A sealed string carries an expiry and an HMAC over what it is bound to: another
-principal, another method or other arguments make another MAC.  It is signed, not encrypted: the client can read it.
+Server Requirements 4 and 5).  A sealed string carries an expiry and an HMAC.  The HMAC covers the principal, the method
+and the arguments too, so that the string is refused with any others.  It is signed, not encrypted: the client can read
+it.
 
-Rule: no clock here (`now` is an argument, in seconds since the epoch), and every way to fail is one exception with
-one text, so that nothing can be learned from which check failed.
+Rule: no clock here (`now` is an argument, in seconds since the epoch).  Every failed check raises one exception with
+one text, so that a client cannot learn which check failed.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Sealer:
                 raise ValueError
             given = sealed.encode("ascii")
             raw = base64.b64decode(given, altchars=b"-_", validate=True)
-            # The last character has bits to spare and "+/" mean the same as "-_": back as it left, or not at all.
+            # Several texts decode to the same bytes: the last character has unused bits, and "+/" mean the same as
+            # "-_".  Only the text that `seal` made is accepted.
             if base64.urlsafe_b64encode(raw) != given:
                 raise ValueError
             mac, head, text = (
@@ -90,7 +92,7 @@ class Sealer:
 
 
 def _mac(key: bytes, head: bytes, text: bytes, bound: bytes) -> bytes:
-    # Half a megabyte that a server whose calls ask for nothing does without.
+    # Imported here because these modules take half a megabyte: a server that never seals a state does without them.
     import hashlib
     import hmac
 

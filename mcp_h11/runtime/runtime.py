@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What one running server shares among its eras and transports: handler, codec, tasks, threads, and admission.
+"""The objects that the eras and transports of one running server share: handler, codec, tasks, threads, admission.
 
-Rule: everything here belongs to one server and one event loop and ends with them; two servers in one process share
-nothing.  Nothing here knows a protocol revision.
+Rule: everything here belongs to one server and one event loop and ends with them.  Two servers in one process share
+nothing, unless `share` is called.  Nothing here knows a protocol revision.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Ended = Callable[[Any], None]
 
 
 def _over(what: Any) -> None:
-    """Do nothing: the default for a call whose end has no listener."""
+    """Do nothing: the default for a call that has no listener for its end."""
 
 
-# Methods that a client needs before it can choose a tool.  They never wait behind tools: where the places for calls are
+# A client needs these methods before it can choose a tool.  They never wait behind tools: when the places for calls are
 # taken, these methods have places of their own.
 PROTOCOL_METHODS = frozenset(
     (
@@ -69,9 +69,9 @@ class Runtime:
         self.once: OnceStore = MemoryOnceStore()
         self.tasks: set[asyncio.Task[None]] = set()
         self.gate = FairGate(settings.max_running)
-        self.side_gate = FairGate(settings.max_running)  # for protocol methods, where the other one is taken
-        self.line = Shares(settings.max_waiting)  # calls that wait for their turn,
-        self.asking = Shares(settings.max_waiting)  # and calls that have given their place away to ask their client
+        self.side_gate = FairGate(settings.max_running)  # for protocol methods, when `gate` is full
+        self.line = Shares(settings.max_waiting)  # calls that wait for their turn
+        self.asking = Shares(settings.max_waiting)  # calls that gave their place away while they ask their client
         self.memory = Shares(settings.max_client_memory)  # bytes
         self.lifespan: Any = None
         self.on_notice: list[Callable[[Notice], None]] = []
@@ -114,7 +114,7 @@ class Runtime:
         self.memory = other.memory
 
     def now(self) -> float:
-        """Seconds since the epoch, for what leaves the process."""
+        """Seconds since the epoch, for times that other processes read."""
         return time.time()
 
     @property
@@ -123,7 +123,10 @@ class Runtime:
         return int(self.line.total)
 
     def party_of(self, subject: str, peer: str) -> str:
-        """The client that a request counts for.  One token for all says nothing of the client, so its address does."""
+        """The client that a request counts for.
+
+        With one token for all clients the subject does not tell them apart, so the address is used there.
+        """
         return party_of(subject if self.settings.token is None else "", peer)
 
     def load(self, party: str, size: int = 0) -> Load:
@@ -139,11 +142,11 @@ class Runtime:
     # --- tasks -------------------------------------------------------------------------------------------
 
     def start(self, job: Job, own: Gate, whose: HasParty, ended: Ended = _over, call: Any = None) -> None:
-        """Run a call, in its turn: at once as far as it gets, and from where it waits as a task.
+        """Run a call in its turn.  It begins at once if there is a place, and becomes a task where it has to wait.
 
-        `own` is the gate of its session, `whose` knows its party.  `call.task` is its task from before it begins until
-        it has ended; then `ended(call)` follows, which may be before this returns.  Raises `overloaded` where even the
-        line is full.
+        `own` is the gate of the call's session; the third argument knows its party.  `call.task` is its task from
+        before its begin until its end.  Then `ended(call)` is called, possibly before this method returns.  Raises
+        `overloaded` where even the line is full.
         """
         gate = self.gate
         if own.inside >= own.limit or gate.total >= gate.easy:
@@ -168,12 +171,12 @@ class Runtime:
                     self._over(own, ended, call)
             if not goes_on:
                 return
-        # Not before: a call that ends in its first step is no party's burden, and most do.
+        # The party is looked up and charged only now: most calls end in their first step, and need neither.
         party = whose.party
         gate.charge(party)
         self.tasks.add(task)
-        # Not a `finally` in the job: a task that is cancelled before its first step never runs one.  One callback
-        # for everything, because each is a turn of the loop's machinery.
+        # A `finally` in the job would not do: a task that is cancelled before its first step never runs it.  One
+        # callback does everything, because the loop handles each callback by itself.
         task.add_done_callback(partial(self._called, own, gate, party, ended, call))
 
     def _over(self, own: Gate, ended: Ended, call: Any) -> None:
@@ -197,7 +200,7 @@ class Runtime:
         ended(call)
 
     def _start_in_turn(self, job: Job, own: Gate, whose: HasParty, ended: Ended, call: Any) -> None:
-        """The session or the server is busy: the party's share decides whether the call begins now."""
+        """Start a call while the session or the server is busy: the party's share decides whether it begins now."""
         party, gate = whose.party, self.gate
         if call is not None and call.method in PROTOCOL_METHODS:
             own, gate = Gate(None), self.side_gate
@@ -218,7 +221,7 @@ class Runtime:
             call.task = task
 
     def leave(self, task: asyncio.Task[Any], party: str) -> None:
-        """A call that is answered and still runs: it keeps its place, or such calls would be without number."""
+        """Let an answered call run on.  It keeps its place, because there would be no limit to such calls otherwise."""
         self.gate.add(party)
         self.tasks.add(task)
         task.add_done_callback(partial(self._left, party))
@@ -230,7 +233,7 @@ class Runtime:
             task.exception()  # marks it as retrieved: asyncio would log it as lost
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
-        """A task that is kept until it ends, and whose failure is logged."""
+        """Run a job as a task.  The task is kept until it ends, and its failure is logged."""
         task = self.loop.create_task(job)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
@@ -272,7 +275,7 @@ class Runtime:
         deadline = self.loop.time() + limit
         waiting = self.loop.create_task(forced.wait())
         try:
-            # A task that ends may have begun another one, so the set is looked at again.
+            # A task may begin another task before it ends, so the loop reads the set again.
             while self.tasks and not forced.is_set() and (left := deadline - self.loop.time()) > 0:
                 await asyncio.wait({*self.tasks, waiting}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -283,7 +286,7 @@ class Runtime:
     async def run_sync(self, fn: Callable[[], T], party: str) -> T:
         """Run a blocking function of a party where it cannot stall the loop: in a thread, or where the host wants it.
 
-        Neither can be stopped: what a cancelled call has begun runs to its end, and counts until then.
+        The function cannot be stopped: after its call is cancelled it runs to its end, and counts until then.
         """
         call_in = self.settings.call_in
         if call_in is None:
@@ -295,8 +298,8 @@ class Runtime:
     # --- notices -----------------------------------------------------------------------------------------
 
     def _noticed(self, notice: Notice) -> None:
-        # Published in any thread; listeners run on the loop.  On the loop itself at once, so that a notice keeps
-        # its place among what the same handler sends.
+        # A notice may be published in any thread, and listeners run on the loop.  If the publisher runs on the loop
+        # too, they are called at once, so that the notice keeps its place among the messages of the same handler.
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

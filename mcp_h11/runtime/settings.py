@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Everything an operator can set, with its default and what the default protects.
+"""Everything an operator can set, with its default.
 
-Rule: a limit of None is switched off on purpose; 0 is refused, because it reads as "none" to one person and as
-"unlimited" to the next.  Settings are frozen: a running server does not change under its connections.
+Rule: None switches a limit off.  A limit of 0 is refused, because one person reads it as "none" and the next as
+"unlimited".  Settings are frozen: a running server does not change under its connections.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"
 
-# Called with the head of each request (`.get(name)`, `.method`, `.path`); returns who it is, as an object with a
-# `subject` (or a str), or None for "401".  May be a coroutine function.
+# Called with the head of each request (`.get(name)`, `.method`, `.path`).  Returns the principal, as an object with a
+# `subject` or as a str; None refuses the request with 401.  May be a coroutine function.
 Authorize = Callable[[Any], Any | Awaitable[Any]]
 
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as _settings
 else:
-    # The methods that a dataclass generates for eighty fields cost 384 KiB at start, which is never freed (24,616 KiB
-    # with them, 24,232 without: docs/performance.md).  So `_Keywords` has the same methods, written by hand.
+    # A dataclass generates methods for its eighty fields at start.  That costs 384 KiB, which are never freed
+    # (24,616 KiB with them, 24,232 without: docs/performance.md).  So `_Keywords` has the same methods, hand-written.
     _settings = partial(dataclass, init=False, repr=False, eq=False)
 
 
@@ -42,7 +42,7 @@ class _Keywords:
     if not TYPE_CHECKING:
 
         def __init__(self, **values):
-            """TypeError for a name that is no setting, ValueError for a value that is none."""
+            """Raises TypeError for a name that is no setting, and ValueError for a value that is refused."""
             for f in fields(self):
                 object.__setattr__(self, f.name, values.pop(f.name, f.default))
             for name in values:
@@ -64,35 +64,36 @@ class _Keywords:
 
 @_settings(frozen=True, kw_only=True)
 class Settings(_Keywords):
-    """Times are seconds, sizes bytes.  See the README's table for the reasons."""
+    """All settings of a server.  Times are seconds, sizes are bytes.  The README's table gives the reasons."""
 
     path: str = DEFAULT_PATH
-    # "auto": JSON unless something is emitted first or `patience` passes; "json" and "sse" force one.
+    # "auto": JSON, or an event stream if a call emits a message before its result or takes longer than `patience`.
+    # "json" and "sse" force one form.
     response: Literal["auto", "json", "sse"] = "auto"
     stateless: bool = False  # no sessions: GET and DELETE are 405
     legacy_sse: bool = False  # HTTP+SSE of 2024-11-05 at `sse_path` and by a bare GET of `path`
     sse_path: str = "/sse"
     messages_path: str = "/messages"
-    root_path: str = (
-        ""  # what a reverse proxy strips from the paths that clients ask for; X-Forwarded-Prefix goes first
-    )
+    # The prefix that a reverse proxy strips from the paths that clients ask for.  X-Forwarded-Prefix goes first.
+    root_path: str = ""
     strict_accept: bool = False  # refuse a POST whose Accept does not name both types
 
-    # None: loopback names where every bound address is loopback, and the bound address itself.  "*" is any.
+    # None allows the loopback names and the bound address, and is refused where other machines can reach that address.
+    # "*" allows any name.
     allowed_hosts: Sequence[str] | None = None
     allowed_origins: Sequence[str] | None = None  # None: loopback origins; ("*",) is any
-    cors: Sequence[str] = ()  # origins whose pages may read answers; they count as allowed origins
+    cors: Sequence[str] = ()  # pages of these origins may read answers; the origins count as allowed
     token: str | None = field(default=None, repr=False)  # a bearer token that every request must carry
     authorize: Authorize | None = None
-    verifier: TokenVerifier | None = None  # whom a bearer token speaks for, by a library of yours
-    required_scopes: Sequence[str] = ()  # that every request needs
-    scope_includes: ScopeIncludes | None = None  # whether a scope that was granted includes one that is needed
+    verifier: TokenVerifier | None = None  # finds the principal of a bearer token, with a library of your choice
+    required_scopes: Sequence[str] = ()  # every request needs all of these
+    scope_includes: ScopeIncludes | None = None  # says whether a granted scope includes a needed one
     authorization_servers: Sequence[str] = ()  # where tokens come from: served as RFC 9728 metadata
     resource: str | None = None  # this server's own URI, which tokens are issued for; None: as clients call it
     scopes_supported: Sequence[str] = ()  # for that metadata; empty: `required_scopes`
-    trusted_proxies: Sequence[str] = ()  # whose X-Forwarded-* and Forwarded are believed
+    trusted_proxies: Sequence[str] = ()  # X-Forwarded-* and Forwarded of these peers are believed
     rate_limit: tuple[int, float] | None = None  # (requests, seconds) for each principal, or else peer address
-    rate_burst: int | None = None  # so many of them at once; None: all of them
+    rate_burst: int | None = None  # requests of `rate_limit` that may come at once; None: all of them
     uds_mode: int | None = None  # permission bits of a Unix socket; None: as the umask leaves them
     ssl: Any = None  # an ssl.SSLContext
 
@@ -103,45 +104,46 @@ class Settings(_Keywords):
     health_path: str = "/health"
     ready_path: str = "/ready"
     metrics_path: str = "/metrics"
-    ops_port: int | None = None  # serve all three there, and none of them here; 0 is a free one
+    ops_port: int | None = None  # serve all three on this port, and none beside `path`; 0 takes a free port
     ops_host: str = "127.0.0.1"
     ops_uds: str | None = None  # or on a Unix socket
-    ready_lag: float | None = 1.0  # the event loop was late by so much: not ready
+    ready_lag: float | None = 1.0  # `ready_path` says "not ready" when the event loop was later than this
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
     # For experts: begin a call in the turn of the event loop that read it, and write the answers of a turn together.
-    # Both use private parts of asyncio, so a new Python that breaks them can be served with False until we follow.
+    # Both use private parts of asyncio.  If a new Python breaks them, False switches them off until a release repairs
+    # them.
     eager: bool = True
     max_values: int | None = MAX_MESSAGE_VALUES  # JSON values in one body over HTTP
 
     limits: Limits = Limits()
     max_connections: int | None = 10_000
     backlog: int = 1024
-    read_ahead: int = 64 * 1024  # bytes buffered while an answer is under way, then reading pauses
-    write_high: int = 256 * 1024  # bytes not yet taken by a peer, then the writer waits
+    read_ahead: int = 64 * 1024  # bytes of further requests that are buffered during an answer; then reading pauses
+    write_high: int = 256 * 1024  # bytes that the peer has not taken yet; beyond them the writer waits
     handshake_timeout: float | None = 10.0  # of TLS
     first_byte_timeout: float | None = 10.0
     head_timeout: float | None = 10.0
-    body_timeout: float | None = 30.0  # for a body, as the time that it may be behind
-    min_body_rate: int | None = 1024  # bytes a second; so many give a second back.  None: nothing does
+    body_timeout: float | None = 30.0  # seconds by which a body may fall behind `min_body_rate`
+    min_body_rate: int | None = 1024  # each such number of bytes gives a body a second back.  None: no time comes back
     idle_timeout: float | None = 75.0
     max_requests: int | None = 1_000  # per connection
     write_timeout: float | None = 30.0  # without progress
-    # For running calls at shutdown.  What comes after takes 2.5 s at most, and a bridge's child 2 s more: supervisors
-    # (docker stop) kill what has not ended in 10 s.
+    # Running calls have this time to finish at shutdown.  The rest of the shutdown takes 2.5 s at most, and the child
+    # of a bridge 2 s more.  The sum stays below 10 s, because supervisors (docker stop) kill a process after that time.
     grace: float = 5.0
 
     max_running: int | None = 100
     max_running_session: int | None = 64
     max_waiting: int | None = 1_000
-    max_client_memory: int | None = 256 * 1024 * 1024  # bytes of memory for what clients sent and we still hold
-    call_timeout: float | None = None  # of a call, from when it runs; progress gives it the whole time again,
-    call_ceiling: float | None = 3_600.0  # but no more than this.  A tool may have a time of its own
-    lag_warning: float | None = 0.25  # the event loop was blocked for so long: say by what
-    patience: float | None = 15.0  # an undecided answer becomes an event stream
+    max_client_memory: int | None = 256 * 1024 * 1024  # bytes of memory for the data of clients that the server holds
+    call_timeout: float | None = None  # for a call, from its start; each progress message starts the time anew
+    call_ceiling: float | None = 3_600.0  # for a call with all its progress.  A tool may have a time of its own
+    lag_warning: float | None = 0.25  # after this time, a log line names the function that blocks the event loop
+    patience: float | None = 15.0  # after this time, an undecided answer becomes an event stream
     keep_alive: float | None = 15.0  # between comments on a silent event stream
     retry: int = 3_000  # milliseconds; how soon a client comes back to a cut stream
-    ask_timeout: float | None = 600.0  # for an answer of the client to a question of a legacy call
+    ask_timeout: float | None = 600.0  # for the client's answer to a question that a legacy call asks
 
     session_idle: float | None = 1_800.0  # with nothing running and no stream open
     session_initialize: float | None = 60.0  # from initialize to initialized
@@ -181,7 +183,7 @@ class Settings(_Keywords):
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody is asked who they are."""
+        """Whether the server serves every client without asking for a principal."""
         return self.token is None and self.authorize is None and self.verifier is None
 
     def _check_authorization(self) -> None:

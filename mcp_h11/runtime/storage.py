@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The storage protocols, and their forms in memory.
+"""The storage protocols, and stores that implement them in memory.
 
-A `SessionManager` keeps what must outlive a process: small `SessionState` records.  An `EventStore` keeps bytes under
-(session, stream, index) so that a cut stream can be resumed.  A `OnceStore` keeps which rounds of calls were played.
+A `SessionManager` keeps small `SessionState` records that must outlive a process.  An `EventStore` keeps bytes under
+(session, stream, index) so that a cut stream can be resumed.  A `OnceStore` remembers the rounds of calls that were
+played.
 
-Rule: a store never sees a message, never mints an id, and never hands out a part of what was asked for.  Where
-something after the cursor is missing it raises `EventsExpired`: a replay with a gap is worse than none.
+Rule: a store never sees a message, and never makes an id.  It returns all events after the cursor, or raises
+`EventsExpired` where one is missing: a replay with a gap is worse than none.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ class _Log:
 class MemoryEventStore:
     """Events in memory, bounded per stream, per session and in all.
 
-    Of a session the oldest go first; where all together are too many, the oldest of the client that has most.  `clock`
-    returns seconds and only has to rise.
+    When a session has too many bytes, its oldest events go first.  When all sessions together have too many, the oldest
+    stream of the client that holds most goes first.  `clock` returns seconds, and must never go back.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class MemoryEventStore:
         self._sessions: dict[str, OrderedDict[str, _Log]] = {}
         self._sizes: dict[str, int] = {}
         self._age: dict[str, OrderedDict[tuple[str, str], None]] = {}  # by party: streams, oldest first
-        self._parties: dict[str, str] = {}  # of sessions; one that is not here is its own
+        self._parties: dict[str, str] = {}  # by session; a session that is not here is a party of its own
         self._held = Holdings()
         self._ended: OrderedDict[tuple[str, str], float] = OrderedDict()  # when finished streams go, soonest first
         self._total = 0
@@ -267,18 +268,22 @@ class MemoryEventStore:
 
 
 class OnceStore(Protocol):
-    """Which rounds of calls have done what they do once.  A fleet that shares `state_keys` needs a shared one."""
+    """Remembers the rounds of calls that were played, so that none is played twice.
+
+    A fleet that shares `state_keys` needs a shared store.
+    """
 
     async def claim(self, nonce: str, until: float, now: float) -> bool:
-        """Whether nobody has claimed this nonce before; it is remembered `until` then (seconds since the epoch).
+        """Claim a nonce; False where it was claimed before.  `until` and `now` are seconds since the epoch.
 
-        Raises StoreFull where no more can be remembered: forgetting one would let its round be played again.
+        The nonce is remembered until `until`.  Raises StoreFull where the store has no room for another nonce: to
+        forget one would let its round be played again.
         """
         ...
 
 
 class StoreFull(Exception):
-    """As many nonces are remembered as may be."""
+    """The store remembers as many nonces as its limit allows."""
 
 
 class MemoryOnceStore:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Names the function that blocks the event loop: a thread asks the loop for a sign of life while calls run.
 
-The loop itself is not slowed: the thread asks a few times a second and only while something runs, and only when no sign
-comes in time does it look at what the loop's thread is doing.
+The loop itself is not slowed: the thread asks a few times a second, and only while a call runs.  It looks at the stack
+of the loop's thread only when no sign comes in time.
 
 Rule: one warning for one stall, and no more than one in `QUIET_TIME`; it names the function, and never its arguments.
 """
@@ -29,7 +29,7 @@ JOIN_TIME = 1.0
 class Watchdog:
     """Watches the loop that it is made on.
 
-    `busy` says whether anything runs; `entry` is the code of the function through which every call goes, whose local
+    `busy` says whether a call runs.  `entry` is the code of the function through which every call goes: its local
     names `method` and `params` tell which call it is.
     """
 
@@ -47,10 +47,10 @@ class Watchdog:
         self._thread.start()
 
     def close(self) -> None:
-        """No further questions; its thread is gone then."""
+        """Ask no further questions, and wait for the thread to end."""
         self._ended.set()
         self._alive.set()
-        self._thread.join(JOIN_TIME)  # it waits for one of the two, or writes to the log
+        self._thread.join(JOIN_TIME)  # the thread waits for one of these two events, or writes to the log
 
     def _watch(self) -> None:
         while not self._ended.wait(PAUSE):
@@ -64,7 +64,7 @@ class Watchdog:
             if self._alive.wait(self._limit):
                 continue
             self._blocked(sys._current_frames().get(self._watched))
-            # However long it lasts, it is one stall.
+            # A stall gets one warning, however long it lasts.
             while not self._alive.wait(PAUSE) and not self._loop.is_closed():
                 pass
 
