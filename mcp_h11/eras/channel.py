@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A session whose messages all leave by one channel: the event stream of HTTP+SSE, or the output of stdio.
+"""A session that sends all messages on one channel: the event stream of HTTP+SSE, or the output of stdio.
 
-Rule: the channel is not a call's own.  A call neither closes it nor ends it, and has no HTTP status to answer with.
+Rule: the channel belongs to the session and not to a call.  A call does not close the channel, and its answer has no
+HTTP status.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ChannelSession(Session):
             await self._sink(payload)
 
     def announce(self, payload: bytes) -> None:
-        # A slow client gets each notice once, however often it was given: it fetches the list anew in any case.
+        # A notice that already waits for a slow client is not sent twice: one is enough to make it fetch the list anew.
         if payload not in self._unsent:
             self._unsent[payload] = None
             self.runtime.spawn(self._send_notice(payload))

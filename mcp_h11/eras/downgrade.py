@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What an older revision does not have is left out, or said in words that it has.
+"""Results and requests of the newest form, rewritten for a client of an older revision.
 
-Handlers speak the newest form; this module takes from it what the client's revision cannot read.  Pure functions over
-JSON values: it validates nothing, adds nothing that an older form would require, and leaves members alone that no
-revision knows, because those are the author's.
+Handlers write the newest form.  This module removes the members that the client's revision does not have, and replaces
+content of unknown types by text.  Its functions are pure functions over JSON values.  They validate nothing, and add
+nothing that an older form would require.  They keep members that no revision defines, because the author added those.
 
-Rules: the input is never changed, because results are shared between calls and clients; where nothing has to change the
-same object comes back, and for the two newest revisions finding that out costs next to nothing.
+Rules:
+- The input is never changed, because calls and clients share results.
+- Where nothing has to change, a function returns the same object.  For the two newest revisions this is the usual case,
+  and the check for it is cheap.
 
-Answers to the `changelog` page of each revision and to the definitions in its schema.
+The rules of each revision come from its `changelog` page and from the definitions in its schema.
 """
 
 from __future__ import annotations
@@ -25,18 +27,19 @@ from ..protocol.revisions import REVISIONS, Revision
 
 Object = dict[str, Any]
 
-# 2026-07-28: "resultType", caching hints and input rounds.  Earlier revisions leave result objects open, so that a
-# stray member would be legal there; it would still be one that the revision does not have.
+# 2026-07-28: "resultType", caching hints and input rounds.  Earlier revisions leave result objects open, so these
+# members would be legal there.  They are removed all the same, because those revisions do not define them.
 _MODERN_FIELDS = frozenset({"resultType", "ttlMs", "cacheScope", "inputRequests", "requestState"})
 _CALL_FIELDS = _MODERN_FIELDS | {"structuredContent"}
-# In the result of a method that no revision defines, all but this one may be the author's own.
+# The one member removed from the result of a method that no revision defines: the author of such a method may use the
+# names of the other members for purposes of the method.
 _RESULT_TYPE = frozenset({"resultType"})
 _METHODS = SERVER_METHODS.union(METHODS)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The facts of one revision as the sets of members to leave out, by the object they sit in."""
+    """The members that one revision does not have: a set of names for each kind of object."""
 
     revision: Revision
     entity: frozenset[str]  # resources, templates, prompts, resource links
@@ -49,13 +52,13 @@ class _Plan:
 
 
 def server_fields(revision: Revision, method: str, result: Object) -> Object:
-    """The result of `method` as `revision` has it; the same object where nothing changes.
+    """The result of `method` in the form of `revision`; the same object where nothing changes.
 
-    Structured content that is not an object becomes ``{"result": value}`` where a revision wants objects, and the
-    tool's output schema is rewritten to match.  Audio and resource links become text where they do not exist.
+    Structured content that is not an object becomes ``{"result": value}`` where the revision allows objects only, and
+    the tool's output schema is rewritten to match.  Audio and resource links become text where the revision has none.
     """
     if method == "tools/call" and revision.icons and _CALL_FIELDS.isdisjoint(result):
-        return result  # what most calls return has nothing that one of the newest two revisions has otherwise
+        return result  # most results have no member that the two newest revisions treat differently
     plan = _PLANS[revision.name]
     if not revision.result_type and not _MODERN_FIELDS.isdisjoint(result):
         result = _without(result, _MODERN_FIELDS if method in _METHODS else _RESULT_TYPE)
@@ -64,7 +67,7 @@ def server_fields(revision: Revision, method: str, result: Object) -> Object:
 
 
 def notification_params(revision: Revision, method: str, params: Object) -> Object:
-    """The params of a notification to the client as `revision` has them; the same object where nothing changes."""
+    """The params of a notification to the client in the form of `revision`; the same object where nothing changes."""
     if method == PROGRESS and not revision.progress_message:
         return _without(params, frozenset({"message"}))
     return params
@@ -74,7 +77,7 @@ def client_request(revision: Revision, method: str, params: Object) -> Object:
     """The params of a question to the client (`elicitation/create`, `sampling/createMessage`, `roots/list`).
 
     Raises:
-        ValueError: the revision has no way to ask this; the message says what is missing.
+        ValueError: the revision has no such question; the message names the missing feature.
     """
     if revision.input_required and method not in QUESTIONS:
         raise ValueError(f"revision {revision.name} has no {method} from server to client")
@@ -98,7 +101,7 @@ def _replaced(value: Object, key: str, new: Any) -> Object:
     return value if new is value.get(key) else {**value, key: new}
 
 
-# The same list where no element changes.  What is no object is passed on: judging it is the schema's business.
+# The same list where no element changes.  An element that is not an object is kept: this module does not validate.
 def _each(plan: _Plan, items: Any, change: Callable[[_Plan, Object], Object]) -> Any:
     if not isinstance(items, list):
         return items
@@ -110,7 +113,7 @@ def _list_of(key: str, change: Callable[[_Plan, Object], Object]) -> Callable[[_
     return lambda plan, result: _replaced(result, key, _each(plan, result.get(key), change))
 
 
-# -- what lists hold --
+# -- elements of lists --
 
 
 def _annotations(plan: _Plan, value: Object) -> Object:
@@ -161,15 +164,15 @@ def _object_schema(schema: Any) -> Any:
         wrapped["properties"] = {"result": _moved(inner, "#/properties/result")}
         wrapped["required"] = ["result"]
         return wrapped
-    # The schema takes objects beside other values, and whoever wraps a value does not see the schema: an object goes
-    # out as it is, all else wrapped, so both have to be valid.
+    # The schema admits objects and other values.  `_call` does not see the schema: it sends an object unchanged and
+    # wraps any other value.  So the rewritten schema has to admit both forms.
     wrapped["$defs"] = {"value": _moved(inner, "#/$defs/value")}
     value = {"$ref": "#/$defs/value"}
     wrapped["anyOf"] = [{"properties": {"result": value}, "required": ["result"]}, value]
     return wrapped
 
 
-# False only where it is certain that no object is valid; doubt costs no more than a longer schema.
+# False only where no object can be valid.  True in case of doubt, because the schema only becomes longer then.
 def _admits_objects(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return schema is not False
@@ -189,8 +192,8 @@ def _admits_objects(schema: Any) -> bool:
 _DATA_KEYWORDS = frozenset({"const", "enum", "default", "examples"})
 
 
-# "#" and "#/..." point from the root of the schema resource: they have to follow when it stops being the root.  A
-# schema with an `$id` is a resource of its own and takes its references along.
+# "#" and "#/..." point from the root of the schema resource.  They are rewritten, because the schema is not the root
+# any more.  A schema with an `$id` is a resource of its own, so its references stay valid.
 def _moved(schema: Any, root: str) -> Any:
     if isinstance(schema, list):
         return [_moved(item, root) for item in schema]
@@ -215,17 +218,17 @@ def _call(plan: _Plan, result: Object) -> Object:
             result = _unstructured(result)
         elif not isinstance(value, dict):
             result = {**result, "structuredContent": {"result": value}}
-    if plan.revision.icons:  # the newest legacy revision has every content block as it is
+    if plan.revision.icons:  # the newest legacy revision has every kind of content block
         return result
     return _replaced(result, "content", _each(plan, result.get("content"), _block))
 
 
-# 2025-06-18 server/tools, Structured Content: "SHOULD also return the serialized JSON in a TextContent block".  Who did
-# not would here lose the whole result.
+# 2025-06-18 server/tools, Structured Content: "SHOULD also return the serialized JSON in a TextContent block".  A tool
+# that returned no such block gets one here, because its result would be empty without the structured content.
 def _unstructured(result: Object) -> Object:
     plain = _without(result, frozenset({"structuredContent"}))
     if not plain.get("content"):
-        # NaN is refused here as in the revisions that have structured content, and not passed on as text.
+        # NaN is refused, as in the revisions that have structured content: JSON has no NaN.
         try:
             text = json.dumps(result["structuredContent"], ensure_ascii=False, allow_nan=False)
         except ValueError as error:
@@ -259,7 +262,7 @@ def _block(plan: _Plan, block: Object) -> Object:
 
 def _text(text: str, instead_of: Object) -> Object:
     block: Object = {"type": "text", "text": text}
-    if "annotations" in instead_of:  # the audience of what is replaced is the audience of its replacement
+    if "annotations" in instead_of:  # the text has the same audience as the block that it replaces
         block["annotations"] = instead_of["annotations"]
     return block
 
@@ -335,7 +338,7 @@ def _sampling(plan: _Plan, params: Object) -> Object:
     return params if same else {**params, "messages": plain}
 
 
-# Before 2025-11-25 a sampling message holds one block: several become as many messages of the same role, in order.
+# Before 2025-11-25 a sampling message holds one block.  So each block becomes a message of the same role, in order.
 def _plain_messages(plan: _Plan, message: Any) -> list[Any]:
     if not isinstance(message, dict):
         return [message]
@@ -355,7 +358,7 @@ def _plain_message(plan: _Plan, message: Object) -> Object:
     return _replaced(message, "content", _block(plan, content))
 
 
-# -- the facts, read once --
+# -- the plan of each revision, made once --
 
 
 def _plan(revision: Revision) -> _Plan:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One open `subscriptions/listen` of 2026-07-28: which notices it asked for, and how they are written for it.
+"""One open `subscriptions/listen` of 2026-07-28: it selects the notices of its filter, and encodes them.
 
-`modern` decides which part of its filter is honoured; the carrier decides whether it may open, and sends the notices.
+`modern` decides which part of the filter is honoured.  The carrier decides whether the stream may open, and sends the
+notices.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..runtime.runtime import Runtime
 
 
 class Listener:
-    """One open `subscriptions/listen`.  The floors above derive a class for each carrier: it says how notices leave."""
+    """One open `subscriptions/listen`.  Each carrier derives a class from it, with its own way to send notices."""
 
     __slots__ = ("_json", "_runtime", "_spellings", "id", "kinds", "party", "principal", "uris")
 
@@ -37,7 +38,7 @@ class Listener:
         return self._json.notification(method, {**params, "_meta": {META_SUBSCRIPTION: self.id}})
 
     def acknowledgement(self, honoured: dict[str, Any]) -> bytes:
-        """The first message on the stream: what of the filter is honoured."""
+        """The first message on the stream: the honoured part of the filter."""
         return self.notification(ACKNOWLEDGED, {"notifications": honoured})
 
     def payload(self, notice: Notice) -> bytes | None:
@@ -46,7 +47,7 @@ class Listener:
             return self.notification(self.kinds[notice.kind], {})
         if notice.kind != "updated" or not self.uris:
             return None
-        # In the listener's own spelling, which it knows again.
+        # The notification uses the spelling of the listener, so that the client recognizes the URI.
         uri: str | None = notice.uri
         if uri not in self.uris:
             normal = notice.normal_uri

@@ -86,7 +86,7 @@ def check_envelope(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 class ModernCall(Exchange):
-    """One request of 2026-07-28.  The floors above derive a class for each carrier: it says how messages leave."""
+    """One request of 2026-07-28.  Each carrier derives a class from it, with its own way to send messages."""
 
     __slots__ = ("_answers", "_asked", "_capabilities", "_log_rank", "_nonce", "_used", "load")
 
@@ -139,7 +139,7 @@ class ModernCall(Exchange):
         raise NotImplementedError
 
     async def finish(self, payload: bytes, status: int) -> None:
-        """Send the response; `status` is the HTTP status that it has where the carrier can say one."""
+        """Send the response; `status` is its HTTP status, for a carrier that has one."""
         raise NotImplementedError
 
     def on_refusal(self, error: Refusal) -> None:
@@ -231,8 +231,8 @@ class ModernCall(Exchange):
             questions = result.questions
             state["questions"] = {key: self._digest(question) for key, question in questions.items()}
             if self.request_state is not None:
-                # Answers without a state were perhaps never asked for, and are not worth carrying: who returned an
-                # InputRequired without one will return it again.
+                # The answers are kept only together with a state.  Without one, the client may have sent them unasked;
+                # and a handler that returned an InputRequired without a state returns it again in the next round.
                 state["responses"], state["state"] = self.input_responses, self.request_state
         else:
             questions = result.questions()
@@ -250,7 +250,7 @@ class ModernCall(Exchange):
         try:
             return self.runtime.sealer.seal(state, self._bound(), self.runtime.now())
         except (TypeError, ValueError) as exc:
-            # Too much, or a result of `once` that is no JSON: the reason is for the function's author, in the log.
+            # The state is too large, or a result of `once` is no JSON.  The log tells the function's author the reason.
             logger.error("the state of %s cannot be kept: %s", self.method, exc)
             raise InternalError("The state of this call cannot be kept") from None
 
@@ -264,7 +264,7 @@ class ModernCall(Exchange):
 
 
 class Modern:
-    """The answers of one server to requests of 2026-07-28, the same on every carrier."""
+    """Answers requests of 2026-07-28 for one server, in the same way on every carrier."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime

@@ -321,15 +321,16 @@ class Session:
         return await self.ask(questions, call, raw=True)
 
     def notified(self, message: Notification, whose: HasParty | None = None, load: object = None) -> None:
-        """A notification of the client; unknown ones are ignored (JSON-RPC 2.0).
+        """Take a notification of the client; unknown ones are ignored (JSON-RPC 2.0).
 
-        `whose` is the client where this session does not know it, and `load` counts the memory of the message.  Raises
-        `overloaded` where the handler wants to hear of it and there is no place to wait.
+        The second argument is the client of a stateless POST, which this session does not know.  `load` counts the
+        memory of the message.  Raises `overloaded` where the handler takes the notification and no place is free.
         """
         if message.method == CANCELLED:
             self._cancel(message.params.get("requestId"))
         elif message.method not in (INITIALIZED, PROGRESS):
-            # In its turn, as a call: a handler that is slow to hear must not have an unbounded number to hear of.
+            # It takes a place as a call does, so that the number of notifications that wait for a slow handler is
+            # bounded.
             self.runtime.start(self._notify_handler(message, load), self.gate, self if whose is None else whose)
 
     async def _notify_handler(self, message: Notification, load: object) -> None:
@@ -342,12 +343,12 @@ class Session:
 
     def _cancel(self, request_id: Any) -> None:
         same = self.calls.get(request_id, ()) if type(request_id) in (str, int) else ()
-        # One that is about to be answered is: cancelling it now would leave its exchange without an end.
+        # A call that is `done` sends its answer now: its cancellation would leave the exchange without an end.
         calls = [call for call in same if not call.done]
         if not calls:
             return
         if len(calls) > 1:
-            # Which of them is meant cannot be told, and the wrong one must not be cancelled.
+            # The notification does not say which of these calls it means, and the wrong call must not be cancelled.
             logger.info("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
         if calls[0].dropped:
@@ -357,13 +358,16 @@ class Session:
         self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
 
     def _give_up(self, call: Call) -> None:
-        """A function that ignores its cancellation keeps its place, and not the client's exchange."""
+        """End the exchange of a call that ignores its cancellation; the function keeps its place until it returns."""
         if not call.done:
             logger.warning("%s ignores its cancellation; its answer will be dropped", call.method)
             call.cancelled()
 
     def answered(self, message: Response | ErrorResponse, load: object = None) -> None:
-        """The client's answer to a question, which takes `load`; one that no call waits for is dropped."""
+        """Take the client's answer to a question; an answer that no call waits for is dropped.
+
+        `load` counts the memory of the answer.  The call keeps it.
+        """
         found = self.pending.get(message.id) if isinstance(message.id, str) else None
         if found is None or found[0].done():
             return
