@@ -44,12 +44,12 @@ class Gathering:
             runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
 
     def lost(self) -> None:
-        """The connection went: that is no cancellation."""
+        """The connection is lost.  The calls go on, because a lost connection is no cancellation."""
         for call in self.calls:
             call.lost()
 
     def silent(self) -> None:
-        """No answer yet for so long that a proxy may give up: begin the stream."""
+        """Begin the stream, because a proxy may give up on an exchange that has been silent for long."""
         if self.reply.allow_events:
             (self.stream or self.begin()).open()
 
@@ -60,12 +60,12 @@ class Gathering:
                 self.answers.append(payload)
             else:
                 await self.stream.send(payload)
-        self.open -= 1  # only now: the last one ends the stream, and must not do it before the others have written
+        self.open -= 1  # only now: the last call ends the stream, and must not end it before the others have written
         if self.open <= 0:
             await self.finish()
 
     async def finish(self) -> None:
-        """All is answered."""
+        """Send the answer: every call of the batch is over."""
         if self.stream is None:
             self.settle()
             return
@@ -110,4 +110,4 @@ class BatchedCall(PostedCall):
         self.runtime.spawn(self._gathering.add(None))
 
     async def close_stream(self) -> None:
-        """Not for one call of several."""
+        """Do nothing: a single call of a batch must not close the stream of all of them."""

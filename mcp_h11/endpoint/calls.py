@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A request of a session that came by its own POST, and is answered on that exchange (2025-03-26 to 2025-11-25).
+"""A request of a session that came by a POST of its own, and is answered there (2025-03-26 to 2025-11-25).
 
 Rules:
 - A lost connection is not a cancellation: the call goes on, and its answer waits in the stream.
@@ -32,12 +32,12 @@ class PostedCall(Call):
         Call.__init__(self, session, message, principal, reply.load)
         self._lost = False
         self.reply = reply
-        self.stream: Stream | None = None  # its own; it ends with the answer
+        self.stream: Stream | None = None  # the call's own stream, which ends with the answer
 
     @property
     def party(self) -> str:
         session = self._session
-        # A session that lives for one request knows nothing of its client.
+        # A session without an id lives for one request and does not know its client.
         if session.id:
             return session.party
         return self.runtime.party_of(subject(self.principal), self.reply.peer)
@@ -73,12 +73,12 @@ class PostedCall(Call):
         return stream
 
     def silent(self) -> None:
-        """Begin the stream: without an answer for so long, a proxy may give up."""
+        """Begin the stream, because a proxy may give up on an exchange that has been silent for long."""
         if self.reply.allow_events and self._begin() is not None and self.stream is not None:
             self.stream.open()
 
     def lost(self) -> None:
-        """The connection went before the answer was there.  The call goes on: that is no cancellation."""
+        """The connection is lost before the answer.  The call goes on, because a lost connection is no cancellation."""
         self._lost = True
         if self.disconnected is not None:
             self.disconnected.set()
@@ -91,9 +91,9 @@ class PostedCall(Call):
         if stream is not None:
             return stream.send(payload, last=True)
         if error is not None and isinstance(error, Refusal) and error.status in (401, 403):
-            # Authorization is refused with its status and its challenge.  Other statuses are not for a call that a
-            # client of these revisions has been let in with: it takes them for a fault of the transport, and 404 for
-            # the end of the session.
+            # A refusal of authorization keeps its status and its challenge.  Other refusals are sent with status 200:
+            # clients of these revisions take another status for a fault of the transport, and 404 for the end of the
+            # session.
             reply.answer(error.status, payload, JSON_HEADERS + error.headers)
             return None
         if reply.allow_json and (error is not None or not reply.prefers_events) or not reply.as_event(payload):
@@ -104,8 +104,10 @@ class PostedCall(Call):
         return stream.send(payload, last=True)
 
     def cancelled(self) -> None:
-        """The client cancelled: "not send a response" (2025-11-25 basic/utilities/cancellation), but end the HTTP
-        exchange, which would hang otherwise."""
+        """End the HTTP exchange of a cancelled call, which would stay open otherwise.
+
+        2025-11-25 basic/utilities/cancellation: "not send a response".
+        """
         self.done = True
         stream, reply = self.stream, self.reply
         if stream is not None:

@@ -63,7 +63,7 @@ class Counts(NamedTuple):
 
 
 class Endpoint:
-    """The answers of one server to requests; `hosts` is the policy for the addresses that it is bound to."""
+    """Answers the requests of one server; `hosts` is the policy for the addresses that the server is bound to."""
 
     def __init__(self, runtime: Runtime, hosts: HostPolicy) -> None:
         settings = runtime.settings
@@ -85,7 +85,7 @@ class Endpoint:
 
     @property
     def asks_who(self) -> bool:
-        """Whether `approve` has something to find out that `check` does not know."""
+        """Whether `approve` may refuse a request that `check` lets pass."""
         return self._guard.asks
 
     def trusts(self, peer: str) -> bool:
@@ -109,7 +109,7 @@ class Endpoint:
     # --- one request -----------------------------------------------------------------------------------------
 
     def check(self, head: Head, link: Link) -> Refusal | None:
-        """Before the body is read: the refusal that is certain already, if any."""
+        """The refusal that the head alone makes certain, if any; called before the body is read."""
         verdict = self._verdict(head, link.proxied)
         if verdict.refusal is not None:
             return verdict.refusal.refusal()
@@ -140,7 +140,7 @@ class Endpoint:
         return None
 
     def refusal_headers(self, head: Head, link: Link) -> Headers:
-        """CORS, so that a page can read why it was refused."""
+        """The CORS headers, so that a page can read the reason of a refusal."""
         return self._verdict(head, link.proxied).cors_headers
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
@@ -166,7 +166,7 @@ class Endpoint:
                 if not later:
                     principal = self._guard.known(verdict, principal)
             except MCPError:
-                self._limit(None, reply.peer)  # guessing has its price
+                self._limit(None, reply.peer)  # failed guesses of a token count against the limit of the address
                 raise
             if later:
                 if len(request.body) > SMALL_BODY and reply.load is None:
@@ -213,7 +213,7 @@ class Endpoint:
         else:
             self.legacy.listen(verdict, reply, principal)
         if principal is not None and (verdict.method == "GET" or reply.state == STREAMING):
-            # A reply that streams by now is a listen stream, which may outlive the token by days.
+            # A POST that streams at this point is a listen stream, and may stay open for days after its token expires.
             expires = expiry(principal)
             if expires is not None:
                 self._expiring[reply] = expires
@@ -223,7 +223,7 @@ class Endpoint:
         settings, handler = self._settings, self.runtime.handler
         scopes = settings.scopes_supported or settings.required_scopes
         resource = self._guard.resource(verdict)
-        if not resource:  # HTTP/1.0 without a Host, where any host will do
+        if not resource:  # HTTP/1.0 without a Host, on a server that accepts any host
             raise Refusal(400, "Bad Request: say by the Host header which server is meant")
         document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
         reply.answer(200, self.runtime.json.dumps(document))
@@ -282,11 +282,11 @@ class Endpoint:
         except MCPError as exc:
             self.refuse(reply, exc, message)
         finally:
-            reply.load = None  # calls and listeners that need it longer have a reference of their own
+            reply.load = None  # calls and listeners that need the load longer have a reference of their own
 
     def _weigh(self, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         """Count the memory that the request will take.  Raises `overloaded` where that is too much."""
-        reply.load = None  # that of its bytes, which were counted as they came
+        reply.load = None  # the load of its bytes, which were counted as they arrived
         party = self.runtime.party_of(subject(principal), reply.peer)
         reply.load = self.runtime.load(party, json_memory(request.body))
 
@@ -313,7 +313,7 @@ class Endpoint:
         if type(message) is not Request or "_meta" in message.params:
             claim = claimed_version(message)
         if claim is not None:
-            # A legacy name, agreeing with its header, in a live session: the claim adds nothing.
+            # A claim of a legacy version that agrees with the header, in a live session: the request is a legacy one.
             in_session = claim in LEGACY and claim == version and verdict.session_id in self.legacy.sessions
             return not in_session
         if version is None or version in LEGACY:
@@ -338,7 +338,7 @@ class Endpoint:
         reply.answer(status, self._error_body(error, message), JSON_HEADERS + headers, close=close)
 
     def _fail(self, reply: Reply) -> None:
-        # The reason is in the log, and gives nothing away here.
+        # The log has the reason.  The answer does not, because it could tell a stranger about the server.
         reply.answer(500, self.runtime.json.error(None, InternalError()))
         reply.end()
 
@@ -377,7 +377,7 @@ class Endpoint:
     # --- the server's clock and its end ------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Expire sessions that are idle or outdated, and streams whose token has expired."""
+        """End the sessions that are idle or outdated, and the streams of expired tokens."""
         self.legacy.sweep()
         self.legacy_sse.sweep()
         if self._expiring:
@@ -389,7 +389,7 @@ class Endpoint:
             if not reply.alive:
                 del self._expiring[reply]
             elif expires <= now and reply.state == STREAMING:
-                # The client comes back, is told 401, and may come with a new one.
+                # The client reconnects, gets 401, and may then get a new token.
                 del self._expiring[reply]
                 if not self.modern.expire(reply):
                     reply.expire()
@@ -422,5 +422,5 @@ def _limiter(settings: Settings) -> RateLimiter | None:
 
 
 def _bucket(principal: Any, peer: str) -> str:
-    # Kept apart: no principal may be named like an address.
+    # The prefixes keep the two apart, since a principal may have the name of an address.
     return f"peer {address_party(peer)}" if principal is None else f"principal {subject(principal)}"

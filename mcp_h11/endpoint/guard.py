@@ -50,11 +50,11 @@ class Guard:
         self._authorize = settings.authorize
         self._verify = settings.verifier.verify_token if settings.verifier is not None else None
         self.open = settings.is_open
-        # Whether there is more to find out than `early` can.
+        # Whether a function of the user identifies callers, which `early` does not call.
         self.asks = self._authorize is not None or self._verify is not None
 
     def early(self, verdict: Verdict) -> Refusal | None:
-        """The refusal that is certain before anybody is asked, if any."""
+        """The refusal that is certain before the user's function or verifier is called, if any."""
         try:
             if self._token is not None:
                 self._check_token(verdict.head)
@@ -104,17 +104,17 @@ class Guard:
         return found
 
     def hold(self, verdict: Verdict, principal: Any, needed: Iterable[str]) -> None:
-        """See that somebody has the scopes for something, and those that everything needs.
+        """Check that the principal has the scopes in `needed`, and the scopes that every request needs.
 
         Raises a Refusal: 403 with the challenge that lets a client ask its user for more (2026-07-28
         basic/authorization, Runtime Insufficient Scope).
         """
-        if self._token is not None:  # there is one secret, and it opens everything
+        if self._token is not None:  # the one token of the settings allows every request
             return
         if principal is None:
             # Fail closed: scopes that cannot be checked must not be ignored.
             raise Refusal(403, "Forbidden: this needs scopes, and the server is not set to ask who it serves")
-        # All scopes at once, with those it has already: a client may replace the scopes that it asked for before.
+        # The challenge also names the scopes already granted, because a client may drop any scope that it leaves out.
         wanted = tuple(dict.fromkeys((*self._settings.required_scopes, *needed)))
         granted = getattr(principal, "scopes", ()) or ()
         if missing_scopes(granted, wanted, self._settings.scope_includes):
@@ -127,7 +127,7 @@ class Guard:
             raise Refusal(403, f"Forbidden: this needs the scopes {' '.join(wanted)}", headers=(header,))
 
     def unauthorized(self, verdict: Verdict, error: str = "") -> Refusal:
-        """401, with the challenge that says where a token can be had."""
+        """401, with a challenge that names the metadata of the authorization servers."""
         header = challenge(
             error=error,
             description=BAD_TOKEN if error and self._verify is not None else "",
@@ -137,7 +137,7 @@ class Guard:
         return Refusal(401, "Unauthorized", headers=(header,))
 
     def resource(self, verdict: Verdict) -> str:
-        """This server's own URI: as configured, or as the client called it; empty where neither is known."""
+        """This server's own URI: from the settings, else from the client's request; empty where neither has one."""
         if self._settings.resource is not None:
             return canonical_uri(self._settings.resource)
         root = self._root(verdict)
@@ -152,8 +152,8 @@ class Guard:
         if not self._settings.authorization_servers:
             return ""
         if self._settings.resource is None and verdict.prefix and verdict.host:
-            # Behind a proxy that strips a prefix the client reaches us below the prefix, and maybe nowhere else: not at
-            # the root of the host, where RFC 9728 section 3.1 has the address for clients that are not told one.
+            # Behind a proxy that strips a prefix, a client may reach this server below the prefix only.  So the address
+            # is not at the root of the host, where RFC 9728 section 3.1 puts it for clients that are not told one.
             return canonical_uri(f"{self._root(verdict)}{WELL_KNOWN}{self._settings.path}")
         resource = self.resource(verdict)
         return metadata_url(resource) if resource else ""
@@ -182,7 +182,7 @@ class Guard:
 
 
 def expiry(principal: Any) -> float | None:
-    """When a principal ceases to be one, in seconds since the epoch."""
+    """The time at which a principal expires, in seconds since the epoch."""
     expires = getattr(principal, "expires_at", None)
     return expires if isinstance(expires, (int, float)) else None
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """HTTP+SSE of 2024-11-05: one stream for all messages of the server, one address for the POSTs of the client.
 
-Deprecated, and still what older clients speak.  A session of it is the same `Session` as elsewhere, with one channel.
+The transport is deprecated, but older clients have no other.  Its sessions are of the class `ChannelSession`, which
+stdio uses too.
 
-Rule: the session is its stream; when that is gone, so is the session and all that ran in it (2024-11-05
-basic/transports, HTTP with SSE).
+Rule: a session ends with its stream.  Then the calls of the session are cancelled (2024-11-05 basic/transports, HTTP
+with SSE).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class LegacySSE:
         runtime.on_notice.append(self.noticed)
 
     def open(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
-        """GET: the stream; its first event says where to POST."""
+        """GET: open the stream; its first event names the address for POSTs."""
         settings = self.runtime.settings
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
@@ -51,8 +52,8 @@ class LegacySSE:
         self.sessions[session.id] = (session, reply)
         self.peers.add(session.party, session)
         reply.on_gone = partial(self.end, session)
-        # A path, not an address: official clients refuse an endpoint of another origin, and which one a proxy shows
-        # them is not known here.  The path is the one that the client sees, with what a proxy strips from it.
+        # The event has a path and no full address: official clients refuse an endpoint of another origin, and this
+        # server does not know the origin that a proxy shows to them.  The path includes the prefix that a proxy strips.
         endpoint = f"{verdict.prefix}{settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
@@ -63,7 +64,7 @@ class LegacySSE:
             raise overloaded("Too many sessions from this address")
         if settings.max_sessions is None or len(self.sessions) < settings.max_sessions:
             return
-        # The client that has most gives one in which nothing runs.
+        # The client with the most sessions loses one in which no call runs.
         for session in self.peers.before(party):
             if not session.calls:
                 self._finish(self.sessions[session.id][1], session)
@@ -71,7 +72,7 @@ class LegacySSE:
         raise overloaded("Too many sessions")
 
     async def _write(self, reply: Reply, payload: bytes) -> None:
-        # Wait first: everybody in the session writes here, and one message from each is too much for a slow reader.
+        # Wait before each message, since all calls of the session write here: one message of each would be too much.
         while reply.alive and not reply.writable:
             await reply.drained()
         reply.send(encode_event(payload, event="message"))
@@ -91,17 +92,17 @@ class LegacySSE:
         return found[0]
 
     def _outdated(self, session: ChannelSession, reply: Reply) -> bool:
-        """Whether the servers that it was opened with are gone; then it ends as soon as its calls are answered."""
+        """Whether the backends that it was opened with are gone; then it ends as soon as its calls are answered."""
         if self.runtime.handler.serves(session.state.generation):
             return False
-        # The end of its stream tells the client to begin anew.
+        # The end of the stream makes the client open a new session.
         session.on_rest = partial(self._finish, reply)
         if not session.busy:
             self._finish(reply, session)
         return True
 
     def sweep(self) -> None:
-        """End the sessions that are outdated, of clients that only listen as well."""
+        """End the outdated sessions; clients that only listen send no request that would end theirs."""
         for session, reply in list(self.sessions.values()):
             self._outdated(session, reply)
 
@@ -138,7 +139,7 @@ class LegacySSE:
             self.runtime.spawn(session.send(self.runtime.json.error(message.request_id, message)))
 
     def _check_read(self, session: ChannelSession) -> None:
-        # Calls are counted and wait in line; other answers are not, and must not pile up before a slow reader.
+        # The number of calls is limited, but not that of other answers, which must not pile up before a slow reader.
         if not self.sessions[session.id][1].writable:
             raise overloaded("The event stream of this session is not read")
 
@@ -153,14 +154,14 @@ class LegacySSE:
         self.runtime.spawn(session.send(payload))
 
     def end(self, session: ChannelSession) -> None:
-        """The stream is gone: so is the session."""
+        """End a session: its stream is gone."""
         del self.sessions[session.id]
         self.initialized.discard(session.id)
         self.peers.remove(session.party, session)
         session.close()
 
     def quiet(self) -> None:
-        """Shutting down: end every stream, cleanly, as soon as the calls of its session are answered."""
+        """Shutting down: end every stream in good order, as soon as the calls of its session are answered."""
         for session, reply in list(self.sessions.values()):
             session.on_rest = partial(self._finish, reply)
             if not session.busy:
@@ -172,7 +173,7 @@ class LegacySSE:
         self.end(session)
 
     def noticed(self, notice: Notice) -> None:
-        """Tell each session that wants to know."""
+        """Send a notice to each session that is to get it."""
         payload = encode_notice(self.runtime.json, notice)
         for session, _ in list(self.sessions.values()):
             state = session.state

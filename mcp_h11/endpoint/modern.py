@@ -106,7 +106,7 @@ class ModernPost(ModernCall):
         self.cancel()
 
     def silent(self) -> None:
-        """Begin the stream: without an answer for so long, a proxy may give up."""
+        """Begin the stream, because a proxy may give up on an exchange that has been silent for long."""
         if self.reply.allow_events:
             self.reply.open()
 
@@ -134,7 +134,7 @@ class PostedListener(Listener):
             return
         self._unsent[payload] = None
         if len(self._unsent) > MAX_UNSENT:
-            # It would miss a change: better it comes back and fetches the lists.
+            # A dropped notice would hide a change.  So the connection ends, and the client fetches the lists anew.
             self.reply.abort()
         elif not self._flushing:
             self._flushing = True
@@ -150,7 +150,7 @@ class PostedListener(Listener):
         self._flushing = False
 
     def close(self) -> None:
-        """End the stream, cleanly."""
+        """End the stream in good order."""
         self.reply.on_gone = None
         self.reply.end(encode_event(self._json.result(self.id, self.result())))
 
@@ -168,7 +168,7 @@ class ModernPosts(Modern):
     # --- POST ------------------------------------------------------------------------------------------------
 
     def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
-        """Answer one POST.  Raises MCPError where it gets no further than the envelope."""
+        """Answer one POST.  Raises MCPError where its envelope is wrong."""
         if isinstance(message, Request):
             self._check_headers(verdict, message)
             self.start(message, reply, principal)
@@ -184,7 +184,7 @@ class ModernPosts(Modern):
             raise InvalidRequest("A response is not accepted here")
 
     def _check_headers(self, verdict: Verdict, message: Request) -> None:
-        """The ladder; the first rung that fails decides."""
+        """Run the checks of the ladder in order; the first one that fails decides the answer."""
         version, _ = check_envelope(message.params)
         head, method = verdict.head, message.method
         name = message.params.get(NAME_SOURCE.get(method, ""))
@@ -255,7 +255,7 @@ class ModernPosts(Modern):
         self._places.add(listener.party)
         if reply.load is not None:
             listener.load = reply.load
-            listener.load.resize(held_memory(listener.uris))  # the rest of the request is let go
+            listener.load.resize(held_memory(listener.uris))  # only the URIs of the request are kept
         if listener.uris:
             alive = partial(self.listeners.__contains__, listener)
             self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)
@@ -264,13 +264,13 @@ class ModernPosts(Modern):
         reply.forget()
 
     def _left(self, listener: PostedListener) -> None:
-        """Give back its place: it listens no more."""
+        """Remove a listener that has ended, and give back its place."""
         self.listeners.discard(listener)
         self._places.give_back(listener.party)
         listener.load = None
 
     def noticed(self, notice: Notice) -> None:
-        """Tell every listener that asked."""
+        """Pass a notice to every listener; each sends it if its filter has it."""
         for listener in list(self.listeners):
             if notice.is_for(listener.principal, None):
                 listener.noticed(notice)

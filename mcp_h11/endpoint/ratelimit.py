@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """A limit on the requests of each caller: a token bucket.
 
-Rule: no clock here (`now` is an argument), constant time for each request, and bounded memory whatever addresses
-ask: the bucket that was longest unused makes room, since it is the one most likely to be full again.
+Rules:
+- This module reads no clock: `now` is an argument.
+- A request takes constant time.
+- The number of buckets is bounded.  A new bucket replaces the one that was longest unused, which is the most likely to
+  be full again.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ class RateLimiter:
         return len(self._buckets)
 
     def take(self, key: str, now: float) -> float:
-        """0.0 where one more request is allowed, which it then was; else the seconds until one will be."""
+        """Take one token for a request.  0.0 if there was one, else the seconds until there will be one."""
         tokens = self._filled(key, now)
         wait = 0.0
         if tokens >= 1.0:
@@ -34,7 +37,7 @@ class RateLimiter:
         return wait
 
     def charge(self, key: str, cost: int, now: float) -> None:
-        """`cost` more for a request that was let in and turned out to be several (a batch); it may leave a debt."""
+        """Take `cost` more tokens for a request that was allowed and is a batch; the bucket may be left in debt."""
         self._put(key, self._filled(key, now) - cost, now)
 
     def _filled(self, key: str, now: float) -> float:

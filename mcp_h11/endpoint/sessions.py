@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Streamable HTTP for sessions: POST, GET and DELETE of 2025-03-26 to 2025-11-25 (basic/transports).
 
-`Legacy` is the table of sessions of one server: it opens them on a successful `initialize` and on nothing else, finds
-them by their header, rests and expires them, and ends them.
+`Legacy` is the table of sessions of one server.  Only a successful `initialize` opens a session.  The table finds a
+session by its header, records since when it is at rest, and ends it.
 
 Rules:
-- 404 means "this session is gone" and nothing else: clients start anew on it.  Its body has no id, since a client
+- 404 means only "this session is gone", because clients start a new session on 404.  Its body has no id, since a client
   would take an error with an id for an ordinary failure of that call.
-- Another principal's session looks exactly like one that never was.
-- Only a session at rest (nothing runs, nobody reads) expires or is evicted.
+- A request for another principal's session gets the same answer as a request for an unknown session.
+- Only a session at rest expires.  At rest means that no call of it runs and no connection reads from it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Legacy:
         self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
         self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
         self.peers = Crowd[StreamSession]()
-        # A manager that others use as well has its own idea of idleness: it hears of use, though not of every request.
+        # A shared manager expires sessions by itself.  It is told which sessions were used, but not at every request.
         self._used: set[str] = set()
         self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
         self._touch_at = 0.0
@@ -124,7 +124,7 @@ class Legacy:
         return session
 
     def _outdate(self, session: StreamSession) -> None:
-        """The servers that this session was opened with are gone: its calls may finish, and then it ends."""
+        """End a session that was opened with backends which are gone.  Calls that run may finish first."""
         if session.has_standalone:
             session.standalone.take_over()
         if session.busy:
@@ -267,7 +267,7 @@ class Legacy:
             self._refuse(reply, exc)
 
     def _refuse(self, reply: Reply, error: MCPError) -> None:
-        """A refusal that came too late to be raised."""
+        """Answer with an error that occurred after `serve` had returned, when no caller was left to catch it."""
         status, headers = (error.status, error.headers) if isinstance(error, Refusal) else (400, ())
         request_id = error.request_id if isinstance(error, InvalidRequest) else None
         reply.answer(status, self.runtime.json.error(request_id, error), JSON_HEADERS + headers)
@@ -326,7 +326,7 @@ class Legacy:
             session.attached(-1)
 
     def delete(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
-        """DELETE: end the session (2025-11-25 basic/transports, StreamSession Management 5)."""
+        """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
         self._named(verdict, reply, principal, partial(self._delete, reply=reply))
 
     def _delete(self, session: StreamSession, reply: Reply) -> None:
@@ -351,7 +351,7 @@ class Legacy:
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
     def _rest(self, session: StreamSession) -> None:
-        """It has nothing to do, from now on; also where it had something for less than a turn of the loop."""
+        """Record that the session is at rest from now on, also after work of less than one turn of the loop."""
         session_id = session.state.id
         self.resting[session_id] = self.runtime.loop.time()
         self.resting.move_to_end(session_id)
@@ -363,7 +363,7 @@ class Legacy:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more session could be opened, if need be for one that rests."""
+        """Whether one more session could be opened, if need be by the end of a session at rest."""
         limit = self.settings.max_sessions
         return limit is None or len(self.sessions) < limit or bool(self.resting)
 
@@ -373,8 +373,8 @@ class Legacy:
             raise overloaded("Too many sessions from this address")
         if limit is None or len(self.sessions) < limit:
             return
-        # The client that has most gives one: one at rest, if it has one.  Where none has more than the newcomer would,
-        # the session that is longest at rest goes.
+        # A session of the client with the most sessions ends: one at rest, if it has one.  Where no client has more
+        # sessions than the new client would have, the session that is longest at rest ends.
         others = list(peers.before(party))
         if self._evict(one for one in others if one.id in self.resting):
             return
@@ -400,7 +400,7 @@ class Legacy:
         self._expire(self.resting, self.settings.session_idle, now)
         self._expire(self.fresh, self.settings.session_initialize, now)
         if self._serves is not None:
-            # A client that only listens would never hear of it: the end of its stream makes it come back.
+            # A client that only listens sends no request that could be refused.  The end of its stream tells it.
             for session in list(self.sessions.values()):
                 if not self._serves(session.state.generation):
                     self._outdate(session)
@@ -413,7 +413,7 @@ class Legacy:
             self.runtime.spawn(self._probe())
 
     async def _probe(self) -> None:
-        # Where nothing is sent here because the store is away, no call would notice that it is back.
+        # A load balancer may send no requests here while the store is away.  Then only this probe notices its return.
         try:
             if self.shared:
                 await self.manager.load(NOBODY)
@@ -439,19 +439,19 @@ class Legacy:
                 return
             del table[session_id]
             session = self.sessions.get(session_id)
-            # Busy without `initialized`: a client that skips it is still a client.
+            # A busy session without `initialized` stays: some clients do not send that notification.
             if session is not None and not session.busy:
                 self.end(session)
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
-        """End one session: the entry first, then its calls, then its streams, then the stores."""
+        """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""
         del self.sessions[session.id]
         self.resting.pop(session.id, None)
         self.fresh.pop(session.id, None)
         if self.runtime.metrics is not None:
             self.runtime.metrics.sessions.observe(max(0.0, self.runtime.now() - session.state.created))
         self.peers.remove(session.party, session)
-        if not self.sessions:  # a table keeps the room of its busiest hour until it is cleared
+        if not self.sessions:  # a dict keeps the memory of its largest size until it is cleared
             for table in (self.sessions, self.resting, self.fresh):
                 table.clear()
         session.close()
@@ -482,7 +482,7 @@ class Legacy:
     # --- notices ---------------------------------------------------------------------------------------------
 
     def noticed(self, notice: Notice) -> None:
-        """Tell each session that wants to know, on its own stream."""
+        """Send a notice to each session that is to get it, on the session's own stream."""
         payload = encode_notice(self.runtime.json, notice)
         for session in list(self.sessions.values()):
             # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
@@ -494,15 +494,18 @@ class Legacy:
 
 
 class PostClient:
-    """The client behind one POST, where its session does not know it."""
+    """The client of one stateless POST; its session does not know the client."""
 
     def __init__(self, runtime: Runtime, reply: Reply, principal: Any) -> None:
         self.party = runtime.party_of(subject(principal), reply.peer)
 
 
 def _claimed(verdict: Verdict) -> Revision:
-    """The revision the header names.  Raises 400 for one that is none (2025-11-25 basic/transports, Protocol
-    Version Header); which legacy one it is does not matter in a session, which has its own."""
+    """The legacy revision that the header names.
+
+    Raises a Refusal with 400 for an unknown revision (2025-11-25 basic/transports, Protocol Version Header).  A session
+    keeps the revision of its handshake, so a header with another legacy revision is no error.
+    """
     if verdict.version is None:
         return ASSUMED
     if len(verdict.versions) > 1 and len(set(verdict.versions)) > 1:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The event streams of a session: each a log with a cursor, read by at most one connection at a time.
+"""The event streams of a session.  A stream is a log of events, which at most one connection reads at a time.
 
-Writers append; a connection is written to from its cursor.  Replay and live are the same log, so nothing is lost
-between them and nothing comes twice, whatever the cut (2025-11-25 basic/transports, Resumability and Redelivery).
+Writers append to the log, and a cursor marks the newest event that a connection was given.  Replayed and new events
+come from the same log.  So a client that reconnects misses no event and gets none twice, wherever its connection was
+cut (2025-11-25 basic/transports, Resumability and Redelivery).
 
-Rule: a stream orders bytes under indexes.  It does not know what they say, nor whose answer they are.
+Rule: a stream numbers payloads and keeps their order.  It does not read a payload, and does not know its call.
 """
 
 from __future__ import annotations
@@ -41,26 +42,26 @@ class Stream:
 
     def __init__(self, session: StreamSession, *, waits: bool = False) -> None:
         self.session = session
-        # "These event IDs [...] SHOULD be assigned on a per-stream basis" and must not be guessable: with the id of
-        # a neighbour's stream one could ask for its events (2025-11-25 basic/transports, Resumability).
+        # "These event IDs [...] SHOULD be assigned on a per-stream basis" (2025-11-25 basic/transports, Resumability).
+        # An id must not be guessable, because a client that knows the id of a stream can ask for its events.
         self.id = new_id(STREAM_ID_BYTES)
         self.last = 0  # index of the newest event
         self.cursor = 0  # index of the newest event that was written to a connection
         self.reply: Reply | None = None
-        self.live = False  # `reply` has everything up to `last`: writers write to it themselves
+        self.live = False  # `reply` was given every event up to `last`, so a writer writes its event to `reply`
         self.claim: Reply | None = None  # the newest connection that wants to read
         self.finished = False
         self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
-        # Dicts as ordered sets: an idle session costs what its empty containers cost.
+        # Dicts serve as ordered sets, because an empty dict is small and most sessions are idle.
         self.unread: dict[bytes, None] = {}  # notices that no connection has read yet: each waits once
         self.pauses: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
-        # What waits for a reader where no store keeps it: the session's own stream may be opened at any time, while
-        # a stream of a call that was lost cannot be found again.
+        # Events that wait for a reader where no store keeps them.  Only the session's own stream has them: a client may
+        # open that one at any time, but without a store it cannot find the stream of a call again.
         self.waits = waits
         self.waiting: deque[tuple[int, bytes]] | None = None
 
     def start(self, reply: Reply, lost: Callable[[], None] | None = None) -> None:
-        """The stream of a POST: `reply` reads from the beginning; `lost` is told if its connection goes."""
+        """Give `reply`, the answer to a POST, every event of the stream; `lost` is called if its connection breaks."""
         self.reply = reply
         self.live = True
         self.session.attached(+1)
@@ -72,12 +73,12 @@ class Stream:
             lost()
 
     def open(self) -> None:
-        """Begin the answer now, though there is nothing to say yet."""
+        """Begin the answer now, before the first event."""
         if self.reply is not None and self.reply.state == UNDECIDED:
             self.reply.open(self._prime())
 
     async def send(self, payload: bytes, *, last: bool = False) -> None:
-        """Append one message, and write it if a connection reads.  Waits while that reader is slow."""
+        """Append one message, and write it if a connection reads.  Waits while that connection is slow."""
         async with self.lock:
             if self.finished:
                 return
@@ -94,8 +95,10 @@ class Stream:
                 await self._room(reply)
 
     async def _room(self, reply: Reply) -> None:
-        """Wait while `reply` is slow, but no longer than it is the reader: who takes the stream over must not wait
-        for the one it took it from, which may be dead."""
+        """Wait while `reply` is slow and still reads this stream.
+
+        The wait ends as soon as another connection takes the stream over, because the old connection may be dead.
+        """
         pause = asyncio.ensure_future(reply.drained())
         self.pauses[pause] = None
         try:
@@ -111,7 +114,7 @@ class Stream:
             self.session.runtime.spawn(self.send(payload))
 
     def close(self) -> None:
-        """No more events, and none that says so: a call was cancelled, or a batch is answered."""
+        """End the stream without a last event: the call was cancelled, or the batch is answered."""
         if self.finished:
             return
         self.finished = True
@@ -134,7 +137,7 @@ class Stream:
                 if last:
                     await store.finish(session.id, self.id)
             except Exception:
-                # A finished call must not fail because its event could not be kept: it goes out without an id.
+                # A call must not fail because the store failed: its event is sent without an id.
                 session.runtime.store_away = True
                 logger.exception("the event store failed; session %s is no longer resumable", session.id[:8])
                 session.store = None
@@ -174,18 +177,18 @@ class Stream:
     # --- readers -----------------------------------------------------------------------------------------
 
     async def resume(self, reply: Reply, after: int) -> None:
-        """Give `reply` the events after `after`, then those to come.  The newest reader wins.
+        """Give `reply` the events after `after`, then all later events.  The newest connection replaces an older one.
 
-        Answers 204 where the stream is over and all of it was read: that stops a client from coming back.
-        Raises EventsExpired where something is missing.
+        Answers 204 where the stream has ended and the client has read all of it, so that the client does not reconnect
+        again.  Raises EventsExpired where an event after `after` is missing.
         """
         self.claim = reply
         events = await self._events(after)
         if not reply.alive:
             return
         if self.claim is not reply:
-            # Overtaken before it began: it ends as one that was taken over does.  Not 409, which clients take for a
-            # server that still holds their dead connection.
+            # A newer connection asked for the stream meanwhile.  This one ends as a replaced one does, and not with
+            # 409: clients read 409 as a server that still holds their dead connection.
             reply.stream_once(self._prime(after))
             return
         if self.finished and after >= self.last:
@@ -201,15 +204,18 @@ class Stream:
         await self._catch_up(reply, events)
 
     async def listen(self, reply: Reply) -> None:
-        """Give `reply` the events that no connection has read, then those to come: for a GET without Last-Event-ID."""
+        """Give `reply` the events that no connection has read, then all later ones; for a GET without Last-Event-ID."""
         try:
             await self.resume(reply, self.cursor)
         except EventsExpired:
-            # It made no claim, so it may begin at the oldest event that is left.
+            # The client named no event, so it may begin at the oldest event that is left.
             await self.resume(reply, await self._oldest())
 
     async def _oldest(self) -> int:
-        """The smallest index after which everything is still there.  A store only tells whether one is."""
+        """The smallest index after which no event is missing.
+
+        It is found by bisection, because a store only tells whether the events after a given index are complete.
+        """
         low, high = self.cursor, self.last
         while high - low > 1:
             middle = (low + high) // 2
@@ -230,7 +236,7 @@ class Stream:
             events = await store.replay(self.session.id, self.id, after)
         else:
             events = [event for event in self.waiting or () if event[0] > after]
-        # One beyond `last` is kept already, and its writer does not know it yet: it will write it.
+        # An event beyond `last` is in the store, but its writer still waits for the store.  That writer will write it.
         events = [event for event in events if event[0] <= self.last]
         if [index for index, _ in events[: last - after]] != list(range(after + 1, last + 1)):
             raise EventsExpired(self.id)
@@ -257,7 +263,8 @@ class Stream:
             try:
                 events = await self._events(self.cursor)
             except Exception as exc:
-                # Too slow for its own history, or the store is away: it may come back, and is then told so.
+                # The events have expired before this slow client read them, or the store failed.  The connection ends.
+                # A client that reconnects is told the reason.
                 if not isinstance(exc, EventsExpired):
                     logger.exception("the event store failed")
                 self.detach(reply)
@@ -265,7 +272,7 @@ class Stream:
                 return
 
     def take_over(self) -> None:
-        """End the connection that reads now, cleanly; the stream goes on."""
+        """End the connection that reads now, in good order; the stream goes on."""
         reply = self.reply
         if reply is not None:
             self._release(reply)
@@ -351,7 +358,7 @@ class StreamSession(Session):
 
     def close(self) -> None:
         Session.close(self)
-        # Before the streams close: late messages of cancelled calls are not kept, for no client can ask for them.
+        # Before the streams close: no client can ask for late messages of cancelled calls, so they are not kept.
         self.store = None
         streams = set(self.streams.values())
         if self._standalone is not None:

@@ -137,8 +137,8 @@ class Examiner:
             self._routes[settings.sse_path.rstrip("/")] = SSE
             self._routes[settings.messages_path.rstrip("/")] = MESSAGES
         if settings.authorization_servers:
-            # 2026-07-28 basic/authorization, Protected Resource Metadata: behind the path, or at the root.  The path
-            # that clients know may be another one than what a proxy asks us for.
+            # 2026-07-28 basic/authorization, Protected Resource Metadata: behind the path, or at the root.  A proxy may
+            # strip a prefix, so both the path with the prefix and the path without it are served.
             own = settings.path.rstrip("/")
             for path in ("", own, self._prefix + own):
                 self._routes[WELL_KNOWN + path] = METADATA
@@ -162,7 +162,7 @@ class Examiner:
         return verdict
 
     def _examine(self, head: Head, proxied: bool) -> Verdict:
-        # Both spellings of a path are served: a redirect would lose the body or the credentials on the way.
+        # A path is served with and without a final "/": a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
         fields = _collect(head)
@@ -281,7 +281,7 @@ def _first(fields: Fields, name: bytes) -> str | None:
 
 
 def _check_once(fields: Fields) -> Denial | None:
-    # Of two values, something in front of us may have read the other one.
+    # A gateway in front of this server may act on another of two values than this server does.
     for name in ONCE:
         if len(fields.get(_ONCE[name], _NONE)) > 1:
             return Denial(400, f"Bad Request: {name} comes more than once")
