@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The words of the protocol: names of methods and notifications, keys of `_meta`, levels of logs.
 
-Each notification, each key of `_meta` and each table that joins them is written here and in no other module of the
-package: a wrong letter in a copy would be a message that the other end ignores.  This module does not know which
-revision has which word; `revisions` and the eras do.
+No other module of the package spells the name of a notification or a key of `_meta`: with a wrong letter in a copy,
+the other end would ignore the message.  This module does not say which revision has which name; `revisions` and the
+eras do.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ METHODS: dict[str, Method] = {
     "prompts/get": Method("get_prompt", "prompts", input_required=True),
     "completion/complete": Method("complete", "completions"),
 }
-# Requests that the server answers by itself, in one era or the other.
+# Requests that the package answers itself, in at least one era.
 SERVER_METHODS = frozenset(
     (
         "initialize", "logging/setLevel", "ping", "resources/subscribe", "resources/unsubscribe", "server/discover",
         "subscriptions/listen",
     )
 )  # fmt: skip
-# 2026-07-28 removed these methods of earlier revisions: a modern server answers "method not found", also where a
+# 2026-07-28 removed these methods of earlier revisions.  In the modern era the answer is "method not found", even if a
 # handler could serve them.
 REMOVED = frozenset(
     ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/ping")
@@ -65,11 +65,11 @@ LOG_MESSAGE = "notifications/message"
 PROGRESS = "notifications/progress"
 ROOTS_CHANGED = "notifications/roots/list_changed"
 RESOURCE_UPDATED = "notifications/resources/updated"
-# Tasks are not a part of this package.  A bridge needs the prefix, to hold their notifications back.
+# This package has no tasks.  A bridge needs the prefix to drop their notifications.
 TASK_NOTIFICATIONS = "notifications/tasks"
 
-# A list of a server may change.  The kind of list is also the name of the capability whose `listChanged` announces the
-# notification.
+# The notifications of changed lists.  The key is also the name of a capability; its member `listChanged` announces that
+# the server sends the notification.
 LIST_CHANGED = {
     "tools": "notifications/tools/list_changed",
     "prompts": "notifications/prompts/list_changed",
@@ -78,14 +78,14 @@ LIST_CHANGED = {
 CHANGED_LIST = {notification: kind for kind, notification in LIST_CHANGED.items()}
 # 2026-07-28 basic/patterns/subscriptions: the flag of a `subscriptions/listen` that asks for a kind.
 LISTEN_FLAGS = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
-# The requests whose results a changed list makes old.
+# The list requests, by the kind of list.  After a change of the list, cached results of these requests are old.
 LISTS = {
     kind: tuple(name for name, method in METHODS.items() if method.capability == kind and name.endswith("/list"))
     for kind in LIST_CHANGED
 }
 
-# The methods and notifications that a client may send, which are the labels of the metrics; any other name is counted
-# as "other", so that a client cannot make labels.
+# The labels of the metrics: the methods and notifications that a client may send.  Any other name is counted as
+# "other", so that a client cannot add labels.
 METHOD_LABELS = SERVER_METHODS | {*METHODS, "batch", CANCELLED, INITIALIZED, PROGRESS, ROOTS_CHANGED}
 
 # --- keys of `_meta` ------------------------------------------------------------------------------------------------

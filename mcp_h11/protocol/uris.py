@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""One spelling for all spellings of a URI: RFC 3986, 6.2.2, with letters outside ASCII as RFC 3987, 3.1 writes them.
+"""The normal spelling of a URI: RFC 3986, 6.2.2, with letters outside ASCII encoded by RFC 3987, 3.1.
 
-Scheme in lower case, percent-encodings in capitals, no percent-encoding of characters that need none.  The host is in
-lower case where the scheme has hosts as DNS knows them (http, https, ws, wss, ftp): in `users://Alice` of a server's
-own scheme, and in the `file://README.md` of many a template, that place holds a name, whose capitals count.
+The scheme is in lower case, percent-encodings are in capitals, and characters that need no percent-encoding have none.
+The host is in lower case for the schemes with hosts of DNS (http, https, ws, wss, ftp).  Other schemes may have a name
+in the place of the host, as in `users://Alice` of a server's own scheme or in `file://README.md`.  Two such names may
+differ in their capitals only.
 
-Rule: segments "." and ".." stay as they are.  Resolving them would move a URI to another folder after a gateway has
-judged its beginning; a function that reads files refuses them (`uritemplate.climbs`).
+Rule: segments "." and ".." stay.  A gateway may have allowed a URI for its first folders, and without these segments
+the URI could name another folder.  A function that reads files refuses such URIs (`uritemplate.climbs`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _END_OF_AUTHORITY = re.compile(r"[/?#]")
 
 
 def normal(uri: str) -> str:
-    """The one spelling of a URI.  A malformed one ("%" without two digits, a lone surrogate) stays as it is."""
+    """The normal spelling of a URI.  A malformed one ("%" without two digits, a lone surrogate) is not changed."""
     if not uri.isascii():
         try:
             uri = _encoded(uri)
@@ -39,17 +40,17 @@ def normal(uri: str) -> str:
 
 
 def normal_part(text: str) -> str:
-    """As `normal`, for a piece of a URI: its percent-encodings only."""
+    """The normal spelling of the percent-encodings in a part of a URI."""
     triplets = text.count("%")
     if not triplets:
         return text
     found, times = _TRIPLET.subn(_one, text)
-    # With a lone "%" the result could have a percent-encoding that the text had not.
+    # A text with a lone "%" is not changed: the result could have a percent-encoding that the text did not have.
     return found if times == triplets else text
 
 
 def normal_template(template: str) -> str:
-    """As `normal`, for the literals of a URI template; its expressions stay as they are."""
+    """A URI template with its literals in the normal spelling; its expressions are not changed."""
     try:
         template.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""URI templates (RFC 6570), matched: a URI back to the values that are in it.
+"""URI templates (RFC 6570) matched with URIs: the values of the template's variables are read from a URI.
 
-RFC 6570 defines expansion only (1.4), so the rules of matching are this module's own.  It refuses, when the template is
-made, every template whose match would be a guess: adjoining variables, two variables that may contain "/", "{x:3}",
-"{;x}", and a query that is not at the end.  It does not expand templates: a server is given URIs and makes none.
+RFC 6570 defines expansion only (1.4), so this module has its own rules of matching.  It refuses a template at its
+creation if several matches of one URI would be possible: adjoining variables, two variables that may contain "/",
+"{x:3}", "{;x}", and a query that is not at the end.  It does not expand templates, because a server gets URIs from its
+clients and writes none.
 
-Rule: no regular expression ever sees a client's URI.  A match scans from both ends with `find` and `rfind`, never
-goes back, and so takes time proportional to the length of the URI times the number of variables.
+Rule: no regular expression is used on a client's URI.  A match scans from both ends with `find` and `rfind` and never
+goes back.  So its time is proportional to the length of the URI times the number of variables.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-MAX_VALUES = 10_000  # that one URI may give a function, where they are looked through
+MAX_VALUES = 10_000  # values that `climbs_anywhere` examines for one URI
 _UNRESERVED = "-._~"  # `quote` adds letters and digits
 _RESERVED = ":/?#[]@!$&'()*+,;="
 _ASCII = "".join(map(chr, range(128)))
-# These two see the author's template only, never a client's URI.
+# These two are used on the author's template only, never on a client's URI.
 _VARSPEC = re.compile(r"(?P<name>(?:\w|%[0-9A-Fa-f]{2})(?:\.?(?:\w|%[0-9A-Fa-f]{2}))*)(?P<mod>\*|:[1-9]\d{0,3})?", re.A)
 _BAD_LITERAL = re.compile(r"[\x00-\x20\x7f{}<>\"\\^`|]|%(?![0-9A-Fa-f]{2})")
 
@@ -51,7 +52,7 @@ class _Expression(NamedTuple):
 
 
 class _Hole(NamedTuple):
-    """A variable as the matcher sees it.  `span`: it may contain "/", or nothing, or several values."""
+    """A variable, prepared for matching.  `span`: its text may contain "/", be empty, or hold several values."""
 
     name: str
     stops: str
@@ -64,7 +65,7 @@ class _Tail(NamedTuple):
     """{?...}, {&...} and {#x} at the end of a template."""
 
     query: dict[str, bool]  # name to exploded
-    ampersand: bool  # the first of them is {&...}: the body has a query of its own
+    ampersand: bool  # the first expression is {&...}: the body has a query of its own
     fragment: str | None
 
 
@@ -95,10 +96,11 @@ class URITemplate:
     def match(self, uri: str) -> dict[str, str | list[str]] | None:
         """The values, percent-decoded, by name; None where the URI does not match.
 
-        An exploded variable gives a list.  A value in the path is never empty; a variable of the query that the
-        URI does not have is left out, and parameters that the template does not name are ignored.
-        A decoded value may contain "/" or ".." (sent as %2F): see `climbs` before using one as a path, and what is made
-        of one (a list that it spells in JSON) has to be looked at again, by `climbs_anywhere`.
+        An exploded variable gives a list.  A value in the path is never empty.  A variable of the query is left out if
+        the URI does not have it, and parameters that the template does not name are ignored.
+
+        A decoded value may contain "/" (sent as %2F) or "..".  Check a value with `climbs` before you use it as a path.
+        If you parse a value, for instance as a JSON list, check the parsed values with `climbs_anywhere`.
         """
         found: dict[str, str | list[str]] = {}
         try:
@@ -117,9 +119,9 @@ class URITemplate:
 
 
 def climbs(value: str) -> bool:
-    """Whether this value, taken as a file path, could leave the directory it is joined to.
+    """Whether this value, used as a file path, could leave the directory to which it is joined.
 
-    True for "..", absolute paths of either kind of system, and NUL.  Symbolic links are not looked at.
+    True for "..", for absolute paths of POSIX and of Windows, and for NUL.  Symbolic links are not followed.
     """
     path = value.replace("\\", "/")
     if path.startswith("/") or path[1:2] == ":" or "\0" in path:
@@ -133,9 +135,9 @@ def _is_above(part: str) -> bool:
 
 
 def climbs_anywhere(values: Any) -> bool:
-    """Whether a text, bytes or path in these values `climbs`, however deep it is: in lists, mappings, objects.
+    """Whether a text, bytes or path in these values `climbs`, at any depth of lists, mappings and objects.
 
-    True as well for more than MAX_VALUES of them: no URI of a file has as many, and the search must end in time.
+    Also True for more than MAX_VALUES values: no URI of a file has that many, and the search must end in time.
     """
     left, count = [values], 0
     while left:
@@ -158,7 +160,7 @@ def climbs_anywhere(values: Any) -> bool:
 def _inside(value: Any, limit: int) -> list[Any]:
     """The parts of an object: keys and values, items, or attributes; at most `limit` of each kind."""
     if isinstance(value, (enum.Enum, type)):
-        return []  # the author's own
+        return []  # the author wrote these, and no URI changes them
     if isinstance(value, Mapping):
         return [*islice(value, limit), *islice(value.values(), limit)]
     if isinstance(value, Collection):
@@ -233,7 +235,7 @@ def _split_tail(template: str, parts: tuple[str | _Expression, ...]) -> tuple[li
 
 
 def _compile(template: str, body: list[str | _Expression]) -> list[str | _Hole]:
-    """Literals and holes by turns; an operator's own character becomes a literal."""
+    """The template as literals and holes; the first character of an operator becomes a literal."""
     out: list[str | _Hole] = []
     in_query = False
     for part in body:
@@ -245,7 +247,7 @@ def _compile(template: str, body: list[str | _Expression]) -> list[str | _Hole]:
     if sum(isinstance(part, _Hole) and part.span for part in out) > 1:
         raise ValueError(f"{template!r}: more than one variable may contain '/', so a match would be a guess")
     for left, right in zip(out, out[1:], strict=False):
-        # An exploded list brings its own first character, and so a border on its left.
+        # An exploded list begins with its own separator, which ends the variable on its left.
         if isinstance(left, _Hole) and isinstance(right, _Hole) and not right.lead:
             raise ValueError(f"{template!r}: nothing separates {{{left.name}}} from {{{right.name}}}")
     return out
@@ -296,7 +298,7 @@ def _cut(uri: str, body: list[str | _Hole], tail: _Tail) -> tuple[str, str, str]
     if tail.fragment is not None:
         uri, _, fragment = uri.partition("#")
     if tail.query and tail.ampersand:
-        # The body owns as many parameters as it spells out; the rest is the tail's.
+        # The first parameters belong to the body, as many as it has in its literals; the others belong to the tail.
         own = 1 + sum(part.count("&") for part in body if isinstance(part, str))
         position = uri.find("?")
         while own and position >= 0:
@@ -310,7 +312,7 @@ def _cut(uri: str, body: list[str | _Hole], tail: _Tail) -> tuple[str, str, str]
 
 
 def _scan(uri: str, parts: list[str | _Hole], found: dict[str, str | list[str]]) -> bool:
-    """Match all of `uri`; the parts after a spanning hole (or all of them) from the right, the rest from the left."""
+    """Match all of `uri`: the parts before a spanning hole from the left, all other parts from the right."""
     span = next((i for i, part in enumerate(parts) if isinstance(part, _Hole) and part.span), None)
     low, high = 0, len(uri)
     first = 0
@@ -341,7 +343,7 @@ def _from_right(
             continue
         before = parts[index - 1] if index else ""
         assert isinstance(before, str)  # holes never adjoin here: a spanning one is not among these parts
-        # The last place that leaves the value a character; greedy for the holes on the left, as str.rpartition is
+        # The last place that leaves one character for the value, so that holes on the left get as much as possible.
         position = uri.rfind(before, low, max(low, high - 1)) if index or not closed else low
         if position < 0 or not _take(part, uri[position + len(before) : high], found):
             return None
@@ -353,7 +355,7 @@ def _from_right(
 def _from_left(
     uri: str, high: int, parts: list[str | _Hole], span: str | _Hole, found: dict[str, str | list[str]]
 ) -> int | None:
-    """Where the match of `parts`, which begins at 0, ends; each hole as short as can be."""
+    """Where the match of `parts`, which begins at 0, ends; each hole gets as little as possible."""
     position = 0
     for index, part in enumerate(parts):
         if isinstance(part, str):
@@ -396,7 +398,7 @@ def _read_query(query: str, names: dict[str, bool], found: dict[str, str | list[
             values = found.setdefault(name, [])
             assert isinstance(values, list)
             values.append(_decode(raw))
-        elif name not in found:  # a repeated parameter: the first one, as there is one value to give
+        elif name not in found:  # of a repeated parameter the first value counts, because the variable has one value
             found[name] = _decode(raw)
 
 
