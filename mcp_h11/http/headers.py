@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The header vocabulary of MCP, for both ends: Accept, Content-Type, `Mcp-*`.  `origins` has Host, Origin and CORS.
+"""The headers of MCP, for clients and servers: Accept, Content-Type, `Mcp-*`.  `origins` has Host, Origin and CORS.
 
-It refuses a mirrored header of 2026-07-28 that is missing, repeated, malformed, or different from the body.
+The checks refuse a mirrored header of 2026-07-28 that is missing, repeated, malformed, or different from the body.
 
-Rule: what a client writes (`request_headers`) and what a server checks (`check_*`) stand side by side and are tested
-against each other.  Every function is linear in its input; there are no regular expressions.  Header values are `str`
-as latin-1 gives them, without the line they came in.
+Rules:
+- `request_headers` writes the headers of a client, and the functions `check_*` check them in a server.  All of them are
+  in this module, and the tests try them against each other.
+- Every function takes time linear in its input; there are no regular expressions.
+- A header value is a `str` decoded by latin-1, without the header's name and line end.
 
 2026-07-28 basic/transports/streamable-http: Security & Endpoint, Request Metadata.
 """
@@ -55,7 +57,7 @@ NAME_SOURCE = {
 # --- Accept and Content-Type ------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Accept:
-    """The forms of an answer that a client can read."""
+    """The formats that a client accepts in an answer."""
 
     json: bool
     sse: bool
@@ -76,7 +78,7 @@ def _quality(parameters: Iterable[str]) -> float:
 
 
 def parse_accept(value: str | None) -> Accept:
-    """Reads an Accept header, several joined with ", "; absent or empty means anything.
+    """Read the values of the Accept headers, joined with ", ".  An absent or empty value accepts every format.
 
     The most specific range decides, so that `application/json;q=0, */*` excludes JSON.  Malformed parts are skipped.
     """
@@ -96,8 +98,8 @@ def parse_accept(value: str | None) -> Accept:
 def is_json(content_type: str | None) -> bool:
     """Whether a body is declared as JSON in UTF-8.
 
-    The type and subtype decide, in any case of their letters.  A comma means a second Content-Type and is refused: a
-    browser would judge one of the two (and send the request without a preflight), and this server would read the other.
+    The type and subtype decide; capitals do not matter.  A comma means a second Content-Type, and is refused: a browser
+    might look at one of the two and send the request without a preflight, and this server would read the other one.
     """
     if content_type is None or "," in content_type:
         return False
@@ -122,7 +124,7 @@ def _is_plain(text: str) -> bool:
 
 
 def encode_value(text: str) -> str:
-    """A header value for any text: as it is where that is safe, else `=?base64?...?=`.
+    """A header value for any text: the text itself where it is safe in a header, else `=?base64?...?=`.
 
     2026-07-28 streamable-http, Value Encoding.
 
@@ -136,7 +138,7 @@ def encode_value(text: str) -> str:
 
 
 def decode_value(text: str) -> str:
-    """The text that a header value stands for; one that lacks either marker is literal.
+    """The text that a header value encodes; a value without both markers is the text itself.
 
     Raises:
         HeaderMismatch: characters that a header value cannot have, base64 that is not canonical, or not UTF-8.
@@ -144,16 +146,16 @@ def decode_value(text: str) -> str:
     # Tab is legal inside: "visible ASCII characters (0x21-0x7E), space (0x20), and horizontal tab (0x09)"
     if not _is_plain(text) and not _is_plain(text.replace("\t", " ")):
         raise HeaderMismatch("Header mismatch: a header value has illegal characters")
-    # "=?base64?=" has both, but overlapping.
+    # In "=?base64?=" the two markers overlap, so it is a literal value.
     if not (text.startswith(_PREFIX) and text.endswith(_SUFFIX) and len(text) >= len(_PREFIX) + len(_SUFFIX)):
         return text
     payload = text[len(_PREFIX) : -len(_SUFFIX)]
     try:
         data = binascii.a2b_base64(payload)
-        # a2b_base64 skips unknown characters.  Text that encodes back to itself had none, and is padded correctly.
+        # a2b_base64 skips unknown characters.  If the data encodes back to the payload, there were none.
         if binascii.b2a_base64(data, newline=False).decode("ascii") == payload:
             return data.decode("utf-8")
-    except ValueError:  # binascii.Error and UnicodeDecodeError are
+    except ValueError:  # binascii.Error and UnicodeDecodeError are subclasses of ValueError
         pass
     raise HeaderMismatch("Header mismatch: malformed base64 in a header value") from None
 
@@ -189,7 +191,7 @@ def check_version_header(values: Sequence[str], claim: str) -> None:
 
 
 def check_method_header(values: Sequence[str], method: str) -> None:
-    """Rung 4: `Mcp-Method` is there once and equals the method, case and all.  Raises HeaderMismatch."""
+    """Rung 4: `Mcp-Method` is there once and equals the method, capitals included.  Raises HeaderMismatch."""
     value = _single(values, METHOD_HEADER)
     if value != method or not _is_plain(value):
         raise _differs(METHOD_HEADER, value, method)
@@ -198,10 +200,10 @@ def check_method_header(values: Sequence[str], method: str) -> None:
 def check_name_header(values: Sequence[str], method: str, params: Mapping[str, Any]) -> None:
     """Rung 5: for the methods of `NAME_SOURCE`, `Mcp-Name` is there once and equals the member of params.
 
-    Params that lack the member, or have something else than a string there, are left to the check of params.
+    If the member of params is missing or no string, this check passes, because the check of params refuses the request.
 
     Raises:
-        HeaderMismatch: it does not.
+        HeaderMismatch: the header is missing, repeated, malformed, or different.
     """
     source = NAME_SOURCE.get(method)
     expected = None if source is None else params.get(source)
@@ -214,15 +216,15 @@ def check_name_header(values: Sequence[str], method: str, params: Mapping[str, A
 def check_param_headers(
     get: Callable[[str], Sequence[str]], header_map: Mapping[tuple[str, ...], str], arguments: Mapping[str, Any]
 ) -> None:
-    """Rung 9: each annotated argument is mirrored if it has a value, and is not if it has none.
+    """Rung 9: each annotated argument with a value has its header, and one without a value has none.
 
     Args:
-        get: all values of a header by its name.
-        header_map: the result of `header_map` for the tool's schema; other headers are not looked at.
-        arguments: the tool's.
+        get: a function that returns all values of the header with a name.
+        header_map: the result of `header_map` for the tool's schema; other headers are not checked.
+        arguments: the arguments of the tool's call.
 
     Raises:
-        HeaderMismatch: a header is missing, repeated, malformed, superfluous, or says something else.
+        HeaderMismatch: a header is missing, repeated, malformed, superfluous, or different from its argument.
     """
     for path, suffix in header_map.items():
         name = PARAM_PREFIX + suffix
@@ -261,7 +263,7 @@ def _says(text: str, expected: Any) -> bool:
 
 # Python's own int() and float() would take "1_0", " 1", "inf" and the digits of every script.
 def _integer(text: str) -> int | None:
-    # Never by way of a float, which would make neighbours past 2**53 equal.
+    # Not converted by way of a float: two neighbouring integers past 2**53 would become equal.
     whole, dot, fraction = text.removeprefix("-").partition(".")
     if not (text.isascii() and whole.isdigit()) or (dot and (not fraction or fraction.strip("0"))):
         return None
@@ -282,8 +284,8 @@ def _float(text: str) -> float | None:
 
 # --- 2026-07-28: annotations in a tool's schema -------------------------------------------------------------------
 
-# JSON Schema 2020-12 keywords with a schema, a list of schemas and a map of schemas in them (and the older names of
-# three).  The others hold data, where an "x-mcp-header" means nothing.
+# The keywords of JSON Schema 2020-12 that hold a schema, a list of schemas, and a map of schemas, with the older names
+# of three.  The other keywords hold data, in which an "x-mcp-header" is no annotation.
 _ONE = frozenset(
     "additionalItems additionalProperties contains contentSchema else if items not propertyNames then "
     "unevaluatedItems unevaluatedProperties".split()
@@ -294,8 +296,8 @@ _PRIMITIVE = ("string", "integer", "boolean")
 
 
 def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]]]:
-    # Every schema with its chain of `properties` names, or None if another keyword is on the way.  The stack is a list:
-    # a client reads the schemas of servers, which may nest deeper than Python's own stack allows.
+    # Every schema with the `properties` names that lead to it, or None if another keyword leads to it.  The stack is a
+    # list, because a client reads the schemas of servers, and these may nest deeper than Python's own stack allows.
     waiting: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
     while waiting:
         path, schema = waiting.pop()
@@ -316,13 +318,13 @@ def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]
 
 
 def header_map(input_schema: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
-    """The annotated properties of a tool's input schema: path of property names to the part behind `Mcp-Param-`.
+    """The annotated properties of a tool's input schema: a path of property names to the part behind `Mcp-Param-`.
 
-    A server calls it when a tool is registered, a client for each tool that it lists: a tool whose annotations are
-    wrong is not offered to the user (2026-07-28 streamable-http, Schema Extension).
+    A server calls it when a tool is registered, and a client calls it for each tool that it lists.  The client does not
+    offer a tool with wrong annotations to its user (2026-07-28 streamable-http, Schema Extension).
 
     Raises:
-        ValueError: an annotation is wrong; the text says which and why.
+        ValueError: an annotation is wrong; the text names it and gives the reason.
     """
     found: dict[tuple[str, ...], str] = {}
     taken: set[str] = set()
@@ -351,7 +353,7 @@ def request_headers(
     version: str,
     header_map: Mapping[tuple[str, ...], str] | None = None,
 ) -> list[tuple[str, str]]:
-    """The headers that mirror a request of a modern client; `header_map` is that of the tool which is called.
+    """The headers that mirror a request of a modern client; `header_map` belongs to the called tool.
 
     Raises:
         ValueError: a method or version that no header can carry, or a lone surrogate in a name or argument.
