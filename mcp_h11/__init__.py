@@ -14,7 +14,7 @@ Ten lines to a server::
 
     server.run()  # http://127.0.0.1:8000/mcp
 
-What `__all__` lists is public; everything else may change.
+The names in `__all__` are public.  All other names may change.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ from .server.server import Server
 from .server.tls import tls_context
 from .version import __version__ as __version__
 
-if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
+if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .bridge.proxy import ProxyHandler
     from .client.cache import ResultCache
     from .client.client import Client
@@ -71,7 +71,7 @@ if TYPE_CHECKING:  # loaded when one of them is used: see `__getattr__`
     from .server.thread import ServerThread, start_in_thread
 
 __all__ = (
-    # a server of functions, or of your own handler
+    # a server made of functions, or of a handler of your own
     "MCPServer",
     "ServerHandler",
     "Context",
@@ -88,11 +88,11 @@ __all__ = (
     "serve_stdio",
     "start_in_thread",
     "tls_context",
-    # who asks
+    # authorization
     "AccessToken",
     "TokenVerifier",
     "canonical_uri",
-    # what functions take and return
+    # arguments and results of functions
     "Audio",
     "Image",
     "ParamHeader",
@@ -141,14 +141,14 @@ __all__ = (
     "Command",
     "ProxyHandler",
     "Url",
-    # what goes wrong there
+    # errors of clients
     "AuthorizationRequired",
     "ConnectionLost",
     "HTTPStatusError",
     "InvalidAnswer",
     "RequestTimeout",
     "SessionLost",
-    # what stands before its requests
+    # middleware of clients
     "BearerToken",
     "CircuitBreaker",
     "CircuitOpen",
@@ -207,7 +207,7 @@ _ON_DEMAND = {
 
 
 def __getattr__(name: str) -> Any:
-    """The names of client, bridge and pipes, loaded when one is used first: a server on HTTP has no use for them.
+    """Load a name of the client, the bridge or the pipes at its first use, because a server on HTTP needs none of them.
 
     PEP 562.
     """
