@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A listener that counts and times TLS handshakes, and loses nothing that it has accepted.
+"""A listener that counts and times TLS handshakes, and loses no accepted connection.
 
-It makes connections and knows nothing of what they say.
+It makes connections, and does not know the protocol that they speak.
 
-Rule: a peer that has not shaken hands costs a descriptor as any other does, so it counts as any other does.  asyncio's
-own servers tell of a connection only after its handshake, and so never of one that is stuck in it; and what they have
-just accepted when they are closed, they lose.
+Rule: a peer counts before its handshake too, because it holds a descriptor from the start.  asyncio's own servers do
+not have this rule: they report a connection only after its handshake, so that a handshake which never ends is not
+counted.  When they are closed, they also lose the connections that they have just accepted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 from ..protocol.shown import escaping
 
-ACCEPTS_PER_TURN = 32  # of the loop; then those that are in have their turn
+ACCEPTS_PER_TURN = 32  # in one turn of the loop; then the accepted connections have their turn
 RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection
-NEVER = 365 * 86_400.0  # seconds: asyncio takes None for a minute
+NEVER = 365 * 86_400.0  # seconds; asyncio would read None as a minute
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 logger = escaping(logging.getLogger(__name__))
@@ -32,10 +32,10 @@ logger = escaping(logging.getLogger(__name__))
 class Acceptor:
     """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
 
-    `connected` makes the protocol of a connection, and is given a function that the protocol calls when the connection
-    is made: from then on it counts among the connections and no more among the handshakes.  `full(address)` says
-    whether there is no room for a peer, the handshakes under way in `handshakes` included.  A peer without room is
-    closed without a word, which TLS has no way to say.
+    `connected` makes the protocol of a connection.  It is given a function, and the protocol calls this function when
+    the connection is made: from then on the connection no longer counts as a handshake.  `full(address)` says whether
+    there is no room for a peer, with the handshakes under way in `handshakes` counted too.  A peer without room is
+    closed without an answer, because TLS has no answer for that.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Acceptor:
         sock.listen(backlog)
         try:
             self._loop.add_reader(sock, self._accept)
-        except NotImplementedError:  # Windows' own loop
+        except NotImplementedError:  # the Windows loop
             self._task = self._loop.create_task(self._accept_each())
-            # Not before the loop has let go of it.
+            # The loop uses the socket until the task has ended, so it is closed only then.
             self._task.add_done_callback(lambda _: sock.close())
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Acceptor:
             await asyncio.sleep(0)
 
     def _has_room(self, exc: OSError) -> bool:
-        """Whether it was only that a peer had left before it was in."""
+        """Whether the system has room for a connection: other errors mean that a peer left before it was accepted."""
         if exc.errno not in _NO_ROOM:
             return True
         logger.error("no connection can be accepted: %s", exc)
@@ -130,7 +130,7 @@ class Acceptor:
 
     def _ended(self, peer: socket.socket, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)
-        if task.cancelled():  # perhaps before its first step, and then only we can close the socket
+        if task.cancelled():  # perhaps before its first step, and then no other code closes the socket
             peer.close()
 
     async def _connect(self, peer: socket.socket) -> None:
@@ -139,7 +139,7 @@ class Acceptor:
         made = partial(self._handshakes.discard, task)  # the task ends a turn or two of the loop later
         try:
             await self._loop.connect_accepted_socket(partial(self._connected, made), peer, **self._options)
-        except OSError as exc:  # which ssl's errors are: no TLS, none that we speak, too slow, gone
+        except OSError as exc:  # includes ssl's errors: no TLS, no common version or cipher, too slow, gone
             logger.debug("a TLS handshake failed: %s", exc)
         except Exception:
             logger.exception("a connection could not be made")

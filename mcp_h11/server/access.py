@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The facts of an answer that the access log and the metrics need, and the lines of the log.
 
-Made only where one of the two is on; without them a reply remembers nothing and costs nothing.
+The facts are kept only where the access log or the metrics are on; without them a reply costs nothing more.
 
-Rule: a line has no token, no body, no query, and of a session id the first 8 characters; and nothing that a client
+Rule: a line has no token, no body, no query, and only the first 8 characters of a session id.  No text that a client
 chose can begin a new line.
 """
 
@@ -23,10 +23,11 @@ from ..protocol.jsonrpc import Notification, Request
 from ..protocol.tracecontext import read_trace
 from ..runtime.metrics import Metrics
 
-# Where it has always been; a vendored copy has its own.
+# The name is older than this module, and is kept for the logging configurations that mention it.  A vendored copy logs
+# under the name of its own package.
 logger = logging.getLogger(__name__.rpartition(".server.")[0] + ".connection.access")
 
-MAX_FIELD = 100  # characters of what a client, or whoever issued its token, chose
+MAX_FIELD = 100  # characters of a text that a client or the issuer of its token chose
 SESSION_PREFIX = 8
 
 
@@ -40,9 +41,9 @@ class RecordedReply(Reply):
     def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest, now: float) -> None:
         super().__init__(link, connection, request)
         self.began = now
-        self.status = 0  # of an answer that has begun
-        self.method = ""  # of JSON-RPC
-        self.tool = ""  # that was called, as the client names it
+        self.status = 0  # 0 until the answer has begun
+        self.method = ""  # the JSON-RPC method
+        self.tool = ""  # the called tool, as the client names it
         self.error = ""
         self.principal: Any = None
         self._meta: Any = None
@@ -88,27 +89,28 @@ class RecordedReply(Reply):
 
 
 class Recorder:
-    """Where answers are counted and logged when they are over; `form` makes a line, None none."""
+    """Counts and logs each answer when it is over.  `form` makes the log line; None switches the log off."""
 
     def __init__(self, form: Callable[[dict[str, Any]], str] | None, metrics: Metrics | None) -> None:
         self._form = form
         self.metrics = metrics
 
     def finished(self, reply: RecordedReply, now: float) -> None:
-        """An answer is complete, or its client is gone."""
+        """Record an answer that is complete, or ended because its client is gone."""
         seconds, metrics = now - reply.began, self.metrics
         if metrics is not None:
             metrics.responses[reply.status] += 1
             if reply.method:
                 status = reply.status
-                # A client that was gone before its answer began says nothing of whether there is such a tool.
+                # If the client left before its answer began, it is not known whether the tool exists: the call counts
+                # as an error, so that its name gets no label.
                 error = reply.error or (str(status) if status >= 400 else "" if status else "disconnected")
                 metrics.operation(reply.method, error, seconds, reply.tool)
         if self._form is not None and logger.isEnabledFor(logging.INFO):
             logger.info("%s", self._form(reply.fields(seconds)))
 
     def refused(self, peer: str, method: str, path: str, status: int) -> None:
-        """Something was refused before it was a whole request."""
+        """Record a refusal that was sent before the whole request had arrived."""
         if self.metrics is not None:
             self.metrics.responses[status] += 1
         if self._form is not None and logger.isEnabledFor(logging.INFO):
@@ -116,7 +118,7 @@ class Recorder:
 
 
 def refused_fields(peer: str, method: str, path: str, status: int) -> dict[str, Any]:
-    """As `RecordedReply.fields`, of what was refused before there was a whole request."""
+    """The fields of a refusal that was sent before the whole request had arrived, as `RecordedReply.fields`."""
     return _fields(peer, method, path, status, None)
 
 
@@ -140,10 +142,10 @@ def as_text(fields: dict[str, Any]) -> str:
 
 
 def as_json(fields: dict[str, Any]) -> str:
-    """One line, an object of the same."""
+    """One line: a JSON object of the same fields."""
     return json.dumps(fields, separators=(",", ":"))
 
 
 def _plain(text: str) -> str:
-    """Visible ASCII without quotes: a line is read by blanks, and by people in terminals."""
+    """Visible ASCII without quotes, because programs split a line at its blanks, and people read it in terminals."""
     return "".join(c if "!" <= c <= "~" and c not in '"\\' else "?" for c in text)

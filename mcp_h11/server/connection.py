@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One connection on the event loop: bytes to `http11`, requests to the endpoint, answers to the transport.
 
-One callback for each read and one `transport.write` for each answer; no task, queue or stream object of its own.
-Deadlines are looked at when the server's clock ticks, so an idle connection costs no timer.
+A read costs one callback, and an answer costs one `transport.write`; a connection has no task, queue or stream object.
+Deadlines are checked when the server's clock ticks, so an idle connection costs no timer.
 
 Rule: nothing here knows a header or a message.  A failure here ends this connection and no other.
 """
@@ -31,14 +31,16 @@ from .access import RecordedReply
 logger = escaping(logging.getLogger(__name__))
 
 READ_SIZE = 64 * 1024  # bytes taken from a socket at once
-# A client that pipelines gets so many answers a turn of the loop, and has MAX_CHUNKS pieces of its bodies decoded; then
-# its neighbours have their turn.
+# In one turn of the loop, a client that pipelines gets at most this number of answers, and at most MAX_CHUNKS chunks of
+# its bodies are decoded.  Then its neighbours have their turn.
 REQUESTS_PER_TURN = 16
-# A refusal must be readable, so what is still on its way is read and dropped for a moment.  As much as the usual body
-# and more: most clients read nothing before all of it is written, and dropped bytes cost no memory.
+# A client must be able to read a refusal.  Most clients read nothing before they have written their whole body, so the
+# server reads and drops the rest of the body for a moment.  The limit is above the usual body, because dropped bytes
+# cost no memory.
 LINGER_BYTES = 8 * 1024 * 1024
 LINGER_TIME = 1.0
-# So many connections past `max_connections` are told why; any further ones are dropped, since each holds a descriptor.
+# This number of connections past `max_connections` get an answer that says why they are refused.  Any further
+# connection is dropped without an answer, since each one holds a descriptor.
 TOLD_WHY = 32
 
 NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
@@ -80,11 +82,11 @@ class ConnectionOwner(Protocol):
         """Forget a connection that has ended."""
 
     def make_room(self, party: str) -> bool:
-        """End a connection of the client that has most, where that is more than `party` would have."""
+        """End a connection of the client that has most connections, if it has more than `party` would have."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """An accepted connection; a `Link` for the reply that is under way."""
+    """An accepted connection, and the `Link` of the reply that is under way."""
 
     __slots__ = (
         "_again", "_credited", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
@@ -95,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, server: ConnectionOwner) -> None:
         self.server = server
         self.peer = ""
-        self.party: str | None = None  # the client that it counts for; a proxy's connections are of many clients
+        self.party: str | None = None  # the client that it counts for; None for a proxy, which serves many clients
         self.proxied = False
         self.held = b""  # bytes of an answer that the outbox will write
         self.on_made: Callable[[], None] | None = None
@@ -110,25 +112,25 @@ class Connection(asyncio.BufferedProtocol):
         self._again = False
         self._reading = True
         self._waiters: list[asyncio.Future[None]] = []
-        # A loop that reads ahead in the background (Windows) needs a buffer for each.
+        # A loop that reads ahead in the background (Windows) needs a buffer for each connection.
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
         self.received = 0  # bytes
         self.written = 0  # bytes handed to the transport
         self._taken = -1  # bytes that had left the transport at the last tick
-        self._stalled = 0.0  # time of the tick since which no byte has left
+        self._stalled = 0.0  # time of the last tick at which more bytes had left
         self._dropped = 0
-        self._credited = 0  # bytes of the body that is arriving for which its time was extended
+        self._credited = 0  # bytes of the arriving body that have extended its time already
         self._due = False  # `_read_on` will be called
 
-    # --- what asyncio tells --------------------------------------------------------------------------------
+    # --- called by asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        # Any: uvloop's transports are asyncio's in all but their class.
+        # The type is Any because uvloop's transports have asyncio's methods, but not its class.
         self._transport = transport
         if self.on_made is not None:
             self.on_made()
             self.on_made = None
-        self._since = self.server.now  # it was made before its TLS handshake
+        self._since = self.server.now  # again: this object was made before the TLS handshake
         settings = self.server.settings
         transport.set_write_buffer_limits(high=settings.write_high)
         address = transport.get_extra_info("peername")
@@ -152,8 +154,9 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(overloaded("The server is shutting down"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # One buffer for all connections: what is read into it is copied out before the loop reads again.  Without it
-        # asyncio allocates 256 KiB for each read, which is three system calls wherever malloc maps such blocks.
+        # All connections share one buffer: `buffer_updated` copies the bytes out before the loop reads again.  Without
+        # a buffer of ours asyncio allocates 256 KiB for each read; where malloc maps such blocks, that is three system
+        # calls.
         return self.server.buffer if self._own_buffer is None else self._own_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -161,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """What one read gave; at most READ_SIZE, so that neighbours get their turn."""
+        """Take the bytes of one read.  They are at most READ_SIZE, so that neighbours get their turn."""
         phase = self._phase
         if phase >= LINGERING:
             self._dropped += len(data)
@@ -173,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
         if phase == IDLE and self.writable:
             request = http.receive_whole(data)
             if request is not None:
-                try:  # as `_pump`, for which nothing is left
+                try:  # as `_pump` does; the bytes were one whole request, so `_pump` would find nothing more
                     self._respond(request)
                 except Exception:
                     logger.exception("a connection failed")
@@ -193,11 +196,12 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         http, reply, transport = self._http, self._reply, self._transport
         http.receive_data(b"")
-        # It may only have stopped sending (`nc` does): then it still gets its answers.  Where leaving means to cancel,
-        # and on a stream, it counts as gone, since most peers that stop sending are.  TLS has no half-close.
+        # The peer may have stopped sending only (`nc` does), and then it still gets its answers.  It counts as gone on
+        # a stream, and where a client cancels a call by leaving, since most peers that stop sending are gone.  TLS has
+        # no half-close.
         if transport is not None and transport.can_write_eof() and self._phase < LINGERING:
             if reply is None and http.buffered:
-                self._pump()  # to the end of what has arrived; then it closes
+                self._pump()  # answers all requests that have arrived, and then closes
                 return True
             if reply is not None and reply.state == UNDECIDED and not reply.cancel_on_eof:
                 return True
@@ -226,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
             if not waiter.done():
                 waiter.set_result(None)
         if self._reply is None and self._phase < LINGERING and not self._http.idle:
-            # What it asked for meanwhile; later, because this may be called in the middle of a write.
+            # Requests that came meanwhile are answered in a later turn, because a write may be calling this method.
             self.server.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -238,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- requests --------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Hand out what has arrived, one request at a time."""
+        """Hand the requests that have arrived to the endpoint, one at a time."""
         if self._pumping:
             self._again = True
             return
@@ -250,7 +254,7 @@ class Connection(asyncio.BufferedProtocol):
                 if not self._next() or not self._again:
                     return
                 if self._http.decoded - decoded >= MAX_CHUNKS:
-                    break  # many requests of a few chunks each cost as much as one of many
+                    break  # many requests of a few chunks each cost as much as one request of many chunks
             self._read_later()
         except Exception:
             logger.exception("a connection failed")
@@ -259,8 +263,8 @@ class Connection(asyncio.BufferedProtocol):
             self._pumping = False
 
     def _next(self) -> bool:
-        """One step; False where there is nothing to go on with."""
-        # A peer that takes no answers is given no more of them: each may be large, and it may ask for a thousand.
+        """Handle the next event of the parser; False where the caller should stop."""
+        # A peer that reads no answers gets no more of them: each may be large, and the peer may ask for a thousand.
         if self._phase >= LINGERING or not self.writable:
             return False
         http = self._http
@@ -287,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _weigh(self, load: Load) -> bool:
-        """Count what has arrived of a body and what the next read may add; False where that was refused."""
+        """Count the arrived bytes of a body and the bytes of a next read; False where the body was refused for them."""
         head, size = self._http.head, self._http.body_received + READ_SIZE
         if head is not None and head.size >= 0:
             size = min(size, head.size)
@@ -297,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _read_later(self) -> None:
-        """The rest of what has arrived at the next turn of the loop, and no further bytes until it is handed out."""
+        """Handle the rest of the arrived bytes in the next turn of the loop, and read no further bytes before that."""
         if self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = False
             self._transport.pause_reading()
@@ -330,13 +334,13 @@ class Connection(asyncio.BufferedProtocol):
         server.endpoint.respond(request, reply)
 
     def _begin_body(self, head: Head) -> None:
-        """The head is here and its body is not: refuse now what would be refused later, or let it come."""
+        """Check a head before its body arrives, so that a client need not send a body that would be refused."""
         refusal = self.server.endpoint.check(head, self)
         if refusal is not None:
             self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
             return
         runtime = self.server.runtime
-        # Before the client is known: by its address.
+        # The principal is not known yet, so the address is the party.
         load = self._load = runtime.load(runtime.party_of("", self._address(head)))
         if not self._weigh(load):
             return
@@ -351,17 +355,17 @@ class Connection(asyncio.BufferedProtocol):
         return str(self.server.endpoint.client(head, self)) if self.proxied else self.peer
 
     async def _invite(self, head: Head) -> None:
-        """`100 Continue` for a client that waits for it, once it is known that its request will be taken."""
+        """Send `100 Continue` to a client that waits for it, once its request is approved."""
         refusal = await self.server.endpoint.approve(head, self)
         if self._phase != BODY or self._http.head is not head:
-            return  # it did not wait, or left
+            return  # the client sent its body without waiting, or left
         if refusal is None:
             self.write(self._http.continue_100())
         else:
             self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
 
     def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
-        """Answer before, or instead of, a whole request; then let the peer read it."""
+        """Answer a request that is not whole with a refusal; then give the peer time to read it."""
         self._load = None
         recorder = self.server.recorder
         if recorder is not None:
@@ -375,13 +379,13 @@ class Connection(asyncio.BufferedProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        # Closing while the peer still sends makes its kernel drop our answer unread.
+        # If we close while the peer still sends, its kernel drops our answer unread.
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._flush()
         self._phase, self._since = LINGERING, self.server.now
-        if transport.can_write_eof():  # not over TLS; there the peer has "Connection: close" to go by
+        if transport.can_write_eof():  # false over TLS; there the peer sees the end by "Connection: close"
             transport.write_eof()
         self._resume_reading()
 
@@ -391,7 +395,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.held:
             self._flush()
         transport = self._transport
-        # It closes when a write fails, turns of the loop before we are told; asyncio logs what is written meanwhile.
+        # After a failed write the transport closes at once, and `connection_lost` comes some turns later.  asyncio logs
+        # each write in between, so none is made.
         if transport is not None and data and not transport.is_closing():
             self.written += len(data)
             transport.write(data)
@@ -431,12 +436,13 @@ class Connection(asyncio.BufferedProtocol):
             self._resume_reading()
         if idle and not http.eof:
             self._phase = IDLE
-            return  # nothing to hand out, which is the rule: most clients wait for one answer before they ask again
+            return  # no request has arrived: most clients wait for one answer before they ask again
         self._phase = IDLE if idle else HEAD
         self._pump()
 
     def _end(self) -> None:
-        # All was answered; only a plain connection can say so and still let what is under way arrive.
+        # The last answer was written.  A plain connection can end its sending side and still receive the bytes that
+        # are on their way; a TLS connection cannot.
         transport = self._transport
         if transport is not None and transport.can_write_eof() and not self._http.eof:
             self._linger()
@@ -460,7 +466,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def spare(self) -> int:
-        """How well it can be spared: 0 while a call runs on it, and most where it waits for a next request."""
+        """How well the connection can be spared: 0 while a call runs on it, 3 while it waits for a next request."""
         if self._phase == ANSWERING:
             reply = self._reply
             return 1 if reply is not None and reply.request is FORGOTTEN else 0  # a stream that only listens
@@ -473,14 +479,14 @@ class Connection(asyncio.BufferedProtocol):
     # --- the server's clock and its end ------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close when everything written is sent."""
+        """Close as soon as all written bytes are sent."""
         self._flush()
         if self._transport is not None and self._phase < CLOSING:
             self._phase, self._since = CLOSING, self.server.now
             self._transport.close()
 
     def drain(self) -> None:
-        """Shutting down: who waits for a next request waits in vain; the answer that is due is the last."""
+        """Prepare for the shutdown: close if no answer is due, else close after the answer that is due."""
         if self._phase in (NEW, IDLE, HEAD):
             self.close()
         else:
@@ -497,7 +503,7 @@ class Connection(asyncio.BufferedProtocol):
         if phase == ANSWERING:
             return
         if unsent and (phase >= IDLE or not self.writable):
-            self._since = now  # it is still being answered; `_check_writing` sees to it that this ends
+            self._since = now  # its answer is still leaving; `_check_writing` limits the time for that
             return
         if phase == BODY:
             self._credit(now)
@@ -507,7 +513,7 @@ class Connection(asyncio.BufferedProtocol):
         if phase == HEAD or phase == BODY:
             self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time"))
         elif phase == CLOSING:
-            transport.abort()  # over TLS, a peer that does not say goodbye
+            transport.abort()  # a TLS peer that has not confirmed the close
         else:
             self.close()
 
@@ -521,11 +527,14 @@ class Connection(asyncio.BufferedProtocol):
             return settings.head_timeout
         if phase == BODY:
             return settings.body_timeout
-        # A closing plain connection is gone at once; over TLS it waits for the peer's goodbye.
+        # A closing plain connection is gone at once.  A TLS connection waits until the peer confirms the close.
         return LINGER_TIME if phase == LINGERING else settings.write_timeout
 
     def _credit(self, now: float) -> None:
-        """What has arrived of a body gives its time back, and no more than that: who stops has `body_timeout` left."""
+        """Extend the time of a body by its arrived bytes.
+
+        The start is never set later than now, so a peer that stops sending has at most `body_timeout` left.
+        """
         rate = self.server.settings.min_body_rate
         if rate is not None:
             received = self._http.body_received
@@ -537,14 +546,14 @@ class Connection(asyncio.BufferedProtocol):
         if taken != self._taken:
             self._taken, self._stalled = taken, now
         elif limit is not None and now - self._stalled >= limit:
-            # Only the connection: what it was reading can be resumed.
+            # The abort ends the connection alone: the client can resume its stream on another one.
             self.abort()
 
 
 def _send_at_once(transport: Any) -> None:
-    """Switch Nagle's algorithm off: behind a delayed acknowledgement each event would wait some 40 ms.
+    """Switch Nagle's algorithm off: each event would wait some 40 ms for a delayed acknowledgement otherwise.
 
-    asyncio does it for sockets it made itself, not for those that were handed to it.
+    asyncio switches it off for the sockets that it made itself, but not for sockets that were handed to it.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`/health`, `/ready` and `/metrics`, for the operators of the server: on its own port, or on one beside it.
+"""`/health`, `/ready` and `/metrics` for the operators of the server, on the server's port or on a port of their own.
 
-    /health   200, or 503 where no client could begin: version, uptime, what is the matter
+    /health   200, or 503 where no client could begin: version, uptime and the state of the server
     /ready    200, or 503 with the reasons not to send new clients here
     /metrics  Prometheus' text format
 
-Rule: nothing here asks more of the handler than how it is, waits, or changes anything, and nothing here is needed to
-serve a client.  Host and Origin are checked as at every other door; GET and HEAD are all there is.
+Rule: the pages ask the handler only for its state.  They never wait, they change nothing, and no client needs them.
+Host and Origin are checked as on every other path.  The only methods are GET and HEAD.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..runtime.settings import Settings
 from ..version import __version__
 from .connection import Connection, ConnectionOwner
 
-MAX_OPS_CONNECTIONS = 64  # on a port of its own
+MAX_OPS_CONNECTIONS = 64  # on a port that serves these pages alone
 MAX_OPS_BODY = 1024  # bytes; a GET has none
 OPS_BACKLOG = 64
 _FRESH: Headers = (("Cache-Control", "no-store"),)
@@ -63,11 +63,11 @@ class Pages:
             self._pages[settings.metrics_path] = self.metrics
 
     def has(self, path: str) -> bool:
-        """Whether one of them is there."""
+        """Whether one of the documents has this path."""
         return path in self._pages
 
     def refusal(self, head: Head) -> Refusal | None:
-        """Why a request for one of them is not answered, if it is not."""
+        """The reason why a request for a document is not answered; None where it is."""
         host, origins = head.get("host"), head.get_all("origin")
         if not self._hosts.check_host(host):
             return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
@@ -80,7 +80,7 @@ class Pages:
         return None
 
     def respond(self, head: Head, reply: Reply) -> None:
-        """Answer with one of them, or say why not."""
+        """Answer with the document of the path, or with the refusal."""
         refusal = self.refusal(head)
         if refusal is None:
             status, headers, body = self._pages[head.path]()
@@ -92,10 +92,11 @@ class Pages:
     # --- the documents -----------------------------------------------------------------------------------------
 
     def health(self) -> Answer:
-        """Whether a client that comes now could begin."""
+        """Tell whether a client that comes now could begin."""
         server = self._server
         can_open = not server.draining and server.endpoint.has_room
-        # A store that is away costs resumability, not calls: degraded, and no reason to be restarted.
+        # Without its store the server still answers calls, but streams cannot be resumed.  So it is "degraded", with
+        # status 200: a restart would not help.
         away = server.runtime.store_away
         unavailable = server.runtime.handler.unavailable() is not None
         found = {"draining": server.draining, "full": not can_open, "unavailable": unavailable, "degraded": away}
@@ -111,12 +112,12 @@ class Pages:
         )
 
     def ready(self) -> Answer:
-        """Whether new clients should be sent here."""
+        """Tell whether new clients should be sent here."""
         reasons = self.reasons()
         return _document(503 if reasons else 200, ready=not reasons, reasons=reasons)
 
     def reasons(self) -> list[str]:
-        """The reasons why not, empty where there is none."""
+        """The reasons not to send new clients here; empty where there is none."""
         server = self._server
         settings, runtime = server.settings, server.runtime
         full = (
@@ -159,7 +160,7 @@ def _reached(count: int, limit: int | None) -> bool:
 
 
 class OpsEndpoint(Endpoint):
-    """The door of a server that answers for itself on its own port; made only where that is asked for."""
+    """The endpoint of a server that serves these pages on its own port; made only if the settings ask for that."""
 
     def __init__(self, runtime: Runtime, hosts: HostPolicy, server: Watched) -> None:
         super().__init__(runtime, hosts)
@@ -185,9 +186,9 @@ class OpsEndpoint(Endpoint):
 
 
 class OpsListener:
-    """A port, or a Unix socket, for nothing but the documents.  To its connections it is the server.
+    """A port, or a Unix socket, that serves the documents alone.  Its connections use it as their server.
 
-    It ends last, so that whoever watches sees the server drain.
+    It ends last, so that operators can watch the server drain.
     """
 
     asks_who = False
@@ -231,18 +232,18 @@ class OpsListener:
             connection.tick(now)
 
     def joined(self, connection: Connection) -> None:
-        """Operators are not divided."""
+        """Do nothing: connections of operators are not counted by client."""
 
     def lost(self, connection: Connection) -> None:
-        """A connection is no more."""
+        """Forget a connection that has ended."""
         self.connections.discard(connection)
 
     def make_room(self, party: str) -> bool:
-        """There is none."""
+        """End no connection: operators have no shares."""
         return False
 
     def close(self) -> None:
-        """No more questions, and no more answers."""
+        """Close the sockets, and abort all connections."""
         for server in self._servers:
             server.close()
         for sock in self.sockets:
@@ -250,7 +251,7 @@ class OpsListener:
         for connection in list(self.connections):
             connection.abort()
 
-    # --- what a connection asks of an endpoint -------------------------------------------------------------------
+    # --- called by a connection, as on its endpoint --------------------------------------------------------------
 
     def trusts(self, peer: str) -> bool:
         return False
@@ -266,7 +267,10 @@ class OpsListener:
 
 
 def ops_hosts(settings: Settings, addresses: list[Any]) -> HostPolicy:
-    """By which names the port may be called.  Raises ValueError where it is every address and nobody said."""
+    """The host names that requests to the port may carry.
+
+    Raises ValueError where the port is bound to every address and `allowed_hosts` is not set.
+    """
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
     if settings.allowed_hosts is None and {"0.0.0.0", "::"} & set(own):
         raise ValueError("ops_host is every address: name one, or the hosts that may be asked for in allowed_hosts")

@@ -15,29 +15,29 @@ from typing import Any, BinaryIO
 from ..protocol.lines import encode_line
 
 PIECE_SIZE = 64 * 1024
-READ_AHEAD = 2  # pieces that were read and not yet looked at
+READ_AHEAD = 2  # pieces that were read and not yet decoded
 MAX_LINES = 256  # in one write
 
 
 class Outlet:
-    """Lines to the client, in the order in which they were given; what is not out yet can be waited for.
+    """Sends lines to the client in the order in which they were given, and counts the bytes that were not sent yet.
 
-    Whoever takes them overrides `put`, and says by `wrote` what has left.
+    A subclass sends the lines: it overrides `put`, and calls `wrote` when bytes have left.
     """
 
     def __init__(self, high: int) -> None:
         self.closed = asyncio.Event()  # the client is gone
         self._high = high
         self._unwritten = 0
-        self._room = asyncio.Event()  # set anew at each piece that was written
+        self._room = asyncio.Event()  # set each time that a piece was written
 
     @property
     def full(self) -> bool:
-        """Whether whoever can wait should."""
+        """Whether a caller that can wait should call `drained`."""
         return self._unwritten > self._high and not self.closed.is_set()
 
     def post(self, payload: bytes) -> None:
-        """One message."""
+        """Send one message as a line."""
         line = encode_line(payload)
         if not self.closed.is_set():
             self._unwritten += len(line)
@@ -51,18 +51,18 @@ class Outlet:
             await self._room.wait()
 
     async def close(self, limit: float) -> None:
-        """Let what was given leave, for so many seconds."""
+        """Wait at most `limit` seconds until all lines have left, then end."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.drained(0), limit)
         self.closed.set()
         self.put(None)
 
     def put(self, line: bytes | None) -> None:
-        """One line on its way; None is the end."""
+        """Send one line; None means that no line follows."""
         raise NotImplementedError
 
     def wrote(self, count: int) -> None:
-        """So many bytes are out; none: the client went away."""
+        """Count `count` bytes as sent; 0 says that the client went away."""
         self._unwritten -= count
         if not count:
             self.closed.set()
@@ -70,9 +70,9 @@ class Outlet:
 
 
 class ThreadOutlet(Outlet):
-    """Lines that are written by a thread that may block on it.
+    """Writes the lines in a thread of its own, since a write to a pipe may block.
 
-    A thread of its own, and a daemon: a client that does not read must not keep the process from ending.
+    The thread is a daemon: a client that does not read must not keep the process from ending.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
@@ -89,7 +89,7 @@ class ThreadOutlet(Outlet):
     def _work(self) -> None:
         while (line := self._lines.get()) is not None:
             lines, ending = [line], False
-            with suppress(Empty):  # what came meanwhile goes with it
+            with suppress(Empty):  # lines that came meanwhile go in the same write
                 while not ending and len(lines) < MAX_LINES:
                     more = self._lines.get_nowait()
                     ending = more is None
@@ -99,7 +99,7 @@ class ThreadOutlet(Outlet):
                 self._write(piece)
             except (OSError, ValueError):  # the client went away, or the stream was closed
                 piece = b""
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no task waits for room any more
                 self._loop.call_soon_threadsafe(self.wrote, len(piece))
             if ending or not piece:
                 return
@@ -113,10 +113,10 @@ class ThreadOutlet(Outlet):
 
 
 async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
-    """What can be read, as it comes, up to the end."""
+    """The bytes of a stream, piece by piece as they come, up to its end."""
     pieces: asyncio.Queue[bytes] = asyncio.Queue()
     room = threading.Semaphore(READ_AHEAD)
-    # `read` of a buffered stream waits until it has all that was asked for.
+    # `read` of a buffered stream would wait until it has PIECE_SIZE bytes; `read1` returns the bytes that are there.
     read = source.read1 if hasattr(source, "read1") else source.read
 
     def work() -> None:
@@ -125,11 +125,11 @@ async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncI
             room.acquire()
             try:
                 piece = read(PIECE_SIZE) or b""
-            except (OSError, ValueError):  # closed under us
+            except (OSError, ValueError):  # the stream was closed during the read
                 piece = b""
             try:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            except RuntimeError:  # the loop is closed: nobody listens any more
+            except RuntimeError:  # the loop is closed, so no task takes the piece any more
                 return
 
     # A daemon: a read that blocks cannot be ended, and must not keep the process from ending.
@@ -140,8 +140,11 @@ async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncI
 
 
 class _Descriptor:
-    """A descriptor of ours, without a buffer: a thread that is left behind in a call must not hold a lock that the end
-    of the interpreter wants."""
+    """A descriptor without a buffer.
+
+    A buffered stream has a lock, and the interpreter takes that lock when it ends.  A thread that is left behind in a
+    read or write would hold the lock forever.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -160,17 +163,17 @@ class _Descriptor:
         return count
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is no buffer."""
 
     def close(self) -> None:
-        # Where a thread is still at it, its number must not become another file's.
+        # While a thread is still in a call with this number, the number must not become that of another file.
         if not self._busy:
             os.close(self.number)
 
 
 @contextmanager
 def own_stdin() -> Iterator[Any]:
-    """The real stdin for the protocol; for everybody else, child processes included, it is empty meanwhile."""
+    """Give the real stdin to the protocol.  For all other code and for child processes, stdin is empty meanwhile."""
     source = _Descriptor(os.dup(0))
     before = sys.stdin
     with open(os.devnull, encoding="utf-8") as sys.stdin:
@@ -185,7 +188,7 @@ def own_stdin() -> Iterator[Any]:
 
 @contextmanager
 def own_stdout() -> Iterator[Any]:
-    """The real stdout for the protocol; for everything else, `print` included, stdout is stderr meanwhile.
+    """Give the real stdout to the protocol.  For all other code, `print` included, stdout is stderr meanwhile.
 
     The descriptor itself is moved, so that child processes and C libraries cannot break the protocol either.
     """
@@ -200,13 +203,14 @@ def own_stdout() -> Iterator[Any]:
     finally:
         sys.stdout = before
         if before is not None:
-            before.flush()  # what somebody who kept it wrote belongs to stderr as well
+            before.flush()  # code that kept the old `sys.stdout` may have written to it; that text goes to stderr too
         os.dup2(out.number, 1)
         out.close()
 
 
 def need_stderr() -> None:
-    # Some processes are started without one; its number would be that of the next file, the event loop's even.
+    # Some processes are started without stderr.  Then the next opened file would get its number, perhaps the event
+    # loop's own, and error texts would be written into that file.
     try:
         os.fstat(2)
     except OSError:

@@ -53,13 +53,13 @@ async def serve(
 
     `options` are those of `listening`; `on_start` is called with the server once it accepts.
 
-    `signals` is for programs that are the server, and in the main thread.  Handlers of `signal.signal` are afterwards
-    what they were.  One that the program gave to its loop by `add_signal_handler` is not, since a loop does not tell
-    what it had: such a program says `signals=False` and ends this by `server.stop()` (from `on_start`) or by cancelling
-    it.
+    `signals` works in the main thread only.  Afterwards the program has the handlers that it set with `signal.signal`
+    before.  Handlers that it gave to its loop with `add_signal_handler` are lost, since a loop does not show its
+    handlers: such a program passes `signals=False`, and calls `server.stop()` (`on_start` has the server) or cancels
+    the task.
     """
     with ExitStack() as stack:
-        # The signals are ours until the end, since a second one counts.
+        # The handlers stay until the server has ended, because a second signal ends it at once.
         async with listening(handler, **options) as server:
             if signals:
                 handle_signals(server.loop, END_SIGNALS, server.stop, stack)
@@ -71,8 +71,8 @@ async def serve(
 def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
     """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
 
-    Signal handlers and the thread's event loop are afterwards what they were.  Raises RuntimeError inside a running
-    loop: there, await `serve`.
+    The signal handlers and the event loop of the thread are restored afterwards.  Raises RuntimeError inside a running
+    loop: await `serve` there.
     """
     try:
         asyncio.get_running_loop()
@@ -88,7 +88,7 @@ def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
 
 
 async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
-    # Handlers may leave tasks behind; asyncio.run would cancel those as well.
+    # Handlers may leave tasks behind.  They are cancelled here, as asyncio.run would do.
     left = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in left:
         task.cancel()

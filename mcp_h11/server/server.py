@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A listening server: sockets, the clock of its connections, signals, and an orderly end.
 
-`serve` and `run` are for programs that are the server; `listening` is for programs that have one.
+`serve` and `run` are for programs that do no more than serve; `listening` is for programs that do other work too.
 
-Rule: the end has an order, and every step of it a limit.  Stop accepting; end the streams on which nothing runs;
+Rule: the end has an order, and every step has a time limit.  Stop accepting; end the streams without a running call;
 let running calls finish for `grace` seconds; cancel; close; clean up.
 """
 
@@ -40,14 +40,14 @@ logger = escaping(logging.getLogger(__name__))
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-MAX_TICK = 1.0  # seconds between two looks at the deadlines; less where a deadline is short,
-MIN_TICK = 0.005  # but a deadline of nothing must not take all of the time
-CANCEL_TIME = 1.0  # for what was cancelled to end; and where somebody insists,
-FORCED_TIME = 0.1
-FLUSH_TIME = 0.5  # for the last bytes to leave, and for what else is left
-SPARED_OF = 1_024  # connections of one client, for one that can be spared
-ACCEPT_TURNS = 3  # of the loop, for what was accepted before the sockets were closed
-OPS_ADDRESS = "ops"  # the file name of an OSError that is about that address, and not about the endpoint's
+MAX_TICK = 1.0  # seconds between two checks of the deadlines; a short deadline makes them more frequent
+MIN_TICK = 0.005  # seconds; a deadline near 0 must not make the checks take all of the time
+CANCEL_TIME = 1.0  # seconds for cancelled calls to end
+FORCED_TIME = 0.1  # seconds for the same, and for the last bytes, after a second `stop`
+FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted connections to end
+SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
+ACCEPT_TURNS = 3  # turns of the loop for connections that were accepted before the sockets were closed
+OPS_ADDRESS = "ops"  # the file name of an OSError about the operators' address, to tell it from the endpoint's
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -72,13 +72,13 @@ class Server:
         self.shares_buffer = True
         self.heads = HeadCache(id_fields=ID_FIELDS)
         self.connections: set[Connection] = set()
-        self._peers = Crowd[Connection]()  # the same by client, but those of proxies
-        self.handshakes: set[asyncio.Task[None]] = set()  # what may become connections
+        self._peers = Crowd[Connection]()  # the same connections by client, without those of proxies
+        self.handshakes: set[asyncio.Task[None]] = set()  # TLS handshakes under way
         self.replies: set[Reply] = set()
         self.draining = False
         self.recorder: Recorder | None = None
         self.ops: OpsListener | None = None
-        self.lag = 0.0  # seconds by which the clock was late lately
+        self.lag = 0.0  # seconds by which the last ticks of the clock were late
         self._began = self._due = 0.0
         self.now = 0.0
         self.date = b""
@@ -103,7 +103,7 @@ class Server:
     @property
     def addresses(self) -> list[Any]:
         """The bound addresses: (host, port, ...) tuples, or the path of a Unix socket."""
-        # A socket that is closed, as each is while the server drains, does not know it any more.
+        # The addresses are kept, because the sockets are closed while the server drains, and a closed socket has none.
         return self._addresses or [s.getsockname() for s in self.sockets]
 
     @property
@@ -141,7 +141,7 @@ class Server:
     async def start(self) -> None:
         """Bind, enter the handler's lifespan, and accept.
 
-        Raises OSError where an address cannot be had, ValueError where it may not be served as it is set.
+        Raises OSError where an address cannot be bound, and ValueError where the settings do not allow that address.
         """
         self.loop = asyncio.get_running_loop()
         proactor = getattr(asyncio, "ProactorEventLoop", None)
@@ -203,13 +203,14 @@ class Server:
         return OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
 
     def _warn(self) -> None:
-        # Whoever set allowed_hosts has said by which names it is called, and nothing of who may call.
+        # `allowed_hosts` does not silence this warning: it names the server, and does not restrict the clients.
         for host in reachable(self.addresses) if self.settings.is_open else ():
             logger.warning("whoever can reach %s may use this server: set token, verifier or authorize", host)
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server | Acceptor:
         settings = self.settings
-        # uvloop's own server is the faster one, and loses nothing; Windows' own loop has no other way.
+        # Without TLS, only asyncio's selector loop needs an `Acceptor`.  uvloop's own server is faster and loses no
+        # accepted connection.  The Windows loop has no `add_reader`.
         if settings.ssl is None and not isinstance(self.loop, asyncio.SelectorEventLoop):
             # asyncio takes any bound stream socket here, a Unix one as well.
             return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
@@ -242,25 +243,30 @@ class Server:
         remove_socket_file(self._uds)
 
     def stop(self) -> None:
-        """Ask it to end; a second time, at once.  On the loop's thread; returns immediately."""
+        """Ask the server to end in order; a second call makes it end at once.
+
+        It must be called on the loop's thread, and returns immediately.
+        """
         if self._stopping.is_set():
             self._forced.set()
         self._stopping.set()
 
     async def wait_stopped(self) -> None:
-        """Until `stop` is called."""
+        """Wait until `stop` is called."""
         await self._stopping.wait()
 
     async def aclose(self, grace: float | None = None) -> None:
-        """End it in order; running calls have `grace` seconds (default: the settings').  Idempotent.
+        """End the server in order; running calls have `grace` seconds (default: the settings').  Idempotent.
 
-        Cancelling it does not leave a server half closed: what is left is ended at once, then the cancellation goes on.
+        A cancellation does not leave the server half closed: the remaining steps are done at once, and then
+        CancelledError is raised.
         """
         if self._closed is None:
             self._closed = self.loop.create_task(self._close(self.settings.grace if grace is None else grace))
-        import anyio  # a megabyte and its time, which nothing needs before the end
+        import anyio  # here, because it takes a megabyte and is not needed before the end
 
-        # anyio's scopes cancel again at each wait, which would be "at once" even for the first time.
+        # A cancelled anyio scope of the caller cancels each wait in it again.  Without the shield, the server would
+        # take that for a second demand to end, and would end at once instead of in order.
         with anyio.CancelScope(shield=True):
             try:
                 await asyncio.shield(self._closed)
@@ -278,7 +284,8 @@ class Server:
         self.endpoint.quiet()
         for connection in list(self.connections):
             connection.drain()
-        # uvloop tells of what it has accepted a turn or two later, when nobody would look after it any more.
+        # uvloop reports an accepted connection a turn or two later.  Without this wait, a connection could come when
+        # no code would close it any more.
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
         await self.runtime.wait_idle(grace, self._forced)
@@ -294,7 +301,7 @@ class Server:
         await self._wait_deserted(FORCED_TIME if self._forced.is_set() else FLUSH_TIME)
         for connection in list(self.connections):
             connection.abort()
-        await self._wait_deserted(FLUSH_TIME)  # a turn or two of the loop
+        await self._wait_deserted(FLUSH_TIME)  # usually takes a turn or two of the loop
         if self._timer is not None:
             self._timer.cancel()
         if self.ops is not None:
@@ -314,15 +321,15 @@ class Server:
         self._peers.add(connection.party, connection)
 
     def make_room(self, party: str) -> bool:
-        """End a connection of the client that has most, where that is more than `party` would have.
+        """End a connection of the client that has most connections, if it has more than `party` would have.
 
-        One that waits for a request goes first, then one whose request has not arrived, then a stream that only
-        listens; none on which a call runs.
+        A connection that waits for a request goes first, then a connection with a request that has not wholly arrived,
+        then a stream that only listens.  A connection with a running call is never ended.
         """
         found = max(islice(self._peers.before(party), SPARED_OF), key=attrgetter("spare"), default=None)
         if found is None or not found.spare:
             return False
-        self._forget(found)  # at once: it is not to be found again before it has gone
+        self._forget(found)  # at once, so that it is not found again before it has gone
         found.abort()
         return True
 
@@ -332,7 +339,7 @@ class Server:
             self._peers.remove(connection.party, connection)
 
     def lost(self, connection: Connection) -> None:
-        """A connection is no more."""
+        """Forget a connection that has ended, and keep its counts of bytes."""
         self._forget(connection)
         metrics = self.runtime.metrics
         if metrics is not None:
@@ -349,7 +356,7 @@ class Server:
     def _tick(self) -> None:
         self.now = now = self.loop.time()
         self.date = _http_date(time.time())
-        # Half of what it was before, so that whoever asks from time to time hears of it.
+        # An old lag is halved at each tick instead of forgotten, so that a probe that asks now and then sees it.
         self.lag = max(now - self._due, self.lag / 2)
         self._due = now + self._tick_time
         self._timer = self.loop.call_at(self._due, self._tick)
@@ -364,7 +371,7 @@ class Server:
 
 
 def _http_date(seconds: float) -> bytes:
-    """RFC 9110 5.6.7, IMF-fixdate; the names of days and months are English whatever the locale."""
+    """RFC 9110 5.6.7, IMF-fixdate.  The names of days and months are English in every locale."""
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
     return date.encode("ascii")

@@ -22,7 +22,10 @@ PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens o
 
 # --- sockets -----------------------------------------------------------------------------------------------------
 def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
-    """The host names that requests may carry.  Raises ValueError where others can reach the server and none is set."""
+    """The host names that requests may carry.
+
+    Raises ValueError where other machines can reach the server and `allowed_hosts` is not set.
+    """
     if settings.allowed_hosts is not None:
         return HostPolicy(settings.allowed_hosts, settings.allowed_origins)
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
@@ -36,7 +39,7 @@ def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
 
 
 def reachable(addresses: list[Any]) -> list[str]:
-    """Those that other machines can reach."""
+    """The bound hosts that other machines can reach."""
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
     return [host for host in own if not _is_loopback(host.partition("%")[0])]
 
@@ -52,7 +55,8 @@ def _is_loopback(host: str) -> bool:
 async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """A socket for each address of `host`, all on one port; "" and "*" are every address of both families."""
     if host.lower() == "localhost":
-        # Both, whatever the machine's hosts file says: another program could listen on a family that we leave out.
+        # Both families are bound even if the machine's hosts file names one: another program could listen on the
+        # family that is left out, and get the requests of clients.
         targets: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
     elif (literal := _literal(host, port)) is not None:
         targets = [literal]
@@ -93,7 +97,7 @@ def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
     try:
         for family, address in targets:
             try:
-                # The protocol named: asyncio switches Nagle's algorithm off only where it is.
+                # The protocol is named, because asyncio switches Nagle's algorithm off only for sockets that name it.
                 sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             except OSError:
                 if len(targets) > 1:
@@ -108,7 +112,7 @@ def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
                 sock.bind((address[0], port, *address[2:]))
             except OSError as exc:
                 if exc.errno == errno.EADDRNOTAVAIL and len(targets) > 1:
-                    sockets.pop().close()  # the family is there, the address is not
+                    sockets.pop().close()  # the machine has the family, but not the address
                     continue
                 raise
             port = sock.getsockname()[1]
@@ -122,7 +126,7 @@ def _bind_all(targets: list[Any], port: int) -> list[socket.socket]:
 
 
 def bind_unix(path: str, mode: int | None) -> socket.socket:
-    """A Unix socket; one that a dead server left behind is replaced, a living one is not."""
+    """A Unix socket at `path`.  It replaces the socket of a dead server, but not the socket of a running one."""
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -131,7 +135,7 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
                     probe.connect(path)
                 except ConnectionRefusedError:
                     os.unlink(path)
-                except (BlockingIOError, TimeoutError):  # it listens, and is busy
+                except (BlockingIOError, TimeoutError):  # a server listens there, and is busy
                     raise _in_use(path) from None
                 else:
                     raise _in_use(path)
@@ -139,7 +143,7 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
     try:
         sock.bind(path)
         if mode is not None:
-            # No client can connect before it listens, so there is no moment with other bits.
+            # No client can connect before the socket listens, so no client sees other permission bits.
             os.chmod(path, mode)
     except BaseException:
         sock.close()
@@ -163,7 +167,7 @@ def _in_use(path: str) -> OSError:
 
 
 def with_descriptor_limit(settings: Settings) -> Settings:
-    """Keep some descriptors for everything that is not a connection."""
+    """Lower `max_connections` where the process may open few files, to keep descriptors for other uses."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The same handler on stdin and stdout: one JSON message a line (basic/transports/stdio, all revisions).
 
-The era is decided message by message, as over HTTP: an envelope in `_meta` is modern; `initialize` opens the
-process's one legacy session.
+The era is decided message by message, as over HTTP: a message with an envelope in `_meta` is modern; `initialize` opens
+the process's one legacy session.
 
-Rules: nothing but protocol is written to stdout, and nobody else reads stdin, so while this runs `print` goes to stderr
-and `input` finds nothing.  The reader never waits for a handler.  The end of stdin is the end of the server, and so is
-SIGINT or SIGTERM.
+Rules: stdout and stdin belong to the protocol alone, so `print` goes to stderr and `input` finds nothing while the
+server runs.  The reader never waits for a handler.  The server ends at the end of stdin, at SIGINT and at SIGTERM.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from ..runtime.storage import SessionState
 from .pipes import Outlet, ThreadOutlet, need_stderr, own_stdin, own_stdout, pieces_of
 from .signals import END_SIGNALS, handle_signals
 
-# Bytes that the client has not taken; then nothing more is read from it either.  Far above `write_high`, where calls
-# begin to wait: a client that is slow to read must still be able to cancel and to answer.
+# Bytes that the client has not taken.  Beyond them the server reads no more from the client.  The number is far above
+# `write_high`, where calls begin to wait: a client that is slow to read must still be able to cancel and to answer.
 MAX_UNWRITTEN = 16 * 1024 * 1024
-END_TIME = 1.0  # seconds for what was cancelled to end
-LAST_LINES_TIME = 0.5  # for the last lines to leave
+END_TIME = 1.0  # seconds for cancelled calls to end
+LAST_LINES_TIME = 0.5  # seconds for the last lines to leave
 
 
 class PipeModernCall(ModernCall):
-    """A modern request whose answer goes down the pipe."""
+    """A modern request that is answered on the pipe."""
 
     __slots__ = ("_pipe",)
 
@@ -61,7 +60,7 @@ class PipeModernCall(ModernCall):
 
 
 class PipeListener(Listener):
-    """A listen stream among everything else on the pipe."""
+    """A listen stream; its notices share the pipe with all other messages."""
 
     __slots__ = ("_pipe",)
 
@@ -76,7 +75,7 @@ class PipeListener(Listener):
 
 
 class PipeBatch:
-    """The answers of one batch, which go out as one array (JSON-RPC 2.0, 6)."""
+    """Gathers the answers of one batch, and sends them as one array (JSON-RPC 2.0, 6)."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -84,7 +83,7 @@ class PipeBatch:
         self.missing = 1  # the loop that fills the batch counts as one more
 
     def add(self, answer: bytes | None) -> None:
-        """One answer, or None where there is none: of a call that was cancelled."""
+        """Add one answer; None stands for a cancelled call, which has no answer."""
         if answer is not None:
             self._answers.append(answer)
         self.missing -= 1
@@ -111,7 +110,7 @@ class BatchedPipeCall(ChannelCall):
 
 
 class Pipe:
-    """The server's end of one pair of streams, or of what an `Outlet` stands for."""
+    """The server's end of one pair of streams.  `out` is the stream to write to, or an `Outlet` in its place."""
 
     def __init__(self, runtime: Runtime, out: BinaryIO | Outlet) -> None:
         self.runtime = runtime
@@ -124,19 +123,19 @@ class Pipe:
         self._gate = Gate(runtime.settings.max_running_session)
         self._calls: dict[str | int, PipeModernCall] = {}
         self._listeners: dict[str | int, PipeListener] = {}
-        self._untold: dict[bytes, None] = {}  # notices for a client that does not read; in order, each once
+        self._untold: dict[bytes, None] = {}  # notices that wait until the client reads, in order and each once
         runtime.on_notice.append(self._noticed)
 
     # --- out -------------------------------------------------------------------------------------------------
 
     async def send(self, payload: bytes) -> None:
-        """One message; waits while the client does not read."""
+        """Send one message, and wait while the client does not read."""
         self.outlet.post(payload)
         if self.outlet.full:
             await self.outlet.drained()
 
     def tell(self, payload: bytes) -> None:
-        """A notice, which nobody waits for: for a slow client equal ones are one."""
+        """Send a notice without waiting.  A client that is slow to read gets equal notices once."""
         if not self.outlet.full and not self._untold:
             self.outlet.post(payload)
             return
@@ -154,7 +153,7 @@ class Pipe:
     # --- in --------------------------------------------------------------------------------------------------
 
     def take_line(self, line: bytes | MCPError) -> None:
-        """One line of input."""
+        """Handle one line of input."""
         try:
             if isinstance(line, MCPError):
                 self._reply_error(getattr(line, "request_id", None), line)
@@ -164,7 +163,7 @@ class Pipe:
             self._reply_error(getattr(exc, "request_id", None), exc)
 
     def take(self, message: Message | Batch) -> None:
-        """One message.  Raises MCPError where it is refused and has no id."""
+        """Handle one message.  Raises MCPError where it is refused and has no id."""
         if isinstance(message, list):
             self._take_batch(message)
         elif not isinstance(message, Request):
@@ -195,7 +194,7 @@ class Pipe:
             return
         self._cancel(message)
         if claimed_version(message) is None:
-            with suppress(Refusal):  # no place to wait, and a notification has no answer
+            with suppress(Refusal):  # the server is full; a notification has no answer that could say so
                 self._session.notified(message)
 
     def _take_batch(self, batch: Batch) -> None:
@@ -214,7 +213,7 @@ class Pipe:
         gathering.add(None)
 
     def _take_gathered(self, message: Request, gathering: PipeBatch) -> MCPError | None:
-        """A request of a batch, or why it is none."""
+        """Start a request of a batch; returns the error of a request that cannot be started."""
         if message.method == "initialize" or claimed_version(message) is not None:
             # 2025-03-26 basic/lifecycle: initialize "MUST NOT be part of a JSON-RPC batch"; 2026-07-28 has none.
             return InvalidRequest("This cannot be part of a batch")
@@ -242,7 +241,7 @@ class Pipe:
             del self._calls[call.request_id]
 
     def _cancel(self, message: Notification) -> None:
-        """2026-07-28 basic/patterns/cancellation: on stdio a call, or a listen, is cancelled by notification."""
+        """2026-07-28 basic/patterns/cancellation: on stdio a notification cancels a call or a listen stream."""
         if message.method != CANCELLED:
             return
         request_id: Any = message.params.get("requestId")
@@ -250,7 +249,7 @@ class Pipe:
             return
         self._listeners.pop(request_id, None)
         call = self._calls.get(request_id)
-        if call is not None and not call.done:  # once: a second cancellation would break off its clean-up
+        if call is not None and not call.done:  # once, because a second cancellation would break off its clean-up
             call.done = True
             call.cancel()
 
@@ -286,12 +285,12 @@ class Pipe:
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the listen streams, let what runs finish within the grace, then cancel it."""
+        """End the listen streams, let running calls finish within the grace, then cancel the rest."""
         for listener in self._listeners.values():
             self.outlet.post(self.runtime.json.result(listener.id, listener.result()))
         self._listeners.clear()
         for future, _ in self._session.pending.values():
-            if not future.done():  # the answer cannot come any more
+            if not future.done():  # the client is gone, so its answer cannot come any more
                 future.set_exception(ToolError("The client has gone"))
         await self.runtime.wait_idle(self.runtime.settings.grace, self.forced)
         self._session.close()
@@ -310,14 +309,15 @@ async def serve_stdio(
     stdout: BinaryIO | None = None,
     signals: bool = True,
 ) -> None:
-    """Serve on stdin and stdout until stdin ends, the client is gone, or SIGINT or SIGTERM (a second ends at once).
+    """Serve on stdin and stdout until stdin ends, the client is gone, or SIGINT or SIGTERM comes.
 
-    What runs then has the `grace` of the settings to finish; of the others those apply that are not about HTTP.
+    Running calls then have the `grace` of the settings to finish; a second signal ends them at once.  The settings
+    about HTTP have no effect here.
 
     Args:
-        stdin: Read instead of the process's own, in a thread that is left behind where it blocks.
-        stdout: Written instead of the process's own, which is then left alone.
-        signals: Handle the two, where this is the main thread.
+        stdin: Read instead of the process's own stdin.  A thread reads it, and is left behind if it blocks.
+        stdout: Written instead of the process's own stdout, which is not touched then.
+        signals: Handle SIGINT and SIGTERM, if this is the main thread.
     """
     with ExitStack() as stack:
         source = stdin if stdin is not None else stack.enter_context(own_stdin())
@@ -348,7 +348,7 @@ async def serve_stdio(
 def run_stdio(handler: ServerHandler, *, settings: Settings | None = None) -> None:
     """Serve on stdin and stdout and block, until stdin ends or the process is interrupted."""
     need_stderr()
-    with suppress(KeyboardInterrupt):  # before our own handlers were there, or after
+    with suppress(KeyboardInterrupt):  # it can come before our handlers are installed, or after they are removed
         asyncio.run(serve_stdio(handler, settings=settings))
 
 

@@ -8,7 +8,7 @@ The server has a thread and an event loop of its own.  Tools that must touch the
     ...
     thread.stop()
 
-Rule: nothing here is global.  Two threads are two servers that do not know of each other.
+Rule: nothing here is global.  Two threads run two servers that share nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = escaping(logging.getLogger(__name__))
 
 START_TIMEOUT = 10.0  # seconds to bind and to enter the handler's lifespan
 STOP_TIMEOUT = 15.0
-CLOSE_TIME = 3.0  # of these for all that comes after the grace: cancelling, the last bytes, the lifespan's end
+CLOSE_TIME = 3.0  # of these, for the steps after the grace: cancelling, the last bytes, the lifespan's end
 
 
 class ServerThread:
@@ -49,28 +49,28 @@ class ServerThread:
 
     @property
     def url(self) -> str:
-        """Where a client connects.  Raises RuntimeError when it has ended."""
+        """The URL that a client connects to.  Raises RuntimeError when the server has ended."""
         return self._running.url
 
     @property
     def port(self) -> int:
-        """The bound port.  Raises RuntimeError when it has ended."""
+        """The bound port.  Raises RuntimeError when the server has ended."""
         return self._running.port
 
     @property
     def alive(self) -> bool:
-        """Whether it serves."""
+        """Whether the server's thread runs."""
         return self._thread.is_alive()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """End it in order and wait for its thread; harmless a second time.
+        """End the server in order and wait for its thread; a second call is harmless.
 
-        Running tools have the `grace` of the settings to finish, or as much of it as `timeout` leaves.  A host that
-        runs tools by `call_in` on the thread that calls this lets none finish meanwhile: give it a short one.  Called
-        by a tool on the server's own thread, it does not wait.
+        Running tools have the `grace` of the settings to finish, or the part of it that `timeout` leaves.  If `call_in`
+        runs the tools on the calling thread, none can finish while this method waits: pass a short `timeout` then.  If
+        a tool calls this method on the server's own thread, it does not wait.
 
         Raises:
-            TimeoutError: it is still at it.
+            TimeoutError: the server has not ended in time.
         """
         server = self._server
         if server is not None:
@@ -101,7 +101,8 @@ class ServerThread:
         try:
             started = self._ready.wait(START_TIMEOUT)
         finally:
-            if not started:  # too late, or the host was interrupted: it must not begin to serve when nobody knows
+            # After a timeout or an interrupt the caller gets no server that it could stop, so none may begin to serve.
+            if not started:
                 self._give_up()
         if not started:
             raise TimeoutError(f"the server did not start within {START_TIMEOUT:g} s")
@@ -141,19 +142,19 @@ def start_in_thread(
     call_in: Callable[[Callable[[], None]], Any] | None = None,
     **options: Any,
 ) -> ServerThread:
-    """Serve in a thread; returns once it accepts.  Then `.url`, `.port`, `.stop()`.
+    """Serve in a thread; returns once the server accepts.  The result has `.url`, `.port` and `.stop()`.
 
     Args:
-        port: 0 takes a free one.
-        call_in: Called with a job (a function of no arguments) for each call of a sync tool; it arranges for the job
-            to run on a thread of the host's, and need not wait for it.  Without it, worker threads run them.
+        port: 0 takes a free port.
+        call_in: Called with a job (a function without arguments) for each call of a sync tool.  It arranges for the
+            job to run on a thread of the host, and need not wait for it.  Without it, worker threads run the jobs.
         options: As for `listening`.
 
     Raises:
-        OSError: the address cannot be had.
-        ValueError: the options cannot be served with.
-        TimeoutError: it takes too long; it is given up.
-        Exception: whatever the handler's lifespan raised.
+        OSError: the address cannot be bound.
+        ValueError: the server cannot run with these options.
+        TimeoutError: the start takes too long; it is given up.
+        Exception: the exception that the handler's lifespan raised.
     """
     if call_in is not None:
         options["call_in"] = call_in
