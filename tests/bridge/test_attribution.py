@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which client a message of a backend reaches, for every kind of message and every way to serve a backend.
+"""The client that gets a message of a backend, for every kind of message and every way to serve a backend.
 
-`TABLE` is what docs/proxy.md says; each cell is tried in each mode that it speaks of.
+`TABLE` repeats the table of docs/proxy.md.  Each cell is tested in each mode that it applies to.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ QUESTIONS = {kind for kind, (method, _) in MESSAGES.items() if not method.starts
 
 
 class Seat:
-    """A client of the bridge: it hears all that it can, answers all that it is asked, and notes both."""
+    """A client of the bridge: it listens to every stream, answers every question, and records all messages."""
 
     def __init__(self, front: Any, era: str, *, user: str = "", uri: str = "test://a") -> None:
         self.front = front
         self.modern = era == MODERN
         self.raw: Any = Modern(front.port, capabilities=ABLE) if self.modern else Legacy(front.port, era)
-        self.raw.check = False  # what backends send here is in no revision
+        self.raw.check = False  # these backends send messages that no revision defines
         self.raw.extra_headers = {"X-User": user} if user else {}
         self.uri = uri
         self.seen: list[str] = []
@@ -121,7 +121,7 @@ class Seat:
             await self.marked.wait()
 
     async def run(self, tool: str, **arguments: Any) -> str:
-        """The text of a tool; what it asks is answered, unless it is to be taken back."""
+        """Call a tool and give its text.  A question is answered, unless the backend is going to cancel it."""
         params = {**call(tool, **arguments), "_meta": {"progressToken": "mine"}}
         if self.modern:
             return await self._run_modern(params)
@@ -165,7 +165,7 @@ def _text(message: Any) -> str:
 
 
 def arguments_of(kind: str, column: int, withdrawn: str = "") -> dict[str, Any]:
-    """What the tool is told.  A question is taken back when a client has it, and has made a file `withdrawn`."""
+    """The arguments of the tool `emit`.  It cancels its question once a client has it and has made `withdrawn`."""
     method, params = MESSAGES[kind]
     if kind == "resource updated" and column == 2:
         params = {"uri": "test://b"}
@@ -192,7 +192,7 @@ async def user_of(head: Any) -> str:
 async def child(
     era: str = LEGACY, users: tuple[str, str] = ("", ""), token: str = "", **options: Any
 ) -> AsyncIterator[Any]:
-    """A child of its own kind on pipes."""
+    """A bridge to a child on pipes, and two clients of the bridge."""
     handler = ProxyHandler(Command([sys.executable, SERVER]), **options)
     more: dict[str, Any] = {"authorize": user_of} if users[0] else {}
     async with served(handler, **more) as front:  # type: ignore[arg-type]
@@ -201,12 +201,12 @@ async def child(
 
 
 class Remote:
-    """A server over HTTP that a test writes: its tool `emit` sends a message wherever it is told to."""
+    """A scripted server over HTTP: its tool `emit` sends a message on the connection that `where` names."""
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.get: Peer | None = None
-        self.before: Peer | None = None  # the exchange of the call before, which stays open after its answer
+        self.before: Peer | None = None  # the exchange of an earlier call, which stays open after its answer
         self.answers: dict[Any, anyio.Event] = {}
         self.said: dict[Any, Any] = {}
 
@@ -270,13 +270,13 @@ class Remote:
         return json.dumps(self.said["q1"])
 
     async def until(self, name: str) -> None:
-        """A client has shown by this file that it knows, or the question was refused."""
+        """Wait until a client that got the question has made this file, or until the question is refused."""
         with anyio.fail_after(LIMIT):
             while not self.answers["q1"].is_set() and not Path(name).exists():
                 await anyio.sleep(0.001)
 
     async def mark(self, out: Peer) -> None:
-        """On the same connection, so that it is behind what was said."""
+        """Send a mark on the same connection, so that it arrives after the other messages."""
         await out.event({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
 
 
@@ -323,8 +323,8 @@ async def test_a_message_reaches_the_clients_that_the_table_says(
         meant = TABLE[kind][column]
         seen_by_a, seen_by_b = a.seen, b.seen
         if kind == "cancelled":
-            # Of a question that came to no client no client hears that it is taken back; and one without a session
-            # learns of it when it comes back with the answer.
+            # No client hears of the cancellation of a question that no client got.  A client without a session learns
+            # of a cancellation when it sends the answer.
             told = meant in (OF_REQUEST, ONE) and not b.modern
             assert ("notifications/cancelled" in seen_by_b, seen_by_a) == (told, [])
             return
@@ -394,7 +394,7 @@ async def test_a_backend_of_the_newest_revision_speaks_on_exchanges_alone(kind: 
             return
         await peer.events()
         await peer.event({"jsonrpc": "2.0", "method": method, "params": params})
-        # It may not ask: a client of this revision answers no requests.
+        # The bridge refuses this request: a client of this revision answers none.
         await peer.event({"jsonrpc": "2.0", "id": "q1", "method": "sampling/createMessage", "params": {}})
         said = {"content": [{"type": "text", "text": "said"}], "resultType": "complete"}
         await peer.event(result(seen, said))
@@ -421,7 +421,7 @@ async def test_logs_are_shared_where_the_operator_says_so(era: str) -> None:
         mark()
         await a.until_marked()
         await b.until_marked()
-        # Without a session a client asks for messages with each call, so that one without a call hears none.
+        # A client without a session asks for logs in each call, so that a client without a call gets none.
         assert (a.seen, b.seen) == ([] if era == MODERN else ["notifications/message"], ["notifications/message"])
 
 
@@ -449,7 +449,7 @@ async def test_a_token_that_many_may_hold_names_no_client() -> None:
 async def test_what_a_child_says_late_for_one_client_does_not_reach_another_whose_call_runs(
     era: str, tmp_path: Path
 ) -> None:
-    """The child answers the one, and speaks while only the other's call runs."""
+    """The child has answered the first client, and sends messages while only a call of the second one runs."""
     when = tmp_path / "now"
     messages = [MESSAGES[kind] for kind in ("log message", "unknown notification", "elicitation, form", "roots")]
     async with child(era) as (a, b, mark):
@@ -459,7 +459,7 @@ async def test_what_a_child_says_late_for_one_client_does_not_reach_another_whos
             handler = b.front.runtime.handler
             await _until(lambda: any(backend.runs for backend in handler._generations.now.backends))
             when.touch()
-            await _until(lambda: not when.exists())  # all was said, and what was asked was answered
+            await _until(lambda: not when.exists())  # every message is sent, and every question is answered
             mark()
             await a.until_marked()
             await b.until_marked()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Backends that follow each other while they are in use: nothing lost, nothing twice, each session as it was said."""
+"""A backend is swapped while clients use it: no call is lost or runs twice, and sessions follow the chosen mode."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SERVER = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py
 
 
 class Named(Held):
-    """Says who it is."""
+    """A backend with a tool that gives the name of the backend."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ async def test_who_listens_without_a_session_goes_on_with_the_new_backend(sessio
             while "notifications/resources/updated" not in kinds:
                 kinds.append((await stream.next_message())["method"])
             assert kinds[0] == "notifications/tools/list_changed"
-            if sessions == "drain":  # this one has the old backend yet
+            if sessions == "drain":  # the session still has the old backend
                 with pytest.raises(TimeoutError):
                     await to_session.next_message(0.1)
 
@@ -173,7 +173,7 @@ async def test_swapped_for_none_it_is_503_until_there_is_another() -> None:
         assert await who(c) == "two"
         await handler.swap(None, "invalidate")
         await handler.swap(Named("three"), "migrate")
-        # What was invalid once is not good again.
+        # An invalidated session stays invalid after the next swap.
         assert (await gone.post(gone.request("ping"))).status == 404
 
 
@@ -260,7 +260,7 @@ async def test_a_server_at_an_address_is_asked_again_until_it_is_there() -> None
 
     async with bridge(url, supervisor=Eager) as front:
         with anyio.fail_after(LIMIT):
-            while len(tries) < 8:  # more than would open a circuit
+            while len(tries) < 8:  # more failures than a circuit breaker would allow
                 await anyio.sleep(0.01)
         assert front.runtime.handler.readiness_problems() == ["backend away"]
         async with listening(Named("one"), port=port):
@@ -321,7 +321,7 @@ async def test_a_backend_that_serves_nobody_any_more_does_not_wait_for_its_time(
         c = await initialized(front)
         pid = int((await c.call("tools/call", call("pid"))).result["content"][0]["text"])
         await front.runtime.handler.swap(Named("one"))
-        os.kill(pid, 0)  # it serves its session
+        os.kill(pid, 0)  # the child runs as long as its session
         await initialized(front)
         await front.runtime.handler.swap(Named("two"))
         with anyio.fail_after(LIMIT), pytest.raises(ProcessLookupError):
@@ -334,7 +334,7 @@ async def test_a_backend_that_serves_nobody_any_more_does_not_wait_for_its_time(
 
 
 class Counting(MCPServer):
-    """Counts each call that it runs, for all of its kind."""
+    """Counts each call that it runs, in a counter that all instances share."""
 
     def __init__(self, seen: Counter[str]) -> None:
         super().__init__("counting", version="1")
@@ -370,7 +370,7 @@ async def test_many_swaps_under_many_callers_lose_nothing_and_answer_nothing_twi
         async def attempt() -> Legacy | None:
             try:
                 return await initialized(front)
-            except ProtocolError as error:  # outdated before its handshake was over
+            except ProtocolError as error:  # the session was outdated before its handshake was over
                 assert sessions != "migrate" and "404" in str(error)
                 return None
 
@@ -400,7 +400,7 @@ async def test_many_swaps_under_many_callers_lose_nothing_and_answer_nothing_twi
                     tasks.start_soon(legacy, name)
                 for _ in range(swaps):
                     await handler.swap(Counting(seen), sessions)
-                    # Some time for clients to come back between two ends of all sessions.
+                    # Leave the clients time to open new sessions before the next swap ends all of them.
                     await anyio.sleep(0 if sessions == "migrate" else 0.05)
                 swapping = False
     assert answered == seen
@@ -471,7 +471,7 @@ async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyP
         other = of(front, "bob")
         await other.initialize()
         assert await who(other) == "one"
-        # Those of a swap are not refused, though another order would be.
+        # The limit does not refuse the backends of a swap, though it refuses a new session.
         await handler.swap(Named("two"), "migrate")
         assert await who(other) == "two" and await who(begun[0]) == "two"
         for c in begun:
@@ -486,7 +486,7 @@ async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyP
 
 
 async def test_memory_and_descriptors_are_flat_after_many_sessions() -> None:
-    """A part of the long run: what a session leaves behind would show."""
+    """A short form of the long run: memory that a session does not give back would show."""
     async with bridge(Named("one")) as front:
 
         async def session() -> None:

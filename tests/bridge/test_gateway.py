@@ -39,7 +39,7 @@ def entry(name: str, **more: Any) -> ServerEntry:
 
 @asynccontextmanager
 async def gateway(entries: dict[str, ServerEntry], **options: Any) -> AsyncIterator[Any]:
-    """A running gateway; what `server.entries` holds is what it reads when it is told to."""
+    """A running gateway.  When it reloads, it reads the last element of `server.entries`."""
     lists: list[Any] = [entries]
 
     def read() -> dict[str, ServerEntry]:
@@ -79,7 +79,7 @@ async def test_each_backend_is_at_its_name_with_sessions_of_its_own() -> None:
         async with at(server, "one", Legacy) as one, at(server, "two", Legacy) as two:
             assert one.initialized["serverInfo"]["name"] == "one"
             assert (await said(two))["name"] == "two"
-            # A session is good at its own name only.
+            # A session is valid at the address of its own server only.
             stray = Legacy(server.port, LEGACY, "/servers/two/mcp")
             stray.session, stray.initialized = one.session, one.initialized
             assert (await stray.post(stray.request("ping"))).status == 404
@@ -153,7 +153,7 @@ async def test_one_backend_for_each_session_is_another_site() -> None:
 
 
 async def test_an_address_that_was_none_is_served_as_soon_as_the_list_has_it() -> None:
-    """What was said of the very same head before is not said again, whatever it was that is remembered of it."""
+    """The gateway does not repeat its earlier answer to the same head, though it caches facts about heads."""
     request = modern("server/discover")
     late = request.replace(b"POST /mcp ", b"POST /servers/late/mcp ")
     head, _, body = late.partition(b"\r\n\r\n")
@@ -168,7 +168,7 @@ async def test_an_address_that_was_none_is_served_as_soon_as_the_list_has_it() -
             for _ in range(2):
                 await client.send(late)
                 assert (await client.receive("POST")).status == expected
-            async with RawClient(server.port) as third:  # refused, or not, before the body is there
+            async with RawClient(server.port) as third:  # refused before the body arrives, or not refused
                 await third.send(head)
                 if expected == 404:
                     assert (await third.receive("POST")).status == 404

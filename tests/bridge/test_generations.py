@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A handler whose back may be exchanged: sessions that outlive what they began with, and times without anything."""
+"""A handler that swaps its backend: sessions that outlive their first backend, and times without a backend."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_what_runs_in_an_outdated_session_is_answered_and_its_stream_ends(
             with anyio.fail_after(LIMIT):
                 while await stream.next_event() is not None:
                     pass
-            assert server.endpoint.legacy.sessions  # it still answers
+            assert server.endpoint.legacy.sessions  # its call still runs
             handler.released.set()
         assert answers[0].result["content"][0]["text"] == "hold released"
         await turns()
@@ -98,7 +98,7 @@ async def test_an_outdated_session_of_http_sse_is_404_and_its_stream_ends() -> N
 
 async def test_the_stream_of_an_outdated_session_ends_though_its_client_only_listens() -> None:
     handler = Changing()
-    handler.generation = 0  # as it is before the handshake of HTTP+SSE
+    handler.generation = 0  # as a session of HTTP+SSE has it before its handshake
     async with served(handler, legacy_sse=True) as server, RawClient(server.port) as raw:
         await raw.send(head("/sse", method="GET", Accept="text/event-stream"))
         sse = await raw.receive_stream("GET")
@@ -134,7 +134,7 @@ async def test_without_anything_behind_it_requests_are_503_and_it_is_not_ready()
         ):
             assert (refused.status, refused.json()["error"]["message"]) == (503, "the backend is away")
             assert refused.headers["retry-after"]
-        # What is for a call that runs gets to it.
+        # A notification for a running call is accepted.
         assert (await client.notify("notifications/cancelled", {"requestId": 99})).status == 202
         async with RawClient(server.port) as ops:
             ready = await ops.request("GET", "/ready", {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What clients want of a backend: told once, told again when it is over, and never in the way of another client."""
+"""Subscriptions of clients at a backend: one for each URI, ended with its last client, and no client waits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Client:
 
 
 class Backend:
-    """Is told, and answers when it may."""
+    """A backend that records subscriptions, and answers when the test lets it."""
 
     def __init__(self, *, answers: bool = True) -> None:
         self.told: list[str] = []
@@ -85,7 +85,7 @@ async def test_those_who_want_the_same_wait_for_one_answer() -> None:
     waiting = [asyncio.ensure_future(subscribe(interests, backend, client, "x")) for client in clients]
     await turns()
     assert backend.told == ["+x"]
-    waiting[0].cancel()  # the one who had it told
+    waiting[0].cancel()  # the client that made the subscription
     await turns()
     assert backend.told == ["+x", "+x"] and not waiting[1].done()
     backend.may_answer.set()
@@ -208,7 +208,7 @@ def test_the_lowest_level_decides() -> None:
 
 
 async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothing() -> None:
-    """The backend answers no subscription to slow://; a thousand of them are wanted nine times, and given up."""
+    """The backend answers no subscription to slow://.  Nine listeners ask for a thousand of them each, and leave."""
     held: list[Peer] = []
 
     async def answer(seen: Seen, peer: Peer) -> None:
@@ -234,7 +234,7 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
                 with anyio.fail_after(2 * LIMIT):
                     while handler._listening.walks or set(handler._interests.uris) != {"quick://1", "quick://2"}:
                         await anyio.sleep(0.01)
-            # Of each listener one resource was on its way, and no other one was begun.
+            # For each listener the bridge requested one resource, and requested no other before the answer.
             slow = [seen for seen in script.of("resources/subscribe") if seen.message["params"]["uri"][0] == "s"]
             assert len(slow) == 9
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bridge: what passes through it, to whom, in which words; in each of the four combinations of eras."""
+"""The bridge: messages that it forwards, their receivers and their form, in each of four combinations of eras."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROOTS = [{"uri": "file:///one"}, {"uri": "file:///two"}]
 
 
 class Backend(Held):
-    """What a test wants to see through a bridge."""
+    """A backend that records the requests which the bridge sends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def client(front: Any, era: str, **capabilities: Any) -> Any:
 
 
 class Front:
-    """One face for both eras of the raw client."""
+    """One interface to the raw clients of both eras."""
 
     def __init__(self, port: int, era: str, capabilities: dict[str, Any]) -> None:
         self.modern = era == MODERN
@@ -174,7 +174,7 @@ def _answerer(answers: Any) -> Any:
 
 
 def yes(method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Answers whatever is asked."""
+    """Answer every question."""
     if method == "roots/list":
         return {"roots": ROOTS}
     if method == "sampling/createMessage":
@@ -243,7 +243,7 @@ async def test_questions_reach_the_client_and_its_answers_the_backend(era: str, 
 async def test_a_question_that_the_client_did_not_declare_is_refused_as_the_client_would(era: str, back: str) -> None:
     async with bridge(back=back) as front, client(front, era) as c:
         answer = await c.call("tools/call", call("sample"))
-        if back == MODERN:  # the backend knows what the client declared, and says it itself
+        if back == MODERN:  # the backend knows the capabilities of the client, and refuses the question itself
             if era == MODERN:
                 assert answer.error["code"] == -32021
             else:
@@ -344,7 +344,7 @@ async def test_a_parked_call_goes_on_where_it_was_and_its_state_is_good_for_once
             "requestState": first["requestState"],
             "inputResponses": {key: {"action": "accept", "content": {"it": "x"}}},
         }
-        # Another call, and another client's word for it, are not this call.
+        # The state does not fit another call.
         other = {**again, "arguments": {"label": "other"}}
         assert (await c.raw.call("tools/call", other)).error["code"] == -32602
         last = (await c.raw.call("tools/call", again)).result
@@ -393,7 +393,7 @@ async def test_an_abandoned_call_is_cancelled_when_its_time_is_over(monkeypatch:
 
 
 class Cancellable(Backend):
-    """Knows when a call that waits for an answer was given up."""
+    """A backend that records when a call that waits for an answer is cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -433,7 +433,7 @@ async def test_one_client_leaves_places_for_the_parked_calls_of_others() -> None
             assert ["inputRequests" in str(message) for message in parked] == [True] * 8 + [False]
             assert "Too many questions wait" in str(parked[-1])
             assert await bob.text("ask", yes) == "{'it': 'Which?'}"
-            # Where one ends, there is a place again.
+            # The end of one call frees its place.
             first = parked[0]["result"]
             asked = {key: yes(q["method"], q["params"]) for key, q in first["inputRequests"].items()}
             again = {**call("ask"), "requestState": first["requestState"], "inputResponses": asked}
@@ -474,7 +474,7 @@ async def test_a_bridge_asks_more_at_once_than_one_client_does() -> None:
 
 
 async def test_the_state_of_a_modern_backend_is_no_good_for_another_one() -> None:
-    # Both would take it: replicas of one server have one key.
+    # Both backends could open the state, because replicas of one server have one key.
     same: dict[str, Any] = {"state_keys": [b"k" * 32]}
     async with served(Backend(), **same) as other, bridge(behind=same) as front, client(front, MODERN, **ABLE) as c:
         first = (await c.raw.call("tools/call", call("ask"))).result

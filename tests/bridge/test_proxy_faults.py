@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What children do wrong behind the bridge: they die, close, chatter, flood and stay; and whom a shared one asks."""
+"""Faults of children behind the bridge: they exit, close pipes, write garbage, flood, or do not exit.
+
+Also: the questions of a child that several clients share.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def command(*more: str) -> Command:
 
 
 def quick(**policy: Any) -> Any:
-    """Restarts at once."""
+    """A supervisor that restarts a child almost at once."""
     return lambda: Supervisor(restart_min=0.01, restart_max=0.05, **policy)
 
 
@@ -58,7 +61,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A zombie is nobody.
+    # A zombie does not count as running.
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] != "Z"
 
@@ -96,7 +99,7 @@ async def test_its_last_words_are_for_the_log_and_for_no_client(
         for backend in front.runtime.handler._generations.now.backends:
             backend._hooks = replace(backend._hooks, wait_time=0.1)
         broken = (await a.call("tools/call", call("die", text="\x1b[2J"))).error["message"]
-        # The stderr of a child is of all its clients, so that not even the one who broke it gets any of it.
+        # The stderr of a child may be about any of its clients, so that no client gets any of it.
         assert broken.endswith("which exited with code 3")
         again = await a.raw.post(a.raw.request("tools/call", call("echo", text="x")))
         c = b.raw
@@ -219,7 +222,7 @@ async def test_a_command_that_is_not_there_is_a_backend_that_is_away() -> None:
 async def test_garbage_on_stdout_harms_nobody() -> None:
     async with bridge() as front, client(front, LEGACY) as c:
         assert await c.text("garbage", size=100_000) == "after garbage"
-        # A line past the limit is garbage as well, unless it begins like an answer: then it is that call's.
+        # A line past the limit is garbage, too.  One that begins like an answer is an error of its call.
         assert await c.text("garbage", size=17 * 1024 * 1024) == "after garbage"
         too_long = (await c.call("tools/call", call("big", size=16 * 1024 * 1024))).error
         assert too_long["code"] == -32603 and "16777216" in too_long["message"]
@@ -323,7 +326,7 @@ async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hea
                 answer = await b.call("tools/call", call(tool))  # a question would raise here
                 error = json.loads(answer.result["content"][0]["text"])["error"]
                 assert error["code"] == -32603 and "--per-session" in error["message"]
-            # Nor does one hear the other's log.
+            # No client gets log messages of another client's call.
             said = await b.call("tools/call", call("log", text="mine"))
             assert said.notifications == []
             tasks.cancel_scope.cancel()
@@ -343,7 +346,7 @@ async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_cli
 async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_its_client_runs() -> None:
     async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
         await c.call("logging/setLevel", {"level": "info"})
-        # On pipes it cannot be told that the first of two calls asks: the second is newer, and ends first.
+        # On pipes the bridge cannot tell which of two calls asks.  It takes the newer one, which ends first here.
         async with c.raw.posting(c.raw.request("tools/call", call("ask", delay=0.2))) as asks:
             assert (await asks.next_message())["params"]["data"] == "asking soon"
             async with c.raw.posting(c.raw.request("tools/call", call("hold", seconds=0.5))) as holds:
@@ -372,7 +375,7 @@ async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() 
                     await anyio.sleep(0.01)
             parked = (await c.raw.call("tools/call", hold)).result
             assert parked["resultType"] == "input_required"
-            # Nobody comes back to it until it has ended.
+            # No client resumes the parked call until it has ended.
             while runs(front):
                 await anyio.sleep(0.01)
         assert json.loads(answers[0]["content"][0]["text"])["action"] == "accept"
@@ -415,7 +418,7 @@ async def test_each_session_has_a_backend_of_its_own_that_declares_what_its_clie
             assert set(of_a["initialize"]["capabilities"]) == {"roots"}
             assert set(of_b["initialize"]["capabilities"]) == {"sampling"}
             assert of_a["initialize"]["clientInfo"]["name"] == "rawclient"
-            # What one has does not concern the other: subscriptions, changes, log.
+            # Subscriptions, changes and the log of one client do not affect the other client.
             await a.call("resources/subscribe", {"uri": "test://a"})
             assert (await state(b))["subscribed"] == []
             async with a.raw.get_stream() as to_a, b.raw.get_stream() as to_b:

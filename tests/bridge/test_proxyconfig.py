@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The `mcpServers` file: what is read of it, what is refused, and what changed from one reading to the next."""
+"""The `mcpServers` file: its entries, the refusal of wrong ones, and the changes from one reading to the next."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ def test_a_mistake_behind_comments_is_named_where_it_stands() -> None:
 
 
 def test_a_long_file_of_comments_that_never_end_is_read_in_one_pass() -> None:
-    # Each of these took time that grows with the square of the length in a reader that looks for each end anew.
+    # In a reader that searches for each end anew, the time for these texts grows with the square of their length.
     for text in (
         "/*" * (MAX_CONFIG // 2),
         '"\\' * (MAX_CONFIG // 2),

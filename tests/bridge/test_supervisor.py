@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""When what has ended is started again, on a clock that the test moves."""
+"""The times at which the supervisor restarts a child, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mcp_h11.bridge.supervisor import CrashLoop, Supervisor
 
 
 def delays(supervisor: Supervisor, count: int, apart: float) -> list[float]:
-    """So many ends, each so long after the other."""
+    """The waits after `count` crashes that are `apart` seconds apart."""
     return [supervisor.failed(number * apart) for number in range(count)]
 
 
 def test_each_wait_is_longer_up_to_the_longest() -> None:
     assert delays(Supervisor(random=lambda: 0.0), 8, 100.0) == [1, 2, 4, 8, 16, 24, 24, 24]
-    # The jitter comes on top, and the longest wait is no longer for it.
+    # The jitter is added, and the longest wait includes it.
     assert delays(Supervisor(random=lambda: 1.0), 8, 100.0) == [1.25, 2.5, 5, 10, 20, 30, 30, 30]
 
 
@@ -33,7 +33,7 @@ def test_four_ends_in_a_minute_are_borne_and_the_fifth_opens_the_circuit() -> No
     assert delays(supervisor, 4, 15.0) == [1, 2, 4, 8]
     assert supervisor.open_until is None
     with pytest.raises(CrashLoop) as caught:
-        supervisor.failed(60.0)  # the first was at 0: sixty seconds ago, and not more
+        supervisor.failed(60.0)  # the first crash was at 0, exactly sixty seconds ago
     assert (caught.value.until, caught.value.crashes, supervisor.open_until) == (120.0, 5, 120.0)
     assert "5 times" in str(caught.value) and "60 s" in str(caught.value)
 
@@ -51,10 +51,10 @@ def test_the_start_after_an_open_circuit_is_a_try() -> None:
         supervisor.failed(1.0)
     supervisor.succeeded(11.0)
     assert supervisor.open_until is None
-    with pytest.raises(CrashLoop) as caught:  # once, and it is open again
+    with pytest.raises(CrashLoop) as caught:  # one more crash opens the circuit again
         supervisor.failed(40.9)
     assert (caught.value.until, caught.value.crashes) == (50.9, 3)
-    with pytest.raises(CrashLoop):  # nor does one that never started have more tries
+    with pytest.raises(CrashLoop):  # a child that never started gets no more tries either
         supervisor.failed(500.0)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Globs over names of tools: what passes, what does not, and which list wins."""
+"""Globs over names of tools: the tools that pass, those that do not, and the list that wins."""
 
 from __future__ import annotations
 
