@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A call is cancelled once: what it does in its `finally` is not broken off by whatever else happens then."""
+"""A call is cancelled once: no later event breaks off the code in its `finally`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Careful(MCPServer):
                 raise
 
     async def cleans_up(self) -> None:
-        """Lets it go on, and waits until it has cleaned up."""
+        """Let the clean-up of the tool go on, and wait until it has ended."""
         await turns()
         self.go_on.set()
         with anyio.fail_after(LIMIT):

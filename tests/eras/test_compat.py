@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a revision does not have is left out, nothing else is, and nobody else's dict is changed on the way."""
+"""Results lose the members that a revision does not have, and keep all others; the input is never changed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_cutting_twice_is_cutting_once_and_the_second_time_is_the_same_object(re
     assert cut(revision, method, once) is once
 
 
-# What each revision is left with: the other half of the schema check, which cannot see that too much went.
+# The members that are left for each revision.  The schema check does not notice that too many are removed.
 KEPT: list[tuple[str, str, list[Any], dict[str, set[str]]]] = [
     (
         "tools/list",
@@ -316,7 +316,7 @@ def test_structured_content_beside_text_is_just_left_out(revision: str) -> None:
     assert cut(revision, "tools/call", PLAIN_CALL) == {"content": PLAIN_CALL["content"]}
 
 
-# -- output schemas and what they describe --
+# -- output schemas and their values --
 
 TREE = {
     "type": ["array", "null"],
@@ -324,7 +324,7 @@ TREE = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
 }
 SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
-    # schema, values it admits, values it does not (none where an object that is wrapped and one that is not look alike)
+    # schema, values it admits, values it refuses (none where a wrapped object looks like one that is not wrapped)
     ({"type": "array", "items": {"type": "integer"}}, [[], [1]], [["x"], 1]),
     ({"type": "string"}, ["", "x"], [1, None]),
     ({"const": None}, [None], [0]),

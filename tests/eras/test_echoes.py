@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a client sent comes back short, and a progress token is one."""
+"""An error repeats only the beginning of a client's text, and a progress token is an integer or a short text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def anyio_backend() -> Any:
 
 
 class Steps(MCPServer):
-    """Reports progress, from each kind of function; `ran` says that one ran."""
+    """A server with a function of each kind, which reports progress and counts its runs in `ran`."""
 
     def __init__(self) -> None:
         super().__init__("steps")
@@ -106,7 +106,7 @@ async def test_the_same_on_pipes(revision: str) -> None:
 
 
 def lengths(value: Any) -> int:
-    """Characters of all texts in it."""
+    """The number of characters of all texts in a value."""
     if isinstance(value, dict):
         return sum(map(lengths, value.values()))
     return sum(map(lengths, value)) if isinstance(value, list) else len(str(value))

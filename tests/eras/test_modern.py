@@ -51,11 +51,11 @@ ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 TESTS = Path(__file__).resolve().parents[1]
 
 
-# -- what is served --
+# -- the server under test --
 
 
 class Desk(MCPServer):
-    """A server with one of everything, and events to see its calls by."""
+    """A server with one object of each kind, and events that show the states of its calls."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("desk", version="1.5", title="A desk", **options)
@@ -90,7 +90,7 @@ class Desk(MCPServer):
         try:
             await self.released.wait()
         except asyncio.CancelledError:
-            await ctx.error("too late")  # nobody is to get this
+            await ctx.error("too late")  # the call is cancelled, so no client may get this message
             self.cancelled.set()
             raise
         finally:
@@ -114,7 +114,7 @@ class Desk(MCPServer):
 
 
 class Bare(ServerHandler):
-    """Offers no more than every handler does."""
+    """A handler without tools, resources and prompts."""
 
     name = "bare"
 
@@ -158,7 +158,7 @@ async def send(
 
 
 def error_of(response: Response, id: Any = None, method: str | None = None) -> dict[str, Any]:
-    """The error of a JSON answer that was judged; it answers the request `id`, None for an error without one."""
+    """The error of a JSON answer, checked by the schema; `id` is the id in the answer, or None for no id."""
     assert response.content_type == JSON_TYPE, response
     message = response.json()
     wire.check_message(E, message, in_reply_to=method if id is not None else None)
@@ -217,7 +217,7 @@ def other_name_header(attempt: Attempt) -> None:
 
 
 def not_offered(attempt: Attempt) -> None:
-    # No tool server offers this, and the suite wants a method without its capability answered like an unknown one.
+    # No tool server offers this method.  The conformance suite wants it to be answered like an unknown method.
     attempt.message["method"] = "resources/subscribe"
     if not any(name == "Mcp-Method" for name, _ in attempt.changes):
         attempt.changes.append(("Mcp-Method", "resources/subscribe"))
@@ -231,7 +231,7 @@ def forged_state(attempt: Attempt) -> None:
     attempt.params["requestState"] = "forged"
 
 
-# In the order in which they win.  Nothing can be wrong with the name of a method that has none, nor with parameters.
+# In the order of the checks: of two faults, the first one here decides the answer.
 LADDER: list[tuple[Callable[[Attempt], None], int, int]] = [
     (no_id, 400, -32600),
     (no_capabilities, 400, -32602),
@@ -407,7 +407,7 @@ async def test_discovery_without_header_and_claim_says_what_is_missing_legacy() 
             assert "id" in response.json()  # rmcp falls back to initialize on an error it can read
 
 
-# -- what else may come in a POST --
+# -- other bodies of a POST --
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ async def test_what_is_no_request_or_notification_is_400_without_an_answer(body:
     async with desk() as (_, client):
         response = await send(client, body)
         assert (response.status, response.json()["error"]["code"]) == (400, -32600)
-        if not (isinstance(body, dict) and body["jsonrpc"] == "1.0"):  # the one whose id could be read as an id
+        if not (isinstance(body, dict) and body["jsonrpc"] == "1.0"):  # this body has an id that can be read
             assert "id" not in response.json()
 
 
@@ -506,7 +506,7 @@ async def test_session_ids_and_event_ids_are_ignored_and_none_is_minted() -> Non
 
 
 async def test_nothing_is_carried_over_from_one_request_to_the_next() -> None:
-    # basic/index, Statelessness: each request is judged by its own `_meta`, on one connection or not.
+    # basic/index, Statelessness: the `_meta` of each request applies to that request only, also on one connection.
     async with desk() as (_, client), client.client() as raw:
         for meta in ({f"{META}logLevel": "debug"}, {}, {f"{META}logLevel": "debug"}, {}):
             message = tool(client, "told", meta=meta)
@@ -646,13 +646,13 @@ async def test_a_handler_of_ones_own_says_which_arguments_are_mirrored() -> None
             ("zoned", [("Mcp-Param-Zone", "a")], 200), ("zoned", [], 400), ("other", [], 200),
         ):  # fmt: skip
             assert (await send(client, tool(client, name, {"zone": "a"}), headers)).status == status
-        # Arguments of a wrong shape have no value to mirror: they are the handler's to refuse.
+        # Arguments of a wrong type have no value that a header could mirror.  The handler refuses them.
         message = client.request("tools/call", {"name": "zoned", "arguments": [1]})
         assert (await send(client, message)).status == 200
         assert (await send(client, client.request("tools/call", {"name": 5}))).status == 200
 
 
-# -- discovery, and what every result carries --
+# -- discovery, and the members of every result --
 
 
 async def test_discovery_says_what_is_served_and_who_serves() -> None:
@@ -703,7 +703,7 @@ CACHED = {
 @pytest.mark.parametrize(("method", "params"), CALLS)
 async def test_every_result_has_its_type_its_server_and_hints_where_it_may_be_kept(method: str, params: Any) -> None:
     async with desk() as (_, client):
-        for _ in range(2):  # the second time from what was encoded before
+        for _ in range(2):  # the second time, the server sends the encoded result of the first time
             result = (await client.call(method, params)).result  # judged by the closed schema
             assert result["resultType"] == "complete"
             assert result["_meta"][SERVER_INFO]["name"] == "desk"
@@ -760,9 +760,9 @@ async def test_a_result_may_bring_its_own_meta_and_hints() -> None:
         result = (await client.call("resources/read", {"uri": "x:y"})).result
         assert result["_meta"] == {SERVER_INFO: {"name": "own", "version": "0"}, "a/b": 1}
         assert (result["ttlMs"], result["cacheScope"]) == (9, "private")
-        # A proxy passes on who really answered.
+        # A handler may name another server as the source of a result, as a proxy does.
         assert (await client.call("resources/list")).result["_meta"][SERVER_INFO]["name"] == "else"
-        # The result of a retry is not for any cache, whatever the handler says.
+        # The result of a retry may not be cached, even if the handler allows it.
         retry = {"uri": "x:y", "inputResponses": {"a": {}}}
         result = (await client.call("resources/read", retry)).result
         assert (result["ttlMs"], result["cacheScope"]) == (0, "private")
@@ -921,7 +921,7 @@ async def test_a_client_that_reads_neither_form_is_406(accept: str) -> None:
 async def test_an_error_before_anything_was_sent_has_its_status(
     accept: str, response: str, method: str, params: Any, status: int
 ) -> None:
-    # "it MUST respond with 404 Not Found": whatever the client would rather read.
+    # "it MUST respond with 404 Not Found": also where the client prefers events.
     async with desk(response=response) as (_, client):
         answer = await client.call(method, params, headers={"Accept": accept})
         assert answer.status == status and "code" in answer.error
@@ -954,7 +954,7 @@ async def test_a_function_that_says_much_waits_for_a_client_that_reads_slowly() 
         async with client.posting(tool(client, "chatter", meta={f"{META}logLevel": "info"})) as stream:
             with anyio.fail_after(5):
                 before = -1
-                while before != said_so_far[0]:  # until it says no more
+                while before != said_so_far[0]:  # until the tool is held up and sends no more
                     before = said_so_far[0]
                     for _ in range(50):
                         await anyio.lowlevel.checkpoint()
@@ -1085,7 +1085,7 @@ async def test_a_notification_that_cancels_is_taken_and_does_nothing() -> None:
 
 
 async def test_two_calls_with_one_id_each_get_their_own_answer() -> None:
-    # basic/index, Requests: ids are unique only among those of one sender, and nobody here knows the senders.
+    # basic/index, Requests: an id is unique for its sender only, and the server cannot tell the senders apart.
     async with desk() as (server, client), anyio.create_task_group() as group:
         texts: list[str] = []
 
@@ -1286,7 +1286,7 @@ async def test_listeners_are_counted_and_one_too_many_is_503() -> None:
                 await ack(two)
                 answer = await client.call("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
                 assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
-            # A place that is left is free again, as soon as the server has seen it.
+            # The place of a stream is free again as soon as the server has noticed its end.
             with anyio.fail_after(5):
                 while True:
                     async with client.listen(toolsListChanged=True) as three:
@@ -1359,7 +1359,7 @@ async def test_a_live_legacy_session_and_this_era_share_one_connection() -> None
             response = await raw.request("POST", "/mcp", peer.headers_for(message), json.dumps(message).encode())
             result = response.messages()[-1]["result"]
             assert ("resultType" in result) is (peer is client)
-        # A session id beside an envelope changes nothing.
+        # A session id in a request with an envelope has no effect.
         answer = await client.call("tools/list", headers={"Mcp-Session-Id": session.session})
         assert "resultType" in answer.result and "mcp-session-id" not in answer.headers
 
@@ -1409,7 +1409,7 @@ async def test_a_listener_that_does_not_read_is_dropped_before_it_costs_much() -
 
 
 class SlowReply:
-    """What a listener sees of a reply whose reader is slow until `read` is called."""
+    """A reply with the interface that a listener uses; its reader is slow until `read` is called."""
 
     peer = ""
 

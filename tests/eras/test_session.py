@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What runs in a legacy session: calls, questions to the client, cancelling, levels, subscriptions; over sockets."""
+"""A legacy session over sockets: calls, questions to the client, cancelling, levels, subscriptions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def answering(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class Asking(Legacy):
-    """A client that declares what it can be asked."""
+    """A client that declares the capabilities for questions."""
 
     capabilities: dict[str, Any] = EVERYTHING
 
@@ -343,7 +343,7 @@ async def test_two_calls_with_one_id_get_their_own_answers_and_neither_is_cancel
         second = asyncio.ensure_future(client.post(call("two", id=1)))
         await started(client, one)
         await started(client, two)
-        await client.notify("notifications/cancelled", {"requestId": 1})  # which is meant cannot be told
+        await client.notify("notifications/cancelled", {"requestId": 1})  # the server cannot tell which call is meant
         two.say("from two", None)
         assert [said(m) for m in (await second).messages()] == ["from two", "done"]
         one.say("from one", None)
@@ -669,7 +669,7 @@ async def test_streams_that_still_run_are_remembered_however_many_there_are() ->
 
 
 class Plain(ServerHandler):
-    """A handler whose hooks are written without `async`, and fail when they are told to."""
+    """A handler with hooks that are plain functions, and that fail when the test says so."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []

@@ -42,7 +42,7 @@ from mcp_h11.runtime.storage import MemoryEventStore
 
 
 class SlowStore(MemoryEventStore):
-    """Suspends before and after what it does, as one on a network would."""
+    """A store that suspends before and after its work, as a store on a network does."""
 
     def __init__(self, before: int = 1, after: int = 2) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class SlowStore(MemoryEventStore):
 
 
 class FailingStore(SlowStore):
-    """Is away from its n-th append on."""
+    """A store that fails after `good` appends."""
 
     def __init__(self, good: int) -> None:
         super().__init__(0, 0)
@@ -86,14 +86,14 @@ class FailingStore(SlowStore):
 
 
 class Work:
-    """One call under test: what the tool was told to emit, and what its client has read."""
+    """One call under test: the orders to its tool, and the events that its client has read."""
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.orders: asyncio.Queue[int | None] = asyncio.Queue()
         self.emitted = 1  # the tool begins with 1
         self.ended = False
-        self.seen = 0  # the last sequence number read, and the id it came with
+        self.seen = 0  # the last sequence number that was read; `last_id` is the id of its event
         self.last_id = ""
         self.answered = False
         self.refused = False
@@ -101,7 +101,7 @@ class Work:
         self.stack = AsyncExitStack()
 
     def read(self, event: Event) -> None:
-        """One event of the connection that counts."""
+        """Check one event of the connection that reads now."""
         if event.id is not None:
             self.last_id = event.id
         if not event.data:
@@ -120,7 +120,7 @@ class Work:
 
 
 class Replay:
-    """Drives calls of one session as a list of actions says."""
+    """Runs the calls of one session by a list of actions."""
 
     def __init__(self, client: Legacy, work: list[Work]) -> None:
         self.client, self.work = client, work
@@ -132,11 +132,11 @@ class Replay:
         await self.read(work, 1)
 
     async def read(self, work: Work, count: int) -> None:
-        """Reads up to `count` messages, of those that must come."""
+        """Read up to `count` of the messages that the tool has emitted."""
         target = min(work.seen + count, work.emitted)
         while work.reader is not None and not work.answered and (work.seen < target or count > 500):
             event = await work.reader.next_event()
-            if event is None:  # taken over, or the store is away: then there is more to come by resuming
+            if event is None:  # the connection was replaced, or the store failed: the client has to resume
                 work.reader = None
                 return
             work.read(event)
@@ -171,7 +171,7 @@ class Replay:
                 await work.reader.close()
             work.reader = None
         elif action == "resume" and work.last_id:
-            await self.resume(work)  # beside the connection that was there, which is not closed
+            await self.resume(work)  # the connection that reads now is not closed
         elif action == "race" and work.last_id and not work.refused:
             first = asyncio.ensure_future(self.follow(work.last_id, work.seen, work.key))
             await asyncio.sleep(0)
@@ -179,7 +179,7 @@ class Replay:
             await first
 
     async def follow(self, last_id: str, seen: int, key: int) -> None:
-        """The other client of a race: whatever it gets goes on where it left off, and then it is done for."""
+        """Resume as the other client of a race: it gets the next events in order until the server ends its stream."""
         async with self.client.get_stream(last_id) as stream:
             if stream.status != 200:
                 return
@@ -190,7 +190,7 @@ class Replay:
                         seen += 1
 
     async def settle(self, work: Work) -> None:
-        """Reads to the end, however often the stream has to be resumed."""
+        """Read to the end, and resume the stream as often as necessary."""
         if not work.ended:
             await self.do("end", work, 0)
         for _ in range(40):
@@ -223,7 +223,7 @@ async def replay(store: MemoryEventStore, revision: str, script: list[tuple[str,
                     await run.do(action, work[key % calls], amount)
                 for one in work:
                     await run.settle(one)
-                for one in work:  # all of it was read: that stops a client from coming back
+                for one in work:  # all is read: 204 keeps the client from reconnecting
                     if not isinstance(store, FailingStore):
                         async with client.get_stream(one.last_id) as stream:
                             assert stream.status == 204
@@ -284,7 +284,7 @@ def test_a_store_that_fails_midway_leaves_no_gap_and_no_call_unanswered(
 
 
 async def left_after_two(client: Legacy, steps: Steps) -> str:
-    """A call has said "1" and "2", and its reader has left: the id of "1"."""
+    """Read "1" and "2" of a call, close the connection, and give the id of "1"."""
     steps.say("1", "2")
     async with client.posting(call("steps")) as stream:
         assert said(await stream.next_message()) == "1"
@@ -336,7 +336,7 @@ async def test_of_two_resumes_that_race_the_newest_reads_and_the_other_ends_clea
             steps.say(None)
             assert await rest(await second.receive_stream()) == ["2", "done"]
             overtaken = await first.receive()
-            # primed where it was, so that its client comes back for the rest and not for a new stream
+            # the id of the event lets the client resume the stream where it was, and not open a new one
             assert (overtaken.status, [(e.id, e.data) for e in overtaken.events()]) == (200, [(last_id, "")])
 
 
@@ -356,7 +356,7 @@ async def test_a_resume_beside_a_dead_connection_that_is_full_gets_everything() 
         async with client.posting(call("pour")) as dead:
             prime = await dead.next_event()
             assert prime is not None and prime.data == ""
-            # not closed, and nothing more is read: the server's writes pile up there
+            # the client reads no more and does not close, so the writes of the server pile up
             assert await stalled(client, lambda: emitted) < count
             async with client.get_stream(prime.id, in_reply_to="tools/call") as stream:
                 heard = [str(one).partition(" ")[0] for one in await rest(stream)]
@@ -365,7 +365,7 @@ async def test_a_resume_beside_a_dead_connection_that_is_full_gets_everything() 
 
 
 async def stalled(client: Legacy, count: Callable[[], int]) -> int:
-    """Calls `echo` until nothing moves any more; each of them is answered at once."""
+    """Call `echo` until `count` stands still; each call is answered at once."""
     before, same = -1, 0
     with anyio.fail_after(LIMIT):
         while same < 15:
@@ -391,7 +391,7 @@ async def test_a_reader_that_does_not_read_stops_its_own_call_and_no_other(revis
     async with served(Tools(pour=pour, echo=echo), revision=revision) as client:
         async with client.posting(call("pour")) as stream:
             assert stream.status == 200
-            # 120 MB would have come; what waits is write_high and what the kernel takes
+            # the call has 120 MB to send, but only `write_high` and the buffers of the kernel wait for the client
             assert await stalled(client, lambda: emitted) * len(PORT_FILLER) < 24_000_000
             stream.abort()
 
@@ -431,7 +431,7 @@ async def test_a_reader_that_stalls_in_its_history_keeps_nobody_from_it(why: str
         async with Narrow(client.port) as connection:
             headers = {**client.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": prime.id}
             slow = await connection.open_stream("GET", "/mcp", headers)
-            await stalled_echo(client)  # by then it was given what it takes, and that is not all
+            await stalled_echo(client)  # the buffers of the slow client are full now, and hold a part of the events
             if why == "gone":
                 slow.abort()
                 await gone(client.server, 0)
@@ -470,7 +470,7 @@ async def test_after_the_write_timeout_only_the_connection_goes_and_the_rest_can
                 while client.server.connections:
                     await anyio.lowlevel.checkpoint()
             writer.transport.resume_reading()  # type: ignore[attr-defined]
-            with pytest.raises((AssertionError, OSError)):  # cut in the midst of something
+            with pytest.raises((AssertionError, OSError)):  # the connection is cut in the middle of an event
                 while (message := await stream.next_message()) is not None:
                     heard.append(said(message).partition(" ")[0])
             assert len(heard) < count
@@ -512,7 +512,7 @@ async def test_a_stream_closed_while_its_store_is_slow_stays_closed() -> None:
             assert steps.ctx is not None
             store.hold()
             late = asyncio.ensure_future(steps.ctx.info("late"))  # other tasks of the same call
-            later = asyncio.ensure_future(steps.ctx.info("later"))  # waits for its turn to be kept
+            later = asyncio.ensure_future(steps.ctx.info("later"))  # waits until the store has kept "late"
             with anyio.fail_after(LIMIT):
                 await store.kept.wait()
             assert (await client.notify("notifications/cancelled", {"requestId": 7})).status == 202
@@ -549,7 +549,7 @@ async def test_what_nobody_read_waits_once_for_the_next_reader(revision: str, re
         async with client.get_stream() as stream:
             assert await methods(stream, 2) == CHANGED
             assert all((event.id is not None) == replay for event in stream.seen)
-            handler.notify_tools_changed()  # read by now: it is news again
+            handler.notify_tools_changed()  # the first notice is read by now, so this one is sent again
             assert await methods(stream, 1) == CHANGED[:1]
             handler.notify_resources_changed()
             assert await methods(stream, 1) == ["notifications/resources/list_changed"]
@@ -568,7 +568,7 @@ async def test_the_newest_get_takes_over_and_inherits_what_waits(revision: str) 
                 assert await old.next_message() is None, "the old one ends cleanly, and is told nothing more"
                 handler.notify_prompts_changed()
                 assert await methods(new, 1) == CHANGED[1:]
-        await stalled_echo(client)  # by then the server knows that nobody reads
+        await stalled_echo(client)  # after this, the server knows that no client reads
         handler.notify_tools_changed()
         async with client.get_stream() as third:
             assert await methods(third, 1) == CHANGED[:1]
@@ -624,7 +624,7 @@ async def test_a_stream_whose_connection_is_lost_tells_the_call_and_goes_on() ->
 
 
 class LateStore(GatedStore):
-    """What it replays is what it had when it was asked."""
+    """A store that replays the events which it had at the time of the request."""
 
     async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
         if self.away:
@@ -674,7 +674,7 @@ async def test_a_reader_is_caught_up_or_ended_but_never_given_a_gap(why: str) ->
 
 
 class Careless(MemoryEventStore):
-    """Cannot finish and cannot forget."""
+    """A store in which `finish` and `discard` fail."""
 
     async def finish(self, session_id: str, stream_id: str) -> None:
         raise OSError("no")
@@ -703,7 +703,7 @@ async def test_a_store_that_cannot_let_go_fails_no_request() -> None:
 
 
 class HeldStore(MemoryEventStore):
-    """Replays what it had when it was asked, once the test lets it, each time."""
+    """A store that replays the events of the time of the request, as soon as the test lets it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -723,7 +723,7 @@ class HeldStore(MemoryEventStore):
 
 @asynccontextmanager
 async def reading(steps: Steps, store: MemoryEventStore) -> AsyncIterator[tuple[Client, Stream, RawClient]]:
-    """A client that has read "1" and "2" and still reads, and the connection by which it asks for what follows "1"."""
+    """A client that has read "1" and "2" and still reads, and a connection that asks for the events after "1"."""
     async with served(Tools(steps=steps, echo=echo), event_store=store) as client:
         steps.say("1", "2")
         async with client.posting(call("steps")) as stream, client.client() as second:
@@ -761,7 +761,7 @@ async def test_who_is_overtaken_in_its_history_ends_and_the_newest_goes_on(why: 
         assert said(await stream.next_message()) == "3"
         last_id = stream.seen[-3].id
         go.set_result(None)
-        go = await store.next()  # for "3", which was not there when it was asked first
+        go = await store.next()  # for "3", which was not in the store at the first request
         old = await second.receive_stream()
         assert said(await old.next_message()) == "2"
         assert await rest(stream) == []
@@ -796,7 +796,7 @@ async def test_what_a_reader_that_left_was_not_given_waits_for_the_next() -> Non
         handler.notify_prompts_changed()
         assert (await client.call("ping")).result == {}
         go.set_result(None)
-        go = await store.next()  # for the second, which was not there when it was asked first
+        go = await store.next()  # for the second notice, which was not in the store at the first request
         assert await methods(await connection.receive_stream(), 1) == CHANGED[:1]
         connection.abort()
         await gone(client.server, 0)
