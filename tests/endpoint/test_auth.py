@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who may come in, over sockets: tokens and their verifier, scopes, challenges, metadata; what belongs to whom."""
+"""Authorization over sockets: tokens and their verifier, scopes, challenges, metadata, sessions of a principal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ANN = Principal("ann", "files:read files:write", client_id="app", issuer=ISSUER)
 
 
 class Verifier:
-    """Knows the tokens it is told, and remembers which it was asked about."""
+    """A verifier that knows the given tokens, and records the tokens that it is asked about."""
 
     def __init__(self, **tokens: Any) -> None:
         self.tokens: dict[str, Any] = {"good": ANN, **tokens}
@@ -63,7 +63,7 @@ class Verifier:
 
 
 class Files(Held):
-    """Some of it needs scopes; `ran` says what was run."""
+    """A server with some objects that need scopes; `ran` lists the functions that were run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def legacy(method: str, params: Any = None, **headers: str | None) -> bytes:
 @pytest.mark.parametrize("path", [WELL_KNOWN, f"{WELL_KNOWN}/mcp", f"{WELL_KNOWN}/mcp/", f"{WELL_KNOWN}/"])
 async def test_anybody_may_read_where_tokens_come_from(path: str) -> None:
     async with guarded() as server:
-        # From any page, and before it has any token.
+        # From a page of any origin, without a token.
         answer = await ask(server.port, head(path, "GET", Origin="https://evil.example", Accept="text/html"), "GET")
         assert (answer.status, answer.content_type) == (200, "application/json")
         assert answer.headers["access-control-allow-origin"] == "*"
@@ -292,7 +292,7 @@ async def test_who_is_refused_is_not_asked_for_a_body() -> None:
         for expects in ("100-continue", None):
             for token, status in ((None, 401), ("Bearer !", 400), ("Bearer bad", 401), ("Bearer poor", 403)):
                 if expects is None and token in ("Bearer bad", "Bearer poor"):
-                    continue  # that needs the verifier, who is asked when the body is there
+                    continue  # only the verifier can refuse this token, and it is asked after the body
                 async with RawClient(server.port) as client:
                     data = head(Authorization=token, Content_Length="9", Expect=expects, Origin="https://a.example")
                     await client.send(data)
@@ -319,7 +319,7 @@ async def test_an_unauthorized_probe_learns_nothing_of_the_protocol() -> None:
 
 
 class Plain:
-    """A verifier that is no coroutine, and returns or raises what it was given."""
+    """A verifier with a plain function as its method, which returns or raises `found`."""
 
     def __init__(self, found: Any) -> None:
         self.found = found
@@ -424,7 +424,7 @@ async def test_what_needs_a_scope_is_403_until_the_token_has_it(method: str, par
     handler = Files()
     async with guarded(handler, verifier=Verifier(reader=READER, more=granted(scope))) as server:
         refused = await ask(server.port, modern(method, params, id="a", Authorization="Bearer reader"))
-        # Both what everything needs and what this needs, in one go.
+        # The challenge names the scopes of every request and the scopes of this object together.
         assert refused.status == 403
         assert refused.headers["www-authenticate"] == insufficient(f"files:read {scope}")
         assert (refused.json()["id"], refused.json()["error"]["code"]) == ("a", -32600)
@@ -465,7 +465,7 @@ async def test_lists_and_what_needs_nothing_are_for_everybody_who_may_come_in() 
             ("server/discover", {}),
         ):
             assert "result" in (await client.call(method, params)).message
-        # Wrong is wrong, and no question of scopes.
+        # Wrong params are refused as wrong params, and not for their scopes.
         for params in ({"name": "nope"}, {"name": ["write"]}, {"name": None}, {}):
             answer = await ask(server.port, modern("tools/call", params, Authorization="Bearer reader"))
             assert answer.json()["error"]["code"] in (-32602, -32020)
@@ -533,7 +533,7 @@ async def test_a_broad_scope_satisfies_the_narrow_ones_it_includes() -> None:
                 server.port, modern("tools/call", call("write", text=""), Authorization=f"Bearer {token}")
             )
             assert answer.status == status
-    async with guarded(verifier=verifier) as server:  # who does not say so has no such thing
+    async with guarded(verifier=verifier) as server:  # without the setting, no scope includes another
         answer = await ask(server.port, modern("tools/list", Authorization="Bearer broad"))
         assert answer.status == 403
 
@@ -566,7 +566,7 @@ async def test_a_handler_of_your_own_says_what_it_needs() -> None:
 
 
 class Steps(Held):
-    """Finds out only while it runs that the caller may not."""
+    """A server with functions that refuse the caller only while they run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -694,7 +694,7 @@ async def test_another_principals_session_is_none_and_a_refreshed_token_keeps_it
                 server.runtime.handler.notify_tools_changed()
                 assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
                 event_id = stream.seen[-1].id
-            # Replay as well: with the new token, and for nobody else.
+            # A replay is also allowed with the new token, and not with the token of another principal.
             async with session.get_stream(event_id) as stream:
                 assert stream.status == 200
             fields = {"Mcp_Session_Id": session_id, "Last_Event_ID": event_id, "Authorization": "Bearer other"}
@@ -716,7 +716,7 @@ async def test_anothers_session_takes_no_longer_to_refuse_than_none() -> None:
                     assert (await client.receive("POST")).status == 404
                     taken.append(time.perf_counter() - began)
             mine, none = (sorted(taken)[len(taken) // 4] for taken in times.values())
-            # A class of time, and not a proof: a look into a store, or a wait, would be ten times as much.
+            # A coarse bound: a request to a store, or a wait, would take ten times as long.
             assert mine < 5 * none and none < 5 * mine
             verifier.found = ANN
 
@@ -771,7 +771,7 @@ async def test_a_listen_stream_ends_with_its_token() -> None:
         ):
             assert "acknowledged" in (await ended.next_message())["method"]
             assert "acknowledged" in (await open_.next_message())["method"]
-            # As one that the server ends: with its result, so that the client knows and comes back.
+            # The stream ends with its result, as at a shutdown, so that the client reconnects.
             last = await ended.next_message()
             assert (last["id"], last["result"]["resultType"]) == ("a", "complete")
             assert await ended.next_message() is None
@@ -792,7 +792,7 @@ async def test_a_get_stream_ends_with_its_token_and_the_session_goes_on() -> Non
                 assert stream.ended
                 assert (await session.post(session.request("ping"))).status == 401
             with_token(session, "good")
-            # What came meanwhile is there for the new token.
+            # Notices of the time between are delivered with the new token.
             server.runtime.handler.notify_tools_changed()
             async with session.get_stream() as stream:
                 assert (await stream.next_message())["method"] == "notifications/tools/list_changed"

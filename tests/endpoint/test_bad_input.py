@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What no client should send, in both eras: the status and code that the specification has for it, the id where it
-could be read, the connection kept where HTTP allows, other sessions untouched, and the process none the wiser."""
+"""Messages that no client should send, in both eras.
+
+Each gets the status and code of the specification, and the id where it could be read.  The connection is kept where
+HTTP allows it, other sessions do not change, and the server still serves.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def anyio_backend(request: Any) -> Any:
 
 
 class Fixture(Held):
-    """Something of everything, so that every method exists."""
+    """A server with one object of each kind, so that every method exists."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ def greet(who: str) -> str:
 
 
 class Bystander:
-    """Another session, whose call runs all the while and is not to notice anything."""
+    """Another session with a call that runs during the test; the test must not affect it."""
 
     def __init__(self, port: int, handler: Held) -> None:
         self.port, self.handler = port, handler
@@ -69,7 +72,7 @@ class Bystander:
 
 @asynccontextmanager
 async def victim(era: str, **options: Any) -> AsyncIterator[tuple[RawClient, Any]]:
-    """A connection, and how to make a POST of this era with any body; afterwards all is as it was."""
+    """A connection, and a function that makes a POST of the era; checks afterwards that the server is unchanged."""
     handler = Fixture()
     async with served(handler, **options) as server, Bystander(server.port, handler).watching():
         if era == NEW:
@@ -97,7 +100,7 @@ async def answer_to(client: RawClient, data: bytes) -> Response:
 
 
 def nested(depth: int) -> bytes:
-    """A request whose JSON is so deep: its envelope is one level, its params another."""
+    """A request with JSON of this depth; the envelope is one level, and its params are another."""
     inner = b"[" * (depth - 2) + b"]" * (depth - 2)
     return b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":' + inner + b"}}"
 
@@ -454,7 +457,7 @@ async def test_no_bytes_wedge_or_kill_the_server(caplog: pytest.LogCaptureFixtur
                     for piece in pieces:
                         await client.send(piece)
                     await client.send_eof()
-                    # Whatever is said is HTTP, and then it ends.
+                    # Every answer is HTTP, and then the connection ends.
                     said = await client.receive_eof()
                 except ConnectionError:
                     continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`max_client_memory`: what clients sent and the server still holds, in bytes of memory and not of JSON."""
+"""`max_client_memory`: the data of clients that the server holds, in bytes of memory and not of JSON."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_load_that_is_alone_may_grow_past_the_limit() -> None:
 
 
 class Sink(Held):
-    """Takes anything: `keep` waits with its argument in hand."""
+    """A server that accepts any argument; its tool `keep` waits and holds its argument."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def within(limit: float, condition: Callable[[], bool]) -> Any:
 
 
 async def emptied(server: Any) -> None:
-    """All memory has come back; without the garbage collector, which a busy server cannot wait for."""
+    """Wait until all memory is given back, without the garbage collector, for which a busy server cannot wait."""
     await within(LIMIT, lambda: not server.runtime.memory.total)
     assert len(server.runtime.memory) == 0
 
@@ -170,7 +170,7 @@ async def test_large_calls_have_a_share_of_memory_and_503_beyond_it() -> None:
                 assert (answer.status, answer.headers["retry-after"]) == (503, "1")
                 assert answer.json()["error"]["message"] == "Too much of this client's is under way"
         async with RawClient(server.port) as client:
-            # What arrives at once is refused once it is here, and small calls go on.
+            # A body that arrives in one piece is refused after it has arrived, and small calls go on.
             await client.send(keep(FLOOD, [{"": 1}] * 8_000))
             assert (await client.receive("POST")).status == 503
             await client.send(modern("tools/call", call("echo", text="x"), X_Forwarded_For=FLOOD))
@@ -377,7 +377,7 @@ async def test_bodies_that_wait_for_authorization_are_counted() -> None:
             await within(LIMIT, lambda: asked == 7)
             assert (await clients[-1].receive("POST")).status == 503
             known.set()
-            # Decoded they take more, so not all of them find room at once.
+            # The decoded requests take more memory, so there is not room for all of them at once.
             statuses = [(await client.receive("POST")).status for client in clients[:-1]]
             assert 200 in statuses and set(statuses) <= {200, 503}
         await emptied(server)
@@ -408,11 +408,11 @@ async def test_what_a_client_says_of_itself_is_limited_in_memory() -> None:
         session.session = None
         answer = await session.call("initialize", client_says(experimental={"x": many}))
         assert answer.error["code"] == -32602 and str(MAX_CLIENT_MEMORY) in answer.error["message"]
-        # Text is what it is: an icon of nearly the whole size is no problem.
+        # A text takes no more memory than its length, so an icon of nearly the whole size is allowed.
         params = client_says()
         params["clientInfo"]["icons"] = [{"src": "data:image/png;base64," + "A" * (MAX_CLIENT_SIZE - 500)}]
         assert (await session.call("initialize", params)).result["protocolVersion"] == LEGACY
-        # What is dropped is not measured.
+        # Capabilities that are dropped are not counted.
         assert (await session.call("initialize", client_says(unknown=many))).result["protocolVersion"] == LEGACY
         server.endpoint.legacy.close()
 

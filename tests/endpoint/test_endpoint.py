@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The single door: who is asked, which era answers, and that an error path has no error path of its own."""
+"""The entry of all requests: authorization, the choice of the era, and errors in the handling of errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_token_is_wanted_of_every_request(header: str | None, status: in
         for method, target in (("GET", "/mcp"), ("DELETE", "/mcp"), ("GET", "/sse"), ("POST", "/messages")):
             await client.send(head(target, method=method, Authorization=header, Content_Length="0"))
             assert (await client.receive(method)).status == 401
-        # What is no address of ours is not worth a password.
+        # A path that the server does not serve needs no token.
         await client.send(head("/nowhere", method="GET"))
         assert (await client.receive("GET")).status == 404
 
@@ -88,7 +88,7 @@ async def test_authorize_says_who_it_is_and_a_session_is_the_property_of_one(aut
             assert response.status == status
             if status == 401:
                 assert response.headers["www-authenticate"] == "Bearer"
-        # Another's session looks exactly like one that never was.
+        # A request for another principal's session gets the same answer as a request for an unknown session.
         stolen.extra_headers["X-User"] = "bert"
         others = await stolen.post(stolen.request("ping"))
         stolen.session = "never-was"
@@ -308,7 +308,7 @@ async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(
         assert answer.json() == {"jsonrpc": "2.0", "error": {"code": -32603, "message": "Internal error"}}
         monkeypatch.setattr(server.endpoint.modern, "serve", begun)
         await client.send(modern("tools/list"))
-        answer = await client.receive("POST")  # begun, so it can only end
+        answer = await client.receive("POST")  # the answer has begun, so the server can only end it
         assert (answer.status, answer.events()) == (200, [])
         monkeypatch.undo()
         await lives(client)

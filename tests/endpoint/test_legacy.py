@@ -98,7 +98,7 @@ async def test_a_handshake_of_the_wrong_shape_opens_no_session(params: dict[str,
         response = await post(port, initialize(**params))
         assert (response.status, response.json()["error"]["code"]) == (200, -32602)
         assert "mcp-session-id" not in response.headers
-        # nor does it cost one: that session was idle, and there is room for one
+        # the failed handshake did not evict the idle session, though there is room for one only
         assert (await post(port, PING, Mcp_Session_Id=session)).status == 200
 
 
@@ -389,7 +389,7 @@ async def test_a_batch_that_is_cut_can_be_resumed() -> None:
         assert steps.ctx is not None
         with anyio.fail_after(LIMIT):
             await steps.ctx.disconnected.wait()
-        await steps.ctx.close_sse_stream()  # not for one call of several
+        await steps.ctx.close_sse_stream()  # without effect on the stream of a batch
         steps.say(None)
         async with client.get_stream(stream.seen[-1].id, in_reply_to="tools/call") as stream:
             heard += await rest(stream)
@@ -514,7 +514,7 @@ async def test_a_resumed_stream_replays_its_own_messages_and_no_others() -> None
 
 
 async def ended(port: int, session: str | None) -> None:
-    """Until the session is gone, without touching it: a DELETE of another version is refused only where it lives."""
+    """Ping every 0.3 seconds until the session is gone; a session of these tests expires sooner after a ping."""
     with anyio.fail_after(LIMIT):
         while True:
             await anyio.sleep(0.3)
@@ -591,7 +591,7 @@ async def test_at_the_cap_of_one_address_no_session_of_another_makes_room() -> N
             opened = await post(port, initialize(), X_Forwarded_For=address)
             assert opened.status == 200
             sessions.append(opened.headers["mcp-session-id"])
-        # The first has rested longest, and is somebody else's.
+        # The first session is longest at rest, but belongs to another client.
         found = [(await post(port, PING, Mcp_Session_Id=session)).status for session in sessions]
         assert found == [200, 404, 200]
 

@@ -125,7 +125,7 @@ async def test_a_call_is_cancelled_by_its_notification_and_answers_nothing() -> 
         steps.say("1")
         assert (await peer.ask(call("steps", id=1)))["params"]["data"] == "1"
         assert steps.ctx is not None
-        await steps.ctx.close_sse_stream()  # there is one channel, and it is not the call's
+        await steps.ctx.close_sse_stream()  # without effect, because the one channel belongs to the session
         await peer.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
         with anyio.fail_after(LIMIT):
             await steps.cancelled.wait()
@@ -144,10 +144,10 @@ async def test_notices_reach_the_initialized_and_updates_the_subscribed() -> Non
             handler.notify_resource_updated("test://a")
             assert (await peer.next())["method"] == "notifications/tools/list_changed"
             assert await peer.next() == updated("test://a")
-            # In the subscriber's spelling, however it was published (RFC 3986, 6.2.2).
+            # The notification has the spelling of the subscription, not that of the notice (RFC 3986, 6.2.2).
             handler.notify_resource_updated("TEST://%61")
             assert await peer.next() == updated("test://a")
-            await early.initialize(wire.A)  # the next it hears is its answer
+            await early.initialize(wire.A)  # the next message of this client is its answer
 
 
 async def test_a_stream_that_is_not_read_costs_bounded_memory() -> None:
@@ -223,7 +223,7 @@ async def test_when_a_stream_that_is_not_read_goes_so_does_all_that_waits_for_it
             while len(ends) < 3 or server.runtime.tasks:
                 await anyio.lowlevel.checkpoint()
         await gone(server, 0)
-        async with connected(server.port) as other:  # and the server is as it was
+        async with connected(server.port) as other:  # and the server still serves
             await other.initialize(wire.A)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""So many requests in so much time: of a principal, of an address, and of those who could not say who they are."""
+"""The limit of requests in a time: for a principal, for an address, and for failed authorizations."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ async def test_one_request_too_many_is_429_and_the_connection_lives() -> None:
         assert await statuses(client, *[modern("server/discover")] * 3) == [200] * 3
         answer = await one(client, modern("server/discover", id="x"))
         assert answer.status == 429
-        # The whole seconds until it is worth another try: one request is a third of the hour.
+        # The whole seconds until the next request is allowed, which is a third of an hour.
         assert int(answer.headers["retry-after"]) in (1199, 1200)
         assert answer.json() == {"jsonrpc": "2.0", "error": {"code": -32603, "message": "Too Many Requests"}}
         assert "connection" not in answer.headers
         assert await statuses(client, head(method="GET"), head(method="DELETE"), request(b"{")) == [429] * 3
-        # What is not served costs nothing to refuse.
+        # A request for a wrong path or host takes no token.
         assert await statuses(client, head("/nowhere", "GET"), modern("x", Host="evil.example")) == [404, 403]
 
 
@@ -109,7 +109,7 @@ async def test_principals_are_counted_apart_whatever_their_address(authorize: An
 async def test_guessing_is_counted_by_address_and_keeps_nobody_out(authorize: Any) -> None:
     async with served(rate_limit=(2, HOUR), authorize=authorize) as server, RawClient(server.port) as client:
         assert await statuses(client, *[user("nobody")] * 4) == [401, 401, 429, 429]
-        # One who knows who they are shares the address, and not the blame.
+        # A known principal at the same address is not limited by the failures.
         assert await statuses(client, user("ann"), user(US), user("nobody")) == [200, 200, 429]
 
 
@@ -139,7 +139,7 @@ async def test_guessing_before_the_body_is_invited_is_counted(authorize: Any) ->
                 found.append((await client.receive("POST")).status)
                 await is_closed(client)
         assert found == [401, 401, 429]
-        async with RawClient(server.port) as client:  # an invitation is no request yet
+        async with RawClient(server.port) as client:  # the answer 100 takes no token
             for status in (400, 400, 429):
                 await client.send(head(X_User="ann", Content_Length="2", Expect="100-continue"))
                 assert (await client.receive_head()).status == 100
@@ -154,7 +154,7 @@ async def test_the_address_is_that_of_the_client_behind_a_proxy() -> None:
         data = [modern("server/discover", X_Forwarded_For=address) for address in forwarded]
         assert await statuses(client, *data) == [200, 200, 429, 200, 429, 200]
     async with served(rate_limit=(1, HOUR)) as server, RawClient(server.port) as client:
-        assert await statuses(client, *data[:2]) == [200, 429]  # nobody is believed: one address
+        assert await statuses(client, *data[:2]) == [200, 429]  # no proxy is trusted: one address
 
 
 @on_sockets
@@ -224,7 +224,7 @@ def test_the_table_is_full_at_its_limit_and_the_longest_unused_makes_room(most: 
 
 @given(st.lists(st.tuples(st.integers(1, 100), st.floats(0, 100)), max_size=60), st.integers(1, 5))
 def test_batches_are_paid_for_and_overdraw_by_one_of_them_at_most(batches: list[tuple[int, float]], burst: int) -> None:
-    """One is let in while a token is left, whatever it costs: then nothing is, until the debt is paid."""
+    """A batch of any size is allowed while a token is left.  After it, none is allowed until the debt is paid."""
     limiter, now, allowed = RateLimiter(1, 2.0, burst), 0.0, list[tuple[float, int]]()
     for size, pause in batches:
         now += pause

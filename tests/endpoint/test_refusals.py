@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Every kind of refusal, given thousands of times: what is left of it is nothing.
+"""Every kind of refusal, given thousands of times, leaves nothing in memory.
 
 An exception that is kept and raised again holds the frames of every time that it was raised.  So each kind is repeated
-on the very same bytes, and the memory of the process is held; and no source of the package raises what it keeps.
+with the same bytes, and the memory of the process must not grow.  A scan of the sources shows that no module of the
+package raises an exception that it keeps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ KEPT_REFUSAL = Refusal(403, "not you")
 
 
 class Refusing(MCPServer):
-    """A server whose functions keep what they raise."""
+    """A server with functions that raise the same exception objects again and again."""
 
     def __init__(self) -> None:
         super().__init__("refusing", version="1")
@@ -86,7 +87,7 @@ def keeps_its_refusal(_: Any) -> None:
 
 
 class Tokens:
-    """`narrow` has no scopes, `old` has expired, all others are nobody's."""
+    """A verifier: the token `narrow` has no scopes, `old` has expired, and all others are unknown."""
 
     async def verify_token(self, token: str) -> Principal | None:
         if token == "narrow":
@@ -95,7 +96,7 @@ class Tokens:
 
 
 class Kind(NamedTuple):
-    """One way to be refused.  A code of 0 is that of an answer which is no error."""
+    """One kind of refusal.  The code 0 means an answer that is no JSON-RPC error."""
 
     data: bytes
     status: int
@@ -124,7 +125,7 @@ def chunked(body: bytes) -> bytes:
 
 
 KINDS = {
-    # who, where to, how, in which format: known by the head alone
+    # refused by the head alone: host, origin, path, method, format
     "host": Kind(modern("server/discover", Host="evil.example"), 403, INVALID),
     "host that is none": Kind(modern("server/discover", Host="[:::]"), 400, INVALID),
     "no host": Kind(head(version="1.0", Host=None, Content_Length="0"), 403, INVALID),
@@ -151,7 +152,7 @@ KINDS = {
     "forwarded host": Kind(
         modern("ping", X_Forwarded_Host="evil.example"), 403, INVALID, {"trusted_proxies": ["127.0.0.1"]}
     ),
-    # who asks, and how often
+    # authorization and the rate limit
     "no token": Kind(modern("server/discover"), 401, INVALID, {"token": "secret"}),
     "wrong token": Kind(bearer("wrong"), 401, INVALID, {"token": "secret"}),
     "refused token before its body": Kind(head(Content_Length="9"), 401, INVALID, {"token": "secret"}),
@@ -166,7 +167,7 @@ KINDS = {
     "rate": Kind(modern("server/discover"), 429, INTERNAL, {"rate_limit": (1, 3_600.0)}),
     "rate of those who guess": Kind(bearer("wrong"), 429, INTERNAL, {"token": "x", "rate_limit": (1, 3_600.0)}),
     "unavailable": Kind(modern("ping"), 503, INTERNAL, {}, Unavailable),
-    # what is said
+    # the body
     "no JSON": Kind(request(b"{"), 400, errors.PARSE_ERROR),
     "no UTF-8": Kind(request(b'"\xff"'), 400, errors.PARSE_ERROR),
     "no message": Kind(request(b"{}"), 400, INVALID),
@@ -193,14 +194,14 @@ KINDS = {
     "resource of an earlier revision": Kind(
         old("resources/read", {"uri": "it://other"}), 200, errors.RESOURCE_NOT_FOUND, {"stateless": True}
     ),
-    # what a handler keeps
+    # exceptions that a handler keeps
     "an error that a tool keeps": Kind(
         old("tools/call", call("kept")), 200, errors.URL_ELICITATION_REQUIRED, {"stateless": True}
     ),
     "an error that a tool keeps, of the newest revision": Kind(modern("tools/call", call("kept")), 200, INTERNAL),
     "a tool error that a tool keeps": Kind(modern("tools/call", call("kept_tool_error")), 200, 0),
     "a fault that a tool keeps": Kind(modern("tools/call", call("kept_fault")), 200, 0),
-    # what breaks HTTP, or passes a limit of it: each ends its connection
+    # faults of HTTP, and requests past its limits: each ends its connection
     "no HTTP": Kind(b"\x16\x03\x01\r\n\r\n", 400, INVALID),
     "syntax": Kind(b"GET /\r\n\r\n", 400, INVALID),
     "HTTP version": Kind(b"GET / HTTP/1.2\r\nHost: localhost\r\n\r\n", 505, INVALID),
@@ -220,9 +221,9 @@ GATEWAY = {
     "no page": Kind(head("/elsewhere", "GET"), 404, INVALID),
     "page": Kind(head("/health", "POST", Content_Length="0"), 405, INVALID),
 }
-# Of a gateway's handler there is nothing to be had but its list, which is empty.
+# The handler of these is a gateway without any server.
 ALL = {**KINDS, **{name: kind._replace(handler=lambda: Gateway({})) for name, kind in GATEWAY.items()}}
-NOT_ON_THE_WIRE = {errors.REQUEST_CANCELLED}  # what clients are told of a request that they gave up
+NOT_ON_THE_WIRE = {errors.REQUEST_CANCELLED}  # the answer to a request that the client cancelled
 
 
 def test_the_table_has_every_code_and_every_status_of_a_refusal() -> None:
@@ -243,7 +244,7 @@ class Asker:
         self.transport: Any = None
 
     async def ask(self, kind: Kind) -> bytes:
-        """What is answered."""
+        """Send a request, and give the bytes of the answer."""
         if self.transport is not None and not self.transport.closed:
             self.transport.written.clear()
         else:
@@ -269,7 +270,7 @@ class Asker:
 
 
 def used() -> int:
-    """Bytes of memory that the process has."""
+    """The resident memory of the process in bytes."""
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * PAGE
@@ -287,13 +288,13 @@ def _options(kind: Kind) -> dict[str, Any]:
 async def test_a_refusal_that_is_given_three_thousand_times_leaves_nothing(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("CRITICAL")  # a fault of a tool is logged each time, and pytest keeps what is logged
+    caplog.set_level("CRITICAL")  # a fault of a tool is logged each time, and pytest keeps the records
     kind = ALL[name]
     with anyio.fail_after(240):
         async with served(kind.handler(), **_options(kind)) as server:
             asker, first = Asker(server), None
             if kind.status in (429, 503) and kind.handler is Refusing:
-                first = Asker(server)  # the one that there is room for
+                first = Asker(server)  # the one request that has room
                 await first.ask(kind)
             blocks = memory = 0
             for n in range(WARM_UP + TIMES):
@@ -314,7 +315,7 @@ async def test_a_refusal_that_is_given_three_thousand_times_leaves_nothing(
 
 # --- that there is no other way --------------------------------------------------------------------------------------
 
-# What is caught, and passed to a function that raises it: (module, function).
+# Functions that raise an exception which their caller caught: (module, function).
 CAUGHT_BEFORE = {
     ("answers", "_failure"),  # the one exception of a group
     ("exchange", "_deliver"),  # one of the messages of a payload, which were read a moment before
@@ -327,7 +328,7 @@ CAUGHT_BEFORE = {
 
 
 def raised_again(tree: ast.Module) -> list[tuple[str, int]]:
-    """Functions, and lines, that raise what was neither made nor caught in that function."""
+    """Functions, and lines, that raise an exception which that function neither made nor caught."""
     found = []
     functions = [one for one in ast.walk(tree) if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))]
     for function in functions:
@@ -351,7 +352,7 @@ def is_new(raised: ast.expr, made: set[str]) -> bool:
     if isinstance(raised, ast.Call) or (isinstance(raised, ast.Name) and raised.id in made):
         return True
     name = raised.id if isinstance(raised, ast.Name) else raised.attr if isinstance(raised, ast.Attribute) else ""
-    # A class is called by raising it.
+    # `raise` with a class makes a new exception.
     return name.lstrip("_")[:1].isupper() and not name.isupper()
 
 

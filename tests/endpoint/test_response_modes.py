@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON or events: what each setting and each Accept gets, where a result is small and where it is large."""
+"""JSON or events: the format for each setting and each Accept, with a small and with a large result."""
 
 from __future__ import annotations
 

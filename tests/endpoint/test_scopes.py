@@ -21,13 +21,13 @@ def anyio_backend() -> Any:
     return ASYNCIO
 
 
-# What the caller has, and what it has not.
+# A scope that the caller has, and one that it does not have.
 MINE, HR = "mine", "hr"
 CALLER = Principal("ann", MINE, client_id="app")
 
 
 class Office(Held):
-    """Two of each kind, one for each scope; `ran` has a line for whatever was served."""
+    """A server with two objects of each kind, one for each scope; `ran` lists the objects that were served."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def office(handler: MCPServer, **options: Any) -> Any:
 
 
 async def new(port: int, method: str, params: dict[str, Any]) -> int:
-    """The status of a call of 2026-07-28 by the caller; a stream that begins is left."""
+    """The status of a call of 2026-07-28 by the caller; a listen stream is closed at once."""
     if method == "subscriptions/listen":
         async with RawClient(port) as client:
             await client.send(modern(method, params, Authorization="Bearer mine"))
@@ -130,7 +130,7 @@ async def test_the_same_in_a_session_alone_and_in_a_batch(number: int) -> None:
         await session.delete()
 
 
-# The caller names a prompt that it may have beside a template that it may not have, and the other way round.
+# The caller names an object that it may use, together with an object of another kind that it may not use.
 BOTH_KINDS = [
     {"type": "ref/resource", "uri": "hr://all/{x}", "name": "prompt_mine"},
     {"type": "ref/prompt", "name": "prompt_hr", "uri": "mine://all/{x}"},
@@ -153,14 +153,14 @@ async def test_a_reference_with_members_of_both_kinds_is_refused(ref: dict[str, 
 @pytest.mark.parametrize(
     ("ref", "status"),
     [
-        # Some clients write null for what they do not have.
+        # Some clients write null for a missing member.
         ({"type": "ref/resource", "uri": "hr://all/{x}", "name": None}, 403),
         ({"type": "ref/prompt", "name": "prompt_hr", "uri": None}, 403),
         ({"type": "ref/prompt", "name": "prompt_mine", "uri": None}, 200),
         # The name of one kind under the type of the other.
         ({"type": "ref/prompt", "uri": "mine://all/{x}"}, 400),
         ({"type": "ref/resource", "name": "prompt_mine"}, 400),
-        # A title is no name.
+        # The title does not select the prompt.
         ({"type": "ref/prompt", "name": "prompt_hr", "title": "prompt_mine"}, 403),
     ],
 )
@@ -266,7 +266,7 @@ async def test_a_secret_that_opens_everything_opens_scoped_objects_of_each_kind(
 
 # --- other spellings of a URI ----------------------------------------------------------------------------------------
 
-# Registered, and what RFC 3986, 6.2.2, calls the same.
+# A registered URI, and spellings of it that are equivalent by RFC 3986, 6.2.2.
 SPELLED = [
     (
         "notes://docs/café",
@@ -314,7 +314,7 @@ async def test_what_is_not_equal_is_another_resource() -> None:
 
 
 class Noting(MCPServer):
-    """Remembers who subscribed to what."""
+    """A server that records subscriptions and their ends."""
 
     def __init__(self) -> None:
         super().__init__("noting")
@@ -346,7 +346,7 @@ async def test_a_change_reaches_subscribers_in_their_own_spelling(own: str) -> N
                 handler.notify_resource_updated("notes://docs/caf%25C3%25A9")
                 handler.notify_resource_updated(uri)
                 assert heard_of(await stream.next_message()) == heard_of(await listener.next_message()) == own
-            # Also of what comes later, where the subscription is another one by then.
+            # A subscription that is added later gets its own spelling, too.
             assert (await session.call("resources/subscribe", {"uri": "notes://%7e"})).result == {}
             handler.notify_resource_updated("notes://~")
             assert heard_of(await stream.next_message()) == "notes://%7e"
@@ -355,7 +355,7 @@ async def test_a_change_reaches_subscribers_in_their_own_spelling(own: str) -> N
         for uri in (*PUBLISHED, "notes://~"):
             handler.notify_resource_updated(uri)
         assert heard_of(await stream.next_message()) == "notes://%7e"
-    # Whoever counts subscriptions hears of the end of the one that it knows.
+    # The handler is told of the end in the spelling of the subscription, so that it can count.
     assert handler.heard == [own, "notes://%7e", "-" + own, "-notes://nothing"]
 
 

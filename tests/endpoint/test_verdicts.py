@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the head of a request alone decides: who may come, where to, with what, for what; on the wire."""
+"""Decisions by the head of a request alone, on the wire: host, origin, path, method, formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend() -> Any:
 
 
 async def ask(port: int, data: bytes, method: str = "POST") -> Response:
-    """The answer; the connection is good for another one."""
+    """The answer; checks that the connection can be used again."""
     async with RawClient(port) as client:
         await client.send(data)
         answer = await client.receive(method)
@@ -206,7 +206,7 @@ async def test_every_answer_can_be_read_by_the_page_that_may() -> None:
                     "Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version"
                 )
                 assert answer.headers["vary"] == "Origin"
-        async with RawClient(server.port) as client:  # refused before its body, and readable all the same
+        async with RawClient(server.port) as client:  # refused before its body; the page can still read the answer
             await client.send(head("/nowhere", Content_Length="10", Origin=PAGE))
             assert (await client.receive("POST")).headers["access-control-allow-origin"] == PAGE
         async with Legacy(server.port, LEGACY) as session:
