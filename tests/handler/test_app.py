@@ -595,7 +595,7 @@ async def test_a_whole_result_goes_as_it_is() -> None:
         ({"content": [], "structuredContent": {"x": 1}}, "y"),
         (object(), "t"),
     ],
-    ids=str,
+    ids=["y is missing", "y is a text", "no structure", "y is missing in the structure", "no JSON"],
 )
 async def test_a_result_that_breaks_the_promised_schema_is_not_sent(
     value: Any, says: str, caplog: pytest.LogCaptureFixture
