@@ -2257,3 +2257,15 @@ def test_a_decorator_takes_what_its_add_method_takes(what: str) -> None:
 
 def explicit(arguments: ast.arguments) -> int:
     return len(arguments.args) + len(arguments.kwonlyargs)
+
+
+async def test_an_argument_of_a_prompt_without_an_example_is_named_by_its_type() -> None:
+    server = MCPServer()
+
+    @server.prompt
+    def nothing(a: None) -> str:
+        return "nothing"
+
+    async with connected(server, D) as client:
+        answer = await client.call("prompts/get", {"name": "nothing", "arguments": {"a": "x"}})
+        assert answer.error["code"] == -32602 and answer.error["message"].endswith("expected null")

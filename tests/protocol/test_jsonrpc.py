@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mcp_h11.protocol import codec as codec_module
 from mcp_h11.protocol.codec import MAX_DEPTH, MAX_DIGITS
 from mcp_h11.protocol.errors import InvalidParams, InvalidRequest, MCPError, ParseError
 from mcp_h11.protocol.jsonrpc import (
@@ -742,3 +743,10 @@ def test_an_interpreter_without_the_inner_encoder_writes_the_same_bytes(
         deep = [deep]
     with pytest.raises(ValueError):
         other.dumps(deep)
+
+
+def test_an_interpreter_without_the_inner_encoder_writes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"a": [1, 2.5, "\u00e9", None, True]}
+    expected = codec_module._write(value)
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    assert codec_module._fast_writer()(value) == expected == '{"a":[1,2.5,"\u00e9",null,true]}'

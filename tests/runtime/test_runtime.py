@@ -14,6 +14,7 @@ from rawclient import LIMIT, Legacy, Modern, RawClient, Response, encode
 from serving import ASYNCIO, LEGACY, Held, call, modern, served, still_serves, turns
 
 from mcp_h11 import MCPServer
+from mcp_h11.runtime.admission import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -339,3 +340,44 @@ async def test_what_fails_where_nobody_waits_is_logged(caplog: pytest.LogCapture
             await server.runtime.spawn(fail())
         await still_serves(server.port)
     assert "a task failed" in caplog.text and "ZeroDivisionError: unseen" in caplog.text
+
+
+# --- the gate of one session ------------------------------------------------------------------------------------------
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_line() -> None:
+    gate = Gate(1)
+    await gate.wait()
+    waiter = asyncio.create_task(gate.wait())
+    await turns(2)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert not gate.line
+    gate.leave()
+    assert gate.inside == 0
+
+
+async def test_a_place_that_comes_together_with_the_cancellation_goes_to_the_next() -> None:
+    gate = Gate(1)
+    await gate.wait()
+    first, second = asyncio.create_task(gate.wait()), asyncio.create_task(gate.wait())
+    await turns(2)
+    gate.leave()  # the place is the first waiter's now,
+    first.cancel()  # who never comes to use it
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await asyncio.wait_for(second, LIMIT)
+    assert gate.inside == 1 and not gate.line
+
+
+async def test_a_place_passes_over_a_waiter_that_was_cancelled_before_it_came() -> None:
+    gate = Gate(1)
+    await gate.wait()
+    waiter = asyncio.create_task(gate.wait())
+    await turns(2)
+    waiter.cancel()
+    gate.leave()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert gate.inside == 0 and not gate.line

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import sys
 from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from typing import Any, ClassVar, DefaultDict, Generic, NamedTuple, TypeVar  # noqa: UP035
@@ -20,7 +21,9 @@ from typing_extensions import TypedDict
 from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.forms import elicitation_schema, read_elicited
 from mcp_h11.schema.members import substituted, type_variables
+from mcp_h11.schema.mismatch import kind
 from mcp_h11.schema.outputs import BadResult
+from mcp_h11.schema.pydantic_types import is_pydantic, is_pydantic_metadata
 from mcp_h11.schema.readers import MAX_DIGITS_OF_DECIMAL, to_timedelta
 from mcp_h11.schema.signature import describe
 from mcp_h11.schema.tojson import duration, to_json
@@ -333,3 +336,14 @@ def test_no_arguments_are_made_of_what_has_no_json_form(annotation: Any) -> None
     tool.__annotations__["x"] = annotation
     with pytest.raises(TypeError, match="has no JSON form"):
         describe(tool)
+
+
+def test_a_value_that_json_does_not_have_is_called_by_its_python_type() -> None:
+    assert [kind(value) for value in (None, True, 1, {}, {1})] == ["null", "boolean", "integer", "object", "set"]
+
+
+def test_no_type_is_one_of_pydantic_while_pydantic_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pydantic.create_model("Model", a=(int, 1))
+    assert is_pydantic(model) and not is_pydantic(int)
+    monkeypatch.delitem(sys.modules, "pydantic")
+    assert not is_pydantic(model) and not is_pydantic_metadata(1)

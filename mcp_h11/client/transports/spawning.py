@@ -37,7 +37,7 @@ def child_environment(env: Mapping[str, str] | str | None) -> dict[str, str]:
 
 def spawn(command: Sequence[str], env: dict[str, str], cwd: str | None) -> subprocess.Popen[bytes]:
     popen: Any = subprocess.Popen
-    if os.name == "nt":
+    if os.name == "nt":  # pragma: no cover
         # The event loop of Windows needs pipes that support overlapped I/O.
         from asyncio.windows_utils import Popen as popen  # type: ignore[attr-defined,no-redef]
     made: subprocess.Popen[bytes] = popen(
