@@ -298,9 +298,8 @@ class JSON(StrictJSON):
             id, method, params = value["id"], value["method"], value["params"]
             if len(value) != 4 or value["jsonrpc"] != "2.0" or self._codec_dumps(value) != body:
                 return None
-        except (
-            Exception
-        ):  # a member is missing, or the codec is narrow: the slower way finds the fault, if there is one
+        except Exception:
+            # A member is missing, or the codec is narrow: the slower way finds the fault, if there is one.
             return None
         if type(method) is not str or type(params) is not dict or (type(id) is not int and type(id) is not str):
             return None
