@@ -33,6 +33,7 @@ FLOORS = (
     "http",
     "schema",
     "handler",
+    "stores",
     "runtime",
     "eras",
     "endpoint",
