@@ -71,7 +71,9 @@ LEGACY_ERA = (
     "endpoint.calls",
     "endpoint.streams",
     "eras.channel",
+    "eras.asking",
     "eras.session",
+    "eras.session_methods",
 )
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
 ON_DEMAND = ("client", "bridge", "cli")

@@ -195,7 +195,7 @@ class BridgedCall:
         ctx = self.ctx
         assert ctx is not None
         session = exchange_of(ctx).carrying_session
-        request_id = f"server-{session._asked + 1}"  # nothing comes between this and the request
+        request_id = session.next_question_id  # nothing comes between this and the request
         try:
             answers = await ctx.ask(question=question)
         except asyncio.CancelledError:

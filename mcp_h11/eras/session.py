@@ -14,8 +14,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Any
@@ -31,9 +29,7 @@ from ..protocol.content import StableResult
 from ..protocol.errors import (
     InternalError,
     InvalidParams,
-    InvalidRequest,
     MCPError,
-    MethodNotFound,
     MissingClientCapability,
     ResourceNotFound,
     ToolError,
@@ -44,12 +40,14 @@ from ..protocol.jsonrpc import JSON, ErrorResponse, Notification, Request, Respo
 from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED, PROGRESS, RESOURCE_UPDATED, log_rank
 from ..protocol.revisions import Revision, negotiate
 from ..protocol.shown import escaping
-from ..protocol.uris import normal, spellings
+from ..protocol.uris import spellings
 from ..runtime.admission import Gate, HasParty
 from ..runtime.fairness import Load, held_memory
 from ..runtime.runtime import Runtime
-from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE, SessionState
-from .downgrade import client_request, notification_params, server_fields
+from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, SessionState
+from .asking import SessionQuestions
+from .downgrade import notification_params, server_fields
+from .session_methods import OWN_METHODS, settled
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -120,8 +118,8 @@ class Session:
     """One session.  A class derived from this one says how messages that belong to no call leave."""
 
     __slots__ = (
-        "_asked", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_change", "on_rest",
-        "on_work", "pending", "revision", "runtime", "state",
+        "_questions", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_change",
+        "on_rest", "on_work", "revision", "runtime", "state",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, state: SessionState, revision: Revision) -> None:
@@ -130,7 +128,6 @@ class Session:
         self.revision = revision
         self.gate = Gate(runtime.settings.max_running_session)
         self.calls: dict[str | int, list[Call]] = {}
-        self.pending: dict[str, tuple[asyncio.Future[Any], Call]] = {}  # open questions
         self.load: Load | None = None  # counts the memory kept of the client; None while that is little
         self.busy = 0  # calls that run and connections that read
         self.closed = False
@@ -140,7 +137,7 @@ class Session:
         self.on_change: Callable[[Any], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
         self._spellings: tuple[Set[str], dict[str, str]] | None = None  # `spellings` of the subscriptions beside them
-        self._asked = 0
+        self._questions: SessionQuestions | None = None  # made with the first question: most sessions ask none
 
     @property
     def id(self) -> str:
@@ -202,8 +199,8 @@ class Session:
             for call in list(calls):
                 if not call.dropped:  # else it is cancelled, and cleans up
                     call.cancel()
-        for future, _ in self.pending.values():
-            future.cancel()
+        if self._questions is not None:
+            self._questions.cancel()
 
     # --- messages from the client --------------------------------------------------------------------------
 
@@ -335,7 +332,7 @@ class Session:
 
     async def _notify_handler(self, message: Notification, load: object) -> None:
         try:
-            await _settled(self.runtime.handler.notification(message.method, message.params, None))
+            await settled(self.runtime.handler.notification(message.method, message.params, None))
         except (Exception, SystemExit):
             logger.exception("%s failed", message.method)
         finally:
@@ -368,86 +365,28 @@ class Session:
 
         `load` counts the memory of the answer.  The call keeps it.
         """
-        found = self.pending.get(message.id) if isinstance(message.id, str) else None
-        if found is None or found[0].done():
-            return
-        future, call = found
-        if load is not None:
-            call.load = (call.load, load)  # it may hold the answer as long as it runs
-        if isinstance(message, Response):
-            future.set_result(message.result)
-        else:
-            future.set_exception(_as_exception(message.error))
-            future.exception()  # looked at: the call may be cancelled before it comes to that
+        if self._questions is not None:
+            self._questions.answered(message, load)
+
+    @property
+    def next_question_id(self) -> str:
+        """The request id that the next question gets."""
+        if self._questions is None:
+            self._questions = SessionQuestions()
+        return self._questions.next_id
+
+    def give_up_questions(self, reason: str) -> None:
+        """End every open question with a ToolError: the client is gone, and its answers cannot come any more."""
+        if self._questions is not None:
+            self._questions.give_up(reason)
 
     # --- messages to the client ----------------------------------------------------------------------------
 
     async def ask(self, questions: dict[str, Question], call: Call, *, raw: bool = False) -> dict[str, Any]:
-        """Ask all on the way of a call, wait for all; `raw` leaves the answers as they came.
-
-        Raises MissingClientCapability, `overloaded` where its client has as many open questions as it may, or ToolError
-        where an answer cannot be used or did not come in time.
-        """
-        party, asking, gate = call.party, self.runtime.asking, self.runtime.gate
-        if not asking.may(party):
-            raise overloaded("Too many calls wait for their clients")
-        requests: dict[str, bytes] = {}
-        waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
-        for key, question in questions.items():
-            self._check_capability(question)
-            try:
-                params = client_request(self.revision, question.method, question.params())
-            except ValueError as exc:
-                raise ToolError(str(exc)) from None
-            self._asked += 1
-            request_id = f"server-{self._asked}"
-            waiting[key] = (request_id, self.runtime.loop.create_future())
-            requests[request_id] = self.runtime.json.request(request_id, question.method, params)
-        self.pending.update((request_id, (future, call)) for request_id, future in waiting.values())
-        asking.add(party)
-        if not call.keeps_place:  # a call that waits for a person should not keep others waiting
-            self.gate.leave()
-            gate.leave(party)
-        try:
-            for payload in requests.values():
-                await call.emit(payload)
-            results = await self._await_answers(waiting, call.emit)
-        finally:
-            asking.give_back(party)
-            if not call.keeps_place:
-                self.gate.inside += 1
-                gate.add(party)
-            for request_id, _ in waiting.values():
-                self.pending.pop(request_id, None)
-        if raw:
-            return results
-        try:
-            return {key: question.read(results[key]) for key, question in questions.items()}
-        except ValueError as exc:
-            raise ToolError(f"The client's answer cannot be used: {exc}") from None
-
-    def _check_capability(self, question: Question) -> None:
-        missing = question.missing(self.state.client_capabilities)
-        if missing is not None:
-            raise MissingClientCapability(missing)
-
-    async def _await_answers(
-        self, waiting: dict[str, tuple[str, asyncio.Future[Any]]], emit: Callable[[bytes], Awaitable[None]]
-    ) -> dict[str, Any]:
-        futures = [future for _, future in waiting.values()]
-        # Not `gather`: cancelled together with its futures, it logs an exception that was never retrieved.
-        limit = self.runtime.settings.ask_timeout
-        done, left = await asyncio.wait(futures, timeout=limit, return_when=asyncio.FIRST_EXCEPTION)
-        if left and not any(future.cancelled() or future.exception() for future in done):
-            # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that its answer is no longer awaited.
-            for request_id, _ in waiting.values():
-                params = {"requestId": request_id, "reason": "timed out"}
-                await emit(self.runtime.json.notification(CANCELLED, params))
-            raise ToolError("The client did not answer in time")
-        # A refusal first: beside one, others may still be open.
-        for future in done:
-            future.result()
-        return {key: future.result() for key, (_, future) in waiting.items()}
+        """Ask the client on the way of a call, as `SessionQuestions.ask` does; it lists the errors."""
+        if self._questions is None:
+            self._questions = SessionQuestions()
+        return await self._questions.ask(questions, call, self.gate, raw=raw)
 
     def told(self, notice: Notice, payload: bytes | None = None) -> bytes | None:
         """The notification for this session, in its own spelling of the URI; None where it has not subscribed.
@@ -481,82 +420,3 @@ def encode_notice(json: JSON, notice: Notice) -> bytes:
     if notice.kind in LIST_CHANGED:
         return json.notification(LIST_CHANGED[notice.kind])
     return json.notification(RESOURCE_UPDATED, {"uri": notice.uri})
-
-
-def _as_exception(error: dict[str, Any]) -> MCPError:
-    code, message = error.get("code"), error.get("message")
-    return MCPError(code if type(code) is int else -32603, f"The client refused: {message}", error.get("data"))
-
-
-# --- requests that the session answers by itself -----------------------------------------------------------
-async def _settled(value: Any) -> None:
-    """Handlers may be written with `def` or `async def`."""
-    if inspect.isawaitable(value):
-        await value
-
-
-async def _ping(session: Session, call: Call) -> dict[str, Any]:
-    return {}
-
-
-async def _initialize(session: Session, call: Call) -> dict[str, Any]:
-    raise InvalidRequest("This session is already initialized")
-
-
-async def _set_level(session: Session, call: Call) -> dict[str, Any]:
-    handler = session.runtime.handler
-    if "logging" not in handler.capabilities():
-        raise MethodNotFound(call.method)
-    level = call.params.get("level")
-    session.log_rank = log_rank(level)
-    session.state.log_level = str(level)
-    await _settled(handler.set_level(str(level), Context(call)))
-    await session.changed()
-    return {}
-
-
-async def _subscribe(session: Session, call: Call) -> dict[str, Any]:
-    uri = _subscription(session, call)
-    limit = session.runtime.settings.max_subscriptions
-    subscriptions = session.state.subscriptions
-    if uri not in subscriptions and limit is not None and len(subscriptions) >= limit:
-        raise InvalidParams(f"A session subscribes to at most {limit} resources")
-    if sum(map(len, subscriptions)) + len(uri) > MAX_SUBSCRIBED_SIZE:
-        raise InvalidParams(f"The URIs of a session have at most {MAX_SUBSCRIBED_SIZE} characters")
-    if not session.weigh({*subscriptions, uri}):
-        raise overloaded("Too much is kept of this client")
-    await _settled(session.runtime.handler.subscribe(uri, Context(call)))
-    session.state.subscriptions = {*session.state.subscriptions, uri}
-    session.weigh(session.state.subscriptions)
-    await session.changed()
-    return {}
-
-
-async def _unsubscribe(session: Session, call: Call) -> dict[str, Any]:
-    uri = _subscription(session, call)
-    wanted = normal(uri)
-    gone = {one for one in session.state.subscriptions if normal(one) == wanted} or {uri}
-    session.state.subscriptions = session.state.subscriptions - gone
-    session.weigh(session.state.subscriptions)
-    for one in gone:  # a handler that counts knows it as it was subscribed to
-        await _settled(session.runtime.handler.unsubscribe(one, Context(call)))
-    await session.changed()
-    return {}
-
-
-def _subscription(session: Session, call: Call) -> str:
-    if not session.runtime.handler.capabilities().get("resources", {}).get("subscribe"):
-        raise MethodNotFound(call.method)
-    uri = call.params.get("uri")
-    if not isinstance(uri, str) or not uri:
-        raise InvalidParams("uri must be a string")
-    return uri
-
-
-OWN_METHODS: dict[str, Callable[[Session, Call], Awaitable[dict[str, Any]]]] = {
-    "ping": _ping,
-    "initialize": _initialize,
-    "logging/setLevel": _set_level,
-    "resources/subscribe": _subscribe,
-    "resources/unsubscribe": _unsubscribe,
-}

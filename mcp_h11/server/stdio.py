@@ -19,7 +19,7 @@ from ..eras.listener import Listener
 from ..eras.modern import Modern, ModernCall, check_envelope, claimed_version
 from ..handler.handler import ServerHandler
 from ..handler.notices import Notice
-from ..protocol.errors import InvalidRequest, MCPError, Refusal, ToolError, UnsupportedProtocolVersion, overloaded
+from ..protocol.errors import InvalidRequest, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
 from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
 from ..protocol.lines import LineDecoder
 from ..protocol.methods import CANCELLED
@@ -289,9 +289,7 @@ class Pipe:
         for listener in self._listeners.values():
             self.outlet.post(self.runtime.json.result(listener.id, listener.result()))
         self._listeners.clear()
-        for future, _ in self._session.pending.values():
-            if not future.done():  # the client is gone, so its answer cannot come any more
-                future.set_exception(ToolError("The client has gone"))
+        self._session.give_up_questions("The client has gone")
         await self.runtime.wait_idle(self.runtime.settings.grace, self.forced)
         self._session.close()
         for task in list(self.runtime.tasks):

@@ -1479,7 +1479,7 @@ package.__path__ = [sys.argv[1]]
 sys.modules["mcp_h11"] = package
 for name in (
     "endpoint.sessions", "endpoint.legacy_sse", "endpoint.batches", "endpoint.calls", "endpoint.streams",
-    "eras.channel", "eras.session", "endpoint.endpoint", "server.server",
+    "eras.asking", "eras.channel", "eras.session", "eras.session_methods", "endpoint.endpoint", "server.server",
     "server.stdio",
 ):
     sys.modules["mcp_h11." + name] = None

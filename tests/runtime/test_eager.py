@@ -381,7 +381,9 @@ async def test_calls_leave_nothing_for_the_garbage_collector(anyio_backend: Any)
 
 
 OURS = (
+    "mcp_h11.eras.asking",
     "mcp_h11.eras.session",
+    "mcp_h11.eras.session_methods",
     "mcp_h11.http.reply",
     "mcp_h11.eras.modern",
     "mcp_h11.endpoint.modern",

@@ -19,7 +19,9 @@ REMOVED = (
     "endpoint.calls",
     "endpoint.streams",
     "eras.channel",
+    "eras.asking",
     "eras.session",
+    "eras.session_methods",
 )
 
 
