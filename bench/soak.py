@@ -197,7 +197,7 @@ def measured(server: Server, errors: Errors) -> dict[str, Any]:
         "replies": len(server.replies),
         "sessions": len(legacy.sessions),
         "sse_sessions": len(server.endpoint.legacy_sse.sessions),
-        "events": legacy.store.total_bytes,
+        "events": legacy.stores.events.total_bytes,
         "objects": len(gc.get_objects()),
         "cpu": time.process_time(),
         "errors": errors.count,

@@ -66,6 +66,8 @@ LATER = {
 # The modules of the revisions up to 2025-11-25 alone.
 LEGACY_ERA = (
     "endpoint.sessions",
+    "endpoint.session_stores",
+    "endpoint.session_table",
     "endpoint.legacy_sse",
     "endpoint.batches",
     "endpoint.calls",

@@ -100,7 +100,7 @@ class Endpoint:
     @property
     def has_room(self) -> bool:
         """Whether one more session could be opened."""
-        return self.legacy.has_room
+        return self.legacy.table.has_room
 
     def counts(self) -> Counts:
         """The numbers that the metrics page shows."""

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Streamable HTTP for sessions: POST, GET and DELETE of 2025-03-26 to 2025-11-25 (basic/transports).
 
-`Legacy` is the table of sessions of one server.  Only a successful `initialize` opens a session.  The table finds a
-session by its header, records since when it is at rest, and ends it.
+`Legacy` finds the session that a request names and hands it the message.  Only a successful `initialize` opens a
+session.  `session_table` keeps the sessions and ends those that were idle for long; `session_stores` keeps them for
+other processes.
 
 Rules:
 - 404 means only "this session is gone", because clients start a new session on 404.  Its body has no id, since a client
   would take an error with an id for an ordinary failure of that call.
 - A request for another principal's session gets the same answer as a request for an unknown session.
-- Only a session at rest expires.  At rest means that no call of it runs and no connection reads from it.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,21 +38,19 @@ from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Requ
 from ..protocol.methods import INITIALIZED
 from ..protocol.revisions import ASSUMED, LEGACY, Revision
 from ..protocol.shown import escaping
-from ..runtime.fairness import Crowd
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
-from ..runtime.storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from ..runtime.storage import MemoryEventStore, SessionState
 from .batches import BatchedCall, Gathering
 from .calls import PostedCall
+from .session_stores import SessionStores
+from .session_table import SessionTable
 from .streams import StreamSession
 from .verdicts import Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
 SESSION_ID_BYTES = 32  # 256 bits from the operating system
-TOUCH_EVERY = 30.0  # seconds; sooner where sessions expire sooner
-PROBE_EVERY = 1.0  # seconds between two looks at whether a store that failed is back
-NOBODY = "probe"  # no session has so short an id
 ALLOW = ("Allow", "GET, POST, DELETE, OPTIONS")
 
 
@@ -65,22 +61,9 @@ class Legacy:
         settings = runtime.settings
         self.runtime = runtime
         self.settings = settings
-        # Not `or`: an empty store is falsy if it has a length.
-        given = settings.session_manager
-        self.manager: SessionManager = MemorySessionManager() if given is None else given
-        self.shared = given is not None
-        self.store: EventStore | None = None
-        if settings.replay and not settings.stateless:
-            self.store = MemoryEventStore() if settings.event_store is None else settings.event_store
-        self.sessions: dict[str, StreamSession] = {}
-        self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
-        self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
-        self.peers = Crowd[StreamSession]()
-        # A shared manager expires sessions by itself.  It is told which sessions were used, but not at every request.
-        self._used: set[str] = set()
-        self._touch_every = min(TOUCH_EVERY, (settings.session_idle or math.inf) / 4)
-        self._touch_at = 0.0
-        self._probe_at = 0.0
+        self.stores = SessionStores(runtime)
+        self.table = SessionTable(runtime, self.stores.forget, self.stores.used)
+        self.sessions = self.table.sessions  # at hand, because every request looks its session up
         # Asked at each request, but only where the handler has an answer of its own.
         overridden = type(runtime.handler).serves is not ServerHandler.serves
         self._serves = runtime.handler.serves if overridden else None
@@ -100,7 +83,7 @@ class Legacy:
         if verdict.session_id is None:
             raise self._without_session(message)
         session = self.sessions.get(verdict.session_id)
-        if session is None and self.shared:
+        if session is None and self.stores.shared:
             take = partial(self._take_later, message=message, reply=reply, principal=principal, load=reply.load)
             self.runtime.spawn(self._restored(verdict.session_id, reply, principal, take))
             return
@@ -128,9 +111,9 @@ class Legacy:
         if session.has_standalone:
             session.standalone.take_over()
         if session.busy:
-            session.on_rest = self.end
+            session.on_rest = self.table.end
         else:
-            self.end(session)
+            self.table.end(session)
 
     def _take_later(
         self, session: StreamSession, message: Message | Batch, reply: Reply, principal: Any, load: object
@@ -157,14 +140,13 @@ class Legacy:
         """A notification, or an answer to a question of ours."""
         if isinstance(message, Notification):
             if message.method == INITIALIZED:
-                self.fresh.pop(session.id, None)
+                self.table.fresh.pop(session.id, None)
             whose = None if session.id else PostClient(self.runtime, reply, principal)
             session.notified(message, whose, reply.load)
         else:
             assert isinstance(message, (Response, ErrorResponse))
             session.answered(message, reply.load)
-        if self.resting.pop(session.id, None) is not None:
-            self._rest(session)
+        self.table.touch(session)
 
     # --- batches (2025-03-26) --------------------------------------------------------------------------------
 
@@ -202,7 +184,7 @@ class Legacy:
             peer=reply.peer,
             created=self.runtime.now(),
         )
-        session = StreamSession(self.runtime, state, ASSUMED, self.store)
+        session = StreamSession(self.runtime, state, ASSUMED, self.stores.events)
         try:
             result = session.initialize(message.params)
         except Refusal:
@@ -215,35 +197,32 @@ class Legacy:
             _answer(reply, payload)
             return
         # Only now: a handshake that fails must not evict a session.
-        self._make_room(session.party)
-        if self.shared:
+        self.table.make_room(session.party)
+        if self.stores.shared:
             self.runtime.spawn(self._create(session, payload, reply))
         else:
-            self._admit(session)
-            _answer(reply, payload, session.id)
+            self._open(session, payload, reply)
 
     async def _create(self, session: StreamSession, payload: bytes, reply: Reply) -> None:
         try:
-            await self.manager.create(session.state)
-        except Exception:
-            self.runtime.store_away = True
-            logger.exception("the session store failed")
-            self._refuse(reply, overloaded("The session store is away"))
+            await self.stores.create(session.state)
+        except Refusal as exc:
+            self._refuse(reply, exc)
             return
+        self._open(session, payload, reply)
+
+    def _open(self, session: StreamSession, payload: bytes, reply: Reply) -> None:
         self._admit(session)
+        self.table.fresh[session.id] = self.runtime.loop.time()
         _answer(reply, payload, session.id)
 
     def _admit(self, session: StreamSession) -> None:
-        self.sessions[session.id] = session
-        party = session.party
-        self.peers.add(party, session)
-        if isinstance(self.store, MemoryEventStore):
-            self.store.belongs(session.id, party)
-        session.on_rest, session.on_work = self._rest, self._work
-        if self.shared:
-            session.on_change = self._save
-        self.fresh[session.id] = self.runtime.loop.time()
-        self._rest(session)
+        self.table.add(session)
+        events = self.stores.events
+        if isinstance(events, MemoryEventStore):
+            events.belongs(session.id, session.party)
+        if self.stores.shared:
+            session.on_change = self.stores.save
 
     def _fleeting(self, revision: Revision) -> StreamSession:
         """Stateless: a session for one POST, which no later request can name."""
@@ -254,14 +233,11 @@ class Legacy:
     ) -> None:
         """Go on with a session that is not at hand, if the manager knows it."""
         try:
-            session = await self.restore(session_id)
-        except Exception:
-            self.runtime.store_away = True
-            # Not 404: the session may well be there, and the client would throw it away.
-            logger.exception("the session store failed")
-            self._refuse(reply, overloaded("The session store is away"))
-            return
-        try:
+            session = await self.stores.restore(session_id)
+            if session_id in self.sessions:  # another request restored it meanwhile
+                session = self.sessions[session_id]
+            elif session is not None:
+                self._admit(session)
             then(self._check(session, principal))
         except MCPError as exc:
             self._refuse(reply, exc)
@@ -271,25 +247,6 @@ class Legacy:
         status, headers = (error.status, error.headers) if isinstance(error, Refusal) else (400, ())
         request_id = error.request_id if isinstance(error, InvalidRequest) else None
         reply.answer(status, self.runtime.json.error(request_id, error), JSON_HEADERS + headers)
-
-    async def _save(self, session: StreamSession) -> None:
-        try:
-            await self.manager.save(session.state)
-        except Exception:
-            self.runtime.store_away = True
-            logger.exception("the session store failed; session %s is not saved", session.id[:8])
-
-    async def restore(self, session_id: str) -> StreamSession | None:
-        """A session that another process, or an earlier one, opened."""
-        state = await self.manager.load(session_id)
-        if session_id in self.sessions:
-            return self.sessions[session_id]
-        if state is None:
-            return None
-        session = StreamSession(self.runtime, state, LEGACY.get(state.revision, ASSUMED), self.store)
-        self._admit(session)
-        self.fresh.pop(session_id, None)
-        return session
 
     # --- GET and DELETE ----------------------------------------------------------------------------------------
 
@@ -330,7 +287,7 @@ class Legacy:
         self._named(verdict, reply, principal, partial(self._delete, reply=reply))
 
     def _delete(self, session: StreamSession, reply: Reply) -> None:
-        self.end(session)
+        self.table.end(session)
         reply.answer(204, b"", ())
 
     def _named(self, verdict: Verdict, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:
@@ -343,130 +300,23 @@ class Legacy:
                 raise Refusal(405, "Method Not Allowed: a GET needs a session", headers=(ALLOW,))
             raise session_required()
         session = self.sessions.get(session_id)
-        if session is None and self.shared:
+        if session is None and self.stores.shared:
             self.runtime.spawn(self._restored(session_id, reply, principal, then))
         else:
             then(self._check(session, principal))
 
-    # --- rest, expiry, end -----------------------------------------------------------------------------------
-
-    def _rest(self, session: StreamSession) -> None:
-        """Record that the session is at rest from now on, also after work of less than one turn of the loop."""
-        session_id = session.state.id
-        self.resting[session_id] = self.runtime.loop.time()
-        self.resting.move_to_end(session_id)
-        if self.shared:
-            self._used.add(session_id)
-
-    def _work(self, session: StreamSession) -> None:
-        self.resting.pop(session.state.id, None)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more session could be opened, if need be by the end of a session at rest."""
-        limit = self.settings.max_sessions
-        return limit is None or len(self.sessions) < limit or bool(self.resting)
-
-    def _make_room(self, party: str) -> None:
-        limit, peer_limit, peers = self.settings.max_sessions, self.settings.max_sessions_peer, self.peers
-        if peer_limit is not None and peers.count(party) >= peer_limit and not self._evict(self._at_rest(party)):
-            raise overloaded("Too many sessions from this address")
-        if limit is None or len(self.sessions) < limit:
-            return
-        # A session of the client with the most sessions ends: one at rest, if it has one.  Where no client has more
-        # sessions than the new client would have, the session that is longest at rest ends.
-        others = list(peers.before(party))
-        if self._evict(one for one in others if one.id in self.resting):
-            return
-        if self._evict(map(self.sessions.__getitem__, self.resting)):
-            return
-        if not self._evict(one for one in others if not one.calls):  # one that only listens
-            raise overloaded("Too many sessions")
-
-    def _at_rest(self, party: str) -> Iterator[StreamSession]:
-        mine = set(self.peers.of(party))
-        return (one for one in map(self.sessions.__getitem__, self.resting) if one in mine)
-
-    def _evict(self, sessions: Iterator[StreamSession]) -> bool:
-        """End the first, if there is one."""
-        for session in sessions:
-            self.end(session)
-            return True
-        return False
+    # --- the server's clock and its end ------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """End sessions that have been idle too long, and those that never finished their handshake."""
+        """End the sessions that are idle, outdated, or never finished their handshake."""
         now = self.runtime.loop.time()
-        self._expire(self.resting, self.settings.session_idle, now)
-        self._expire(self.fresh, self.settings.session_initialize, now)
+        self.table.expire(now)
         if self._serves is not None:
             # A client that only listens sends no request that could be refused.  The end of its stream tells it.
             for session in list(self.sessions.values()):
                 if not self._serves(session.state.generation):
                     self._outdate(session)
-        if self.shared and now >= self._touch_at:
-            self._touch_at = now + self._touch_every
-            self.runtime.spawn(self._touch([*self.sessions.keys() - self.resting.keys(), *self._used]))
-            self._used.clear()
-        if self.runtime.store_away and now >= self._probe_at:
-            self._probe_at = now + PROBE_EVERY
-            self.runtime.spawn(self._probe())
-
-    async def _probe(self) -> None:
-        # A load balancer may send no requests here while the store is away.  Then only this probe notices its return.
-        try:
-            if self.shared:
-                await self.manager.load(NOBODY)
-            if self.store is not None:
-                await self.store.discard(NOBODY)
-        except Exception as exc:
-            logger.debug("the store is still away: %s", exc)
-        else:
-            self.runtime.store_away = False
-
-    async def _touch(self, session_ids: list[str]) -> None:
-        try:
-            for session_id in session_ids:
-                await self.manager.touch(session_id)
-        except Exception:
-            self.runtime.store_away = True
-            logger.exception("the session store failed")
-
-    def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
-        while limit is not None and table:
-            session_id, since = next(iter(table.items()))
-            if now - since < limit:
-                return
-            del table[session_id]
-            session = self.sessions.get(session_id)
-            # A busy session without `initialized` stays: some clients do not send that notification.
-            if session is not None and not session.busy:
-                self.end(session)
-
-    def end(self, session: StreamSession, *, forget: bool = True) -> None:
-        """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""
-        del self.sessions[session.id]
-        self.resting.pop(session.id, None)
-        self.fresh.pop(session.id, None)
-        if self.runtime.metrics is not None:
-            self.runtime.metrics.sessions.observe(max(0.0, self.runtime.now() - session.state.created))
-        self.peers.remove(session.party, session)
-        if not self.sessions:  # a dict keeps the memory of its largest size until it is cleared
-            for table in (self.sessions, self.resting, self.fresh):
-                table.clear()
-        session.close()
-        if forget:
-            self.runtime.spawn(self._forget(session.id))
-
-    async def _forget(self, session_id: str) -> None:
-        try:
-            if self.shared:
-                await self.manager.delete(session_id)
-            if self.store is not None:
-                await self.store.discard(session_id)
-        except Exception:
-            self.runtime.store_away = True
-            logger.exception("the store failed; session %s is gone all the same", session_id[:8])
+        self.stores.sweep(now, self.table.busy)
 
     def quiet(self) -> None:
         """Shutting down: end the streams that only listen; calls still run."""
@@ -477,7 +327,7 @@ class Legacy:
     def close(self) -> None:
         """End every session here; a manager of the user's own keeps its sessions for the next process."""
         for session in list(self.sessions.values()):
-            self.end(session, forget=not self.shared)
+            self.table.end(session, forget=not self.stores.shared)
 
     # --- notices ---------------------------------------------------------------------------------------------
 
@@ -487,7 +337,7 @@ class Legacy:
         for session in list(self.sessions.values()):
             # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
             state = session.state
-            if session.id not in self.fresh:
+            if session.id not in self.table.fresh:
                 told = session.told(notice, payload)
                 if told is not None and notice.is_for(state.principal, state.generation):
                     session.announce(told)

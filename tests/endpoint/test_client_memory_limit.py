@@ -437,7 +437,7 @@ async def test_what_sessions_keep_is_counted_and_comes_back() -> None:
         await client.initialize()
         await client.delete()
         for session in list(server.endpoint.legacy.sessions.values()):
-            server.endpoint.legacy.end(session)
+            server.endpoint.legacy.table.end(session)
         del session
         await emptied(server)
 

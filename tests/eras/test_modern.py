@@ -1478,7 +1478,8 @@ package = types.ModuleType("mcp_h11")
 package.__path__ = [sys.argv[1]]
 sys.modules["mcp_h11"] = package
 for name in (
-    "endpoint.sessions", "endpoint.legacy_sse", "endpoint.batches", "endpoint.calls", "endpoint.streams",
+    "endpoint.sessions", "endpoint.session_stores", "endpoint.session_table",
+    "endpoint.legacy_sse", "endpoint.batches", "endpoint.calls", "endpoint.streams",
     "eras.asking", "eras.channel", "eras.session", "eras.session_methods", "endpoint.endpoint", "server.server",
     "server.stdio",
 ):

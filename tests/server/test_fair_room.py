@@ -171,7 +171,7 @@ async def test_a_session_of_the_client_with_most_makes_room_and_not_the_oldest()
         statuses = [(await client.post(client.request("ping"))).status for client in flood]
         assert statuses == [404, 404, 200, 200, 200]
         server.endpoint.legacy.close()
-        assert not server.endpoint.legacy.peers
+        assert not server.endpoint.legacy.table.peers
 
 
 @on_sockets

@@ -147,8 +147,8 @@ async def test_ten_thousand_sessions_that_are_deleted_leave_nothing(sessions: in
         assert used() - before < allowed(sessions, unit)
         assert (len(asyncio.all_tasks()), descriptors()) == (tasks, files)
         legacy = server.endpoint.legacy
-        assert not legacy.sessions and not legacy.resting and not legacy.fresh and not legacy.peers
-        assert legacy.store.total_bytes == 0
+        assert not legacy.sessions and not legacy.table.resting and not legacy.table.fresh and not legacy.table.peers
+        assert legacy.stores.events.total_bytes == 0
         client.transport.close()
         await turns()
 
@@ -181,8 +181,8 @@ async def test_ten_thousand_sessions_that_are_forgotten_are_small_and_expire_to_
         clock.ahead += server.settings.session_idle
         server.endpoint.sweep()
         await turns()
-        assert not legacy.sessions and not legacy.resting and not legacy.fresh and not legacy.peers
-        assert legacy.store.total_bytes == 0
+        assert not legacy.sessions and not legacy.table.resting and not legacy.table.fresh and not legacy.table.peers
+        assert legacy.stores.events.total_bytes == 0
         assert used() - before < allowed(sessions, unit)
         assert (len(asyncio.all_tasks()), descriptors()) == (tasks, files)
         client.transport.close()

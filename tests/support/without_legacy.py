@@ -14,6 +14,8 @@ from typing import Any
 
 REMOVED = (
     "endpoint.sessions",
+    "endpoint.session_stores",
+    "endpoint.session_table",
     "endpoint.legacy_sse",
     "endpoint.batches",
     "endpoint.calls",
