@@ -123,8 +123,8 @@ class Logs(Protocol):
     """The events of streams, each under (session, stream, index).
 
     A log begins with `open`.  It keeps its newest events: at most MAX_LOG_EVENTS, and MAX_LOG_BYTES with
-    LOG_EVENT_OVERHEAD for each.  A log ends with its session (`discard`), when its time to live is over, or `ttl` seconds
-    after its last event.
+    LOG_EVENT_OVERHEAD for each.  A log ends with its session (`discard`), when its time to live is over, or `ttl`
+    seconds after its last event.
     """
 
     async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
