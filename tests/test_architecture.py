@@ -31,6 +31,7 @@ FLOORS = (
     "version",
     "protocol",
     "http",
+    "schema.documents",
     "schema",
     "handler",
     "stores",
@@ -61,7 +62,7 @@ LATER = {
     ("client.connect", "client.transports.stdio"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
-    ("handler.mcpserver", "schema.portable"),
+    ("handler.mcpserver", "schema.documents.portable"),
 }
 # The modules of the revisions up to 2025-11-25 alone.
 LEGACY_ERA = (

@@ -21,10 +21,10 @@ from ..http.auth import TOKEN_HOLDER, missing_scopes
 from ..protocol.errors import InternalError, InvalidParams, MCPError, Refusal, ResourceNotFound, ToolError
 from ..protocol.shown import escaping
 from ..schema.arguments import BadArguments
-from ..schema.mismatch import kind, shorten
+from ..schema.documents.mismatch import kind, shorten
+from ..schema.documents.work import IN_THREAD, TooMuchWork, within
 from ..schema.results import completion, contents, messages
 from ..schema.wirewords import in_wire_words
-from ..schema.work import IN_THREAD, TooMuchWork, within
 from .context import Context
 from .dispatch import describe, tool_error
 from .functions import Entry, Function, ToolEntry

@@ -21,13 +21,13 @@ from ..http.headers import header_map
 from ..protocol.shown import escaping
 from ..schema.arguments import BadArguments
 from ..schema.blocks import is_result, to_content
-from ..schema.mismatch import shorten
+from ..schema.documents.mismatch import shorten
+from ..schema.documents.validator import checker
+from ..schema.documents.work import ON_LOOP, within
 from ..schema.signature import Signature
 from ..schema.signature import describe as read_signature
 from ..schema.tojson import to_json
-from ..schema.validator import checker
 from ..schema.wirewords import in_wire_words
-from ..schema.work import ON_LOOP, within
 from .context import Context
 from .questions import InputRequired, taken
 

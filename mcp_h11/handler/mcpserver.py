@@ -439,7 +439,7 @@ class MCPServer(CatalogueHandler):
 
 def _make_portable(tool: ToolEntry) -> None:
     """List the tool with schemas that every known client takes; its own go on deciding."""
-    from ..schema.portable import portable
+    from ..schema.documents.portable import portable
 
     tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
     if "outputSchema" in tool.definition:

@@ -26,8 +26,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from ..protocol.content import ParamHeader
 from . import coercion
 from .docstrings import parse
+from .documents.inlining import inlined, reference
+from .documents.mismatch import Mismatch, shorten
 from .fieldinfos import NOTHING, is_field_info, said_of
-from .inlining import inlined, reference
 from .members import (
     NO_DEFAULT,
     has_members,
@@ -39,7 +40,6 @@ from .members import (
     substituted,
     type_variables,
 )
-from .mismatch import Mismatch, shorten
 from .pydantic_types import is_pydantic, is_pydantic_metadata, pydantic_readers
 from .readers import (
     Reader,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .coercion import container, from_json
-from .mismatch import Mismatch, Problem
+from .documents.mismatch import Mismatch, Problem
+from .documents.work import ON_LOOP, may_parse, within
 from .parameters import Parameters
 from .readers import Reader
 from .shapes import JSONSchema, Shape, object_reader
 from .unions import first_of
-from .work import ON_LOOP, may_parse, within
 
 
 class BadArguments(ValueError):

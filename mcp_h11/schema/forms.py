@@ -8,12 +8,12 @@ import typing
 from typing import Any
 
 from .annotations import Compiler
-from .mismatch import Mismatch, render
+from .documents.mismatch import Mismatch, render
+from .documents.validator import checker, validate
+from .documents.work import ON_LOOP, TooMuchWork, within
 from .readers import Reader
 from .scalars import DECIMAL
 from .shapes import JSONSchema
-from .validator import checker, validate
-from .work import ON_LOOP, TooMuchWork, within
 
 # --- elicitation ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
-from .mismatch import MAX_PROBLEMS, Mismatch, Problem, problems_below, refuse, shorten
+from .documents.mismatch import MAX_PROBLEMS, Mismatch, Problem, problems_below, refuse, shorten
 from .readers import Reader
 from .unions import is_trying
 

@@ -13,8 +13,8 @@ from ..protocol.content import Audio, Image
 from .annotations import Checker, Compiler
 from .arguments import counted
 from .blocks import text_block, write_json
+from .documents.mismatch import Mismatch, render
 from .members import attributes_of, has_members, is_union
-from .mismatch import Mismatch, render
 from .parameters import Names
 from .pydantic_types import is_pydantic
 from .shapes import JSONSchema, Shape

@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from . import coercion
-from .mismatch import MAX_PROBLEMS, Mismatch
+from .documents.mismatch import MAX_PROBLEMS, Mismatch
+from .documents.work import size, spend
 from .readers import Reader
-from .work import size, spend
 
 
 def is_pydantic(annotation: Any) -> bool:

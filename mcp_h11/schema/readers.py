@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .equality import all_differ
-from .mismatch import MAX_PROBLEMS, Mismatch, Problem, problems_below, refuse
-from .work import may_hash, spend
+from .documents.equality import all_differ
+from .documents.mismatch import MAX_PROBLEMS, Mismatch, Problem, problems_below, refuse
+from .documents.work import may_hash, spend
 
 if TYPE_CHECKING:
     import datetime

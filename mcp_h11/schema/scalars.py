@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import coercion
-from .equality import canonical
-from .mismatch import Mismatch, kind, refuse, shorten
+from .documents.equality import canonical
+from .documents.mismatch import Mismatch, kind, refuse, shorten
 from .readers import (
     lax_reader,
     read_bool,

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
+from .documents.mismatch import Mismatch, shorten
+from .documents.work import spend
 from .fieldinfos import Said
 from .members import MAY_BE_ABSENT, NO_DEFAULT, is_typed_dict
-from .mismatch import Mismatch, shorten
 from .objects import AliasReader, ObjectReader
 from .readers import Reader
 from .tojson import to_json
-from .work import spend
 
 JSONSchema = dict[str, Any]
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Container
 from typing import Any
 
-from .mismatch import Mismatch, nearest, refuse
+from .documents.mismatch import Mismatch, nearest, refuse
+from .documents.work import spend
 from .readers import Reader
-from .work import spend
 
 
 class _Tried(threading.local):

@@ -29,9 +29,9 @@ from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
 from mcp_h11.protocol.content import ParamHeader
 from mcp_h11.schema.arguments import BadArguments
+from mcp_h11.schema.documents.work import IN_THREAD, MAX_PARSED, within
 from mcp_h11.schema.forms import read_elicited
 from mcp_h11.schema.signature import Signature, describe
-from mcp_h11.schema.work import IN_THREAD, MAX_PARSED, within
 
 
 class Color(enum.Enum):

@@ -19,15 +19,15 @@ from mcp.server.mcpserver import MCPServer as Official
 from typing_extensions import TypedDict
 
 from mcp_h11.schema.arguments import BadArguments
+from mcp_h11.schema.documents.mismatch import kind
+from mcp_h11.schema.documents.validator import validate
 from mcp_h11.schema.forms import elicitation_schema, read_elicited
 from mcp_h11.schema.members import substituted, type_variables
-from mcp_h11.schema.mismatch import kind
 from mcp_h11.schema.outputs import BadResult
 from mcp_h11.schema.pydantic_types import is_pydantic, is_pydantic_metadata
 from mcp_h11.schema.readers import MAX_DIGITS_OF_DECIMAL, to_timedelta
 from mcp_h11.schema.signature import describe
 from mcp_h11.schema.tojson import duration, to_json
-from mcp_h11.schema.validator import validate
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -31,8 +31,8 @@ from mcp_h11.protocol import types as schema
 from mcp_h11.protocol.content import Audio, Image, ParamHeader, audio, image
 from mcp_h11.schema.arguments import BadArguments
 from mcp_h11.schema.blocks import is_content, is_result
+from mcp_h11.schema.documents.mismatch import MAX_PROBLEMS
 from mcp_h11.schema.forms import elicitation_schema, read_elicited
-from mcp_h11.schema.mismatch import MAX_PROBLEMS
 from mcp_h11.schema.outputs import BadResult
 from mcp_h11.schema.signature import Signature, describe
 from mcp_h11.schema.tojson import to_json

@@ -23,20 +23,18 @@ import pydantic
 import pytest
 from hypothesis import assume, given
 from rawclient import Modern, RawClient
+from schema_strategies import LEAVES, schemas, values
 from serving import lives, request, served
-from test_jsonschema import LEAVES, schemas, values
 
 from mcp_h11 import MCPServer
 from mcp_h11.protocol.codec import has_more_values
 from mcp_h11.protocol.errors import InvalidRequest
 from mcp_h11.protocol.jsonrpc import JSON, LARGE, MAX_MESSAGE_VALUES
 from mcp_h11.schema.arguments import BadArguments
-from mcp_h11.schema.equality import canonical
-from mcp_h11.schema.forms import read_elicited
-from mcp_h11.schema.mismatch import Mismatch
-from mcp_h11.schema.signature import describe
-from mcp_h11.schema.validator import CompiledSchema, validate
-from mcp_h11.schema.work import (
+from mcp_h11.schema.documents.equality import canonical
+from mcp_h11.schema.documents.mismatch import Mismatch
+from mcp_h11.schema.documents.validator import CompiledSchema, validate
+from mcp_h11.schema.documents.work import (
     IN_THREAD,
     MAX_HASHED,
     MAX_HASHED_ON_LOOP,
@@ -50,6 +48,8 @@ from mcp_h11.schema.work import (
     spend,
     within,
 )
+from mcp_h11.schema.forms import read_elicited
+from mcp_h11.schema.signature import describe
 
 LINES_OF_A_UNIT = 12  # of Python, for one unit of work: far more than any reader runs
 

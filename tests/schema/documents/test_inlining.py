@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.schema.inlining import MAX_COPIES, inlined, reference, with_items
+from mcp_h11.schema.documents.inlining import MAX_COPIES, inlined, reference, with_items
 from mcp_h11.schema.signature import describe
 
 

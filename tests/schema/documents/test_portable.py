@@ -16,12 +16,12 @@ import pydantic
 import pytest
 from hypothesis import given
 from rawclient import Modern
+from schema_strategies import LEAVES, schemas, values
 from serving import served
 from test_inlining import annotations, doubling, schema_of
-from test_jsonschema import LEAVES, schemas, values
 
 from mcp_h11 import MCPServer, ParamHeader
-from mcp_h11.schema.portable import ANYTHING, FORMATS, KEPT, portable
+from mcp_h11.schema.documents.portable import ANYTHING, FORMATS, KEPT, portable
 
 
 def every(schema: Any) -> Any:
