@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ..http.headers import header_map
 from ..protocol.shown import escaping
 from ..schema.arguments import BadArguments
-from ..schema.blocks import is_result, to_content
 from ..schema.documents.mismatch import shorten
 from ..schema.documents.validator import checker
 from ..schema.documents.work import ON_LOOP, within
+from ..schema.results import is_result, to_content
 from ..schema.signature import Signature
 from ..schema.signature import describe as read_signature
 from ..schema.tojson import to_json

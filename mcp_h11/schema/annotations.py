@@ -28,7 +28,6 @@ from . import coercion
 from .docstrings import parse
 from .documents.inlining import inlined, reference
 from .documents.mismatch import Mismatch, shorten
-from .fieldinfos import NOTHING, is_field_info, said_of
 from .members import (
     NO_DEFAULT,
     has_members,
@@ -40,25 +39,35 @@ from .members import (
     substituted,
     type_variables,
 )
-from .pydantic_types import is_pydantic, is_pydantic_metadata, pydantic_readers
+from .pydantic_types import NOTHING, is_field_info, is_pydantic, is_pydantic_metadata, pydantic_readers, said_of
 from .readers import (
     Reader,
-    flags_reader,
-    key_reader,
-    lax_reader,
+    first_of,
+    fittest,
     list_reader,
     mapping_reader,
-    read_float,
-    read_int,
-    read_str,
     same,
     set_reader,
     tuple_reader,
+    union_reader,
 )
-from .scalars import ANY_SHAPE, NUMBER_SHAPE, STRING_SHAPE, choice_shape, enum_pairs, read_decimal, simple_shape
+from .scalars import (
+    ANY_SHAPE,
+    NUMBER_SHAPE,
+    STRING_SHAPE,
+    choice_shape,
+    enum_pairs,
+    flags_reader,
+    key_reader,
+    lax_reader,
+    read_decimal,
+    read_float,
+    read_int,
+    read_str,
+    simple_shape,
+)
 from .shapes import Field, JSONSchema, Shape, add_field, class_reader, describe_field, object_reader, object_schema
 from .tojson import enum_json, to_json
-from .unions import first_of, fittest, union_reader
 
 # Compiles a schema to a function that lists the problems of a value; None where the schema allows every value.
 # `validator` has it, and imports nothing from here, so that a caller hands it in.
@@ -355,7 +364,7 @@ class Compiler:
 
         try:
             with warnings.catch_warnings():
-                # It warns that defaults and aliases mean nothing outside of models.  Here they do (`fieldinfos`).
+                # It warns that defaults and aliases mean nothing outside of models.  Here they do (`pydantic_types`).
                 warnings.filterwarnings("ignore", message=r".* to the `Field\(\)` function")
                 adapter: Any = pydantic.TypeAdapter(annotation)
                 schema = self._pydantic_schema(adapter)

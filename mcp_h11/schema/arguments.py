@@ -12,9 +12,8 @@ from .coercion import container, from_json
 from .documents.mismatch import Mismatch, Problem
 from .documents.work import ON_LOOP, may_parse, within
 from .parameters import Parameters
-from .readers import Reader
+from .readers import Reader, first_of
 from .shapes import JSONSchema, Shape, object_reader
-from .unions import first_of
 
 
 class BadArguments(ValueError):

@@ -12,11 +12,11 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from ..protocol.content import Audio, Image
 from .annotations import Checker, Compiler
 from .arguments import counted
-from .blocks import text_block, write_json
 from .documents.mismatch import Mismatch, render
 from .members import attributes_of, has_members, is_union
 from .parameters import Names
 from .pydantic_types import is_pydantic
+from .results import text_block, write_json
 from .shapes import JSONSchema, Shape
 from .tojson import to_json
 from .wirewords import is_foreign

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from .annotations import Compiler
-from .fieldinfos import is_field_info, said_of
 from .members import is_union
+from .pydantic_types import is_field_info, said_of
 from .shapes import Field, JSONSchema, Shape, add_field, describe_field, object_schema
 
 

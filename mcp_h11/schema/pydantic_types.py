@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Annotations that are pydantic's: how to recognise them, and how to read values by them.
+"""The parts of an annotation that are pydantic's: its types with their readers, and its `Field(...)`.
 
 Rule: pydantic is loaded only where an annotation is pydantic's own; recognising one never loads it.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from . import coercion
 from .documents.mismatch import MAX_PROBLEMS, Mismatch
@@ -61,3 +62,68 @@ def pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
             return adapter.validate_json(json.dumps(whole), strict=True)
 
     return guarded(validate_strict), guarded(validate_lax)
+
+
+# --- Field(...) ----------------------------------------------------------------------------------------------
+
+# pydantic itself applies the default and the aliases of a `Field` to the members of its models only.  Here they are
+# read from `Annotated` and from defaults, so that ``x: Annotated[int, Field(default=7, alias="X")]`` means the same
+# everywhere.  A setting that a schema cannot show, or that cannot be applied here, is a `TypeError`; none is passed
+# over.
+
+
+class Said(NamedTuple):
+    """The settings of all infos of one member together.
+
+    `fill` makes its default (None: it has none).  `names` are its names in JSON; the schema shows the first one (empty:
+    the member has its own name).
+    """
+
+    fill: Callable[[], Any] | None
+    names: tuple[str, ...]
+
+
+NOTHING = Said(None, ())
+
+
+def is_field_info(value: Any) -> bool:
+    """Whether pydantic's `Field(...)` made this value."""
+    # A program that has not loaded pydantic has no FieldInfo.
+    module = sys.modules.get("pydantic.fields")
+    return module is not None and isinstance(value, module.FieldInfo)
+
+
+def said_of(annotation: Any, default: Any = None) -> Said:
+    """The settings in `Annotated` metadata and in a default.  A later info overrides an earlier one.
+
+    Raises:
+        TypeError: an alias is a path into another member, or a factory wants the values of the other members.
+    """
+    infos = [item for item in (*getattr(annotation, "__metadata__", ()), default) if is_field_info(item)]
+    if not infos:
+        return NOTHING
+    fill: Callable[[], Any] | None = None
+    names: tuple[str, ...] = ()
+    for info in infos:
+        if not info.is_required():
+            # There is no model here whose other values such a factory could take.
+            if getattr(info, "default_factory_takes_validated_data", False):
+                raise TypeError("a default_factory that takes the other values is for models only")
+            fill = _filler(info)
+        names = _names(info) or names
+    return Said(fill, names)
+
+
+def _filler(info: Any) -> Callable[[], Any]:
+    return lambda: info.get_default(call_default_factory=True)
+
+
+def _names(info: Any) -> tuple[str, ...]:
+    # Arguments are validated, so the validation alias comes before the general one.
+    alias = info.alias if info.validation_alias is None else info.validation_alias
+    if alias is None:
+        return ()
+    names = tuple(getattr(alias, "choices", (alias,)))
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("an alias is a name here; a path (AliasPath) is for models only")
+    return names

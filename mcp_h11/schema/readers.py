@@ -1,191 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Readers: functions that make a Python value of a JSON value, or raise a Mismatch that tells every problem.
 
-Rule: strict.  A boolean is no integer and a string is never read as a number; 1 and 1.0 are the same
-value, since JSON itself does not tell them apart.  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
+Here are the readers of values with parts: lists, sets, tuples, mappings, unions, objects.  `scalars` has the others.
 
-Rule: counted work (see `work`): a reader that goes through a container pays for it with `spend`.
+Rule: strict.  All that is wrong is reported at once, up to `MAX_PROBLEMS`.
+
+Rule: counted work (`documents.work`): a reader that goes through a container pays for it with `spend`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping
+from itertools import islice
+from typing import Any
 
 from .documents.equality import all_differ
-from .documents.mismatch import MAX_PROBLEMS, Mismatch, Problem, problems_below, refuse
+from .documents.mismatch import MAX_PROBLEMS, Mismatch, Problem, nearest, problems_below, refuse, shorten
 from .documents.work import may_hash, spend
-
-if TYPE_CHECKING:
-    import datetime
-    import decimal
 
 Reader = Callable[[Any], Any]
 
 
-# --- scalars -------------------------------------------------------------------------------------------------
-
-
-def read_str(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise refuse("string", value)
-
-
-def read_int(value: Any) -> int:
-    if type(value) is int:
-        return value
-    if type(value) is float and value.is_integer():
-        return int(value)
-    raise refuse("integer", value)
-
-
-def read_float(value: Any) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            raise Mismatch([((), "too large a number")]) from None
-    raise refuse("number", value)
-
-
-def read_number(value: Any) -> int | float:
-    if type(value) is float or type(value) is int:
-        return value
-    raise refuse("number", value)
-
-
-def read_bool(value: Any) -> bool:
-    if value is True or value is False:
-        return bool(value)
-    raise refuse("boolean", value)
-
-
-def read_none(value: Any) -> None:
-    if value is not None:
-        raise refuse("null", value)
-
-
 def same(value: Any) -> Any:
     return value
-
-
-def text_reader(convert: Callable[[str], Any], expected: str) -> Reader:
-    def read(value: Any) -> Any:
-        if not isinstance(value, str):
-            raise refuse(expected, value)
-        spend(2)  # a UUID takes longer than the step to the next item
-        try:
-            return convert(value)
-        except (ValueError, ArithmeticError):
-            raise Mismatch([((), f"expected {expected}")]) from None
-
-    return read
-
-
-def flags_reader(cls: Any, mask: int, expected: str) -> Reader:
-    """Of the integer that stands for some of an `enum.Flag`'s members; `mask` has the bits of all of them."""
-
-    def read_flags(value: Any) -> Any:
-        number = read_int(value)
-        if number & ~mask or number < 0:
-            raise Mismatch([((), f"expected {expected}")])
-        try:
-            return cls(number)
-        except ValueError:  # some of the bits of a member that has several
-            raise Mismatch([((), f"expected {expected}")]) from None
-
-    return read_flags
-
-
-def key_reader(read: Reader) -> Reader:
-    """Member names are strings: an integer key is read from its digits."""
-
-    def read_key(value: str) -> Any:
-        digits = value.removeprefix("-")
-        if not (digits.isascii() and digits.isdecimal()) or len(digits) > 640:  # int() refuses far longer ones itself
-            raise Mismatch([((), "expected digits as a member's name")])
-        return read(int(value))
-
-    return read_key
-
-
-def lax_reader(read: Reader, convert: Callable[[Any], Any]) -> Reader:
-    """A reader by `read`, and by `convert` (see `coercion`) where that refuses the value."""
-
-    def read_lax(value: Any) -> Any:
-        try:
-            return read(value)
-        except Mismatch as error:
-            spend(5)
-            try:
-                return convert(value)
-            except (ValueError, ArithmeticError):
-                raise error from None
-
-    return read_lax
-
-
-def to_datetime(text: str) -> datetime.datetime:
-    import datetime
-
-    # RFC 3339 says "Z", which `fromisoformat` reads from Python 3.11 on only.
-    return datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
-
-
-def to_time(text: str) -> datetime.time:
-    import datetime
-
-    return datetime.time.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
-
-
-MAX_DIGITS_OF_DECIMAL = 1_024  # characters; to calculate with millions of digits takes hours
-
-
-def to_decimal(value: Any) -> decimal.Decimal:
-    """A decimal number from a JSON number or from a text.  Raises ValueError for any other text."""
-    import decimal
-
-    if type(value) is int or type(value) is float:
-        value = str(value)
-    if not isinstance(value, str) or len(value) > MAX_DIGITS_OF_DECIMAL:
-        raise ValueError("no decimal number")
-    number = decimal.Decimal(value)
-    if not number.is_finite():
-        raise ValueError(value)
-    return number
-
-
-_N = r"([0-9]{1,9}(?:[.,][0-9]{1,9})?)"
-# ISO 8601, 5.5.2.2; and the form that Python and pydantic write: "3 days, 1:00:00"
-_DURATION = rf"([+-]?)P(?:{_N}Y)?(?:{_N}M)?(?:{_N}W)?(?:{_N}D)?(?:T(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?"
-_CLOCK = r"([+-]?)(?:([0-9]{1,9}) ?d(?:ays?)?,? ?)?(?:([0-9]{1,4}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,9})?))?"
-
-
-def to_timedelta(text: str) -> datetime.timedelta:
-    """A year is 365 days and a month 30, as pydantic has it."""
-    import datetime
-    import re
-
-    spend(3)
-    found = re.fullmatch(_DURATION, text)
-    if found is not None:
-        sign, *parts = found.groups()
-    else:
-        clock = re.fullmatch(_CLOCK, text)
-        if clock is None:
-            raise ValueError("no duration")
-        sign, *parts = clock.groups()
-        parts = [None, None, None, *parts]
-    if not any(parts):
-        raise ValueError("no duration")
-    years, months, weeks, days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in parts)
-    length = datetime.timedelta(
-        days=365 * years + 30 * months + days, weeks=weeks, hours=hours, minutes=minutes, seconds=seconds
-    )
-    return -length if sign == "-" else length
 
 
 # --- containers ----------------------------------------------------------------------------------------------
@@ -270,3 +108,275 @@ def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:
         return {key: item for key, item in zip(keys, items, strict=True)}  # noqa: C416  # other threads may run
 
     return read_mapping
+
+
+# --- unions --------------------------------------------------------------------------------------------------
+
+
+class _Tried(threading.local):
+    """The results of the unions inside the value that this thread is reading."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.memo: dict[tuple[int, int], tuple[Any, Any]] = {}
+
+
+_tried = _Tried()
+
+
+def is_trying() -> bool:
+    """Whether a union of this thread is trying its alternatives now."""
+    return _tried.depth > 0
+
+
+ArmOrder = Callable[[dict[str, Any]], list[Reader]]
+
+
+def union_reader(reads: list[Reader], expected: str, order: ArmOrder | None = None) -> Reader:
+    """A reader that tries the alternatives until one reads the value.  For an object, `order` sorts them.
+
+    The result of a union for a container is kept while the outermost union runs.  The alternatives may hold the same
+    union, and each would read the same members again, so that the work were exponential in the depth.
+    """
+
+    def attempt(value: Any) -> Any:
+        tried = []
+        for read in order(value) if order is not None and isinstance(value, dict) else reads:
+            try:
+                return read(value)
+            except Mismatch as error:  # noqa: PERF203
+                spend(5 + len(error.problems))
+                tried.append(error)
+        # An alternative of the right JSON type tells more of the mistake than those of other types.
+        closer = [error.problems for error in tried if not error.kind_only]
+        return Mismatch(nearest(closer, ())) if closer else refuse(expected, value)
+
+    def read_union(value: Any) -> Any:
+        if not isinstance(value, (dict, list)):
+            made = attempt(value)
+        else:
+            spend(6)
+            key = (id(attempt), id(value))
+            # The entry holds the value, so that its id is not given to another one.
+            if (kept := _tried.memo.get(key)) is not None:
+                made = kept[1]
+            else:
+                _tried.depth += 1
+                try:
+                    made = attempt(value)
+                    _tried.memo[key] = (value, made)
+                finally:
+                    _tried.depth -= 1
+                    if not _tried.depth:
+                        _tried.memo.clear()
+        if type(made) is Mismatch:
+            # A new exception: the kept one would be raised once more for each alternative that holds this value, and
+            # its traceback would grow each time.
+            raise Mismatch(made.problems, kind_only=made.kind_only)
+        return made
+
+    return read_union
+
+
+def fittest(reads: list[Reader], names: list[Container[str] | None], *, only: bool) -> ArmOrder | None:
+    """The order of alternatives for an object: first those that know most of its members, else as they stand.
+
+    An alternative that ignores the members that it does not know would read any object.  `names` has the members that
+    each knows, None where it is no such object.  `only` leaves out those that know fewer than others.
+    """
+    if sum(some is not None for some in names) < 2:
+        return None
+
+    def order(value: dict[str, Any]) -> list[Reader]:
+        known = [len(value) if some is None else sum(name in some for name in value) for some in names]
+        most = max(number for number, some in zip(known, names, strict=True) if some is not None)
+        places = sorted(range(len(reads)), key=known.__getitem__, reverse=True)
+        return [reads[place] for place in places if not only or known[place] >= most]
+
+    return order
+
+
+def first_of(exact: Reader, lax: Reader) -> Reader:
+    """A reader by `exact`, and by `lax` where that refuses: an alternative that fits without conversion wins."""
+
+    def read_first(value: Any) -> Any:
+        try:
+            return exact(value)
+        except Mismatch:
+            spend(2)
+            return lax(value)
+
+    return read_first
+
+
+# --- objects with named members ------------------------------------------------------------------------------
+
+# To compare two names takes up to a quarter of a millisecond.
+_LONGEST_NAME = 64
+_MOST_COMPARED = 10  # unknown names, with one that is missing
+_MOST_HINTS = 5  # missing names of one object, for which unknown ones are compared
+
+
+class ObjectReader:
+    """Reads an object member by member.  Unknown members are refused if it is `closed`; else `extra`
+    reads them, or they are left out.
+
+    Where a member's reader refuses it, the reader of that name in `second` reads it, if there is one.  `ignored` is
+    called with the names of the members that were left out.
+    """
+
+    __slots__ = ("_closed", "_extra", "_fills", "_ignored", "_reads", "_required", "_second")
+
+    def __init__(
+        self,
+        reads: Mapping[str, Reader],
+        required: Mapping[str, str],
+        *,
+        closed: bool,
+        extra: Reader | None = None,
+        fills: Mapping[str, Callable[[], Any]] | None = None,
+        second: Mapping[str, Reader] | None = None,
+        ignored: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        """`required` has the expected type of each required member, for messages; `fills` make absent members."""
+        self._reads = dict(reads)
+        self._required = dict(required)
+        self._fills = tuple((fills or {}).items())
+        self._closed = closed
+        self._extra = extra
+        self._second = second or {}
+        self._ignored = ignored
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        """The members' values by name; raises Mismatch with all that is wrong."""
+        if not isinstance(value, dict):
+            raise refuse("object", value)
+        out: dict[str, Any] = {}
+        reads = self._reads
+        name = ""
+        try:
+            for name, item in value.items():
+                out[name] = reads[name](item)
+        except (KeyError, Mismatch) as error:
+            self._go_on(value, out, name, error)
+        # An object with as many members as the reader knows misses none, unless `extra` has read some of them.
+        if len(out) < len(reads) or self._extra is not None:
+            if not self._required.keys() <= out.keys():
+                raise Mismatch(self._missing(out))
+            for name, fill in self._fills:
+                if name not in out:
+                    out[name] = fill()
+        return out
+
+    def _missing(self, given: Mapping[str, Any]) -> list[Problem]:
+        out: list[Problem] = []
+        for name, wanted in self._required.items():
+            if name not in given:
+                text = f"missing, expected {wanted}"
+                if len(out) < _MOST_HINTS and (meant := self._misspelt(name, given)):
+                    text += f" (did you mean it by {shorten(meant)!r}?)"
+                out.append(((name,), text))
+                if len(out) >= MAX_PROBLEMS:
+                    break
+        return out
+
+    def _misspelt(self, name: str, given: Mapping[str, Any]) -> str:
+        """The first unknown name that is nearly this one, or "".
+
+        While a union tries its alternatives no names are compared: all but one of them miss members in each of many
+        objects, and the comparisons would take the time of the call.
+        """
+        if is_trying():
+            return ""
+        # The client chooses how many unknown names there are, and how long; comparing each pair costs time.
+        unknown = list(islice((o for o in given if o not in self._reads and len(o) <= _LONGEST_NAME), _MOST_COMPARED))
+        if not unknown:
+            return ""
+        from difflib import get_close_matches  # only calls that fail load it
+
+        plain = {_plain_name(other): other for other in unknown}
+        found = get_close_matches(_plain_name(name), plain, n=1)
+        return plain[found[0]] if found else ""
+
+    def _go_on(self, value: dict[str, Any], out: dict[str, Any], failed: str, error: KeyError | Mismatch) -> None:
+        """Read the members after the one that failed, so that the message names all problems.
+
+        An unknown member is no failure where the object is open.
+        """
+        problems = self._missing(value)
+        if isinstance(error, Mismatch):
+            self._again(failed, value[failed], error, out, problems)
+        elif failed in self._reads:
+            raise error  # a KeyError of the member's reader, which the look-up did not raise
+        ignored: list[str] = []
+        for name, item in value.items():
+            if name in out or (name == failed and isinstance(error, Mismatch)):
+                continue
+            read = self._reads.get(name, self._extra)
+            if read is None:
+                problems += [((name,), f"unknown, the names are: {self._names()}")] if self._closed else []
+                ignored.append(name)
+            else:
+                try:
+                    out[name] = read(item)
+                except Mismatch as more:
+                    self._again(name, item, more, out, problems)
+            if len(problems) >= MAX_PROBLEMS:
+                break
+        if problems:
+            raise Mismatch(problems[:MAX_PROBLEMS])
+        if ignored and self._ignored is not None:
+            self._ignored(ignored)
+
+    def _again(self, name: str, item: Any, error: Mismatch, out: dict[str, Any], problems: list[Problem]) -> None:
+        """Read a member that was refused by its second reader."""
+        second = self._second.get(name)
+        if second is not None:
+            try:
+                out[name] = second(item)
+                return
+            except Mismatch as again:
+                error = again
+        problems += problems_below(name, error)
+
+    def _names(self) -> str:
+        return ", ".join(shorten(name) for name in list(self._reads)[:MAX_PROBLEMS]) or "none"
+
+
+class AliasReader:
+    """Reads an object that has other names for its members in JSON than in Python.
+
+    `read` knows each member by the first of its JSON names.  `names` maps that name to the Python name and to the
+    further JSON names.  Of several names that are present the first one counts.
+    """
+
+    __slots__ = ("_names", "_read")
+
+    def __init__(self, read: Reader, names: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        self._read = read
+        self._names = dict(names)
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        """The members' values by their Python names; raises Mismatch as `read` does, with JSON names."""
+        if isinstance(value, dict):
+            value = self._chosen(value)
+        out: dict[str, Any] = self._read(value)
+        for target, _ in self._names.values():
+            if target in out and target not in self._names:
+                # Taken as one of any further names, it would be mistaken for the member that Python calls so.
+                raise Mismatch([((target,), "unknown")])
+        return {self._names[name][0] if name in self._names else name: item for name, item in out.items()}
+
+    def _chosen(self, value: dict[str, Any]) -> dict[str, Any]:
+        for shown, (_, others) in self._names.items():
+            found = [name for name in (shown, *others) if name in value]
+            if found and found != [shown]:
+                item = value[found[0]]
+                value = {name: one for name, one in value.items() if name not in found}
+                value[shown] = item
+        return value
+
+
+def _plain_name(name: str) -> str:
+    """A name without the case and the separators in which its common spellings differ: camelCase, snake_case."""
+    return name.replace("_", "").replace("-", "").lower()

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from .documents.mismatch import Mismatch, shorten
 from .documents.work import spend
-from .fieldinfos import Said
 from .members import MAY_BE_ABSENT, NO_DEFAULT, is_typed_dict
-from .objects import AliasReader, ObjectReader
-from .readers import Reader
+from .pydantic_types import Said
+from .readers import AliasReader, ObjectReader, Reader
 from .tojson import to_json
 
 JSONSchema = dict[str, Any]

@@ -16,13 +16,13 @@ from typing import Any
 
 from .annotations import Compiler
 from .arguments import BadArguments, make_readers
-from .blocks import is_content, text_block, to_content, write_json
 from .docstrings import parse
 from .documents.mismatch import Mismatch, render
 from .documents.validator import checker
 from .outputs import Output, blocks_of, read_output
 from .parameters import Names, Parameters, is_async_callable, parameters_of, read_parameters, refuse_unbound, unwrapped
 from .readers import Reader
+from .results import is_content, text_block, to_content, write_json
 from .wirewords import in_wire_words
 
 

@@ -25,7 +25,7 @@ from mcp_h11.schema.forms import elicitation_schema, read_elicited
 from mcp_h11.schema.members import substituted, type_variables
 from mcp_h11.schema.outputs import BadResult
 from mcp_h11.schema.pydantic_types import is_pydantic, is_pydantic_metadata
-from mcp_h11.schema.readers import MAX_DIGITS_OF_DECIMAL, to_timedelta
+from mcp_h11.schema.scalars import MAX_DIGITS_OF_DECIMAL, to_timedelta
 from mcp_h11.schema.signature import describe
 from mcp_h11.schema.tojson import duration, to_json
 

@@ -30,10 +30,10 @@ from typing_extensions import TypedDict as ExtendedTypedDict
 from mcp_h11.protocol import types as schema
 from mcp_h11.protocol.content import Audio, Image, ParamHeader, audio, image
 from mcp_h11.schema.arguments import BadArguments
-from mcp_h11.schema.blocks import is_content, is_result
 from mcp_h11.schema.documents.mismatch import MAX_PROBLEMS
 from mcp_h11.schema.forms import elicitation_schema, read_elicited
 from mcp_h11.schema.outputs import BadResult
+from mcp_h11.schema.results import is_content, is_result
 from mcp_h11.schema.signature import Signature, describe
 from mcp_h11.schema.tojson import to_json
 
@@ -761,11 +761,11 @@ def test_a_deep_value_is_read_once_and_not_once_more_at_each_level(annotation: A
 
 
 def test_what_a_union_kept_is_forgotten_when_it_has_been_read() -> None:
-    from mcp_h11.schema import unions
+    from mcp_h11.schema import readers
 
     read(Left | Right, {"child": {"x": "r"}})
-    assert unions._tried.depth == 0
-    assert unions._tried.memo == {}
+    assert readers._tried.depth == 0
+    assert readers._tried.memo == {}
 
 
 def test_values_that_are_strings_by_protocol_are_read_as_json_where_no_string_fits() -> None:

@@ -14,8 +14,8 @@ from typing_extensions import NotRequired, Required, TypedDict
 
 from mcp_h11 import MCPServer
 from mcp_h11.schema.arguments import BadArguments
-from mcp_h11.schema.fieldinfos import NOTHING, said_of
 from mcp_h11.schema.forms import elicitation_schema
+from mcp_h11.schema.pydantic_types import NOTHING, said_of
 from mcp_h11.schema.signature import describe
 
 CASES: list[tuple[Any, list[Any]]] = [
