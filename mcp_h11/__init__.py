@@ -53,6 +53,9 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .client.cache import ResultCache
     from .client.client import Client
     from .client.detection import Detected, detect
+    from .client.http.httpclient import HTTPCall
+    from .client.http.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
+    from .client.http.wire import HTTPAnswer
     from .client.probe import EraMemory
     from .client.subscriptions import ChangeStream
     from .client.targets import Command, Url
@@ -64,9 +67,6 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
         RequestTimeout,
         SessionLost,
     )
-    from .client.transports.httpclient import HTTPCall
-    from .client.transports.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
-    from .client.transports.wire import HTTPAnswer
     from .server.stdio import run_stdio, serve_stdio
     from .server.thread import ServerThread, start_in_thread
 
@@ -171,6 +171,16 @@ _ON_DEMAND = {
         "Detected",
         "detect",
     ),
+    "client.http.httpclient": ("HTTPCall",),
+    "client.http.middleware": (
+        "BearerToken",
+        "CircuitBreaker",
+        "CircuitOpen",
+        "Token",
+        "extra_headers",
+        "log_calls",
+    ),
+    "client.http.wire": ("HTTPAnswer",),
     "client.probe": ("EraMemory",),
     "client.subscriptions": ("ChangeStream",),
     "client.targets": (
@@ -185,16 +195,6 @@ _ON_DEMAND = {
         "RequestTimeout",
         "SessionLost",
     ),
-    "client.transports.httpclient": ("HTTPCall",),
-    "client.transports.middleware": (
-        "BearerToken",
-        "CircuitBreaker",
-        "CircuitOpen",
-        "Token",
-        "extra_headers",
-        "log_calls",
-    ),
-    "client.transports.wire": ("HTTPAnswer",),
     "server.stdio": (
         "run_stdio",
         "serve_stdio",

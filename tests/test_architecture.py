@@ -39,6 +39,7 @@ FLOORS = (
     "eras",
     "endpoint",
     "server",
+    "client.http",
     "client.transports",
     "client",
     "bridge",

@@ -26,13 +26,13 @@ import anyio
 
 from ..client.cache import ResultCache
 from ..client.client import Client
+from ..client.http.httpclient import HTTPCall, Next
+from ..client.http.urls import is_url
+from ..client.http.wire import HTTPAnswer
 from ..client.targets import Command, Url
 from ..client.transports.base import Transport
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from ..client.transports.httpclient import HTTPCall, Next
 from ..client.transports.process import STDERR_FOLLOWS
-from ..client.transports.urls import is_url
-from ..client.transports.wire import HTTPAnswer
 from ..handler.handler import ServerHandler
 from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
 from ..protocol.shown import escaped, escaping

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..client.transports.urls import is_url
+from ..client.http.urls import is_url
 from ..protocol.shown import escaped
 from ..schema.coercion import from_json
 from .options import UsageError

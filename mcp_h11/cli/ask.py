@@ -25,8 +25,8 @@ from typing import Any, TextIO
 
 from ..client.client import Client
 from ..client.detection import DETECT_LIMIT, detect
+from ..client.http.urls import is_url
 from ..client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
-from ..client.transports.urls import is_url
 from ..protocol.errors import MCPError
 from ..protocol.revisions import REVISIONS
 from ..protocol.shown import escaped

@@ -27,6 +27,9 @@ from .callbacks import QuestionHandler, Roots, ServerRequestHandlers, check_call
 from .connect import Connecting
 from .conversation import ClientRequest, Conversation, Listeners
 from .era_watch import EraWatch
+from .http.httpclient import Middleware
+from .http.middleware import TokenProvider
+from .http.outbound import FROM_ENVIRONMENT
 from .lists import all_pages
 from .options import CLOSE_LIMIT, Options
 from .pending import OnNotification, OnRequest, Progress
@@ -35,9 +38,6 @@ from .probe import EraMemory, Negotiated
 from .subscriptions import ChangeStream, Filter, Subscriptions
 from .transports.base import Transport
 from .transports.errors import ConnectionLost, InvalidAnswer
-from .transports.httpclient import Middleware
-from .transports.middleware import TokenProvider
-from .transports.outbound import FROM_ENVIRONMENT
 
 if TYPE_CHECKING:
     import ssl as tls

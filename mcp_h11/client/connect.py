@@ -23,15 +23,15 @@ from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from ..protocol.shown import escaping
 from . import probe
 from .conversation import ClientRequest, Conversation
+from .http.httpclient import HTTPClient, Middleware
+from .http.middleware import BearerToken, Token, TokenProvider
+from .http.urls import shown
 from .options import Options
 from .probe import Negotiated
 from .transports.base import Transport
 from .transports.errors import ConnectionLost
 from .transports.http import HTTPTransport
-from .transports.httpclient import HTTPClient, Middleware
-from .transports.middleware import BearerToken, Token, TokenProvider
 from .transports.sse import SSETransport
-from .transports.urls import shown
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

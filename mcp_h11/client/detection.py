@@ -14,9 +14,9 @@ import anyio
 
 from ..protocol.revisions import MODERN
 from .client import Client
+from .http.urls import shown
 from .transports.errors import RequestTimeout
 from .transports.sse import SSETransport
-from .transports.urls import shown
 
 # Seconds for all of it, including the end of a session.
 DETECT_LIMIT = 5.0

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..handler.handler import ServerHandler
 from ..protocol.revisions import Revision
 from .cache import Same
+from .http.httpclient import Middleware
+from .http.middleware import TokenProvider
+from .http.outbound import FROM_ENVIRONMENT, ForwardProxies
+from .http.urls import is_url, parse_url
 from .probe import EraMemory
 from .targets import Url
 from .transports.base import Transport
-from .transports.httpclient import Middleware
-from .transports.middleware import TokenProvider
-from .transports.outbound import FROM_ENVIRONMENT, ForwardProxies
-from .transports.urls import is_url, parse_url
 
 if TYPE_CHECKING:
     import ssl as tls

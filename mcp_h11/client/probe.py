@@ -26,6 +26,7 @@ from ..protocol.errors import (
 )
 from ..protocol.methods import META_SERVER
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
+from .http.urls import Origin, origin_of
 from .transports.errors import (
     NO_VERDICT,
     AuthorizationRequired,
@@ -34,7 +35,6 @@ from .transports.errors import (
     InvalidAnswer,
     RequestTimeout,
 )
-from .transports.urls import Origin, origin_of
 
 # Seconds for `server/discover`; the official clients have the same limit.
 PROBE_TIMEOUT = 10.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .transports.urls import SCHEMES
+from .http.urls import SCHEMES
 
 # RFC 9110, 5.1 and 5.5, as far as it is ASCII.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

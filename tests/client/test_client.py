@@ -27,6 +27,9 @@ from mcp_h11.client import client as client_client
 from mcp_h11.client import pending as calls
 from mcp_h11.client.cache import ResultCache, Same
 from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPCall, Next
+from mcp_h11.client.http.middleware import BearerToken
+from mcp_h11.client.http.wire import HTTPAnswer
 from mcp_h11.client.probe import EraMemory, discover
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.base import Outgoing, Receiver
@@ -38,9 +41,6 @@ from mcp_h11.client.transports.errors import (
     RequestTimeout,
     answered_error,
 )
-from mcp_h11.client.transports.httpclient import HTTPCall, Next
-from mcp_h11.client.transports.middleware import BearerToken
-from mcp_h11.client.transports.wire import HTTPAnswer
 from mcp_h11.protocol.errors import (
     HeaderMismatch,
     InvalidParams,

@@ -21,6 +21,7 @@ from mcp_h11.client.callbacks import MAX_UNHEARD
 from mcp_h11.client.conversation import MAX_PAGES
 from mcp_h11.client.detection import DETECT_LIMIT
 from mcp_h11.client.era_watch import ASK_AGAIN_AFTER, ASKING_LIMIT
+from mcp_h11.client.http.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
 from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
 from mcp_h11.client.pending import UNCLAIMED_TIME
 from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
@@ -31,7 +32,6 @@ from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import KEPT_OF_BODY, SHOWN_OF_BODY
 from mcp_h11.client.transports.eventsource import MAX_RETRY
 from mcp_h11.client.transports.http import MAX_ANSWER, RESUME_ATTEMPTS
-from mcp_h11.client.transports.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
 from mcp_h11.client.transports.responses import END_LIMIT
 from mcp_h11.client.transports.session import CHECK_LIMIT
 from mcp_h11.http.client import CHUNK_ALLOWANCE, ClientLimits

@@ -16,9 +16,9 @@ import trustme
 from provision import EVERYTHING
 
 from mcp_h11 import Client, ConnectionLost, Context, MCPServer, detect, listening
+from mcp_h11.client.http.urls import origin_of
 from mcp_h11.client.transports.memory import MemoryTransport
 from mcp_h11.client.transports.stdio import StdioTransport
-from mcp_h11.client.transports.urls import origin_of
 
 pytestmark = pytest.mark.anyio
 

@@ -30,17 +30,17 @@ from ...protocol.jsonrpc import JSON, Message
 from ...protocol.methods import INITIALIZED
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
+from ..http.httpclient import HTTPCall, HTTPClient
+from ..http.urls import shown
+from ..http.wire import HTTPAnswer
 from .backoff import Backoff
 from .base import Outgoing, Receiver, deliver
 from .errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, SessionLost
 from .eventsource import EventReader
 from .exchange import HTTPExchange
-from .httpclient import HTTPCall, HTTPClient
 from .lenient import Unreadable
 from .responses import END_LIMIT, leave, lost, media_type, refusal, start_of, whole
 from .session import HTTPSession
-from .urls import shown
-from .wire import HTTPAnswer
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -20,10 +20,10 @@ import anyio
 from ...http.headers import JSON_TYPE
 from ...protocol.errors import MCPError
 from ...protocol.jsonrpc import JSON, ErrorResponse
+from ..http.urls import shown
+from ..http.wire import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 from . import lenient
 from .errors import KEPT_OF_BODY, AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, excerpt
-from .urls import shown
-from .wire import ConnectError, HTTPAnswer, HTTPFailure, TooLarge
 
 # Bytes of a refusal's body: enough for any JSON-RPC error, and for the error page of a proxy.
 MAX_REFUSAL = 1024 * 1024

@@ -21,13 +21,13 @@ from ...protocol.errors import MCPError, again
 from ...protocol.jsonrpc import JSON, Message
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
+from ..http.httpclient import HTTPCall, HTTPClient
+from ..http.urls import resolve, shown
+from ..http.wire import HTTPAnswer
 from .base import Outgoing, Receiver, deliver
 from .errors import ConnectionLost, HTTPStatusError, InvalidAnswer
-from .httpclient import HTTPCall, HTTPClient
 from .lenient import Unreadable
 from .responses import END_LIMIT, leave, lost, media_type, refusal
-from .urls import resolve, shown
-from .wire import HTTPAnswer
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -25,10 +25,10 @@ from mcp_h11 import ProxyHandler, listening
 from mcp_h11.client import pending as calls
 from mcp_h11.client import probe as era
 from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPClient
 from mcp_h11.client.targets import Command, Url
 from mcp_h11.client.transports import responses as httpanswers
 from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from mcp_h11.client.transports.httpclient import HTTPClient
 from mcp_h11.client.transports.lenient import Unreadable, is_answer_to, number, read
 from mcp_h11.client.transports.responses import seconds_in
 from mcp_h11.client.transports.sse import SSETransport

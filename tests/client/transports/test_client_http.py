@@ -29,6 +29,8 @@ from scripted import (
 
 from mcp_h11.client.cache import ResultCache
 from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPClient
+from mcp_h11.client.http.middleware import BearerToken, CircuitBreaker, Token, extra_headers
 from mcp_h11.client.transports import exchange
 from mcp_h11.client.transports import http as client_http
 from mcp_h11.client.transports.backoff import Backoff
@@ -41,8 +43,6 @@ from mcp_h11.client.transports.errors import (
     SessionLost,
 )
 from mcp_h11.client.transports.http import HTTPTransport
-from mcp_h11.client.transports.httpclient import HTTPClient
-from mcp_h11.client.transports.middleware import BearerToken, CircuitBreaker, Token, extra_headers
 from mcp_h11.protocol.errors import HeaderMismatch, InvalidParams, MCPError, MethodNotFound, UnsupportedProtocolVersion
 
 pytestmark = pytest.mark.anyio

@@ -15,12 +15,12 @@ from scripted import LIMIT, Peer, Script, Seen, result, scripted
 
 from mcp_h11 import MCPServer, listening
 from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPClient
+from mcp_h11.client.http.urls import resolve
 from mcp_h11.client.probe import EraMemory
 from mcp_h11.client.transports import sse as client_sse
 from mcp_h11.client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer
-from mcp_h11.client.transports.httpclient import HTTPClient
 from mcp_h11.client.transports.sse import SSETransport
-from mcp_h11.client.transports.urls import resolve
 
 pytestmark = pytest.mark.anyio
 

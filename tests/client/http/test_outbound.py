@@ -20,10 +20,9 @@ import trustme
 from scripted import Peer, Seen, result, scripted, session_server
 
 from mcp_h11.client.client import Client
-from mcp_h11.client.transports.dialing import MAX_TUNNEL_HEAD
-from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
-from mcp_h11.client.transports.httpclient import HTTPCall, HTTPClient
-from mcp_h11.client.transports.outbound import (
+from mcp_h11.client.http.dialing import MAX_TUNNEL_HEAD
+from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
+from mcp_h11.client.http.outbound import (
     MAX_NO_PROXY,
     PROXY_PORT,
     ForwardProxies,
@@ -31,7 +30,8 @@ from mcp_h11.client.transports.outbound import (
     is_loopback,
     parse_proxy,
 )
-from mcp_h11.client.transports.wire import ConnectError
+from mcp_h11.client.http.wire import ConnectError
+from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
 
 pytestmark = pytest.mark.anyio
 

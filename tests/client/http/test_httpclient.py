@@ -22,14 +22,14 @@ import pytest
 import trustme
 from serving import UVLOOP, Held, served
 
-from mcp_h11.client.transports import httpclient
-from mcp_h11.client.transports.httpclient import (
+from mcp_h11.client.http import httpclient
+from mcp_h11.client.http.httpclient import (
     MAX_REDIRECT_BODY,
     HTTPCall,
     HTTPClient,
 )
-from mcp_h11.client.transports.urls import parse_url
-from mcp_h11.client.transports.wire import PIECE, AnswerTimeout, BadAnswer, BrokenAnswer, ConnectError, TooLarge
+from mcp_h11.client.http.urls import parse_url
+from mcp_h11.client.http.wire import PIECE, AnswerTimeout, BadAnswer, BrokenAnswer, ConnectError, TooLarge
 from mcp_h11.http.client import ClientLimits
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_h11.client.transports.httpclient import HTTPCall, HTTPClient, Middleware, Next
-from mcp_h11.client.transports.middleware import (
+from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient, Middleware, Next
+from mcp_h11.client.http.middleware import (
     BearerToken,
     CircuitBreaker,
     CircuitOpen,
@@ -19,7 +19,7 @@ from mcp_h11.client.transports.middleware import (
     extra_headers,
     log_calls,
 )
-from mcp_h11.client.transports.wire import BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer
+from mcp_h11.client.http.wire import BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer
 
 pytestmark = pytest.mark.anyio
 LIMIT = 5.0
