@@ -26,7 +26,7 @@ MAX_LOG_BYTES = 1024 * 1024  # of one stream, with the overhead of its events
 MAX_INBOX_MESSAGES = 10_000  # that wait for one worker
 MAX_INBOX_BYTES = 64 * 1024 * 1024
 LOG_EVENT_OVERHEAD = 120  # bytes that one kept event counts beside its own, so that empty events are not free
-ALIVE_TIME = 5.0  # seconds after its last heartbeat, a worker counts as dead
+ALIVE_TIME = 4.0  # seconds after its last heartbeat, a worker counts as dead; a dead one is noticed in under 6
 BEAT_EVERY = 1.0  # seconds between two heartbeats
 
 
@@ -139,10 +139,11 @@ class Logs(Protocol):
         """
         ...
 
-    async def read(self, session: str, stream: str, after: int, *, reader: str | None = None) -> Tail:
-        """The events after index `after`.  With `reader`, the log has that reader from the same moment on.
+    async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
+        """The events after index `after`, or all that are left where it is None.
 
-        Raises `protocol.errors.EventsExpired` where the log is not known, or an event after `after` is no longer there.
+        With `reader`, the log has that reader from the same moment on.  Raises `protocol.errors.EventsExpired` where the log is not
+        known, or an event after `after` is no longer there, or `after` is beyond the newest event.
         """
         ...
 

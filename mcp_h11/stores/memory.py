@@ -170,11 +170,12 @@ class MemoryLogs:
         log.ends = self._hub.clock() + log.ttl
         return log.reader
 
-    async def read(self, session: str, stream: str, after: int, *, reader: str | None = None) -> Tail:
+    async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         log = self._find(session, stream)
         first = 0 if log is None else log.last - len(log.events) + 1
-        if log is None or after > log.last or after + 1 < first:
+        if log is None or after is not None and not first - 1 <= after <= log.last:
             raise EventsExpired(stream)
+        after = first - 1 if after is None else after
         events = [(first + n, data) for n, data in enumerate(log.events) if first + n > after]
         before = log.reader
         if reader is not None:
