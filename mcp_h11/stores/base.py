@@ -25,6 +25,7 @@ MAX_LOG_EVENTS = 256  # of one stream
 MAX_LOG_BYTES = 1024 * 1024  # of one stream, with the overhead of its events
 MAX_INBOX_MESSAGES = 10_000  # that wait for one worker
 MAX_INBOX_BYTES = 64 * 1024 * 1024
+MAX_BUS_BYTES = 1024 * 1024  # of one message on the bus
 LOG_EVENT_OVERHEAD = 120  # bytes that one kept event counts beside its own, so that empty events are not free
 ALIVE_TIME = 4.0  # seconds after its last heartbeat, a worker counts as dead; a dead one is noticed in under 6
 BEAT_EVERY = 1.0  # seconds between two heartbeats
@@ -51,7 +52,10 @@ class Taken(StoreError):
 
 
 class Record(NamedTuple):
-    """A value and its version.  Versions of one record rise; `Records.save` needs the one that was read."""
+    """A value and its version.  Versions of one record rise; `Records.save` needs the one that was read.
+
+    A record that is created with the key of an old one has none of the old versions: a late `save` must not hit it.
+    """
 
     version: int
     value: bytes
@@ -123,8 +127,8 @@ class Logs(Protocol):
     """The events of streams, each under (session, stream, index).
 
     A log begins with `open`.  It keeps its newest events: at most MAX_LOG_EVENTS, and MAX_LOG_BYTES with
-    LOG_EVENT_OVERHEAD for each.  A log ends with its session (`discard`), when its time to live is over, or `ttl`
-    seconds after its last event.
+    LOG_EVENT_OVERHEAD for each, but always the newest one.  A log ends with its session (`discard`), when its time to
+    live is over, or `ttl` seconds after its last event.
     """
 
     async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
@@ -142,8 +146,8 @@ class Logs(Protocol):
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         """The events after index `after`, or all that are left where it is None.
 
-        With `reader`, the log has that reader from the same moment on.  Raises `protocol.errors.EventsExpired` where the log is not
-        known, or an event after `after` is no longer there, or `after` is beyond the newest event.
+        With `reader`, the log has that reader from the same moment on.  Raises `protocol.errors.EventsExpired` where
+        the log is not known, or an event after `after` is no longer there, or `after` is beyond the newest event.
         """
         ...
 
@@ -199,7 +203,10 @@ class Bus(Protocol):
         ...
 
     async def publish(self, message: bytes, worker: str | None = None) -> None:
-        """Tell one worker, or all others."""
+        """Tell one worker, or all others; a worker that is not there is ignored.
+
+        Raises ValueError for a message of more than MAX_BUS_BYTES.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from ..protocol.errors import EventsExpired
 from .base import (
     ALIVE_TIME,
     LOG_EVENT_OVERHEAD,
+    MAX_BUS_BYTES,
     MAX_INBOX_BYTES,
     MAX_INBOX_MESSAGES,
     MAX_LOG_BYTES,
@@ -33,10 +34,10 @@ class _Kept:
 
     __slots__ = ("ends", "group", "used", "value", "version")
 
-    def __init__(self, value: bytes, group: str) -> None:
+    def __init__(self, value: bytes, group: str, version: int) -> None:
         self.value = value
         self.group = group
-        self.version = 1
+        self.version = version
         self.used = 0.0
         self.ends: float | None = None
 
@@ -63,6 +64,12 @@ class Hub:
         self.spaces: dict[str, dict[str, _Kept]] = {}
         self.logs: dict[str, dict[str, _Log]] = {}
         self.workers: dict[str, MemoryStore] = {}
+        self._versions = 0
+
+    def next_version(self) -> int:
+        """A version that no record had: one of a record that is gone does not come back."""
+        self._versions += 1
+        return self._versions
 
 
 class MemoryRecords:
@@ -101,7 +108,7 @@ class MemoryRecords:
             raise Full(group=True)
         if limit is not None and len(alive) >= limit:
             raise Full
-        kept = alive[key] = _Kept(value, group)
+        kept = alive[key] = _Kept(value, group, self._hub.next_version())
         self._use(kept, ttl)
         return kept.version
 
@@ -114,7 +121,7 @@ class MemoryRecords:
         if kept is None or kept.version != version:
             return None
         kept.value = value
-        kept.version += 1
+        kept.version = self._hub.next_version()
         self._use(kept, ttl)
         return kept.version
 
@@ -269,6 +276,8 @@ class MemoryBus:
         self.heard = heard  # `gap` is never called: no message is lost here
 
     async def publish(self, message: bytes, worker: str | None = None) -> None:
+        if len(message) > MAX_BUS_BYTES:
+            raise ValueError(f"a message on the bus has at most {MAX_BUS_BYTES} bytes")
         loop = asyncio.get_running_loop()
         for name, store in self._hub.workers.items():
             if store is not self._owner and worker in (None, name):
