@@ -93,8 +93,6 @@ class BridgedCall:
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[Inquiry] = set()
-        self._withdrawing: asyncio.Future[None] | None = None
-        self._ended = False
 
     @property
     def may_ask(self) -> bool:
@@ -107,7 +105,6 @@ class BridgedCall:
 
         A question that may belong to another call of this client goes on with that call, the successor.
         """
-        self._ended = True
         for inquiry in list(self._asking):
             if successor is None or inquiry.is_exact or not successor.adopt(inquiry):
                 inquiry.scope.cancel()
@@ -115,10 +112,17 @@ class BridgedCall:
 
     def adopt(self, inquiry: Inquiry) -> bool:
         """Go on with a question of another call of this client.  Returns whether this call can."""
+        asked_on = inquiry.holder.ctx
+        if self.ctx is None or asked_on is None:
+            return False
+        exchange_of(asked_on).hand_over_questions(exchange_of(self.ctx))
+        self._hold(inquiry)
+        return True
+
+    def _hold(self, inquiry: Inquiry) -> None:
         inquiry.holder._asking.discard(inquiry)
         inquiry.holder = self
         self._asking.add(inquiry)
-        return True
 
     # --- notifications of the backend ------------------------------------------------------------------------
 
@@ -194,17 +198,8 @@ class BridgedCall:
     async def _ask(self, question: Question, inquiry: Inquiry) -> _Result:
         ctx = self.ctx
         assert ctx is not None
-        session = exchange_of(ctx).carrying_session
-        request_id = session.next_question_id  # nothing comes between this and the request
         try:
             answers = await ctx.ask(question=question)
-        except asyncio.CancelledError:
-            # The backend takes it back, perhaps while a person is being asked.  After a call nothing is said.
-            holder = inquiry.holder
-            if not holder._ended and holder.ctx is not None:
-                params = {"requestId": request_id, "reason": "cancelled"}
-                holder._withdrawing = asyncio.ensure_future(holder.ctx.notify(CANCELLED, params))
-            raise
         except ToolError as exc:  # no answer in time, or an answer of a wrong form
             raise MCPError(INTERNAL_ERROR, str(exc)) from None
         except MCPError as exc:
@@ -334,7 +329,10 @@ class ParkedCall(BridgedCall):
         holder = inquiry.holder
         assert isinstance(holder, ParkedCall)
         found = [one for one in holder._open.values() if one.inquiry is inquiry]
-        return self.may_ask and all(self._shows(one) for one in found) and super().adopt(inquiry)
+        if not self.may_ask or not all(self._shows(one) for one in found):
+            return False
+        self._hold(inquiry)
+        return True
 
     def _checked(self, method: str, params: dict[str, Any]) -> Question:
         # A parked call has no client to judge the question by: each request of 2026-07-28 declares its capabilities

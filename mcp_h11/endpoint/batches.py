@@ -95,7 +95,7 @@ class BatchedCall(PostedCall):
 
     def _begin(self) -> Stream | None:
         gathering = self._gathering
-        if gathering.stream is not None:
+        if gathering.stream is not None and not gathering.stream.finished:
             return gathering.stream
         if gathering.reply.allow_events and gathering.reply.alive:
             return gathering.begin()

@@ -54,7 +54,7 @@ class PostedCall(Call):
         self.reply.failed(kind)
 
     async def emit(self, payload: bytes, passing: bool = False) -> None:
-        stream = self.stream or self._begin()
+        stream = self._begin() if self.stream is None or self.done else self.stream
         if stream is None:
             return
         if stream is self.stream:
@@ -64,7 +64,7 @@ class PostedCall(Call):
             await asyncio.shield(self.runtime.spawn(stream.send(payload)))
 
     def _begin(self) -> Stream | None:
-        """The stream of this call; the session's own where the client takes no events here."""
+        """The stream of this call; the session's own where the client takes no events here, or has its answer."""
         reply = self.reply
         if not reply.allow_events or not reply.alive:
             return self._session.standalone if self._session.id else None

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The questions of one session to its client: each is a request of the server, on the way of the call that asks.
 
-Rule: the ids count up within the session and no id is used twice, so a late answer meets no other question.
+Rules:
+- The ids count up within the session and no id is used twice, so a late answer meets no other question.
+- A client is told of each question that it need not answer any more, so that no person is asked in vain.
 """
 
 from __future__ import annotations
@@ -48,11 +50,6 @@ class SessionQuestions:
         self._number = 0  # of the newest question
         self._open: dict[str, tuple[asyncio.Future[Any], AskingCall]] = {}  # by request id
 
-    @property
-    def next_id(self) -> str:
-        """The request id that the next question gets."""
-        return f"server-{self._number + 1}"
-
     async def ask(
         self, questions: dict[str, Question], call: AskingCall, gate: Gate, *, raw: bool = False
     ) -> dict[str, Any]:
@@ -60,7 +57,7 @@ class SessionQuestions:
 
         `gate` is that of the session, where the call has its place.  Raises MissingClientCapability, `overloaded` where
         its client has as many open questions as it may, or ToolError where an answer cannot be used or did not come in
-        time.
+        time.  However the wait ends, the client is told of each question that it has not answered.
         """
         party, runtime = call.party, call.runtime
         asking = runtime.asking
@@ -74,8 +71,8 @@ class SessionQuestions:
                 params = client_request(call.revision, question.method, question.params())
             except ValueError as exc:
                 raise ToolError(str(exc)) from None
-            request_id = self.next_id
             self._number += 1
+            request_id = f"server-{self._number}"
             waiting[key] = (request_id, runtime.loop.create_future())
             requests[request_id] = runtime.json.request(request_id, question.method, params)
         self._open.update((request_id, (future, call)) for request_id, future in waiting.values())
@@ -83,17 +80,30 @@ class SessionQuestions:
         if not call.keeps_place:  # a call that waits for a person should not keep others waiting
             gate.leave()
             runtime.gate.leave(party)
+        sent: list[str] = []
+        reason = "cancelled"
         try:
-            for payload in requests.values():
+            for request_id, payload in requests.items():
+                sent.append(request_id)  # before the wait: a call that is cancelled in it has sent the question
                 await call.emit(payload)
-            results = await _await_answers(waiting, call)
+            results = await _await_answers(waiting, runtime.settings.ask_timeout)
+        except ToolError:
+            reason = "timed out"
+            raise
+        except MCPError:
+            reason = "another question was refused"
+            raise
         finally:
             asking.give_back(party)
             if not call.keeps_place:
                 gate.inside += 1
                 runtime.gate.add(party)
-            for request_id, _ in waiting.values():
-                self._open.pop(request_id, None)
+            asked = {request_id: self._open.pop(request_id) for request_id, _ in waiting.values()}
+            # A question whose wait is done was answered, or its session or its client is gone.
+            void = {request_id: asked[request_id][1] for request_id in sent if not asked[request_id][0].done()}
+            if void:
+                # In a task of its own: a cancel scope breaks off every wait of the call until the call has left it.
+                await asyncio.wait([runtime.spawn(_withdraw(void, reason))])
         if raw:
             return results
         try:
@@ -118,11 +128,18 @@ class SessionQuestions:
             future.set_exception(_as_exception(message.error))
             future.exception()  # looked at: the call may be cancelled before it comes to that
 
+    def hand_over(self, call: AskingCall, successor: AskingCall) -> None:
+        """Make the open questions of one call those of another: notices about them go on the way of the successor."""
+        for request_id, (future, holder) in self._open.items():
+            if holder is call:
+                self._open[request_id] = (future, successor)
+
     def give_up(self, reason: str) -> None:
-        """End every open question with a ToolError."""
+        """End every open question with a ToolError; the client is gone, so it is told nothing."""
         for future, _ in self._open.values():
             if not future.done():
                 future.set_exception(ToolError(reason))
+                future.exception()  # looked at: the call may be cancelled before it comes to that
 
     def cancel(self) -> None:
         """The session ends: cancel the wait for each answer."""
@@ -136,21 +153,27 @@ def _check_capability(question: Question, call: AskingCall) -> None:
         raise MissingClientCapability(missing)
 
 
-async def _await_answers(waiting: dict[str, tuple[str, asyncio.Future[Any]]], call: AskingCall) -> dict[str, Any]:
+async def _await_answers(waiting: dict[str, tuple[str, asyncio.Future[Any]]], limit: float | None) -> dict[str, Any]:
     futures = [future for _, future in waiting.values()]
     # Not `gather`: cancelled together with its futures, it logs an exception that was never retrieved.
-    limit = call.runtime.settings.ask_timeout
     done, left = await asyncio.wait(futures, timeout=limit, return_when=asyncio.FIRST_EXCEPTION)
-    if left and not any(future.cancelled() or future.exception() for future in done):
-        # 2025-11-25 basic/lifecycle, Timeouts: on expiry, tell the client that its answer is no longer awaited.
-        for request_id, _ in waiting.values():
-            params = {"requestId": request_id, "reason": "timed out"}
-            await call.emit(call.runtime.json.notification(CANCELLED, params))
-        raise ToolError("The client did not answer in time")
     # A refusal first: beside one, others may still be open.
     for future in done:
         future.result()
+    if left:
+        raise ToolError("The client did not answer in time")
     return {key: future.result() for key, (_, future) in waiting.items()}
+
+
+async def _withdraw(questions: dict[str, AskingCall], reason: str) -> None:
+    """Tell the client that these questions, by their request ids, need no answer any more.
+
+    2025-11-25 basic/utilities/cancellation; basic/lifecycle, Timeouts: the sender of a request that is not answered in
+    time "SHOULD issue a cancellation notification".
+    """
+    for request_id, call in questions.items():
+        # Not as a passing message: where the question waits for a reader, this has to wait behind it.
+        await call.emit(call.runtime.json.notification(CANCELLED, {"requestId": request_id, "reason": reason}))
 
 
 def _as_exception(error: dict[str, Any]) -> MCPError:

@@ -101,6 +101,9 @@ class Call(Exchange):
     async def ask(self, questions: dict[str, Question]) -> dict[str, Any]:
         return await self._session.ask(questions, self)
 
+    def hand_over_questions(self, successor: Any) -> None:
+        self._session.hand_over_questions(self, successor)
+
     async def emit(self, payload: bytes, passing: bool = False) -> None:
         """Send one message on the way to the answer; a `passing` one is for a client that listens now."""
         raise NotImplementedError
@@ -368,12 +371,10 @@ class Session:
         if self._questions is not None:
             self._questions.answered(message, load)
 
-    @property
-    def next_question_id(self) -> str:
-        """The request id that the next question gets."""
-        if self._questions is None:
-            self._questions = SessionQuestions()
-        return self._questions.next_id
+    def hand_over_questions(self, call: Call, successor: Call) -> None:
+        """Make the open questions of one call those of another call of this session."""
+        if self._questions is not None:
+            self._questions.hand_over(call, successor)
 
     def give_up_questions(self, reason: str) -> None:
         """End every open question with a ToolError: the client is gone, and its answers cannot come any more."""

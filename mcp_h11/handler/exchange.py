@@ -140,6 +140,12 @@ class Exchange:
         """The answers by the same keys.  May raise NeedInput, or MissingClientCapability."""
         raise NotImplementedError
 
+    def hand_over_questions(self, successor: Any) -> None:
+        """Make the open questions of this call those of another call of the same session, which may outlast this one.
+
+        Does nothing in 2026-07-28, where a question is a part of the answer.
+        """
+
     async def claim(self) -> None:
         """Claim this round for an action that must not happen twice.  May raise InvalidParams or a Refusal."""
 

@@ -360,6 +360,33 @@ async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_it
             assert json.loads((await asks.next_message())["result"]["content"][0]["text"]) == answer
 
 
+async def test_a_question_that_outlived_its_call_is_taken_back_on_the_call_that_goes_on() -> None:
+    async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
+        await c.call("logging/setLevel", {"level": "info"})
+        async with c.raw.posting(c.raw.request("tools/call", call("hold"))) as holds:
+            assert (await holds.next_message())["method"] == "notifications/message"
+            async with c.raw.posting(c.raw.request("tools/call", call("ask"), id="c")) as asks:
+                question = await asks.next_message()
+                assert question["method"] == "elicitation/create"
+                await c.raw.notify("notifications/cancelled", {"requestId": "c"})
+                assert await asks.next_message() is None, "nothing says yet that the question is void"
+            # The child takes its question back, while only the call runs that did not ask.
+            back = {"method": "notifications/cancelled", "params": {"requestId": "ask-1"}}
+            assert await c.text("emit", **back) == "emitted"
+            void = await holds.next_message()
+            assert (void["method"], void["params"]["requestId"]) == ("notifications/cancelled", question["id"])
+
+
+async def test_a_question_whose_call_ended_last_is_void_on_the_sessions_stream() -> None:
+    async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c, c.raw.get_stream() as own:
+        async with c.raw.posting(c.raw.request("tools/call", call("ask"), id="c")) as asks:
+            question = await asks.next_message()
+            await c.raw.notify("notifications/cancelled", {"requestId": "c"})
+            assert await asks.next_message() is None
+        void = await own.next_message()
+        assert (void["method"], void["params"]["requestId"]) == ("notifications/cancelled", question["id"])
+
+
 async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() -> None:
     async with bridge_for_one() as front, client(front, MODERN, **ABLE) as c:
         ask, hold = call("ask", delay=0.2), call("hold", seconds=0.4)
