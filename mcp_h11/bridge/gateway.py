@@ -291,7 +291,7 @@ class GatewayEndpoint(OpsEndpoint):
         refusal = super().check(head, link)
         if refusal is not None or self._pages.has(head.path):
             return refusal
-        return _nowhere(self._verdict(head, link.proxied).prefix)
+        return _nowhere(self._verdict(head, link.proxied).facts.prefix)
 
     async def approve(self, head: Head, *more: Any) -> Refusal | None:
         site = self._at(head)
@@ -308,7 +308,7 @@ class GatewayEndpoint(OpsEndpoint):
         elif self._pages.has(request.head.path):
             super().respond(request, reply)
         else:
-            self.refuse(reply, _nowhere(self._verdict(request.head, reply.proxied).prefix), None)
+            self.refuse(reply, _nowhere(self._verdict(request.head, reply.proxied).facts.prefix), None)
 
     def sweep(self) -> None:
         """Let each site end its idle sessions."""

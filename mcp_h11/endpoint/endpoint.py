@@ -94,7 +94,7 @@ class Endpoint:
 
     def client(self, head: Head | None, link: Link | Reply) -> str:
         """The address of the client: the peer, or the client that the peer names if it is a trusted proxy."""
-        spoken_for = self._verdict(head, True).peer if head is not None and link.proxied else ""
+        spoken_for = self._verdict(head, True).facts.peer if head is not None and link.proxied else ""
         return spoken_for or link.peer
 
     @property
@@ -111,13 +111,14 @@ class Endpoint:
     def check(self, head: Head, link: Link) -> Refusal | None:
         """The refusal that the head alone makes certain, if any; called before the body is read."""
         verdict = self._verdict(head, link.proxied)
-        if verdict.refusal is not None:
-            return verdict.refusal.refusal()
+        facts = verdict.facts
+        if facts.refusal is not None:
+            return facts.refusal.refusal()
         if not self._open and not _is_public(verdict):
             refusal = self._guard.early(verdict)
             if refusal is not None:
-                return self._counted(refusal, verdict.peer or link.peer)
-        return None if verdict.late_refusal is None else verdict.late_refusal.refusal()
+                return self._counted(refusal, facts.peer or link.peer)
+        return None if facts.late_refusal is None else facts.late_refusal.refusal()
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
         """Identify the caller before it is invited to send its body; gives the refusal, as `check` does."""
@@ -128,7 +129,7 @@ class Endpoint:
             principal = self._guard.identify(verdict)
             self._guard.known(verdict, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
-            return self._counted(exc if exc.is_sound else _internal(), verdict.peer or link.peer)
+            return self._counted(exc if exc.is_sound else _internal(), verdict.facts.peer or link.peer)
         except MCPError as exc:
             if not exc.is_sound:
                 logger.error("authorize raised an error that cannot be sent", exc_info=exc)
@@ -141,22 +142,23 @@ class Endpoint:
 
     def refusal_headers(self, head: Head, link: Link) -> Headers:
         """The CORS headers, so that a page can read the reason of a refusal."""
-        return self._verdict(head, link.proxied).cors_headers
+        return self._verdict(head, link.proxied).facts.cors_headers
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
         """Answer a whole request, now or later; never raises."""
         verdict: Verdict = request.head.verdict or self._verdict(request.head, False)
         if self._proxies is not None and reply.proxied:
             verdict = self._verdict(request.head, True)
-            reply.client = verdict.peer
-        reply.allow_json, reply.allow_events = verdict.allow_json, verdict.allow_events
-        reply.prefers_events, reply.extra = verdict.prefers_events, verdict.cors_headers
+            reply.client = verdict.facts.peer
+        facts = verdict.facts
+        reply.allow_json, reply.allow_events = facts.allow_json, facts.allow_events
+        reply.prefers_events, reply.extra = facts.prefers_events, facts.cors_headers
         try:
-            if verdict.is_post and self._open and self._limiter is None:
+            if facts.is_post and self._open and self._limiter is None:
                 self._post(verdict, request, reply, None)
                 return
-            if verdict.refusal is not None:
-                raise verdict.refusal.refusal()
+            if facts.refusal is not None:
+                raise facts.refusal.refusal()
             if self._open or _is_public(verdict):
                 self._admit(verdict, request, reply, None)
                 return
@@ -192,19 +194,20 @@ class Endpoint:
         return verdict.proxied
 
     def _admit(self, verdict: Verdict, request: HTTPRequest, reply: Reply, principal: Any) -> None:
-        if verdict.preflight is not None:
+        facts = verdict.facts
+        if facts.preflight is not None:
             reply.extra = ()
-            reply.answer(204, b"", verdict.preflight)
+            reply.answer(204, b"", facts.preflight)
             return
         if self._limiter is not None:
             self._limit(principal, reply.peer)
-        if verdict.route == METADATA:
+        if facts.route == METADATA:
             self._describe(verdict, reply)
-        elif verdict.late_refusal is not None:
-            raise verdict.late_refusal.refusal()
+        elif facts.late_refusal is not None:
+            raise facts.late_refusal.refusal()
         elif verdict.method == "POST":
             self._post(verdict, request, reply, principal)
-        elif verdict.route == SSE:
+        elif facts.route == SSE:
             self.legacy_sse.open(verdict, reply, principal)
         elif verdict.method == "DELETE":
             self.legacy.delete(verdict, reply, principal)
@@ -273,7 +276,7 @@ class Endpoint:
                     self._hold_batch(verdict, message, principal)
             if self._limiter is not None and isinstance(message, list):
                 self._limiter.charge(_bucket(principal, reply.peer), len(message) - 1, self.runtime.loop.time())
-            if verdict.route == MESSAGES:
+            if verdict.facts.route == MESSAGES:
                 self.legacy_sse.serve(verdict, message, reply, principal)
             elif self.is_modern(verdict, message):
                 self.modern.serve(verdict, message, reply, principal)
@@ -305,7 +308,7 @@ class Endpoint:
 
     def is_modern(self, verdict: Verdict, message: Message | Batch) -> bool:
         """Which era a POST belongs to.  Raises UnsupportedProtocolVersion for a header that names neither."""
-        version = verdict.version
+        version = verdict.facts.version
         if isinstance(message, list):
             # A batch with a modern element is refused as a whole, before any of it runs.
             return version in MODERN or any(claimed_version(one) is not None for one in message)
@@ -411,7 +414,8 @@ def _internal() -> Refusal:
 
 def _is_public(verdict: Verdict) -> bool:
     """Whether the request needs no principal: a preflight, or the metadata that says where tokens come from."""
-    return verdict.preflight is not None or verdict.route == METADATA
+    facts = verdict.facts
+    return facts.preflight is not None or facts.route == METADATA
 
 
 def _limiter(settings: Settings) -> RateLimiter | None:

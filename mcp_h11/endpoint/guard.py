@@ -145,13 +145,14 @@ class Guard:
 
     def _root(self, verdict: Verdict) -> str:
         # The address that a client sees of the path "/" here; empty where no host is known.
-        scheme = "https" if self._settings.ssl is not None else verdict.scheme or "http"
-        return f"{scheme}://{verdict.host}{verdict.prefix}" if verdict.host else ""
+        facts = verdict.facts
+        scheme = "https" if self._settings.ssl is not None else facts.scheme or "http"
+        return f"{scheme}://{facts.host}{facts.prefix}" if facts.host else ""
 
     def _metadata_url(self, verdict: Verdict) -> str:
         if not self._settings.authorization_servers:
             return ""
-        if self._settings.resource is None and verdict.prefix and verdict.host:
+        if self._settings.resource is None and verdict.facts.prefix and verdict.facts.host:
             # Behind a proxy that strips a prefix, a client may reach this server below the prefix only.  So the address
             # is not at the root of the host, where RFC 9728 section 3.1 puts it for clients that are not told one.
             return canonical_uri(f"{self._root(verdict)}{WELL_KNOWN}{self._settings.path}")

@@ -54,7 +54,7 @@ class LegacySSE:
         reply.on_gone = partial(self.end, session)
         # The event has a path and no full address: official clients refuse an endpoint of another origin, and this
         # server does not know the origin that a proxy shows to them.  The path includes the prefix that a proxy strips.
-        endpoint = f"{verdict.prefix}{settings.messages_path}?session_id={session.id}"
+        endpoint = f"{verdict.facts.prefix}{settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
     def _make_room(self, party: str) -> None:

@@ -191,7 +191,7 @@ class ModernPosts(Modern):
         said = (version, method, name)
         # Headers are compared once for all requests with the same head and the same method and name in the body.
         if verdict.mirrored != said:
-            check_version_header(verdict.versions, version)
+            check_version_header(verdict.facts.versions, version)
             if version not in MODERN:
                 raise UnsupportedProtocolVersion(version, SUPPORTED)
             check_method_header(head.get_all("mcp-method"), method)
@@ -207,9 +207,9 @@ class ModernPosts(Modern):
 
     def _check_notification(self, verdict: Verdict, message: Notification) -> None:
         claim = claimed_version(message)
-        version = verdict.version if claim is None else claim
-        if claim is not None and verdict.versions:
-            check_version_header(verdict.versions, claim)
+        version = verdict.facts.version if claim is None else claim
+        if claim is not None and verdict.facts.versions:
+            check_version_header(verdict.facts.versions, claim)
         if version not in MODERN:
             raise UnsupportedProtocolVersion(str(version), SUPPORTED)
 
@@ -293,4 +293,4 @@ class ModernPosts(Modern):
 
 def _reads_events(reply: Reply) -> bool:
     verdict = reply.request.head.verdict
-    return isinstance(verdict, Verdict) and verdict.accepts_events
+    return isinstance(verdict, Verdict) and verdict.facts.accepts_events

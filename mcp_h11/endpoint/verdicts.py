@@ -23,7 +23,7 @@ from ..protocol.revisions import MODERN
 from ..runtime.settings import Settings
 
 MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
-MAX_VERDICTS = 256  # verdicts that are kept, one for each set of fields
+MAX_FACTS = 256  # facts that are kept, for so many sets of fields
 MAX_ACCEPTS = 64  # values of Accept that are kept parsed
 # Ids that may differ in each head: no verdict depends on their values.
 ID_FIELDS = (SESSION_HEADER, "X-Request-Id", "Traceparent")
@@ -65,18 +65,20 @@ _ANYBODY_PREFLIGHT: Headers = (
 )
 
 
-class Verdict:
-    """The head of a request in the protocol's terms: route, format, session, and the refusal if there is one."""
+class Facts:
+    """What is the same for all heads that differ in ids alone: route, format, and the refusal if there is one.
+
+    The verdicts on these heads share one object of this class, so no field can be forgotten in a copy.
+    """
 
     __slots__ = (
-        "accepts_events", "accepts_json", "allow_events", "allow_json", "cors_headers", "head", "host", "is_post",
-        "last_event_id", "late_refusal", "legacy_revision", "method", "mirrored", "peer", "prefers_events", "prefix",
-        "preflight", "proxied", "refusal", "route", "scheme", "session_id", "version", "versions",
+        "accepts_events", "accepts_json", "allow_events", "allow_json", "cors_headers", "host", "is_post",
+        "last_event_id", "late_refusal", "method", "peer", "prefers_events", "prefix", "preflight", "refusal", "route",
+        "scheme", "version", "versions",
     )  # fmt: skip
 
-    def __init__(self, head: Head, route: int, fields: Fields) -> None:
-        self.head = head
-        self.method = head.method
+    def __init__(self, method: str, route: int, fields: Fields) -> None:
+        self.method = method
         self.route = route
         self.refusal: Denial | None = None  # comes before authorization
         self.late_refusal: Denial | None = None  # of a wrong format; comes after authorization
@@ -84,41 +86,50 @@ class Verdict:
         # The client and the scheme that a trusted proxy names; empty where no proxy does.
         self.peer = self.scheme = ""
         self.prefix = ""  # stands before each path that is given out
-        self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
         self.cors_headers: Headers = ()  # go with every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
         self.is_post = False  # a POST of a message that nothing in the head refuses
-        self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
-        # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
-        self.mirrored: Any = None
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
-        self.session_id = _first(fields, b"mcp-session-id")
         self.last_event_id = _first(fields, b"last-event-id")
         # The formats that the client can read (accepts), and those it will be sent (allow), which the settings narrow.
         self.accepts_json = self.accepts_events = False
         self.allow_json = self.allow_events = self.prefers_events = False
 
-    def for_head(self, head: Head) -> Verdict:
-        """The same verdict on another head, which may name another session.
 
-        The fields are copied by hand, since each head with a new request id comes this way: a loop over them takes
-        longer.  A test compares every field with that of a fresh verdict, so that none is forgotten.
-        """
-        new: Verdict = Verdict.__new__(Verdict)
-        # These four belong to one head.
-        new.head, new.session_id = head, head.get(SESSION_HEADER)
-        new.mirrored = new.proxied = None
-        new.is_post, new.legacy_revision = self.is_post, self.legacy_revision
-        new.method, new.route, new.host = self.method, self.route, self.host
-        new.peer, new.scheme, new.prefix = self.peer, self.scheme, self.prefix
-        new.refusal, new.late_refusal = self.refusal, self.late_refusal
-        new.cors_headers, new.preflight = self.cors_headers, self.preflight
-        new.versions, new.version, new.last_event_id = self.versions, self.version, self.last_event_id
-        new.accepts_json, new.accepts_events = self.accepts_json, self.accepts_events
-        new.allow_json, new.allow_events = self.allow_json, self.allow_events
-        new.prefers_events = self.prefers_events
-        return new
+class Verdict:
+    """The head of a request in the protocol's terms: its `facts`, and the values that belong to this head alone."""
+
+    __slots__ = ("facts", "head", "legacy_revision", "mirrored", "proxied", "session_id")
+
+    def __init__(self, head: Head, facts: Facts) -> None:
+        self.facts = facts
+        self.head = head
+        self.session_id = head.get(SESSION_HEADER)
+        self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
+        self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
+        # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
+        self.mirrored: Any = None
+
+    # For requests that are rare: the path of a plain call reads `facts` itself, which is one call less.
+
+    @property
+    def method(self) -> str:
+        return self.facts.method
+
+    @property
+    def version(self) -> str | None:
+        """The first MCP-Protocol-Version."""
+        return self.facts.version
+
+    @property
+    def versions(self) -> list[str]:
+        """All values of MCP-Protocol-Version."""
+        return self.facts.versions
+
+    @property
+    def last_event_id(self) -> str | None:
+        return self.facts.last_event_id
 
 
 class Examiner:
@@ -128,7 +139,7 @@ class Examiner:
         self._settings = settings
         self._hosts = hosts
         self._accepts: dict[str, Accept] = {}
-        self._verdicts: dict[tuple[Any, ...], Verdict] = {}
+        self._facts: dict[tuple[Any, ...], Facts] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._prefix = checked_prefix(settings.root_path)
@@ -151,53 +162,53 @@ class Examiner:
             # A verdict depends on these fields alone, and on the presence of a session id but not on its value.
             wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
             key = (head.method, head.path, wanted)
-            known = self._verdicts.get(key)
+            known = self._facts.get(key)
             if known is not None:
-                return known.for_head(head)
-        verdict = self._examine(head, proxied)
-        if not proxied and verdict.refusal is None:
-            if len(self._verdicts) >= MAX_VERDICTS:
-                self._verdicts.clear()
-            self._verdicts[key] = verdict
-        return verdict
+                return Verdict(head, known)
+        facts = self._examine(head, proxied)
+        if not proxied and facts.refusal is None:
+            if len(self._facts) >= MAX_FACTS:
+                self._facts.clear()
+            self._facts[key] = facts
+        return Verdict(head, facts)
 
-    def _examine(self, head: Head, proxied: bool) -> Verdict:
+    def _examine(self, head: Head, proxied: bool) -> Facts:
         # A path is served with and without a final "/": a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
         fields = _collect(head)
-        verdict = Verdict(head, route, fields)
+        facts = Facts(head.method, route, fields)
         origins = fields.get(b"origin", _NONE)
-        verdict.refusal = self._set_sender(verdict, proxied, fields) or self._check_sender(verdict, origins)
-        if verdict.refusal is None:
-            self._set_cors(verdict, origins[0] if origins else None, fields)
-            verdict.refusal = self._check_target(verdict) or _check_once(fields)
-        if verdict.refusal is None:
-            self._set_format(verdict, fields)
-        return verdict
+        facts.refusal = self._set_sender(facts, head, proxied, fields) or self._check_sender(facts, origins)
+        if facts.refusal is None:
+            self._set_cors(facts, origins[0] if origins else None, fields)
+            facts.refusal = self._check_target(facts) or _check_once(fields)
+        if facts.refusal is None:
+            self._set_format(facts, fields)
+        return facts
 
-    def _set_sender(self, verdict: Verdict, proxied: bool, fields: Fields) -> Denial | None:
-        verdict.host, verdict.prefix = _first(fields, b"host"), self._prefix
+    def _set_sender(self, facts: Facts, head: Head, proxied: bool, fields: Fields) -> Denial | None:
+        facts.host, facts.prefix = _first(fields, b"host"), self._prefix
         if proxied and self.proxies is not None:
             try:
-                said = self.proxies.read(verdict.head.get_all)
+                said = self.proxies.read(head.get_all)
             except Refusal as exc:
                 return Denial(exc.status, exc.message, exc.headers)
             if said.host and not is_authority(said.host):
                 return Denial(400, "Bad Request: the host that the proxy names is no host")
-            verdict.peer, verdict.scheme, verdict.host = said.peer, said.scheme, said.host or verdict.host
+            facts.peer, facts.scheme, facts.host = said.peer, said.scheme, said.host or facts.host
             if said.prefix is not None:
-                verdict.prefix = said.prefix
+                facts.prefix = said.prefix
                 # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
-                if verdict.head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
-                    verdict.route = self._routes.get(WELL_KNOWN, NOWHERE)
+                if head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
+                    facts.route = self._routes.get(WELL_KNOWN, NOWHERE)
         return None
 
-    def _check_sender(self, verdict: Verdict, origins: list[str]) -> Denial | None:
-        host = verdict.host
+    def _check_sender(self, facts: Facts, origins: list[str]) -> Denial | None:
+        host = facts.host
         if not self._hosts.check_host(host):
             return Denial(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
-        if verdict.route == METADATA:
+        if facts.route == METADATA:
             return None
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
@@ -206,50 +217,50 @@ class Examiner:
             return Denial(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
-    def _set_cors(self, verdict: Verdict, origin: str | None, fields: Fields) -> None:
-        if verdict.route == METADATA:
-            verdict.cors_headers = _ANYBODY
-            if verdict.method == "OPTIONS":
-                verdict.preflight = _ANYBODY_PREFLIGHT
+    def _set_cors(self, facts: Facts, origin: str | None, fields: Fields) -> None:
+        if facts.route == METADATA:
+            facts.cors_headers = _ANYBODY
+            if facts.method == "OPTIONS":
+                facts.preflight = _ANYBODY_PREFLIGHT
         elif origin is not None and self._cors.check_origin(origin):
-            verdict.cors_headers = cors_exposed(origin)
-            if verdict.method == "OPTIONS":
-                verdict.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
+            facts.cors_headers = cors_exposed(origin)
+            if facts.method == "OPTIONS":
+                facts.preflight = cors_headers(origin, _first(fields, b"access-control-request-headers"))
 
-    def _check_target(self, verdict: Verdict) -> Denial | None:
-        if verdict.route == NOWHERE and verdict.method != "CONNECT":  # CONNECT has no path
-            return Denial(404, f"Nothing is served here; the endpoint is {verdict.prefix}{self._settings.path}")
-        allowed = _ALLOWED.get(verdict.route, _ALLOWED[MCP])
-        if verdict.route == MCP:
-            if verdict.version in MODERN and verdict.method != "POST":
+    def _check_target(self, facts: Facts) -> Denial | None:
+        if facts.route == NOWHERE and facts.method != "CONNECT":  # CONNECT has no path
+            return Denial(404, f"Nothing is served here; the endpoint is {facts.prefix}{self._settings.path}")
+        allowed = _ALLOWED.get(facts.route, _ALLOWED[MCP])
+        if facts.route == MCP:
+            if facts.version in MODERN and facts.method != "POST":
                 # 2026-07-28 streamable-http, Earlier Streamable HTTP Revisions: GET and DELETE are 405.
                 allowed = ("POST", "OPTIONS")
             elif self._settings.stateless:
                 allowed = ("POST", "OPTIONS")
-        if verdict.method not in allowed:
-            return Denial(405, f"Method Not Allowed: {verdict.method:.20}", headers=(("Allow", ", ".join(allowed)),))
-        if verdict.method == "OPTIONS" and verdict.preflight is None:
-            verdict.preflight = (("Allow", ", ".join(allowed)),)
+        if facts.method not in allowed:
+            return Denial(405, f"Method Not Allowed: {facts.method:.20}", headers=(("Allow", ", ".join(allowed)),))
+        if facts.method == "OPTIONS" and facts.preflight is None:
+            facts.preflight = (("Allow", ", ".join(allowed)),)
         return None
 
-    def _set_format(self, verdict: Verdict, fields: Fields) -> None:
+    def _set_format(self, facts: Facts, fields: Fields) -> None:
         settings = self._settings
         accept = self._accept(", ".join(fields.get(b"accept", _NONE)))
-        verdict.accepts_json, verdict.accepts_events = accept.json, accept.sse
-        verdict.allow_events = accept.sse and settings.response != "json"
-        verdict.allow_json = accept.json or not verdict.allow_events
-        verdict.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
-        if verdict.method == "POST":
+        facts.accepts_json, facts.accepts_events = accept.json, accept.sse
+        facts.allow_events = accept.sse and settings.response != "json"
+        facts.allow_json = accept.json or not facts.allow_events
+        facts.prefers_events = settings.response == "sse" or (settings.response == "auto" and accept.prefers_sse)
+        if facts.method == "POST":
             # Any page may send text/plain without a preflight: only JSON gets in.
             if not is_json(", ".join(fields.get(b"content-type", _NONE))):
-                verdict.late_refusal = Denial(415, "Unsupported Media Type: Content-Type must be application/json")
-            elif verdict.route == MCP and not self._acceptable(verdict):
-                verdict.late_refusal = Denial(
+                facts.late_refusal = Denial(415, "Unsupported Media Type: Content-Type must be application/json")
+            elif facts.route == MCP and not self._acceptable(facts):
+                facts.late_refusal = Denial(
                     406, "Not Acceptable: Accept must allow application/json and text/event-stream"
                 )
-            verdict.is_post = verdict.late_refusal is None
-        elif verdict.method == "GET" and verdict.route != METADATA and not accept.sse:
-            verdict.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
+            facts.is_post = facts.late_refusal is None
+        elif facts.method == "GET" and facts.route != METADATA and not accept.sse:
+            facts.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _accept(self, value: str) -> Accept:
         # Heads differ in their sessions, but their Accept fields are the same few texts.
@@ -260,11 +271,11 @@ class Examiner:
             accept = self._accepts[value] = parse_accept(value or None)
         return accept
 
-    def _acceptable(self, verdict: Verdict) -> bool:
+    def _acceptable(self, facts: Facts) -> bool:
         if self._settings.strict_accept:
-            return verdict.accepts_json and verdict.accepts_events
+            return facts.accepts_json and facts.accepts_events
         # A listen stream is always events, so either format is enough here; `modern` refuses a listen without events.
-        return verdict.accepts_json or verdict.accepts_events
+        return facts.accepts_json or facts.accepts_events
 
 
 def _collect(head: Head) -> Fields:

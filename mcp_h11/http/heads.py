@@ -117,7 +117,7 @@ class HeadCache:
         # The number of a field is the number of lines before it, without the request line.  That holds because
         # `ask_h11` has refused obsolete folds (two lines for one field) and repeated lengths (h11 merges the fields).
         fields = [raw.count(b"\n", 0, place) - 1 for place in places]
-        if [head.headers[field][1] for field in fields] == values:
+        if head.with_values(fields, values).is_like(head):
             if len(self.variants) >= MAX_VARIANTS:
                 self.variants.clear()
             self.variants[key] = (head, fields)

@@ -90,19 +90,17 @@ class Head:
         self.size = 0
 
     def with_values(self, places: list[int], values: list[bytes]) -> Head:
-        """This head with other values in the fields at `places`.  For plain heads only."""
+        """This head with other values in the fields at `places`.  For plain heads only (see `is_like`)."""
         fields = list(self.headers)
         for place, value in zip(places, values, strict=True):
             fields[place] = (fields[place][0], value)
-        head: Head = Head.__new__(Head)
-        head.method, head.target, head.version = self.method, self.target, self.version
-        head.path, head.query = self.path, self.query
-        head.headers = tuple(fields)
-        head.content_length, head.size = self.content_length, self.size
-        head.chunked = head.expect_continue = head.cached = False
-        head.keep_alive = True
-        head.verdict = None
+        head = Head(self.method, self.target, self.path, self.version, tuple(fields))
+        head.query, head.content_length, head.size = self.query, self.content_length, self.size
         return head
+
+    def is_like(self, other: Head) -> bool:
+        """Whether all fields are equal, but for what the floors above keep on a head."""
+        return all(getattr(self, name) == getattr(other, name) for name in _READ_BY_H11)
 
     def get(self, name: str) -> str | None:
         """The first value of the header `name`, latin-1, or None."""
@@ -116,6 +114,11 @@ class Head:
         """All values of the header `name`, latin-1, in order."""
         wanted = name.lower().encode("ascii")
         return [value.decode("latin-1") for found, value in self.headers if found == wanted]
+
+
+# `HeadCache` compares these before it keeps a head as the model for others, so a field that `with_values` does not copy
+# costs time, and no head is read wrongly.
+_READ_BY_H11 = tuple(name for name in Head.__slots__ if name not in ("cached", "verdict"))
 
 
 class HTTPRequest:

@@ -9,7 +9,7 @@ import pytest
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
-from mcp_h11.endpoint.verdicts import MAX_VERDICTS, Examiner, Verdict
+from mcp_h11.endpoint.verdicts import MAX_FACTS, Examiner, Facts, Verdict
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import Head, HTTPRequest, Limits
 from mcp_h11.http.origins import LOOPBACK_HOSTS, HostPolicy
@@ -388,11 +388,13 @@ def read_head(fields: dict[str, str], method: str = "POST", target: str = "/mcp"
 
 
 def verdicts(verdict: Verdict) -> dict[str, Any]:
-    found = {name: getattr(verdict, name) for name in Verdict.__slots__ if name not in ("refusal", "late_refusal")}
+    facts = verdict.facts
+    found = {name: getattr(verdict, name) for name in Verdict.__slots__ if name != "facts"}
+    shared = {name: getattr(facts, name) for name in Facts.__slots__ if name not in ("refusal", "late_refusal")}
     refusals = [
-        (r.status, r.message, r.headers) if r is not None else None for r in (verdict.refusal, verdict.late_refusal)
+        (r.status, r.message, r.headers) if r is not None else None for r in (facts.refusal, facts.late_refusal)
     ]
-    return {**found, "refusals": refusals}
+    return {**found, **shared, "refusals": refusals}
 
 
 @pytest.mark.parametrize("what", OTHERS)
@@ -412,9 +414,9 @@ async def test_a_kept_verdict_is_the_one_that_a_new_look_would_give(what: str, p
 
 async def test_kept_verdicts_are_few() -> None:
     keeper = Examiner(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
-    for number in range(MAX_VERDICTS + 1):
+    for number in range(MAX_FACTS + 1):
         keeper.examine(read_head({**SEEN, "Authorization": f"Bearer {number}"}))
-        assert len(keeper._verdicts) == number % MAX_VERDICTS + 1
+        assert len(keeper._facts) == number % MAX_FACTS + 1
 
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'

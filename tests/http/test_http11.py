@@ -576,6 +576,32 @@ def test_h11_sees_a_head_once_for_all_ids_of_one_length(asked_h11):
     assert len(asked_h11) == 2  # another length, another head
 
 
+def test_a_head_made_from_a_model_has_each_field_that_h11_would_have_read(asked_h11):
+    cache = HeadCache(id_fields=ID_FIELDS)
+    one, other = (of_session(session_id).replace(b"/mcp", b"/mcp?a=b") for session_id in (b"one", b"two"))
+    fed(one, cache).next_event()
+    made = fed(other, cache).next_event().head
+    assert len(asked_h11) == 1
+    read = fed(other, HeadCache(id_fields=ID_FIELDS)).next_event().head
+    for name in Head.__slots__:
+        assert getattr(made, name) == getattr(read, name), name
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("chunked", True), ("expect_continue", True), ("keep_alive", False), (None, None)],
+)
+def test_a_head_with_a_value_that_a_copy_would_lose_is_no_model(field, value):
+    cache = HeadCache(id_fields=ID_FIELDS)
+    raw = of_session(b"a").removesuffix(b"{}")
+    head = fed(of_session(b"a")).next_event().head
+    if field:
+        setattr(head, field, value)
+    cache.add_head(raw, head, cache.find_variant(raw)[1])
+    assert cache.heads == {raw: head}
+    assert len(cache.variants) == (0 if field else 1)
+
+
 def test_h11_sees_each_head_of_a_cache_that_knows_no_ids(asked_h11):
     cache = HeadCache()
     for session_id in (b"a", b"b"):
