@@ -78,8 +78,8 @@ class Endpoint:
         self._limiter = _limiter(settings)
         self._may_fail = type(runtime.handler).unavailable is not ServerHandler.unavailable
         # Scopes are checked before a call begins: once a stream has begun there is no status to refuse it with.
-        scoped = type(runtime.handler).required_scopes is not ServerHandler.required_scopes
-        self._required = runtime.handler.required_scopes if scoped else None
+        self._scopes = runtime.handler._scope_switch()
+        self._required = runtime.handler.required_scopes
         self._expiring: dict[Reply, float] = {}  # listen streams with a token, and when it expires
         self._settings = settings
 
@@ -268,7 +268,7 @@ class Endpoint:
                 reply.note(message, principal)
             if self._may_fail:
                 self._check_available(message)
-            if self._required is not None:
+            if self._scopes.scoped:
                 if type(message) is Request:
                     if needed := self._required(message.method, message.params):
                         self._guard.hold(verdict, principal, needed)
@@ -301,8 +301,7 @@ class Endpoint:
                 raise overloaded(why)
 
     def _hold_batch(self, verdict: Verdict, batch: Batch, principal: Any) -> None:
-        required = self.runtime.handler.required_scopes
-        needed = [s for one in batch if isinstance(one, Request) for s in required(one.method, one.params)]
+        needed = [s for one in batch if isinstance(one, Request) for s in self._required(one.method, one.params)]
         if needed:
             self._guard.hold(verdict, principal, needed)
 

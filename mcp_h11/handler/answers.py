@@ -28,7 +28,7 @@ from ..schema.wirewords import in_wire_words
 from .context import Context
 from .dispatch import describe, tool_error
 from .functions import Entry, Function, ToolEntry
-from .handler import Params, Result, ServerHandler
+from .handler import Params, Result, ScopeSwitch, ServerHandler
 from .questions import InputRequired, taken
 from .registry import Catalogue, completable
 
@@ -68,7 +68,12 @@ class CatalogueHandler(ServerHandler):
 
     def required_scopes(self, method: str, params: Params) -> Collection[str]:
         catalogue = self._catalogue
-        return catalogue.scopes_for(method, params) if catalogue.scoped else ()
+        return catalogue.scopes_for(method, params) if catalogue.scopes.scoped else ()
+
+    def _scope_switch(self) -> ScopeSwitch:
+        # A subclass may have reasons that the catalogue does not know.
+        own = getattr(self.required_scopes, "__func__", None) is CatalogueHandler.required_scopes
+        return self._catalogue.scopes if own else ScopeSwitch(True)
 
     async def list_tools(self, params: Params, ctx: Context) -> Result:
         return self._catalogue.page("tools", params, self._catalogue.tools)

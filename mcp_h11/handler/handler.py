@@ -34,6 +34,15 @@ Params = dict[str, Any]
 Result = Mapping[str, Any]
 
 
+class ScopeSwitch:
+    """`scoped` is False while no request needs scopes of its own."""
+
+    __slots__ = ("scoped",)
+
+    def __init__(self, scoped: bool) -> None:
+        self.scoped = scoped
+
+
 class ServerHandler:
     """Override `list_tools` and `call_tool`, or any other pair, with `def` or `async def`."""
 
@@ -97,6 +106,10 @@ class ServerHandler:
         caller with too few scopes gets 403 and the scopes to ask for.  Must not raise.
         """
         return ()
+
+    def _scope_switch(self) -> ScopeSwitch:
+        """Says at any time whether `required_scopes` has to be called; a server asks for it once, at its start."""
+        return ScopeSwitch(getattr(self.required_scopes, "__func__", None) is not ServerHandler.required_scopes)
 
     def serves(self, generation: int) -> bool:
         """Whether a session that began under this `generation` may go on; where not, it is 404 and begins anew.

@@ -21,6 +21,7 @@ from ..protocol.content import StableResult
 from ..protocol.errors import InvalidParams, ResourceNotFound
 from ..protocol.uris import normal, normal_template
 from .functions import Entry, ResourceEntry, ToolEntry
+from .handler import ScopeSwitch
 
 E = TypeVar("E", bound=Entry)
 
@@ -45,7 +46,7 @@ class Catalogue:
         self.resources: dict[str, ResourceEntry] = {}  # by their URI as `normal` spells it, as templates are
         self.templates: dict[str, ResourceEntry] = {}
         self.prompts: dict[str, Entry] = {}
-        self.scoped = False  # whether anything asks for scopes
+        self.scopes = ScopeSwitch(False)  # on as soon as an entry asks for scopes
         self._page_size = page_size
         self._newest = 0  # the number of the newest entry; cursors are made of these numbers
         self._lock = threading.Lock()  # two threads may register at once
@@ -59,7 +60,8 @@ class Catalogue:
                 raise ValueError(f"there is a {what} {key!r} already")
             self._newest += 1
             entry.number = self._newest
-            self.scoped = self.scoped or bool(entry.scopes)
+            if entry.scopes:
+                self.scopes.scoped = True
             entries[key] = entry
         self._forget_pages()
 

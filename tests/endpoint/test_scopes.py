@@ -231,6 +231,32 @@ async def test_a_tool_that_was_replaced_while_the_call_waited_in_line_is_not_run
     assert not handler.ran
 
 
+async def test_scopes_hold_from_the_first_tool_that_has_them_which_may_come_while_the_server_runs() -> None:
+    handler = Held()
+    async with office(handler) as server:
+        assert await new(server.port, "tools/call", {"name": "echo", "arguments": {"text": "x"}}) == 200
+        handler.add_tool(Office().make("tool"), "late", scopes=[HR])
+        assert await new(server.port, "tools/call", {"name": "late", "arguments": {}}) == 403
+        assert await new(server.port, "tools/call", {"name": "echo", "arguments": {"text": "x"}}) == 200
+
+
+@pytest.mark.parametrize("way", ["a subclass", "an attribute"])
+async def test_a_server_whose_entries_have_no_scopes_may_have_reasons_of_its_own(way: str) -> None:
+    def needed(method: str, params: dict[str, Any]) -> list[str]:
+        return [HR] if method == "tools/call" else []
+
+    class Strict(Held):
+        def required_scopes(self, method: str, params: dict[str, Any]) -> list[str]:
+            return needed(method, params)
+
+    handler = Strict() if way == "a subclass" else Held()
+    if way == "an attribute":
+        handler.required_scopes = needed  # type: ignore[method-assign]
+    async with office(handler) as server:
+        assert await new(server.port, "tools/call", {"name": "echo", "arguments": {"text": "x"}}) == 403
+        assert await new(server.port, "tools/list", {}) == 200
+
+
 async def test_a_round_that_comes_back_asks_for_the_scopes_of_what_is_there_now() -> None:
     handler = Office()
 
