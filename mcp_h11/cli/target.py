@@ -21,13 +21,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from ..handler.handler import ServerHandler
-from ..handler.mcpserver import MCPServer
+from ..handler.mcpserver import RUN_REFUSED, MCPServer
 from .options import UsageError
 
 # Where a module has several servers, these names say which one is meant, in this order.
@@ -35,23 +35,15 @@ PREFERRED_NAMES = ("server", "mcp", "app")
 
 
 class _RunCalled(BaseException):
-    """A module calls `server.run()` while we import it."""
+    """A module calls `server.run()` while we import it.
+
+    README's example ends in `server.run()`.  Called during the import, it would serve without the options of the
+    command line, and the command would serve the module once more after that.  The error says the remedy.
+    """
 
 
-# README's example ends in `server.run()`.  Called during the import, it would serve without the options of the command
-# line, and the command would serve the module once more after that.  So it is refused, and the error says the remedy.
-# The class is changed only while the user's module loads: nothing else runs in the process of a command line then.
-@contextlib.contextmanager
-def _run_refused() -> Iterator[None]:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise _RunCalled
-
-    original = MCPServer.run
-    MCPServer.run = refuse  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        MCPServer.run = original  # type: ignore[method-assign]
+def _refuse() -> NoReturn:
+    raise _RunCalled
 
 
 # The code that calls the user's code.  A traceback leaves out its leading frames, so that it begins with the user's.
@@ -76,15 +68,18 @@ def users_error(what: str, exc: BaseException) -> UsageError:
 
 # Runs the user's code: an import, or the making of an instance.
 def _call(what: str, function: Callable[[], Any]) -> Any:
+    # For this context alone: another thread of a program that calls `load_target` may run its servers meanwhile.
+    before = RUN_REFUSED.set(_refuse)
     try:
-        with _run_refused():
-            return function()
+        return function()
     except _RunCalled as exc:
-        line = traceback.extract_tb(exc.__traceback__)[-2].lineno
+        line = traceback.extract_tb(exc.__traceback__)[-3].lineno  # then come `run` and `_refuse`
         reason = 'calls run() itself: put that line under `if __name__ == "__main__":`'
         raise UsageError(f"{what} (line {line}) {reason}") from None
     except (Exception, SystemExit) as exc:
         raise users_error(what, exc) from None
+    finally:
+        RUN_REFUSED.reset(before)
 
 
 def _on_path(folder: str) -> None:

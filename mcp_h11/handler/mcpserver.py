@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..http.headers import header_map
 from ..protocol.methods import MAX_TOOL_NAME, METHODS
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from ..protocol.uritemplate import URITemplate
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Set by code that imports a module for its server: `MCPServer.run` then calls this, which raises, and serves nothing.
+RUN_REFUSED: ContextVar[Callable[[], NoReturn] | None] = ContextVar("RUN_REFUSED", default=None)
 
 # 2025-11-25 server/tools, Tool Names
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
@@ -409,20 +413,20 @@ class MCPServer(CatalogueHandler):
         ``transport="stdio"`` serves on stdio, where the one option is `settings`; ``"sse"`` serves 2024-11-05 beside
         the rest.
         """
+        if (refuse := RUN_REFUSED.get()) is not None:
+            refuse()
         # The one look upward: a server needs handlers, and users want one object.
         transport = options.pop("transport", "streamable-http")
         if transport == "stdio":
             from ..server.stdio import run_stdio
 
-            run_stdio(self, **options)
-            return
+            return run_stdio(self, **options)
         if transport not in ("streamable-http", "sse"):
             raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")
-        # The SSE transport of 2024-11-05 is served beside Streamable HTTP.
-        if transport == "sse":
-            options["legacy_sse"] = True
         from ..server.running import run
 
+        if transport == "sse":
+            options["legacy_sse"] = True
         run(self, **options)
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:

@@ -21,6 +21,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -376,6 +377,33 @@ def test_a_module_that_runs_its_server_on_import_is_told_how_not_to(
     assert served.over == ""
     write("calm.py", SERVER + "server = MCPServer('calm')\nif __name__ == '__main__':\n    server.run()\n")
     assert cli_main.main(["calm.py", "--port", "0"]) == 0
+
+
+def test_while_a_module_loads_another_thread_may_run_its_server() -> None:
+    loads, ran = threading.Event(), threading.Event()
+    meeting = ModuleType("meeting")
+    vars(meeting).update(loads=loads, ran=ran, limit=LIMIT)
+    write("slow.py", SERVER + "import meeting\nmeeting.loads.set()\nassert meeting.ran.wait(meeting.limit)\n"
+          "server = MCPServer('slow')\n")  # fmt: skip
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        assert loads.wait(LIMIT)
+        try:
+            MCPServer("other").run(transport="none")  # it looks at its options, so it was not refused
+        except BaseException as exc:
+            errors.append(exc)
+        ran.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    sys.modules["meeting"] = meeting
+    try:
+        thread.start()
+        assert cli_target.load_target("slow.py").name == "slow"
+    finally:
+        del sys.modules["meeting"]
+    thread.join(LIMIT)
+    assert [str(exc) for exc in errors] == ["transport is streamable-http, sse or stdio, not 'none'"]
 
 
 # --- options and environment -----------------------------------------------------------------------------------------
