@@ -74,6 +74,7 @@ LEGACY_ERA = (
     "endpoint.batches",
     "endpoint.calls",
     "endpoint.streams",
+    "eras.batches",
     "eras.channel",
     "eras.asking",
     "eras.session",

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..eras.batches import BatchAnswers, Batched, Sending
 from ..http.reply import Reply
-from ..protocol.errors import MCPError
 from ..protocol.jsonrpc import Request
 from .calls import PostedCall
 from .streams import Stream, StreamSession
 
 
-class Gathering:
+class Gathering(BatchAnswers):
     """The answers of one batch: an array, or events on one stream if something is emitted first."""
 
-    def __init__(self, session: StreamSession, reply: Reply, expected: int, answers: list[bytes]) -> None:
-        self.session = session
+    session: StreamSession
+
+    def __init__(self, session: StreamSession, reply: Reply, missing: int, answers: list[bytes]) -> None:
+        super().__init__(session, missing, answers)
         self.reply = reply
-        self.open = expected
-        self.answers = answers
         self.calls: list[BatchedCall] = []
         self.stream: Stream | None = None
         reply.on_gone, reply.on_silence = self.lost, self.silent
@@ -35,14 +35,6 @@ class Gathering:
         stream.start(self.reply, self.lost)
         return stream
 
-    def run(self, call: BatchedCall) -> None:
-        """One request of the batch."""
-        try:
-            self.session.call(call)
-        except MCPError as exc:  # no place to wait: the calls that run already are answered all the same
-            runtime = self.session.runtime
-            runtime.spawn(self.add(runtime.json.error(call.request_id, exc)))
-
     def lost(self) -> None:
         """The connection is lost.  The calls go on, because a lost connection is no cancellation."""
         for call in self.calls:
@@ -53,16 +45,8 @@ class Gathering:
         if self.reply.allow_events:
             (self.stream or self.begin()).open()
 
-    async def add(self, payload: bytes | None) -> None:
-        """One call of the batch is over; a cancelled one has no answer."""
-        if payload is not None:
-            if self.stream is None:
-                self.answers.append(payload)
-            else:
-                await self.stream.send(payload)
-        self.open -= 1  # only now: the last call ends the stream, and must not end it before the others have written
-        if self.open <= 0:
-            await self.finish()
+    def put(self, payload: bytes) -> Sending | None:
+        return super().put(payload) if self.stream is None else self.stream.send(payload)
 
     async def finish(self) -> None:
         """Send the answer: every call of the batch is over."""
@@ -81,33 +65,27 @@ class Gathering:
             self.reply.answer(202, b"", ())
 
 
-class BatchedCall(PostedCall):
+class BatchedCall(Batched, PostedCall):
     """A request of a batch: its answer goes to the gathering."""
 
-    __slots__ = ("_gathering",)
+    __slots__ = ("gathering",)
+
+    gathering: Gathering
 
     def __init__(
         self, session: StreamSession, message: Request, reply: Reply, principal: Any, gathering: Gathering
     ) -> None:
         super().__init__(session, message, reply, principal)
-        self._gathering = gathering
+        self.gathering = gathering
         gathering.calls.append(self)
 
     def _begin(self) -> Stream | None:
-        gathering = self._gathering
+        gathering = self.gathering
         if gathering.stream is not None and not gathering.stream.finished:
             return gathering.stream
         if gathering.reply.allow_events and gathering.reply.alive:
             return gathering.begin()
         return self._session.standalone if self._session.id else None
-
-    async def finish(self, payload: bytes, error: MCPError | None) -> None:
-        self.done = True
-        await self._gathering.add(payload)
-
-    def cancelled(self) -> None:
-        self.done = True
-        self.runtime.spawn(self._gathering.add(None))
 
     async def close_stream(self) -> None:
         """Do nothing: a single call of a batch must not close the stream of all of them."""

@@ -65,9 +65,9 @@ class ChannelCall(Call):
     async def emit(self, payload: bytes, passing: bool = False) -> None:
         await self._session.send(payload)
 
-    async def finish(self, payload: bytes, error: MCPError | None) -> None:
+    def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
         self.done = True
-        await self._session.send(payload)
+        return self._session.send(payload)
 
     def cancelled(self) -> None:
         # 2025-11-25 basic/utilities/cancellation: "not send a response".

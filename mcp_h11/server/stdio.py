@@ -14,6 +14,7 @@ import asyncio
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
+from ..eras.batches import BatchAnswers, Batched
 from ..eras.channel import ChannelCall, ChannelSession
 from ..eras.listener import Listener
 from ..eras.modern import Modern, ModernCall, check_envelope, claimed_version
@@ -74,39 +75,26 @@ class PipeListener(Listener):
             self._pipe.tell(payload)
 
 
-class PipeBatch:
-    """Gathers the answers of one batch, and sends them as one array (JSON-RPC 2.0, 6)."""
+class PipeBatch(BatchAnswers):
+    """The answers to one batch, written as one line."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._answers: list[bytes] = []
-        self.missing = 1  # the loop that fills the batch counts as one more
+    def __init__(self, session: ChannelSession, outlet: Outlet) -> None:
+        super().__init__(session, 1, [])  # the loop that starts the calls counts as one more
+        self._outlet = outlet
 
-    def add(self, answer: bytes | None) -> None:
-        """Add one answer; None stands for a cancelled call, which has no answer."""
-        if answer is not None:
-            self._answers.append(answer)
-        self.missing -= 1
-        if not self.missing and self._answers:
-            self._pipe.outlet.post(self._pipe.runtime.json.batch(self._answers))
+    def finish(self) -> None:
+        if self.answers:
+            self._outlet.post(self.session.runtime.json.batch(self.answers))
 
 
-class BatchedPipeCall(ChannelCall):
+class BatchedPipeCall(Batched, ChannelCall):
     """A request of a batch."""
 
-    __slots__ = ("_gathering",)
+    __slots__ = ("gathering",)
 
     def __init__(self, session: ChannelSession, message: Request, gathering: PipeBatch) -> None:
         super().__init__(session, message)
-        self._gathering = gathering
-
-    async def finish(self, payload: bytes, error: MCPError | None) -> None:
-        self.done = True
-        self._gathering.add(payload)
-
-    def cancelled(self) -> None:
-        self.done = True
-        self._gathering.add(None)
+        self.gathering = gathering
 
 
 class Pipe:
@@ -200,28 +188,20 @@ class Pipe:
     def _take_batch(self, batch: Batch) -> None:
         if not self._initialized or not self._session.revision.batches:
             raise InvalidRequest("JSON-RPC batches are not part of this revision")
-        gathering = PipeBatch(self)
+        gathering = PipeBatch(self._session, self.outlet)
         for message in batch:
             if isinstance(message, (Notification, Response, ErrorResponse)):
                 self._take_other(message)
                 continue
             gathering.missing += 1
-            error = message if isinstance(message, InvalidRequest) else self._take_gathered(message, gathering)
-            if error is not None:
-                request_id = message.id if isinstance(message, Request) else message.request_id
-                gathering.add(self.runtime.json.error(request_id, error))
-        gathering.add(None)
-
-    def _take_gathered(self, message: Request, gathering: PipeBatch) -> MCPError | None:
-        """Start a request of a batch; returns the error of a request that cannot be started."""
-        if message.method == "initialize" or claimed_version(message) is not None:
-            # 2025-03-26 basic/lifecycle: initialize "MUST NOT be part of a JSON-RPC batch"; 2026-07-28 has none.
-            return InvalidRequest("This cannot be part of a batch")
-        try:
-            self._session.call(BatchedPipeCall(self._session, message, gathering))
-        except MCPError as exc:
-            return exc
-        return None
+            if isinstance(message, InvalidRequest):
+                gathering.refuse(message.request_id, message)
+            elif message.method == "initialize" or claimed_version(message) is not None:
+                # 2025-03-26 basic/lifecycle: initialize "MUST NOT be part of a JSON-RPC batch"; 2026-07-28 has none.
+                gathering.refuse(message.id, InvalidRequest("This cannot be part of a batch"))
+            else:
+                gathering.run(BatchedPipeCall(self._session, message, gathering))
+        gathering.end_one(None)
 
     def _take_modern(self, message: Request) -> None:
         version, _ = check_envelope(message.params)

@@ -20,6 +20,7 @@ REMOVED = (
     "endpoint.batches",
     "endpoint.calls",
     "endpoint.streams",
+    "eras.batches",
     "eras.channel",
     "eras.asking",
     "eras.session",
@@ -44,6 +45,6 @@ class Nothing:
 for _name in REMOVED:
     assert f"mcp_h11.{_name}" not in sys.modules, "too late: the era is loaded"
     _module = ModuleType(f"mcp_h11.{_name}")
-    for _word in ("Legacy", "LegacySSE", "ChannelCall", "ChannelSession", "encode_notice"):
+    for _word in ("Legacy", "LegacySSE", "Batched", "ChannelCall", "ChannelSession", "BatchAnswers", "encode_notice"):
         setattr(_module, _word, Nothing)
     sys.modules[_module.__name__] = _module
