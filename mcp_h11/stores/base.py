@@ -135,11 +135,13 @@ class Logs(Protocol):
         """Begin a log.  Does nothing where it exists: two workers may open a log that both write."""
         ...
 
-    async def append(self, session: str, stream: str, index: int, data: bytes, *, last: bool = False) -> str:
+    async def append(
+        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+    ) -> str:
         """Keep event `index`, which must be one more than the newest; `last` ends the log.
 
         Returns the reader, as the last `read` with a reader set it, so that the writer knows which worker to tell.
-        Raises Taken.
+        With `reader`, only while the log has no other reader than this one.  Raises Taken.
         """
         ...
 

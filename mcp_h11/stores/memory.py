@@ -164,9 +164,11 @@ class MemoryLogs:
             log = self._hub.logs.setdefault(session, {})[stream] = _Log(writer, about, ttl)
             log.ends = self._hub.clock() + ttl
 
-    async def append(self, session: str, stream: str, index: int, data: bytes, *, last: bool = False) -> str:
+    async def append(
+        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+    ) -> str:
         log = self._find(session, stream)
-        if log is None or log.finished or index != log.last + 1:
+        if log is None or log.finished or index != log.last + 1 or (reader and log.reader not in ("", reader)):
             raise Taken(f"event {index} cannot be appended")
         log.events.append(data)
         log.last = index

@@ -155,6 +155,20 @@ async def check_the_reader_is_told_to_the_writer(make: Make) -> None:
 
 
 @in_time
+async def check_an_append_can_leave_a_log_to_its_reader(make: Make) -> None:
+    """An append for one reader is done while there is none or that one, and refused while there is another."""
+    async with fleet(make, 2) as (a, b):
+        one, two, session = a.store.logs, b.store.logs, fresh()
+        await one.open(session, "s", LONG)
+        equal(await one.append(session, "s", 1, b"1", reader=a.name), "", "there is no reader")
+        await two.read(session, "s", 1, reader=b.name)
+        await raises(Taken, one.append(session, "s", 2, b"no", reader=a.name), "another worker reads")
+        equal(await two.append(session, "s", 2, b"2", reader=b.name), b.name, "its own reader")
+        equal(await one.append(session, "s", 3, b"3"), b.name, "without a reader named: any")
+        equal([data for _, data in (await two.read(session, "s", 0)).events], [b"1", b"2", b"3"], "the events")
+
+
+@in_time
 async def check_no_event_falls_between_a_read_and_its_reader(make: Make) -> None:
     """An event is in the tail that a reader read, or its append returned that reader."""
     async with fleet(make, 2) as (a, b):
@@ -277,6 +291,7 @@ LOG_CHECKS = (
     check_the_oldest_events_go_past_the_count,
     check_the_oldest_events_go_past_the_bytes,
     check_the_reader_is_told_to_the_writer,
+    check_an_append_can_leave_a_log_to_its_reader,
     check_no_event_falls_between_a_read_and_its_reader,
     check_a_log_is_discarded_alone_or_with_its_session,
     check_two_workers_may_open_one_log,
