@@ -73,7 +73,9 @@ from .tojson import enum_json, to_json
 # `validator` has it, and imports nothing from here, so that a caller hands it in.
 Checker = Callable[[JSONSchema], "Callable[[Any], list[str]] | None"]
 _ABC = collections.abc
+# The abstract types are those that a list satisfies, so that a list is what their readers give.
 _LISTS = {list, _ABC.Sequence, _ABC.MutableSequence, _ABC.Collection, _ABC.Iterable}
+# An abstract `Set` has no method that changes it, so a frozenset is enough for it.
 _SETS: dict[Any, type] = {set: set, frozenset: frozenset, _ABC.Set: frozenset, _ABC.MutableSet: set}
 _MAPPINGS = {dict, _ABC.Mapping, _ABC.MutableMapping, defaultdict, OrderedDict, TallyCounter}
 _GENERICS = {tuple, deque, *_LISTS, *_SETS, *_MAPPINGS}
@@ -147,6 +149,7 @@ class Compiler:
             make = _SETS[origin]
             lax = set_reader(item.read_lax, make, lax=True) if self._lax or item.lax is not None else None
             return Shape(schema, set_reader(item.read, make, lax=False), "array", lax)
+        # A bare `tuple` has any length; `tuple[()]` has none.
         if origin is tuple:
             return self._tuple(None if annotation is tuple or annotation is typing.Tuple else args)  # noqa: UP006
         if origin in _MAPPINGS:
@@ -181,6 +184,7 @@ class Compiler:
             return self._array(args or (), tuple)
         args = () if args == ((),) else args  # tuple[()] on Python 3.10
         items = [self.shape(arg) for arg in args]
+        # JSON Schema 2020-12 Core, 10.3.1.1: `prefixItems` alone refuses no shorter and no longer array.
         schema: JSONSchema = {"type": "array", "minItems": len(items), "maxItems": len(items)}
         if items:
             schema["prefixItems"] = [item.schema for item in items]
@@ -189,6 +193,7 @@ class Compiler:
 
     def _mapping(self, args: tuple[Any, ...], origin: Any) -> Shape:
         schema: JSONSchema = {"type": "object"}
+        # Counter[str] names the type of its keys only; its values are counts.
         if origin is TallyCounter:
             args = (args[0] if args else str, int)
         key, item = (self.shape(args[0]), self.shape(args[1])) if args else (STRING_SHAPE, ANY_SHAPE)
@@ -196,10 +201,12 @@ class Compiler:
         if item.schema:
             schema["additionalProperties"] = item.schema
         read_key = None if key.read in {read_str, same} else key.read
+        # JSON names members by strings, so that an integer key travels as its digits.
         if key.read is read_int:
             read_key = key_reader(key.read)
             schema["propertyNames"] = {"pattern": "^-?[0-9]+$"}
         elif read_key is not None:
+            # A member's name is a text, so of the two forms of a decimal number the text remains.
             if key.read is read_decimal:
                 key = key._replace(schema={"type": "string"})
             if key.schema.get("type") != "string":
@@ -213,6 +220,7 @@ class Compiler:
         return shape if make is None else shape._replace(read=_making(make, shape.read), lax=lax and _making(make, lax))
 
     def _union(self, args: tuple[Any, ...]) -> Shape:
+        # `_pydantic` looks at this: inside of a union its strict reading comes first.
         outer, self._in_union = self._in_union, True
         try:
             shapes = [self.shape(arg) for arg in args]
@@ -251,6 +259,7 @@ class Compiler:
                 schema["description"] = item
             elif isinstance(item, ParamHeader):
                 schema["x-mcp-header"] = item.name
+            # Keywords of the author's own are listed, and checked beside the reader of the type.
             elif isinstance(item, dict):
                 schema.update(item)
                 if (check := self._checker(item)) is not None:
@@ -273,6 +282,7 @@ class Compiler:
         if plain and not (self._output and has_members(cls)):
             raise TypeError(f"{cls.__module__}.{cls.__qualname__} has no JSON form")
         name = self._name(cls.__name__)
+        # The name is taken before the members are compiled: one of them may be a class of the same name.
         self._defs[name] = {}
         late: list[Reader] = []
         names: set[str] = set()
@@ -336,6 +346,8 @@ class Compiler:
 
     def fields(self, cls: type, args: tuple[Any, ...] = ()) -> dict[str, Field]:
         """The members of a dataclass, TypedDict or NamedTuple; `args` are those of a generic one."""
+        # The local names are searched only where the class's own module lacks one, because `Names.search` walks the
+        # frames of all callers.
         try:
             hints = self._hints(cls, {})
         except NameError:
@@ -348,11 +360,13 @@ class Compiler:
         out: dict[str, Field] = {}
         for name, default in members_of(cls, hints):
             hint = substituted(hints[name], variables)
+            # `members_of` has read already what `Required` and `NotRequired` say.
             while qualifier(hint):
                 hint = get_args(hint)[0]
             info = default if is_field_info(default) else None
             shape = self.shape(Annotated[hint, info] if info is not None else hint)
             field = describe_field(shape, described.get(name), NO_DEFAULT if info is not None else default)
+            # A result is written by `to_json` with the names that Python has, so aliases are for arguments alone.
             add_field(out, name, field, NOTHING if self._output else said_of(hint, info))
         return out
 
@@ -413,6 +427,7 @@ def _items(item: Shape) -> JSONSchema:
 def _constrained(check: Callable[[Any], list[str]], read: Reader) -> Reader:
     def read_constrained(value: Any) -> Any:
         made = read(value)
+        # The JSON value is checked, and not the Python value: the keywords speak of JSON.
         if problems := check(value):
             raise Mismatch([((), text) for text in problems])
         return made

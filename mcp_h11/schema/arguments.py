@@ -33,7 +33,9 @@ def make_readers(
 ) -> tuple[Reader, Reader]:
     """The reader of JSON arguments, and that of values that are texts by protocol."""
     fields, extra = parameters.fields, parameters.extra
+    # `**kwargs` takes every further argument, so there is none to refuse.
     closed = refuse_extra and extra is None
+    # Read exactly first, and by the lax reader only if that refuses: a call without mistakes does not pay for it.
     second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
     read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
     read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored)
@@ -50,6 +52,7 @@ def make_readers(
 def counted(read: Reader, shapes: Iterable[Shape]) -> Reader:
     """The reader with its work bounded, where any member can cost more than the look at one text or number."""
     schemas = [shape.schema for shape in shapes]
+    # A text or number costs no more to read than the parser has spent on it, so nothing has to be counted.
     if all(arm.get("type") in _SCALARS for schema in schemas for arm in schema.get("anyOf", (schema,))):
         return read
     return functools.partial(within, ON_LOOP, read)
@@ -79,6 +82,7 @@ def _container(value: Any) -> Any:
         if isinstance(value, str):
             may_parse(value)
     except ValueError:
+        # Too many values to be parsed: it stays a text, which the parameter's reader then judges.
         return value
     return container(value)
 
@@ -99,8 +103,10 @@ def _text_reader(shape: Shape) -> Reader:
             said = from_json(value)
         except ValueError:
             pass
+        # A text that holds the JSON of a string is meant as it stands, quotes included.
         forms = [value] if isinstance(said, str) else [value, said]
         found: list[Problem] = []
+        # An exact reading of either form comes before any conversion.
         for reader in (read, lax):
             for form in forms:
                 try:

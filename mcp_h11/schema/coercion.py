@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_NUMBER_TEXT = 1_024  # characters of a number in a text: one that a program means has fewer
 MAX_TEXT_DEPTH = 128  # levels of lists and objects in a text, as in a message
 
+# As pydantic reads integers: single underscores between digits, and a fraction of zeros.
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 _SECONDS = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
@@ -105,8 +106,10 @@ def lax_number(value: Any) -> int | float:
 
 def lax_bool(value: Any) -> bool:
     """0 and 1, and the words of pydantic's conversion table in any case."""
+    # 0.0 and 1.0 count as well: JSON does not tell them from 0 and 1.
     if isinstance(value, (int, float)) and value in (0, 1):
         return bool(value)
+    # A longer text is no word of the tables, and is not copied to find that out.
     word = value.lower() if isinstance(value, str) and len(value) <= _LONGEST_WORD else ""
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
@@ -126,6 +129,7 @@ def lax_datetime(value: Any) -> datetime.datetime:
     """Seconds since 1970, or milliseconds, in UTC; or a text that says those, or a date."""
     import datetime
 
+    # A date alone is midnight of that day, without a time zone, as in pydantic.
     if isinstance(value, str):
         try:
             return datetime.datetime.combine(datetime.date.fromisoformat(value), datetime.time())
@@ -145,6 +149,7 @@ def lax_date(value: Any) -> datetime.date:
     import datetime
 
     moment = None
+    # Before Python 3.11 `fromisoformat` does not read a "Z".
     if isinstance(value, str):
         try:
             moment = datetime.datetime.fromisoformat(value[:-1] + "+00:00" if value[-1:] in "Zz" else value)
@@ -195,6 +200,7 @@ def _refused(name: str) -> Any:
 
 
 def _bounded(text: str) -> int:
+    # int() of a text takes time with the square of its length.
     if len(text) > MAX_NUMBER_TEXT:
         raise ValueError("integer too long")
     return int(text)
@@ -213,6 +219,7 @@ def from_json(text: str) -> Any:
     """
     try:
         found = _decode(text)
+    # The parser of C calls itself for each level.
     except RecursionError:
         raise ValueError("nested too deeply") from None
     # Fewer brackets than levels cannot be nested too deeply, so most texts need no walk.
@@ -222,6 +229,7 @@ def from_json(text: str) -> Any:
 
 
 def _check_depth(value: Any) -> None:
+    # Level by level and not by recursion, which the depth of a hostile text would break.
     level = [value]
     for _ in range(MAX_TEXT_DEPTH + 1):
         level = [
@@ -236,6 +244,7 @@ def _check_depth(value: Any) -> None:
 
 def container(value: Any) -> Any:
     """Read a text that is the JSON of a list, an object or null; return any other value as it is."""
+    # The first character decides for nearly all texts, which are then not parsed.
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", "n"):
         return value
     try:

@@ -14,6 +14,7 @@ _TITLES = r"(?:Args|Arguments|Parameters|Params|Keyword Args|Keyword Arguments|O
 _GOOGLE = re.compile(_TITLES + r":\s*$")
 _NUMPY = re.compile(_TITLES + r"\s*$")
 _UNDERLINE = re.compile(r"-{3,}\s*$")
+# ``*args``, also with its star escaped for Sphinx, and a type in parentheses, which the annotation has already.
 _GOOGLE_ITEM = re.compile(r"(?:\*{1,2}|\\\*(?:\\\*)?)?(\w+)\s*(?:\(.*?\))?\s*:(?:\s+(.*))?$")
 _NUMPY_ITEM = re.compile(r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 _SPHINX_ITEM = re.compile(
@@ -58,6 +59,7 @@ def _indent(lines: list[str], at: int) -> int:
 
 def _google(lines: list[str], at: int, found: dict[str, str]) -> int:
     indent = _indent(lines, at)
+    # Blank lines do not end a section; the first line that is indented less does.
     while at < len(lines) and (not lines[at].strip() or _indent(lines, at) >= indent):
         item = _GOOGLE_ITEM.match(lines[at].strip())
         if item and _indent(lines, at) == indent:
@@ -76,6 +78,7 @@ def _numpy(lines: list[str], at: int, found: dict[str, str]) -> int:
             at += 1
             continue
         item = _NUMPY_ITEM.match(line)
+        # A line that is no item ends the section, and is description again.
         if not item or not (_indent(lines, at + 1) or ":" in line):
             return at
         names = [name.strip().lstrip("*") for name in item[1].split(",")]

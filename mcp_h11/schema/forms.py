@@ -57,6 +57,7 @@ def read_elicited(form: Any, content: dict[str, Any]) -> Any:
     if not isinstance(content, dict):
         raise ValueError("expected object")
     try:
+        # A person leaves a field of a form empty, and Python wants None there.
         return within(ON_LOOP, compiled.read, {**dict.fromkeys(compiled.nullable), **content})
     except TooMuchWork as error:
         raise ValueError(str(error)) from None
@@ -82,6 +83,7 @@ def _form(form: Any) -> _Form:
     for name, member in whole["properties"].items():
         properties[name], optional = _primitive(compiler, name, member)
         if optional and name in required:
+            # A form has no null: to leave the member out means the same.
             required.remove(name)
             nullable.append(name)
     schema: JSONSchema = {"type": "object", "properties": properties}
@@ -105,10 +107,12 @@ def _primitive(compiler: Compiler, name: str, member: JSONSchema) -> tuple[JSONS
         if len(kept) != 1:
             raise TypeError(f"{name!r} may be of several types, which no form can show")
         schema = {**(kept[0] if kept[0] != DECIMAL else {"type": "string"}), **schema}
+    # A form knows `enum` and no `const`.
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
     if "enum" in schema and schema.get("type") != "string":
         raise TypeError(f"{name!r} is an enumeration of something other than strings")
+    # Other formats are no words of a form.  The reader still checks the answer by the annotation.
     if schema.get("format") not in _FORMATS:
         schema.pop("format", None)
     # 2025-11-25 client/elicitation: null is no primitive value; an optional member is left out of the answer.

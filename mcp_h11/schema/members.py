@@ -35,6 +35,7 @@ def is_class_of_members(cls: Any) -> bool:
 
 def has_members(cls: type) -> bool:
     """Whether this is a class with annotated attributes, so that a result can be made of its objects."""
+    # An `Image` or `Audio` becomes a content block, and not an object of its attributes.
     if cls.__module__ == "builtins" or hasattr(cls, "to_content") or issubclass(cls, BaseException):
         return False
     return bool(attributes_of(cls))
@@ -69,9 +70,12 @@ def _is_class_variable(annotation: Any) -> bool:
 def members_of(cls: Any, hints: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Names with their defaults (or `NO_DEFAULT`, `MAY_BE_ABSENT`)."""
     if dataclasses.is_dataclass(cls):
+        # A field with `init=False` is no argument of the class.
         return [(f.name, _dataclass_default(f)) for f in dataclasses.fields(cls) if f.init]
     if is_namedtuple(cls):
         return [(name, cls._field_defaults.get(name, NO_DEFAULT)) for name in cls._fields]
+    # A plain class: an attribute of the class is the default of its objects.  A slot is an attribute as well, and no
+    # default.
     if not is_typed_dict(cls):
         return [
             (name, MAY_BE_ABSENT if hasattr(cls, name) and not _is_slot(cls, name) else NO_DEFAULT)
@@ -106,6 +110,7 @@ def type_variables(cls: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
         origin = get_origin(base)
         if origin is not None and origin is not typing.Generic:
             given = tuple(substituted(arg, found) for arg in get_args(base))
+            # The arguments that the class itself was given win over those of its bases.
             found = {**type_variables(origin, given), **found}
     return found
 

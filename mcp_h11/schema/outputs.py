@@ -65,6 +65,7 @@ def read_output(
         untold = _says_nothing if each else _is_unstructured
         if wanted is None and untold(annotation):
             return None
+        # Open: an object of a subclass may have more members than its annotation says.
         compiler = Compiler(checker, closed=False, output=True, names=names.search)
         shape = compiler.shape(annotation)
     except TypeError as error:
@@ -74,6 +75,8 @@ def read_output(
             raise TypeError(message if message.startswith(prefix) else prefix + message) from None
         return None  # The function has no output schema then, and a client sees its results as text.
     schema = compiler.finish(shape.schema)
+    # 2025-11-25 server/tools, Structured Content: "returned as a JSON object".  A union may be an object only
+    # sometimes, and a client wants one schema for all.
     wrapped = is_union(annotation) or schema.get("type") != "object"
     if wrapped:
         schema = compiler.finish({"type": "object", "properties": {"result": shape.schema}, "required": ["result"]})
@@ -90,6 +93,7 @@ def _without(annotation: Any, control_types: tuple[type, ...]) -> Any:
 def _is_control(arm: Any, control_types: tuple[type, ...]) -> bool:
     if not isinstance(arm, type):
         return False
+    # A class of `mcp-types` is known by its name, because that package is never imported here.
     return issubclass(arm, control_types) or (arm.__name__ == "InputRequiredResult" and is_foreign(arm))
 
 
@@ -138,6 +142,7 @@ def _attributes(value: Any) -> Any:
     cls = type(value)
     if not has_members(cls):
         raise TypeError(f"{cls.__qualname__} has no JSON form")
+    # An attribute that was annotated and never set is left out.
     return {name: to_json(getattr(value, name), _attributes) for name in attributes_of(cls) if hasattr(value, name)}
 
 

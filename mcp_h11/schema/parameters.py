@@ -24,6 +24,7 @@ def unwrapped(fn: Any) -> tuple[Any, Any]:
     """The function beneath partials and decorators, and where its annotations are."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    # The names in the annotations are those of the module of the innermost function.
     target = inspect.unwrap(fn)
     if inspect.isroutine(target) or inspect.isclass(target):
         return target, target
@@ -33,6 +34,7 @@ def unwrapped(fn: Any) -> tuple[Any, Any]:
 def is_async_callable(fn: Any) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
+    # By the class, where Python itself looks `__call__` up.
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
@@ -85,6 +87,7 @@ class Names:
         self._code = getattr(function, "__code__", None)
         closure = getattr(function, "__closure__", None) or ()
         free = self._code.co_freevars if self._code else ()
+        # The names of the enclosing function that the code of this one uses are in its closure.
         self.local = {n: cell.cell_contents for n, cell in zip(free, closure, strict=False) if _is_filled(cell)}
         self.returns = _annotations(function).get("return", inspect.Parameter.empty)
         self._searched = False
@@ -114,6 +117,7 @@ class Names:
         frame = None if self._searched or self._code is None else inspect.currentframe()
         self._searched = True
         while frame is not None:
+            # The code of an inner function is a constant of the function that makes it.
             if self._code in frame.f_code.co_consts:
                 self.local = {**frame.f_locals, **self.local}
                 break
@@ -170,6 +174,7 @@ def read_parameters(
         if _is_context(parameter, names, where, context_type):
             if context is not None:
                 raise TypeError(f"{names.title}: {where} is a second context")
+            # Left out of the schema: the server gives it, and a client cannot.
             context = parameter.name
             continue
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY}:
@@ -180,6 +185,7 @@ def read_parameters(
     extra: Shape | None = None
     for name, annotation in annotations.items():
         try:
+            # `**kwargs` has no name that a client could use; its annotation is that of every further argument.
             if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 extra = compiler.shape(annotation)
             else:

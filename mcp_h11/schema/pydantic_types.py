@@ -49,6 +49,8 @@ def pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
 
     def validate_lax(value: Any) -> Any:
         made = adapter.validate_python(value)
+        # pydantic's lax mode reads "inf" as a float, and no JSON could hold a result with it.  The two walks are spared
+        # where the schema has no number, or no text says so.
         if numbers and coercion.says_infinite(value) and coercion.holds_infinite(adapter.dump_python(made)):
             raise Mismatch([((), "a number that is not finite")])
         return made
@@ -115,6 +117,7 @@ def said_of(annotation: Any, default: Any = None) -> Said:
 
 
 def _filler(info: Any) -> Callable[[], Any]:
+    # A factory runs for each call, so that two calls share no list.
     return lambda: info.get_default(call_default_factory=True)
 
 

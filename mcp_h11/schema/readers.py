@@ -54,6 +54,7 @@ def list_reader(read: Reader) -> Reader:
             raise refuse("array", value)
         spend(len(value))
         out: list[Any] = []
+        # The plain loop first, which makes no tuple for each item: most lists have no bad one.
         try:
             for item in value:
                 out.append(read(item))  # noqa: PERF401
@@ -113,6 +114,7 @@ def mapping_reader(read_key: Reader | None, read: Reader) -> Reader:
 # --- unions --------------------------------------------------------------------------------------------------
 
 
+# Of each thread: large values are read in worker threads while the loop reads others.
 class _Tried(threading.local):
     """The results of the unions inside the value that this thread is reading."""
 
@@ -254,6 +256,7 @@ class ObjectReader:
         out: dict[str, Any] = {}
         reads = self._reads
         name = ""
+        # The way of most calls: a look-up and a reader for each member.  The first surprise goes to `_go_on`.
         try:
             for name, item in value.items():
                 out[name] = reads[name](item)
@@ -369,6 +372,7 @@ class AliasReader:
 
     def _chosen(self, value: dict[str, Any]) -> dict[str, Any]:
         for shown, (_, others) in self._names.items():
+            # The order is that of the names, and not that of the members, which a client chooses.
             found = [name for name in (shown, *others) if name in value]
             if found and found != [shown]:
                 item = value[found[0]]

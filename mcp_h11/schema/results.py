@@ -50,12 +50,14 @@ def to_content(value: Any) -> list[dict[str, Any]]:
     None gives no block, and a list or tuple of strings and blocks gives one block each.  Any other value becomes the
     text of its JSON.
     """
+    # The two most frequent results first, and by exact type: a member of an enumeration is a str or int as well.
     if type(value) is str:
         return [{"type": "text", "text": value}]
     if type(value) is int:
         return [{"type": "text", "text": str(value)}]
     if value is None:
         return []
+    # A NamedTuple is one value with members, and no list of blocks.
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         if any(map(_is_block, value)) or all(isinstance(item, str) for item in value):
             return [block for item in value for block in to_content(item)]
@@ -101,6 +103,7 @@ def contents(uri: str, mime_type: str | None, value: Any) -> list[dict[str, Any]
         return [{"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}]
     if isinstance(value, dict) and isinstance(given := value.get("contents"), list) and all(map(_is_contents, given)):
         value = given  # of a whole result; the server fills in its other members
+    # An empty list is data: `[]`, and no resource without contents.
     if isinstance(value, list) and value and all(map(_is_contents, value)):
         return [in_wire_words(one) for one in value]
     if _is_contents(value):
@@ -155,6 +158,7 @@ def completion(value: Any) -> dict[str, Any] | None:
         return None
     if len(values) > MAX_COMPLETIONS:
         found["values"] = values[:MAX_COMPLETIONS]
+        # A total of the function's own may count values that it has not even listed.
         found.setdefault("total", len(values))
         found["hasMore"] = True
     return found

@@ -35,6 +35,7 @@ def read_str(value: Any) -> str:
 
 
 def read_int(value: Any) -> int:
+    # By exact type, because bool is a subclass of int.
     if type(value) is int:
         return value
     if type(value) is float and value.is_integer():
@@ -146,6 +147,7 @@ def to_decimal(value: Any) -> decimal.Decimal:
     """A decimal number from a JSON number or from a text.  Raises ValueError for any other text."""
     import decimal
 
+    # By way of the text, because a Decimal of the float 0.1 has 55 digits.
     if type(value) is int or type(value) is float:
         value = str(value)
     if not isinstance(value, str) or len(value) > MAX_DIGITS_OF_DECIMAL:
@@ -209,6 +211,7 @@ _SIMPLE: dict[Any, Shape] = {
     bool: Shape({"type": "boolean"}, read_bool, "boolean", lax_reader(read_bool, coercion.lax_bool)),
     None: _NULL,
     type(None): _NULL,
+    # Without `validate` the decoder skips characters that are no base64.
     bytes: _string(lambda s: base64.b64decode(s, validate=True), "string in base64", contentEncoding="base64"),
 }
 
@@ -300,6 +303,7 @@ def choice_shape(pairs: list[tuple[Any, Any]]) -> Shape:
     schema: JSONSchema = {"type": kinds.pop()} if len(kinds) == 1 else {}
     schema |= {"const": values[0]} if len(values) == 1 else {"enum": values}
 
+    # `canonical` would write a list or object out first, and no literal is one.
     def read_choice(value: Any) -> Any:
         try:
             if not isinstance(value, (list, dict)):
@@ -308,6 +312,7 @@ def choice_shape(pairs: list[tuple[Any, Any]]) -> Shape:
             pass
         raise Mismatch([((), f"expected {expected}")])
 
+    # Numbers and booleans among the literals may come as their text.  A literal text never needs it.
     def convert(value: Any) -> Any:
         found = coercion.from_json(value) if isinstance(value, str) and len(value) <= coercion.MAX_NUMBER_TEXT else ""
         if isinstance(found, str):

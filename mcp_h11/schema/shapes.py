@@ -32,6 +32,7 @@ class Shape(NamedTuple):
 
     @property
     def read_lax(self) -> Reader:
+        # One reader serves for both where a type has no other spelling.
         return self.lax or self.read
 
     def accepts(self, value: Any) -> bool:
@@ -77,6 +78,7 @@ def describe_field(shape: Shape, description: str | None, default: Any = NO_DEFA
 def add_field(fields: dict[str, Field], name: str, field: Field, said: Said) -> None:
     """Put a member among the others, under the name that pydantic's `Field` gives it, with its default."""
     if said.fill is not None and field.required:
+        # The function is called with this value, because Python itself knows no default here.
         field = field._replace(required=False, fill=said.fill)
     shown, *others = said.names or (name,)
     if others and "x-mcp-header" in field.shape.schema:
@@ -95,6 +97,7 @@ def object_schema(fields: Mapping[str, Field], *, closed: bool) -> JSONSchema:
     schema: JSONSchema = {"type": "object", "properties": {name: field.shape.schema for name, field in fields.items()}}
     if required := [name for name, field in fields.items() if field.required]:
         schema["required"] = required
+    # The schema says as much as the reader refuses, so that a client learns of it before the call.
     if closed:
         schema["additionalProperties"] = False
     return schema
@@ -120,6 +123,7 @@ def object_reader(
     )
     names = {name: (field.target, field.others) for name, field in fields.items() if field.target is not None}
     # The bound method: calling it is cheaper than calling the object, which looks `__call__` up each time.
+    # Nearly no object has aliases, and those without do not pay for the renaming.
     return AliasReader(reader, names) if names else reader.__call__
 
 

@@ -100,6 +100,7 @@ class Signature:
         if self._guarded is not None and self._guarded in values:
             raise BadArguments(self.name, [f"{self._guarded}: unknown"])
         try:
+            # The reader takes a dict, and the values may be any mapping.
             return self._read_text(dict(values))
         except Mismatch as error:
             raise BadArguments(self.name, [render(problem) for problem in error.problems]) from None

@@ -36,6 +36,7 @@ def to_json(value: Any, unknown: Callable[[Any], Any] | None = None) -> Any:
 
 
 def _to_json(value: Any, unknown: Callable[[Any], Any] | None) -> Any:
+    # By exact type: cheaper than isinstance, and subclasses need the conversions below.
     cls = type(value)
     if cls is str or cls is int or cls is float or cls is bool or value is None:
         return value
@@ -86,6 +87,7 @@ def as_plain(value: Any) -> Any:
         return None
     if isinstance(value, (list, tuple)):
         return [as_plain(one) for one in value]
+    # The wire has no null for a member that is not set.
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     return dict(value)
@@ -93,6 +95,7 @@ def as_plain(value: Any) -> Any:
 
 def duration(value: datetime.timedelta) -> str:
     """A duration as ISO 8601 writes it, 5.5.2.2: ``P1DT2H30M0.5S``."""
+    # A timedelta of minus one second is minus one day and 86,399 seconds; ISO 8601 has one sign for all.
     sign, value = ("-", -value) if value.days < 0 else ("", value)
     hours, rest = divmod(value.seconds, 3600)
     minutes, seconds = divmod(rest, 60)
@@ -121,6 +124,7 @@ _LATE: tuple[tuple[str, tuple[str, ...], Callable[[Any], Any]], ...] = (
     ("datetime", ("datetime", "date", "time"), lambda value: value.isoformat()),
     ("datetime", ("timedelta",), lambda value: duration(value)),
     ("uuid", ("UUID",), str),
+    # A JSON number would lose digits on its way through a float.
     ("decimal", ("Decimal",), str),
     ("pathlib", ("PurePath",), str),
 )

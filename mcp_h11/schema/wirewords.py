@@ -47,6 +47,7 @@ def is_foreign(cls: Any) -> bool:
 
 def _is_from_there(cls: type) -> bool:
     module = getattr(cls, "__module__", "")
+    # A module of another name may begin with the same letters, so the dot is compared as well.
     return any(module == name or module.startswith(f"{name}.") for name in _FOREIGN)
 
 
@@ -60,6 +61,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value] if any(is_foreign(type(item)) for item in value) else value
     if not is_foreign(cls) or not hasattr(value, "model_dump"):
         return value
+    # A member that is None was not set, and the wire has no null for it.
     found = value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if found.get("resultType") == "complete":
         del found["resultType"]  # a revision adds it that has it

@@ -48,6 +48,7 @@ def _plain(value: Any) -> Any:
 
 def all_differ(items: list[Any]) -> bool:
     """Whether no two of these JSON values are equal."""
+    # A client cannot choose texts with one hash, because Python hashes texts with a secret.
     if set(map(type, items)) <= {str}:
         return len(set(items)) == len(items)
     spend(len(items))

@@ -57,9 +57,12 @@ def inlined(schema: JSONSchema, defs: Mapping[str, JSONSchema]) -> JSONSchema:
             if name not in uses:
                 pending.append(name)
             uses[name] += 1
+    # A definition that reaches itself has no end when it is written out.
     kept = {name for name in uses if name in _reachable(inside, name)}
+    # Those that are used once cost nothing to write out, so they are inlined all the same.
     if _copies(uses, inside, kept) > MAX_COPIES:
         kept |= {name for name, number in uses.items() if number > 1}
+    # A reference to a definition that is missing stays as it is, for the client to judge.
     kept &= defs.keys()
     place = _Placing(defs, kept)
     out: JSONSchema = place(schema)
@@ -120,6 +123,7 @@ class _Placing:
         name = reference(node)
         if name in self._defs and name not in self._kept:
             del out["$ref"]
+            # Keywords beside the reference win: the description of a member says more than that of its class.
             out = {**self(self._defs[name]), **out}
         mapping = out.get("discriminator")
         if isinstance(mapping, dict) and isinstance(mapping.get("mapping"), dict):

@@ -50,6 +50,7 @@ class Run:
                 return
             rule(self, value, path, problems, depth + 1)
 
+    # A problem in here is the answer to a question, and none of the value's: `not`, `if` and `contains` only ask.
     def passes(self, node: Node, value: Any, path: Path, depth: int) -> bool:
         problems: list[Problem] = []
         self.visit(node, value, path, problems, depth)
@@ -136,6 +137,7 @@ def _ref(made: Compiling, schema: dict[str, Any]) -> Rule | None:
     node = made.target(reference)
 
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
+        # The path is hashed, which costs by its length.
         spend(len(path) / 8)
         key = (node, path)
         if key in run.memo:
@@ -158,6 +160,7 @@ _Make = Callable[[Compiling, dict[str, Any]], "Rule | None"]
 def _bound(keyword: str, holds: Callable[[Any, Any], bool], text: str) -> _Make:
     def make(made: Compiling, schema: dict[str, Any]) -> Rule | None:
         limit = schema[keyword]
+        # By `kind`, because True is an int of Python and no number of JSON.
         if kind(limit) not in {"integer", "number"}:
             return None
         return _simple(
@@ -175,6 +178,7 @@ def _size(keyword: str, of: str, at_least: bool, text: str) -> _Make:
         expected = f"expected at {'least' if at_least else 'most'} {limit} {text}"
 
         def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
+            # JSON Schema 2020-12 Validation, 6.3.1: characters are those of RFC 8259, code points as in Python.
             if kind(value) == of and (len(value) < limit if at_least else len(value) > limit):
                 problems.append((path, f"{expected}, got {len(value)}"))
 
@@ -194,6 +198,7 @@ def _is_multiple(value: Any, of: Any) -> bool:
 
 
 def _multiple(made: Compiling, schema: dict[str, Any]) -> Rule | None:
+    # 6.2.1: "strictly greater than 0".  A zero is malformed, so it is ignored, and divides nothing.
     return _bound("multipleOf", _is_multiple, "a multiple of")(made, schema) if schema["multipleOf"] else None
 
 
@@ -277,6 +282,7 @@ def _dependent_required(made: Compiling, schema: dict[str, Any]) -> Rule | None:
         for name, needed in needs.items():
             if name in value:
                 spend(len(needed))
+                # Only as many as the answer shows.
                 missing = [other for other in needed if other not in value]
                 problems += [((*path, other), f"missing, as {name} is there") for other in missing[:MAX_PROBLEMS]]
 
@@ -360,6 +366,7 @@ def _any_of(made: Compiling, schema: dict[str, Any]) -> Rule | None:
 
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
         tried: list[list[Problem]] = []
+        # The first alternative that fits ends the search.
         for node in nodes:
             found: list[Problem] = []
             run.visit(node, value, path, found, depth)
@@ -377,6 +384,7 @@ def _one_of(made: Compiling, schema: dict[str, Any]) -> Rule | None:
 
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
         tried: list[list[Problem]] = []
+        # All are tried, because a second one that fits is a problem too.
         for node in nodes:
             found: list[Problem] = []
             run.visit(node, value, path, found, depth)
@@ -403,6 +411,7 @@ def _not(made: Compiling, schema: dict[str, Any]) -> Rule:
 
 def _if(made: Compiling, schema: dict[str, Any]) -> Rule:
     condition = made.compile(schema["if"])
+    # 2020-12 Core, 10.2.2: a missing `then` or `else` allows everything.
     then, otherwise = made.compile(schema.get("then", True)), made.compile(schema.get("else", True))
 
     def rule(run: Run, value: Any, path: Path, problems: list[Problem], depth: int) -> None:
@@ -442,6 +451,7 @@ RULES: Mapping[str, _Make] = {
     "anyOf": _any_of,
     "oneOf": _one_of,
     "not": _not,
+    # `then` and `else` are read with `if`, and `minContains` and `maxContains` with `contains`.
     "if": _if,
     "$ref": _ref,
 }

@@ -63,6 +63,7 @@ def problems_below(step: str | int, error: Mismatch) -> list[Problem]:
 
 def nearest(tried: list[list[Problem]], path: Path) -> list[Problem]:
     """The problems of the alternative that came furthest into the value; of all, where none came into it at all."""
+    # All problems lie inside the value, so its type was right: this alternative was meant.
     inner = [found for found in tried if all(len(where) > len(path) for where, _ in found)]
     if len(inner) == 1:
         return inner[0]

@@ -64,6 +64,7 @@ class _Portable:
             return dict(ANYTHING) if self._typed else {}
         schema, inside = self._followed(schema, inside)
         schema = with_items(_without_places(_merged(schema)))
+        # Some bridges to Gemini take one type only, so each type becomes an alternative.
         if isinstance(schema.get("type"), list):
             rest = {key: value for key, value in schema.items() if key not in ("description", "type", "default")}
             schema = {"anyOf": [{**rest, "type": kind} for kind in schema["type"]], **_only(schema, "description")}
@@ -76,6 +77,7 @@ class _Portable:
             self._members(schema, out, inside)
         if "items" in out:
             out["items"] = self(out["items"], inside)
+        # The inclusive bound allows one value more.  The description names the exact one, and the server checks by it.
         for word, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
             if type(schema.get(word)) in (int, float):
                 out.setdefault(bound, schema[word])
@@ -113,6 +115,7 @@ class _Portable:
             out["required"] = names
 
     def _alternatives(self, schema: JSONSchema, out: JSONSchema, inside: tuple[str, ...]) -> None:
+        # `anyOf` allows every value that `oneOf` does, which the rule for results asks for.
         arms = schema.get("anyOf", schema.get("oneOf"))
         if isinstance(arms, list):
             out["anyOf"] = [self(arm, inside) for arm in arms]
@@ -126,6 +129,7 @@ class _Portable:
         arms: list[JSONSchema] = []
         for kind in kinds:
             arm: JSONSchema = {"type": kind}
+            # Gemini enumerates strings alone; the description tells the other values.
             if kind == "string":
                 arm["enum"] = [value for value in values if isinstance(value, str)]
             elif kind == "array":

@@ -72,6 +72,7 @@ class CompiledSchema:
         node = node or Node()
         if schema is False:
             node.rules = (refuse_any,)
+        # Anything else is malformed, and allows everything as the empty schema does.
         elif isinstance(schema, dict):
             rules = []
             for keyword in schema:
@@ -107,7 +108,9 @@ class CompiledSchema:
             return node
         from urllib.parse import unquote  # few schemas refer to anything
 
+        # RFC 6901, 6: the pointer in a fragment is percent-encoded.
         for raw in unquote(reference[2:]).split("/"):
+            # RFC 6901, 4: in this order, so that ~01 becomes ~1 and not a slash.
             key = raw.replace("~1", "/").replace("~0", "~")
             if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
                 node = node[int(key)]

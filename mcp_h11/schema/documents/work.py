@@ -34,6 +34,7 @@ class TooMuchWork(Exception):
         super().__init__("the value is too large to be checked")
 
 
+# Each thread has a bound of its own: a check in a worker thread must not use up that of the loop.
 class _Work(threading.local):
     """The units that this thread may still spend."""
 
@@ -53,6 +54,7 @@ def spend(units: float) -> None:
 
 def within(units: int, fn: Callable[..., Any], *args: Any) -> Any:
     """`fn(*args)` with at most this many units of work.  Inside of another `within` the outer bound holds alone."""
+    # Else a check inside of a reader would begin with new units for each value.
     if is_bounded():
         return fn(*args)
     _work.left = units
