@@ -53,9 +53,11 @@ def arguments_of(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, A
     arguments: dict[str, Any] = {}
     properties = schema.get("properties")
     for word in words:
+        # Later words win over earlier ones, so an object can be a base for them.
         if word.lstrip().startswith("{"):
             arguments.update(_object(word))
             continue
+        # At the first sign, because a value may have more of them.
         key, equals, value = word.partition("=")
         if not equals or not key.rstrip(":"):
             raise UsageError(f"{word!r} is neither key=value nor a JSON object")
@@ -75,6 +77,7 @@ def _object(word: str) -> dict[str, Any]:
 
 def _json(text: str, label: str) -> Any:
     try:
+        # Strict as the wire is: no NaN, and no number that a float cannot hold.
         return from_json(text)
     except ValueError as exc:
         raise UsageError(f"{label} is not JSON: {exc}") from None
@@ -82,6 +85,7 @@ def _json(text: str, label: str) -> Any:
 
 def _typed(key: str, value: str, schema: Any) -> Any:
     types = _types(schema)
+    # A string takes every text, so a value that looks like a number stays the text that was typed.
     if not types or "string" in types:
         return value
     try:
@@ -101,6 +105,7 @@ def _types(schema: Any, depth: int = MAX_DEPTH) -> set[str]:
         options = schema.get(member)
         if isinstance(options, list):
             each = [_types(option, depth - 1) for option in options]
+            # One alternative that says no type allows any, a string among them.
             if not all(each):
                 return set()
             found.update(*each)

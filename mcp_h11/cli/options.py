@@ -19,6 +19,7 @@ from typing import Any
 from ..http.addresses import checked_prefix
 from ..version import __version__
 
+# A vendored copy shows the name that its host gave it.
 PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
 PROG = f"python -m {PACKAGE}"
 ENVIRONMENT_PREFIX = "MCP_H11_"
@@ -217,6 +218,7 @@ class CommandParser(argparse.ArgumentParser):
     """Raises UsageError for a mistake.  It takes no abbreviations: a new option would change their meaning."""
 
     def __init__(self, **details: Any) -> None:
+        # Raw, since the examples in an epilog have lines of their own.
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **details)
 
     def error(self, message: str) -> Any:
@@ -244,10 +246,12 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     for option in options:
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
         details: dict[str, Any] = {"help": option.help, "dest": option.key}
+        # `--no-NAME` has to exist too: a variable may have switched on what one run shall not do.
         if option.read is _flag:
             details["action"] = argparse.BooleanOptionalAction
         else:
             details.update(type=option.read, metavar=option.metavar or option.name.rpartition("-")[2].upper())
+            # Repeatable, beside the commas: a long list reads better as several options.
             if option.read is _items:
                 details["action"] = "extend"
         group.add_argument(option.flag, **details)

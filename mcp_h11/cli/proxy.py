@@ -48,10 +48,12 @@ examples:
 def main_of(word: str, arguments: Sequence[str]) -> int:
     """Run the command and return the exit code.  Raises UsageError."""
     given, command = list(arguments), list[str]()
+    # All that follows is the command's own, even if it looks like an option of ours.
     if "--" in given:
         cut = given.index("--")
         given, command = given[:cut], given[cut + 1 :]
     options = read_options(_parser().parse_args(given), os.environ)
+    # A handler may be trusted to answer; a backend may hang.
     if options.call_timeout is None:
         options.call_timeout = CALL_TIMEOUT
     _check(options, command)
@@ -115,6 +117,7 @@ def _header(text: str) -> tuple[str, str]:
 def _pings(text: str) -> float | None:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
         raise argparse.ArgumentTypeError(f"has to be a number of seconds, not {text!r}")
+    # 0 is no interval: it switches pings off.
     return float(text) or None
 
 
@@ -128,6 +131,7 @@ def _check(options: argparse.Namespace, command: list[str]) -> None:
             if named
             else "say what to serve: -- COMMAND, --url URL or --config FILE"
         )
+    # Now, and in one line: later it would be a backend that keeps failing.
     if command and not shutil.which(command[0], path=None if options.cwd is None else _path_in(options.cwd)):
         raise UsageError(f"there is no command {command[0]!r}")
     for flag, used in (("--env", options.env), ("--cwd", options.cwd)):

@@ -93,6 +93,7 @@ class CatalogueHandler(ServerHandler):
             raise InvalidParams(f"Unknown tool: {name!r:.200}")
         if tool.scopes:
             _check_scopes(tool, ctx)
+        # The schema of the specification lets a client leave the arguments out.
         arguments = params.get("arguments")
         if arguments is None:
             arguments = {}

@@ -131,6 +131,7 @@ class Context:
         for the answer does not clear the event.
         """
         exchange = self._exchange
+        # Made at the first use, since nearly no tool looks at it.
         if exchange.disconnected is None:
             exchange.disconnected = asyncio.Event()
             if not exchange.connected:
@@ -155,9 +156,11 @@ class Context:
         # A number minus itself is 0, unless it is NaN or infinite.
         if progress - progress or (total is not None and total - total):
             raise ValueError(f"progress {progress!r} of {total!r}: JSON has neither NaN nor infinity")
+        # Left out and not an error: a tool that repeats a step need not know of the rule.
         if self._progress is not None and progress <= self._progress:
             return
         self._progress = progress
+        # Also without a token: the deadline measures the progress, and not whether the client wants to hear of it.
         deadline, token = self._exchange.deadline, self.progress_token
         if deadline is not None:
             deadline.extend()
@@ -166,6 +169,7 @@ class Context:
         params: dict[str, Any] = {"progressToken": token, "progress": progress}
         if total is not None:
             params["total"] = total
+        # 2025-03-26 added `message`.
         if message is not None and self._exchange.revision.progress_message:
             params["message"] = message
         await self._exchange.notify(PROGRESS, params)
@@ -175,6 +179,7 @@ class Context:
         rank = LEVELS.get(level)
         if rank is None:
             raise ValueError(f"{level!r} is none of {', '.join(LEVELS)}")
+        # Before the params are made: a message that is not wanted costs a comparison.
         if not self._exchange.wants_log(rank):
             return
         params: dict[str, Any] = {"level": level, "data": data}
@@ -283,6 +288,7 @@ class Context:
         exchange = self._exchange
         if exchange.memo is None:
             exchange.memo = {}
+        # Claimed before the function runs: where a round comes twice, the second one must not begin it.
         if key not in exchange.memo:
             await exchange.claim()
             value = fn(*args)
@@ -297,6 +303,7 @@ class Context:
         deadline = self._exchange.deadline
         if deadline is None:
             return await self._exchange.ask(questions)
+        # A person may take longer than the tool may; `ask_timeout` limits the question.
         deadline.hold()
         try:
             return await self._exchange.ask(questions)
@@ -327,9 +334,11 @@ class Context:
         except RuntimeError:
             running = None
         if running is loop:
+            # Python warns of a coroutine that is neither awaited nor closed.
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
             raise RuntimeError("ctx.wait is for functions that run in a thread; here, await instead")
+        # It takes coroutines alone, and an awaitable need not be one.
         return asyncio.run_coroutine_threadsafe(_await(awaitable), loop).result()
 
 

@@ -36,6 +36,7 @@ class Deadline:
         self._waiter: asyncio.Future[None] | None = None
         # A tool's own timeout may be longer than the ceiling: it was written for that tool, so it holds.
         self._ceiling = math.inf if ceiling is None else max(ceiling, timeout)
+        # Fixed here: neither progress nor questions move the ceiling.
         self._ends = now + self._ceiling
         self._loop = loop
         self._held = 0
@@ -83,6 +84,7 @@ class Deadline:
         return f"Timed out after {self.timeout:g} s"
 
     def _arm(self) -> None:
+        # A call that waits for a person, and has no ceiling, needs no timer.
         if self._at < math.inf:
             self._timer = self._loop.call_at(self._at, self._look)
 
@@ -100,6 +102,7 @@ async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Cal
     A cancellation is passed on to the job, and its result or error is returned or raised.
     """
     task = asyncio.ensure_future(job)
+    # The task and the timer wake one future, which is cheaper than a task that waits for both.
     task.add_done_callback(deadline.wake)
     cancelled = False
     try:

@@ -42,6 +42,7 @@ async def _answer_within(
 ) -> Result | InputRequired:
     exchange = exchange_of(ctx)
     runtime = exchange.runtime
+    # The name is a client's text, so it is cut and quoted for the log.
     what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
 
     def leave(task: asyncio.Task[Any]) -> None:
@@ -97,6 +98,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
         if not isinstance(result, dict):
             logger.error("%s returned a %s, not a dict", method, type(result).__name__)
             raise InternalError()
+    # Of a tool that failed, or that wrote such a result itself.
     if "isError" in result and result["isError"]:
         exchange_of(ctx).failed("tool_error")
     return result

@@ -80,6 +80,7 @@ class Function:
     ) -> None:
         fn = callable_of(fn, name)
         reading = reading or Reading()
+        # Its call would succeed and give a generator, which no client can read.
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(f"{name}: a generator has no result; return a list, or report progress on the way")
         self.fn = fn
@@ -100,6 +101,7 @@ class Function:
         bare = self.signature.is_async and self.signature.context_parameter is None
         self.direct = fn if bare else None
         schema = self.signature.input_schema
+        # Only a function with `**kwargs` takes arguments of any name.
         self._open = schema.get("additionalProperties") is not False
         self._parameters = self.signature.parameters()
 
@@ -121,6 +123,7 @@ class Function:
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments that the function has parameters for, of those that the user's own schema allows."""
+        # A copy, because `call` puts the context among them.
         if self._open:
             return dict(arguments)
         return {name: value for name, value in arguments.items() if name in self._parameters}
@@ -162,6 +165,7 @@ class ToolEntry(Entry):
         return self.function.accepted(arguments)
 
     def result(self, value: Any) -> Mapping[str, Any] | InputRequired:
+        # The two most frequent results skip the looks at objects below.
         kind = type(value)
         if kind is not str and kind is not int:
             value = taken(value)
@@ -171,6 +175,7 @@ class ToolEntry(Entry):
                 return self._whole(result)
         if self._unstructured:
             return {"content": to_content(value)}
+        # With a schema of the user's the annotation may say anything, so the value is written as it is.
         if self._own_output:
             plain = to_json(value)
             self._conform(plain)
@@ -180,6 +185,7 @@ class ToolEntry(Entry):
 
     def _whole(self, value: dict[str, Any]) -> dict[str, Any]:
         """A result that the function wrote itself, held to the schema that it is listed with."""
+        # An error is held to no schema: "isError" results need no structured content.
         if "outputSchema" not in self.definition or value.get("isError"):
             return value
         if "structuredContent" in value:
@@ -191,6 +197,7 @@ class ToolEntry(Entry):
                 return {**value, "structuredContent": self.function.signature.content(value)[1]}
         except TypeError:
             pass
+        # 2025-11-25 server/tools, Output Schema: a tool that lists one must send structured content.
         raise TypeError(f"{self.definition['name']} returned a result without structuredContent")
 
     def _conform(self, structured: Any) -> None:
@@ -236,6 +243,7 @@ class ResourceEntry(Entry):
 
 
 def _log_ignored(name: str, unknown: list[str]) -> None:
+    # The names are a client's: they are shortened, and are not even put together without need.
     if logger.isEnabledFor(logging.DEBUG):
         shown = ", ".join(repr(shorten(one)) for one in unknown[:MAX_IGNORED_LOGGED])
         logger.debug("%s ignores %d arguments that it does not have: %s", name, len(unknown), shown)
@@ -258,6 +266,7 @@ def callable_of(fn: Any, name: str) -> Callable[..., Any]:
 
 def name_of(fn: Any) -> str:
     """The name of a function, also of one that is wrapped in partials, or that is an object."""
+    # A partial has no name, and the name of a property is that of its getter.
     while isinstance(fn, (partial, classmethod, staticmethod, property)):
         fn = fn.func if isinstance(fn, partial) else fn.fget if isinstance(fn, property) else fn.__func__
     return str(getattr(fn, "__name__", type(fn).__name__))
@@ -274,6 +283,7 @@ def check_variables(uri: str, function: Function, template: URITemplate | None) 
     schema = function.signature.input_schema
     known, required = set(schema.get("properties", ())), set(schema.get("required", ()))
     open_ended = schema.get("additionalProperties") is not False
+    # A parameter without default that no variable fills could never be called.
     if required - names or (names - known and not open_ended):
         raise TypeError(
             f"{uri}: its variables are {sorted(names) or 'none'}, but {function.signature.name} takes {sorted(known)}"

@@ -77,10 +77,12 @@ class ServerHandler:
         """ServerCapabilities, from the methods that are overridden; extend the dict where you offer more."""
         offered: dict[str, Any] = {"logging": {}}
         for method in METHODS.values():
+            # By the class: a method is offered where it is overridden, so a list cannot disagree with the methods.
             if getattr(type(self), method.attribute) is not getattr(ServerHandler, method.attribute):
                 offered.setdefault(
                     method.capability, {} if method.capability == "completions" else {"listChanged": True}
                 )
+        # The server itself keeps subscriptions, so that every handler with resources has them.
         if "resources" in offered:
             offered["resources"]["subscribe"] = True
         return offered
@@ -142,6 +144,7 @@ class ServerHandler:
         if entry is None:
             raise MethodNotFound(method)
         result = getattr(self, entry.attribute)(params, ctx)
+        # The exact type first: `isawaitable` asks three times, and nearly all methods are `async def`.
         if type(result) is CoroutineType or inspect.isawaitable(result):
             result = await result
         return result  # type: ignore[no-any-return]
@@ -242,6 +245,7 @@ def check_progress_token(token: Any) -> None:
     if token is None or (type(token) is int and token.bit_length() <= MAX_TOKEN_BITS):
         return
     if type(token) is str and len(token) <= MAX_PROGRESS_TOKEN:
+        # The length in characters is at most that in bytes, so only other texts are encoded to measure them.
         if token.isascii() or len(token.encode("utf-8", "surrogatepass")) <= MAX_PROGRESS_TOKEN:
             return
     raise InvalidParams(f"progressToken must be an integer, or a string of at most {MAX_PROGRESS_TOKEN} bytes")

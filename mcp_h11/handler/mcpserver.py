@@ -114,6 +114,7 @@ class MCPServer(CatalogueHandler):
         self._reading = Reading(strict, extra_arguments)
         self._portable_schemas = portable_schemas
         self._structured = structured_output
+        # Checked now: at a request a bad hint would be an error of the server for each client.
         self._cache_hints = _checked_hints(cache_hints or {})
 
     # --- registering -----------------------------------------------------------------------------------------
@@ -187,6 +188,7 @@ class MCPServer(CatalogueHandler):
         name = name or name_of(fn)
         if not 0 < len(name) <= MAX_TOOL_NAME or not _NAME_CHARACTERS.issuperset(name):
             raise ValueError(f"a tool's name is 1 to {MAX_TOOL_NAME} of A-Z a-z 0-9 _ - . , not {name!r}")
+        # Not `<= 0`: a number that is no number (NaN) is refused as well.
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{name}: a timeout is greater than 0 (math.inf is none), not {timeout!r}")
         # With an output schema of the user's that of the annotation is not needed.
@@ -209,13 +211,16 @@ class MCPServer(CatalogueHandler):
             icons=in_wire_words(as_plain(icons)),
             _meta=dict(meta) if meta else None,
         )
+        # 2025-11-25 schema, Tool: `inputSchema` is an object with `type: "object"`.
         if definition["inputSchema"].get("type") != "object":
             raise ValueError(f"{name}: an input schema has type object")
         tool = ToolEntry(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
         if self._portable_schemas:
             _make_portable(tool)
+        # Before the timeout and the notice: a name that is taken changes nothing.
         self._catalogue.add("tool", self._catalogue.tools, name, tool, scopes)
         if timeout is not None:
+            # A new dict, because the loop may be reading the old one.
             self.timeouts = {**self.timeouts, name: timeout}
         self.notify_tools_changed()
 
@@ -304,9 +309,11 @@ class MCPServer(CatalogueHandler):
         """
         name = name or name_of(fn)
         function = Function(fn, name, thread=thread, reading=self._reading.but(False, None))
+        # A brace may stand in no URI (RFC 3986, 2), so it begins a template.
         template = _template(uri) if "{" in uri else None
         if template is None and not _URI.fullmatch(uri):
             raise ValueError(f"a resource's URI has a scheme, as in notes://today, and no blanks: {uri!r}")
+        # One template stands for many resources, each of a size of its own.
         if template is not None and size is not None:
             raise ValueError(f"{uri}: a template has no size")
         check_variables(uri, function, template)
@@ -330,6 +337,7 @@ class MCPServer(CatalogueHandler):
         """Remove a resource or a template, from any thread.  Raises KeyError where there is none."""
         known = self._catalogue
         template = normal_template(uri)
+        # The two tables have their own spelling of a URI: a template keeps its braces.
         if template in known.templates:
             known.remove(known.templates, template)
         else:
@@ -381,6 +389,7 @@ class MCPServer(CatalogueHandler):
         definition = defined(
             name=name,
             title=title,
+            # Clients show it to people, so that there is always one.
             description=description or function.signature.description or name,
             arguments=prompt_arguments(function.signature) or None,
             icons=in_wire_words(as_plain(icons)),
@@ -401,6 +410,7 @@ class MCPServer(CatalogueHandler):
         already, or is None.  It returns a list of texts, best first, or ``{"values", "total", "hasMore"}``.
         """
 
+        # One function completes all arguments; the last one that is registered holds.
         def decorate(function: Any) -> Any:
             self._completion = Function(function, "completion", thread=thread)
             return function
@@ -418,6 +428,7 @@ class MCPServer(CatalogueHandler):
         # The one look upward: a server needs handlers, and users want one object.
         transport = options.pop("transport", "streamable-http")
         if transport == "stdio":
+            # Loaded here, because a server on HTTP needs no pipes.
             from ..server.stdio import run_stdio
 
             return run_stdio(self, **options)
@@ -452,6 +463,7 @@ def _make_portable(tool: ToolEntry) -> None:
 
 def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The function itself after ``@decorator``; the decorator after ``@decorator(...)``."""
+    # ``@server.tool`` without brackets: Python hands the function itself over.
     if first is not None and not isinstance(first, str):
         add(first)
         return first

@@ -53,5 +53,6 @@ class Notices:
 
     def publish(self, notice: Notice) -> None:
         """Call every listener, in this thread; any thread may publish."""
+        # Without the lock: a listener may take other locks, and `subscribe` never changes this list.
         for listener in self._listeners:
             listener(notice)

@@ -23,6 +23,7 @@ DEFAULT_MAX_TOKENS = 1024
 # 2026-07-28 basic/patterns/mrtr, Server Requirements 2
 
 
+# A user may hand in an object of their own, so this is a shape and no base class.
 class Question(Protocol):
     """One thing to ask.  `method` is elicitation/create, sampling/createMessage or roots/list."""
 
@@ -88,6 +89,7 @@ class Elicit:
     method = "elicitation/create"
 
     def params(self) -> dict[str, Any]:
+        # 2025-06-18 has no `mode` and knows forms only; `downgrade` leaves the member out there.
         return {"mode": "form", "message": self.message, "requestedSchema": elicitation_schema(self.schema)}
 
     def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -98,6 +100,7 @@ class Elicit:
         return {"elicitation": {"form": {}}}
 
     def read(self, result: Any) -> Elicited:
+        # 2025-11-25 client/elicitation, Response Actions: the content of other answers is "typically omitted".
         action = _action(result)
         if action != "accept":
             return Elicited(action)
@@ -149,6 +152,7 @@ class Sample:
     method = "sampling/createMessage"
 
     def params(self) -> dict[str, Any]:
+        # `maxTokens` has no default on the wire, and a text is the shortest way to ask.
         messages: Any = self.messages
         if isinstance(messages, str):
             messages = [{"role": "user", "content": {"type": "text", "text": messages}}]
@@ -176,6 +180,7 @@ class Sample:
         content = result.get("content")
         if not isinstance(content, (dict, list)):
             raise ValueError("a sampling result has content")
+        # A client may leave the model out, though the specification wants it: the answer is usable without.
         return Sampled(result["role"], content, str(result.get("model", "")), result.get("stopReason"))
 
 
@@ -189,6 +194,7 @@ class ListRoots:
         return {}
 
     def missing(self, capabilities: Mapping[str, Any]) -> dict[str, Any] | None:
+        # An empty object declares the capability, so the value is not asked whether it is true.
         return None if isinstance(capabilities.get("roots"), Mapping) else {"roots": {}}
 
     def read(self, result: Any) -> list[dict[str, Any]]:
@@ -224,6 +230,7 @@ class RawQuestion:
             return ListRoots()
         if self.method == "sampling/createMessage":
             return Sample((), options={k: v for k, v in self.raw.items() if k in ("tools", "toolChoice")})
+        # The capability follows from the mode alone, whatever the rest says.
         return ElicitURL("", "") if self.raw.get("mode") == "url" else Elicit("", {})
 
 
@@ -240,6 +247,7 @@ class InputRequired:
     state: str | None = None
 
     def __post_init__(self) -> None:
+        # "at least one of inputRequests and requestState" (2026-07-28 basic/patterns/mrtr).
         if not self.requests and self.state is None:
             raise ValueError("InputRequired needs requests, a state, or both")
         self.questions()  # a mistake is seen where it was made
@@ -251,6 +259,7 @@ class InputRequired:
 def taken(value: Any) -> Any:
     """A returned value; an object of the package `mcp-types` as the dict or the InputRequired that it stands for."""
     found = plain(value)
+    # Only an object of that package, and no dict of the user's, which is a result as it stands.
     if isinstance(found, dict) and found is not value and found.get("resultType") == "input_required":
         return InputRequired(found.get("inputRequests"), found.get("requestState"))
     return found

@@ -67,6 +67,7 @@ class Catalogue:
 
     def remove(self, entries: dict[str, E], key: str) -> None:
         """Take an entry out of one of the dicts, from any thread.  Raises KeyError where there is none."""
+        # One step of the interpreter, so no lock is needed.
         del entries[key]
         self._forget_pages()
 
