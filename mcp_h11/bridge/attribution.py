@@ -71,11 +71,13 @@ class Attribution:
 
     async def on_request(self, backend: Backend, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """A question of a backend that does not say which call it is for.  Raises MCPError where no client is asked."""
+        # Of several clients the wrong one could answer, or see a question of another.
         if not self._generations.is_alone(backend):
             hint = "start the proxy with --per-session"
             if self._generations.per_session:
                 hint = "clients without sessions have to be told apart by their principals"
             raise MCPError(INTERNAL_ERROR, f"Nothing says which client of this backend {method} is for; {hint}")
+        # One client: any of its calls can carry the question.
         call = asker(backend.runs)
         if call is None:
             raise MCPError(INTERNAL_ERROR, f"No call runs on this backend, so there is no client to ask for {method}")
@@ -87,6 +89,7 @@ class Attribution:
         """Tell the clients of this backend that each list, and each resource that they subscribed to, may differ."""
         offered = backend.client.server_capabilities if backend.client is not None else {}
         for kind in LIST_CHANGED:
+            # Without such a list there is no change to tell of.
             if kind in offered:
                 self._tell_of_change(backend, kind)
         for uri in list(backend.interests.uris):
@@ -95,6 +98,7 @@ class Attribution:
     def _tell_of_change(self, backend: Backend, kind: str, uri: str | None = None) -> None:
         """To the clients of this backend: one session, the clients of one principal, or those of a generation."""
         session = backend.tenant.session
+        # Listeners and sessions of all clients of the handler hear it, as far as the audience says.
         if session is None:
             self._publish(Notice(kind, uri, self._audience(backend)))
             return
@@ -106,8 +110,10 @@ class Attribution:
     def _audience(self, backend: Backend) -> Callable[[str, int | None], bool] | None:
         """Tells of a principal and a session's number whether this backend serves it; None where it serves all."""
         generations, key = self._generations, backend.tenant.key
+        # A backend for one principal: its clients have no session, so no number.
         if key is not None:
             return lambda principal, number: number is None and ("principal", principal) == key
+        # The usual case, in which no client has to be asked for its generation.
         if not generations.draining and generations.now is backend.generation:
             return None
         return lambda _, number: generations.answering(number) is backend.generation
@@ -118,6 +124,7 @@ class Attribution:
         """To the one client of a backend: on its latest call, or else on the stream of its session."""
         session = backend.tenant.session or self._generations.pipe
         if backend.runs:
+            # The latest call is the likeliest, and a wrong guess reaches the same client.
             next(reversed(backend.runs)).on_notification(method, params)
         elif session is not None and not session.closed:
             session.announce(self._json.notification(method, params))
@@ -136,6 +143,7 @@ class Attribution:
 
     def _log_to_all(self, backend: Backend, params: dict[str, Any]) -> None:
         """To the clients of this backend that asked for a level: sessions, and calls that name a level themselves."""
+        # A level that no revision has cannot be compared, so the message is dropped.
         rank = LEVELS.get(params.get("level", ""))
         if rank is None:
             return

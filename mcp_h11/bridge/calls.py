@@ -135,10 +135,12 @@ class BridgedCall:
         """Pass on a notification that belongs to this call; never waits."""
         if self.ctx is None or not is_of_a_call(method):
             return
+        # The backend may be faster than the client reads; it must not fill the memory of the bridge.
         if len(self._untold) >= MAX_UNTOLD:
             self._untold.popleft()
         self._untold.append((method, params))
         if self._telling is None or self._telling.done():
+            # One task tells them in order; the reader of the backend must not wait for a client.
             self._telling = asyncio.ensure_future(self._tell())
 
     async def _tell(self) -> None:
@@ -149,6 +151,7 @@ class BridgedCall:
                 continue
             if method == LOG_MESSAGE:
                 rank = LEVELS.get(params.get("level", ""))
+                # A shared backend has the lowest level of all its clients, so each message is compared again.
                 if rank is None or not exchange_of(ctx).wants_log(rank):
                     continue
             await ctx.notify(method, params)
@@ -156,6 +159,7 @@ class BridgedCall:
     async def flush(self) -> None:
         """Wait until the client has all notifications: none may follow the answer."""
         if self._telling is not None and not self._telling.done():
+            # `wait` and not `await`: an error of the telling is no error of the call.
             await asyncio.wait([self._telling])
 
     # --- questions of the backend ----------------------------------------------------------------------------
@@ -216,6 +220,7 @@ class ParkedCall(BridgedCall):
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
         super().__init__(ctx, method, owner, parking)
+        # Sealed in the state; random all the same, so that no client can guess another's call.
         self.id = secrets.token_urlsafe(16)
         self._round = 0
         self._count = 0
@@ -226,6 +231,7 @@ class ParkedCall(BridgedCall):
 
     def start(self, job: Coroutine[Any, Any, _Result]) -> None:
         """The backend's part begins."""
+        # Beyond the request of the client: it goes on while the client asks its user.
         self._task = asyncio.ensure_future(job)
         self._task.add_done_callback(self._over)
 
@@ -284,6 +290,7 @@ class ParkedCall(BridgedCall):
             self.ctx = None
 
     def _give(self, key: str, answer: Any) -> None:
+        # An answer that comes twice, or to a question that the backend took back meanwhile.
         if key not in self._open:
             return
         one = self._open[key]
@@ -296,6 +303,7 @@ class ParkedCall(BridgedCall):
             one.answer.set_result(answer)
 
     def _park(self, questions: dict[str, Question]) -> InputRequired:
+        # Part of the state: a state of an earlier round is not good for this one.
         self._round += 1
         self._timer = asyncio.get_running_loop().call_later(PARKED_TIME, self.cancel)
         return InputRequired(questions, state=self.state)

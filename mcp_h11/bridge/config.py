@@ -94,6 +94,7 @@ def read_config(
         ConfigError: the file cannot be used.  The message names the server and the member.
     """
     servers = _servers(parsed(text, toml=toml))
+    # Each is a process or a connection, which the file's size alone does not bound.
     if len(servers) > MAX_SERVERS:
         raise ConfigError(f"it has more than {MAX_SERVERS} servers")
     reader = _Reader(environ, folder, read_file)
@@ -107,6 +108,7 @@ def read_config(
             entry = reader.entry(value)
         except (ConfigError, ValueError) as exc:
             raise ConfigError(f"{name}: {exc}") from None
+        # A server that is switched off is left out of the comparison, and so it ends.
         if entry is not None:
             found[name] = entry
     return found
@@ -157,6 +159,7 @@ class _Reader:
             precedence,
             _flag(value, "shareLogs", False),
         )
+        # Made for its errors alone: a bad pattern is a fault of the file and not of a request.
         ToolFilter(entry.allow, entry.deny, entry.precedence)
         return entry
 
@@ -165,12 +168,14 @@ class _Reader:
         command = value.get("command") is not None
         if len(addresses) > 1:
             raise ConfigError(f'it has both "{addresses[0]}" and "{addresses[1]}"')
+        # Both or neither.
         if command == bool(addresses):
             raise ConfigError('it needs either a "command" or a "url" (or "serverUrl", or "httpUrl")')
         return self._command(value) if command else self._url(value, addresses[0])
 
     def _command(self, value: dict[str, Any]) -> Command:
         member, kind = _kind(value)
+        # A contradiction in the file is an error, because either half may be the wrong one.
         if kind is not None and kind not in _PIPES:
             raise ConfigError(f'the "{member}" of a "command" is "stdio"')
         inner = value["command"]
@@ -180,6 +185,7 @@ class _Reader:
             value = {**value, **inner, "command": inner["path"]}
         argv = [self._filled(word, "command") for word in (_text(value, "command"),)]
         argv += [self._filled(word, "args") for word in _texts(value, "args")]
+        # The member wins over the file.
         env = {**self._env_file(value), **self._mapping(value, "env")}
         for name, text in env.items():
             if not name or "=" in name:
@@ -201,6 +207,7 @@ class _Reader:
             raise ConfigError(f'"{key}" is not an address of http, https or http+unix')
         if "@" in parts.netloc:
             raise ConfigError(f'"{key}" has credentials in it: they belong into a header')
+        # What the file says of the transport outranks the name of the member.
         pinned = _ADDRESSES[key] if kind is None else _TRANSPORTS[kind]
         return Url(url, self._headers(value), transport=pinned)
 
@@ -216,6 +223,7 @@ class _Reader:
 
     def _named(self, variable: str, key: str) -> str:
         found = self._environ.get(variable)
+        # Empty counts as missing: an empty token would be sent as one.
         if not found:
             raise ConfigError(f'"{key}": the environment has no {variable[:60]!a}')
         return found
@@ -258,6 +266,7 @@ def _kind(value: dict[str, Any]) -> tuple[str, str | None]:
     for key, kind in kinds.items():
         if not isinstance(kind, str):
             raise ConfigError(f'"{key}" is a text')
+    # Some programs read one word and some the other.
     if len(kinds) == 2 and kinds["type"] != kinds["transport"]:
         raise ConfigError('"type" and "transport" say different things')
     return next(iter(kinds.items()), ("type", None))

@@ -64,6 +64,7 @@ class Site:
             share_logs=entry.share_logs,
             ping_every=ping_every,
         )
+        # Each site has the paths of a whole server below its own name.
         here = PREFIX + name
         settings = replace(root.settings, path=f"{here}/mcp", sse_path=f"{here}/sse", messages_path=f"{here}/messages")
         self.runtime = Runtime(self.handler, settings, settings.max_values)
@@ -92,6 +93,7 @@ class Site:
 
     async def stop(self, now: bool = False) -> None:
         """End it.  Calls that run may finish, unless it is to end `now`."""
+        # First: the end of `run` drains the calls.
         self._stopping.set()
         if now:
             await self.handler.finish(0.0)
@@ -100,6 +102,7 @@ class Site:
 
     async def change(self, entry: ServerEntry) -> bool:
         """Take over the entry of the new list.  Returns False if that takes another site."""
+        # A handler has one mode for its whole life.
         if entry.per_session != self.entry.per_session:
             return False
         old, self.entry = self.entry, entry
@@ -109,8 +112,10 @@ class Site:
             except Exception as exc:  # the other sites go on, and the next reading of the list tries again
                 fault = None if isinstance(exc, MCPError) else exc
                 logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault)
+                # The next reading compares with this, and so tries again.
                 self.entry = old
                 return True
+        # These two need no new backend.
         self.handler.share_logs = entry.share_logs
         self.handler.refilter(entry.allow, entry.deny, entry.precedence)
         return True
@@ -266,6 +271,7 @@ class GatewayEndpoint(OpsEndpoint):
 
     @property
     def has_room(self) -> bool:
+        # The pages for operators say that one site is full, since no client can be sent to another.
         return all(site.endpoint.has_room for site in self.gateway.sites.values())
 
     def counts(self) -> Counts:
@@ -318,6 +324,7 @@ class GatewayEndpoint(OpsEndpoint):
     def quiet(self) -> None:
         """The shutdown begins: new calls are refused, and idle streams end."""
         for site in self.gateway.sites.values():
+            # The endpoint of a site looks at the runtime of that site.
             site.runtime.draining = True
             site.endpoint.quiet()
 

@@ -103,6 +103,7 @@ class Generation:
 
     def serve_no_session(self) -> None:
         """Sessions of this generation are outdated from now on."""
+        # An empty range.
         self.low, self.number = 1, 0
 
     def backend_of(self, caller: Caller) -> Backend:
@@ -127,6 +128,7 @@ class Generation:
             return self.shared
         backend = self.own.get(tenant.key)
         if backend is None:
+            # Before anything is made: a refused client leaves nothing behind.
             if not self._places.may(tenant.party):
                 raise overloaded("Too many backends")
             backend = self._begin(self._made(Interests(), identity, tenant))
@@ -159,6 +161,7 @@ class Generation:
         try:
             yield
         finally:
+            # First, so that the successor, below, is another call.
             del backend.runs[call]
             call.end(asker(run for run in backend.runs if run.owner == call.owner) if backend.runs else None)
             backend.used = time.monotonic()
@@ -172,6 +175,7 @@ class Generation:
         now = time.monotonic()
         for backend in self.backends:
             backend.notice_new_session()
+        # A copy, since backends are taken out.
         for key, backend in list(self.own.items()):
             session = backend.tenant.session
             gone = session is not None and session.closed
@@ -194,6 +198,7 @@ class Generation:
 
     async def stop(self) -> None:
         """End every backend, all at the same time."""
+        # Shielded: children must be stopped, however serving ends.
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIME):
             async with anyio.create_task_group() as tasks:
                 for backend in self.backends:
@@ -293,6 +298,7 @@ class Generations:
     def open_session(self) -> int:
         """The number of a session that begins now."""
         if self.now is not None:
+            # A generation without sessions has none to wait for when it is replaced.
             self.now.opened = True
         return self.number
 
@@ -340,6 +346,7 @@ class Generations:
                 try:
                     # One attempt: the caller of `swap` decides whether there is another one.
                     await new.shared.first_outcome(self.start_time)
+                    # Raises why it is not connected.
                     await new.shared.connected(0.0)
                 except BaseException:
                     await new.stop()

@@ -64,6 +64,7 @@ class Interests:
     def level(self) -> str | None:
         """The lowest level that any client asked for, which lets all other levels through; None without any."""
         ranks = {rank: name for name, rank in LEVELS.items()}
+        # The lowest for all, and each client's messages are compared with its own level later.
         return ranks[min(self.levels.values())] if self.levels else None
 
     async def subscribe(
@@ -77,11 +78,13 @@ class Interests:
         """
         known = self._enter(uri, session, party)
         try:
+            # A loop, because the answer that it waited for may have been an error, or for another backend.
             while backend not in known.told:
                 if known.asking is None:
                     await self._tell(uri, known, backend, tell)
                 else:
                     await known.asking.wait()
+        # Also for a cancellation: a client that did not get its subscription must not be counted.
         except BaseException:
             self.leave(session, uri)
             raise
@@ -102,6 +105,7 @@ class Interests:
             await tell()
             known.told.add(backend)
         except asyncio.CancelledError:
+            # The request may have arrived, so the backend is told of the end as well.
             known.unsure.add(backend)
             raise
         finally:
@@ -179,6 +183,7 @@ class Interests:
 
     def _next(self, uri: str | None) -> tuple[str, Subscription] | None:
         for name in list(self._leaving) if uri is None else [uri] if uri in self._leaving else []:
+            # Taken out before the wait: a second task must not tell the same backend.
             del self._leaving[name]
             known = self.uris[name]
             if not known.sessions and known.asking is None:

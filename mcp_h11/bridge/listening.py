@@ -68,10 +68,12 @@ class InterestRelay:
     async def set_level(self, level: str, ctx: Context) -> None:
         """Tell the backend the lowest level of all its sessions; each session still gets no more than it asked for."""
         session = lasting_session(ctx)
+        # A stateless request ends at once, and its level with it.
         if session is None:
             return
         backend = self._generations.backend_of(Caller(ctx))
         self.log_sessions[session] = None
+        # Kept before the backend is told: one that is connected again gets it too.
         backend.interests.levels[session] = log_rank(level)
         await backend.apply_level()
 
@@ -115,6 +117,7 @@ class InterestRelay:
     ) -> None:
         tenant = Tenant(("principal", subject(principal)), None, party, is_one_client(principal))
         refused: list[str] = []
+        # One after the other, since a backend may be slow; `closed` ends the walk of a client that has left.
         for uri in uris:
             if client.closed:
                 return

@@ -45,6 +45,7 @@ class MirroredArguments:
             name = tool.get("name") if isinstance(tool, dict) else None
             if not isinstance(name, str):
                 continue
+            # A tool that is listed again replaces its entry, and is counted once.
             self._size -= size_of(name, self._maps.pop(name)) if name in self._maps else 0
             with suppress(ValueError, AttributeError):  # a tool with bad annotations is for clients to leave out
                 found = header_map(tool.get("inputSchema") or {})
@@ -55,6 +56,7 @@ class MirroredArguments:
 
     async def read(self, client: Client) -> None:
         """Learn from a backend that has just been connected; one that does not answer in time goes unchecked."""
+        # A backend without tools would answer with an error.
         if "tools" not in client.server_capabilities:
             return
         params: dict[str, Any] = {}

@@ -112,6 +112,7 @@ class ProxyHandler(ServerHandler):
         self.filter = ToolFilter(allow, deny, precedence)
         self.per_session = per_session
         headers = forwardable(forward_headers)
+        # Mistakes of the operator are errors here, and not when serving begins.
         self._spec = self._spec_of(backend)
         self._server_info: ServerInfo | None = None
         self._annotations = MirroredArguments()
@@ -174,6 +175,7 @@ class ProxyHandler(ServerHandler):
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         """No cache may keep an answer of a backend of an earlier revision: it cannot say for how long it holds."""
+        # Either makes the answer depend on the client.
         return 0, "private" if self.per_session or self._forwarding.headers else None
 
     @property
@@ -188,6 +190,7 @@ class ProxyHandler(ServerHandler):
     def serves(self, generation: int) -> bool:
         """Whether sessions that began under this number are still answered."""
         current = self._generations
+        # Sessions of number 0 began before the first backend; without a backend the answer is 503, and no session ends.
         return generation == 0 or current.now is None or current.find(generation) is not None
 
     def unavailable(self) -> str | None:
@@ -312,6 +315,7 @@ class ProxyHandler(ServerHandler):
             raise InvalidParams(f"Unknown tool: {params.get('name')!r:.200}")
         result = await self._forwarding.request(method, params, ctx)
         if method == "tools/list" and isinstance(result, dict):
+            # From the whole list: a hidden tool that is shown later is known then.
             self._annotations.learn(result.get("tools"))
             if not self.filter.is_open:
                 result = {**result, "tools": self.filter.shown(result.get("tools"))}
@@ -319,6 +323,7 @@ class ProxyHandler(ServerHandler):
 
     def _on_notification(self, backend: Backend, method: str, params: dict[str, Any]) -> None:
         self._attribution.on_notification(backend, method, params)
+        # New tools may have new annotations, and a client may call them before it lists them.
         if method == LIST_CHANGED["tools"] and backend.client is not None and self._tasks is not None:
             self._tasks.start_soon(self._annotations.read, backend.client)
 

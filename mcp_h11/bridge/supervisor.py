@@ -95,6 +95,7 @@ class Supervisor:
         Raises:
             CrashLoop: it is not to be started before `until`, which `open_until` holds from now on.
         """
+        # It was well: this end is the first of a new row.
         if self._started is not None and now - self._started >= self._stable:
             self._trying = False
             self._crashes = 0
@@ -102,6 +103,7 @@ class Supervisor:
         self._started = None
         self._crashes += 1
         self._recent.append(now)
+        # The newest is always within, so the deque is never empty here.
         while now - self._recent[0] > self._crash_window:
             self._recent.popleft()
         if self.circuit and (self._trying or len(self._recent) >= self._crash_limit):
