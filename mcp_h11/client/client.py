@@ -114,6 +114,7 @@ class Client:
         cache: ResultCache | None = None,
         cache_partition: str | None = None,
     ) -> None:
+        # Mistakes of the program are found here, before anything is connected.
         if revision is not None and revision not in REVISIONS:
             raise ValueError(f"no such revision: {revision!r}; there are {', '.join(REVISIONS)}")
         if not isinstance(cache_partition, str | None):
@@ -123,6 +124,7 @@ class Client:
         )  # fmt: skip
         self._options = Options(
             target=target,
+            # Sent to the server: the version is that of the user's program, or else of this package.
             info={"name": name, "version": __version__ if version is None else version},
             revision=REVISIONS[revision] if revision is not None else None,
             transport=transport,
@@ -159,9 +161,11 @@ class Client:
     async def __aenter__(self) -> Client:
         if self._entered:
             raise RuntimeError("a client is entered once: make another")
+        # Task groups and events belong to one event loop, so they are made when that loop runs.
         self._entered = True
         self._ended = anyio.Event()
         self._tasks = anyio.create_task_group()
+        # By hand and not by `async with`: the group lives from `__aenter__` to `__aexit__`.
         await self._tasks.__aenter__()
         try:
             self._conversation = Conversation(
@@ -182,6 +186,7 @@ class Client:
                 follows_lists=bool(listeners.on_list_changed or listeners.on_notification),
             )
             self._watch = EraWatch(self._conversation, self._connecting, self._subscriptions, self._tasks)
+            # They know each other: a transport that loses its session asks for another by way of the conversation.
             self._conversation.watch = self._watch
             await self._connecting.connect()
             # Set only now: a child process may have ended at a probe and been started again.
@@ -189,6 +194,7 @@ class Client:
             if self._conversation.calls.ended is not None:
                 raise again(self._conversation.calls.ended)
             await self._begin()
+        # Also for a cancellation: a child process or a session must not be left behind.
         except BaseException as error:
             await self._leave(error)
             raise
@@ -208,9 +214,12 @@ class Client:
     async def _leave(self, error: BaseException | None) -> None:
         """Ends all tasks, connections, child processes and sessions, also after an error."""
         try:
+            # Shielded, because a cancelled client still has a session to end; bounded, because a server may not answer.
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._options.close_timeout):
+                # It is missing where the constructor of a part failed.
                 if hasattr(self, "_conversation"):
                     self._conversation.end(ConnectionLost("the client is closed", sent=False))
+                    # Named partitions are shared, so their results stay for other clients.
                     if self._partition is None:
                         self._cache.leave(self._owner)
                     await self._connecting.aclose()
@@ -243,6 +252,7 @@ class Client:
     @property
     def revision(self) -> Revision:
         """The negotiated revision."""
+        # During a new handshake the revision is not settled: the last one is told.
         return self._conversation.revision or self._negotiated.revision
 
     @property
@@ -273,6 +283,7 @@ class Client:
     @property
     def session_id(self) -> str | None:
         """Of a session over HTTP; None elsewhere."""
+        # Only the transports over HTTP have sessions with an id.
         return getattr(self._conversation.transport, "session_id", None)
 
     @property
@@ -288,7 +299,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         *,
         progress: Progress | None = None,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+        timeout: float | None = _AS_CONFIGURED,
         safe: bool | None = None,
         on_notification: OnNotification | None = None,
         on_request: OnRequest | None = None,
@@ -315,6 +326,7 @@ class Client:
             MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
                 `AuthorizationRequired`, `InvalidAnswer`, if no valid answer came.
         """
+        # Nearly all requests have no callback of their own, and skip the checks.
         if progress is not None or on_notification is not None or on_request is not None:
             check_callbacks(progress=progress, on_notification=on_notification, on_request=on_request)
         request = ClientRequest(
@@ -335,45 +347,30 @@ class Client:
         """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
         await self._conversation.notify(method, params, timeout=self._options.timeout)
 
-    async def list_tools(
-        self,
-        *,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
-    ) -> list[dict[str, Any]]:
+    async def list_tools(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
         """All pages, within `timeout` together.
 
         Tools whose `x-mcp-header` annotations are wrong are left out where they would be used.
         """
         return await self._all_pages("tools/list", "tools", timeout)
 
-    async def list_resources(
-        self,
-        *,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
-    ) -> list[dict[str, Any]]:
+    async def list_resources(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
         return await self._all_pages("resources/list", "resources", timeout)
 
-    async def list_resource_templates(
-        self,
-        *,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
-    ) -> list[dict[str, Any]]:
+    async def list_resource_templates(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
         return await self._all_pages("resources/templates/list", "resourceTemplates", timeout)
 
-    async def list_prompts(
-        self,
-        *,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
-    ) -> list[dict[str, Any]]:
+    async def list_prompts(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
         """All pages, within `timeout` together."""
         return await self._all_pages("prompts/list", "prompts", timeout)
 
-    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:  # noqa: ASYNC109
+    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:
         async def send(method: str, params: dict[str, Any], seconds: float | None) -> dict[str, Any]:
             return await self.request(method, params, timeout=seconds)
 
+        # One budget for the walk: a server must not gain time by sending more pages.
         seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
         return await all_pages(send, self._conversation.json, method, member, seconds)
 
@@ -384,6 +381,7 @@ class Client:
     async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> dict[str, Any]:
         """``{"messages": [...]}``"""
         params: dict[str, Any] = {"name": name}
+        # Left out where there are none: the member is optional on the wire.
         if arguments is not None:
             params["arguments"] = dict(arguments)
         return await self.request("prompts/get", params)
@@ -394,7 +392,7 @@ class Client:
         arguments: Mapping[str, Any] | None = None,
         *,
         progress: Progress | None = None,
-        timeout: float | None = _AS_CONFIGURED,  # noqa: ASYNC109
+        timeout: float | None = _AS_CONFIGURED,
     ) -> dict[str, Any]:
         """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result."""
         params = {"name": name, "arguments": dict(arguments or {})}
@@ -414,12 +412,13 @@ class Client:
         if context is not None:
             params["context"] = dict(context)
         result = await self.request("completion/complete", params)
+        # Checked, since users take members of it.
         completion = result.get("completion")
         if not isinstance(completion, dict):
             raise InvalidAnswer("completion/complete was answered without a completion")
         return completion
 
-    async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:  # noqa: ASYNC109
+    async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:
         """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
         seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
 
@@ -432,6 +431,7 @@ class Client:
         """The `server/discover` result; in a session, the answer to the handshake in the same form."""
         if self.modern:
             return await self.request("server/discover")
+        # There is no such request in a session; the handshake has told the same.
         negotiated = self._negotiated
         said: dict[str, Any] = {
             "supportedVersions": list(negotiated.supported),

@@ -52,10 +52,12 @@ class Connecting:
     async def connect(self) -> None:
         """Connects.  Raises MCPError if no transport reaches the server, or there is no common revision."""
         options = self._options
+        # Without an address there is nothing to try in turn.
         if options.url is None or self._is_pinned:
             await self._pinned()
             return
         remembered = options.memory.get(options.url)
+        # "modern" saves no question: its `server/discover` is asked in any case, for the capabilities.
         if remembered in ("legacy", "sse"):
             try:
                 await self._as_remembered(remembered)
@@ -90,6 +92,7 @@ class Connecting:
         """Connects where there is no choice of transports: to a command, to a handler, or as the user has pinned it."""
         wanted = self._options.revision
         await self._start(self._options.transport == "sse")
+        # A pinned legacy revision needs no probe, which such a server would refuse.
         if wanted is not None and not wanted.modern:
             await self.handshake(wanted)
         elif wanted is not None:
@@ -124,6 +127,7 @@ class Connecting:
             await self._start(True)
         except MCPError as error:
             logger.debug("HTTP+SSE is not spoken either: %s", error)
+            # The first refusal says what is wrong; that HTTP+SSE is not served either is no news.
             raise refused from None
         await self.handshake()
 
@@ -134,6 +138,7 @@ class Connecting:
             self._options.memory.put(url, "sse" if sse else "modern" if self._conversation.modern else "legacy")
 
     async def _probe_or_shake_hands(self) -> None:
+        # On pipes some old servers ignore or die of a request before `initialize`; over HTTP they answer with an error.
         duplex = self._conversation.transport.duplex
         try:
             negotiated = await self.discover(silence_is_legacy=duplex)
@@ -154,6 +159,7 @@ class Connecting:
 
     async def discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Negotiated | None:
         """Sends `server/discover`; see `probe.discover`."""
+        # No longer than a request of the user may take.
         limit = min(self._options.timeout or math.inf, probe.PROBE_TIMEOUT)
         return await probe.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
@@ -163,6 +169,7 @@ class Connecting:
     async def _start(self, sse: bool) -> None:
         transport = self._transport = self._new_transport(sse)
         self._open.append(transport)
+        # Before `start`, which may send and receive already.
         self._conversation.use(transport, self._options.server)
         await transport.start(self._conversation, self._tasks)
 
@@ -173,12 +180,14 @@ class Connecting:
             kind = SSETransport if sse else HTTPTransport
             return kind(options.url, self._http(), headers=tuple(options.headers.items()))
         if isinstance(target, ServerHandler):
+            # Loaded here: it brings the server's parts along, which a client over HTTP does not need.
             from .transports.memory import MemoryTransport
 
             return MemoryTransport(target)
         if isinstance(target, (str, Sequence)):
             from .transports.stdio import StdioTransport
 
+            # Split as a shell would, and run without one: no variable, no pattern, no pipe.
             command = shlex.split(target) if isinstance(target, str) else list(target)
             return StdioTransport(command, env=options.env, cwd=options.cwd)
         return target
@@ -217,6 +226,7 @@ class Connecting:
     async def handshake(self, revision: Revision | None = None) -> None:
         """`initialize`, `notifications/initialized`, and the GET stream.  Raises MCPError."""
         conversation = self._conversation
+        # `initialize` has the same form for all legacy revisions, and no header names one yet.
         conversation.revision = None
         wanted = revision or self._options.revision or LATEST_LEGACY
         negotiated = await probe.initialize(
@@ -226,10 +236,12 @@ class Connecting:
             timeout=self._options.timeout,
             revision=wanted,
         )
+        # A server answers with a revision of its own if it does not know the wanted one.
         if self._options.revision is not None and negotiated.revision is not self._options.revision:
             raise ConnectionLost(f"the server speaks {negotiated.revision.name}, not {self._options.revision.name}")
         self.settle(negotiated)
         await conversation.notify(INITIALIZED, timeout=self._options.timeout)
+        # After `initialized`, which ends the handshake: the stream belongs to the session.
         await conversation.transport.listen()
 
     def settle(self, negotiated: Negotiated) -> None:

@@ -202,8 +202,10 @@ class Conversation:
         Raises:
             MCPError: the request failed, or contradicts the era of the server: see `EraWatch.run`.
         """
+        # The cache and the rounds are of 2026-07-28; a session has neither.
         if not self.modern:
             return self._learn(request, await self.send(request))
+        # `rounds=False` is for a bridge, which passes results on as they are and keeps none.
         kept = self._cache.get(self._server, self._owner, request.method, request.params) if request.rounds else None
         if kept is not None:
             return self._learn(request, kept)
@@ -221,6 +223,7 @@ class Conversation:
         return result
 
     def _learn(self, request: ClientRequest, result: dict[str, Any]) -> dict[str, Any]:
+        # Also for results from the cache: another client may have stored them, and this one learns of the tools.
         if request.method == "tools/list" and isinstance(result.get("tools"), list):
             result["tools"] = self.known_tools.learn(
                 result["tools"], mirrored=self.modern and not self.transport.duplex
@@ -259,12 +262,14 @@ class Conversation:
         supported = error.data.get("supported") if isinstance(error.data, dict) else None
         mutual = [MODERN[name] for name in supported if name in MODERN] if isinstance(supported, list) else []
         if mutual:
+            # The server's order is its preference.
             self.revision = mutual[0]
             self.transport.settle(mutual[0])
         return bool(mutual)
 
     async def _refresh(self, name: Any) -> None:
         """Reads the list of tools again, up to the page with this tool."""
+        # The kept list is the one that the server has just contradicted.
         self._cache.drop(self._server, ("tools/list",))
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
@@ -296,6 +301,7 @@ class Conversation:
         call = PendingCall(
             self.calls.next_id(), request.method, request.progress, request.on_notification, request.on_request
         )
+        # Plain attributes, since only subscriptions and bridges set them.
         call.private = request.private
         call.owner = request.owner
         params = {**request.params, **(extra or {})}
@@ -310,6 +316,7 @@ class Conversation:
             assert revision is not None
             self._sign(meta, revision)
             if not self.transport.duplex:
+                # Closing the exchange is the cancellation, so that no notification is sent.
                 call.silent = True
                 headers = self._mirrored(request.method, params, revision)
         if meta:
@@ -343,7 +350,7 @@ class Conversation:
         method: str,
         params: Mapping[str, Any] | None = None,
         *,
-        timeout: float | None = SEND_LIMIT,  # noqa: ASYNC109
+        timeout: float | None = SEND_LIMIT,
     ) -> None:
         """Sends a notification.
 
@@ -377,6 +384,7 @@ class Conversation:
             else:
                 self.questions.receive(message, via, modern=self.modern)
         except Exception:
+            # The task that reads must live on: one message that cannot be handled is not the end of the others.
             self._seldom.exception("handling a message from %s failed, so it was dropped", self.transport.why)
 
     def lost(self, request_id: int | str | None, error: Exception) -> None:
@@ -414,6 +422,7 @@ class Conversation:
             self._cache.drop(self._server, ("resources/read",), params["uri"])
         if call is not None and call.on_notification is not None:
             self.notification_queue.deliver(call.on_notification, method, params)
+        # The client's callbacks have a stream of their own, and would hear it twice.
         if call is None or not call.private:
             self.deliver(method, params)
 
@@ -433,6 +442,7 @@ class Conversation:
             deliver(listeners.on_updated, params["uri"])
         if said:
             deliver(listeners.on_notification, method, params)
+        # A copy, because a listener may leave while it is called.
         for listener in list(self.extra_listeners):
             listener(method, params)
 

@@ -48,7 +48,7 @@ class Detected:
         return any(name in MODERN for name in self.revisions)
 
 
-async def detect(url: str, *, timeout: float = DETECT_LIMIT, **options: Any) -> Detected:  # noqa: ASYNC109
+async def detect(url: str, *, timeout: float = DETECT_LIMIT, **options: Any) -> Detected:
     """Tries `server/discover`, `initialize` and HTTP+SSE in this order until the server answers one of them.
 
     Args:
@@ -62,6 +62,7 @@ async def detect(url: str, *, timeout: float = DETECT_LIMIT, **options: Any) -> 
     """
     found: Detected | None = None
     end = timeout * _FOR_THE_END
+    # Leaving the client comes after this limit, within the part that is kept for it.
     with anyio.move_on_after(timeout - end):
         async with Client(url, timeout=timeout, close_timeout=end, **options) as client:
             found = _read(client)

@@ -61,6 +61,7 @@ class Options:
             raise TypeError("middleware is a list of coroutine functions: async (call, next) -> answer")
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f'transport is "http", "sse" or None, not {self.transport!r}')
+        # A token of bytes would be sent as "b'...'".
         if self.token is not None and not isinstance(self.token, str) and not callable(self.token):
             raise TypeError(f"token is a text, a function or a coroutine function, not {type(self.token).__name__}")
         if self.url is not None:
@@ -68,6 +69,7 @@ class Options:
             parse_url(self.url)
             self.proxies()
             Url(self.url, self.headers, self.token)
+        # Found here: the transport would connect and then refuse each request.
         if self.transport == "sse" and self.revision is not None and self.revision.modern:
             raise ValueError(f"HTTP+SSE does not carry {self.revision.name}")
 

@@ -83,10 +83,12 @@ class PendingCall:
         self._waiting: list[Awaitable[None]] = []
         self._held = 0
         self._held_since = 0.0
+        # A server that asks without end must not hold a call for ever.
         self._may_hold = MAX_HELD
 
     def finish(self, outcome: Any) -> None:
         """Ends the call with a result, or with an exception to raise."""
+        # The first outcome counts: a late answer must not replace a timeout that was told.
         if not self.done:
             self.outcome = outcome
             self.done = True
@@ -115,6 +117,7 @@ class PendingCall:
     async def outcome_when_done(self) -> Any:
         """Waits for the end of the call, and gives its result or raises its exception."""
         while True:
+            # Before the result: its caller expects no progress after the call has returned.
             while self._waiting:
                 try:
                     await self._waiting.pop(0)
@@ -183,7 +186,7 @@ class Calls:
         *,
         headers: Sequence[tuple[str, str]] = (),
         safe: bool = False,
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,
     ) -> Any:
         """Sends a request, waits for its answer, and gives the result.
 
@@ -198,6 +201,7 @@ class Calls:
         token = (params.get("_meta") or {}).get("progressToken")
         if isinstance(token, (str, int)):
             self._tokens[token] = call
+        # Before it is sent: the answer may come while `send` still waits.
         self._waiting[call.id] = call
         sent = False
         call.scope.deadline = anyio.current_time() + (math.inf if timeout is None else timeout)

@@ -79,6 +79,7 @@ class EraMemory:
         """Remembers an entry.  When the memory is full, the oldest one is dropped."""
         origin = origin_of(url)
         self._verdicts[origin] = verdict
+        # An origin that is in use must not be the first to be dropped.
         self._verdicts.move_to_end(origin)
         while len(self._verdicts) > MAX_ORIGINS:
             self._verdicts.popitem(last=False)
@@ -105,6 +106,7 @@ async def discover(
     except (HeaderMismatch, MissingClientCapability, UnsupportedProtocolVersion, AuthorizationRequired):
         raise
     except HTTPStatusError as error:
+        # Trouble says nothing of an era: the same server may answer a moment later.
         if error.status == 429 or error.status >= 500:
             raise
     except RequestTimeout:
@@ -121,8 +123,10 @@ async def _discover(send: Send, timeout: float, revision: Revision, *, again: bo
     try:
         result = await send("server/discover", {}, revision, timeout)
     except UnsupportedProtocolVersion as error:
+        # The list in the error shows the era: a list of legacy versions alone means that a handshake is wanted.
         supported = _versions(error.data.get("supported") if isinstance(error.data, dict) else None)
         mutual = [MODERN[name] for name in supported if name in MODERN]
+        # Once only: a server that refuses what it listed would be asked for ever.
         if mutual and again:
             return await _discover(send, timeout, mutual[0], again=False)
         if mutual or (supported and not any(name in LEGACY for name in supported)):
@@ -130,9 +134,11 @@ async def _discover(send: Send, timeout: float, revision: Revision, *, again: bo
         return None
     supported = _versions(result.get("supportedVersions"))
     mutual = [MODERN[name] for name in supported if name in MODERN]
+    # It answers the method and lists no modern version: a handshake finds out the rest.
     if not mutual:
         return None
     return Negotiated(
+        # The wanted revision, and else the first that the server names.
         revision if revision in mutual else mutual[0],
         _object((_object(result.get("_meta"))).get(META_SERVER)),
         _object(result.get("capabilities")),
@@ -158,6 +164,7 @@ async def initialize(
     params = {"protocolVersion": revision.name, "capabilities": capabilities, "clientInfo": info}
     result = await send("initialize", params, None, timeout)
     version = result.get("protocolVersion")
+    # A legacy server may name an older revision, but a modern one has no `initialize`.
     agreed = LEGACY.get(version) if isinstance(version, str) else None
     if agreed is None:
         raise InvalidAnswer(f"the server wants to speak {str(version)[:50]!r}, which is not spoken here")
@@ -213,6 +220,7 @@ def refuses_handshake(error: MCPError) -> bool:
 
 
 def _versions(value: Any) -> tuple[str, ...]:
+    # The list is a stranger's: what is no text in it is passed over, and its length is bounded.
     return tuple(name for name in value[:MAX_VERSIONS] if isinstance(name, str)) if isinstance(value, list) else ()
 
 

@@ -57,12 +57,14 @@ async def open_stream(
     try:
         # The socket is asked for now: a connection that is reset later does not give it any more.
         sock = stream.extra(SocketAttribute.raw_socket)
+        # Without TLS a proxy is sent the request itself, in its absolute form (`httpclient._for_proxy`).
         if not origin.secure:
             return stream, sock
         if proxy is not None:
             await _tunnel(stream, origin, proxy)
         wrapped = await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=context())
     except BaseException:
+        # Shielded: a cancelled connection still has a socket to close.
         with anyio.CancelScope(shield=True):
             await stream.aclose()
         raise

@@ -119,6 +119,7 @@ class HTTPClient:
         chain: Next = self._send
         ordered = sorted(middleware, key=_priority)
         for one in ordered[::-1]:  # not `reverse=True`, which leaves equals in their order
+            # From the inside out, so that the first one is called first.
             chain = _wrapped(one, chain)
         self._chain = chain
 
@@ -219,6 +220,7 @@ class HTTPClient:
         if not wire.reusable or self._closed:
             await self._discard(wire)
             return
+        # The end of the list is the newest, and `_expire` looks at its beginning alone.
         wire.idle_since = self._clock()
         self._idle.append(wire)
         await self._expire()
@@ -247,10 +249,12 @@ class HTTPClient:
         if self._closed:
             await wire.aclose()
             raise ConnectError("the client is closed")
+        # Noted as open until it is discarded: `aclose` closes these, and not the idle ones alone.
         self._open.add(wire)
         return wire
 
     def _proxy_for(self, origin: Origin) -> ForwardProxy | None:
+        # A Unix socket is on this machine, where no proxy could reach it.
         if self._proxies is None or origin.uds is not None:
             return None
         try:
@@ -259,6 +263,7 @@ class HTTPClient:
             raise ConnectError(f"no connection to {origin.host}:{origin.port}: {error}") from None
 
     def _tls(self) -> tls.SSLContext:
+        # At the first connection with TLS: loading the authorities takes long, and clients on loopback never need them.
         if self._ssl is None:
             self._ssl = tls_defaults()
         return self._ssl
@@ -285,6 +290,7 @@ def _with_defaults(headers: Sequence[tuple[str, str]], authority: str) -> list[t
 
 def _redirected(location: str | None, origin: Origin, authority: str, target: str) -> str | None:
     """The target of a redirect within the origin, else None."""
+    # A redirect without a place to go to is an answer like any other.
     if location is None:
         return None
     scheme = "https" if origin.secure else "http"
@@ -292,4 +298,5 @@ def _redirected(location: str | None, origin: Origin, authority: str, target: st
         there, _, elsewhere = parse_url(urljoin(f"{scheme}://{authority}{target}", location), origin.uds)
     except ValueError:
         return None
+    # Another origin must not get the credentials, so the caller sees the redirect itself.
     return elsewhere if there == origin else None

@@ -36,6 +36,7 @@ BREAKER_OPEN_FOR = 60.0  # seconds
 
 def set_header(call: HTTPCall, name: str, value: str) -> None:
     """Replaces all values of the header `name`."""
+    # RFC 9110, 5.1: names are the same in any case.
     wanted = name.lower()
     call.headers = [(found, old) for found, old in call.headers if found.lower() != wanted]
     call.headers.append((name, value))
@@ -103,6 +104,7 @@ class BearerToken:
         self._provider = provider
         self._refresh_before = refresh_before
         self._clock = clock
+        # A burst of requests after a token's end would ask the provider once for each.
         self._lock = anyio.Lock()
         self._token: Token | None = None
         self._rounds = 0  # how often the provider has returned or failed
@@ -112,6 +114,7 @@ class BearerToken:
         token = await self._current()
         set_header(call, "Authorization", f"Bearer {token.value}")
         answer = await following(call)
+        # RFC 9110, 15.5.2: the status that asks for other credentials.
         if answer.status != 401:
             return answer
         try:
@@ -275,6 +278,7 @@ class CircuitBreaker:
         if self._until is None:
             return False
         left = self._until - self._clock()
+        # One call tries; the others are refused until it has told how the server is.
         if left > 0 or self._trying:
             raise CircuitOpen(max(left, 0.0))
         self._trying = True

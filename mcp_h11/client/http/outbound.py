@@ -91,6 +91,7 @@ class ForwardProxies:
         Raises:
             ValueError: the environment names something that is no proxy; the message names the variable.
         """
+        # First of all rules, even before a proxy that the user named.
         if is_loopback(host):
             return None
         if self._one is not None:
@@ -142,6 +143,7 @@ class _Host:
         text, self._port = _split_port(text.lower())
         self._name = text.removeprefix("*").strip(".") if text != "*" else text
         self._network = None
+        # An entry that is no network stays a name, which no host has; it does not void the other entries.
         if "/" in text:
             from ipaddress import ip_network
 

@@ -141,6 +141,7 @@ class HTTPStatusError(MCPError):
         if reason:
             message = f"{message}: {reason}"
         again = "" if retry_after is None else f"it may be tried again after {retry_after:.0f} s"
+        # A JSON-RPC error has a message of the server's own, which stays as it is.
         if again and not self.rpc:
             message = f"{message}; {again}"
         super().__init__(error.get("code", CONNECTION_LOST), error.get("message", message), error.get("data"))

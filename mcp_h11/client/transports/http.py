@@ -132,6 +132,7 @@ class HTTPTransport:
         Raises:
             MCPError: the server did not accept the notification or response.
         """
+        # Its sender waits for the status, because nothing else answers a notification.
         if out.request_id is None:
             await self._post_only(out)
         else:

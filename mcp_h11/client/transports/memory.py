@@ -118,6 +118,7 @@ class MemoryTransport:
             ConnectionLost: the lifespan failed; its exception is the cause.
         """
         loop = asyncio.get_running_loop()
+        # A task of its own enters and leaves the lifespan, as a task group inside of it needs.
         begun: asyncio.Future[None] = loop.create_future()
         self._task = loop.create_task(self._serve(receiver, begun))
         try:
@@ -137,6 +138,7 @@ class MemoryTransport:
         try:
             async with Runtime(self._handler, self._settings) as runtime:
                 self._context = copy_context()
+                # The context is copied now that the lifespan has set its variables, which calls are to see.
                 self._outlet = MemoryOutlet(runtime, receiver)
                 pipe = self._pipe = Pipe(runtime, self._outlet)
                 begun.set_result(None)

@@ -87,6 +87,7 @@ class SSETransport:
         """
         self._receiver = receiver
         self._opened, self._scope = anyio.Event(), anyio.CancelScope()
+        # A task of its own: the stream is read as long as the client lives.
         tasks.start_soon(self._run)
         with anyio.move_on_after(ENDPOINT_LIMIT):
             await self._opened.wait()
@@ -94,6 +95,7 @@ class SSETransport:
             self._scope.cancel()
             if self._error is not None:
                 raise again(self._error)
+            # A stream without an endpoint is open and useless, so it was cancelled.
             raise InvalidAnswer(f"the stream at {self.why} does not say where to POST")
 
     def settle(self, revision: Revision) -> None:
@@ -107,6 +109,7 @@ class SSETransport:
             MCPError: the server did not accept the message.
         """
         headers = [("Content-Type", JSON_TYPE), *self._headers]
+        # Servers of 2025-06-18 and later may be reached this way as well, and read the header.
         if self._revision is not None and self._revision.version_header:
             headers.append((VERSION_HEADER, self._revision.name))
         try:
@@ -187,6 +190,7 @@ class SSETransport:
         """The address to POST to.  Raises InvalidAnswer for another origin: requests carry our credentials."""
         try:
             if len(endpoint) <= MAX_ENDPOINT:
+                # The official servers name a path.  A whole address of the same origin is taken as well.
                 return resolve(self.url, endpoint)
         except ValueError:  # also for a port that is no number, and for brackets that do not match
             pass

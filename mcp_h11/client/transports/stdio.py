@@ -136,6 +136,7 @@ class StdioTransport:
 
     async def aclose(self) -> None:
         """Ends the child's input, then sends signals; takes `eof` + `term` and two seconds at most."""
+        # First, so that the end of the child that follows is no loss of the connection.
         self._closing = True
         if self._child is not None:
             await self._child.stop(eof=self._eof, term=self._term)
@@ -160,6 +161,7 @@ class StdioTransport:
 
     def _pass_on(self, message: Message) -> None:
         if isinstance(message, (Response, ErrorResponse)) and message.id is not None:
+            # No later line can be the answer to this request.
             self._waiting.discard(self._meant(message.id))
         self._receiver.message(message, None)
 
@@ -172,6 +174,7 @@ class StdioTransport:
 
     def _no_message(self, error: Unreadable, line: bytes) -> None:
         """A line that names a waiting request was its answer.  A line without any sign of an answer is a log line."""
+        # The line is JSON of a sort, and names a request of ours: the server has tried to answer.
         if error.request_id is not None and self._meant(error.request_id) in self._waiting:
             self._lose(self._meant(error.request_id), error)
         elif error.answers and error.request_id is None:
