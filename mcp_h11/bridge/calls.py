@@ -113,7 +113,8 @@ class BridgedCall:
     def adopt(self, inquiry: Inquiry) -> bool:
         """Go on with a question of another call of this client.  Returns whether this call can."""
         asked_on = inquiry.holder.ctx
-        if self.ctx is None or asked_on is None:
+        # One pipe may carry calls of both eras.  A parked call has its question in its answer, and not in the session.
+        if isinstance(inquiry.holder, ParkedCall) or self.ctx is None or asked_on is None:
             return False
         exchange_of(asked_on).hand_over_questions(exchange_of(self.ctx))
         self._hold(inquiry)
@@ -335,9 +336,10 @@ class ParkedCall(BridgedCall):
     def adopt(self, inquiry: Inquiry) -> bool:
         """Show the question in this call as well: the answer may come back to either call."""
         holder = inquiry.holder
-        assert isinstance(holder, ParkedCall)
+        if not isinstance(holder, ParkedCall) or not self.may_ask:
+            return False
         found = [one for one in holder._open.values() if one.inquiry is inquiry]
-        if not self.may_ask or not all(self._shows(one) for one in found):
+        if not all(self._shows(one) for one in found):
             return False
         self._hold(inquiry)
         return True

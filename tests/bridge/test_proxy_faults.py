@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import pytest
+from pipes_support import piped
 from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, served
 from test_proxy import ABLE, ERAS, MODERN, client, yes
@@ -375,6 +376,23 @@ async def test_a_question_that_outlived_its_call_is_taken_back_on_the_call_that_
             assert await c.text("emit", **back) == "emitted"
             void = await holds.next_message()
             assert (void["method"], void["params"]["requestId"]) == ("notifications/cancelled", question["id"])
+
+
+async def test_a_call_of_another_era_does_not_go_on_with_a_question_of_a_session() -> None:
+    """One pipe may carry calls of both eras.  A question by request cannot become an `input_required` result."""
+    async with piped(ProxyHandler(command(), per_session=True)) as pipe:  # type: ignore[arg-type]
+        await pipe.initialize(LEGACY, ABLE)
+        pipe.call("newer era", "hold", revision=MODERN)
+        pipe.call("echo", "echo", text="x")  # answered by the child, so the first call is there as well
+        while (await pipe.receive()).get("id") != "echo":
+            pass  # the first call logs that it runs
+        pipe.call("c", "ask")
+        question = await pipe.receive()
+        assert question["method"] == "elicitation/create"
+        pipe.notify("notifications/cancelled", requestId="c")
+        void = await pipe.receive()
+        assert (void["method"], void["params"]["requestId"]) == ("notifications/cancelled", question["id"])
+        pipe.notify("notifications/cancelled", requestId="newer era")
 
 
 async def test_a_question_whose_call_ended_last_is_void_on_the_sessions_stream() -> None:
