@@ -96,7 +96,7 @@ class LegacySSE:
         if self.runtime.handler.serves(session.state.generation):
             return False
         # The end of the stream makes the client open a new session.
-        session.on_rest = partial(self._finish, reply)
+        session.on_idle = partial(self._finish, reply)
         if not session.busy:
             self._finish(reply, session)
         return True
@@ -163,7 +163,7 @@ class LegacySSE:
     def quiet(self) -> None:
         """Shutting down: end every stream in good order, as soon as the calls of its session are answered."""
         for session, reply in list(self.sessions.values()):
-            session.on_rest = partial(self._finish, reply)
+            session.on_idle = partial(self._finish, reply)
             if not session.busy:
                 self._finish(reply, session)
 

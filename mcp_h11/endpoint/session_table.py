@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The table of the sessions of one server over Streamable HTTP: since when each is at rest, and which one makes room.
+"""The table of the sessions of one server over Streamable HTTP: since when each is idle, and which one makes room.
 
 `sessions` finds the session of a request here and opens new ones.  The table does not read a request, and knows of the
 stores only that `forget` drops a session from them.
 
-Rule: only a session at rest expires.  At rest means that no call of it runs and no connection reads from it.
+Rule: only an idle session expires.  Idle means that no call of it runs and no connection reads from it.
 """
 
 from __future__ import annotations
@@ -31,67 +31,67 @@ class SessionTable:
         self.runtime = runtime
         self.settings = runtime.settings
         self.sessions: dict[str, StreamSession] = {}
-        self.resting: OrderedDict[str, float] = OrderedDict()  # sessions at rest: since when; longest first
-        self.fresh: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
+        self.idle: OrderedDict[str, float] = OrderedDict()  # idle sessions: since when; longest first
+        self.uninitialized: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
         self.peers = Crowd[StreamSession]()
         self._forget = forget
         self._used = used
 
     def add(self, session: StreamSession) -> None:
-        """Take a new session in; it is at rest."""
+        """Take a new session in; it is idle."""
         self.sessions[session.id] = session
         self.peers.add(session.party, session)
-        session.on_rest, session.on_work = self._rest, self._work
-        self._rest(session)
+        session.on_idle, session.on_busy = self._became_idle, self._became_busy
+        self._became_idle(session)
 
     # --- rest, expiry, end -----------------------------------------------------------------------------------
 
-    def _rest(self, session: StreamSession) -> None:
-        """Record that the session is at rest from now on, also after work of less than one turn of the loop."""
+    def _became_idle(self, session: StreamSession) -> None:
+        """Record that the session is idle from now on, also after work of less than one turn of the loop."""
         session_id = session.state.id
-        self.resting[session_id] = self.runtime.loop.time()
-        self.resting.move_to_end(session_id)
+        self.idle[session_id] = self.runtime.loop.time()
+        self.idle.move_to_end(session_id)
         if self._used is not None:
             self._used.add(session_id)
 
-    def _work(self, session: StreamSession) -> None:
-        self.resting.pop(session.state.id, None)
+    def _became_busy(self, session: StreamSession) -> None:
+        self.idle.pop(session.state.id, None)
 
     def touch(self, session: StreamSession) -> None:
-        """A message that is no call came for the session: if the session is at rest, it is so since now."""
-        if self.resting.pop(session.id, None) is not None:
-            self._rest(session)
+        """A message that is no call came for the session: an idle session is idle since now."""
+        if self.idle.pop(session.id, None) is not None:
+            self._became_idle(session)
 
     def busy(self) -> Iterable[str]:
-        """The ids of the sessions that are not at rest."""
-        return self.sessions.keys() - self.resting.keys()
+        """The ids of the sessions that are not idle."""
+        return self.sessions.keys() - self.idle.keys()
 
     @property
     def has_room(self) -> bool:
-        """Whether one more session could be opened, if need be by the end of a session at rest."""
+        """Whether one more session could be opened, if need be by the end of an idle session."""
         limit = self.settings.max_sessions
-        return limit is None or len(self.sessions) < limit or bool(self.resting)
+        return limit is None or len(self.sessions) < limit or bool(self.idle)
 
     def make_room(self, party: str) -> None:
         """End a session if one more of this party needs its place.  Raises `overloaded` where none can end."""
         limit, peer_limit, peers = self.settings.max_sessions, self.settings.max_sessions_peer, self.peers
-        if peer_limit is not None and peers.count(party) >= peer_limit and not self._evict(self._at_rest(party)):
+        if peer_limit is not None and peers.count(party) >= peer_limit and not self._evict(self._idle_of(party)):
             raise overloaded("Too many sessions from this address")
         if limit is None or len(self.sessions) < limit:
             return
-        # A session of the client with the most sessions ends: one at rest, if it has one.  Where no client has more
-        # sessions than the new client would have, the session that is longest at rest ends.
+        # A session of the client with the most sessions ends: an idle one, if it has one.  Where no client has more
+        # sessions than the new client would have, the session that has been idle longest ends.
         others = list(peers.before(party))
-        if self._evict(one for one in others if one.id in self.resting):
+        if self._evict(one for one in others if one.id in self.idle):
             return
-        if self._evict(map(self.sessions.__getitem__, self.resting)):
+        if self._evict(map(self.sessions.__getitem__, self.idle)):
             return
         if not self._evict(one for one in others if not one.calls):  # one that only listens
             raise overloaded("Too many sessions")
 
-    def _at_rest(self, party: str) -> Iterator[StreamSession]:
+    def _idle_of(self, party: str) -> Iterator[StreamSession]:
         mine = set(self.peers.of(party))
-        return (one for one in map(self.sessions.__getitem__, self.resting) if one in mine)
+        return (one for one in map(self.sessions.__getitem__, self.idle) if one in mine)
 
     def _evict(self, sessions: Iterator[StreamSession]) -> bool:
         """End the first, if there is one."""
@@ -102,8 +102,8 @@ class SessionTable:
 
     def expire(self, now: float) -> None:
         """End the sessions that have been idle too long, and those that never finished their handshake."""
-        self._expire(self.resting, self.settings.session_idle, now)
-        self._expire(self.fresh, self.settings.session_initialize, now)
+        self._expire(self.idle, self.settings.session_idle, now)
+        self._expire(self.uninitialized, self.settings.session_initialize, now)
 
     def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
         while limit is not None and table:
@@ -119,13 +119,13 @@ class SessionTable:
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""
         del self.sessions[session.id]
-        self.resting.pop(session.id, None)
-        self.fresh.pop(session.id, None)
+        self.idle.pop(session.id, None)
+        self.uninitialized.pop(session.id, None)
         if self.runtime.metrics is not None:
             self.runtime.metrics.sessions.observe(max(0.0, self.runtime.now() - session.state.created))
         self.peers.remove(session.party, session)
         if not self.sessions:  # a dict keeps the memory of its largest size until it is cleared
-            for table in (self.sessions, self.resting, self.fresh):
+            for table in (self.sessions, self.idle, self.uninitialized):
                 table.clear()
         session.close()
         if forget:

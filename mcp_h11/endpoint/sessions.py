@@ -111,7 +111,7 @@ class Legacy:
         if session.has_standalone:
             session.standalone.take_over()
         if session.busy:
-            session.on_rest = self.table.end
+            session.on_idle = self.table.end
         else:
             self.table.end(session)
 
@@ -140,7 +140,7 @@ class Legacy:
         """A notification, or an answer to a question of ours."""
         if isinstance(message, Notification):
             if message.method == INITIALIZED:
-                self.table.fresh.pop(session.id, None)
+                self.table.uninitialized.pop(session.id, None)
             whose = None if session.id else PostClient(self.runtime, reply, principal)
             session.notified(message, whose, reply.load)
         else:
@@ -213,7 +213,7 @@ class Legacy:
 
     def _open(self, session: StreamSession, payload: bytes, reply: Reply) -> None:
         self._admit(session)
-        self.table.fresh[session.id] = self.runtime.loop.time()
+        self.table.uninitialized[session.id] = self.runtime.loop.time()
         _answer(reply, payload, session.id)
 
     def _admit(self, session: StreamSession) -> None:
@@ -260,7 +260,7 @@ class Legacy:
         self.runtime.spawn(self._attach(session, last_event_id, reply))
 
     async def _attach(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
-        session.attached(+1)
+        session.count_readers(+1)
         try:
             if last_event_id is None:
                 await session.standalone.listen(reply)
@@ -280,7 +280,7 @@ class Legacy:
             logger.exception("the event store failed")
             self._refuse(reply, overloaded("The event store is away"))
         finally:
-            session.attached(-1)
+            session.count_readers(-1)
 
     def delete(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
@@ -337,7 +337,7 @@ class Legacy:
         for session in list(self.sessions.values()):
             # "SHOULD NOT send [...] notifications" before `initialized` (2025-11-25 basic/lifecycle).
             state = session.state
-            if session.id not in self.table.fresh:
+            if session.id not in self.table.uninitialized:
                 told = session.told(notice, payload)
                 if told is not None and notice.is_for(state.principal, state.generation):
                     session.announce(told)

@@ -64,7 +64,7 @@ class Stream:
         """Give `reply`, the answer to a POST, every event of the stream; `lost` is called if its connection breaks."""
         self.reply = reply
         self.live = True
-        self.session.attached(+1)
+        self.session.count_readers(+1)
         reply.on_gone = partial(self._gone, reply, lost)
 
     def _gone(self, reply: Reply, lost: Callable[[], None] | None) -> None:
@@ -198,7 +198,7 @@ class Stream:
         self.reply, self.live, self.cursor = reply, False, after
         self.unread.clear()
         reply.on_gone = self._left
-        self.session.attached(+1)
+        self.session.count_readers(+1)
         reply.open(self._prime())
         reply.forget()
         await self._catch_up(reply, events)
@@ -296,7 +296,7 @@ class Stream:
         reply.on_gone = None
         for pause in list(self.pauses):
             pause.cancel()
-        self.session.attached(-1)
+        self.session.count_readers(-1)
 
 
 class StreamSession(Session):
@@ -327,15 +327,15 @@ class StreamSession(Session):
         """Whether `standalone` was ever used."""
         return self._standalone is not None
 
-    def attached(self, by: int) -> None:
+    def count_readers(self, by: int) -> None:
         """A connection began or ceased to read."""
         before = self.busy
         self.busy = before + by
         if not self.busy:
-            if self.on_rest is not None:
-                self.on_rest(self)
-        elif not before and self.on_work is not None:
-            self.on_work(self)
+            if self.on_idle is not None:
+                self.on_idle(self)
+        elif not before and self.on_busy is not None:
+            self.on_busy(self)
 
     def new_stream(self, *, waits: bool = False) -> Stream:
         """A stream that can be found again while it or the store remembers it."""

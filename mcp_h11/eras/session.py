@@ -121,8 +121,8 @@ class Session:
     """One session.  A class derived from this one says how messages that belong to no call leave."""
 
     __slots__ = (
-        "_questions", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_change",
-        "on_rest", "on_work", "revision", "runtime", "state",
+        "_questions", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_busy",
+        "on_change", "on_idle", "revision", "runtime", "state",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, state: SessionState, revision: Revision) -> None:
@@ -135,8 +135,8 @@ class Session:
         self.busy = 0  # calls that run and connections that read
         self.closed = False
         self.data: dict[str, Any] = {}  # the handler's own
-        self.on_rest: Callable[[Any], None] | None = None  # called with the session when `busy` falls to 0,
-        self.on_work: Callable[[Any], None] | None = None  # and when it rises from 0
+        self.on_idle: Callable[[Any], None] | None = None  # called with the session when `busy` falls to 0,
+        self.on_busy: Callable[[Any], None] | None = None  # and when it rises from 0
         self.on_change: Callable[[Any], Awaitable[None]] | None = None  # called when `state` has changed
         self.log_rank = log_rank(state.log_level)
         self._spellings: tuple[Set[str], dict[str, str]] | None = None  # `spellings` of the subscriptions beside them
@@ -197,7 +197,7 @@ class Session:
         """End all that runs here, once.  The table of sessions has removed its entry before."""
         self.closed = True
         self.load = None
-        self.on_rest = self.on_work = None
+        self.on_idle = self.on_busy = None
         for calls in list(self.calls.values()):
             for call in list(calls):
                 if not call.dropped:  # else it is cancelled, and cleans up
@@ -223,8 +223,8 @@ class Session:
             self._ended(call)
             raise
         # Not for a call that is over already, which left `busy` as it was.
-        if not before and self.busy and self.on_work is not None:
-            self.on_work(self)
+        if not before and self.busy and self.on_busy is not None:
+            self.on_busy(self)
 
     def _ended(self, call: Call) -> None:
         same = self.calls[call.request_id]
@@ -237,8 +237,8 @@ class Session:
         # Not left to the end of the call object: a traceback may keep that until the garbage collector comes.
         call.load = None
         self.busy -= 1
-        if not self.busy and self.on_rest is not None:
-            self.on_rest(self)
+        if not self.busy and self.on_idle is not None:
+            self.on_idle(self)
 
     async def _run(self, call: Call) -> None:
         json = self.runtime.json

@@ -591,7 +591,7 @@ async def test_at_the_cap_of_one_address_no_session_of_another_makes_room() -> N
             opened = await post(port, initialize(), X_Forwarded_For=address)
             assert opened.status == 200
             sessions.append(opened.headers["mcp-session-id"])
-        # The first session is longest at rest, but belongs to another client.
+        # The first session has been idle longest, but belongs to another client.
         found = [(await post(port, PING, Mcp_Session_Id=session)).status for session in sessions]
         assert found == [200, 404, 200]
 

@@ -25,7 +25,7 @@ from mcp_h11.server.connection import Connection
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 WARM_UP = 300
 MOST_LEFT = 1024 * 1024  # bytes of ten thousand sessions
-MOST_EACH = 16 * 1024  # bytes of one at rest
+MOST_EACH = 16 * 1024  # bytes of an idle one
 # Ten thousand are counted in blocks of the allocator, of which each that is lost has at least one; tracing where every
 # byte is takes ten times as long, so that is done for a tenth of them.
 MANY = pytest.mark.parametrize(("sessions", "unit"), [(10_000, "blocks"), (1_000, "bytes")])
@@ -147,7 +147,9 @@ async def test_ten_thousand_sessions_that_are_deleted_leave_nothing(sessions: in
         assert used() - before < allowed(sessions, unit)
         assert (len(asyncio.all_tasks()), descriptors()) == (tasks, files)
         legacy = server.endpoint.legacy
-        assert not legacy.sessions and not legacy.table.resting and not legacy.table.fresh and not legacy.table.peers
+        assert (
+            not legacy.sessions and not legacy.table.idle and not legacy.table.uninitialized and not legacy.table.peers
+        )
         assert legacy.stores.events.total_bytes == 0
         client.transport.close()
         await turns()
@@ -181,7 +183,9 @@ async def test_ten_thousand_sessions_that_are_forgotten_are_small_and_expire_to_
         clock.ahead += server.settings.session_idle
         server.endpoint.sweep()
         await turns()
-        assert not legacy.sessions and not legacy.table.resting and not legacy.table.fresh and not legacy.table.peers
+        assert (
+            not legacy.sessions and not legacy.table.idle and not legacy.table.uninitialized and not legacy.table.peers
+        )
         assert legacy.stores.events.total_bytes == 0
         assert used() - before < allowed(sessions, unit)
         assert (len(asyncio.all_tasks()), descriptors()) == (tasks, files)
