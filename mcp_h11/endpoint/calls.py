@@ -59,7 +59,7 @@ class PostedCall(Call):
             return
         if stream is self.stream:
             await stream.send(payload)
-        elif not passing or stream.reply is not None or not stream.waits:
+        elif not passing or stream.reply is not None or not stream.buffers_unread:
             # Other calls use this stream as well: a call that is cancelled here must not leave a hole in it.
             await asyncio.shield(self.runtime.spawn(stream.send(payload)))
 

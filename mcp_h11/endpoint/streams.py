@@ -36,11 +36,11 @@ class Stream:
     """The events of one answer, or of the session's own GET stream; read by at most one connection at a time."""
 
     __slots__ = (
-        "claim", "cursor", "finished", "id", "last", "live", "lock", "pauses", "reply", "session", "unread", "waiting",
-        "waits",
+        "buffer", "buffers_unread", "caught_up", "cursor", "finished", "id", "last", "lock", "newest_reader",
+        "pending_notices", "reply", "session", "slow_writers",
     )  # fmt: skip
 
-    def __init__(self, session: StreamSession, *, waits: bool = False) -> None:
+    def __init__(self, session: StreamSession, *, buffers_unread: bool = False) -> None:
         self.session = session
         # "These event IDs [...] SHOULD be assigned on a per-stream basis" (2025-11-25 basic/transports, Resumability).
         # An id must not be guessable, because a client that knows the id of a stream can ask for its events.
@@ -48,22 +48,22 @@ class Stream:
         self.last = 0  # index of the newest event
         self.cursor = 0  # index of the newest event that was written to a connection
         self.reply: Reply | None = None
-        self.live = False  # `reply` was given every event up to `last`, so a writer writes its event to `reply`
-        self.claim: Reply | None = None  # the newest connection that wants to read
+        self.caught_up = False  # `reply` was given every event up to `last`, so a writer writes its event to `reply`
+        self.newest_reader: Reply | None = None  # the newest connection that wants to read
         self.finished = False
         self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
         # Dicts serve as ordered sets, because an empty dict is small and most sessions are idle.
-        self.unread: dict[bytes, None] = {}  # notices that no connection has read yet: each waits once
-        self.pauses: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
+        self.pending_notices: dict[bytes, None] = {}  # notices that no connection has read yet: each waits once
+        self.slow_writers: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
         # Events that wait for a reader where no store keeps them.  Only the session's own stream has them: a client may
         # open that one at any time, but without a store it cannot find the stream of a call again.
-        self.waits = waits
-        self.waiting: deque[tuple[int, bytes]] | None = None
+        self.buffers_unread = buffers_unread
+        self.buffer: deque[tuple[int, bytes]] | None = None
 
     def start(self, reply: Reply, lost: Callable[[], None] | None = None) -> None:
         """Give `reply`, the answer to a POST, every event of the stream; `lost` is called if its connection breaks."""
         self.reply = reply
-        self.live = True
+        self.caught_up = True
         self.session.count_readers(+1)
         reply.on_gone = partial(self._gone, reply, lost)
 
@@ -84,11 +84,11 @@ class Stream:
                 return
             await self._keep(payload, last)
             reply = self.reply
-            if reply is None or not self.live:
-                if self.waits and self.session.store is None:
-                    if self.waiting is None:
-                        self.waiting = deque(maxlen=MAX_STREAM_EVENTS)
-                    self.waiting.append((self.last, payload))
+            if reply is None or not self.caught_up:
+                if self.buffers_unread and self.session.store is None:
+                    if self.buffer is None:
+                        self.buffer = deque(maxlen=MAX_STREAM_EVENTS)
+                    self.buffer.append((self.last, payload))
                 return
             self._write(reply, self.last, payload, last)
             if not last and not reply.writable:
@@ -100,17 +100,17 @@ class Stream:
         The wait ends as soon as another connection takes the stream over, because the old connection may be dead.
         """
         pause = asyncio.ensure_future(reply.drained())
-        self.pauses[pause] = None
+        self.slow_writers[pause] = None
         try:
             await asyncio.wait({pause})
         finally:
-            self.pauses.pop(pause, None)
+            self.slow_writers.pop(pause, None)
             pause.cancel()
 
     def post(self, payload: bytes) -> None:
         """Send a notice without waiting.  A notice that the reader has not read yet is not sent again."""
-        if payload not in self.unread:
-            self.unread[payload] = None
+        if payload not in self.pending_notices:
+            self.pending_notices[payload] = None
             self.session.runtime.spawn(self.send(payload))
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Stream:
         if self.finished:
             return
         self.finished = True
-        if self.live:
+        if self.caught_up:
             self.take_over()
         if self.session.store is not None:
             self.session.runtime.spawn(self._forget_later(self.session.store))
@@ -148,8 +148,8 @@ class Stream:
     def _write(self, reply: Reply, index: int, payload: bytes, last: bool) -> None:
         frame = encode_event(payload, self._event_id(index))
         self.cursor = index
-        if self.unread:
-            self.unread.pop(payload, None)
+        if self.pending_notices:
+            self.pending_notices.pop(payload, None)
         if last:
             self._release(reply)
         if reply.state == UNDECIDED:
@@ -182,11 +182,11 @@ class Stream:
         Answers 204 where the stream has ended and the client has read all of it, so that the client does not reconnect
         again.  Raises EventsExpired where an event after `after` is missing.
         """
-        self.claim = reply
+        self.newest_reader = reply
         events = await self._events(after)
         if not reply.alive:
             return
-        if self.claim is not reply:
+        if self.newest_reader is not reply:
             # A newer connection asked for the stream meanwhile.  This one ends as a replaced one does, and not with
             # 409: clients read 409 as a server that still holds their dead connection.
             reply.stream_once(self._prime(after))
@@ -195,8 +195,8 @@ class Stream:
             reply.answer(204, b"", ())
             return
         self.take_over()
-        self.reply, self.live, self.cursor = reply, False, after
-        self.unread.clear()
+        self.reply, self.caught_up, self.cursor = reply, False, after
+        self.pending_notices.clear()
         reply.on_gone = self._left
         self.session.count_readers(+1)
         reply.open(self._prime())
@@ -235,7 +235,7 @@ class Stream:
         if store is not None:
             events = await store.replay(self.session.id, self.id, after)
         else:
-            events = [event for event in self.waiting or () if event[0] > after]
+            events = [event for event in self.buffer or () if event[0] > after]
         # An event beyond `last` is in the store, but its writer still waits for the store.  That writer will write it.
         events = [event for event in events if event[0] <= self.last]
         if [index for index, _ in events[: last - after]] != list(range(after + 1, last + 1)):
@@ -254,11 +254,11 @@ class Stream:
                 self._write(reply, index, payload, self.finished and index == self.last)
             if self.reply is not reply:
                 return
-            while self.waiting and self.waiting[0][0] <= self.cursor:
-                self.waiting.popleft()
-            # No await between this look and the flag: a writer either sees `live`, or its event is in the log.
+            while self.buffer and self.buffer[0][0] <= self.cursor:
+                self.buffer.popleft()
+            # No await between this look and the flag: a writer either sees `caught_up`, or its event is in the log.
             if self.cursor >= self.last:
-                self.live = True  # and not finished: the last event of a finished stream releases its reader
+                self.caught_up = True  # and not finished: the last event of a finished stream releases its reader
                 return
             try:
                 events = await self._events(self.cursor)
@@ -292,9 +292,9 @@ class Stream:
 
     def _release(self, reply: Reply) -> None:
         self.reply = None
-        self.live = False
+        self.caught_up = False
         reply.on_gone = None
-        for pause in list(self.pauses):
+        for pause in list(self.slow_writers):
             pause.cancel()
         self.session.count_readers(-1)
 
@@ -319,7 +319,7 @@ class StreamSession(Session):
     def standalone(self) -> Stream:
         """The stream for messages that belong to no call."""
         if self._standalone is None:
-            self._standalone = self.new_stream(waits=True)
+            self._standalone = self.new_stream(buffers_unread=True)
         return self._standalone
 
     @property
@@ -337,9 +337,9 @@ class StreamSession(Session):
         elif not before and self.on_busy is not None:
             self.on_busy(self)
 
-    def new_stream(self, *, waits: bool = False) -> Stream:
+    def new_stream(self, *, buffers_unread: bool = False) -> Stream:
         """A stream that can be found again while it or the store remembers it."""
-        stream = Stream(self, waits=waits)
+        stream = Stream(self, buffers_unread=buffers_unread)
         if self.store is not None:
             self.streams[stream.id] = stream
             while len(self.streams) > MAX_STREAMS and self._forget_oldest():
