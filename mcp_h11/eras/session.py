@@ -60,13 +60,13 @@ MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound o
 class Call(Exchange):
     """A request of a session.  A class derived from this one says how its messages leave."""
 
-    __slots__ = ("_session", "dropped", "load")
+    __slots__ = ("_session", "cancelled_by_client", "load")
 
     runtime: Runtime
 
     def __init__(self, session: Session, message: Request, principal: Any, load: Any = None) -> None:
         Exchange.__init__(self, session.runtime, session.revision, message, principal)
-        self.dropped = False  # the client cancelled it: a result that still comes is not sent
+        self.cancelled_by_client = False  # the client cancelled it: a result that still comes is not sent
         self._session = session
         self.load = load  # counts the memory of the request, as long as there is a reference to it
 
@@ -200,7 +200,7 @@ class Session:
         self.on_idle = self.on_busy = None
         for calls in list(self.calls.values()):
             for call in list(calls):
-                if not call.dropped:  # else it is cancelled, and cleans up
+                if not call.cancelled_by_client:  # else it is cancelled, and cleans up
                     call.cancel()
         if self._questions is not None:
             self._questions.cancel()
@@ -263,7 +263,7 @@ class Session:
                 error = self.as_error(exc, call.method)
                 call.failed(error.code)
                 payload = encode_error(json, call.request_id, error, call.method)
-        if not call.done and not call.dropped:  # else it was cancelled, and ignored that
+        if not call.done and not call.cancelled_by_client:  # else it was cancelled, and ignored that
             later = call.finish(payload, error)
             if later is not None:
                 await later
@@ -351,9 +351,9 @@ class Session:
             # The notification does not say which of these calls it means, and the wrong call must not be cancelled.
             logger.info("session %s cancelled an id that %d of its calls use", self.id[:8], len(calls))
             return
-        if calls[0].dropped:
+        if calls[0].cancelled_by_client:
             return  # once: a second cancellation would break off its clean-up
-        calls[0].dropped = True
+        calls[0].cancelled_by_client = True
         calls[0].cancel()
         self.runtime.loop.call_later(CLEANUP_TIME, self._give_up, calls[0])
 
