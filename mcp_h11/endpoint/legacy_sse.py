@@ -39,7 +39,7 @@ class LegacySSE:
         self.sessions: dict[str, tuple[ChannelSession, Reply]] = {}
         self.initialized: set[str] = set()
         self.peers = Crowd[ChannelSession]()
-        runtime.on_notice.append(self.noticed)
+        runtime.notice_listeners.append(self.on_notice)
 
     def open(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """GET: open the stream; its first event names the address for POSTs."""
@@ -172,7 +172,7 @@ class LegacySSE:
         reply.end()
         self.end(session)
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Send a notice to each session that is to get it."""
         payload = encode_notice(self.runtime.json, notice)
         for session, _ in list(self.sessions.values()):

@@ -125,7 +125,7 @@ class PostedListener(Listener):
         self._unsent: dict[bytes, None] = {}  # a dict as an ordered set: each notice once
         self._flushing = False
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         payload = self.payload(notice)
         if payload is None:
             return
@@ -163,7 +163,7 @@ class ModernPosts(Modern):
         self.listeners: set[PostedListener] = set()
         self._places = Shares(runtime.settings.max_listeners)
         self._gate = Gate(None)
-        runtime.on_notice.append(self.noticed)
+        runtime.notice_listeners.append(self.on_notice)
 
     # --- POST ------------------------------------------------------------------------------------------------
 
@@ -269,11 +269,11 @@ class ModernPosts(Modern):
         self._places.give_back(listener.party)
         listener.load = None
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Pass a notice to every listener; each sends it if its filter has it."""
         for listener in list(self.listeners):
             if notice.is_for(listener.principal, None):
-                listener.noticed(notice)
+                listener.on_notice(notice)
 
     def expire(self, reply: Reply) -> bool:
         """End the listen stream on this reply, if there is one: the token that it was opened with has expired."""

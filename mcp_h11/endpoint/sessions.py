@@ -67,7 +67,7 @@ class Legacy:
         # Asked at each request, but only where the handler has an answer of its own.
         overridden = type(runtime.handler).serves is not ServerHandler.serves
         self._serves = runtime.handler.serves if overridden else None
-        runtime.on_notice.append(self.noticed)
+        runtime.notice_listeners.append(self.on_notice)
 
     # --- POST ----------------------------------------------------------------------------------------------
 
@@ -331,7 +331,7 @@ class Legacy:
 
     # --- notices ---------------------------------------------------------------------------------------------
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Send a notice to each session that is to get it, on the session's own stream."""
         payload = encode_notice(self.runtime.json, notice)
         for session in list(self.sessions.values()):

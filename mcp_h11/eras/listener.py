@@ -54,7 +54,7 @@ class Listener:
             uri = normal if normal in self.uris else self._spellings.get(normal)
         return None if uri is None else self.notification(RESOURCE_UPDATED, {"uri": uri})
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Send the notice on, if the listener asked for it."""
         raise NotImplementedError
 

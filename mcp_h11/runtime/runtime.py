@@ -74,7 +74,7 @@ class Runtime:
         self.asking = Shares(settings.max_waiting)  # calls that gave their place away while they ask their client
         self.memory = Shares(settings.max_client_memory)  # bytes
         self.lifespan: Any = None
-        self.on_notice: list[Callable[[Notice], None]] = []
+        self.notice_listeners: list[Callable[[Notice], None]] = []
         self.draining = False
         self.store_away = False  # a store failed, and has not been seen to work since
         self.metrics: Metrics | None = None
@@ -91,7 +91,7 @@ class Runtime:
         self.eager = Eager(self.loop) if self.settings.eager else None
         self.outbox = outbox_of(self.loop) if self.settings.eager else None
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
-        self.handler.notices.subscribe(self._noticed)
+        self.handler.notices.subscribe(self._on_notice)
         if self.settings.lag_warning is not None:
             self._watchdog = Watchdog(
                 self.settings.lag_warning, lambda: self.gate.inside or self.tasks, answer.__code__
@@ -99,7 +99,7 @@ class Runtime:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.handler.notices.unsubscribe(self._noticed)
+        self.handler.notices.unsubscribe(self._on_notice)
         if self._watchdog is not None:
             self._watchdog.close()
         self._threads.close()
@@ -297,7 +297,7 @@ class Runtime:
 
     # --- notices -----------------------------------------------------------------------------------------
 
-    def _noticed(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         # A notice may be published in any thread, and listeners run on the loop.  If the publisher runs on the loop
         # too, they are called at once, so that the notice keeps its place among the messages of the same handler.
         try:
@@ -311,5 +311,5 @@ class Runtime:
             self.loop.call_soon_threadsafe(self._announce, notice)
 
     def _announce(self, notice: Notice) -> None:
-        for listener in self.on_notice:
+        for listener in self.notice_listeners:
             listener(notice)

@@ -69,7 +69,7 @@ class PipeListener(Listener):
         super().__init__(runtime, message, wanted)
         self._pipe = pipe
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         payload = self.payload(notice)
         if payload is not None:
             self._pipe.tell(payload)
@@ -112,7 +112,7 @@ class Pipe:
         self._calls: dict[str | int, PipeModernCall] = {}
         self._listeners: dict[str | int, PipeListener] = {}
         self._untold: dict[bytes, None] = {}  # notices that wait until the client reads, in order and each once
-        runtime.on_notice.append(self._noticed)
+        runtime.notice_listeners.append(self._on_notice)
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -255,9 +255,9 @@ class Pipe:
     def _reply_error(self, request_id: str | int | None, error: MCPError) -> None:
         self.outlet.post(self.runtime.json.error(request_id, error))
 
-    def _noticed(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         for listener in list(self._listeners.values()):
-            listener.noticed(notice)
+            listener.on_notice(notice)
         told = self._session.told(notice) if self._initialized else None
         if told is not None:
             self.tell(told)

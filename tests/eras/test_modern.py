@@ -1441,7 +1441,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
         message = Request("id", "subscriptions/listen", {})
         listener = PostedListener(runtime, message, reply, {"resourceSubscriptions": uris})
         for uri in uris[:MAX_UNSENT] * 2:
-            listener.noticed(Notice("updated", uri))
+            listener.on_notice(Notice("updated", uri))
         assert reply.aborted == 0 and reply.sent == []
         with anyio.fail_after(5):
             reply.read()
@@ -1452,7 +1452,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
         reply = SlowReply()
         listener = PostedListener(runtime, message, reply, {"resourceSubscriptions": uris})
         for uri in uris:
-            listener.noticed(Notice("updated", uri))
+            listener.on_notice(Notice("updated", uri))
         assert reply.aborted == 1
         reply.alive = False
         reply.read()
