@@ -84,7 +84,7 @@ class Site:
                 self.endpoint = Endpoint(self.runtime, self._hosts)
                 self.ready.set()
                 await self._stopping.wait()
-                self.endpoint.quiet()
+                self.endpoint.end_idle_streams()
                 await self.handler.finish(DRAIN_TIME)
                 self.endpoint.close()
         finally:
@@ -321,12 +321,12 @@ class GatewayEndpoint(OpsEndpoint):
         for site in list(self.gateway.sites.values()):
             site.endpoint.sweep()
 
-    def quiet(self) -> None:
+    def end_idle_streams(self) -> None:
         """The shutdown begins: new calls are refused, and idle streams end."""
         for site in self.gateway.sites.values():
             # The endpoint of a site looks at the runtime of that site.
             site.runtime.draining = True
-            site.endpoint.quiet()
+            site.endpoint.end_idle_streams()
 
     def close(self) -> None:
         """End everything that still runs at any site."""

@@ -396,11 +396,11 @@ class Endpoint:
                 if not self.modern.expire(reply):
                     reply.expire()
 
-    def quiet(self) -> None:
+    def end_idle_streams(self) -> None:
         """Shutting down: end the streams on which nothing runs, each as its revision wants."""
-        self.modern.quiet()
-        self.legacy.quiet()
-        self.legacy_sse.quiet()
+        self.modern.end_idle_streams()
+        self.legacy.end_idle_streams()
+        self.legacy_sse.end_idle_streams()
 
     def close(self) -> None:
         """End everything that is left."""

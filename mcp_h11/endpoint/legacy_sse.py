@@ -160,7 +160,7 @@ class LegacySSE:
         self.peers.remove(session.party, session)
         session.close()
 
-    def quiet(self) -> None:
+    def end_idle_streams(self) -> None:
         """Shutting down: end every stream in good order, as soon as the calls of its session are answered."""
         for session, reply in list(self.sessions.values()):
             session.on_idle = partial(self._finish, reply)

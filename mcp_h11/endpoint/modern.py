@@ -284,7 +284,7 @@ class ModernPosts(Modern):
                 return True
         return False
 
-    def quiet(self) -> None:
+    def end_idle_streams(self) -> None:
         """Shutting down: end the listen streams, each with its result."""
         for listener in list(self.listeners):
             self._left(listener)

@@ -318,7 +318,7 @@ class Legacy:
                     self._outdate(session)
         self.stores.sweep(now, self.table.busy)
 
-    def quiet(self) -> None:
+    def end_idle_streams(self) -> None:
         """Shutting down: end the streams that only listen; calls still run."""
         for session in list(self.sessions.values()):
             if session.has_standalone:

@@ -281,7 +281,7 @@ class Server:
         for server in self._servers:
             server.close()
         self._unlink()
-        self.endpoint.quiet()
+        self.endpoint.end_idle_streams()
         for connection in list(self.connections):
             connection.drain()
         # uvloop reports an accepted connection a turn or two later.  Without this wait, a connection could come when
