@@ -256,8 +256,6 @@ class Backend:
             self._scope.deadline = anyio.current_time() + self._hooks.start_time
             try:
                 async with self._made() as client:
-                    # The client would count the questions of all clients together; the bridge counts them for each.
-                    client._conversation.questions.limit = MAX_ASKED
                     await self._hooks.prepare(client)
                     await self._restore(client)
                     self._scope.deadline = float("inf")
@@ -339,6 +337,8 @@ class Backend:
             "capabilities": identity.capabilities,
             "timeout": None,  # the server in front limits the time of a call
             "cache": NoCache(),
+            # The client counts the questions of all clients together; the bridge counts them for each.
+            "max_questions": MAX_ASKED,
             "on_notification": self._hear,
             "on_sampling": partial(self._hooks.on_request, self, "sampling/createMessage"),
             "on_elicitation": partial(self._hooks.on_request, self, "elicitation/create"),

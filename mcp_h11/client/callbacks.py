@@ -32,6 +32,8 @@ logger = escaping(logging.getLogger(__name__))
 
 # Notifications that wait for their asynchronous callbacks, which are awaited in order, one after the other.
 MAX_UNHEARD = 1_000
+# Requests of one server that are answered at once.
+MAX_QUESTIONS_AT_ONCE = 100
 # Plain functions of one client that answer questions at the same time.  More of them wait for a thread.
 MAX_THREADS = 40
 
@@ -46,6 +48,7 @@ class ServerRequestHandlers:
 
     `declared` is merged over the capabilities that follow from the callbacks, to add to them:
     ``{"elicitation": {"form": {}, "url": {}}}``, ``{"sampling": {"tools": {}}}``, ``{"extensions": {...}}``.
+    `limit` is the number of questions that are answered at once.
     """
 
     def __init__(
@@ -54,8 +57,12 @@ class ServerRequestHandlers:
         on_elicitation: QuestionHandler | None = None,
         on_roots: Roots | None = None,
         declared: Mapping[str, Any] | None = None,
+        limit: int = MAX_QUESTIONS_AT_ONCE,
     ) -> None:
         check_callbacks(on_sampling=on_sampling, on_elicitation=on_elicitation)
+        if limit < 1:
+            raise ValueError(f"max_questions is at least 1, not {limit!r}")
+        self.limit = limit
         self._answers: dict[str, QuestionHandler] = {}
         # A limiter of its own, so that a server with many questions cannot use up the threads of the program.
         self._threads = CapacityLimiter(MAX_THREADS)

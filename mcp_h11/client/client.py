@@ -23,7 +23,7 @@ from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
 from ..version import __version__
 from .cache import ResultCache
-from .callbacks import QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
+from .callbacks import MAX_QUESTIONS_AT_ONCE, QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
 from .connect import Connecting
 from .conversation import ClientRequest, Conversation, Listeners
 from .era_watch import EraWatch
@@ -74,6 +74,7 @@ class Client:
             kind ("tools", "prompts", "resources"), the URI, method and params.  A coroutine function, or a plain
             function, which runs on the loop and must not wait.
         capabilities: merged over what follows from the callbacks.
+        max_questions: of the server that are answered at once; more are refused.
         result_types: the result types of declared extensions.
         memory: the eras of origins; share one among clients.
         cache: results that the server allows to be kept; share one among clients.  Public results are for all of
@@ -109,6 +110,7 @@ class Client:
         on_updated: Callable[[str], Any] | None = None,
         on_notification: Callable[[str, dict[str, Any]], Any] | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        max_questions: int = MAX_QUESTIONS_AT_ONCE,
         result_types: Collection[str] = (),
         memory: EraMemory | None = None,
         cache: ResultCache | None = None,
@@ -142,7 +144,8 @@ class Client:
             close_timeout=close_timeout,
             result_types=result_types,
         )
-        self._question_handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, capabilities)
+        handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, capabilities, max_questions)
+        self._question_handlers = handlers
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
         self._cache = cache or ResultCache()
         self._partition = cache_partition

@@ -27,22 +27,15 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# Requests of one server that are answered at once.
-MAX_QUESTIONS_AT_ONCE = 100
 # Seconds that sending an answer to the server may take.
 ANSWER_LIMIT = 60.0
 
 
 class Questions:
-    """The requests of one server that are being answered.
-
-    Attributes:
-        limit: requests that are answered at once; more are refused.
-    """
+    """The requests of one server that are being answered."""
 
     def __init__(self, handlers: ServerRequestHandlers, calls: Calls, json: JSON, tasks: TaskGroup) -> None:
         self.handlers = handlers
-        self.limit = MAX_QUESTIONS_AT_ONCE
         self._calls = calls
         self._json = json
         self._tasks = tasks
@@ -71,11 +64,11 @@ class Questions:
         if key in self._answering:
             self._seldom.warning("%s asks twice under one id: the second question was ignored", why)
             return
-        if len(self._answering) >= 2 * self.limit:
+        if len(self._answering) >= 2 * self.handlers.limit:
             # A refusal takes a task and a POST as well, so a server that does not read refusals gets no more of them.
             self._seldom.warning("%s asks more than can be answered: a question was dropped", why)
             return
-        refused = len(self._answering) >= self.limit
+        refused = len(self._answering) >= self.handlers.limit
         scope = self._answering[key] = anyio.CancelScope()
         self._tasks.start_soon(self._answer, request, via, scope, refused)
 

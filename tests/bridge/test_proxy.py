@@ -470,7 +470,7 @@ async def _first_of(stream: Any) -> Any:
 async def test_a_bridge_asks_more_at_once_than_one_client_does() -> None:
     async with bridge(back=LEGACY) as front:
         conversation = front.runtime.handler._generations.now.shared.client._conversation
-        assert conversation.questions.limit == bridged.MAX_ASKED == 1_000
+        assert conversation.questions.handlers.limit == bridged.MAX_ASKED == 1_000
 
 
 async def test_the_state_of_a_modern_backend_is_no_good_for_another_one() -> None:

@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.client import callbacks, conversation, lists, questions, subscriptions
+from mcp_h11.client import callbacks, conversation, lists, subscriptions
 from mcp_h11.client import client as client_client
 from mcp_h11.client import pending as calls
 from mcp_h11.client.cache import ResultCache, Same
@@ -596,7 +596,8 @@ async def test_a_callback_that_fails_is_an_internal_error_without_a_trace(caplog
     assert "secret of this machine" in caplog.text
 
 
-async def test_the_reader_does_not_wait_for_a_handler_and_too_many_questions_are_refused() -> None:
+@pytest.mark.parametrize("given", [None, 2])
+async def test_the_reader_does_not_wait_for_a_handler_and_too_many_questions_are_refused(given: int | None) -> None:
     release = anyio.Event()
 
     async def slow(params: dict[str, Any]) -> dict[str, Any]:
@@ -604,8 +605,9 @@ async def test_the_reader_does_not_wait_for_a_handler_and_too_many_questions_are
         return {"roots": []}
 
     wire = Wire()
-    most = questions.MAX_QUESTIONS_AT_ONCE
-    async with on(wire, revision="2025-11-25", on_roots=slow) as client:
+    most = given or 100
+    options = {} if given is None else {"max_questions": given}
+    async with on(wire, revision="2025-11-25", on_roots=slow, **options) as client:
         for number in range(most + 1):
             wire.hear({"id": number, "method": "roots/list"})
         await client.ping()
@@ -618,6 +620,11 @@ async def test_the_reader_does_not_wait_for_a_handler_and_too_many_questions_are
             assert (await wire.answer_to(number))["result"] == {"roots": []}
     answered = [message for message in wire.said if "method" not in message]
     assert len(answered) <= 2 * most + 1
+
+
+def test_a_client_that_answers_no_question_at_all_says_so_by_having_no_callback() -> None:
+    with pytest.raises(ValueError, match="max_questions is at least 1, not 0"):
+        Client("http://127.0.0.1:1/mcp", max_questions=0)
 
 
 async def test_the_server_takes_a_question_back() -> None:

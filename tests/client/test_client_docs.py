@@ -17,7 +17,7 @@ from mcp_h11.cli import main as cli
 from mcp_h11.client import client as client_module
 from mcp_h11.client import lists
 from mcp_h11.client.cache import MAX_CACHED_BYTES, MAX_RESULTS
-from mcp_h11.client.callbacks import MAX_UNHEARD
+from mcp_h11.client.callbacks import MAX_QUESTIONS_AT_ONCE, MAX_UNHEARD
 from mcp_h11.client.conversation import MAX_PAGES
 from mcp_h11.client.detection import DETECT_LIMIT
 from mcp_h11.client.era_watch import ASK_AGAIN_AFTER, ASKING_LIMIT
@@ -25,7 +25,6 @@ from mcp_h11.client.http.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, R
 from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
 from mcp_h11.client.pending import UNCLAIMED_TIME
 from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
-from mcp_h11.client.questions import MAX_QUESTIONS_AT_ONCE
 from mcp_h11.client.subscriptions import ACK_LIMIT, MAX_UNREAD
 from mcp_h11.client.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.transports.backoff import Backoff
