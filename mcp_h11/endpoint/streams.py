@@ -109,9 +109,14 @@ class Stream:
 
     def post(self, payload: bytes) -> None:
         """Send a notice without waiting.  A notice that the reader has not read yet is not sent again."""
-        if payload not in self.pending_notices:
-            self.pending_notices[payload] = None
-            self.session.runtime.spawn(self.send(payload))
+        if payload in self.pending_notices:
+            return
+        if len(self.pending_notices) >= MAX_STREAM_EVENTS:
+            # The log of events has no more room than this either.  Log messages that a bridge passes on differ from
+            # one another, so a session whose client never listens would remember all of them.
+            del self.pending_notices[next(iter(self.pending_notices))]
+        self.pending_notices[payload] = None
+        self.session.runtime.spawn(self.send(payload))
 
     def close(self) -> None:
         """End the stream without a last event: the call was cancelled, or the batch is answered."""

@@ -15,6 +15,7 @@ import wire
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rawclient import LIMIT, SSE_TYPE, Event, Legacy, RawClient, Stream, encode
+from serving import turns
 from sessions_support import (
     LEGACY_HTTP,
     PORT_FILLER,
@@ -36,7 +37,7 @@ from sessions_support import (
 )
 
 from mcp_h11 import Context, listening
-from mcp_h11.runtime.storage import MemoryEventStore
+from mcp_h11.runtime.storage import MAX_STREAM_EVENTS, MemoryEventStore
 
 # --- stores that behave badly --------------------------------------------------------------------------------------
 
@@ -871,3 +872,25 @@ async def test_who_leaves_while_the_answer_is_being_kept_harms_nobody(caplog: py
         await stalled_echo(client)
         assert (await client.delete()).status == 204
     assert not caplog.records
+
+
+@pytest.mark.anyio
+async def test_notices_that_no_client_reads_are_remembered_up_to_a_limit() -> None:
+    def notice(number: int) -> bytes:
+        return encode(updated(f"test://{number}"))
+
+    async with served(Tools(), replay=False) as client:
+        (session,) = client.server.endpoint.legacy.sessions.values()
+        for number in range(MAX_STREAM_EVENTS):
+            session.announce(notice(number))
+            session.announce(notice(number))  # known already
+        pending = session.standalone.pending_notices
+        await turns()
+        assert (len(pending), session.standalone.last) == (MAX_STREAM_EVENTS, MAX_STREAM_EVENTS)
+        session.announce(notice(MAX_STREAM_EVENTS))
+        assert len(pending) == MAX_STREAM_EVENTS and notice(0) not in pending
+        await turns()
+        async with client.get_stream() as stream:
+            for number in range(1, MAX_STREAM_EVENTS + 1):
+                assert await stream.next_message() == updated(f"test://{number}")
+            assert not pending
