@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""A store behind a time limit, a circuit breaker and counters, with the same four parts.
+
+Rules:
+- Every wait for the store has an end: `limit` seconds.
+- A store that hangs costs one wait and not one for each call: after a wait that ran out, operations are refused at once
+  for `rest` seconds.  A store that fails at once needs no such rest.
+- The heartbeat is let through all the time, so the store is seen to work again as soon as it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from ..protocol.errors import EventsExpired
+from .base import Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, Tail, Taken
+
+T = TypeVar("T")
+
+OPERATION_LIMIT = 2.0  # seconds
+BREAKER_REST = 1.0  # seconds
+# Answers of a store that works.
+ANSWERS = (EventsExpired, Full, Taken)
+
+
+class Counter:
+    """How often an operation was asked for, how often it failed, and the seconds that it took altogether."""
+
+    __slots__ = ("failures", "operations", "seconds")
+
+    def __init__(self) -> None:
+        self.operations = self.failures = 0
+        self.seconds = 0.0
+
+
+class StoreGuard:
+    """Runs the operations of one store.  `on_state` is called with False when the store fails, True when it works."""
+
+    def __init__(
+        self, on_state: Callable[[bool], None], limit: float = OPERATION_LIMIT, rest: float = BREAKER_REST
+    ) -> None:
+        self.counters: dict[str, Counter] = {}
+        self.works = True
+        self._on_state = on_state
+        self._limit = limit
+        self._rest = rest
+        self._rests_until = 0.0
+
+    async def run(self, name: str, operation: Awaitable[T], *, extra: float = 0.0, probe: bool = False) -> T:
+        """Await an operation for at most `extra` seconds beyond the limit.
+
+        `probe` runs it also while the breaker is open.  Raises StoreError.
+        """
+        counter = self.counters.get(name)
+        if counter is None:
+            counter = self.counters[name] = Counter()
+        counter.operations += 1
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._rests_until and not probe:
+            counter.failures += 1
+            _drop(operation)
+            raise StoreError("the store did not answer, and is left alone for a moment")
+        try:
+            result = await _limited(operation, loop, self._limit + extra)
+        except ANSWERS:
+            self._succeeded(counter, loop.time() - began)
+            raise
+        except _TimedOut:
+            self._rests_until = loop.time() + self._rest
+            self._failed(counter)
+            raise StoreError(f"the store did not answer within {self._limit + extra:g} s") from None
+        except StoreError:
+            self._failed(counter)
+            raise
+        self._succeeded(counter, loop.time() - began)
+        return result
+
+    def _succeeded(self, counter: Counter, seconds: float) -> None:
+        counter.seconds += seconds
+        self._rests_until = 0.0
+
+    def _failed(self, counter: Counter) -> None:
+        counter.failures += 1
+        self._set(works=False)
+
+    def recovered(self) -> None:
+        """The store was seen to keep a value: it works."""
+        self._set(works=True)
+
+    def _set(self, *, works: bool) -> None:
+        if works is not self.works:
+            self.works = works
+            self._on_state(works)
+
+
+class _TimedOut(Exception):
+    """The limit of an operation ran out."""
+
+
+async def _limited(operation: Awaitable[T], loop: asyncio.AbstractEventLoop, limit: float) -> T:
+    """Await an operation; raises _TimedOut after `limit` seconds.
+
+    Not `asyncio.wait_for`, which makes a task of each operation before Python 3.12.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "an operation is awaited in a task"
+    expired: list[bool] = []
+
+    def expire() -> None:
+        expired.append(True)
+        task.cancel()
+
+    timer = loop.call_later(limit, expire)
+    try:
+        return await operation
+    except asyncio.CancelledError:
+        if not expired:
+            raise
+        # Python 3.11 counts the demands to cancel.  One of them was ours; another one stays.
+        if hasattr(task, "uncancel") and task.uncancel() > 0:
+            raise
+        raise _TimedOut from None
+    finally:
+        timer.cancel()
+
+
+def _drop(operation: Awaitable[object]) -> None:
+    close = getattr(operation, "close", None)
+    if close is not None:  # a coroutine that is never awaited makes Python warn
+        close()
+
+
+class GuardedRecords:
+    """`Records` behind a guard."""
+
+    def __init__(self, records: Records, guard: StoreGuard) -> None:
+        self._records = records
+        self._run = guard.run
+
+    async def create(
+        self,
+        space: str,
+        key: str,
+        value: bytes,
+        ttl: float | None,
+        *,
+        group: str = "",
+        limit: int | None = None,
+        group_limit: int | None = None,
+    ) -> int | None:
+        made = self._records.create(space, key, value, ttl, group=group, limit=limit, group_limit=group_limit)
+        return await self._run("create", made)
+
+    async def load(self, space: str, key: str) -> Record | None:
+        return await self._run("load", self._records.load(space, key))
+
+    async def save(self, space: str, key: str, value: bytes, version: int, ttl: float | None) -> int | None:
+        return await self._run("save", self._records.save(space, key, value, version, ttl))
+
+    async def touch(self, space: str, keys: Sequence[str], ttl: float) -> None:
+        await self._run("touch", self._records.touch(space, keys, ttl))
+
+    async def delete(self, space: str, key: str) -> bool:
+        return await self._run("delete", self._records.delete(space, key))
+
+    async def oldest(self, space: str, group: str | None, idle: float) -> str | None:
+        return await self._run("oldest", self._records.oldest(space, group, idle))
+
+    async def count(self, space: str) -> int:
+        return await self._run("count", self._records.count(space))
+
+
+class GuardedLogs:
+    """`Logs` behind a guard."""
+
+    def __init__(self, logs: Logs, guard: StoreGuard) -> None:
+        self._logs = logs
+        self._run = guard.run
+
+    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
+        await self._run("open", self._logs.open(session, stream, ttl, writer=writer, about=about))
+
+    async def append(
+        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+    ) -> str:
+        return await self._run("append", self._logs.append(session, stream, index, data, last=last, reader=reader))
+
+    async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
+        return await self._run("read", self._logs.read(session, stream, after, reader=reader))
+
+    async def finish(self, session: str, stream: str, ttl: float) -> None:
+        await self._run("finish", self._logs.finish(session, stream, ttl))
+
+    async def touch(self, names: Sequence[tuple[str, str]], ttl: float) -> None:
+        await self._run("touch", self._logs.touch(names, ttl))
+
+    async def discard(self, session: str, stream: str | None = None) -> None:
+        await self._run("discard", self._logs.discard(session, stream))
+
+
+class GuardedInbox:
+    """`Inbox` behind a guard; the wait for messages comes on top of the limit."""
+
+    def __init__(self, inbox: Inbox, guard: StoreGuard) -> None:
+        self._inbox = inbox
+        self._run = guard.run
+
+    async def put(self, worker: str, message: bytes) -> bool:
+        return await self._run("put", self._inbox.put(worker, message))
+
+    async def take(self, wait: float) -> list[tuple[str, bytes]]:
+        return await self._run("take", self._inbox.take(wait), extra=wait, probe=True)
+
+    async def acknowledge(self, receipts: Sequence[str]) -> None:
+        await self._run("acknowledge", self._inbox.acknowledge(receipts))
+
+    async def workers(self) -> list[str]:
+        return await self._run("workers", self._inbox.workers())
+
+
+class GuardedBus:
+    """`Bus` behind a guard."""
+
+    def __init__(self, bus: Bus, guard: StoreGuard) -> None:
+        self._bus = bus
+        self._run = guard.run
+        self.subscribe = bus.subscribe
+
+    async def publish(self, message: bytes, worker: str | None = None) -> None:
+        await self._run("publish", self._bus.publish(message, worker))
+
+
+class GuardedStore:
+    """A `Store` behind one guard for all four parts."""
+
+    records: Records
+    logs: Logs
+    inbox: Inbox
+    bus: Bus
+
+    def __init__(self, store: Store, guard: StoreGuard) -> None:
+        self.guard = guard
+        self.records = GuardedRecords(store.records, guard)
+        self.logs = GuardedLogs(store.logs, guard)
+        self.inbox = GuardedInbox(store.inbox, guard)
+        self.bus = GuardedBus(store.bus, guard)
+        self.statistics = store.statistics
+        self._store = store
+
+    async def open(self, worker: str) -> None:
+        """Begin as this worker."""
+        await self.guard.run("open_store", self._store.open(worker), probe=True)
+
+    async def close(self) -> None:
+        """End; waits no longer than the limit."""
+        await self.guard.run("close", self._store.close(), probe=True)
