@@ -59,8 +59,10 @@ LATER = {
     *UPWARD,
     ("cli.main", "cli.demo"),
     ("cli.proxy", "bridge.gateway"),
+    ("runtime.runtime", "runtime.fleet"),
     ("client.connect", "client.transports.memory"),
     ("client.connect", "client.transports.stdio"),
+    ("endpoint.sessions", "endpoint.fleet_stores"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.documents.portable"),
@@ -68,6 +70,9 @@ LATER = {
 # The modules of the revisions up to 2025-11-25 alone.
 LEGACY_ERA = (
     "endpoint.sessions",
+    "endpoint.fleet_links",
+    "endpoint.fleet_stores",
+    "endpoint.fleet_streams",
     "endpoint.session_stores",
     "endpoint.session_table",
     "endpoint.legacy_sse",

@@ -6,6 +6,7 @@ Rule: the answer is an array, or a stream of events if one of the calls has some
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..eras.batches import BatchAnswers, Batched, Sending
@@ -20,8 +21,11 @@ class Gathering(BatchAnswers):
 
     session: StreamSession
 
-    def __init__(self, session: StreamSession, reply: Reply, missing: int, answers: list[bytes]) -> None:
-        super().__init__(session, missing, answers)
+    def __init__(
+        self, session: StreamSession, reply: Reply, requests: Sequence[str | int], answers: list[bytes]
+    ) -> None:
+        super().__init__(session, len(requests), answers)
+        self.requests = requests  # their ids
         self.reply = reply
         self.calls: list[BatchedCall] = []
         self.stream: Stream | None = None
@@ -31,7 +35,7 @@ class Gathering(BatchAnswers):
 
     def begin(self) -> Stream:
         """The one stream of the batch."""
-        stream = self.stream = self.session.new_stream()
+        stream = self.stream = self.session.new_stream(requests=self.requests)
         stream.start(self.reply, self.lost)
         return stream
 

@@ -68,7 +68,7 @@ class PostedCall(Call):
         reply = self.reply
         if not reply.allow_events or not reply.alive:
             return self._session.standalone if self._session.id else None
-        stream = self.stream = self._session.new_stream()
+        stream = self.stream = self._session.new_stream(requests=(self.request_id,))
         stream.start(reply, self.lost)
         return stream
 
@@ -99,7 +99,7 @@ class PostedCall(Call):
         if reply.allow_json and (error is not None or not reply.prefers_events) or not reply.as_event(payload):
             reply.answer(200, payload)
             return None
-        stream = self._session.new_stream()
+        stream = self._session.new_stream(requests=(self.request_id,))
         stream.start(reply)
         return stream.send(payload, last=True)
 
@@ -125,5 +125,6 @@ class PostedCall(Call):
             return
         stream = self.stream or self._begin()
         if stream is not None and stream is self.stream:
+            await stream.begin()
             stream.open()
             stream.take_over()

@@ -18,6 +18,7 @@ from ..protocol.revisions import ASSUMED, LEGACY
 from ..protocol.shown import escaping
 from ..runtime.runtime import Runtime
 from ..runtime.storage import EventStore, MemoryEventStore, MemorySessionManager, SessionManager, SessionState
+from .session_table import SessionTable
 from .streams import StreamSession
 
 logger = escaping(logging.getLogger(__name__))
@@ -34,7 +35,10 @@ class SessionStores:
         shared: the manager is the user's own: it may know sessions that other processes opened.
         events: the event store; None where streams cannot be resumed.
         used: the ids of the sessions that were used since the manager was last told; None where it is not told.
+        local_only: a session that ends here for want of room or of use may be in use on another worker.
     """
+
+    local_only = False
 
     def __init__(self, runtime: Runtime) -> None:
         settings = runtime.settings
@@ -52,17 +56,27 @@ class SessionStores:
         self._touch_at = 0.0
         self._probe_at = 0.0
 
-    async def create(self, state: SessionState) -> None:
+    def attach(self, table: SessionTable) -> None:
+        """The table of the sessions that are at hand: a fleet's stores need it."""
+
+    def new_session(self, state: SessionState) -> StreamSession:
+        """A session that is about to be initialized."""
+        return StreamSession(self.runtime, state, ASSUMED, self.events)
+
+    async def create(self, session: StreamSession) -> None:
         """Keep a new session.  Raises `overloaded` where the manager fails."""
         try:
-            await self.manager.create(state)
+            await self.manager.create(session.state)
         except Exception:
             self.runtime.store_away = True
             logger.exception("the session store failed")
             raise overloaded("The session store is away") from None
 
-    async def restore(self, session_id: str) -> StreamSession | None:
-        """A session that another process, or an earlier one, opened.  Raises `overloaded` where the manager fails."""
+    async def restore(self, session_id: str, principal: str, peer: str) -> StreamSession | None:
+        """A session that another process, or an earlier one, opened.  Raises `overloaded` where the manager fails.
+
+        A fleet finds it only for its own principal, and gives it the identity of the request.
+        """
         try:
             state = await self.manager.load(session_id)
             if state is None:

@@ -25,9 +25,13 @@ class SessionTable:
         runtime: the server's clock, limits and metrics.
         forget: called with the id of a session that has ended; the stores drop the session then.
         used: collects the ids of the sessions that were used, where a shared manager is told of them; None elsewhere.
+        local_only: a session that expires or makes room goes from this table alone, because it may be in use on
+            another worker; the store ends it when none uses it.
     """
 
-    def __init__(self, runtime: Runtime, forget: Callable[[str], None], used: set[str] | None) -> None:
+    def __init__(
+        self, runtime: Runtime, forget: Callable[[str], None], used: set[str] | None, local_only: bool = False
+    ) -> None:
         self.runtime = runtime
         self.settings = runtime.settings
         self.sessions: dict[str, StreamSession] = {}
@@ -36,6 +40,7 @@ class SessionTable:
         self.peers = Crowd[StreamSession]()
         self._forget = forget
         self._used = used
+        self._local_only = local_only
 
     def add(self, session: StreamSession) -> None:
         """Take a new session in; it is idle."""
@@ -96,7 +101,7 @@ class SessionTable:
     def _evict(self, sessions: Iterator[StreamSession]) -> bool:
         """End the first, if there is one."""
         for session in sessions:
-            self.end(session)
+            self.end(session, forget=not self._local_only)
             return True
         return False
 
@@ -114,7 +119,7 @@ class SessionTable:
             session = self.sessions.get(session_id)
             # A busy session without `initialized` stays: some clients do not send that notification.
             if session is not None and not session.busy:
-                self.end(session)
+                self.end(session, forget=not self._local_only)
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -61,8 +61,9 @@ class Legacy:
         settings = runtime.settings
         self.runtime = runtime
         self.settings = settings
-        self.stores = SessionStores(runtime)
-        self.table = SessionTable(runtime, self.stores.forget, self.stores.used)
+        self.stores = stores_of(runtime)
+        self.table = SessionTable(runtime, self.stores.forget, self.stores.used, self.stores.local_only)
+        self.stores.attach(self.table)
         self.sessions = self.table.sessions  # at hand, because every request looks its session up
         # Asked at each request, but only where the handler has an answer of its own.
         overridden = type(runtime.handler).serves is not ServerHandler.serves
@@ -133,7 +134,20 @@ class Legacy:
         elif isinstance(message, list):
             self._take_batch(session, message, reply, principal)
         else:
+            forwarding = session.forward(message)
+            if forwarding is not None:
+                self.runtime.spawn(self._forward(forwarding, reply))
+                return
             self._deliver(session, message, reply, principal)
+            reply.answer(202, b"", ())
+
+    async def _forward(self, forwarding: Coroutine[Any, Any, None], reply: Reply) -> None:
+        """Answer 202 only when the message has reached the worker that it is for."""
+        try:
+            await forwarding
+        except MCPError as exc:
+            self._refuse(reply, exc)
+        else:
             reply.answer(202, b"", ())
 
     def _deliver(self, session: StreamSession, message: Message, reply: Reply, principal: Any) -> None:
@@ -161,11 +175,15 @@ class Legacy:
         wrong = [self.runtime.json.error(m.request_id, m) for m in batch if isinstance(m, InvalidRequest)]
         for message in batch:
             if isinstance(message, (Notification, Response, ErrorResponse)):
-                self._deliver(session, message, reply, principal)
+                forwarding = session.forward(message)
+                if forwarding is not None:
+                    self.runtime.spawn(forwarding)
+                else:
+                    self._deliver(session, message, reply, principal)
         if not requests and not wrong:
             reply.answer(202, b"", ())
             return
-        gathering = Gathering(session, reply, len(requests), wrong)
+        gathering = Gathering(session, reply, [one.id for one in requests], wrong)
         if not requests:
             self.runtime.spawn(gathering.finish())
         for message in requests:
@@ -184,7 +202,7 @@ class Legacy:
             peer=reply.peer,
             created=self.runtime.now(),
         )
-        session = StreamSession(self.runtime, state, ASSUMED, self.stores.events)
+        session = self.stores.new_session(state)
         try:
             result = session.initialize(message.params)
         except Refusal:
@@ -205,7 +223,7 @@ class Legacy:
 
     async def _create(self, session: StreamSession, payload: bytes, reply: Reply) -> None:
         try:
-            await self.stores.create(session.state)
+            await self.stores.create(session)
         except Refusal as exc:
             self._refuse(reply, exc)
             return
@@ -233,7 +251,7 @@ class Legacy:
     ) -> None:
         """Go on with a session that is not at hand, if the manager knows it."""
         try:
-            session = await self.stores.restore(session_id)
+            session = await self.stores.restore(session_id, subject(principal), reply.peer)
             if session_id in self.sessions:  # another request restored it meanwhile
                 session = self.sessions[session_id]
             elif session is not None:
@@ -268,7 +286,7 @@ class Legacy:
                 stream_id, _, index = last_event_id.rpartition(".")
                 # Looked up in this session only: "MUST NOT replay messages that would have been delivered on a
                 # different stream" (2025-11-25 basic/transports, Resumability), let alone of another session.
-                stream = session.streams.get(stream_id)
+                stream = session.found_stream(stream_id)
                 if stream is None or not index.isascii() or not index.isdigit() or len(index) > 15:
                     raise EventsExpired(stream_id)
                 await stream.resume(reply, int(index))
@@ -341,6 +359,15 @@ class Legacy:
                 told = session.told(notice, payload)
                 if told is not None and notice.is_for(state.principal, state.generation):
                     session.announce(told)
+
+
+def stores_of(runtime: Runtime) -> SessionStores:
+    """The stores of a server: those of its fleet, if it has one."""
+    if runtime.fleet is None:
+        return SessionStores(runtime)
+    from .fleet_stores import FleetStores  # only a server with a store needs it
+
+    return FleetStores(runtime, runtime.fleet)
 
 
 class PostClient:

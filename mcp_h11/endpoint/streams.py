@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from ..eras.session import Session
 from ..http.reply import COMMENT, UNDECIDED, Reply
 from ..http.sse import encode_event
 from ..protocol.errors import EventsExpired
+from ..protocol.jsonrpc import Message
 from ..protocol.revisions import Revision
 from ..protocol.shown import escaping
 from ..runtime.request_state import new_id
@@ -72,6 +74,9 @@ class Stream:
         if lost is not None:
             lost()
 
+    async def begin(self) -> None:
+        """Make the stream known, so that a client can come back for it before its first event."""
+
     def open(self) -> None:
         """Begin the answer now, before the first event."""
         if self.reply is not None and self.reply.state == UNDECIDED:
@@ -116,7 +121,11 @@ class Stream:
             # one another, so a session whose client never listens would remember all of them.
             del self.pending_notices[next(iter(self.pending_notices))]
         self.pending_notices[payload] = None
-        self.session.runtime.spawn(self.send(payload))
+        self.session.runtime.spawn(self.send_notice(payload))
+
+    async def send_notice(self, payload: bytes) -> None:
+        """Append a notice that no reader waits for."""
+        await self.send(payload)
 
     def close(self) -> None:
         """End the stream without a last event: the call was cancelled, or the batch is answered."""
@@ -170,7 +179,7 @@ class Stream:
             reply.send(frame)
 
     def _event_id(self, index: int) -> str:
-        return f"{self.id}.{index}" if self.session.store is not None else ""
+        return f"{self.id}.{index}" if self.session.keeps_events else ""
 
     def _prime(self, index: int | None = None) -> bytes:
         session = self.session
@@ -316,9 +325,14 @@ class StreamSession(Session):
         self._standalone: Stream | None = None
 
     @property
+    def keeps_events(self) -> bool:
+        """Whether a client that comes back gets the events that it missed: then events have ids."""
+        return self.store is not None
+
+    @property
     def resumable(self) -> bool:
         """Streams begin with a priming event and may be closed early (2025-11-25)."""
-        return self.store is not None and self.revision.priming
+        return self.keeps_events and self.revision.priming
 
     @property
     def standalone(self) -> Stream:
@@ -342,14 +356,28 @@ class StreamSession(Session):
         elif not before and self.on_busy is not None:
             self.on_busy(self)
 
-    def new_stream(self, *, buffers_unread: bool = False) -> Stream:
-        """A stream that can be found again while it or the store remembers it."""
+    def new_stream(self, *, buffers_unread: bool = False, requests: Sequence[str | int] = ()) -> Stream:
+        """A stream that can be found again while it or the store remembers it; `requests` are answered on it."""
         stream = Stream(self, buffers_unread=buffers_unread)
-        if self.store is not None:
-            self.streams[stream.id] = stream
-            while len(self.streams) > MAX_STREAMS and self._forget_oldest():
-                pass
+        return self.remember(stream) if self.store is not None else stream
+
+    def remember(self, stream: Stream) -> Stream:
+        """Keep a stream to be found by its id; the oldest finished ones make room."""
+        self.streams[stream.id] = stream
+        while len(self.streams) > MAX_STREAMS and self._forget_oldest():
+            pass
         return stream
+
+    def found_stream(self, stream_id: str) -> Stream | None:
+        """The stream with this id, where it can be resumed."""
+        return self.streams.get(stream_id)
+
+    def forward(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        """A coroutine that carries the message to the worker that it is for; None: that is this one.
+
+        The coroutine raises `overloaded` where the message does not arrive.
+        """
+        return None
 
     def _forget_oldest(self) -> bool:
         for stream_id, stream in self.streams.items():

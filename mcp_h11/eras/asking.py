@@ -44,9 +44,10 @@ class AskingCall(Protocol):
 class SessionQuestions:
     """The open questions of one session."""
 
-    __slots__ = ("_number", "_open")
+    __slots__ = ("_number", "_open", "_prefix")
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix  # of the ids
         self._number = 0  # of the newest question
         self._open: dict[str, tuple[asyncio.Future[Any], AskingCall]] = {}  # by request id
 
@@ -72,7 +73,7 @@ class SessionQuestions:
             except ValueError as exc:
                 raise ToolError(str(exc)) from None
             self._number += 1
-            request_id = f"server-{self._number}"
+            request_id = f"{self._prefix}{self._number}"
             waiting[key] = (request_id, runtime.loop.create_future())
             requests[request_id] = runtime.json.request(request_id, question.method, params)
         self._open.update((request_id, (future, call)) for request_id, future in waiting.values())

@@ -152,6 +152,11 @@ class Session:
         """The client that the limits count it for."""
         return self.runtime.party_of(self.state.principal, self.state.peer)
 
+    @property
+    def question_prefix(self) -> str:
+        """The beginning of the ids of the questions to the client."""
+        return "server-"
+
     # --- lifecycle ---------------------------------------------------------------------------------------
 
     def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -327,7 +332,7 @@ class Session:
         memory of the message.  Raises `overloaded` where the handler takes the notification and no place is free.
         """
         if message.method == CANCELLED:
-            self._cancel(message.params.get("requestId"))
+            self.cancel_call(message.params.get("requestId"))
         elif message.method not in (INITIALIZED, PROGRESS):
             # It takes a place as a call does, so that the number of notifications that wait for a slow handler is
             # bounded.
@@ -341,7 +346,8 @@ class Session:
         finally:
             del load
 
-    def _cancel(self, request_id: Any) -> None:
+    def cancel_call(self, request_id: Any) -> None:
+        """The client cancelled the request with this id; unknown ids are ignored."""
         same = self.calls.get(request_id, ()) if type(request_id) in (str, int) else ()
         # A call that is `done` sends its answer now: its cancellation would leave the exchange without an end.
         calls = [call for call in same if not call.done]
@@ -386,7 +392,7 @@ class Session:
     async def ask(self, questions: dict[str, Question], call: Call, *, raw: bool = False) -> dict[str, Any]:
         """Ask the client on the way of a call, as `SessionQuestions.ask` does; it lists the errors."""
         if self._questions is None:
-            self._questions = SessionQuestions()
+            self._questions = SessionQuestions(self.question_prefix)
         return await self._questions.ask(questions, call, self.gate, raw=raw)
 
     def told(self, notice: Notice, payload: bytes | None = None) -> bytes | None:

@@ -45,7 +45,14 @@ class Sealer:
         if any(len(key) < 16 for key in keys):
             raise ValueError("a sealing key has at least 16 bytes")
         self._keys = tuple(keys) or (new_key(),)
+        self._own = not keys  # no other process has the key
         self.ttl = ttl
+
+    def share(self, key: bytes) -> None:
+        """Seal with the key of the fleet, where the operator gave none; states sealed before still open."""
+        if self._own:
+            self._own = False
+            self._keys = (key, *self._keys)
 
     def seal(self, payload: dict[str, Any], bound: bytes, now: float) -> str:
         """`payload` as an opaque string that `open` accepts for the same `bound` until `ttl` seconds from `now`.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..handler.dispatch import answer
 from ..handler.handler import ServerHandler
@@ -33,9 +33,21 @@ from .storage import MemoryOnceStore, OnceStore
 from .threads import T, ThreadJob, Threads, ignore_end
 from .watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from .fleet import Fleet
+
 logger = escaping(logging.getLogger(__name__))
 Job = Coroutine[Any, Any, None]
 Ended = Callable[[Any], None]
+
+
+def fleet_of(settings: Settings) -> Fleet | None:
+    """The fleet of a server with a store."""
+    if settings.store is None:
+        return None
+    from .fleet import Fleet  # only a server with a store needs it
+
+    return Fleet(settings.store)
 
 
 def _over(what: Any) -> None:
@@ -77,6 +89,7 @@ class Runtime:
         self.notice_listeners: list[Callable[[Notice], None]] = []
         self.draining = False
         self.store_away = False  # a store failed, and has not been seen to work since
+        self.fleet: Fleet | None = fleet_of(settings)
         self.metrics: Metrics | None = None
         self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
@@ -90,6 +103,8 @@ class Runtime:
         self._threads = Threads(self.loop, self.settings.max_threads)
         self.eager = Eager(self.loop) if self.settings.eager else None
         self.outbox = outbox_of(self.loop) if self.settings.eager else None
+        if self.fleet is not None:
+            await self._join(self.fleet)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
         self.handler.notices.subscribe(self._on_notice)
         if self.settings.lag_warning is not None:
@@ -106,6 +121,25 @@ class Runtime:
         if self.eager is not None:
             await self.eager.close()
         await self._stack.aclose()
+
+    async def _join(self, fleet: Fleet) -> None:
+        """Share notices, the keys of `requestState` and its rounds with the other workers."""
+        fleet.on_away, fleet.on_keys = self._on_store_away, self.sealer.share
+        fleet.on_back.append(self._on_store_back)
+        fleet.on_signal["notice"] = self._on_remote_notice
+        self.once = fleet.once
+        self._stack.push_async_callback(fleet.close)
+        await fleet.open(self.spawn)
+        self.store_away = not fleet.works
+
+    def _on_store_away(self) -> None:
+        self.store_away = True
+
+    def _on_store_back(self) -> None:
+        self.store_away = False
+
+    def _on_remote_notice(self, body: dict[str, Any]) -> None:
+        self._announce(Notice(body["change"], body.get("uri")))
 
     def share(self, other: Runtime) -> None:
         """Count calls together with another server in this process; before the first call."""
@@ -305,10 +339,19 @@ class Runtime:
         except RuntimeError:
             running = None
         if running is self.loop:
-            self._announce(notice)
+            self._publish(notice)
             return
         with suppress(RuntimeError):  # the loop is closed, and the listeners are gone with it
-            self.loop.call_soon_threadsafe(self._announce, notice)
+            self.loop.call_soon_threadsafe(self._publish, notice)
+
+    def _publish(self, notice: Notice) -> None:
+        """Announce a notice here, and tell the other workers of it.
+
+        A notice for some clients alone is about this worker's backends; the others hear from backends of their own.
+        """
+        self._announce(notice)
+        if self.fleet is not None and notice.audience is None:
+            self.fleet.signal("notice", change=notice.kind, uri=notice.uri)
 
     def _announce(self, notice: Notice) -> None:
         for listener in self.notice_listeners:

@@ -19,6 +19,7 @@ from ..http.auth import subject as subject
 from ..http.forwarded import Proxies
 from ..http.messages import Limits
 from ..protocol.jsonrpc import MAX_MESSAGE_VALUES
+from ..stores.base import Store
 from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"
@@ -151,6 +152,7 @@ class Settings(_Keywords):
     max_sessions_peer: int | None = 1_000
     max_listeners: int | None = 1_024  # open subscriptions/listen streams
     max_subscriptions: int | None = 1_000  # resource URIs of one session or listener
+    store: Store | None = None  # workers share sessions, streams and notices in it
     session_manager: SessionManager | None = None
     event_store: EventStore | None = None  # None: MemoryEventStore()
     replay: bool = True  # False: streams are not resumable, and carry no ids

@@ -48,6 +48,8 @@ class SessionState:
     peer: str = ""
     created: float = 0.0
     generation: int = 0  # of the handler, when it began; 0 where it has none
+    home: str = ""  # the worker that opened it; empty where there is no fleet
+    stream: str = ""  # the id of its own stream, where workers share it
 
 
 class SessionManager(Protocol):

@@ -322,7 +322,7 @@ CAUGHT_BEFORE = {
     ("era_watch", "_find_other"),
     ("connect", "go_by_sse"),
     ("eager", "throw"),  # as a generator's `throw`
-    ("objects", "_go_on"),
+    ("readers", "_go_on"),
     ("thread", "_start"),  # it is taken out of where it was kept
 }
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""What the workers of a fleet tell one another about sessions of Streamable HTTP.
+
+| letter or signal | from | to |
+|---|---|---|
+| `answer` | the worker that got the client's answer to a question | the worker where the question waits |
+| `cancelled` | the worker that got the notification | all others |
+| `record` | the worker that changed a session's record | all others |
+| `ended` | the worker that ended a session | all others |
+| `initialized` | the worker that got the notification | all others |
+| `reader` | the worker that reads a stream from now on | the one that read or writes it |
+| `events` | the worker that appended to a stream | the one that reads it |
+
+Letters are not lost (the first two); a lost signal is made good by a look at the store.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..protocol.errors import MCPError
+from ..protocol.jsonrpc import ErrorResponse, Response
+from ..protocol.shown import escaping
+from ..runtime.fleet import Fleet
+from ..runtime.runtime import Runtime
+from ..stores.base import StoreError
+from .fleet_streams import FleetSession, SharedStream
+from .session_table import SessionTable
+
+logger = escaping(logging.getLogger(__name__))
+
+
+class FleetLinks:
+    """Gives the letters and signals of the other workers to the sessions that are at hand here."""
+
+    def __init__(self, runtime: Runtime, fleet: Fleet, table: SessionTable, reload: Any) -> None:
+        self._runtime = runtime
+        self._table = table
+        self._reload = reload  # takes over a changed record; False: the session has ended
+        fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled)
+        fleet.on_signal.update(
+            record=self._on_record, ended=self._on_ended, initialized=self._on_initialized,
+            reader=self._on_reader, events=self._on_events,
+        )  # fmt: skip
+        fleet.on_gap.append(self._on_gap)
+
+    def _session(self, body: dict[str, Any]) -> FleetSession | None:
+        session = self._table.sessions.get(body["session"])
+        return session if isinstance(session, FleetSession) else None
+
+    def _stream(self, body: dict[str, Any]) -> SharedStream | None:
+        session = self._session(body)
+        stream = None if session is None else session.streams.get(body["stream"])
+        return stream if isinstance(stream, SharedStream) else None
+
+    def _on_answer(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is None:
+            return
+        answer: Response | ErrorResponse = Response(body["id"], body.get("result"))
+        if "error" in body:
+            answer = ErrorResponse(body["id"], body["error"])
+        try:
+            session.answered(answer)
+        except MCPError as exc:
+            logger.warning("an answer for session %s was dropped: %s", session.id[:8], exc)
+
+    def _on_cancelled(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is not None:
+            session.cancel_call(body["request"])
+
+    def _on_record(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is not None:
+            self._runtime.spawn(self._reload_or_end(session))
+
+    async def _reload_or_end(self, session: FleetSession) -> None:
+        try:
+            alive = await self._reload(session)
+        except StoreError as exc:
+            logger.warning("session %s may be out of date: %s", session.id[:8], exc)
+            return
+        if not alive and not session.closed:
+            self._table.end(session, forget=False)
+
+    def _on_ended(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is not None:
+            self._table.end(session, forget=False)
+
+    def _on_initialized(self, body: dict[str, Any]) -> None:
+        self._table.uninitialized.pop(body["session"], None)
+
+    def _on_reader(self, body: dict[str, Any]) -> None:
+        stream = self._stream(body)
+        if stream is not None:
+            stream.on_reader(body["by"])
+
+    def _on_events(self, body: dict[str, Any]) -> None:
+        stream = self._stream(body)
+        if stream is not None:
+            stream.wake()
+
+    def _on_gap(self) -> None:
+        """Signals may have been lost: look at everything that they could have been about."""
+        self._runtime.spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        for session in list(self._table.sessions.values()):
+            if not isinstance(session, FleetSession) or session.closed:
+                continue
+            await self._reload_or_end(session)
+            for stream in list(session.streams.values()):
+                if isinstance(stream, SharedStream):
+                    stream.wake()
+            if session.keeps_notices:
+                session.announce_changes()

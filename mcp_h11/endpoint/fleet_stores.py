@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""The sessions of a fleet in its store: their records, how they are counted, and when they end.
+
+A record is the JSON of a `SessionState`.  It has a version, and a worker saves it only where it has the version that
+the worker read; otherwise it reads again and makes its own change anew.
+
+Rules:
+- A call of a session that is at hand asks the store nothing.
+- A record names no principal: it has a keyed hash.  A restored session takes the identity of the request that names it.
+- A record that cannot be read is a session that is gone: 404, and one line in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..protocol.errors import overloaded
+from ..protocol.methods import log_rank
+from ..protocol.revisions import ASSUMED, LEGACY
+from ..protocol.shown import escaping
+from ..runtime.fairness import held_memory
+from ..runtime.fleet import Fleet
+from ..runtime.request_state import new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
+from ..stores.base import Full, StoreError
+from .fleet_links import FleetLinks
+from .fleet_streams import LEFT, FleetSession
+from .session_stores import TOUCH_EVERY, SessionStores
+from .session_table import SessionTable
+from .streams import STREAM_ID_BYTES, StreamSession
+
+logger = escaping(logging.getLogger(__name__))
+
+RECORDS = "session"  # the space of the records
+VALUES = "value"  # and of what tools keep under a session
+FORMAT = 1  # of a record
+FOREVER = 10 * 365 * 86_400.0  # seconds: for a server without `session_idle`
+MAX_EVICTIONS = 3  # sessions that one newcomer may end, where others take the room first
+MAX_SAVES = 20  # tries of one change, each of them lost to another worker's change
+
+
+class FleetStores(SessionStores):
+    """As `SessionStores`, in the store of a fleet."""
+
+    def __init__(self, runtime: Runtime, fleet: Fleet) -> None:
+        SessionStores.__init__(self, runtime)
+        settings = runtime.settings
+        self.fleet = fleet
+        self.records = fleet.records
+        self.shared = True
+        self.local_only = True
+        self.events = None  # a `FleetSession` keeps its events in the logs
+        self.used = set()
+        waits = (settings.session_idle or math.inf, settings.session_initialize or math.inf)
+        self._touch_every = min(TOUCH_EVERY, min(waits) / 4)
+        # A worker tells the store of a use only at its next round.
+        self._ttl = FOREVER if settings.session_idle is None else settings.session_idle + 2 * self._touch_every
+        self._first_ttl = self._ttl
+        if settings.session_initialize is not None:
+            self._first_ttl = settings.session_initialize + 2 * self._touch_every
+        self._unsaved: dict[FleetSession, None] = {}
+        fleet.on_back.append(self._on_back)
+
+    # --- records ---------------------------------------------------------------------------------------------
+
+    def _encode(self, session: FleetSession) -> bytes:
+        state = session.state
+        record = {
+            "format": FORMAT,
+            "revision": state.revision,
+            "client_info": state.client_info,
+            "client_capabilities": state.client_capabilities,
+            "log_level": state.log_level,
+            "subscriptions": sorted(state.subscriptions),
+            "principal": self.fleet.hashed(state.principal),
+            "created": state.created,
+            "generation": state.generation,
+            "home": state.home,
+            "stream": state.stream,
+        }
+        return json.dumps(record, separators=(",", ":")).encode()
+
+    def _decode(self, session_id: str, value: bytes) -> SessionState | None:
+        """The state in a record; None where it cannot be read."""
+        try:
+            record: dict[str, Any] = json.loads(value)
+            if record.pop("format") != FORMAT:
+                raise ValueError("another format")
+            subscriptions = frozenset(record.pop("subscriptions"))
+            state = SessionState(id=session_id, subscriptions=subscriptions, **record)
+            texts = (state.revision, state.log_level, state.principal, state.home, state.stream, *subscriptions)
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("a member of another type")
+            if held_memory((state.client_info, state.client_capabilities)) > 2 * MAX_CLIENT_MEMORY:
+                raise ValueError("too large")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+            logger.error("the record of session %s cannot be read: %s", session_id[:8], exc)
+            return None
+        return state
+
+    def attach(self, table: SessionTable) -> None:
+        self._table = table
+        self.links = FleetLinks(self.runtime, self.fleet, table, self.reload)
+
+    def new_session(self, state: SessionState) -> StreamSession:
+        state.home = self.fleet.worker
+        state.stream = new_id(STREAM_ID_BYTES)
+        return FleetSession(self.runtime, self.fleet, state, ASSUMED)
+
+    async def create(self, session: StreamSession) -> None:
+        assert isinstance(session, FleetSession)
+        try:
+            await self._create(session)
+        except StoreError as exc:
+            logger.warning("no new session: %s", exc)
+            raise overloaded("The session store is away") from None
+
+    async def _create(self, session: FleetSession) -> None:
+        settings, state = self.runtime.settings, session.state
+        value, party = self._encode(session), self.fleet.hashed(session.party)
+        for _ in range(MAX_EVICTIONS + 1):
+            try:
+                version = await self.records.create(
+                    RECORDS, state.id, value, self._first_ttl,
+                    group=party, limit=settings.max_sessions, group_limit=settings.max_sessions_peer,
+                )  # fmt: skip
+            except Full as exc:
+                await self._make_room(party if exc.group else None)
+                continue
+            assert version is not None, "the id is new"
+            session.version = version
+            session.saved = (frozenset(), state.log_level)
+            return
+        raise overloaded("Too many sessions")
+
+    async def _make_room(self, party: str | None) -> None:
+        """End the session that no worker has used for longest.  Raises `overloaded` where every one is in use."""
+        # A worker may have used it since it told the store of a use.
+        oldest = await self.records.oldest(RECORDS, party, 2 * self._touch_every)
+        if oldest is None:
+            raise overloaded("Too many sessions" if party is None else "Too many sessions from this address")
+        await self._end(oldest)
+        here = self._table.sessions.get(oldest)
+        if here is not None:
+            self._table.end(here, forget=False)
+
+    async def restore(self, session_id: str, principal: str, peer: str) -> StreamSession | None:
+        try:
+            record = await self.records.load(RECORDS, session_id)
+            state = None if record is None else self._decode(session_id, record.value)
+            if record is None or state is None or state.principal != self.fleet.hashed(principal):
+                return None
+        except StoreError as exc:
+            # Not 404: the session may well be there, and the client would throw it away.
+            logger.warning("a session is not at hand: %s", exc)
+            raise overloaded("The session store is away") from None
+        state.principal, state.peer = principal, peer
+        session = FleetSession(self.runtime, self.fleet, state, LEGACY.get(state.revision, ASSUMED))
+        session.version = record.version
+        session.saved = (frozenset(state.subscriptions), state.log_level)
+        if not session.weigh(state.subscriptions):
+            raise overloaded("Too much is kept of this client")
+        return session
+
+    async def save(self, session: StreamSession) -> None:
+        assert isinstance(session, FleetSession)
+        try:
+            await self._save(session)
+        except StoreError as exc:
+            logger.warning("a change of session %s is not saved yet: %s", session.id[:8], exc)
+            self._unsaved[session] = None
+
+    async def _save(self, session: FleetSession) -> None:
+        for _ in range(MAX_SAVES):
+            own = (frozenset(session.state.subscriptions), session.state.log_level)
+            version = await self.records.save(RECORDS, session.id, self._encode(session), session.version, self._ttl)
+            if version is not None:
+                session.version, session.saved = version, own
+                self.fleet.signal("record", session=session.id)
+                return
+            if not await self.reload(session):
+                return
+        raise StoreError("other workers changed the record each time")
+
+    async def reload(self, session: FleetSession) -> bool:
+        """Take over the changes of other workers, and keep those of this one that are not saved; False: it has ended.
+
+        Raises StoreError.
+        """
+        record = await self.records.load(RECORDS, session.id)
+        state = None if record is None else self._decode(session.id, record.value)
+        if record is None or state is None:
+            return False
+        mine, (base, level) = session.state, session.saved
+        added, removed = frozenset(mine.subscriptions) - base, base - frozenset(mine.subscriptions)
+        session.version = record.version
+        session.saved = (frozenset(state.subscriptions), state.log_level)
+        mine.subscriptions = (frozenset(state.subscriptions) | added) - removed
+        mine.log_level = state.log_level if mine.log_level == level else mine.log_level
+        session.log_rank = log_rank(mine.log_level)
+        session.weigh(mine.subscriptions)
+        return True
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def _forget(self, session_id: str) -> None:
+        try:
+            await self._end(session_id)
+        except StoreError as exc:
+            logger.warning("session %s is left to its time: %s", session_id[:8], exc)
+
+    async def _end(self, session_id: str) -> None:
+        """Drop everything of a session, and tell the other workers."""
+        await self.records.delete(RECORDS, session_id)
+        self.fleet.signal("ended", session=session_id)
+        await self.fleet.logs.discard(session_id)
+        for space in (LEFT, VALUES):
+            await self.records.delete(space, session_id)
+
+    # --- the clock -------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float, busy: Callable[[], Iterable[str]]) -> None:
+        assert self.used is not None, "it is made above"
+        if now >= self._touch_at:
+            self._touch_at = now + self._touch_every
+            names = [*{*busy(), *self.used}]
+            self.used.clear()
+            if names:
+                self.runtime.spawn(self._touch(names))
+
+    async def _touch(self, session_ids: list[str]) -> None:
+        logs = [name for session_id in session_ids for name in self._open_logs(session_id)]
+        try:
+            await self.records.touch(RECORDS, session_ids, self._ttl)
+            await self.records.touch(VALUES, session_ids, self._ttl)
+            if logs:
+                await self.fleet.logs.touch(logs, self._ttl)
+        except StoreError as exc:
+            logger.warning("the store was not told which sessions are in use: %s", exc)
+            if self.used is not None:
+                self.used.update(session_ids)
+
+    def _open_logs(self, session_id: str) -> list[tuple[str, str]]:
+        session = self._table.sessions.get(session_id)
+        return [] if session is None else [(session_id, one.id) for one in session.streams.values() if not one.finished]
+
+    def _on_back(self) -> None:
+        """The store is back: save what it missed."""
+        unsaved = list(self._unsaved)
+        self._unsaved.clear()
+        for session in unsaved:
+            if not session.closed:
+                self.runtime.spawn(self.save(session))
+        for one in self._table.sessions.values():
+            if isinstance(one, FleetSession):
+                for stream in list(one.unsaved_streams):
+                    self.runtime.spawn(stream.save())

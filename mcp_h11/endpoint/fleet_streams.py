@@ -1,0 +1,517 @@
+# SPDX-License-Identifier: MIT
+"""The event streams of a session that lives on several workers: the log in the store is the stream.
+
+The worker where a call runs appends to the call's log.  Any worker may read it: `Logs.read` names the reader and gives
+the events in one step, and each later `append` returns the reader's worker, which gets a signal.  So no event is lost
+between a read and the wait for the next one, and nothing polls.
+
+Several workers append to the session's own stream.  An index is taken once, so each of them has its turn.
+
+Rules:
+- An event is in the log before a connection gets it, except while the store is away: then a reader at hand gets the
+  event without an id, and the log gets it when the store is back.
+- A stream whose writer has died is ended by one of its readers, with an error for each request that it was to answer.
+  No call runs a second time by itself: a tool may not be idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..eras.session import encode_notice
+from ..handler.notices import Notice
+from ..http.reply import Reply
+from ..protocol.errors import EventsExpired, InternalError, overloaded
+from ..protocol.jsonrpc import ErrorResponse, Message, Notification, Response
+from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED
+from ..protocol.revisions import Revision
+from ..protocol.shown import escaping
+from ..runtime.fleet import Fleet
+from ..runtime.request_state import new_id
+from ..runtime.runtime import Runtime
+from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS, SessionState
+from ..stores.base import StoreError, Tail, Taken
+from .streams import Stream, StreamSession
+
+logger = escaping(logging.getLogger(__name__))
+
+QUESTION_ID_BYTES = 9
+MAX_APPENDS = 100  # tries of one event, each of them lost to another worker's event
+LEFT = "left"  # the space of records that say how far the last reader of a session's own stream came
+
+
+class SharedStream(Stream):
+    """A stream with its log in a store; `requests` are the JSON-RPC ids that it is to answer."""
+
+    __slots__ = ("follower", "fleet", "log_ttl", "opened", "remote_reader", "requests", "unsaved", "woken", "writer")
+
+    session: FleetSession
+
+    def __init__(self, session: FleetSession, stream_id: str = "", writer: str = "", requests: Any = ()) -> None:
+        Stream.__init__(self, session)
+        if stream_id:
+            self.id = stream_id
+        self.fleet = session.fleet
+        self.writer = writer  # the worker that appends; "" where several do
+        self.requests = requests
+        self.opened = False  # the log is known to exist
+        self.woken = False  # the log may have events that were not read yet
+        self.follower: asyncio.Task[None] | None = None
+        self.remote_reader = ""  # the worker that reads it, if that is another one
+        self.unsaved: deque[tuple[int, bytes, bool]] | None = None  # events of a time when the store was away
+        self.log_ttl = session.log_ttl
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this worker alone appends."""
+        return self.writer == self.fleet.worker
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Make the log, so that another worker can find the stream before its first event."""
+        async with self.lock:
+            if not self.opened and not self.finished:
+                try:
+                    await self._open()
+                except StoreError as exc:
+                    self._store_failed(exc)
+
+    async def _open(self) -> None:
+        about = json.dumps(list(self.requests)).encode() if self.requests else b""
+        await self.fleet.logs.open(self.session.id, self.id, self.log_ttl, writer=self.writer, about=about)
+        self.opened = True
+
+    async def send(self, payload: bytes, *, last: bool = False) -> None:
+        await self._send(payload, last)
+
+    async def send_notice(self, payload: bytes) -> None:
+        # Of all workers, the one that a client reads from appends it.  The log decides which one that is.
+        await self._send(payload, False, self.fleet.worker)
+
+    async def _send(self, payload: bytes, last: bool, only_reader: str | None = None) -> None:
+        async with self.lock:
+            if self.finished:
+                return
+            if self.unsaved is None:
+                try:
+                    if not await self._append(payload, last, only_reader):
+                        return
+                except StoreError as exc:
+                    self._store_failed(exc)
+                    self._put_off(payload, last)
+            else:
+                self._put_off(payload, last)
+            reply = self.reply
+            if reply is None:
+                return
+            if not self.caught_up or self.cursor != self.last - 1:
+                self.wake()
+                return
+            self._write(reply, self.last, payload, last)
+            if not last and not reply.writable:
+                await self._room(reply)
+
+    async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> bool:
+        """Take the next free index of the log; False where that is not for this worker.
+
+        `only_reader` appends while the log has no reader but this worker.  Raises StoreError where the store fails.
+        """
+        logs, session_id = self.fleet.logs, self.session.id
+        if not self.opened:
+            await self._open()
+        for _ in range(MAX_APPENDS):
+            try:
+                reader = await logs.append(session_id, self.id, self.last + 1, payload, last=last, reader=only_reader)
+            except Taken:
+                tail = await self._look()
+                if tail is None or self.finished:
+                    return False
+                if only_reader and tail.reader not in ("", only_reader):
+                    self._leave_to(tail.reader)
+                    return False
+                continue
+            self.last += 1
+            self.finished = self.finished or last
+            self._on_reader(reader)
+            return True
+        raise StoreError("other workers took every index")
+
+    async def _look(self) -> Tail | None:
+        """Learn of the events that other workers appended; None where there is no log any more."""
+        try:
+            tail = await self.fleet.logs.read(self.session.id, self.id, self.last)
+        except EventsExpired:
+            # The session has ended elsewhere, or the store has lost its data.
+            self._lose_log()
+            return None
+        if tail.last > self.last:
+            self.last = tail.last
+            self.caught_up = False
+        self.finished = self.finished or tail.finished
+        return tail
+
+    def _lose_log(self) -> None:
+        """The log is gone: no reader can be given what it misses, so the stream ends."""
+        self.finished = True
+        self.take_over()
+
+    def _on_reader(self, reader: str) -> None:
+        """The log says which worker reads it."""
+        if reader and reader != self.fleet.worker:
+            self.remote_reader = reader
+            self._leave_to(reader)
+            self.fleet.signal("events", reader, session=self.session.id, stream=self.id)
+
+    def _leave_to(self, reader: str) -> None:
+        """Another worker reads from now on."""
+        if not self.writer:
+            self.session.keeps_notices = False
+        self.pending_notices.clear()
+        self.take_over()
+
+    # --- the store is away -----------------------------------------------------------------------------------
+
+    def _store_failed(self, exc: StoreError) -> None:
+        logger.warning("session %s goes on without its store: %s", self.session.id[:8], exc)
+        if self.unsaved is None:
+            self.unsaved = deque()
+            self.session.unsaved_streams[self] = None
+
+    def _put_off(self, payload: bytes, last: bool) -> None:
+        """Number an event that the log will get later."""
+        assert self.unsaved is not None, "the store has failed"
+        if len(self.unsaved) >= MAX_STREAM_EVENTS:
+            self.unsaved.popleft()  # a client that comes back for it is told that it has expired
+        self.last += 1
+        self.finished = self.finished or last
+        self.unsaved.append((self.last, payload, last))
+
+    async def save(self) -> None:
+        """The store is back: give the log the events that it missed."""
+        async with self.lock:
+            while self.unsaved:
+                index, payload, last = self.unsaved[0]
+                try:
+                    if not self.opened:
+                        await self._open()
+                    self._on_reader(await self.fleet.logs.append(self.session.id, self.id, index, payload, last=last))
+                except Taken:
+                    if not await self._is_saved(index, payload):
+                        # The log was lost, or goes on with the events of other workers.
+                        await self._give_up_log()
+                        return
+                except StoreError:
+                    return
+                if self.unsaved:
+                    self.unsaved.popleft()
+            self.unsaved = None
+            self.session.unsaved_streams.pop(self, None)
+        if self.reply is not None:
+            self.wake()
+
+    async def _is_saved(self, index: int, payload: bytes) -> bool:
+        """Whether the event is in the log: its append was done, though the answer never came."""
+        try:
+            tail = await self.fleet.logs.read(self.session.id, self.id, index - 1)
+        except EventsExpired:
+            return False
+        return bool(tail.events) and tail.events[0] == (index, payload)
+
+    async def _give_up_log(self) -> None:
+        unsaved, self.unsaved = self.unsaved, None
+        self.session.unsaved_streams.pop(self, None)
+        if not self.writer and unsaved:
+            # The session's own stream: the events that no connection was given take the next free indexes.
+            given, self.cursor = self.cursor, unsaved[0][0] - 1
+            self.last = min(self.last, self.cursor)
+            await self._look()
+            for index, payload, _ in unsaved:
+                if index > given and not self.finished:
+                    await self._append(payload, False)
+            return
+        try:
+            await self.fleet.logs.discard(self.session.id, self.id)
+        except StoreError as exc:
+            logger.debug("a log with a gap is left to its time: %s", exc)
+
+    def _event_id(self, index: int) -> str:
+        return "" if self.unsaved is not None else Stream._event_id(self, index)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self.finished:
+            return
+        self.finished = True
+        if self.caught_up:
+            self.take_over()
+        if self.opened and not self.session.leaving:
+            self.session.runtime.spawn(self._finish())
+
+    async def _finish(self) -> None:
+        try:
+            await self.fleet.logs.finish(self.session.id, self.id, KEEP_FINISHED)
+        except StoreError as exc:
+            logger.warning("the end of a stream is not in the store: %s", exc)
+        if self.remote_reader:
+            self.fleet.signal("events", self.remote_reader, session=self.session.id, stream=self.id)
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    async def resume(self, reply: Reply, after: int) -> None:
+        self.newest_reader = reply
+        worker = self.fleet.worker
+        tail = await self.fleet.logs.read(self.session.id, self.id, after, reader=worker)
+        self.opened = True
+        self.writer, self.last = tail.writer, max(self.last, tail.last)
+        if not self.requests and tail.about:
+            self.requests = json.loads(tail.about)
+        other = tail.reader or tail.writer or self.session.home
+        if other != worker:
+            self.fleet.signal("reader", other, session=self.session.id, stream=self.id, by=worker)
+        self.remote_reader = ""
+        missed = False
+        if not self.writer:
+            missed = not self.session.keeps_notices and not await self.fleet.is_alive(tail.reader or self.session.home)
+            self.session.keeps_notices = True
+        if not reply.alive:
+            return
+        if self.newest_reader is not reply:
+            reply.stream_once(self._prime(after))
+            return
+        if tail.finished and after >= tail.last:
+            self.finished = True
+            reply.answer(204, b"", ())
+            return
+        self.take_over()
+        self.reply, self.caught_up, self.cursor = reply, False, after
+        self.pending_notices.clear()
+        reply.on_gone = self._left
+        self.session.count_readers(+1)
+        reply.open(self._prime())
+        reply.forget()
+        if self.writer and not self.is_own:
+            self.session.streams[self.id] = self
+            self.fleet.watch(self.writer, self.orphaned)
+        self.wake()
+        if missed:
+            self.session.announce_changes()
+
+    async def listen(self, reply: Reply) -> None:
+        """Give `reply` the events that no connection was given, on any worker, then all later ones."""
+        if not self.opened:
+            await self._open()
+        after = self.cursor if self.session.keeps_notices else await self._left_at()
+        try:
+            await self.resume(reply, after)
+        except EventsExpired:
+            # The client named no event, so it may begin at the oldest event that is left.
+            tail = await self._tail()
+            await self.resume(reply, tail.last - len(tail.events))
+
+    async def _left_at(self) -> int:
+        """How far the last reader came; the newest event where that reader did not leave in order."""
+        kept = await self.fleet.records.load(LEFT, self.session.id)
+        if kept is not None:
+            await self.fleet.records.delete(LEFT, self.session.id)
+            return int(kept.value)
+        return (await self._tail()).last
+
+    async def _tail(self) -> Tail:
+        """The log with all events that are left; raises EventsExpired where there is no log."""
+        return await self.fleet.logs.read(self.session.id, self.id, None)
+
+    def wake(self) -> None:
+        """There may be events in the log that the reader at hand was not given."""
+        self.woken = True
+        self.caught_up = False
+        if self.reply is not None and self.follower is None:
+            self.follower = self.session.runtime.spawn(self._follow())
+
+    async def _follow(self) -> None:
+        """Give the reader all events of the log, until it has caught up or is gone."""
+        try:
+            while (reply := self.reply) is not None:
+                self.woken = False
+                try:
+                    tail = await self.fleet.logs.read(self.session.id, self.id, self.cursor)
+                except EventsExpired:
+                    # They have expired before this slow client read them.  A client that comes back is told.
+                    self.detach(reply)
+                    reply.end()
+                    return
+                except StoreError as exc:
+                    self._store_failed(exc)
+                    return
+                if not await self._give(reply, tail.events, tail.last if tail.finished else 0):
+                    continue
+                self.last = max(self.last, tail.last)
+                self.finished = self.finished or tail.finished
+                if tail.finished:
+                    self.take_over()
+                    return
+                # No await between this look and the flag: a later event is announced by a signal, which sets `woken`.
+                if not self.woken and self.cursor >= self.last:
+                    self.caught_up = True
+                    return
+        finally:
+            self.follower = None
+
+    async def _give(self, reply: Reply, events: list[tuple[int, bytes]], last: int) -> bool:
+        """Write events to the reader; False where it is not the reader any more."""
+        for index, payload in events:
+            if self.reply is reply and not reply.writable:
+                await self._room(reply)
+            if self.reply is not reply:
+                return False
+            if index > self.cursor:
+                self._write(reply, index, payload, index == last)
+        return self.reply is reply
+
+    def _release(self, reply: Reply) -> None:
+        Stream._release(self, reply)
+        if self.writer and not self.is_own:
+            self.fleet.unwatch(self.writer, self.orphaned)
+            self.session.streams.pop(self.id, None)
+        elif not self.writer and not self.session.closed and self.session.keeps_notices:
+            self.session.runtime.spawn(self._note_left(self.cursor))
+
+    async def _note_left(self, cursor: int) -> None:
+        try:
+            await self.fleet.records.delete(LEFT, self.session.id)
+            await self.fleet.records.create(LEFT, self.session.id, str(cursor).encode(), self.log_ttl)
+        except StoreError as exc:
+            logger.debug("how far a stream was read is not kept: %s", exc)
+
+    def orphaned(self) -> None:
+        """The worker that wrote the stream is dead: end it, unless another reader did."""
+        self.session.runtime.spawn(self._end_for_the_dead())
+
+    async def _end_for_the_dead(self) -> None:
+        json_ = self.session.runtime.json
+        error = InternalError("The server that ran this call is gone.  The call may have been done in part")
+        answers = [json_.error(request, error) for request in self.requests]
+        try:
+            async with self.lock:
+                await self._look()
+                for left, payload in zip(range(len(answers) - 1, -1, -1), answers, strict=True):
+                    if not self.finished:
+                        await self._append(payload, not left)
+                if not answers:
+                    await self.fleet.logs.finish(self.session.id, self.id, KEEP_FINISHED)
+        except StoreError as exc:
+            logger.warning("the stream of a dead worker is not ended yet: %s", exc)
+            self.fleet.watch(self.writer, self.orphaned)
+            return
+        self.wake()
+
+    def on_reader(self, worker: str) -> None:
+        """Another worker reads the stream now, by its own word."""
+        if worker == self.fleet.worker:
+            return
+        self.remote_reader = worker
+        self._leave_to(worker)
+        if self.finished:  # before that worker read, it may have missed the end
+            self.fleet.signal("events", worker, session=self.session.id, stream=self.id)
+
+
+class FleetSession(StreamSession):
+    """A session that other workers serve as well."""
+
+    __slots__ = ("fleet", "home", "keeps_notices", "leaving", "log_ttl", "saved", "unsaved_streams", "version")
+
+    def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
+        StreamSession.__init__(self, runtime, state, revision, None)
+        self.fleet = fleet
+        self.leaving = False  # this worker ends, and the session goes on elsewhere
+        # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
+        self.keeps_notices = state.home == fleet.worker
+        self.version = 0  # of the record
+        self.home = state.home
+        self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
+        self.unsaved_streams: dict[SharedStream, None] = {}
+        idle = runtime.settings.session_idle
+        self.log_ttl = 86_400.0 if idle is None else idle + 60.0
+
+    @property
+    def standalone(self) -> Stream:
+        if self._standalone is None:
+            self._standalone = SharedStream(self, self.state.stream)
+            self.streams[self._standalone.id] = self._standalone
+        return self._standalone
+
+    @property
+    def question_prefix(self) -> str:
+        # The id names the worker where the answer is awaited.  It cannot be guessed: the answer of a client counts only
+        # for a session of its own, and this keeps it from another call of that session, too.
+        return f"{self.fleet.worker}.{new_id(QUESTION_ID_BYTES)}-"
+
+    @property
+    def keeps_events(self) -> bool:
+        return self.runtime.settings.replay and not self.closed
+
+    def new_stream(self, *, buffers_unread: bool = False, requests: Sequence[str | int] = ()) -> Stream:
+        if not self.keeps_events:
+            return StreamSession.new_stream(self)
+        return self.remember(SharedStream(self, writer=self.fleet.worker, requests=requests))
+
+    def found_stream(self, stream_id: str) -> Stream | None:
+        if stream_id == self.state.stream:
+            return self.standalone
+        known = self.streams.get(stream_id)
+        # Of another worker, perhaps: `resume` raises EventsExpired where no worker has it.
+        return SharedStream(self, stream_id) if known is None and self.keeps_events else known
+
+    def forward(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        if isinstance(message, Notification):
+            if message.method == CANCELLED and message.params.get("requestId") not in self.calls:
+                return self._forward_cancellation(message.params.get("requestId"))
+            if message.method == INITIALIZED:
+                self.fleet.signal("initialized", session=self.id)
+        elif isinstance(message, (Response, ErrorResponse)) and isinstance(message.id, str):
+            worker, dot, _ = message.id.partition(".")
+            if dot and worker != self.fleet.worker:
+                return self._forward_answer(worker, message)
+        return None
+
+    async def _forward_cancellation(self, request_id: Any) -> None:
+        """The call may run on any other worker: each of them looks."""
+        if type(request_id) in (str, int):
+            with _store_is_near():
+                await self.fleet.send_others("cancelled", session=self.id, request=request_id)
+
+    async def _forward_answer(self, worker: str, message: Response | ErrorResponse) -> None:
+        """The question's id names the worker where it waits; a dead worker waits for nothing."""
+        body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
+        with _store_is_near():
+            await self.fleet.send(worker, "answer", session=self.id, id=message.id, **body)
+
+    def announce(self, payload: bytes) -> None:
+        if self.keeps_notices:
+            self.standalone.post(payload)
+
+    def announce_changes(self) -> None:
+        """Tell the client that every list may have changed: notices may have been lost with a worker."""
+        capabilities = self.runtime.handler.capabilities()
+        for kind, method in LIST_CHANGED.items():
+            if capabilities.get(kind, {}).get("listChanged"):
+                self.announce(self.runtime.json.notification(method))
+        for uri in self.state.subscriptions:
+            self.announce(encode_notice(self.runtime.json, Notice("updated", uri)))
+
+
+@contextmanager
+def _store_is_near() -> Iterator[None]:
+    """Raises `overloaded` where the store is away."""
+    try:
+        yield
+    except StoreError as exc:
+        logger.warning("a message did not reach its worker: %s", exc)
+        raise overloaded("The store of the sessions is away") from None

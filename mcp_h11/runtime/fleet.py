@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""One worker's place in a fleet: its id, its heartbeat, the messages to and from the other workers, the shared keys.
+
+A *letter* goes to one worker through its inbox and is not lost while that worker lives.  A *signal* goes over the bus
+and may be lost; then `on_gap` is called, and each listener looks again at everything that it holds.  Both are JSON
+objects with a `kind`.  `Runtime.fleet` is the fleet of a server, or None for a server without a store.
+
+Rule: nobody owns a session.  Nothing here knows sessions or streams: `endpoint` registers for the kinds that it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..protocol.errors import overloaded
+from ..protocol.shown import escaping
+from ..stores.base import ALIVE_TIME, BEAT_EVERY, Full, Records, Store, StoreError, StoreRefused
+from ..stores.guarded import GuardedStore, StoreGuard
+from .request_state import new_id, new_key
+from .storage import MAX_NONCES, StoreFull
+
+logger = escaping(logging.getLogger(__name__))
+
+WORKER_ID_BYTES = 12  # random, because a client sees it in the ids of questions
+MAX_HASHES = 1_024  # principals whose hash is remembered
+PROBE_TTL = 5.0
+KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
+
+Heard = Callable[[dict[str, Any]], None]
+
+
+class Fleet:
+    """Open it in the loop that serves; `spawn` runs a coroutine as a task that is kept and logged.
+
+    `on_state` is called with False when the store fails and with True when it works again.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.worker = new_id(WORKER_ID_BYTES)
+        self.guard = StoreGuard(self._on_state)
+        self.store = GuardedStore(store, self.guard)
+        self.records, self.logs = self.store.records, self.store.logs
+        self.once = FleetOnceStore(self.records)
+        self.on_letter: dict[str, Heard] = {}
+        self.on_signal: dict[str, Heard] = {}
+        self.on_gap: list[Callable[[], None]] = []
+        self.on_back: list[Callable[[], None]] = []
+        self.on_away: Callable[[], None] = _ignore
+        self.on_keys: Callable[[bytes], None] = _ignore_key
+        self._watched: dict[str, dict[Callable[[], None], None]] = {}  # by worker: called when it is dead
+        self._principal_key: bytes | None = None
+        self._hashes: dict[str, str] = {}
+        self._judges_after = 0.0
+        self._looked_at = 0.0
+        self._opened = False
+        self._reading: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._spawn: Callable[[Coroutine[Any, Any, None]], object]
+
+    async def open(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Begin.  A store that is away now is tried again each second.  Raises StoreRefused where it is no store of us.
+
+        `spawn` runs a coroutine as a task.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._spawn = spawn
+        self.store.bus.subscribe(self._on_bus, self._on_missed)
+        try:
+            await self._begin()
+        except StoreRefused:
+            raise
+        except StoreError as exc:
+            logger.error("the store is away: %s.  New sessions are refused until it answers", exc)
+        self._reading = self._loop.create_task(self._read_inbox())
+
+    async def close(self) -> None:
+        """Leave the fleet: the other workers see it at once."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+        try:
+            await self.store.close()
+        except StoreError as exc:
+            logger.warning("the store was not left in order: %s", exc)
+
+    @property
+    def works(self) -> bool:
+        """Whether the store answered when it was last asked."""
+        return self.guard.works and self._opened
+
+    async def _begin(self) -> None:
+        await self.store.open(self.worker)
+        self._principal_key = await self._shared_key("principals")
+        self.on_keys(await self._shared_key("state"))
+        self._opened = True
+
+    async def _shared_key(self, name: str) -> bytes:
+        """A key that is made once for the whole fleet."""
+        key = new_key()
+        if await self.records.create(KEYS, name, key, None) is not None:
+            return key
+        kept = await self.records.load(KEYS, name)
+        if kept is None:
+            raise StoreError("the shared key is gone as soon as it was made")
+        return kept.value
+
+    def _on_state(self, works: bool) -> None:
+        if works:
+            logger.warning("the store is back")
+            for back in self.on_back:
+                back()
+        else:
+            logger.warning("the store is away")
+            self.on_away()
+
+    def hashed(self, name: str) -> str:
+        """A principal as the store may know it: hashed with a key of the fleet.  Raises StoreError without the key."""
+        known = self._hashes.get(name)
+        if known is None:
+            if self._principal_key is None:
+                raise StoreError("the store is away")
+            import hashlib
+            import hmac
+
+            if len(self._hashes) >= MAX_HASHES:
+                self._hashes.clear()
+            known = hmac.new(self._principal_key, name.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+            self._hashes[name] = known
+        return known
+
+    # --- letters ---------------------------------------------------------------------------------------------
+
+    async def send(self, worker: str, kind: str, **body: Any) -> bool:
+        """Put a letter into a worker's inbox; False where that worker is dead.  Raises StoreError."""
+        return await self.store.inbox.put(worker, _encoded(kind, body))
+
+    async def send_others(self, kind: str, **body: Any) -> None:
+        """Put a letter into the inbox of every other worker that is alive.  Raises StoreError."""
+        letter = _encoded(kind, body)
+        for worker in await self.store.inbox.workers():
+            if worker != self.worker:
+                await self.store.inbox.put(worker, letter)
+
+    async def _read_inbox(self) -> None:
+        """The loop that takes the letters, and that alone shows the others that this worker is alive."""
+        inbox = self.store.inbox
+        while True:
+            before = self._loop.time()
+            try:
+                if not self._opened:
+                    await self._begin()
+                letters = await inbox.take(BEAT_EVERY)
+                for _, letter in letters:
+                    self._dispatch(self.on_letter, letter)
+                if letters:
+                    await inbox.acknowledge([receipt for receipt, _ in letters])
+                if not self.guard.works:
+                    await self._probe()
+            except StoreError as exc:
+                logger.debug("the store is still away: %s", exc)
+                # The heartbeats of all workers stopped, so none of them is judged dead before it could beat again.
+                self._judges_after = self._loop.time() + BEAT_EVERY + ALIVE_TIME
+                await asyncio.sleep(BEAT_EVERY)
+                continue
+            now = self._loop.time()
+            if now - before > 2 * BEAT_EVERY:  # the store hung, or this loop did: the same holds
+                self._judges_after = now + ALIVE_TIME
+            if self._watched and now - self._looked_at >= BEAT_EVERY / 2:
+                self._looked_at = now
+                self._spawn(self._look_for_dead())
+
+    async def _probe(self) -> None:
+        """See whether the store keeps a value, because a full one still reads."""
+        await self.records.create(PROBES, new_id(WORKER_ID_BYTES), b"", PROBE_TTL)
+        self.guard.recovered()
+
+    # --- signals ---------------------------------------------------------------------------------------------
+
+    def signal(self, kind: str, worker: str | None = None, **body: Any) -> None:
+        """Tell one worker, or all others, without waiting."""
+        self._spawn(self._publish(_encoded(kind, body), worker))
+
+    async def _publish(self, message: bytes, worker: str | None) -> None:
+        try:
+            await self.store.bus.publish(message, worker)
+        except StoreError as exc:
+            logger.debug("the other workers were not told: %s", exc)
+
+    def _on_bus(self, message: bytes) -> None:
+        self._dispatch(self.on_signal, message)
+
+    def _on_missed(self) -> None:
+        for look_again in self.on_gap:
+            look_again()
+
+    def _dispatch(self, listeners: dict[str, Heard], message: bytes) -> None:
+        # The other end is a worker of ours, perhaps of another version: what cannot be read is dropped.
+        try:
+            body = json.loads(message)
+            listener = listeners.get(body.pop("kind"))
+            if listener is not None:
+                listener(body)
+        except Exception:
+            logger.exception("a message of another worker cannot be used")
+
+    # --- the dead --------------------------------------------------------------------------------------------
+
+    def watch(self, worker: str, died: Callable[[], None]) -> None:
+        """Call `died` once when the worker is dead; `unwatch` takes it back."""
+        self._watched.setdefault(worker, {})[died] = None
+
+    def unwatch(self, worker: str, died: Callable[[], None]) -> None:
+        """No longer call `died`; harmless where it does not wait."""
+        waiting = self._watched.get(worker)
+        if waiting is not None:
+            waiting.pop(died, None)
+            if not waiting:
+                del self._watched[worker]
+
+    async def is_alive(self, worker: str) -> bool:
+        """Whether a worker lives, as far as the store tells now.  Raises StoreError."""
+        return worker == self.worker or worker in await self.store.inbox.workers()
+
+    async def _look_for_dead(self) -> None:
+        try:
+            alive = {*await self.store.inbox.workers(), self.worker}
+        except StoreError:
+            return
+        if self._loop.time() < self._judges_after:
+            return
+        for worker in [worker for worker in self._watched if worker not in alive]:
+            logger.warning("worker %s is dead", worker)
+            for died in self._watched.pop(worker):
+                died()
+
+
+def _encoded(kind: str, body: dict[str, Any]) -> bytes:
+    return json.dumps({"kind": kind, **body}, separators=(",", ":")).encode()
+
+
+def _ignore() -> None:
+    """Do nothing."""
+
+
+def _ignore_key(key: bytes) -> None:
+    """Do nothing with the key: the runtime that wants it has replaced this function."""
+
+
+class FleetOnceStore:
+    """`storage.OnceStore` for a fleet: a round is claimed by the worker that makes its record."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def claim(self, nonce: str, until: float, now: float) -> bool:
+        """Claim a nonce for the whole fleet; False where a worker claimed it before.
+
+        Raises `overloaded` where the store is away: without it, nothing says whether the round was played.
+        """
+        try:
+            made = await self._records.create(ROUNDS, nonce, b"", max(1.0, until - now), limit=MAX_NONCES)
+        except Full:
+            raise StoreFull from None
+        except StoreError:
+            raise overloaded("The store of the rounds is away") from None
+        return made is not None

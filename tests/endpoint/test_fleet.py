@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""A session of Streamable HTTP on every worker of a fleet that shares a store in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fleets import fleet, roaming, until
+from rawclient import encode
+from serving import Held
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def post(tool: str, request: str | int = 1, **arguments: Any) -> bytes:
+    """The body of a call."""
+    params = {"name": tool, "arguments": arguments}
+    return encode({"jsonrpc": "2.0", "id": request, "method": "tools/call", "params": params})
+
+
+async def test_any_worker_answers_the_calls_of_a_session() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        for worker in (*workers.servers, *workers.servers):
+            answer = await client.at(worker).call("tools/call", {"name": "echo", "arguments": {"text": "hi"}})
+            assert answer.result["content"][0]["text"] == "hi"
+        assert [len(one.endpoint.legacy.sessions) for one in workers.servers] == [1, 1, 1]
+
+
+async def test_a_session_that_was_deleted_is_gone_everywhere() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        for worker in workers.servers:
+            await client.at(worker).call("ping")
+        session = client.session
+        assert (await client.at(workers[1]).delete()).status == 204
+        client.session = session
+        await until(lambda: not any(one.endpoint.legacy.sessions for one in workers.servers))
+        for worker in workers.servers:
+            response = await client.at(worker).post(client.request("ping"))
+            assert response.status == 404
+        assert not any(workers.hub.logs.values()) and not workers.hub.spaces["session"]
+
+
+async def test_a_stream_that_was_cut_goes_on_at_another_worker() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        async with client.client() as connection:
+            stream = await connection.open_stream(
+                "POST", client.path, client.headers_for(None), post("stream", label="one")
+            )
+            seen = []
+            while not seen or not seen[-1].data:
+                event = await stream.next_event()
+                assert event is not None
+                seen.append(event)
+        assert seen[-1].json()["params"]["data"] == "one began"
+        async with client.at(workers[1]).get_stream(seen[-1].id, in_reply_to="tools/call") as rest:
+            assert rest.status == 200
+            workers.handlers[0].released.set()
+            message = await rest.next_message()
+            assert message["result"]["content"][0]["text"] == "one released"
+            assert await rest.next_message() is None
+
+
+async def test_an_answer_finds_the_question_at_another_worker() -> None:
+    def ask(message: Any) -> Any:
+        client.at(workers[1])
+        return {"result": {"action": "accept", "content": {"it": "blue"}}}
+
+    async with fleet(Held) as workers, roaming(workers[0], capabilities={"elicitation": {}}) as client:
+        answer = await client.call("tools/call", {"name": "ask"}, answerer=ask)
+        assert "blue" in answer.result["content"][0]["text"]
+
+
+async def test_a_cancellation_finds_the_call_at_another_worker() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        async with client.client() as connection:
+            await connection.send_request("POST", client.path, client.headers_for(None), post("hold", request=77))
+            await workers.handlers[0].until(started=1)
+            response = await client.at(workers[2]).notify("notifications/cancelled", {"requestId": 77})
+            assert response.status == 202
+            await workers.handlers[0].until(cancelled=1)
+
+
+async def test_notices_of_all_workers_come_on_the_one_stream() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        async with client.at(workers[1]).get_stream() as stream:
+            assert stream.status == 200
+            for handler in workers.handlers:
+                handler.notify_tools_changed()
+                message = await stream.next_message()
+                assert message["method"] == "notifications/tools/list_changed"
+            async with client.at(workers[2]).get_stream() as newer:
+                assert await stream.next_message() is None
+                workers.handlers[0].notify_prompts_changed()
+                assert (await newer.next_message())["method"] == "notifications/prompts/list_changed"
+
+
+async def test_a_dead_worker_leaves_a_definite_error() -> None:
+    async with fleet(Held) as workers, roaming(workers[0]) as client:
+        async with client.client() as connection:
+            stream = await connection.open_stream(
+                "POST", client.path, client.headers_for(None), post("stream", request="x", label="one")
+            )
+            while not (event := await stream.next_event()).data:
+                pass
+        worker = workers[0].runtime.fleet.worker
+        async with client.at(workers[1]).get_stream(event.id, in_reply_to="tools/call") as rest:
+            workers.hub.workers[worker].inbox.beat_at = -100.0
+            workers[0].runtime.fleet._reading.cancel()
+            message = await rest.next_message()
+            assert message["id"] == "x" and message["error"]["code"] == -32603
+            assert await rest.next_message() is None
+        workers.handlers[0].released.set()
