@@ -90,7 +90,6 @@ class Generation:
 
     @property
     def backends(self) -> list[Backend]:
-        """All of them."""
         return [self.shared, *self.own.values()]
 
     def covers(self, number: int) -> bool:

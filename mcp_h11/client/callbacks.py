@@ -17,6 +17,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -158,6 +159,16 @@ def _roots(roots: Roots) -> QuestionHandler:
         return {"roots": listed}
 
     return answer
+
+
+@dataclass
+class Listeners:
+    """The callbacks of a client for the notifications of its server."""
+
+    on_log: Callable[[dict[str, Any]], Any] | None = None
+    on_list_changed: Callable[[str], Any] | None = None
+    on_updated: Callable[[str], Any] | None = None
+    on_notification: Callable[[str, dict[str, Any]], Any] | None = None
 
 
 class NotificationQueue:

@@ -23,9 +23,9 @@ from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
 from ..version import __version__
 from .cache import ResultCache
-from .callbacks import MAX_QUESTIONS_AT_ONCE, QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
+from .callbacks import MAX_QUESTIONS_AT_ONCE, Listeners, QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
 from .connect import Connecting
-from .conversation import ClientRequest, Conversation, Listeners
+from .conversation import ClientRequest, Conversation, Negotiated
 from .era_watch import EraWatch
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
@@ -34,7 +34,7 @@ from .lists import all_pages
 from .options import CLOSE_LIMIT, Options
 from .pending import OnNotification, OnRequest, Progress
 from .pings import keep_pinging
-from .probe import EraMemory, Negotiated
+from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
 from .transports.base import Transport
 from .transports.errors import ConnectionLost, InvalidAnswer

@@ -22,12 +22,11 @@ from ..protocol.methods import INITIALIZED
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from ..protocol.shown import escaping
 from . import probe
-from .conversation import ClientRequest, Conversation
+from .conversation import ClientRequest, Conversation, Negotiated
 from .http.httpclient import HTTPClient, Middleware
 from .http.middleware import BearerToken, Token, TokenProvider
 from .http.urls import shown
 from .options import Options
-from .probe import Negotiated
 from .transports.base import Transport
 from .transports.errors import ConnectionLost
 from .transports.http import HTTPTransport
@@ -82,7 +81,6 @@ class Connecting:
             await self._open.pop().aclose()
 
     async def close(self, transport: Transport) -> None:
-        """Ends one transport."""
         self._open.remove(transport)
         await transport.aclose()
 

@@ -41,15 +41,14 @@ from ..protocol.methods import (
 from ..protocol.revisions import MODERN, Revision
 from ..protocol.shown import escaping
 from .cache import ResultCache
-from .callbacks import NotificationQueue, ServerRequestHandlers
+from .callbacks import Listeners, NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
 from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
-from .probe import Negotiated
 from .questions import Questions
 from .seldom import Seldom
 from .tools import KnownTools
 from .transports.base import Outgoing, Transport
-from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
+from .transports.errors import ConnectionLost, RequestTimeout
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -88,14 +87,19 @@ class ClientRequest:
     owner: Hashable = None
 
 
-@dataclass
-class Listeners:
-    """The callbacks of a client for the notifications of its server."""
+@dataclass(frozen=True)
+class Negotiated:
+    """The answer of a server to a probe or a handshake, and the revision that follows from it.
 
-    on_log: Callable[[dict[str, Any]], Any] | None = None
-    on_list_changed: Callable[[str], Any] | None = None
-    on_updated: Callable[[str], Any] | None = None
-    on_notification: Callable[[str, dict[str, Any]], Any] | None = None
+    Attributes:
+        supported: the versions that the server named, unchanged; this package may not know all of them.
+    """
+
+    revision: Revision
+    server_info: dict[str, Any] = field(default_factory=dict)
+    capabilities: dict[str, Any] = field(default_factory=dict)
+    instructions: str | None = None
+    supported: tuple[str, ...] = ()
 
 
 class Watch(Protocol):
@@ -465,8 +469,3 @@ class Conversation:
         self.questions.close()
         self.known_tools.close()
         self._seldom.close()
-
-
-def pages_exceeded(method: str, limit: int) -> InvalidAnswer:
-    """The error for a list without end."""
-    return InvalidAnswer(f"{method} has more than {limit} pages")

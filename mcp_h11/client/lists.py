@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from ..protocol.jsonrpc import JSON
-from .conversation import MAX_PAGES, pages_exceeded
+from .conversation import MAX_PAGES
 from .transports.errors import InvalidAnswer, RequestTimeout
 
 # Entries of one list, over all of its pages.
@@ -64,7 +64,7 @@ async def all_pages(send: SendRequest, json: JSON, method: str, member: str, sec
         if cursor is None:
             return found
         params = {"cursor": cursor}
-    raise pages_exceeded(method, MAX_PAGES)
+    raise InvalidAnswer(f"{method} has more than {MAX_PAGES} pages")
 
 
 async def _page(

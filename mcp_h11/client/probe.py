@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..protocol.errors import (
@@ -26,6 +25,7 @@ from ..protocol.errors import (
 )
 from ..protocol.methods import META_SERVER
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
+from .conversation import Negotiated
 from .http.urls import Origin, origin_of
 from .transports.errors import (
     NO_VERDICT,
@@ -45,21 +45,6 @@ MAX_VERSIONS = 100
 
 # Sends one request: method, params, the revision to write it in (None before a handshake), seconds.
 Send = Callable[[str, dict[str, Any], "Revision | None", "float | None"], Awaitable[dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Negotiated:
-    """The answer of a server to a probe or a handshake, and the revision that follows from it.
-
-    Attributes:
-        supported: the versions that the server named, unchanged; this package may not know all of them.
-    """
-
-    revision: Revision
-    server_info: dict[str, Any] = field(default_factory=dict)
-    capabilities: dict[str, Any] = field(default_factory=dict)
-    instructions: str | None = None
-    supported: tuple[str, ...] = ()
 
 
 class EraMemory:

@@ -172,7 +172,6 @@ class Listening:
             logger.warning("the server will not tell of %s", ", ".join(missing)[:500])
 
     def close(self) -> None:
-        """Ends the subscription."""
         self._scope.cancel()
         self.changes.end()
 

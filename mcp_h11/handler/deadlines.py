@@ -64,7 +64,6 @@ class Deadline:
         self._arm()
 
     def close(self) -> None:
-        """The call is over."""
         self._timer.cancel()
 
     def wait(self) -> asyncio.Future[None]:
