@@ -50,8 +50,8 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .bridge.proxy import ProxyHandler
-    from .client.cache import ResultCache
     from .client.client import Client
+    from .client.conversation.cache import ResultCache
     from .client.detection import Detected, detect
     from .client.http.httpclient import HTTPCall
     from .client.http.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
@@ -165,8 +165,8 @@ __all__ = (
 
 _ON_DEMAND = {
     "bridge.proxy": ("ProxyHandler",),
-    "client.cache": ("ResultCache",),
     "client.client": ("Client",),
+    "client.conversation.cache": ("ResultCache",),
     "client.detection": (
         "Detected",
         "detect",

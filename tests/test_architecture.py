@@ -41,6 +41,7 @@ FLOORS = (
     "server",
     "client.http",
     "client.transports",
+    "client.conversation",
     "client",
     "bridge",
     "__init__",

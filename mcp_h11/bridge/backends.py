@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..client.cache import ResultCache
 from ..client.client import Client
+from ..client.conversation.cache import ResultCache
 from ..client.http.httpclient import HTTPCall, Next
 from ..client.http.urls import is_url
 from ..client.http.wire import HTTPAnswer

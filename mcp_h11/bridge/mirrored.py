@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from ..client.client import Client
-from ..client.tools import MAX_KNOWN_SIZE, size_of
+from ..client.conversation.tools import MAX_KNOWN_SIZE, size_of
 from ..http.headers import header_map
 from ..protocol.errors import MCPError
 from ..protocol.shown import escaping

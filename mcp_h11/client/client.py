@@ -22,17 +22,24 @@ from ..protocol.errors import again
 from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
 from ..version import __version__
-from .cache import ResultCache
-from .callbacks import MAX_QUESTIONS_AT_ONCE, Listeners, QuestionHandler, Roots, ServerRequestHandlers, check_callbacks
 from .connect import Connecting
-from .conversation import ClientRequest, Conversation, Negotiated
+from .conversation.cache import ResultCache
+from .conversation.callbacks import (
+    MAX_QUESTIONS_AT_ONCE,
+    Listeners,
+    QuestionHandler,
+    Roots,
+    ServerRequestHandlers,
+    check_callbacks,
+)
+from .conversation.conversation import ClientRequest, Conversation, Negotiated
+from .conversation.pending import OnNotification, OnRequest, Progress
 from .era_watch import EraWatch
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT
 from .lists import all_pages
 from .options import CLOSE_LIMIT, Options
-from .pending import OnNotification, OnRequest, Progress
 from .pings import keep_pinging
 from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
@@ -172,21 +179,13 @@ class Client:
         await self._tasks.__aenter__()
         try:
             self._conversation = Conversation(
-                self._tasks,
-                self._options.info,
-                self._question_handlers,
-                self._listeners,
-                self._cache,
-                owner=self._owner,
-                result_types=self._options.result_types,
-            )
+                self._tasks, self._options.info, self._question_handlers, self._listeners, self._cache,
+                owner=self._owner, result_types=self._options.result_types,
+            )  # fmt: skip
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
-            listeners = self._listeners
+            follows_lists = bool(self._listeners.on_list_changed or self._listeners.on_notification)
             self._subscriptions = Subscriptions(
-                self._conversation,
-                self._tasks,
-                self.request,
-                follows_lists=bool(listeners.on_list_changed or listeners.on_notification),
+                self._conversation, self._tasks, self.request, follows_lists=follows_lists
             )
             self._watch = EraWatch(self._conversation, self._connecting, self._subscriptions, self._tasks)
             # They know each other: a transport that loses its session asks for another by way of the conversation.

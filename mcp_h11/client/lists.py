@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from ..protocol.jsonrpc import JSON
-from .conversation import MAX_PAGES
+from .conversation.conversation import MAX_PAGES
 from .transports.errors import InvalidAnswer, RequestTimeout
 
 # Entries of one list, over all of its pages.

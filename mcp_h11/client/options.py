@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..handler.handler import ServerHandler
 from ..protocol.revisions import Revision
-from .cache import Same
+from .conversation.cache import Same
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT, ForwardProxies

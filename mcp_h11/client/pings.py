@@ -13,7 +13,7 @@ import anyio
 
 from ..protocol.errors import MCPError
 from ..protocol.shown import escaping
-from .conversation import Conversation
+from .conversation.conversation import Conversation
 from .transports.errors import ConnectionLost
 
 logger = escaping(logging.getLogger(__name__))

@@ -22,9 +22,9 @@ from ..protocol.errors import MCPError, again
 from ..protocol.methods import ACKNOWLEDGED, CHANGED_LIST, LIST_CHANGED, LISTEN_FLAGS, RESOURCE_UPDATED
 from ..protocol.shown import escaping
 from ..protocol.uris import normal
-from .conversation import ClientRequest, Conversation
+from .conversation.conversation import ClientRequest, Conversation
+from .conversation.seldom import Seldom
 from .probe import contradicts
-from .seldom import Seldom
 from .transports.backoff import Backoff
 from .transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
 

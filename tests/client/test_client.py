@@ -22,11 +22,12 @@ import anyio
 import pytest
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.client import callbacks, conversation, lists, subscriptions
 from mcp_h11.client import client as client_client
-from mcp_h11.client import pending as calls
-from mcp_h11.client.cache import ResultCache, Same
+from mcp_h11.client import lists, subscriptions
 from mcp_h11.client.client import Client
+from mcp_h11.client.conversation import callbacks, conversation
+from mcp_h11.client.conversation import pending as calls
+from mcp_h11.client.conversation.cache import ResultCache, Same
 from mcp_h11.client.http.httpclient import HTTPCall, Next
 from mcp_h11.client.http.middleware import BearerToken
 from mcp_h11.client.http.wire import HTTPAnswer
@@ -1367,7 +1368,7 @@ def test_an_object_is_told_from_others_by_itself_and_not_by_what_it_says_of_itse
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_h11.client import cache as resultcache
+    from mcp_h11.client.conversation import cache as resultcache
 
     monkeypatch.setattr(resultcache, "MAX_RESULTS", 2)
     cache = ResultCache()

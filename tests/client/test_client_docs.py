@@ -16,17 +16,17 @@ from mcp_h11.cli import ask as commands
 from mcp_h11.cli import main as cli
 from mcp_h11.client import client as client_module
 from mcp_h11.client import lists
-from mcp_h11.client.cache import MAX_CACHED_BYTES, MAX_RESULTS
-from mcp_h11.client.callbacks import MAX_QUESTIONS_AT_ONCE, MAX_UNHEARD
-from mcp_h11.client.conversation import MAX_PAGES
+from mcp_h11.client.conversation.cache import MAX_CACHED_BYTES, MAX_RESULTS
+from mcp_h11.client.conversation.callbacks import MAX_QUESTIONS_AT_ONCE, MAX_UNHEARD
+from mcp_h11.client.conversation.conversation import MAX_PAGES
+from mcp_h11.client.conversation.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
+from mcp_h11.client.conversation.pending import UNCLAIMED_TIME
+from mcp_h11.client.conversation.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.detection import DETECT_LIMIT
 from mcp_h11.client.era_watch import ASK_AGAIN_AFTER, ASKING_LIMIT
 from mcp_h11.client.http.middleware import BREAKER_FAILURES, BREAKER_OPEN_FOR, REFRESH_BEFORE
-from mcp_h11.client.input_required import MAX_INPUT_ROUNDS, MAX_QUESTIONS
-from mcp_h11.client.pending import UNCLAIMED_TIME
 from mcp_h11.client.probe import MAX_ORIGINS, PROBE_TIMEOUT
 from mcp_h11.client.subscriptions import ACK_LIMIT, MAX_UNREAD
-from mcp_h11.client.tools import MAX_KNOWN_SIZE, MAX_KNOWN_TOOLS
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import KEPT_OF_BODY, SHOWN_OF_BODY
 from mcp_h11.client.transports.eventsource import MAX_RETRY

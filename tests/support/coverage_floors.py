@@ -17,6 +17,7 @@ from pathlib import Path
 STRICT = 98.0  # per cent of lines and branches of each module
 FLOORS = {
     "client": 94.0,
+    "client/conversation": 94.0,
     "client/http": 94.0,
     "client/transports": 94.0,
     "server": 0.0,

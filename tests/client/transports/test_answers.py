@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from scripted import LIMIT, Peer, Seen, failure, modern_server, result, scripted, session_server
 
 from mcp_h11 import ProxyHandler, listening
-from mcp_h11.client import pending as calls
 from mcp_h11.client import probe as era
 from mcp_h11.client.client import Client
+from mcp_h11.client.conversation import pending as calls
 from mcp_h11.client.http.httpclient import HTTPClient
 from mcp_h11.client.targets import Command, Url
 from mcp_h11.client.transports import responses as httpanswers

@@ -27,8 +27,8 @@ from scripted import (
     session_server,
 )  # fmt: skip
 
-from mcp_h11.client.cache import ResultCache
 from mcp_h11.client.client import Client
+from mcp_h11.client.conversation.cache import ResultCache
 from mcp_h11.client.http.httpclient import HTTPClient
 from mcp_h11.client.http.middleware import BearerToken, CircuitBreaker, Token, extra_headers
 from mcp_h11.client.transports import exchange

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
 
-from ..protocol.errors import InternalError, InvalidParams, MCPError, MethodNotFound
-from ..protocol.shown import escaping
+from ...protocol.errors import InternalError, InvalidParams, MCPError, MethodNotFound
+from ...protocol.shown import escaping
 from .seldom import Seldom
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 
 import anyio
 
-from ..protocol.methods import METHODS, QUESTIONS
-from .transports.errors import InvalidAnswer
+from ...protocol.methods import METHODS, QUESTIONS
+from ..transports.errors import InvalidAnswer
 
 # Rounds of one call; the official Python, TypeScript and Go clients have the same limit.
 MAX_INPUT_ROUNDS = 10

@@ -15,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from ..protocol.jsonrpc import JSON
-from ..protocol.methods import CACHEABLE
+from ...protocol.jsonrpc import JSON
+from ...protocol.methods import CACHEABLE
 
 # The bounds of one cache: results, and bytes of their text.
 MAX_RESULTS = 1_000

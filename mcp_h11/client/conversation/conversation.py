@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from ..http.headers import request_headers
-from ..protocol.errors import HeaderMismatch, InvalidParams, MCPError, UnsupportedProtocolVersion, again
-from ..protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Response
-from ..protocol.methods import (
+from ...http.headers import request_headers
+from ...protocol.errors import HeaderMismatch, InvalidParams, MCPError, UnsupportedProtocolVersion, again
+from ...protocol.jsonrpc import JSON, ErrorResponse, Message, Notification, Response
+from ...protocol.methods import (
     CACHEABLE,
     CANCELLED,
     CHANGED_LIST,
@@ -38,8 +38,10 @@ from ..protocol.methods import (
     PROGRESS,
     RESOURCE_UPDATED,
 )
-from ..protocol.revisions import MODERN, Revision
-from ..protocol.shown import escaping
+from ...protocol.revisions import MODERN, Revision
+from ...protocol.shown import escaping
+from ..transports.base import Outgoing, Transport
+from ..transports.errors import ConnectionLost, RequestTimeout
 from .cache import ResultCache
 from .callbacks import Listeners, NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
@@ -47,8 +49,6 @@ from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
 from .questions import Questions
 from .seldom import Seldom
 from .tools import KnownTools
-from .transports.base import Outgoing, Transport
-from .transports.errors import ConnectionLost, RequestTimeout
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

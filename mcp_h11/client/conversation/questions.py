@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..protocol.errors import InternalError, MCPError
-from ..protocol.jsonrpc import JSON, Request
-from ..protocol.shown import escaping
+from ...protocol.errors import InternalError, MCPError
+from ...protocol.jsonrpc import JSON, Request
+from ...protocol.shown import escaping
+from ..transports.base import Outgoing, Transport
 from .callbacks import ServerRequestHandlers
 from .pending import Calls, OnRequest, PendingCall
 from .seldom import Seldom
-from .transports.base import Outgoing, Transport
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

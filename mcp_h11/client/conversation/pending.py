@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..protocol.errors import MCPError, again
-from ..protocol.jsonrpc import JSON, ErrorResponse, Response
-from ..protocol.methods import CANCELLED
-from ..protocol.shown import escaping
+from ...protocol.errors import MCPError, again
+from ...protocol.jsonrpc import JSON, ErrorResponse, Response
+from ...protocol.methods import CANCELLED
+from ...protocol.shown import escaping
+from ..transports.base import Outgoing, Transport
+from ..transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
+from ..transports.lenient import number
 from .seldom import Seldom
-from .transports.base import Outgoing, Transport
-from .transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout, answered_error
-from .transports.lenient import number
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

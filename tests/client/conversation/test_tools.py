@@ -7,8 +7,8 @@ import pytest
 
 from mcp_h11.bridge import mirrored
 from mcp_h11.bridge.mirrored import MirroredArguments
-from mcp_h11.client import tools as tools_module
-from mcp_h11.client.tools import KnownTools
+from mcp_h11.client.conversation import tools as tools_module
+from mcp_h11.client.conversation.tools import KnownTools
 
 
 def tool(name: str) -> dict[str, object]:

@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from ..http.headers import header_map
-from ..protocol.shown import escaping
+from ...http.headers import header_map
+from ...protocol.shown import escaping
 from .seldom import Seldom
 
 logger = escaping(logging.getLogger(__name__))

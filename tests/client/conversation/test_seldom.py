@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from mcp_h11.client.seldom import EVERY, Seldom
+from mcp_h11.client.conversation.seldom import EVERY, Seldom
 
 logger = logging.getLogger("mcp_h11.test_seldom")
 
