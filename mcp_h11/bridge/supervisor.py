@@ -10,9 +10,9 @@ Rule: a start is no success yet.  Only a process that has run for a while counts
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 
+from ..client.http.circuit import Circuit
 from ..client.transports.backoff import Backoff
 
 RESTART_MIN = 1.0
@@ -67,27 +67,27 @@ class Supervisor:
         stable: float = STABLE_TIME,
         random: Callable[[], float] = random.random,
     ) -> None:
-        if crash_limit < 1 or min(crash_window, open_for, stable) <= 0:
-            raise ValueError("a supervisor needs a crash limit of at least 1, and positive times")
-        self.open_until: float | None = None
+        if stable <= 0:
+            raise ValueError("a supervisor needs positive times")
         self.circuit = True
+        self._circuit = Circuit(crash_limit, open_for, crash_window)
         self._longest = restart_max
         # The longest wait has jitter too: processes that ended together must not start together each time.
         most = max(restart_min, restart_max / (1 + JITTER))
         self._backoff = Backoff(restart_min, most, jitter=JITTER, random=random)
-        self._crash_limit = crash_limit
-        self._crash_window = crash_window
         self._open_for = open_for
         self._stable = stable
         self._started: float | None = None  # when it was started; None while it does not run
-        self._trying = False  # the circuit was open, and the process has not run for `stable` seconds since
         self._crashes = 0  # ends in a row
-        self._recent: deque[float] = deque()
+
+    @property
+    def open_until(self) -> float | None:
+        return self._circuit.open_until
 
     def succeeded(self, now: float) -> None:
         """The process has started."""
         self._started = now
-        self.open_until = None
+        self._circuit.open_until = None  # it stays tripped until the process has run for a while
 
     def failed(self, now: float) -> float:
         """The process ended, or did not start.  Returns the seconds to wait before it is started again.
@@ -97,18 +97,11 @@ class Supervisor:
         """
         # It was well: this end is the first of a new row.
         if self._started is not None and now - self._started >= self._stable:
-            self._trying = False
+            self._circuit.close()
             self._crashes = 0
-            self._recent.clear()
         self._started = None
         self._crashes += 1
-        self._recent.append(now)
-        # The newest is always within, so the deque is never empty here.
-        while now - self._recent[0] > self._crash_window:
-            self._recent.popleft()
-        if self.circuit and (self._trying or len(self._recent) >= self._crash_limit):
-            self._trying = True
-            self.open_until = now + self._open_for
-            self._recent.clear()
+        if self.circuit and self._circuit.failed(now):
+            assert self.open_until is not None
             raise CrashLoop(self.open_until, self._crashes, self._open_for)
         return min(self._backoff.delay(self._crashes - 1), self._longest)

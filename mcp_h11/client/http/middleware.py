@@ -22,6 +22,7 @@ import anyio
 
 from ...protocol.errors import again
 from ...protocol.shown import escaped, escaping
+from .circuit import Circuit
 from .httpclient import DEFAULT_PRIORITY, HTTPCall
 from .httpclient import Middleware as Middleware
 from .httpclient import Next as Next
@@ -238,6 +239,9 @@ class CircuitBreaker:
 
     Args:
         clock: returns monotonic seconds.
+
+    Raises:
+        ValueError: no failures, or a pause that is not positive.
     """
 
     def __init__(
@@ -249,11 +253,8 @@ class CircuitBreaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.priority = priority
-        self._max_failures = failures
-        self._open_for = open_for
+        self._circuit = Circuit(failures, open_for)
         self._clock = clock
-        self._failures = 0
-        self._until: float | None = None  # open until then; None: closed, that is calls pass
         self._trying = False
 
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
@@ -275,9 +276,10 @@ class CircuitBreaker:
 
     def _admit(self) -> bool:
         """Whether this call is the one that is let through to try.  Raises CircuitOpen."""
-        if self._until is None:
+        until = self._circuit.open_until
+        if until is None:
             return False
-        left = self._until - self._clock()
+        left = until - self._clock()
         # One call tries; the others are refused until it has told how the server is.
         if left > 0 or self._trying:
             raise CircuitOpen(max(left, 0.0))
@@ -286,13 +288,9 @@ class CircuitBreaker:
 
     def _failed(self, probe: bool) -> None:
         # A call that was in progress when the circuit opened does not prolong the pause.
-        if self._until is not None and not probe:
-            return
-        self._failures += 1
-        if probe or self._failures >= self._max_failures:
-            self._until = self._clock() + self._open_for
+        if probe or not self._circuit.tripped:
+            self._circuit.failed(self._clock())
 
     def _succeeded(self, probe: bool) -> None:
-        if self._until is None or probe:
-            self._failures = 0
-            self._until = None
+        if probe or not self._circuit.tripped:
+            self._circuit.close()
