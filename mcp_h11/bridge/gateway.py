@@ -37,7 +37,7 @@ from ..server.signals import handle_signals
 from .backends import DRAIN_TIME
 from .config import ServerEntry, changes
 from .configtext import ConfigError
-from .groups import begin_soon
+from .groups import begin_soon, in_one_task
 from .proxy import ProxyHandler
 
 logger = escaping(logging.getLogger(__name__))
@@ -156,25 +156,16 @@ class Gateway(ServerHandler):
     async def lifespan(self) -> AsyncIterator[Gateway]:
         """Runs the sites; SIGHUP reads their list again."""
         self._reloading = asyncio.Lock()
-        begun, over = asyncio.Event(), asyncio.Event()
         with ExitStack() as stack:
-            # A server may leave a lifespan in another task than the one that entered it, and a task group of anyio has
-            # to be left in its own: it lives in a task of the gateway.
-            life = asyncio.ensure_future(self._live(begun, over))
-            await begun.wait()
-            self._hear_hangups(stack)
-            try:
+            async with in_one_task(self._live()):
+                self._hear_hangups(stack)
                 yield self
-            finally:
-                over.set()
-                await asyncio.wait([life])
-                life.result()
 
-    async def _live(self, begun: asyncio.Event, over: asyncio.Event) -> None:
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            begun.set()
-            await over.wait()
+            yield
             async with anyio.create_task_group() as ending:
                 for site in self.sites.values():
                     ending.start_soon(site.stop, True)

@@ -20,7 +20,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +48,7 @@ from .calls import Parking
 from .filter import ToolFilter
 from .forwarding import Forwarding, forwardable
 from .generations import Generations
+from .groups import in_one_task
 from .interests import Interests
 from .listening import InterestRelay
 from .mirrored import MirroredArguments
@@ -244,19 +244,11 @@ class ProxyHandler(ServerHandler):
         """Connects the backend; ends every backend at the end."""
         if self._tasks is not None:
             raise RuntimeError("a ProxyHandler is served by one server at a time")
-        begun, over = asyncio.Event(), asyncio.Event()
-        # A server may leave a lifespan in another task than the one that entered it, and a task group of anyio has to
-        # be left in its own: it lives in a task of the bridge.
-        life = asyncio.ensure_future(self._live(begun, over))
-        try:
-            await begun.wait()
+        async with in_one_task(self._live()):
             yield self
-        finally:
-            over.set()
-            await asyncio.wait([life])
-            life.result()
 
-    async def _live(self, begun: asyncio.Event, over: asyncio.Event) -> None:
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             self._generations.open(tasks, self._hooks)
@@ -265,10 +257,8 @@ class ProxyHandler(ServerHandler):
                 tasks.start_soon(self._sweep)
                 if self._spec is not None:
                     await self._generations.start(self._spec, FIRST_TIME)
-                begun.set()
-                await over.wait()
+                yield
             finally:
-                begun.set()
                 await self._generations.close()
                 self._parking.close()
                 self._listening.close()
