@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from two_eras import LEGACY_ERA
 
 import mcp_h11
 from mcp_h11.handler.questions import Question
@@ -68,24 +69,6 @@ LATER = {
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.documents.portable"),
 }
-# The modules of the revisions up to 2025-11-25 alone.
-LEGACY_ERA = (
-    "endpoint.sessions",
-    "endpoint.fleet_links",
-    "endpoint.fleet_stores",
-    "endpoint.fleet_streams",
-    "endpoint.session_stores",
-    "endpoint.session_table",
-    "endpoint.legacy_sse",
-    "endpoint.batches",
-    "endpoint.calls",
-    "endpoint.streams",
-    "eras.batches",
-    "eras.channel",
-    "eras.asking",
-    "eras.session",
-    "eras.session_methods",
-)
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
 ON_DEMAND = ("client", "bridge", "cli")
 ALSO_ON_DEMAND = {"server.stdio", "server.thread"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The official conformance suite, as `tests/conformance/run.py` runs and judges it."""
+"""The official conformance suite, as the two programs in `tests/conformance` run and judge it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from provision import everything_required
 
 pytestmark = pytest.mark.conformance
 
-RUN = Path(__file__).resolve().parents[1] / "conformance" / "run.py"
+PROGRAMS = Path(__file__).resolve().parents[1] / "conformance"
 RUN_LIMIT = 900  # seconds, most of them for fetching the suite the first time
 UNAVAILABLE = 3
 
 
-def test_the_official_suite_passes_whole_and_without_a_warning() -> None:
+@pytest.mark.parametrize("program", ["run.py", "run_client.py"])
+def test_the_official_suite_passes_whole_and_without_a_warning(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(RUN)], timeout=RUN_LIMIT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, str(PROGRAMS / program)],
+        timeout=RUN_LIMIT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     print(done.stdout)
     if done.returncode == UNAVAILABLE and not everything_required():

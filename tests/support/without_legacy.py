@@ -12,20 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-REMOVED = (
-    "endpoint.sessions",
-    "endpoint.session_stores",
-    "endpoint.session_table",
-    "endpoint.legacy_sse",
-    "endpoint.batches",
-    "endpoint.calls",
-    "endpoint.streams",
-    "eras.batches",
-    "eras.channel",
-    "eras.asking",
-    "eras.session",
-    "eras.session_methods",
-)
+from two_eras import LEGACY_ERA
 
 
 class Nothing:
@@ -42,7 +29,7 @@ class Nothing:
         raise AssertionError(f"the legacy era was asked for {name}")
 
 
-for _name in REMOVED:
+for _name in LEGACY_ERA:
     assert f"mcp_h11.{_name}" not in sys.modules, "too late: the era is loaded"
     _module = ModuleType(f"mcp_h11.{_name}")
     for _word in ("Legacy", "LegacySSE", "Batched", "ChannelCall", "ChannelSession", "BatchAnswers", "encode_notice"):
