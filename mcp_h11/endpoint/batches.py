@@ -30,6 +30,7 @@ class Gathering(BatchAnswers):
         self.calls: list[BatchedCall] = []
         self.stream: Stream | None = None
         reply.on_gone, reply.on_silence = self.lost, self.silent
+        # An array can be sent only when the last call is over, so a client that prefers events need not wait for that.
         if not reply.allow_json or (reply.prefers_events and reply.allow_events):
             self.begin()
 
@@ -57,6 +58,7 @@ class Gathering(BatchAnswers):
         if self.stream is None:
             self.settle()
             return
+        # The answers of calls that ended before a call had something to say, and began the stream.
         for payload in self.answers:
             await self.stream.send(payload)
         self.stream.close()
@@ -85,6 +87,7 @@ class BatchedCall(Batched, PostedCall):
 
     def _begin(self) -> Stream | None:
         gathering = self.gathering
+        # A call whose task outlives the batch speaks on the session's own stream.
         if gathering.stream is not None and not gathering.stream.finished:
             return gathering.stream
         if gathering.reply.allow_events and gathering.reply.alive:

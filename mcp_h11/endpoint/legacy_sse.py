@@ -120,6 +120,7 @@ class LegacySSE:
             messages = [message]
         for one in messages:
             self.take(session, one, principal, reply.load)
+        # Only now: a message that is refused for want of room gets the status of its refusal.
         reply.answer(202, b"", ())
 
     def take(self, session: ChannelSession, message: Message | InvalidRequest, principal: Any, load: object) -> None:

@@ -99,6 +99,7 @@ class Legacy:
         return session_required()
 
     def _check(self, session: StreamSession | None, principal: Any) -> StreamSession:
+        # One refusal for all reasons: it must not tell whether another principal has a session of this id.
         who = "" if principal is None else subject(principal)
         if session is None or session.closed or session.state.principal != who:
             raise session_not_found()
@@ -112,6 +113,7 @@ class Legacy:
         if session.has_standalone:
             session.standalone.take_over()
         if session.busy:
+            # In the place of the table's own callback: the session must not count as idle once more before it ends.
             session.on_idle = self.table.end
         else:
             self.table.end(session)
@@ -119,6 +121,7 @@ class Legacy:
     def _take_later(
         self, session: StreamSession, message: Message | Batch, reply: Reply, principal: Any, load: object
     ) -> None:
+        # `serve` returned long ago, and its caller took the load off the reply.
         reply.load = load
         try:
             self._take(session, message, reply, principal)
@@ -237,6 +240,7 @@ class Legacy:
     def _admit(self, session: StreamSession) -> None:
         self.table.add(session)
         events = self.stores.events
+        # The store of the package divides its room among clients; a store of the user's own has its own limits.
         if isinstance(events, MemoryEventStore):
             events.belongs(session.id, session.party)
         if self.stores.shared:

@@ -45,6 +45,7 @@ async def _ping(session: SessionView, call: Exchange) -> dict[str, Any]:
 
 
 async def _initialize(session: SessionView, call: Exchange) -> dict[str, Any]:
+    # The carrier answers the first one; a second one would change the revision under the calls that run.
     raise InvalidRequest("This session is already initialized")
 
 
@@ -53,9 +54,10 @@ async def _set_level(session: SessionView, call: Exchange) -> dict[str, Any]:
     if "logging" not in handler.capabilities():
         raise MethodNotFound(call.method)
     level = call.params.get("level")
-    session.log_rank = log_rank(level)
+    session.log_rank = log_rank(level)  # raises InvalidParams for a level that the protocol does not have
     session.state.log_level = str(level)
     await settled(handler.set_level(str(level), Context(call)))
+    # Before the answer: the next request of the client may reach another process, which reads the saved state.
     await session.changed()
     return {}
 
@@ -64,6 +66,7 @@ async def _subscribe(session: SessionView, call: Exchange) -> dict[str, Any]:
     uri = _subscription(session, call)
     limit = session.runtime.settings.max_subscriptions
     subscriptions = session.state.subscriptions
+    # Each limit is checked before the handler hears of the subscription: a handler that counts would count it.
     if uri not in subscriptions and limit is not None and len(subscriptions) >= limit:
         raise InvalidParams(f"A session subscribes to at most {limit} resources")
     if sum(map(len, subscriptions)) + len(uri) > MAX_SUBSCRIBED_SIZE:
@@ -71,6 +74,8 @@ async def _subscribe(session: SessionView, call: Exchange) -> dict[str, Any]:
     if not session.weigh({*subscriptions, uri}):
         raise overloaded("Too much is kept of this client")
     await settled(session.runtime.handler.subscribe(uri, Context(call)))
+    # Read anew, because others may have come or gone during the wait.  A new set and not `add`: `Session.told` sees by
+    # the identity of the set that its table of spellings is out of date.
     session.state.subscriptions = {*session.state.subscriptions, uri}
     session.weigh(session.state.subscriptions)
     await session.changed()
@@ -79,6 +84,7 @@ async def _subscribe(session: SessionView, call: Exchange) -> dict[str, Any]:
 
 async def _unsubscribe(session: SessionView, call: Exchange) -> dict[str, Any]:
     uri = _subscription(session, call)
+    # The client may spell the URI otherwise than when it subscribed.  A URI that it has not subscribed to is no error.
     wanted = normal(uri)
     gone = {one for one in session.state.subscriptions if normal(one) == wanted} or {uri}
     session.state.subscriptions = session.state.subscriptions - gone
