@@ -57,7 +57,7 @@ class Fleet:
         self._judges_after = 0.0
         self._looked_at = 0.0
         self._opened = False
-        self._reading: asyncio.Task[None] | None = None
+        self.reading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._spawn: Callable[[Coroutine[Any, Any, None]], object]
 
@@ -75,13 +75,13 @@ class Fleet:
             raise
         except StoreError as exc:
             logger.error("the store is away: %s.  New sessions are refused until it answers", exc)
-        self._reading = self._loop.create_task(self._read_inbox())
+        self.reading = self._loop.create_task(self._read_inbox())
 
     async def close(self) -> None:
         """Leave the fleet: the other workers see it at once."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
+        if self.reading is not None:
+            self.reading.cancel()
+            await asyncio.wait({self.reading})
         try:
             await self.store.close()
         except StoreError as exc:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A session of Streamable HTTP on every worker of a fleet that shares a store in memory."""
+"""A session of Streamable HTTP on every worker of a fleet that shares a store."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import fleet, roaming, until
+from fleets import Stores, fleet, in_memory, in_sqlite, roaming, until, vanish
 from rawclient import encode
 from serving import Held
 
@@ -18,22 +19,27 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=["memory", "sqlite"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
+
+
 def post(tool: str, request: str | int = 1, **arguments: Any) -> bytes:
     """The body of a call."""
     params = {"name": tool, "arguments": arguments}
     return encode({"jsonrpc": "2.0", "id": request, "method": "tools/call", "params": params})
 
 
-async def test_any_worker_answers_the_calls_of_a_session() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_any_worker_answers_the_calls_of_a_session(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         for worker in (*workers.servers, *workers.servers):
             answer = await client.at(worker).call("tools/call", {"name": "echo", "arguments": {"text": "hi"}})
             assert answer.result["content"][0]["text"] == "hi"
         assert [len(one.endpoint.legacy.sessions) for one in workers.servers] == [1, 1, 1]
 
 
-async def test_a_session_that_was_deleted_is_gone_everywhere() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_a_session_that_was_deleted_is_gone_everywhere(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         for worker in workers.servers:
             await client.at(worker).call("ping")
         session = client.session
@@ -43,11 +49,11 @@ async def test_a_session_that_was_deleted_is_gone_everywhere() -> None:
         for worker in workers.servers:
             response = await client.at(worker).post(client.request("ping"))
             assert response.status == 404
-        assert not any(workers.hub.logs.values()) and not workers.hub.spaces["session"]
+        assert await workers[0].runtime.fleet.records.count("session") == 0
 
 
-async def test_a_stream_that_was_cut_goes_on_at_another_worker() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_a_stream_that_was_cut_goes_on_at_another_worker(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         async with client.client() as connection:
             stream = await connection.open_stream(
                 "POST", client.path, client.headers_for(None), post("stream", label="one")
@@ -66,18 +72,18 @@ async def test_a_stream_that_was_cut_goes_on_at_another_worker() -> None:
             assert await rest.next_message() is None
 
 
-async def test_an_answer_finds_the_question_at_another_worker() -> None:
+async def test_an_answer_finds_the_question_at_another_worker(stores: Stores) -> None:
     def ask(message: Any) -> Any:
         client.at(workers[1])
         return {"result": {"action": "accept", "content": {"it": "blue"}}}
 
-    async with fleet(Held) as workers, roaming(workers[0], capabilities={"elicitation": {}}) as client:
+    async with fleet(Held, stores) as workers, roaming(workers[0], capabilities={"elicitation": {}}) as client:
         answer = await client.call("tools/call", {"name": "ask"}, answerer=ask)
         assert "blue" in answer.result["content"][0]["text"]
 
 
-async def test_a_cancellation_finds_the_call_at_another_worker() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_a_cancellation_finds_the_call_at_another_worker(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         async with client.client() as connection:
             await connection.send_request("POST", client.path, client.headers_for(None), post("hold", request=77))
             await workers.handlers[0].until(started=1)
@@ -86,8 +92,8 @@ async def test_a_cancellation_finds_the_call_at_another_worker() -> None:
             await workers.handlers[0].until(cancelled=1)
 
 
-async def test_notices_of_all_workers_come_on_the_one_stream() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_notices_of_all_workers_come_on_the_one_stream(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         async with client.at(workers[1]).get_stream() as stream:
             assert stream.status == 200
             for handler in workers.handlers:
@@ -100,18 +106,16 @@ async def test_notices_of_all_workers_come_on_the_one_stream() -> None:
                 assert (await newer.next_message())["method"] == "notifications/prompts/list_changed"
 
 
-async def test_a_dead_worker_leaves_a_definite_error() -> None:
-    async with fleet(Held) as workers, roaming(workers[0]) as client:
+async def test_a_dead_worker_leaves_a_definite_error(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         async with client.client() as connection:
             stream = await connection.open_stream(
                 "POST", client.path, client.headers_for(None), post("stream", request="x", label="one")
             )
             while not (event := await stream.next_event()).data:
                 pass
-        worker = workers[0].runtime.fleet.worker
         async with client.at(workers[1]).get_stream(event.id, in_reply_to="tools/call") as rest:
-            workers.hub.workers[worker].inbox.beat_at = -100.0
-            workers[0].runtime.fleet._reading.cancel()
+            vanish(workers[0])
             message = await rest.next_message()
             assert message["id"] == "x" and message["error"]["code"] == -32603
             assert await rest.next_message() is None

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Several servers in one process that share a store in memory: the workers of a fleet, each with a port of its own."""
+"""Several servers in one process that share a store: the workers of a fleet, each with a port of its own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,35 +14,59 @@ import wire
 from rawclient import Legacy
 
 from mcp_h11 import MCPServer, listening
+from mcp_h11.stores.base import Store
 from mcp_h11.stores.memory import Hub, MemoryStore
+from mcp_h11.stores.sqlite import SQLiteStore
 
 LIMIT = 10.0  # seconds for each wait of a test
 
 
-class Workers:
-    """The servers of a fleet; `hub` is what they share."""
+Stores = Callable[[], Store]  # makes another worker's end of one store
 
-    def __init__(self, servers: list[Any], handlers: list[Any], hub: Hub) -> None:
+
+class Workers:
+    """The servers of a fleet."""
+
+    def __init__(self, servers: list[Any], handlers: list[Any]) -> None:
         self.servers = servers
         self.handlers = handlers
-        self.hub = hub
 
     def __getitem__(self, number: int) -> Any:
         return self.servers[number]
 
 
 @asynccontextmanager
-async def fleet(make: Callable[[], MCPServer], count: int = 3, **options: Any) -> AsyncIterator[Workers]:
+async def fleet(
+    make: Callable[[], MCPServer], stores: Stores, count: int = 3, **options: Any
+) -> AsyncIterator[Workers]:
     """`count` servers, each with a handler of its own and one store for all."""
-    hub = Hub()
     handlers = [make() for _ in range(count)]
     async with AsyncExitStack() as stack:
         servers = [
-            await stack.enter_async_context(listening(handler, port=0, store=MemoryStore(hub), **options))
+            await stack.enter_async_context(listening(handler, port=0, store=stores(), **options))
             for handler in handlers
         ]
-        await until(lambda: all(store.inbox.is_alive() for store in hub.workers.values()))
-        yield Workers(servers, handlers, hub)
+        fleets = [server.runtime.fleet for server in servers]
+        with anyio.fail_after(LIMIT):
+            while len(await fleets[0].store.inbox.workers()) < count:  # each has to beat once
+                await asyncio.sleep(0.001)
+        yield Workers(servers, handlers)
+
+
+def vanish(server: Any) -> None:
+    """The worker is dead to the others: it takes no letters, and its heart does not beat."""
+    server.runtime.fleet.reading.cancel()
+
+
+def in_memory() -> Stores:
+    """Stores that share one hub."""
+    hub = Hub()
+    return lambda: MemoryStore(hub)
+
+
+def in_sqlite(folder: Path) -> Stores:
+    """Stores that share one file."""
+    return lambda: SQLiteStore(folder / "fleet.db")
 
 
 class Roaming(Legacy):
