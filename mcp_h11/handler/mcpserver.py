@@ -260,20 +260,9 @@ class MCPServer(CatalogueHandler):
 
         def decorate(fn: F) -> F:
             self.add_resource(
-                uri,
-                fn,
-                name=name,
-                title=title,
-                description=description,
-                mime_type=mime_type,
-                icons=icons,
-                annotations=annotations,
-                meta=meta,
-                size=size,
-                scopes=scopes,
-                thread=thread,
-                any_path=any_path,
-            )
+                uri, fn, name=name, title=title, description=description, mime_type=mime_type, icons=icons,
+                annotations=annotations, meta=meta, size=size, scopes=scopes, thread=thread, any_path=any_path,
+            )  # fmt: skip
             return fn
 
         return decorate
@@ -389,7 +378,6 @@ class MCPServer(CatalogueHandler):
         definition = defined(
             name=name,
             title=title,
-            # Clients show it to people, so that there is always one.
             description=description or function.signature.description or name,
             arguments=prompt_arguments(function.signature) or None,
             icons=in_wire_words(as_plain(icons)),

@@ -59,6 +59,7 @@ class ResultCache:
         if method not in CACHEABLE or not self._kept:
             return None
         text = self._json.dumps(_sorted(params))
+        # The private result first, since it was made for this client.
         for scope in ((owner,), _ALL):
             key = (server, scope, method, text)
             found = self._kept.get(key)
@@ -80,6 +81,7 @@ class ResultCache:
         scope = _ALL if result.get("cacheScope") == "public" else (owner,)
         key = (server, scope, method, self._json.dumps(_sorted(params)))
         text = self._json.dumps(result)
+        # It would drop all other results, and then itself.
         if len(text) > MAX_CACHED_BYTES:
             return
         self._remove(key)

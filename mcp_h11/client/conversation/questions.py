@@ -103,6 +103,7 @@ class Questions:
                     payload = await self._response(request, call)
                 with anyio.fail_after(ANSWER_LIMIT):
                     await self._transport.send(Outgoing(payload, None, None))
+        # No task waits for this one: an error that left it would end the client.
         except Exception as error:
             why = self._transport.why
             self._seldom.warning("the answer to %.100s could not be sent to %s: %s", request.method, why, error)

@@ -95,4 +95,5 @@ def size_of(name: str, headers: Mapping[tuple[str, ...], str]) -> int:
 def _repeatable(annotations: Any) -> bool:
     if not isinstance(annotations, dict):
         return False
+    # By identity, because a server may send any JSON here.
     return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
