@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from ..http.chunked import MAX_CHUNKS
 from ..http.headers import JSON_HEADERS, Headers
-from ..http.heads import HeadCache
 from ..http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest
 from ..http.reply import FORGOTTEN, UNDECIDED, Reply
 from ..http.server import ServerConnection
 from ..protocol.errors import Refusal, overloaded
 from ..protocol.shown import escaping
 from ..runtime.fairness import Load, address_party
-from ..runtime.settings import Settings
 from .access import RecordedReply
+from .deadlines import ANSWERING, BODY, CLOSING, HEAD, IDLE, LINGERING, LOST, NEW, Deadlines
+from .owner import ConnectionOwner
+from .sockets import send_at_once
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -38,60 +37,18 @@ REQUESTS_PER_TURN = 16
 # server reads and drops the rest of the body for a moment.  The limit is above the usual body, because dropped bytes
 # cost no memory.
 LINGER_BYTES = 8 * 1024 * 1024
-LINGER_TIME = 1.0
 # This number of connections past `max_connections` get an answer that says why they are refused.  Any further
 # connection is dropped without an answer, since each one holds a descriptor.
 TOLD_WHY = 32
-
-NEW, HEAD, BODY, ANSWERING, IDLE, LINGERING, CLOSING, GONE = range(8)
-
-
-class ConnectionOwner(Protocol):
-    """A server as its connections use it: `Server`, or the port for operators.
-
-    Attributes:
-        buffer: bytes are read into it where `shares_buffer` says that one buffer serves all connections.
-        endpoint: answers requests: `trusts`, `check`, `approve`, `refusal_headers`, `respond`.
-        heads: the request heads that h11 has seen.
-        now: the event loop's time at the last tick of the clock.
-        date: the value of the Date header.
-    """
-
-    buffer: memoryview
-    shares_buffer: bool
-    connections: set[Connection]
-    replies: set[Reply]
-    draining: bool
-    endpoint: Any
-    heads: HeadCache
-    loop: asyncio.AbstractEventLoop
-    recorder: Any
-    runtime: Any  # Runtime
-    settings: Settings
-
-    @property
-    def now(self) -> float: ...
-
-    @property
-    def date(self) -> bytes: ...
-
-    def joined(self, connection: Connection) -> None:
-        """Count a connection for its client."""
-
-    def lost(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
-
-    def make_room(self, party: str) -> bool:
-        """End a connection of the client that has most connections, if it has more than `party` would have."""
 
 
 class Connection(asyncio.BufferedProtocol):
     """An accepted connection, and the `Link` of the reply that is under way."""
 
     __slots__ = (
-        "_again", "_credited", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
-        "_reply", "_since", "_stalled", "_taken", "_transport", "_waiters", "held", "on_made", "party", "peer",
-        "proxied", "received", "server", "writable", "written",
+        "_again", "_deadlines", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
+        "_reply", "_transport", "_waiters", "held", "on_made", "party", "peer", "proxied", "received", "server",
+        "writable", "written",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
@@ -107,7 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reply: Reply | None = None
         self._load: Load | None = None  # of a body that arrives in parts
         self._phase = NEW
-        self._since = server.now
+        self._deadlines = Deadlines(server.now)
         self._pumping = False
         self._again = False
         self._reading = True
@@ -116,10 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
         self.received = 0  # bytes
         self.written = 0  # bytes handed to the transport
-        self._taken = -1  # bytes that had left the transport at the last tick
-        self._stalled = 0.0  # time of the last tick at which more bytes had left
         self._dropped = 0
-        self._credited = 0  # bytes of the arriving body that have extended its time already
         self._due = False  # `_read_on` will be called
 
     # --- called by asyncio ---------------------------------------------------------------------------------
@@ -130,13 +84,13 @@ class Connection(asyncio.BufferedProtocol):
         if self.on_made is not None:
             self.on_made()
             self.on_made = None
-        self._since = self.server.now  # again: this object was made before the TLS handshake
+        self._deadlines.since = self.server.now  # again: this object was made before the TLS handshake
         settings = self.server.settings
         transport.set_write_buffer_limits(high=settings.write_high)
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             self.peer = str(address[0])
-            _send_at_once(transport)
+            send_at_once(transport)
         self.proxied = self.server.endpoint.trusts(self.peer)
         server, limit = self.server, settings.max_connections
         others = len(server.connections)
@@ -185,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             http.receive_data(data)
         if phase == NEW or phase == IDLE:
-            self._phase, self._since = HEAD, self.server.now
+            self._phase, self._deadlines.since = HEAD, self.server.now
         if phase == ANSWERING or not self.writable:
             if self._reading and http.buffered > self.server.settings.read_ahead and self._transport is not None:
                 self._reading = False
@@ -209,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._phase = GONE
+        self._phase = LOST
         self._transport = self._load = None
         self.server.lost(self)
         self.resume_writing()
@@ -235,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         if self.writable and self._reply is None and self._phase < LINGERING:
-            self._since = self.server.now
+            self._deadlines.since = self.server.now
             self._resume_reading()
             self._pump()
 
@@ -344,7 +298,8 @@ class Connection(asyncio.BufferedProtocol):
         load = self._load = runtime.load(runtime.party_of("", self._address(head)))
         if not self._weigh(load):
             return
-        self._phase, self._since, self._credited = BODY, self.server.now, 0
+        self._phase = BODY
+        self._deadlines.begin_body(self.server.now)
         if head.expect_continue:
             if self.server.endpoint.asks_who:
                 self.server.runtime.spawn(self._invite(head))
@@ -384,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing():
             return
         self._flush()
-        self._phase, self._since = LINGERING, self.server.now
+        self._phase, self._deadlines.since = LINGERING, self.server.now
         if transport.can_write_eof():  # false over TLS; there the peer sees the end by "Connection: close"
             transport.write_eof()
         self._resume_reading()
@@ -431,7 +386,7 @@ class Connection(asyncio.BufferedProtocol):
         if http.closing:
             self._end()
             return
-        self._since = server.now
+        self._deadlines.since = server.now
         if not self._reading and self.writable:
             self._resume_reading()
         if idle and not http.eof:
@@ -482,7 +437,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close as soon as all written bytes are sent."""
         self._flush()
         if self._transport is not None and self._phase < CLOSING:
-            self._phase, self._since = CLOSING, self.server.now
+            self._phase, self._deadlines.since = CLOSING, self.server.now
             self._transport.close()
 
     def drain(self) -> None:
@@ -497,18 +452,18 @@ class Connection(asyncio.BufferedProtocol):
         transport, phase = self._transport, self._phase
         if transport is None:
             return
+        settings, deadlines = self.server.settings, self._deadlines
         unsent = transport.get_write_buffer_size()
-        if unsent:
-            self._check_writing(now, unsent)
+        if unsent and deadlines.is_stalled(now, self.written - unsent, settings.write_timeout):
+            self.abort()  # this ends the connection alone: the client can resume its stream on another one
         if phase == ANSWERING:
             return
         if unsent and (phase >= IDLE or not self.writable):
-            self._since = now  # its answer is still leaving; `_check_writing` limits the time for that
+            deadlines.since = now  # its answer is still leaving; `is_stalled` limits the time for that
             return
         if phase == BODY:
-            self._credit(now)
-        limit = self._limit(phase)
-        if limit is None or now - self._since < limit:
+            deadlines.credit(now, self._http.body_received, settings.min_body_rate)
+        if not deadlines.is_over(now, phase, settings):
             return
         if phase == HEAD or phase == BODY:
             self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time"))
@@ -516,46 +471,3 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()  # a TLS peer that has not confirmed the close
         else:
             self.close()
-
-    def _limit(self, phase: int) -> float | None:
-        settings = self.server.settings
-        if phase == IDLE:
-            return settings.idle_timeout
-        if phase == NEW:
-            return settings.first_byte_timeout
-        if phase == HEAD:
-            return settings.head_timeout
-        if phase == BODY:
-            return settings.body_timeout
-        # A closing plain connection is gone at once.  A TLS connection waits until the peer confirms the close.
-        return LINGER_TIME if phase == LINGERING else settings.write_timeout
-
-    def _credit(self, now: float) -> None:
-        """Extend the time of a body by its arrived bytes.
-
-        The start is never set later than now, so a peer that stops sending has at most `body_timeout` left.
-        """
-        rate = self.server.settings.min_body_rate
-        if rate is not None:
-            received = self._http.body_received
-            self._since = min(now, self._since + (received - self._credited) / rate)
-            self._credited = received
-
-    def _check_writing(self, now: float, unsent: int) -> None:
-        taken, limit = self.written - unsent, self.server.settings.write_timeout
-        if taken != self._taken:
-            self._taken, self._stalled = taken, now
-        elif limit is not None and now - self._stalled >= limit:
-            # The abort ends the connection alone: the client can resume its stream on another one.
-            self.abort()
-
-
-def _send_at_once(transport: Any) -> None:
-    """Switch Nagle's algorithm off: each event would wait some 40 ms for a delayed acknowledgement otherwise.
-
-    asyncio switches it off for the sockets that it made itself, but not for sockets that were handed to it.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -29,7 +29,8 @@ from ..runtime.metrics import CONTENT_TYPE
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..version import __version__
-from .connection import Connection, ConnectionOwner
+from .connection import Connection
+from .owner import ConnectionOwner
 
 MAX_OPS_CONNECTIONS = 64  # on a port that serves these pages alone
 MAX_OPS_BODY = 1024  # bytes; a GET has none

@@ -151,6 +151,17 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
     return sock
 
 
+def send_at_once(transport: Any) -> None:
+    """Switch Nagle's algorithm off: each event would wait some 40 ms for a delayed acknowledgement otherwise.
+
+    asyncio switches it off for the sockets that it made itself, but not for sockets that were handed to it.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def close_all(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()

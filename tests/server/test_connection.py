@@ -32,7 +32,7 @@ from serving import (
 
 from mcp_h11 import Context, Settings
 from mcp_h11.http.messages import Limits
-from mcp_h11.server import connection
+from mcp_h11.server import connection, deadlines
 
 pytestmark = pytest.mark.anyio
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -660,7 +660,7 @@ async def test_an_answer_that_nobody_takes_ends_however_small_it_is() -> None:
 async def test_a_large_last_answer_is_read_to_its_end_however_slowly(
     last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LINGER_TIME", 0.05)
+    monkeypatch.setattr(deadlines, "LINGER_TIME", 0.05)
     size = 24 * 1024 * 1024
     options: dict[str, Any] = {"max_requests": 1} if last == "max_requests" else {}
     async with served(first_byte_timeout=SHORT, **options) as server, RawClient(server.port) as client:
@@ -676,7 +676,7 @@ async def test_a_large_last_answer_is_read_to_its_end_however_slowly(
 
 
 async def test_a_peer_that_stays_after_the_last_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LINGER_TIME", SHORT)
+    monkeypatch.setattr(deadlines, "LINGER_TIME", SHORT)
     async with connected(first_byte_timeout=SHORT) as (server, client):
         await client.send(head("/nowhere", Content_Length="999"))
         assert (await client.receive("POST")).status == 404

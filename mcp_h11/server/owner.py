@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""The interface of a server to its connections: `Server` has it, and so has the port for operators.
+
+Rule: a connection reads the members below and calls the methods, and knows nothing else of its server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from ..http.heads import HeadCache
+from ..http.reply import Reply
+from ..runtime.settings import Settings
+
+
+class ConnectionOwner(Protocol):
+    """A server as its connections use it: `Server`, or the port for operators.
+
+    Attributes:
+        buffer: bytes are read into it where `shares_buffer` says that one buffer serves all connections.
+        connections: the open connections, as `Connection`s; a type here would close a circle of imports.
+        endpoint: answers requests: `trusts`, `check`, `approve`, `refusal_headers`, `respond`.
+        heads: the request heads that h11 has seen.
+        now: the event loop's time at the last tick of the clock.
+        date: the value of the Date header.
+        runtime: a `Runtime`.
+    """
+
+    buffer: memoryview
+    shares_buffer: bool
+    connections: set[Any]
+    replies: set[Reply]
+    draining: bool
+    endpoint: Any
+    heads: HeadCache
+    loop: asyncio.AbstractEventLoop
+    recorder: Any
+    runtime: Any
+    settings: Settings
+
+    @property
+    def now(self) -> float: ...
+
+    @property
+    def date(self) -> bytes: ...
+
+    def joined(self, connection: Any) -> None:
+        """Count a connection for its client."""
+
+    def lost(self, connection: Any) -> None:
+        """Forget a connection that has ended."""
+
+    def make_room(self, party: str) -> bool:
+        """End a connection of the client that has most connections, if it has more than `party` would have."""
