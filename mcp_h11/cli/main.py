@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import errno
 import importlib
-import ipaddress
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..handler.handler import ServerHandler
+from ..http.addresses import on_loopback
 from ..protocol.shown import escaped
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
@@ -118,19 +118,12 @@ def make_settings(options: argparse.Namespace) -> Settings:
 def _url(options: argparse.Namespace, address: tuple[Any, ...]) -> str:
     host = address[0] if options.fd is not None else options.host.removeprefix("[").removesuffix("]")
     named = next((name for name in options.allowed_hosts or () if ANY not in name), "")
-    if named and not _is_loopback(host):
+    if named and not on_loopback(host):
         netloc = named if re.search(r":[0-9]+$", named) and not named.endswith("]") else f"{named}:{address[1]}"
     else:
         host = {"0.0.0.0": "127.0.0.1", ANY: "127.0.0.1", "::": "::1"}.get(host, host)
         netloc = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
     return f"{'https' if options.certfile else 'http'}://{netloc}{options.path}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _key(name: str) -> str:

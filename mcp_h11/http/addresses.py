@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two parts of a server's address: an IPv6 address in brackets, and the path prefix that a reverse proxy strips.
+"""Parts of a server's address: its host as a name or a number, and the path prefix that a reverse proxy strips.
 
 Rule: a text that passes here is read by `ipaddress` and by `urllib.parse`, so that no later step fails on it, and can
 stand in a header, in quotes and in an event.  RFC 3986 3.2.2 and 3.3.
@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import re
 
-_LOOPBACK = "::1"
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 
 def is_ipv6(text: str) -> bool:
     """Whether it is an IPv6 address, without brackets and without a zone."""
-    if text == _LOOPBACK:
+    if text == "::1":
         return True
     from ipaddress import IPv6Address  # most servers are called by a name
 
     try:
         return IPv6Address(text).scope_id is None
+    except ValueError:
+        return False
+
+
+def on_loopback(host: str) -> bool:
+    """Whether other machines cannot reach this host: ``localhost``, or a number of loopback, without brackets."""
+    host = host.partition("%")[0].lower()
+    if host == "localhost" or host in LOOPBACK_ADDRESSES:
+        return True
+    from ipaddress import ip_address  # most servers are on one of those
+
+    try:
+        return ip_address(host).is_loopback
     except ValueError:
         return False
 

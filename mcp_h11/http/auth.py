@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .addresses import on_loopback
+
 WELL_KNOWN = "/.well-known/oauth-protected-resource"  # RFC 9728 section 3
 MAX_TOKEN = 16 * 1024  # bytes; a longer one is refused before any verifier sees it
 # RFC 6750 section 2.1, b64token
@@ -230,20 +232,9 @@ def checked_issuer(uri: str) -> str:
 
     canonical = canonical_uri(uri)
     host = urlsplit(canonical).hostname or ""
-    if canonical.startswith("http:") and not _is_loopback(host):
+    if canonical.startswith("http:") and not on_loopback(host):
         raise ValueError(f"an authorization server is reached by https, not {uri!r}")
     return uri
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    from ipaddress import ip_address
-
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def metadata_path(resource: str) -> str:

@@ -16,7 +16,6 @@ from .headers import Headers
 
 # --- Host and Origin --------------------------------------------------------------------------------------------
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 _NAME = frozenset(string.ascii_lowercase + string.digits + "-_.")
 _SCHEME = frozenset(string.ascii_lowercase + string.digits + "+-.")

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ..http.origins import LOOPBACK_ADDRESSES, LOOPBACK_HOSTS, HostPolicy
+from ..http.addresses import LOOPBACK_ADDRESSES, on_loopback
+from ..http.origins import LOOPBACK_HOSTS, HostPolicy
 from ..runtime.settings import Settings
 
 RESERVED_DESCRIPTORS = 64
@@ -41,15 +42,7 @@ def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
 def reachable(addresses: list[Any]) -> list[str]:
     """The bound hosts that other machines can reach."""
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    return [host for host in own if not _is_loopback(host.partition("%")[0])]
-
-
-def _is_loopback(host: str) -> bool:
-    if host in LOOPBACK_ADDRESSES:
-        return True
-    from ipaddress import ip_address
-
-    return ip_address(host).is_loopback
+    return [host for host in own if not on_loopback(host)]
 
 
 async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
