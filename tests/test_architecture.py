@@ -64,6 +64,7 @@ LATER = {
     ("runtime.runtime", "runtime.fleet"),
     ("client.connect", "client.transports.memory"),
     ("client.connect", "client.transports.stdio"),
+    ("endpoint.endpoint", "endpoint.fleet_sse"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),

@@ -70,7 +70,7 @@ class Endpoint:
         self.runtime = runtime
         self.modern = ModernPosts(runtime)
         self.legacy = Legacy(runtime)
-        self.legacy_sse = LegacySSE(runtime)
+        self.legacy_sse = legacy_sse_of(runtime)
         self._examiner = Examiner(settings, hosts)
         self._proxies = self._examiner.proxies
         self._guard = Guard(settings, runtime.now)
@@ -427,3 +427,12 @@ def _limiter(settings: Settings) -> RateLimiter | None:
 def _bucket(principal: Any, peer: str) -> str:
     # The prefixes keep the two apart, since a principal may have the name of an address.
     return f"peer {address_party(peer)}" if principal is None else f"principal {subject(principal)}"
+
+
+def legacy_sse_of(runtime: Runtime) -> LegacySSE:
+    """HTTP+SSE for a server: on every worker of its fleet, if it has one."""
+    if runtime.fleet is None:
+        return LegacySSE(runtime)
+    from .fleet_sse import FleetSSE  # only a server with a store needs it
+
+    return FleetSSE(runtime, runtime.fleet)

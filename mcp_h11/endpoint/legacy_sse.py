@@ -43,18 +43,22 @@ class LegacySSE:
 
     def open(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """GET: open the stream; its first event names the address for POSTs."""
-        settings = self.runtime.settings
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
         self._make_room(self.runtime.party_of(subject(principal), reply.peer))
         state = SessionState(id=new_id(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
-        session = ChannelSession(self.runtime, state, ASSUMED, partial(self._write, reply))
+        self._begin(
+            ChannelSession(self.runtime, state, ASSUMED, partial(self._write, reply)), verdict, reply, principal
+        )
+
+    def _begin(self, session: ChannelSession, verdict: Verdict, reply: Reply, principal: Any) -> None:
+        """Open the stream of a new session."""
         self.sessions[session.id] = (session, reply)
         self.peers.add(session.party, session)
         reply.on_gone = partial(self.end, session)
         # The event has a path and no full address: official clients refuse an endpoint of another origin, and this
         # server does not know the origin that a proxy shows to them.  The path includes the prefix that a proxy strips.
-        endpoint = f"{verdict.facts.prefix}{settings.messages_path}?session_id={session.id}"
+        endpoint = f"{verdict.facts.prefix}{self.runtime.settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
     def _make_room(self, party: str) -> None:
@@ -77,14 +81,18 @@ class LegacySSE:
             await reply.drained()
         reply.send(encode_event(payload, event="message"))
 
-    def find(self, verdict: Verdict, principal: Any) -> ChannelSession:
-        """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
+    def named(self, verdict: Verdict) -> str:
+        """The id of the session that a POST names.  Raises a Refusal with 400 where it names none."""
         from urllib.parse import parse_qs  # only HTTP+SSE needs it
 
         names = parse_qs(verdict.head.query).get("session_id")
         if not names:
             raise Refusal(400, "session_id is required", code=-32000)
-        found = self.sessions.get(names[0])
+        return names[0]
+
+    def find(self, verdict: Verdict, principal: Any) -> ChannelSession:
+        """The session that a POST names.  Raises a Refusal: 400 where it names none, 404 where it is gone."""
+        found = self.sessions.get(self.named(verdict))
         if found is None or found[0].state.principal != subject(principal):
             raise session_not_found()
         if self._outdated(*found):
@@ -109,19 +117,21 @@ class LegacySSE:
     def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """POST: answer 202; responses go on the stream."""
         session = self.find(verdict, principal)
+        for one in self._messages(session, message):
+            self.take(session, one, principal, reply.load)
+        # Only now: a message that is refused for want of room gets the status of its refusal.
+        reply.answer(202, b"", ())
+
+    def _messages(self, session: ChannelSession, message: Message | Batch) -> Batch:
+        """The messages of a POST.  Raises InvalidRequest for a batch that the session's revision forbids."""
         if isinstance(message, list):
             if session.revision.version_header:  # the revisions that removed batches are those with this header
                 raise InvalidRequest(f"JSON-RPC batches are not part of {session.revision.name}")
             if any(isinstance(one, Request) and one.method == "initialize" for one in message):
                 # 2025-03-26 basic/lifecycle: "The initialize request MUST NOT be part of a JSON-RPC batch".
                 raise InvalidRequest("initialize cannot be part of a batch")
-            messages: Batch = message
-        else:
-            messages = [message]
-        for one in messages:
-            self.take(session, one, principal, reply.load)
-        # Only now: a message that is refused for want of room gets the status of its refusal.
-        reply.answer(202, b"", ())
+            return message
+        return [message]
 
     def take(self, session: ChannelSession, message: Message | InvalidRequest, principal: Any, load: object) -> None:
         """One message of a session with one channel; `load` counts its memory."""

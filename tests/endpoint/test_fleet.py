@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from fleets import Stores, fleet, in_memory, in_sqlite, roaming, until, vanish
+from fleets import LIMIT, Stores, fleet, in_memory, in_sqlite, roaming, until, vanish
 from rawclient import encode
 from serving import Held
+from sse_support import connected
 
 pytestmark = pytest.mark.anyio
 
@@ -120,3 +123,32 @@ async def test_a_dead_worker_leaves_a_definite_error(stores: Stores) -> None:
             assert message["id"] == "x" and message["error"]["code"] == -32603
             assert await rest.next_message() is None
         workers.handlers[0].released.set()
+
+
+async def test_the_messages_of_http_sse_come_to_the_stream_from_every_worker(stores: Stores) -> None:
+    async with fleet(Held, stores, legacy_sse=True) as workers, connected(workers[0].port) as peer:
+        peer.port = workers[1].port
+        await peer.initialize("2024-11-05", elicitation={})
+        for number in range(12):
+            peer.port = workers[number % 3].port
+            answer = await peer.ask(json.loads(post("echo", request=number, text=str(number))))
+            assert (answer["id"], answer["result"]["content"][0]["text"]) == (number, str(number))
+        peer.port = workers[2].port
+        assert (await peer.post({"jsonrpc": "2.0", "id": 1, "result": {}}, "/messages?session_id=no")).status == 404
+    async with fleet(Held, stores, legacy_sse=True) as workers:
+        async with connected(workers[0].port) as peer:
+            pass
+        ping = encode({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        peer.port = workers[1].port
+        with anyio.fail_after(LIMIT):
+            while (await peer.post(ping)).status != 404:  # the end of the stream is on its way
+                await anyio.sleep(0)
+
+
+async def test_messages_of_http_sse_keep_their_order(stores: Stores) -> None:
+    async with fleet(Held, stores, legacy_sse=True) as workers, connected(workers[0].port) as peer:
+        await peer.initialize("2024-11-05")
+        for number in range(30):
+            peer.port = workers[number % 3].port
+            assert (await peer.post(post("echo", request=number, text="x"))).status == 202
+        assert [(await peer.next("tools/call"))["id"] for _ in range(30)] == [*range(30)]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""HTTP+SSE of 2024-11-05 in a fleet: the stream is open at one worker, and a POST may come to any of them.
+
+A session ends with its stream (2024-11-05 basic/transports, HTTP with SSE), so it belongs to the worker that has the
+stream.  Its record names that worker.  Every POST goes through the inbox of that worker, also one that comes there by
+itself: so the messages keep the order in which the client got its 202s.
+
+Rule: 202 means that the message lies in the inbox.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+from ..eras.channel import ChannelSession
+from ..http.auth import subject
+from ..http.headers import JSON_HEADERS
+from ..http.reply import Reply
+from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
+from ..protocol.jsonrpc import JSON, Batch, Message, Notification, Request, Response
+from ..protocol.shown import escaping
+from ..runtime.fleet import Fleet
+from ..runtime.runtime import Runtime
+from ..stores.base import StoreError
+from .legacy_sse import LegacySSE
+from .session_stores import TOUCH_EVERY
+from .verdicts import Verdict
+
+logger = escaping(logging.getLogger(__name__))
+
+CHANNELS = "channel"  # the space of the records
+CHANNEL_TTL = 4 * TOUCH_EVERY  # seconds that the record of a dead worker's session stays
+
+
+class FleetSSE(LegacySSE):
+    """As `LegacySSE`, for one worker of a fleet."""
+
+    def __init__(self, runtime: Runtime, fleet: Fleet) -> None:
+        LegacySSE.__init__(self, runtime)
+        self._fleet = fleet
+        self._principals: dict[str, Any] = {}  # by session: the client that opened the stream
+        self._touch_at = -math.inf
+        fleet.on_letter["channel"] = self._on_letter
+
+    # --- the stream ------------------------------------------------------------------------------------------
+
+    def _begin(self, session: ChannelSession, verdict: Verdict, reply: Reply, principal: Any) -> None:
+        self.runtime.spawn(self._begin_later(session, verdict, reply, principal))
+
+    async def _begin_later(self, session: ChannelSession, verdict: Verdict, reply: Reply, principal: Any) -> None:
+        try:
+            record = {"worker": self._fleet.worker, "principal": self._fleet.hashed(session.state.principal)}
+            await self._fleet.records.create(CHANNELS, session.id, json.dumps(record).encode(), CHANNEL_TTL)
+        except StoreError as exc:
+            logger.warning("no new session: %s", exc)
+            self._refuse(reply, overloaded("The session store is away"))
+            return
+        if not reply.alive:
+            self.runtime.spawn(self._forget(session.id))
+            return
+        self._principals[session.id] = principal
+        LegacySSE._begin(self, session, verdict, reply, principal)
+
+    def end(self, session: ChannelSession) -> None:
+        del self._principals[session.id]
+        LegacySSE.end(self, session)
+        self.runtime.spawn(self._forget(session.id))
+
+    async def _forget(self, session_id: str) -> None:
+        try:
+            await self._fleet.records.delete(CHANNELS, session_id)
+        except StoreError as exc:
+            logger.warning("session %s is left to its time: %s", session_id[:8], exc)
+
+    def sweep(self) -> None:
+        LegacySSE.sweep(self)
+        now = self.runtime.loop.time()
+        if self.sessions and now >= self._touch_at:
+            self._touch_at = now + TOUCH_EVERY
+            self.runtime.spawn(self._touch(list(self.sessions)))
+
+    async def _touch(self, session_ids: list[str]) -> None:
+        try:
+            await self._fleet.records.touch(CHANNELS, session_ids, CHANNEL_TTL)
+        except StoreError as exc:
+            logger.warning("the store was not told which sessions are in use: %s", exc)
+
+    # --- POST ------------------------------------------------------------------------------------------------
+
+    def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
+        self.runtime.spawn(self._forward(self.named(verdict), message, reply, subject(principal)))
+
+    async def _forward(self, session_id: str, message: Message | Batch, reply: Reply, who: str) -> None:
+        """Put a message into the inbox of the worker that has the stream."""
+        try:
+            record = await self._fleet.records.load(CHANNELS, session_id)
+            kept = {} if record is None else json.loads(record.value)
+            if kept.get("principal") != self._fleet.hashed(who):
+                raise session_not_found()
+            body = {"session": session_id, **_encoded(self.runtime.json, message)}
+            if not await self._fleet.send(kept["worker"], "channel", **body):
+                raise session_not_found()  # its worker is dead, and its stream with it
+        except StoreError as exc:
+            logger.warning("a message did not reach its session: %s", exc)
+            self._refuse(reply, overloaded("The session store is away"))
+        except Refusal as exc:
+            self._refuse(reply, exc)
+        else:
+            reply.answer(202, b"", ())
+
+    def _refuse(self, reply: Reply, refusal: Refusal) -> None:
+        body = self.runtime.json.error(None, refusal)
+        reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
+
+    def _on_letter(self, body: dict[str, Any]) -> None:
+        found = self.sessions.get(body["session"])
+        if found is None:
+            return  # the stream ended while the message was on its way
+        session, json_ = found[0], self.runtime.json
+        messages: list[Any] = [json_.decode(text.encode()) for text in body["messages"]]
+        try:
+            self._messages(session, messages if body["batch"] else messages[0])
+        except InvalidRequest as exc:
+            self.runtime.spawn(session.send(json_.error(None, exc)))
+            return
+        for error in body["errors"]:
+            self.runtime.spawn(session.send(error.encode()))
+        for one in messages:
+            self._take_late(session, one)
+
+    def _take_late(self, session: ChannelSession, message: Message) -> None:
+        """Take a message whose POST is answered: an error goes on the stream."""
+        try:
+            self.take(session, message, self._principals[session.id], None)
+        except MCPError as exc:
+            if isinstance(message, Request):
+                self.runtime.spawn(session.send(self.runtime.json.error(message.id, exc)))
+            else:
+                logger.warning("a message of session %s was dropped: %s", session.id[:8], exc)
+
+
+def _encoded(json_: JSON, message: Message | Batch) -> dict[str, Any]:
+    """The messages of a POST as texts, and the errors for the parts of a batch that are no messages."""
+    parts: Batch = message if isinstance(message, list) else [message]
+    texts, errors = [], []
+    for one in parts:
+        if isinstance(one, InvalidRequest):
+            errors.append(json_.error(one.request_id, one).decode())
+        else:
+            texts.append(_text(json_, one).decode())
+    return {"batch": isinstance(message, list), "messages": texts, "errors": errors}
+
+
+def _text(json_: JSON, message: Message) -> bytes:
+    if isinstance(message, Request):
+        return json_.request(message.id, message.method, message.params)
+    if isinstance(message, Notification):
+        return json_.notification(message.method, message.params)
+    if isinstance(message, Response):
+        return json_.result(message.id, message.result)
+    error = message.error
+    return json_.error(message.id, MCPError(error["code"], error["message"], error.get("data")))
