@@ -301,10 +301,14 @@ def file_of(worker: str) -> str:
     return hashlib.blake2b(_encoded(worker), digest_size=10).hexdigest() + SUFFIX
 
 
-def make_directory(path: str) -> None:
-    """Make the directory that the owner alone may enter, or refuse one that others may enter."""
+def need_unix_sockets() -> None:
+    """Raise StoreRefused where the event loop has none."""
     if sys.platform == "win32":
         raise StoreRefused("an SQLite store needs Unix sockets, which asyncio does not have on Windows; use Redis")
+
+
+def make_directory(path: str) -> None:
+    """Make the directory that the owner alone may enter, or refuse one that others may enter."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .base import ALIVE_TIME, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, StoreError
-from .local_bus import LocalBus, make_directory
+from .local_bus import LocalBus, make_directory, need_unix_sockets
 from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_logs import SQLiteLogs, remove_ended_logs
 from .sqlite_records import SQLiteRecords, remove_ended_records
@@ -163,6 +163,7 @@ class SQLiteStore:
 
     async def open(self, worker: str) -> None:
         """Open the file and the bus.  Raises StoreRefused and StoreError."""
+        need_unix_sockets()
         await self._thread.start()
         try:
             self.inbox.begin(worker, self.bus.wake)

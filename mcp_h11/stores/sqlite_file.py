@@ -166,6 +166,9 @@ def _look(path: str) -> None:
         return
     if not stat.S_ISREG(found.st_mode):
         raise StoreRefused(f"{path} is not a file")
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        # SQLite would open it to read, and leave files beside it that cannot be written later.
+        raise StoreError(f"{path} may not be read and written by this process")
     if found.st_size == 0:
         return
     # `immutable`: SQLite takes no lock, and does not play back a journal that a foreign program left behind.
@@ -180,7 +183,7 @@ def _check_marks(connection: sqlite3.Connection, path: str) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        raise StoreRefused(f"{path} is an SQLite database of another program")
+        raise StoreRefused(f"{path} is the file of another program")
     if version != SCHEMA_VERSION:
         raise StoreRefused(f"{path} is a store of version {version}; this program reads version {SCHEMA_VERSION}")
 

@@ -241,8 +241,10 @@ class SQLiteThread:
             operation.error = None
         except (Full, Taken, EventsExpired) as refusal:
             operation.error = refusal.with_traceback(None)  # whose frames hold the operation
-        except OSError as error:  # of a PLAIN step
-            operation.error = StoreError(str(error))
+        except Exception as error:
+            if operation.kind != PLAIN:
+                raise
+            operation.error = _shown(error).with_traceback(None)
 
     def _begin(self, kind: str, give_up: float) -> sqlite3.Connection:
         """Begin a transaction; waits for the lock until `give_up`, and serves reads before a write meanwhile."""
