@@ -67,8 +67,8 @@ class Acceptor:
             # The loop uses the socket until the task has ended, so it is closed only then.
             self._task.add_done_callback(lambda _: sock.close())
 
-    def close(self) -> None:
-        """Accept no more, and cancel the handshakes under way."""
+    def stop(self) -> None:
+        """Accept no more; the handshakes under way go on."""
         if self._task is not None:
             self._task.cancel()
         elif self._sock.fileno() >= 0:
@@ -76,6 +76,10 @@ class Acceptor:
             self._sock.close()
         if self._retry is not None:
             self._retry.cancel()
+
+    def close(self) -> None:
+        """Accept no more, and cancel the handshakes under way."""
+        self.stop()
         for task in list(self._handshakes):
             task.cancel()
 

@@ -447,6 +447,11 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._http.close_after()
 
+    def retire(self) -> None:
+        """Close after the answer that is due; without one, go on."""
+        if self._phase == ANSWERING:
+            self._http.close_after()
+
     def tick(self, now: float) -> None:
         """Enforce the deadlines."""
         transport, phase = self._transport, self._phase

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
@@ -25,9 +25,9 @@ async def listening(
     port: int = DEFAULT_PORT,
     uds: str | None = None,
     fd: int | None = None,
-    sock: socket.socket | None = None,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
     settings: Settings | None = None,
-    kind: type[Server] = Server,
+    kind: Callable[..., Server] = Server,
     **fields: Any,
 ) -> AsyncIterator[Server]:
     """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.

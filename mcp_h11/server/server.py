@@ -13,8 +13,9 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -40,6 +41,7 @@ logger = escaping(logging.getLogger(__name__))
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+MAX_WORKERS = 256  # processes that serve one address (`workers`)
 MAX_TICK = 1.0  # seconds between two checks of the deadlines; a short deadline makes them more frequent
 MIN_TICK = 0.005  # seconds; a deadline near 0 must not make the checks take all of the time
 CANCEL_TIME = 1.0  # seconds for cancelled calls to end
@@ -64,7 +66,7 @@ class Server:
         port: int = DEFAULT_PORT,
         uds: str | None = None,
         fd: int | None = None,
-        sock: socket.socket | None = None,
+        sock: socket.socket | Sequence[socket.socket] | None = None,
     ) -> None:
         self.settings = with_descriptor_limit(settings or Settings())
         self.runtime = Runtime(handler, self.settings, self.settings.max_values)
@@ -148,7 +150,7 @@ class Server:
         self.shares_buffer = proactor is None or not isinstance(self.loop, proactor)
         host, port, uds, fd, sock = self._bind
         if sock is not None:
-            self.sockets = [sock]
+            self.sockets = [sock] if isinstance(sock, socket.socket) else [*sock]
         elif fd is not None:
             self.sockets = [socket.socket(fileno=fd)]
         elif uds is not None:
@@ -183,8 +185,11 @@ class Server:
             form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
             self.recorder = Recorder(form, self.runtime.metrics)
         self.endpoint = self._make_endpoint(hosts)
-        if not settings.apart:
-            return
+        if settings.apart:
+            await self._open_ops(stack)
+
+    async def _open_ops(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
         try:
             if settings.ops_uds is not None:
                 sockets = [bind_unix(settings.ops_uds, settings.uds_mode)]
@@ -254,6 +259,36 @@ class Server:
     async def wait_stopped(self) -> None:
         """Wait until `stop` is called."""
         await self._stopping.wait()
+
+    async def retire(self, limit: float) -> None:
+        """Accept no more, and serve on the open connections: for a server that another process replaces.
+
+        Streams that only listen end now, and each further answer closes its connection, so clients come back to the
+        other process.  An idle connection stays open for the `grace` of the settings, because a request may be on its
+        way; a running call has `limit` seconds.  Returns when nothing is left, or when `stop` is called; then call
+        `aclose`.
+        """
+        for server in self._servers:
+            if isinstance(server, Acceptor):
+                server.stop()
+            else:
+                server.close()
+        # Every answer counts as the last one of its connection from now on, also on connections that are yet to come:
+        # from a TLS handshake, or accepted a moment ago.
+        self.settings = replace(self.settings, max_requests=1)
+        self.endpoint.end_idle_streams()
+        for connection in list(self.connections):
+            connection.retire()
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        began, grace = self.loop.time(), min(limit, self.settings.grace)
+        waits = [self.loop.create_task(self._wait_deserted(grace)), self.loop.create_task(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        await self.runtime.wait_idle(limit - (self.loop.time() - began), self._stopping)
 
     async def aclose(self, grace: float | None = None) -> None:
         """End the server in order; running calls have `grace` seconds (default: the settings').  Idempotent.
@@ -355,7 +390,7 @@ class Server:
 
     def _tick(self) -> None:
         self.now = now = self.loop.time()
-        self.date = _http_date(time.time())
+        self.date = http_date(time.time())
         # An old lag is halved at each tick instead of forgotten, so that a probe that asks now and then sees it.
         self.lag = max(now - self._due, self.lag / 2)
         self._due = now + self._tick_time
@@ -370,7 +405,7 @@ class Server:
         self.endpoint.sweep()
 
 
-def _http_date(seconds: float) -> bytes:
+def http_date(seconds: float) -> bytes:
     """RFC 9110 5.6.7, IMF-fixdate.  The names of days and months are English in every locale."""
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"

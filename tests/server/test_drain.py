@@ -27,7 +27,7 @@ import anyio
 import pytest
 from fuzzing import FakeTransport
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, Stream
-from serving import LEGACY, UVLOOP, Held, call, modern, served, turns
+from serving import LEGACY, UVLOOP, Held, call, is_closed, modern, served, turns
 
 from mcp_h11 import Settings, listening, start_in_thread
 from mcp_h11.client.transports.process import EOF_TIME
@@ -464,3 +464,66 @@ async def test_a_process_that_nobody_uses_ends_at_once(process: Process) -> None
     code, said = await process.ended()
     assert (code, "Traceback" in said) == (0, False)
     assert time.monotonic() - began < QUICK
+
+
+# --- a server that another process replaces --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
+async def test_a_server_that_retires_answers_what_it_has_accepted(anyio_backend_name: str) -> None:
+    handler = Held()
+    async with served(handler, grace=LIMIT) as server, RawClient(server.port) as idle, RawClient(server.port) as busy:
+        await idle.send(modern("server/discover"))
+        assert (await idle.receive("POST")).headers.get("connection") != "close"
+        await busy.send(modern("tools/call", call("hold")))
+        await handler.until(started=1)
+        async with RawClient(server.port) as new, Modern(server.port).listen(toolsListChanged=True) as listener:
+            await listener.next_message()
+            retiring = asyncio.ensure_future(server.retire(LIMIT))
+            # A stream that only listens ends at once, and a new connection is refused: another process has the port.
+            assert (await listener.next_message())["result"]["resultType"] == "complete"
+            assert await refused(server.port)
+            for client in (idle, new):
+                await client.send(modern("server/discover"))
+                answer = await client.receive("POST")
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert not retiring.done() and not server.draining
+        handler.released.set()
+        answer = await busy.receive("POST")
+        assert answer.messages()[-1]["result"]["content"][0]["text"] == "hold released"
+        assert answer.headers["connection"] == "close"
+        await busy.aclose()
+        with anyio.fail_after(LIMIT):
+            await retiring
+
+
+async def test_a_server_that_retires_gives_a_call_its_time_and_an_idle_connection_the_grace() -> None:
+    handler = Held()
+    async with served(handler, grace=0.05) as server, RawClient(server.port) as idle, RawClient(server.port) as busy:
+        await idle.send(modern("server/discover"))
+        await idle.receive("POST")
+        await busy.send(modern("tools/call", call("hold")))
+        await handler.until(started=1)
+        retiring = asyncio.ensure_future(server.retire(LIMIT))
+        await asyncio.sleep(0.2)  # four times the grace
+        assert not retiring.done() and not handler.cancelled
+        handler.released.set()
+        with anyio.fail_after(LIMIT):
+            await retiring  # although `idle` is still connected
+        await server.aclose()
+        await is_closed(idle)
+
+
+@pytest.mark.parametrize("limit", [0.05, LIMIT])
+async def test_retiring_ends_after_its_limit_or_by_a_stop(limit: float) -> None:
+    handler = Held()
+    async with served(handler, grace=0.01) as server, RawClient(server.port) as busy:
+        await busy.send(modern("tools/call", call("hold")))
+        await handler.until(started=1)
+        retiring = asyncio.ensure_future(server.retire(limit))
+        if limit == LIMIT:
+            await turns()
+            server.stop()
+        with anyio.fail_after(LIMIT / 2):
+            await retiring
+        assert not handler.cancelled

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving import ASYNCIO, still_serves
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.server.server import _http_date
+from mcp_h11.server.server import http_date
 from mcp_h11.server.sockets import _literal
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ def anyio_backend() -> Any:
 
 @given(st.integers(0, 253402300799))  # to the end of the year 9999
 def test_the_date_is_the_standard_librarys(seconds: int) -> None:
-    assert _http_date(seconds + 0.5) == formatdate(seconds, usegmt=True).encode("ascii")
+    assert http_date(seconds + 0.5) == formatdate(seconds, usegmt=True).encode("ascii")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
