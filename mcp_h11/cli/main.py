@@ -41,7 +41,7 @@ from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_p
 from .target import is_file, load_target, split_target, users_error
 
 OK = 0
-FAILED = 2  # the exit code of argparse itself; the reason is on stderr
+LOG_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 INTERRUPTED = 130  # 128 + SIGINT: stopped before there was anything to drain
 
 _ENTER = Runtime.__aenter__.__code__  # where the user's lifespan is entered
@@ -224,7 +224,8 @@ _COMMANDS = {
 }
 
 
-def _load(options: argparse.Namespace) -> ServerHandler:
+def load_handler(options: argparse.Namespace) -> ServerHandler:
+    """The server that the target of the command line names.  Raises UsageError."""
     if options.target is None:
         from .demo import server
 
@@ -232,10 +233,22 @@ def _load(options: argparse.Namespace) -> ServerHandler:
     return load_target(options.target)
 
 
+Banner = Callable[[str, str, argparse.Namespace], str]
+
+
+def print_start(options: argparse.Namespace, name: str, addresses: Sequence[Any], banner: Banner | None = None) -> None:
+    """Tell on stdout where a server of this name listens, and how to connect."""
+    tcp = [address for address in addresses if isinstance(address, tuple)]
+    if tcp:
+        _print((banner or http_banner)(name, _url(options, tcp[0]), options), sys.stdout)
+    else:
+        _print(f"{_serves(name)} on the socket {addresses[0]} {_STOP}\n", sys.stdout)
+
+
 def _serve_stdio(options: argparse.Namespace) -> None:
     # A client would read text that the user's module prints during its import as protocol.
     with contextlib.redirect_stdout(sys.stderr):
-        handler = _load(options)
+        handler = load_handler(options)
     # A person sees how to connect; a client that started us would only log it, at each start.
     if sys.stderr is not None and sys.stderr.isatty():
         _print(stdio_banner(handler.name, options), sys.stderr)
@@ -253,7 +266,7 @@ def serve_on_pipes(options: argparse.Namespace, handler: ServerHandler) -> None:
 
 
 def _serve_http(options: argparse.Namespace) -> None:
-    serve_over_http(options, make_settings(options), _load(options))
+    serve_over_http(options, make_settings(options), load_handler(options))
 
 
 def serve_over_http(
@@ -261,8 +274,8 @@ def serve_over_http(
     settings: Settings,
     handler: ServerHandler,
     *,
-    kind: type[Server] = Server,
-    banner: Callable[[str, str, argparse.Namespace], str] | None = None,
+    kind: Callable[..., Server] = Server,
+    banner: Banner | None = None,
 ) -> None:
     """Serve this handler where the options say, and print how to connect.  Raises UsageError where it cannot begin.
 
@@ -273,13 +286,9 @@ def serve_over_http(
     def on_start(server: Server) -> None:
         nonlocal started
         started = True
-        addresses = [address for address in server.addresses if isinstance(address, tuple)]
-        if addresses:
-            _print((banner or http_banner)(handler.name, _url(options, addresses[0]), options), sys.stdout)
-        else:
-            _print(f"{_serves(handler.name)} on the socket {server.addresses[0]} {_STOP}\n", sys.stdout)
+        print_start(options, handler.name, server.addresses, banner)
 
-    address, what = _address(options)
+    address, what = address_of(options)
     try:
         run(handler, settings=settings, on_start=on_start, kind=kind, **address)
     except KeyboardInterrupt:
@@ -290,10 +299,11 @@ def serve_over_http(
         # Once it serves, an exception is our bug, and Python shows it as one.
         if started:
             raise
-        raise _not_started(what, exc) from None
+        raise not_started(what, exc) from None
 
 
-def _address(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def address_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The keywords of `listening` that say where to listen, and the same in words."""
     if options.uds is not None:
         return {"uds": options.uds}, options.uds
     if options.fd is not None:
@@ -310,8 +320,11 @@ _REASONS = {
 }
 
 
-# Three kinds of failure before it serves: the user's lifespan, a setting that only the server could check, an address.
-def _not_started(what: str, exc: Exception) -> Exception:
+def not_started(what: str, exc: Exception) -> Exception:
+    """The error to raise for one that came before it served: a UsageError where the user can mend it.
+
+    There are three such: of the user's lifespan, a setting that only the server could check, an address.
+    """
     if any(frame.f_code is _ENTER for frame, _ in traceback.walk_tb(exc.__traceback__)):
         return users_error("its lifespan", exc)
     if isinstance(exc, ValueError):
@@ -326,26 +339,35 @@ def _not_started(what: str, exc: Exception) -> Exception:
 
 
 def _serve(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0].startswith("--worker-channel="):
+        return int(_workers().serve_as_worker(arguments[0], arguments[1:]))
     # The first word may be a command of its own.
     command = _COMMANDS.get(arguments[0]) if arguments else None
     if command is not None:
         main_of = importlib.import_module(f".{command}", __package__).main_of
         return int(main_of(arguments[0], arguments[1:]))
     options = read_options(build_parser().parse_args(arguments), os.environ)
+    if options.workers is not None and not options.stdio:
+        return int(_workers().serve_by_workers(options, arguments))
     start_logging(options)
     (_serve_stdio if options.stdio else _serve_http)(options)
     return OK
 
 
-def start_logging(options: argparse.Namespace) -> None:
+def _workers() -> Any:
+    return importlib.import_module(".workers", __package__)
+
+
+def start_logging(options: argparse.Namespace, form: str = LOG_FORM) -> None:
     """To stderr, from the level on that the options say."""
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=options.log_level.upper(), format=form)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv[1:]` by default) and return the exit code.
 
-    0 after a clean stop (SIGINT and SIGTERM drain), 2 where something has to be changed first.
+    0 after a clean stop (SIGINT and SIGTERM drain), 2 where something has to be changed first, 3 where the workers of
+    `--workers` end again and again.
     """
     try:
         return _serve(sys.argv[1:] if argv is None else argv)
@@ -353,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if exc.details:
             _print(exc.details.rstrip("\n"), sys.stderr)
         _print(f"{PROG}: error: {escaped(str(exc))}", sys.stderr)
-        return FAILED
+        return exc.code
     except SystemExit as exc:  # argparse: --help and --version
         return exc.code if isinstance(exc.code, int) else OK
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..http.addresses import checked_prefix
+from ..server.server import MAX_WORKERS
 from ..version import __version__
 
 # A vendored copy shows the name that its host gave it.
@@ -24,14 +25,19 @@ PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
 PROG = f"python -m {PACKAGE}"
 ENVIRONMENT_PREFIX = "MCP_H11_"
 ANY = "*"
+FAILED = 2  # the exit code of argparse itself; the reason is on stderr
 
 
 class UsageError(Exception):
-    """A mistake of the user, in one line; `details`, a traceback of the user's code, is printed above it."""
+    """A mistake of the user, in one line; `details`, a traceback of the user's code, is printed above it.
 
-    def __init__(self, message: str, details: str = "") -> None:
+    `code` is the exit code.
+    """
+
+    def __init__(self, message: str, details: str = "", code: int = FAILED) -> None:
         super().__init__(message)
         self.details = details
+        self.code = code
 
 
 def _bad(reason: str) -> argparse.ArgumentTypeError:
@@ -53,6 +59,10 @@ def _number(value: str, most: int) -> int:
 
 def _port(value: str) -> int:
     return _number(value, 65535)
+
+
+def _workers(value: str) -> int:
+    return _number(value, MAX_WORKERS)
 
 
 def _seconds(value: str) -> float:
@@ -185,6 +195,7 @@ OPTIONS = (
         "ADDRESS[,ADDRESS]",
         default=(),
     ),
+    Option("workers", _RUN, "processes that serve, 0 for one a core (this process alone)", _workers, "N"),
     Option("call-timeout", _RUN, "seconds for a call without progress (none)", _seconds, stdio=True),
     Option("health", _RUN, "answer GET /health and /ready", _flag, default=False),
     Option("metrics", _RUN, "answer GET /metrics, for Prometheus", _flag, default=False),

@@ -43,11 +43,11 @@ class Histogram:
         """The lines of its samples; `labels` is rendered already."""
         before = f"{labels}," if labels else ""
         count = 0
-        for limit, here in zip((*map(_number, BUCKETS), "+Inf"), self.counts, strict=True):
+        for limit, here in zip((*map(sample_value, BUCKETS), "+Inf"), self.counts, strict=True):
             count += here
             yield f'{name}_bucket{{{before}le="{limit}"}} {count}'
         behind = f"{{{labels}}}" if labels else ""
-        yield f"{name}_sum{behind} {_number(self.total)}"
+        yield f"{name}_sum{behind} {sample_value(self.total)}"
         yield f"{name}_count{behind} {count}"
 
 
@@ -111,7 +111,7 @@ class Metrics:
         ):
             lines += [*_heading(name, "counter", text), f"{name} {count}"]
         for name, (text, value) in gauges.items():
-            lines += [*_heading(name, "gauge", text), f"{name} {_number(value)}"]
+            lines += [*_heading(name, "gauge", text), f"{name} {sample_value(value)}"]
         return "\n".join([*lines, ""]).encode("utf-8")
 
 
@@ -119,7 +119,8 @@ def _heading(name: str, kind: str, text: str) -> list[str]:
     return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
 
 
-def _number(value: float) -> str:
+def sample_value(value: float) -> str:
+    """A value as the text format has it."""
     return repr(int(value)) if value == int(value) else repr(value)
 
 

@@ -35,7 +35,7 @@ from .owner import ConnectionOwner
 MAX_OPS_CONNECTIONS = 64  # on a port that serves these pages alone
 MAX_OPS_BODY = 1024  # bytes; a GET has none
 OPS_BACKLOG = 64
-_FRESH: Headers = (("Cache-Control", "no-store"),)
+FRESH: Headers = (("Cache-Control", "no-store"),)
 _ALLOW: Headers = (("Allow", "GET, HEAD"),)
 
 Answer = tuple[int, Headers, bytes]
@@ -85,7 +85,7 @@ class Pages:
         refusal = self.refusal(head)
         if refusal is None:
             status, headers, body = self._pages[head.path]()
-            reply.answer(status, body, headers + _FRESH)
+            reply.answer(status, body, headers + FRESH)
         else:
             body = self._server.runtime.json.error(None, refusal)
             reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
@@ -102,7 +102,7 @@ class Pages:
         unavailable = server.runtime.handler.unavailable() is not None
         found = {"draining": server.draining, "full": not can_open, "unavailable": unavailable, "degraded": away}
         status = next((name for name, holds in found.items() if holds), "ok")
-        return _document(
+        return document(
             200 if can_open and not unavailable else 503,
             status=status,
             version=__version__,
@@ -115,7 +115,7 @@ class Pages:
     def ready(self) -> Answer:
         """Tell whether new clients should be sent here."""
         reasons = self.reasons()
-        return _document(503 if reasons else 200, ready=not reasons, reasons=reasons)
+        return document(503 if reasons else 200, ready=not reasons, reasons=reasons)
 
     def reasons(self) -> list[str]:
         """The reasons not to send new clients here; empty where there is none."""
@@ -152,7 +152,8 @@ class Pages:
         return 200, (("Content-Type", CONTENT_TYPE),), metrics.render(gauges, received, sent)
 
 
-def _document(code: int, **members: Any) -> Answer:
+def document(code: int, **members: Any) -> Answer:
+    """A JSON answer of these members."""
     return code, JSON_HEADERS, json.dumps(members, separators=(",", ":")).encode("ascii")
 
 
@@ -196,7 +197,7 @@ class OpsListener:
     draining = False
     recorder = None
 
-    def __init__(self, server: Watched, sockets: list[socket.socket]) -> None:
+    def __init__(self, server: Watched, sockets: list[socket.socket], pages: type[Pages] = Pages) -> None:
         self._server = server
         self.endpoint = self
         limits = replace(server.settings.limits, max_body=MAX_OPS_BODY)
@@ -210,7 +211,7 @@ class OpsListener:
         self.sockets = sockets
         self._servers: list[asyncio.Server] = []
         self.addresses = [sock.getsockname() for sock in sockets]
-        self._pages = Pages(server, ops_hosts(server.settings, self.addresses), health=True, metrics=True)
+        self._pages = pages(server, ops_hosts(server.settings, self.addresses), health=True, metrics=True)
 
     @property
     def now(self) -> float:

@@ -435,6 +435,7 @@ OTHER_VALUES = {
     "log-level": ("debug", "debug"),
     "access-log": ("true", True),
     "access-log-format": ("JSON", "json"),
+    "workers": ("4", 4),
     "call-timeout": ("2.5", 2.5),
     "health": ("1", True),
     "metrics": ("1", True),

@@ -24,8 +24,8 @@ from provision import server_environment
 from mcp_h11 import Context, MCPError, MCPServer, ServerHandler, ToolError, start_in_thread
 from mcp_h11.cli.arguments import arguments_of, target_of
 from mcp_h11.cli.ask import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR, TOKEN, TOOL_ERROR, main_of
-from mcp_h11.cli.main import FAILED, INTERRUPTED, main
-from mcp_h11.cli.options import UsageError
+from mcp_h11.cli.main import INTERRUPTED, main
+from mcp_h11.cli.options import FAILED, UsageError
 
 
 def shop() -> MCPServer:

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""`--workers N`: the parent, and the same command line once more for each worker.
+
+The parent reads the options and loads no code of the user.  A worker gets `--worker-channel=NUMBER` before all other
+arguments, so `ps` tells the workers from their parent, and `server.worker.Channel` has the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from ..runtime.settings import Settings
+from ..server.running import run
+from ..server.worker import Channel, WorkerServer
+from ..server.workers import Workers, WorkersFailed
+from .main import (
+    OK,
+    address_of,
+    load_handler,
+    make_settings,
+    not_started,
+    print_start,
+    start_logging,
+)
+from .options import FAILED, PACKAGE, UsageError, build_parser, read_options
+
+CHANNEL = "--worker-channel"
+CRASHED = 3  # the exit code where the workers end again and again
+_LOG_FORM = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
+
+
+def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Serve from as many processes as the options say, until a signal ends them.  Returns the exit code.
+
+    Raises UsageError where that cannot begin.
+    """
+    start_logging(options, _LOG_FORM)
+    before = _before(arguments)
+    address, what = address_of(options)
+    started = False
+
+    def on_start(workers: Workers) -> None:
+        nonlocal started
+        started = True
+        print_start(options, workers.name, workers.addresses)
+
+    try:
+        workers = Workers(
+            lambda descriptor: [sys.executable, *before, f"{CHANNEL}={descriptor}", *arguments],
+            options.workers or _cores(),
+            _parents_settings(options),
+            on_start=on_start,
+            **address,
+        )
+        workers.run()
+    except WorkersFailed as exc:
+        # A mistake of the user is told by the worker itself, with this exit code.
+        raise UsageError(str(exc), code=FAILED if not started and exc.code == FAILED else CRASHED) from None
+    except Exception as exc:
+        if started:
+            raise
+        raise not_started(what, exc) from None
+    return OK
+
+
+def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
+    """Serve on the sockets that the parent hands down, until it says to stop.  Returns the exit code."""
+    try:
+        ours = Channel(int(channel.partition("=")[2]))
+    except (EOFError, OSError, ValueError):
+        raise UsageError(f"{CHANNEL} is for the workers that --workers starts") from None
+    options = read_options(build_parser().parse_args(arguments), os.environ)
+    start_logging(options, _LOG_FORM)
+    settings = make_settings(options)
+    handler = load_handler(options)
+    started = False
+
+    def on_start(_: object) -> None:
+        nonlocal started
+        started = True
+
+    try:
+        run(
+            handler,
+            settings=settings,
+            on_start=on_start,
+            sock=ours.charge.sockets,
+            kind=partial(WorkerServer, channel=ours),
+            signals=False,
+        )
+    except Exception as exc:
+        if started:
+            raise
+        raise not_started(address_of(options)[1], exc) from None
+    return OK
+
+
+def _parents_settings(options: argparse.Namespace) -> Settings:
+    try:
+        return Settings(
+            path=options.path,
+            allowed_hosts=options.allowed_hosts,
+            allowed_origins=options.allowed_origins,
+            uds_mode=options.uds_mode,
+            ops_port=options.ops_port,
+            ops_host=options.ops_host,
+        )
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+
+
+def _before(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the interpreter and the name of the program, as this process was started."""
+    original = [*sys.orig_argv[1:]]
+    count = len(arguments)
+    if len(original) > count and original[len(original) - count :] == [*arguments]:
+        return original[: len(original) - count]
+    return ["-m", PACKAGE]
+
+
+def _cores() -> int:
+    """The number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

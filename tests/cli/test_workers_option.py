@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""`--workers`: what it goes with, what it is refused beside, and how such a command ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from worker_processes import LIMIT, ROOT, Fleet
+
+from mcp_h11.cli import workers as cli_workers
+from mcp_h11.cli.main import main
+from mcp_h11.server.server import MAX_WORKERS
+
+pytestmark = pytest.mark.anyio
+posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MCP_H11_")]:
+        monkeypatch.delenv(name)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main([*arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("python -m mcp_h11: error: ") and err.count("\n") == 1
+    return err.removeprefix("python -m mcp_h11: error: ").rstrip("\n")
+
+
+def test_pipes_have_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, "tools.py", "--stdio", "--workers", "2")
+    assert said == "--stdio and --workers cannot be used together"
+
+
+@pytest.mark.parametrize("number", ["-1", "two", "1.5", str(MAX_WORKERS + 1)])
+def test_the_number_is_a_number(capsys: pytest.CaptureFixture[str], number: str) -> None:
+    assert f"has to be a number from 0 to {MAX_WORKERS}" in refusal(capsys, f"--workers={number}")
+
+
+def test_the_proxy_has_one_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refusal(capsys, "proxy", "--workers", "2", "--", sys.executable)
+    assert said == "--workers is for tools, and not for the proxy"
+    monkeypatch.setenv("MCP_H11_WORKERS", "2")
+    said = refusal(capsys, "proxy", "--", sys.executable)
+    assert said == "MCP_H11_WORKERS is for tools, and not for the proxy"
+
+
+def test_a_system_that_hands_no_sockets_down_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(cli_workers.os, "name", "nt")  # type: ignore[attr-defined]
+        said = refusal(capsys, "--workers", "2", "--port", "0")
+    assert said == "this system hands no sockets down to other processes, so there is one process alone"
+
+
+@pytest.mark.parametrize("channel", ["", "x", "-1", "99999"])
+def test_nobody_else_starts_a_worker(capsys: pytest.CaptureFixture[str], channel: str) -> None:
+    said = refusal(capsys, f"--worker-channel={channel}", "tools.py")
+    assert said == "--worker-channel is for the workers that --workers starts"
+
+
+@posix
+def test_a_port_that_is_taken_is_told_by_the_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal(capsys, "--workers", "2", "--port", str(port))
+        assert said.startswith(f"cannot listen on 127.0.0.1 port {port}: is already in use")
+        said = refusal(capsys, "--workers", "2", "--port", "0", "--ops-port", str(port))
+        assert said.startswith("cannot listen on the ops port: is already in use")
+
+
+@posix
+async def test_an_address_that_others_reach_needs_hosts_as_without_workers(tmp_path: Path) -> None:
+    with Fleet.of_command_line(tmp_path, "--workers", "2", "--port", "0", "--host", "0.0.0.0") as fleet:
+        assert await fleet.ended() == 2
+        assert fleet.said.count("can be reached from elsewhere: name the hosts") == 1
+
+
+@posix
+async def test_the_environment_can_say_it_and_0_is_one_for_each_core(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with Fleet.of_command_line(tmp_path, "--port", "0", "--ops-port", "0", MCP_H11_WORKERS="0") as fleet:
+        await fleet.started(cores or 1)
+        assert len(await fleet.workers()) == cores
+        assert (await fleet.get("/health")).json()["wanted"] == cores
+        fleet.process.send_signal(signal.SIGTERM)
+        assert await fleet.ended() == 0
+
+
+@posix
+async def test_an_object_of_a_module_and_the_demo_are_served(tmp_path: Path) -> None:
+    with Fleet.of_command_line(tmp_path, "--workers", "1", "--port", "0") as fleet:  # writes tools.py
+        await fleet.started(1)
+    for target in (["tools:server"], []):
+        with Fleet("-m", "mcp_h11", *target, "--workers", "1", "--port", "0", folder=tmp_path) as fleet:
+            await fleet.started(1)
+            name = "fleet" if target else "demo"
+            assert f"serves '{name}' at http://127.0.0.1:{fleet.port}/mcp" in fleet.said
+
+
+def test_workers_are_loaded_only_where_they_are_asked_for() -> None:
+    code = "import sys, mcp_h11.cli.main; print([name for name in sys.modules if 'worker' in name or 'desk' in name])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=LIMIT, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""The parts of a server with workers that need no process: sums, restarts, limits and refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+import anyio
+import pytest
+from worker_processes import LIMIT, ROOT
+
+from mcp_h11 import Settings
+from mcp_h11.runtime.metrics import Metrics
+from mcp_h11.server.child import WAIT_JITTER, Restarts, ending
+from mcp_h11.server.server import MAX_WORKERS
+from mcp_h11.server.totals import Totals
+from mcp_h11.server.workers import Workers
+
+pytestmark = pytest.mark.anyio
+
+
+def text_of(calls: int, sessions: int, lag: float, tool: str = "add") -> str:
+    metrics = Metrics()
+    for _ in range(calls):
+        metrics.operation("tools/call", "", 0.25, tool)
+    metrics.responses[200] = calls
+    gauges: dict[str, tuple[str, float]] = {
+        "mcp_h11_sessions": ("Open sessions.", sessions),
+        "mcp_h11_loop_lag_seconds": ("How late.", lag),
+    }
+    return metrics.render(gauges, 10 * calls, 0).decode()
+
+
+def test_one_text_is_its_own_sum() -> None:
+    text = text_of(3, 2, 0.5)
+    assert Totals().render([text]) == text
+
+
+def test_counters_and_gauges_add_up_and_the_lag_is_the_largest() -> None:
+    assert Totals().render([text_of(3, 2, 0.5), text_of(4, 1, 0.25)]) == text_of(7, 3, 0.5)
+
+
+def test_series_that_only_one_worker_has_stand_in_their_family() -> None:
+    lines = Totals().render([text_of(1, 0, 0), text_of(2, 0, 0, "other")]).splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("# TYPE")]
+    ours = [number for number, line in enumerate(lines) if line.startswith("mcp_server_operation_duration_seconds")]
+    assert ours == list(range(heads[0] + 1, heads[0] + 1 + 2 * 17))
+    assert sum('gen_ai_tool_name="other",le="+Inf"} 2' in line for line in lines) == 1
+
+
+def test_counters_of_workers_that_ended_stay_and_their_gauges_go() -> None:
+    totals = Totals()
+    totals.keep(text_of(3, 2, 9.0))
+    totals.keep("")  # one that never told anything
+    assert totals.render([text_of(4, 1, 0.25)]) == text_of(7, 1, 0.25)
+    assert 'mcp_h11_responses_total{http_response_status_code="200"} 3\n' in totals.render([])
+    assert totals.render([], "more 1\n").endswith("more 1\n")
+
+
+def test_each_restart_waits_longer_up_to_a_limit_and_time_makes_good() -> None:
+    restarts = Restarts(1.0, 30.0, 30.0)
+    waits = [restarts.ended(29.9) for _ in range(8)]
+    for wait, least in zip(waits, (1, 2, 4, 8, 16, 30, 30, 30), strict=True):
+        assert min(least, 30) <= wait <= min(least * (1 + WAIT_JITTER), 30)
+    assert restarts.ends == 8
+    assert restarts.ended(30.0) < 1 + WAIT_JITTER + 0.001 and restarts.ends == 1
+    for _ in range(2000):  # no number grows too large
+        assert restarts.ended(0.0) <= 30
+
+
+def test_an_end_is_told_in_words() -> None:
+    assert ending(0) == "ended with exit code 0"
+    assert ending(-9) == "was ended by SIGKILL"
+    assert ending(-250) == "was ended by signal 250"
+
+
+@pytest.mark.parametrize("count", [0, -1, MAX_WORKERS + 1])
+def test_the_number_of_workers_has_a_limit(count: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to {MAX_WORKERS} workers, not {count}"):
+        Workers(lambda channel: [], count, Settings())
+    assert Workers(lambda channel: [], MAX_WORKERS, Settings()).count == MAX_WORKERS
+
+
+def test_a_system_without_descriptors_to_hand_down_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "name", "nt")
+        with pytest.raises(ValueError, match="hands no sockets down"):
+            Workers(lambda channel: [], 2, Settings())
+
+
+async def test_workers_are_started_in_the_main_thread_alone() -> None:
+    workers = Workers(lambda channel: [], 2, Settings(), port=0)
+    with pytest.raises(RuntimeError, match="main thread"):
+        await anyio.to_thread.run_sync(workers.run)
+
+
+def test_a_channel_to_nobody_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    code = "import sys; from mcp_h11.server.worker import Channel; Channel(int(sys.argv[1]))"
+    with contextlib.closing(theirs):
+        ran = subprocess.run(
+            [sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()], timeout=LIMIT,
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 1 and ran.stderr.endswith("EOFError: the parent is gone\n")
