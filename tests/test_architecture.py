@@ -69,6 +69,8 @@ LATER = {
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.documents.portable"),
+    ("stores.urls", "stores.redis"),
+    ("stores.urls", "stores.sqlite"),
 }
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
 ON_DEMAND = ("client", "bridge", "cli")

@@ -215,10 +215,25 @@ class Bus(Protocol):
 class Store(Protocol):
     """Everything that the workers of one fleet share."""
 
-    records: Records
-    logs: Logs
-    inbox: Inbox
-    bus: Bus
+    @property
+    def records(self) -> Records:
+        """Small values."""
+        ...
+
+    @property
+    def logs(self) -> Logs:
+        """The events of streams."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox of this worker, and the way to those of the others."""
+        ...
+
+    @property
+    def bus(self) -> Bus:
+        """The bus."""
+        ...
 
     async def open(self, worker: str) -> None:
         """Begin as this worker, whose id is random and new.  Raises StoreRefused and StoreError."""

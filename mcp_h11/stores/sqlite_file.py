@@ -21,7 +21,7 @@ from .base import StoreError, StoreRefused
 
 APPLICATION_ID = 0x4D435031  # "MCP1", at offset 68 of the file
 SCHEMA_VERSION = 1
-OPEN_LOCK_TIME = 2.0  # seconds that the file may be locked while it is opened
+OPEN_LOCK_TIME = 1.0  # seconds that the file may be locked while it is opened
 MAX_WAL_BYTES = 16 * 1024 * 1024  # what a checkpoint leaves of the log that SQLite writes ahead
 
 # Keys are bytes: a client's text may have a lone surrogate or NUL, which SQLite's text would not keep.  The counts are

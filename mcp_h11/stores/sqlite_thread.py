@@ -31,7 +31,7 @@ from .sqlite_file import StoreClock, is_locked, open_file
 
 logger = logging.getLogger(__name__)
 
-BUSY_TIME = 2.0  # seconds that an operation waits for the lock of another process
+BUSY_TIME = 1.5  # seconds that an operation waits for the lock of another process; less than `guarded` waits
 OPERATION_TIME = 5.0  # seconds after which an operation that the thread has not done fails
 THREAD_END_TIME = 3.0  # seconds that the end waits for the thread
 MAX_WAITING_OPERATIONS = 20_000
