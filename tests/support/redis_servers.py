@@ -57,10 +57,13 @@ class RedisServer:
         """Start it, and do not wait."""
         listen = ("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket)
         kept = () if "--save" in (*self._options, *more) else ("--save", "")
-        command = (needs_redis(), *listen, *kept, *self._options, *more)
+        self.launch_with(*listen, *kept, *self._options, *more)
+
+    def launch_with(self, *arguments: str) -> None:
+        """Start it with these arguments alone, and do not wait."""
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                (needs_redis(), *arguments), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def wait_until(self, looks: Callable[[], bool]) -> None:

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""The store in a real cluster of three nodes, and in a Redis that sentinels watch: moves, deaths, successors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from provision import free_port
+from redis_groups import cluster_url, redis_cluster, redis_sentinel
+from redis_servers import RedisServer, fresh_prefix
+from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again
+
+from mcp_h11.stores.base import Store
+from mcp_h11.stores.redis import RedisStore
+from mcp_h11.stores.redis_cluster import slot_of
+from mcp_h11.stores.testing import CHECKS, StoreCheck
+
+# These wait for times to end, or fill an inbox to the brim: seconds each.
+SLOW = ("ends_after", "begin_the_time_anew", "is_full_at", "lives_as_long")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[RedisServer]]:
+    with redis_cluster() as nodes:
+        yield nodes
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, marks=[pytest.mark.long] if any(word in check.__name__ for word in SLOW) else [])
+        for check in CHECKS
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_the_store_in_a_cluster_passes(check: StoreCheck, nodes: list[RedisServer]) -> None:
+    async def make() -> Store:
+        return RedisStore.from_url(cluster_url(nodes, "suite"))
+
+    asyncio.run(check(make))
+
+
+def test_sessions_are_spread_over_the_nodes(nodes: list[RedisServer]) -> None:
+    prefix = fresh_prefix()
+
+    async def main() -> None:
+        async with opened(cluster_url(nodes[:1], prefix)) as store:
+            for n in range(30):
+                await store.logs.open(f"session{n}", "a", LONG)
+                await store.logs.open(f"session{n}", "b", LONG)
+        for node in nodes:
+            logs = {key.split(":")[2] for key in node.keys(prefix) if ":e:" in key}
+            assert logs == {key.split(":")[2] for key in node.keys(prefix) if ":n:" in key} and logs
+
+    asyncio.run(main())
+
+
+def test_one_node_of_the_url_is_enough(nodes: list[RedisServer]) -> None:
+    async def main() -> None:
+        alone = cluster_url(nodes[1:2], fresh_prefix()).replace("cluster://", f"cluster://127.0.0.1:{free_port()},")
+        async with opened(alone) as store:
+            await works_again(store)
+
+    asyncio.run(main())
+
+
+def test_a_cluster_without_its_name_in_the_url_says_so(nodes: list[RedisServer]) -> None:
+    async def main() -> None:
+        for node in nodes:  # one of them has the key of the format, and refuses at the next step
+            with pytest.raises(Exception, match=r"is a cluster: say redis\+cluster://"):
+                async with opened(node.url(fresh_prefix())) as store:
+                    for n in range(20):
+                        await store.logs.open(f"s{n}", "a", LONG)
+
+    asyncio.run(main())
+
+
+def own_slots(node: RedisServer, slot: int) -> list[str]:
+    """The slot as text, where the node answers for it."""
+    identity = str(node.ask("CLUSTER", "MYID"))
+    for line in str(node.ask("CLUSTER", "NODES")).splitlines():
+        name, *_, ranges = line.split(" ", 8)
+        for part in ranges.split() if name == identity else ():
+            first, _, last = part.partition("-")
+            if first.isdecimal() and int(first) <= slot <= int(last or first):
+                return [str(slot)]
+    return []
+
+
+def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
+    """While it moves, the old node sends each key that has gone on to the new one (ASK), and then all (MOVED)."""
+    prefix, session = fresh_prefix(), os.urandom(6).hex()
+    log, index = f"{prefix}:e:{{{session}}}:a", f"{prefix}:n:{{{session}}}"
+    slot = slot_of(log)
+
+    async def main() -> None:
+        async with opened(cluster_url(nodes, prefix)) as store:
+            await store.logs.open(session, "a", LONG)
+            assert await store.logs.append(session, "a", 1, b"1") == ""
+            source = next(node for node in nodes if own_slots(node, slot))
+            target = next(node for node in nodes if node is not source)
+            identities = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[source])
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identities[target])
+            assert await store.logs.append(session, "a", 2, b"2") == ""
+            source.ask("MIGRATE", "127.0.0.1", target.port, log, 0, 5000)
+            await fails(store.logs.append(session, "a", 3, b"3"), "moves this key")  # one of two keys is gone
+            source.ask("MIGRATE", "127.0.0.1", target.port, index, 0, 5000)
+            results = await asyncio.gather(
+                store.logs.append(session, "a", 3, b"3"), *(store.records.load("space", f"{n}") for n in range(5))
+            )
+            assert results == ["", None, None, None, None, None]
+            for node in (target, source):
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", identities[target])
+            for n in range(4, 8):
+                assert await store.logs.append(session, "a", n, b"%d" % n) == ""
+            assert (await store.logs.read(session, "a", 0)).last == 7
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("tag", ["bus", "inbox"])
+def test_the_replica_of_a_node_that_died_goes_on(tag: str) -> None:
+    """The bus tells of the gap; workers are alive with their next heartbeat; the other nodes are not concerned."""
+    with redis_cluster(replica_of=slot_of(tag) // (16_384 // 3)) as nodes:
+        master = nodes[slot_of(tag) // (16_384 // 3)]
+        sessions = {bool(own_slots(master, slot_of(f"{{s{n}}}"))): f"s{n}" for n in range(100)}
+
+        async def main() -> None:
+            gaps: list[int] = []
+            heard: list[bytes] = []
+            store = RedisStore.from_url(cluster_url(nodes))
+            store.bus.subscribe(heard.append, lambda: gaps.append(1))
+            await store.open("w")
+            await store.inbox.take(0)
+            for session in sessions.values():
+                await store.logs.open(session, "a", LONG)
+                await store.logs.append(session, "a", 1, b"1")
+            master.ask("WAIT", 1, 5000)
+            async with opened(cluster_url(nodes[1:])) as other:
+                master.kill()
+                await fails(store.logs.append(sessions[True], "a", 2, b"2"), "away|broke|no node")
+
+                async def others() -> None:
+                    assert (await store.logs.read(sessions[False], "a", 0)).last == 1
+
+                async def all_again() -> None:
+                    assert (await store.logs.read(sessions[True], "a", 0)).last >= 1
+                    assert await store.inbox.take(0) == []
+                    await other.bus.publish(b"after")
+                    await asyncio.sleep(0.02)
+                    assert b"after" in heard and (gaps or tag == "inbox")
+
+                await eventually(others)
+                await eventually(all_again)
+                await works_again(other)
+            await asyncio.wait_for(store.close(), LIMIT)
+
+        asyncio.run(main())
+
+
+def test_the_successor_that_a_sentinel_names_goes_on() -> None:
+    with redis_sentinel() as (master, replica, sentinel):
+
+        async def main() -> None:
+            gaps: list[int] = []
+            url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/main"
+            store = RedisStore.from_url(url)
+            store.bus.subscribe(lambda message: None, lambda: gaps.append(1))
+            await store.open("w")
+            await store.inbox.take(0)
+            await store.logs.open("s", "a", LONG)
+            await store.logs.append("s", "a", 1, b"1")
+            master.ask("WAIT", 1, 5000)
+            master.kill()
+            await fails(store.logs.append("s", "a", 2, b"2"), "away|broke")
+
+            async def again() -> None:
+                await store.logs.append("s", "a", 2, b"2")
+
+            await eventually(again)
+            assert [data for _, data in (await store.logs.read("s", "a", 0)).events] == [b"1", b"2"]
+            await works_again(store)
+
+            async def told() -> None:
+                assert gaps
+
+            await eventually(told)
+            assert await store.inbox.workers() == ["w"]
+            await store.close()
+            await fails(RedisStore.from_url(url.replace("/main", "/other")).open("w"), "service 'other'")
+
+        asyncio.run(main())
