@@ -164,6 +164,8 @@ class ModernPosts(Modern):
         self._places = Shares(runtime.settings.max_listeners)
         self._gate = Gate(None)
         runtime.notice_listeners.append(self.on_notice)
+        if runtime.fleet is not None:
+            runtime.fleet.on_gap.append(self._on_gap)
 
     # --- POST ------------------------------------------------------------------------------------------------
 
@@ -268,6 +270,12 @@ class ModernPosts(Modern):
         self.listeners.discard(listener)
         self._places.give_back(listener.party)
         listener.load = None
+
+    def _on_gap(self) -> None:
+        """Notices of other workers may have been lost: tell every listener of all that it asked for."""
+        for listener in list(self.listeners):
+            for notice in (*map(Notice, listener.kinds), *(Notice("updated", uri) for uri in listener.uris)):
+                listener.on_notice(notice)
 
     def on_notice(self, notice: Notice) -> None:
         """Pass a notice to every listener; each sends it if its filter has it."""

@@ -68,7 +68,7 @@ class Fleet:
         """
         self._loop = asyncio.get_running_loop()
         self._spawn = spawn
-        self.store.bus.subscribe(self._on_bus, self._on_missed)
+        self.store.bus.subscribe(self._on_bus, self.on_missed)
         try:
             await self._begin()
         except StoreRefused:
@@ -193,7 +193,8 @@ class Fleet:
     def _on_bus(self, message: bytes) -> None:
         self._dispatch(self.on_signal, message)
 
-    def _on_missed(self) -> None:
+    def on_missed(self) -> None:
+        """Signals may have been lost."""
         for look_again in self.on_gap:
             look_again()
 
