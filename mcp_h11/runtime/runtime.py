@@ -50,7 +50,7 @@ def fleet_of(settings: Settings) -> Fleet | None:
     return Fleet(settings.store)
 
 
-def _over(what: Any) -> None:
+def _ignore(call: Any) -> None:
     """Do nothing: the default for a call that has no listener for its end."""
 
 
@@ -175,7 +175,7 @@ class Runtime:
 
     # --- tasks -------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, own: Gate, whose: HasParty, ended: Ended = _over, call: Any = None) -> None:
+    def start(self, job: Job, own: Gate, whose: HasParty, ended: Ended = _ignore, call: Any = None) -> None:
         """Run a call in its turn.  It begins at once if there is a place, and becomes a task where it has to wait.
 
         `own` is the gate of the call's session; the third argument knows its party.  `call.task` is its task from
@@ -202,7 +202,7 @@ class Runtime:
                 goes_on = eager.begin(job)
             finally:
                 if not goes_on:
-                    self._over(own, ended, call)
+                    self._release(own, ended, call)
             if not goes_on:
                 return
         # The party is looked up and charged only now: most calls end in their first step, and need neither.
@@ -211,9 +211,10 @@ class Runtime:
         self.tasks.add(task)
         # A `finally` in the job would not do: a task that is cancelled before its first step never runs it.  One
         # callback does everything, because the loop handles each callback by itself.
-        task.add_done_callback(partial(self._called, own, gate, party, ended, call))
+        task.add_done_callback(partial(self._task_done, own, gate, party, ended, call))
 
-    def _over(self, own: Gate, ended: Ended, call: Any) -> None:
+    def _release(self, own: Gate, ended: Ended, call: Any) -> None:
+        """Give the places of a call back that ended in its first step, and was never charged to its party."""
         own.inside -= 1
         if own.line:
             own.admit()
@@ -225,8 +226,11 @@ class Runtime:
             call.task = None
         ended(call)
 
-    def _called(self, own: Gate, gate: FairGate, party: str, ended: Ended, call: Any, task: asyncio.Task[None]) -> None:
-        self._ended(task)
+    def _task_done(
+        self, own: Gate, gate: FairGate, party: str, ended: Ended, call: Any, task: asyncio.Task[None]
+    ) -> None:
+        """The task of a call that had both places has ended."""
+        self._reap(task)
         own.leave()
         gate.leave(party)
         if call is not None:
@@ -243,14 +247,14 @@ class Runtime:
             own.inside += 1
             task = self.loop.create_task(job)
             self.tasks.add(task)
-            task.add_done_callback(partial(self._called, own, gate, party, ended, call))
+            task.add_done_callback(partial(self._task_done, own, gate, party, ended, call))
         else:
             if not self.line.take(party):
                 job.close()
                 raise overloaded()
             taken: list[Callable[[], None]] = []
             task = self.spawn(self._in_turn(job, own, gate, party, taken))
-            task.add_done_callback(partial(self._end_waiting, job, party, taken, ended, call))
+            task.add_done_callback(partial(self._queue_done, job, party, taken, ended, call))
         if call is not None:
             call.task = task
 
@@ -258,9 +262,10 @@ class Runtime:
         """Let an answered call run on.  It keeps its place, because there would be no limit to such calls otherwise."""
         self.gate.add(party)
         self.tasks.add(task)
-        task.add_done_callback(partial(self._left, party))
+        task.add_done_callback(partial(self._overstayer_done, party))
 
-    def _left(self, party: str, task: asyncio.Task[Any]) -> None:
+    def _overstayer_done(self, party: str, task: asyncio.Task[Any]) -> None:
+        """A call that ran on after its answer has ended (`leave`)."""
         self.gate.leave(party)
         self.tasks.discard(task)
         if not task.cancelled():
@@ -270,7 +275,7 @@ class Runtime:
         """Run a job as a task.  The task is kept until it ends, and its failure is logged."""
         task = self.loop.create_task(job)
         self.tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._reap)
         return task
 
     async def _in_turn(self, job: Job, own: Gate, gate: FairGate, party: str, taken: list[Callable[[], None]]) -> None:
@@ -281,7 +286,7 @@ class Runtime:
         self.line.give_back(party)
         await job
 
-    def _end_waiting(
+    def _queue_done(
         self,
         job: Job,
         party: str,
@@ -290,6 +295,7 @@ class Runtime:
         call: Any,
         task: asyncio.Task[None],
     ) -> None:
+        """The task of a call that began in the line has ended, perhaps while it still waited there."""
         if len(taken) < 2:  # it never got its turn
             self.line.give_back(party)
             job.close()
@@ -299,7 +305,8 @@ class Runtime:
             call.task = None
         ended(call)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        """Forget a task that has ended, and log its failure."""
         self.tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.error("a task failed", exc_info=exc)
