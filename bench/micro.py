@@ -238,7 +238,7 @@ class Bench:
         def run(count: int) -> None:
             for _ in range(count):
                 connection.receive_data(data)
-                Reply(link, connection, connection.next_event()).answer(200, ANSWER)  # type: ignore[arg-type]
+                Reply(link, connection.next_event()).answer(200, ANSWER)  # type: ignore[arg-type]
 
         return run
 
@@ -344,16 +344,8 @@ class NullLink:
     def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
 
-    def write(self, data: bytes) -> None:
-        pass
-
-    def date(self) -> bytes:
-        return DATE
-
-    def answered(self, reply: Reply, data: bytes) -> None:
-        self._connection.response_done()
-
-    def replied(self, reply: Reply) -> None:
+    def respond(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes, close: bool) -> None:
+        self._connection.respond(status, headers, body, date=DATE)
         self._connection.response_done()
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The answer to one HTTP request: undecided, then one JSON body, or server-sent events until their end.
 
-Rule: this object knows how far the answer has come and writes it in order.  It never reads a message, never waits, and
-writes nothing once the answer is complete or the peer is gone.  An era may therefore call it at any time: a late call
-is dropped and is no error, because a peer can leave at any moment.
+Rule: this object knows how far the answer has come, and hands its parts to the link in order.  It never reads a
+message, never waits, and hands over nothing once the answer is complete or the peer is gone.  An era may therefore call
+it at any time: a late call is dropped and is no error, because a peer can leave at any moment.  The link alone makes
+bytes of an answer, and writes them.
 
 JSON or events is decided late (2026-07-28 basic/transports/streamable-http, Receiving): only an answer that has not
 begun can still choose its status.
@@ -22,7 +23,6 @@ from typing import Any, Protocol
 
 from .headers import JSON_HEADERS, SSE_HEADERS, Headers
 from .messages import Head, HTTPRequest
-from .server import ServerConnection
 from .sse import encode_comment
 
 UNDECIDED, STREAMING, DONE, GONE = range(4)
@@ -35,16 +35,26 @@ MAX_ANSWER_EVENT = 1024 * 1024 - 1024
 
 
 class Link(Protocol):
-    """The connection as a reply sees it; the server's protocol object is one."""
+    """The connection as a reply sees it; the server's protocol object is one.
 
-    def write(self, data: bytes) -> None: ...
+    An answer is one `respond`, or a `begin` and any number of `send`, of which the last says so.  After that the link
+    may read the next request.
+    """
 
-    def answered(self, reply: Reply, data: bytes) -> None:
-        """Write the whole answer by the end of this turn of the loop, then act as `replied`."""
+    def respond(self, status: int, headers: Headers, body: bytes, close: bool) -> None:
+        """Send a whole answer by the end of this turn of the loop; `close`: it is the last one of the connection."""
         ...
 
-    def date(self) -> bytes:
-        """The value of the Date header."""
+    def begin(self, headers: Headers, events: bytes, last: bool) -> None:
+        """Send the head of an event stream, and its first events in the same write."""
+        ...
+
+    def send(self, events: bytes, last: bool) -> None:
+        """Send events; with `last` also the end of the stream, in the same write."""
+        ...
+
+    def forget_head(self) -> None:
+        """Let go of the request's head: the stream that has begun goes on without it."""
         ...
 
     @property
@@ -54,10 +64,6 @@ class Link(Protocol):
 
     def drained(self) -> Awaitable[None]:
         """Waits until the connection is writable or gone."""
-        ...
-
-    def replied(self, reply: Reply) -> None:
-        """The answer is complete: the next request may be read."""
         ...
 
     def abort(self) -> None:
@@ -79,7 +85,6 @@ class Reply:
     """One answer.  `allow_json` and `allow_events` are the forms that the client accepts, narrowed by the settings."""
 
     __slots__ = (
-        "_connection",
         "_link",
         "allow_events",
         "allow_json",
@@ -95,9 +100,8 @@ class Reply:
         "state",
     )
 
-    def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest) -> None:
+    def __init__(self, link: Link, request: HTTPRequest) -> None:
         self._link = link
-        self._connection = connection
         self.request = request
         self.state = UNDECIDED
         self.allow_json = True
@@ -159,14 +163,10 @@ class Reply:
         if self.state != UNDECIDED:
             return
         self.state = DONE
-        if close:
-            self._connection.close_after()
-        if self.extra:
-            headers += self.extra
-        link = self._link
-        data = self._connection.respond(status, headers, body, date=link.date())
-        self.on_gone = self.on_silence = None  # breaks the reference cycle of call and reply, as `_settle` does
-        link.answered(self, data)
+        # A call and its reply refer to each other.  Without this line, here and below, each pair would live until the
+        # garbage collector runs.
+        self.on_gone = self.on_silence = None
+        self._link.respond(status, headers + self.extra if self.extra else headers, body, close)
 
     def open(self, first: bytes = COMMENT) -> None:
         """Begin an event stream; `first` is encoded events that leave in the same write as the head."""
@@ -174,50 +174,36 @@ class Reply:
             return
         self.state = STREAMING
         self.quiet = 0
-        connection, link = self._connection, self._link
-        head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
-        link.write(head + connection.send_chunk(first) if first else head)
+        self._link.begin(SSE_HEADERS + self.extra, first, False)
 
     def forget(self) -> None:
         """Let go of the request, on a stream that listens: it may stand for days, with thousands beside it."""
         if self.state == STREAMING and not self.records:
             self.request = FORGOTTEN
-            self._connection.forget_head()
+            self._link.forget_head()
 
     def stream_once(self, events: bytes) -> None:
         """A whole event stream in one write, its end included."""
         if self.state != UNDECIDED:
             return
         self.state = DONE
-        connection, link = self._connection, self._link
-        head = connection.start_stream(200, SSE_HEADERS + self.extra, date=link.date())
-        body = connection.send_chunk(events) if events else b""
-        link.write(head + body + connection.end_stream())
-        self._settle(link)
+        self.on_gone = self.on_silence = None
+        self._link.begin(SSE_HEADERS + self.extra, events, True)
 
     def send(self, events: bytes) -> None:
         """Encoded events, onto the stream that `open` began."""
         if self.state != STREAMING:
             return
         self.quiet = 0
-        self._link.write(self._connection.send_chunk(events))
+        self._link.send(events, False)
 
     def end(self, events: bytes = b"") -> None:
         """The last events, and the clean end of the stream."""
         if self.state != STREAMING:
             return
         self.state = DONE
-        link, connection = self._link, self._connection
-        # One write: a client that closes on the last event must not make the terminator fail.
-        chunk = connection.send_chunk(events) if events else b""
-        link.write(chunk + connection.end_stream())
-        self._settle(link)
-
-    def _settle(self, link: Link) -> None:
-        # A call and its reply refer to each other.  Without this line each pair would live until the garbage collector
-        # runs.
         self.on_gone = self.on_silence = None
-        link.replied(self)
+        self._link.send(events, True)
 
     def expire(self) -> None:
         """End the stream cleanly, after `on_gone` has told its writer that it has no reader any more."""

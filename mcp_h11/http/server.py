@@ -49,6 +49,11 @@ _NOTHING = 0
 _STREAM = 1
 _WHOLE = 2
 
+# How the pieces of a stream are written.
+_CHUNKED = 0
+_PLAIN = 1  # to HTTP/1.0: the end of the connection ends the stream
+_UNWRITTEN = 2  # after HEAD
+
 
 class ServerConnection:
     """One connection.  Feed `receive_data`, ask `next_event` until it returns a `Signal`, answer, `response_done()`.
@@ -65,7 +70,7 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_framed", "_heads", "_limits",
+        "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_framing", "_heads", "_limits",
         "_max_body", "_max_cached", "_scanned", "_start", "_state", "_templates", "_waiting", "awaiting_body",
         "closing", "decoded", "eof", "head", "requests",
     )  # fmt: skip
@@ -94,7 +99,7 @@ class ServerConnection:
         self._state = _READY
         self._answer = _NOTHING
         self._close = False
-        self._framed = False
+        self._framing = _CHUNKED
         self.head: Head | None = None
         self.awaiting_body = 0
         self.requests = self.decoded = 0
@@ -363,24 +368,28 @@ class ServerConnection:
         """
         if status in BODILESS:
             raise ValueError(f"{status} has no body to stream")
-        chunked = self.head is not None and self.head.version == "1.1"
+        head = self.head
+        chunked = head is not None and head.version == "1.1"
         close = self._close or self._state != _RESPONDING
         out = self._write_head(status, headers, close, chunked, date)
         self._begin_answer(_STREAM, close)
-        self._framed = chunked
+        self._framing = _CHUNKED if chunked else _PLAIN
+        if head is not None and head.method == "HEAD":
+            self._framing = _UNWRITTEN
         return out
 
     def send_chunk(self, data: bytes) -> bytes:
         """The bytes for a piece of the stream; b"" for an empty piece, or after HEAD."""
         if self._answer != _STREAM:
             raise RuntimeError("no stream is open")
-        if not data or self._is_head():
+        framing = self._framing
+        if not data or framing == _UNWRITTEN:
             return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data
+        return b"%x\r\n%b\r\n" % (len(data), data) if framing == _CHUNKED else data
 
     def forget_head(self) -> None:
         """Let go of the request's head: a stream that has begun is written without it, and may last for days."""
-        if self._answer == _STREAM and not self._is_head():
+        if self._answer == _STREAM and self._framing != _UNWRITTEN:
             self.head = None
 
     def end_stream(self) -> bytes:
@@ -388,7 +397,7 @@ class ServerConnection:
         if self._answer != _STREAM:
             raise RuntimeError("no stream is open")
         self._answer = _WHOLE
-        return b"0\r\n\r\n" if self._framed and not self._is_head() else b""
+        return b"0\r\n\r\n" if self._framing == _CHUNKED else b""
 
     def response_done(self) -> bool:
         """The answer was written: the next request may be read, or `closing` is set.  Returns `idle`.
@@ -409,10 +418,6 @@ class ServerConnection:
     def close_after(self) -> None:
         """The answer to come says `Connection: close`, and nothing is read after it."""
         self._close = True
-
-    def _is_head(self) -> bool:
-        head = self.head
-        return head is not None and head.method == "HEAD"
 
     def _begin_answer(self, answer: int, close: bool) -> None:
         if self._answer != _NOTHING or self._state == _CLOSED:

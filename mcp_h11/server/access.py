@@ -18,7 +18,6 @@ from ..http.auth import subject
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.messages import HTTPRequest
 from ..http.reply import COMMENT, Link, Reply
-from ..http.server import ServerConnection
 from ..protocol.jsonrpc import Notification, Request
 from ..protocol.tracecontext import read_trace
 from ..runtime.metrics import Metrics
@@ -38,8 +37,8 @@ class RecordedReply(Reply):
 
     __slots__ = ("_meta", "began", "error", "method", "principal", "status", "tool")
 
-    def __init__(self, link: Link, connection: ServerConnection, request: HTTPRequest, now: float) -> None:
-        super().__init__(link, connection, request)
+    def __init__(self, link: Link, request: HTTPRequest, now: float) -> None:
+        super().__init__(link, request)
         self.began = now
         self.status = 0  # 0 until the answer has begun
         self.method = ""  # the JSON-RPC method

@@ -23,8 +23,8 @@ from ..protocol.errors import Refusal, overloaded
 from ..protocol.shown import escaping
 from ..runtime.fairness import Load, address_party
 from .access import RecordedReply
-from .deadlines import ANSWERING, BODY, CLOSING, HEAD, IDLE, LINGERING, LOST, NEW, Deadlines
-from .owner import ConnectionOwner
+from .deadlines import ANSWERING, BODY, CLOSING, HEAD, IDLE, LINGER_BYTES, LINGERING, LOST, NEW, Deadlines
+from .owner import TOLD_WHY, ConnectionOwner
 from .sockets import send_at_once
 
 logger = escaping(logging.getLogger(__name__))
@@ -33,13 +33,6 @@ READ_SIZE = 64 * 1024  # bytes taken from a socket at once
 # In one turn of the loop, a client that pipelines gets at most this number of answers, and at most MAX_CHUNKS chunks of
 # its bodies are decoded.  Then its neighbours have their turn.
 REQUESTS_PER_TURN = 16
-# A client must be able to read a refusal.  Most clients read nothing before they have written their whole body, so the
-# server reads and drops the rest of the body for a moment.  The limit is above the usual body, because dropped bytes
-# cost no memory.
-LINGER_BYTES = 8 * 1024 * 1024
-# This number of connections past `max_connections` get an answer that says why they are refused.  Any further
-# connection is dropped without an answer, since each one holds a descriptor.
-TOLD_WHY = 32
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -131,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
             request = http.receive_whole(data)
             if request is not None:
                 try:  # as `_pump` does; the bytes were one whole request, so `_pump` would find nothing more
-                    self._respond(request)
+                    self._hand_over(request)
                 except Exception:
                     logger.exception("a connection failed")
                     self.abort()
@@ -171,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         if reply is not None:
             self.server.replies.discard(reply)
             if reply.records:
-                self._record(reply)
+                self.server.recorder.finished(reply, self.server.loop.time())
             reply.gone()
 
     def pause_writing(self) -> None:
@@ -228,18 +221,16 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(exc)
             return False
         if isinstance(event, HTTPRequest):
-            self._respond(event)
+            self._hand_over(event)
             return True
-        if event is NEED_DATA or event is PAUSED:
-            if self._load is not None and not self._weigh(self._load):
-                return False
-            if http.more:
-                self._read_later()
-            return False
         if event is CLOSED:
             self.close()
             return False
-        self._begin_body(event)
+        if event is NEED_DATA or event is PAUSED:
+            if self._load is not None and not self._weigh(self._load):
+                return False
+        else:
+            self._begin_body(event)
         if http.more:
             self._read_later()
         return False
@@ -270,17 +261,14 @@ class Connection(asyncio.BufferedProtocol):
         if not self._due:
             self._resume_reading()
 
-    def _respond(self, request: HTTPRequest) -> None:
+    def _hand_over(self, request: HTTPRequest) -> None:
         server = self.server
         self._phase = ANSWERING
         limit = server.settings.max_requests
         if limit is not None and self._http.requests >= limit:
             self._http.close_after()
-        reply: Reply
-        if server.recorder is None:
-            reply = Reply(self, self._http, request)
-        else:
-            reply = RecordedReply(self, self._http, request, server.loop.time())
+        recorder = server.recorder
+        reply = Reply(self, request) if recorder is None else RecordedReply(self, request, server.loop.time())
         if self._load is not None:
             reply.load, self._load = self._load, None
         self._reply = reply
@@ -295,7 +283,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         runtime = self.server.runtime
         # The principal is not known yet, so the address is the party.
-        load = self._load = runtime.load(runtime.party_of("", self._address(head)))
+        address = str(self.server.endpoint.client(head, self)) if self.proxied else self.peer
+        load = self._load = runtime.load(runtime.party_of("", address))
         if not self._weigh(load):
             return
         self._phase = BODY
@@ -305,9 +294,6 @@ class Connection(asyncio.BufferedProtocol):
                 self.server.runtime.spawn(self._invite(head))
             else:
                 self.write(self._http.continue_100())
-
-    def _address(self, head: Head) -> str:
-        return str(self.server.endpoint.client(head, self)) if self.proxied else self.peer
 
     async def _invite(self, head: Head) -> None:
         """Send `100 Continue` to a client that waits for it, once its request is approved."""
@@ -346,41 +332,50 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- a Link for the reply ----------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        if self.held:
-            self._flush()
-        transport = self._transport
-        # After a failed write the transport closes at once, and `connection_lost` comes some turns later.  asyncio logs
-        # each write in between, so none is made.
-        if transport is not None and data and not transport.is_closing():
-            self.written += len(data)
-            transport.write(data)
-
-    def answered(self, reply: Reply, data: bytes) -> None:
-        outbox = self.server.runtime.outbox
+    def respond(self, status: int, headers: Headers, body: bytes, close: bool) -> None:
+        server, http = self.server, self._http
+        if close:
+            http.close_after()
+        data = http.respond(status, headers, body, date=server.date)
+        idle = http.response_done()
+        outbox = server.runtime.outbox
         if outbox is None:
             self.write(data)
         else:
             outbox.send(self, data)
-        self.replied(reply)
+        self._answered(idle)
 
-    def date(self) -> bytes:
-        return self.server.date
+    def begin(self, headers: Headers, events: bytes, last: bool) -> None:
+        data = self._http.start_stream(200, headers, date=self.server.date) + self._http.send_chunk(events)
+        (self._end_stream if last else self.write)(data)
+
+    def send(self, events: bytes, last: bool) -> None:
+        (self._end_stream if last else self.write)(self._http.send_chunk(events))
+
+    def _end_stream(self, data: bytes) -> None:
+        # One write: a client that closes on the last event must not make the terminator fail.
+        data += self._http.end_stream()
+        idle = self._http.response_done()
+        self.write(data)
+        self._answered(idle)
+
+    def forget_head(self) -> None:
+        self._http.forget_head()
 
     async def drained(self) -> None:
-        if self.writable:
-            return
-        waiter = self.server.loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
+        if not self.writable:
+            waiter = self.server.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
 
-    def replied(self, reply: Reply) -> None:
-        server, http = self.server, self._http
+    def _answered(self, idle: bool) -> None:
+        """Go on after a whole answer.  `idle`: no byte of a next request has arrived."""
+        server, http, reply = self.server, self._http, self._reply
+        assert reply is not None, "it was answered"
         server.replies.discard(reply)
         self._reply = None
         if reply.records:
-            self._record(reply)
-        idle = http.response_done()
+            self.server.recorder.finished(reply, self.server.loop.time())
         if self._phase >= LINGERING:
             return
         if http.closing:
@@ -404,10 +399,16 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def _record(self, reply: Reply) -> None:
-        server = self.server
-        if isinstance(reply, RecordedReply) and server.recorder is not None:
-            server.recorder.finished(reply, server.loop.time())
+    def write(self, data: bytes) -> None:
+        """Write at once, after the bytes that the outbox holds."""
+        if self.held:
+            self._flush()
+        transport = self._transport
+        # After a failed write the transport closes at once, and `connection_lost` comes some turns later.  asyncio logs
+        # each write in between, so none is made.
+        if transport is not None and data and not transport.is_closing():
+            self.written += len(data)
+            transport.write(data)
 
     def _resume_reading(self) -> None:
         transport = self._transport

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from ..runtime.settings import Settings
 
-# A client must be able to read a refusal, so the server reads and drops what still arrives for this long (seconds).
-LINGER_TIME = 1.0
+# A client must be able to read a refusal.  Most clients read nothing before they have written their whole body, so the
+# server reads and drops the rest of the body for a moment.  The limit of bytes is above the usual body, because dropped
+# bytes cost no memory.
+LINGER_TIME = 1.0  # seconds
+LINGER_BYTES = 8 * 1024 * 1024
 
 # In order: a connection never reads a request again from LINGERING on.
 NEW = 0  # nothing has arrived

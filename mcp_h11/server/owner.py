@@ -13,6 +13,10 @@ from ..http.heads import HeadCache
 from ..http.reply import Reply
 from ..runtime.settings import Settings
 
+# This number of connections past `max_connections` get an answer that says why they are refused.  Any further
+# connection is dropped without an answer, since each one holds a descriptor.
+TOLD_WHY = 32
+
 
 class ConnectionOwner(Protocol):
     """A server as its connections use it: `Server`, or the port for operators.

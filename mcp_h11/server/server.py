@@ -33,8 +33,9 @@ from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from .acceptor import Acceptor
 from .access import Recorder, as_json, as_text
-from .connection import READ_SIZE, TOLD_WHY, Connection
+from .connection import READ_SIZE, Connection
 from .ops import OpsEndpoint, OpsListener
+from .owner import TOLD_WHY
 from .sockets import bind_tcp, bind_unix, close_all, host_policy, reachable, remove_socket_file, with_descriptor_limit
 
 logger = escaping(logging.getLogger(__name__))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcp_h11.http.headers import Headers
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import HTTPRequest, Limits
 from mcp_h11.http.reply import COMMENT, DONE, GONE, STREAMING, UNDECIDED, Reply
@@ -18,43 +19,49 @@ EVENT = b"data: {}\n\n"
 
 
 class Wire:
-    """A link that keeps what is written, and says when the answer was complete."""
+    """A link that keeps each write, and counts the answers that were complete."""
 
     peer = "192.0.2.1"
 
-    def __init__(self) -> None:
+    def __init__(self, http: ServerConnection) -> None:
+        self.http = http
         self.written: list[bytes] = []
-        self.replies: list[Reply] = []
+        self.complete = 0
         self.aborted = 0
         self.writable = True
         self.waiting: Any = object()
 
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
+    def respond(self, status: int, headers: Headers, body: bytes, close: bool) -> None:
+        if close:
+            self.http.close_after()
+        self.written.append(self.http.respond(status, headers, body, date=DATE))
+        self.complete += 1
 
-    def date(self) -> bytes:
-        return DATE
+    def begin(self, headers: Headers, events: bytes, last: bool) -> None:
+        self.send(events, last, self.http.start_stream(200, headers, date=DATE))
+
+    def send(self, events: bytes, last: bool, head: bytes = b"") -> None:
+        data = head + self.http.send_chunk(events)
+        self.written.append(data + self.http.end_stream() if last else data)
+        self.complete += last
+
+    def forget_head(self) -> None:
+        self.http.forget_head()
 
     def drained(self) -> Awaitable[None]:
         return self.waiting  # type: ignore[no-any-return]
-
-    def answered(self, reply: Reply, data: bytes) -> None:
-        self.write(data)
-        self.replied(reply)
-
-    def replied(self, reply: Reply) -> None:
-        self.replies.append(reply)
 
     def abort(self) -> None:
         self.aborted += 1
 
 
 def reply_on(version: str = "1.1") -> tuple[Reply, Wire, ServerConnection]:
-    connection, link = ServerConnection(HeadCache(), Limits()), Wire()
+    connection = ServerConnection(HeadCache(), Limits())
+    link = Wire(connection)
     connection.receive_data(f"POST /mcp HTTP/{version}\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}".encode())
     request = connection.next_event()
     assert isinstance(request, HTTPRequest)
-    return Reply(link, connection, request), link, connection
+    return Reply(link, request), link, connection
 
 
 def head_and_body(data: bytes) -> tuple[list[bytes], bytes]:
@@ -75,7 +82,7 @@ def test_a_whole_answer_is_one_write() -> None:
     head, body = head_and_body(data)
     assert head[0].startswith(b"HTTP/1.1 400 ") and body == b'{"a":1}'
     assert b"content-type: application/json" in head and b"content-length: 7" in head
-    assert link.replies == [reply] and (reply.state, reply.alive) == (DONE, False)
+    assert link.complete == 1 and (reply.state, reply.alive) == (DONE, False)
 
 
 def test_an_answer_may_be_the_last_of_its_connection() -> None:
@@ -101,7 +108,7 @@ def test_a_stream_in_one_write_has_its_end_in_it() -> None:
     head, body = head_and_body(data)
     assert b"content-type: text/event-stream" in head and b"x-accel-buffering: no" in head
     assert body == chunk(EVENT) + b"0\r\n\r\n"
-    assert link.replies == [reply] and reply.state == DONE
+    assert link.complete == 1 and reply.state == DONE
     reply, link, _ = reply_on()
     reply.stream_once(b"")
     assert head_and_body(link.written[0])[1] == b"0\r\n\r\n"
@@ -110,12 +117,12 @@ def test_a_stream_in_one_write_has_its_end_in_it() -> None:
 def test_a_stream_goes_out_as_it_comes_and_its_last_event_with_its_end() -> None:
     reply, link, _ = reply_on()
     reply.open(EVENT)
-    assert (reply.state, reply.open_ended, link.replies) == (STREAMING, True, [])
+    assert (reply.state, reply.open_ended, link.complete) == (STREAMING, True, 0)
     reply.send(b"data: 1\n\n")
     reply.end(b"data: 2\n\n")
     assert head_and_body(link.written[0])[1] == chunk(EVENT)
     assert link.written[1:] == [chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n") + b"0\r\n\r\n"]
-    assert link.replies == [reply] and not reply.open_ended
+    assert link.complete == 1 and not reply.open_ended
 
 
 def test_a_stream_may_begin_and_end_without_an_event() -> None:
@@ -165,9 +172,9 @@ def test_each_call_does_in_each_state_what_the_table_says(state: int) -> None:
     for act, after in zip(ACTS, TABLE[state], strict=True):
         reply, link, _ = reply_on()
         REACH[state](reply)
-        before = len(link.written), len(link.replies)
+        before = len(link.written), link.complete
         ACTS[act](reply)
-        wrote = (len(link.written), len(link.replies)) != before
+        wrote = (len(link.written), link.complete) != before
         assert reply.state == (state if after is None else after), act
         assert wrote is (after is not None and act != "gone"), act
 

@@ -32,7 +32,7 @@ from mcp_h11.runtime.settings import Settings
 from mcp_h11.server import acceptor as accepting
 from mcp_h11.server import server as server_server
 from mcp_h11.server import sockets as server_sockets
-from mcp_h11.server.connection import TOLD_WHY
+from mcp_h11.server.owner import TOLD_WHY
 
 pytestmark = pytest.mark.anyio
 SHORT = 0.15
