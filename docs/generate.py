@@ -143,7 +143,8 @@ MEANINGS = {
     "max_sessions_peer": "the same for one client",
     "max_listeners": "open `subscriptions/listen` streams, then 503",
     "max_subscriptions": "resources of one session or listener",
-    "store": "what the workers of one endpoint share, an object of `mcp_h11.stores`; `None`: this process alone",
+    "store": "what the workers of one endpoint share: `sqlite:///path`, `redis://host:6379/0`, or an object of "
+    "`mcp_h11.stores`; `None`: this process alone",
     "session_manager": "where session records live; `None`: in memory",
     "event_store": "where events wait to be replayed; `None`: `MemoryEventStore`, 256 events a stream, 1 MiB a "
     "session, 64 MiB in all, 300 s after a stream's end",

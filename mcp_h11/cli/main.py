@@ -36,6 +36,7 @@ from ..server.running import run
 from ..server.server import OPS_ADDRESS, Server
 from ..server.stdio import run_stdio
 from ..server.tls import tls_context
+from ..stores.base import StoreRefused
 from ..version import __version__
 from .options import ANY, ENVIRONMENT_PREFIX, PACKAGE, PROG, UsageError, build_parser, read_options
 from .target import is_file, load_target, split_target, users_error
@@ -104,9 +105,19 @@ def make_settings(options: argparse.Namespace) -> Settings:
             metrics=options.metrics,
             ops_port=options.ops_port,
             ops_host=options.ops_host,
+            store=_store(options.store),
         )
-    except ValueError as exc:
+    except (ValueError, ImportError) as exc:
         raise UsageError(str(exc)) from None
+
+
+def _store(url: str | None) -> str | None:
+    """The URL of a store.  Raises ValueError where it names none, ImportError where a package is missing."""
+    if url is not None:
+        from ..stores.urls import open_store  # most servers have no store
+
+        open_store(url)
+    return url
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -323,11 +334,12 @@ _REASONS = {
 def not_started(what: str, exc: Exception) -> Exception:
     """The error to raise for one that came before it served: a UsageError where the user can mend it.
 
-    There are three such: of the user's lifespan, a setting that only the server could check, an address.
+    There are four such: of the user's lifespan, a setting that only the server could check, an address, a store that is
+    not ours.
     """
     if any(frame.f_code is _ENTER for frame, _ in traceback.walk_tb(exc.__traceback__)):
         return users_error("its lifespan", exc)
-    if isinstance(exc, ValueError):
+    if isinstance(exc, (ValueError, StoreRefused)):
         return UsageError(str(exc))
     if not isinstance(exc, OSError):
         return exc

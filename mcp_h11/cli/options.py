@@ -196,6 +196,12 @@ OPTIONS = (
         default=(),
     ),
     Option("workers", _RUN, "processes that serve, 0 for one a core (this process alone)", _workers, "N"),
+    Option(
+        "store",
+        _RUN,
+        "keep sessions there, for other workers and restarts: sqlite:///FILE, redis://HOST",
+        metavar="URL",
+    ),
     Option("call-timeout", _RUN, "seconds for a call without progress (none)", _seconds, stdio=True),
     Option("health", _RUN, "answer GET /health and /ready", _flag, default=False),
     Option("metrics", _RUN, "answer GET /metrics, for Prometheus", _flag, default=False),

@@ -47,7 +47,11 @@ def fleet_of(settings: Settings) -> Fleet | None:
         return None
     from .fleet import Fleet  # only a server with a store needs it
 
-    return Fleet(settings.store)
+    if not isinstance(settings.store, str):
+        return Fleet(settings.store)
+    from ..stores.urls import open_store
+
+    return Fleet(open_store(settings.store))
 
 
 def _ignore(call: Any) -> None:

@@ -152,7 +152,8 @@ class Settings(_Keywords):
     max_sessions_peer: int | None = 1_000
     max_listeners: int | None = 1_024  # open subscriptions/listen streams
     max_subscriptions: int | None = 1_000  # resource URIs of one session or listener
-    store: Store | None = None  # workers share sessions, streams and notices in it
+    # Workers share sessions, streams and notices in it: a URL that `stores.urls` knows, or an object.
+    store: Store | str | None = field(default=None, repr=False)
     session_manager: SessionManager | None = None
     event_store: EventStore | None = None  # None: MemoryEventStore()
     replay: bool = True  # False: streams are not resumable, and carry no ids
@@ -172,6 +173,8 @@ class Settings(_Keywords):
             raise ValueError("a token is visible ASCII without blanks")
         if sum(way is not None for way in (self.token, self.authorize, self.verifier)) > 1:
             raise ValueError("give either token or authorize or verifier")
+        if self.store is not None and (self.session_manager is not None or self.event_store is not None):
+            raise ValueError("give either store or session_manager and event_store")
         self._check_authorization()
         self._check_peers()
         paths = [self.path, self.sse_path, self.messages_path]

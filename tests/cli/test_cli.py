@@ -436,6 +436,7 @@ OTHER_VALUES = {
     "access-log": ("true", True),
     "access-log-format": ("JSON", "json"),
     "workers": ("4", 4),
+    "store": ("sqlite:sessions.db", "sqlite:sessions.db"),
     "call-timeout": ("2.5", 2.5),
     "health": ("1", True),
     "metrics": ("1", True),
