@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .base import StoreError, StoreRefused
@@ -206,17 +206,23 @@ def _make(connection: sqlite3.Connection, path: str) -> None:
     """Make the tables in an empty file, in one transaction, before it changes to WAL: half of it is never there."""
     if connection.execute("PRAGMA page_count").fetchone() != (0,):
         return
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
+    with _transaction(connection, "BEGIN EXCLUSIVE"):
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):  # no other worker was first
             os.chmod(path, 0o600)
             for statement in _statements():
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
+        with suppress(sqlite3.Error):  # where the disk is full, SQLite has left the transaction itself
             connection.execute("ROLLBACK")
         raise
 
@@ -253,17 +259,11 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
 
 def _begin_clock(connection: sqlite3.Connection) -> StoreClock:
     start, since = start_of_machine(), since_start()
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "BEGIN IMMEDIATE"):
         found = connection.execute("SELECT boot, base, seen FROM clock").fetchone()
         if found is not None and found[0] == start and found[1] + since >= found[2]:
             base = found[1]
         else:
             base = max(time.time(), 0.0 if found is None else found[2]) - since
         connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)", (start, base, base + since))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return StoreClock(float(base))

@@ -524,3 +524,115 @@ def test_more_messages_than_one_take_returns_come_with_the_next(
             assert got == [[b"0", b"1", b"2", b"3"], [b"4", b"5", b"6", b"7"], [b"8", b"9"]]
 
     run(test)
+
+
+# --- what seldom happens in the thread ------------------------------------------------------------------------------
+
+
+def test_the_thread_outlives_its_loop_and_a_defect_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    store = SQLiteStore(tmp_path / "store.db")
+
+    def hang() -> None:
+        hangs.set()
+        goes_on.wait(LIMIT)
+
+    def defect() -> None:
+        raise LookupError("a defect")
+
+    async def test() -> None:
+        await store.open("w")
+        with monkeypatch.context() as patched:
+            patched.setattr(store._thread, "_clean", defect)
+            assert await store.records.create("s", "k", b"", None)
+            assert await store.records.load("s", "k")
+        assert "the thread of the store failed" in caplog.text
+        await store.bus.close()
+        hanging = asyncio.ensure_future(store._thread.run(PLAIN, hang))
+        await asyncio.to_thread(hangs.wait, LIMIT)
+        hanging.cancel()
+
+    run(test)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "mcp_h11 sqlite"]
+    goes_on.set()
+    store._thread._queue.put(None)
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+
+
+def test_the_end_comes_while_a_write_waits_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_thread, "BUSY_TIME", 0.3)
+
+    async def test() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+            other.execute("BEGIN EXCLUSIVE")
+            waiting = asyncio.ensure_future(store.records.create("s", "k", b"", None))
+            await store.records.load("s", "k")
+            for _ in range(2):
+                await store._thread.stop()
+            with pytest.raises(StoreError, match="locked"):
+                await waiting
+            other.close()
+
+    run(test)
+
+
+def test_a_read_waits_for_a_lock_that_forbids_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while another process plays back the journal of one that was killed."""
+
+    class Locked:
+        """A connection that is locked for two tries."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection, self.tries = connection, 0
+
+        def execute(self, statement: str, *values: object) -> object:
+            if statement == "SELECT id FROM clock" and self.tries < 2:
+                self.tries += 1
+                raise sqlite3.OperationalError("database is locked")
+            return self.connection.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.connection, name)
+
+    async def test() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            assert store._thread._connection
+            locked = Locked(store._thread._connection)
+            monkeypatch.setattr(store._thread, "_connect", lambda: locked)
+            results = await asyncio.gather(*(store._thread.run(READ, lambda base, clock: 1) for _ in range(3)))
+            assert results == [1, 1, 1] and locked.tries == 2
+
+    run(test)
+
+
+def test_a_connection_that_is_of_no_use_is_replaced(tmp_path: Path) -> None:
+    def spoil(base: sqlite3.Connection, clock: object) -> None:
+        base.close()
+        raise LookupError("a defect")
+
+    async def test() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            with pytest.raises(LookupError):
+                await store._thread.run(WRITE, spoil)
+            assert await store.records.create("s", "k", b"", None)
+            assert store.statistics()["reopened"] == 1
+
+    run(test)
+
+
+def test_the_file_is_looked_at_again_after_it_was_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_thread, "LOOK_AT_FILE_EVERY", 0.0)
+
+    async def test() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            (tmp_path / "store.db").rename(tmp_path / "away.db")
+            (tmp_path / "store.db-wal").unlink()
+            (tmp_path / "store.db-shm").unlink()
+            assert await store.records.count("s") == 0
+            assert (tmp_path / "store.db").exists()
+
+    run(test)

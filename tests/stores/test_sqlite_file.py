@@ -366,3 +366,54 @@ def test_a_file_that_stays_locked_while_it_is_opened_is_an_error(
     shutil.copy(path, copy)  # nothing was changed by the attempt
     sqlite_file.open_file(str(copy))[0].close()
     sqlite_file.open_file(str(path))[0].close()
+
+
+def test_the_change_of_the_journal_waits_for_another_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Locked:
+        """A connection that is locked for some tries."""
+
+        def __init__(self, tries: int) -> None:
+            self.tries = tries
+
+        def execute(self, statement: str) -> None:
+            self.tries -= 1
+            if self.tries >= 0:
+                raise sqlite3.OperationalError("database is locked")
+
+    sqlite_file._patiently(Locked(3), "PRAGMA journal_mode = WAL")  # type: ignore[arg-type]
+    monkeypatch.setattr(sqlite_file, "OPEN_LOCK_TIME", 0.05)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite_file._patiently(Locked(10**9), "PRAGMA journal_mode = WAL")  # type: ignore[arg-type]
+
+
+def test_the_second_to_make_the_tables_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    path.touch()
+
+    class Late:
+        """A connection before whose first transaction another one makes the tables."""
+
+        def __init__(self) -> None:
+            self.connection = sqlite3.connect(path, isolation_level=None)
+
+        def execute(self, statement: str) -> object:
+            if statement == "BEGIN EXCLUSIVE":
+                sqlite_file.open_file(str(path))[0].close()
+            return self.connection.execute(statement)
+
+    late = Late()
+    sqlite_file._make(late, str(path))  # type: ignore[arg-type]
+    assert late.connection.execute("SELECT count(*) FROM clock").fetchone() == (1,)
+    late.connection.close()
+
+
+def test_a_clock_that_cannot_be_kept_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    connection, _ = sqlite_file.open_file(str(path))
+    connection.execute("DROP TABLE clock")
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        sqlite_file._begin_clock(connection)
+    assert not connection.in_transaction
+    connection.close()
