@@ -23,6 +23,7 @@ from .handler.context import Context
 from .handler.handler import ServerHandler
 from .handler.mcpserver import MCPServer
 from .handler.questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
+from .handler.sessions import ServerSession
 from .http.auth import AccessToken, Principal, TokenVerifier, canonical_uri
 from .http.messages import Limits
 from .protocol.content import Audio, Image, ParamHeader, assistant, audio, embedded, image, resource_link, text, user
@@ -75,6 +76,7 @@ __all__ = (
     "MCPServer",
     "ServerHandler",
     "Context",
+    "ServerSession",
     # serving
     "Principal",
     "Server",

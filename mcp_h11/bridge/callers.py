@@ -42,7 +42,8 @@ class Caller:
         exchange = exchange_of(ctx)
         self._ctx = ctx
         self.party = exchange.party
-        self.session: Session | None = ctx.session
+        session: Session | None = exchange.carrying_session
+        self.session = session if session is not None and session.id else None
         self.owner: Hashable
         self.backend_key: Hashable
         self.alone = True
@@ -52,7 +53,7 @@ class Caller:
             self.owner = self.backend_key = ("session", self.session.id)
         elif self.piped:
             self.owner = self.backend_key = ("principal", "")
-            self.pipe = exchange.carrying_session
+            self.pipe = session
         else:
             self.backend_key = ("principal", subject(ctx.principal))
             self.alone = is_one_client(ctx.principal)

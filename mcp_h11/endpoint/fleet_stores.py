@@ -30,16 +30,14 @@ from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
 from ..stores.base import Full, StoreError
 from .fleet_links import FleetLinks
 from .fleet_streams import LEFT, FleetSession
+from .fleet_values import FOREVER, RECORDS, VALUES
 from .session_stores import TOUCH_EVERY, SessionStores
 from .session_table import SessionTable
 from .streams import STREAM_ID_BYTES, StreamSession
 
 logger = escaping(logging.getLogger(__name__))
 
-RECORDS = "session"  # the space of the records
-VALUES = "value"  # and of what tools keep under a session
 FORMAT = 1  # of a record
-FOREVER = 10 * 365 * 86_400.0  # seconds: for a server without `session_idle`
 MAX_EVICTIONS = 3  # sessions that one newcomer may end, where others take the room first
 MAX_SAVES = 20  # tries of one change, each of them lost to another worker's change
 

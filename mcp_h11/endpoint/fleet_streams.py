@@ -37,6 +37,7 @@ from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS, SessionState
 from ..stores.base import StoreError, Tail, Taken
+from .fleet_values import FleetValues
 from .streams import Stream, StreamSession
 
 logger = escaping(logging.getLogger(__name__))
@@ -422,7 +423,7 @@ class SharedStream(Stream):
             self.fleet.signal("events", worker, session=self.session.id, stream=self.id)
 
 
-class FleetSession(StreamSession):
+class FleetSession(FleetValues):
     """A session that other workers serve as well."""
 
     __slots__ = ("fleet", "home", "keeps_notices", "leaving", "log_ttl", "saved", "unsaved_streams", "version")
@@ -430,6 +431,7 @@ class FleetSession(StreamSession):
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
         StreamSession.__init__(self, runtime, state, revision, None)
         self.fleet = fleet
+        self.values_lock = None
         self.leaving = False  # this worker ends, and the session goes on elsewhere
         # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
         self.keeps_notices = state.home == fleet.worker

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..handler.sessions import ServerSession
 from ..protocol.errors import MCPError
 from ..protocol.jsonrpc import Request
 from ..protocol.revisions import Revision
@@ -57,6 +58,10 @@ class ChannelCall(Call):
 
     def __init__(self, session: ChannelSession, message: Request, principal: Any = None, load: object = None) -> None:
         Call.__init__(self, session, message, principal, load)
+
+    @property
+    def session(self) -> ServerSession:
+        return self._session  # also on a pipe, whose one session has no id
 
     @property
     def connected(self) -> bool:

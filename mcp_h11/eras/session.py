@@ -25,6 +25,7 @@ from ..handler.exchange import Exchange
 from ..handler.handler import check_meta, encode_error
 from ..handler.notices import Notice
 from ..handler.questions import InputRequired, Question
+from ..handler.sessions import ServerSession
 from ..protocol.content import StableResult
 from ..protocol.errors import (
     InternalError,
@@ -48,6 +49,7 @@ from ..runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE, SessionState
 from .asking import SessionQuestions
 from .downgrade import notification_params, server_fields
 from .session_methods import OWN_METHODS, settled
+from .values import ValueKeeper
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -83,7 +85,7 @@ class Call(Exchange):
         return self._session.state.client_capabilities
 
     @property
-    def session(self) -> Any:
+    def session(self) -> ServerSession | None:
         return self._session if self._session.id else None
 
     @property
@@ -117,7 +119,7 @@ class Call(Exchange):
         raise NotImplementedError
 
 
-class Session:
+class Session(ValueKeeper):
     """One session.  A class derived from this one says how messages that belong to no call leave."""
 
     __slots__ = (
@@ -134,7 +136,8 @@ class Session:
         self.load: Load | None = None  # counts the memory kept of the client; None while that is little
         self.busy = 0  # calls that run and connections that read
         self.closed = False
-        self.data: dict[str, Any] = {}  # the handler's own
+        self.data: dict[str, Any] = {}  # the handler's own, on this worker
+        self.kept_values = b""  # the handler's own, on every worker
         self.on_idle: Callable[[Any], None] | None = None  # called with the session when `busy` falls to 0,
         self.on_busy: Callable[[Any], None] | None = None  # and when it rises from 0
         self.on_change: Callable[[Any], Awaitable[None]] | None = None  # called when `state` has changed
@@ -189,14 +192,19 @@ class Session:
         return server_fields(self.revision, "initialize", result)
 
     def weigh(self, subscriptions: Iterable[str]) -> bool:
-        """Count the memory that the session keeps of its client, with these subscriptions; False: it is too much."""
+        """Count the memory that the session keeps for its client, with these subscriptions; False: it is too much."""
         size = held_memory((self.state.client_info, self.state.client_capabilities))
         size += 2 * held_memory(subscriptions)  # as they came, and as they are compared
+        size += len(self.kept_values)
+        if size <= SMALL_CLIENT:
+            self.load = None
+            return True
         if self.load is None:
-            if size <= SMALL_CLIENT:
-                return True
             self.load = self.runtime.load(self.party)
         return self.load.resize(size)
+
+    def weigh_values(self) -> bool:
+        return self.weigh(self.state.subscriptions)
 
     def close(self) -> None:
         """End all that runs here, once.  The table of sessions has removed its entry before."""

@@ -18,6 +18,7 @@ from ..protocol.methods import LEVELS, LOG_MESSAGE, PROGRESS
 from ..protocol.tracecontext import Trace, read_trace
 from .exchange import Exchange
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
+from .sessions import ServerSession
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class RequestContext(NamedTuple):
     """The value of `Context.request_context`."""
 
     lifespan_context: Any
-    session: Any
+    session: ServerSession | None
     request_id: str | int
     meta: dict[str, Any]
 
@@ -68,8 +69,11 @@ class Context:
         return self._exchange.client_capabilities
 
     @property
-    def session(self) -> Any:
-        """The legacy session (`.id`; `.data`, a dict of yours that lives as long), or None in 2026-07-28."""
+    def session(self) -> ServerSession | None:
+        """The client's session: `await ctx.session.get(key)`, `set(key, value)`, `delete(key)`, and `.id`.
+
+        None where a client has no session: in 2026-07-28, and on a stateless server.
+        """
         return self._exchange.session
 
     @property

@@ -14,6 +14,7 @@ from ..protocol.jsonrpc import Request
 from ..protocol.revisions import Revision
 from .deadlines import Deadline
 from .questions import Question
+from .sessions import ServerSession
 
 T = TypeVar("T")
 
@@ -108,8 +109,8 @@ class Exchange:
         raise NotImplementedError
 
     @property
-    def session(self) -> Any:
-        """The legacy session that the client can name, or None."""
+    def session(self) -> ServerSession | None:
+        """The legacy session that later requests of the client belong to as well, or None."""
         return None
 
     @property

@@ -9,6 +9,7 @@ LEGACY_ERA = (
     "endpoint.fleet_sse",
     "endpoint.fleet_stores",
     "endpoint.fleet_streams",
+    "endpoint.fleet_values",
     "endpoint.session_stores",
     "endpoint.session_table",
     "endpoint.legacy_sse",
@@ -20,4 +21,5 @@ LEGACY_ERA = (
     "eras.asking",
     "eras.session",
     "eras.session_methods",
+    "eras.values",
 )
