@@ -19,7 +19,6 @@ from ..http.auth import subject as subject
 from ..http.forwarded import Proxies
 from ..http.messages import Limits
 from ..protocol.jsonrpc import MAX_MESSAGE_VALUES
-from ..stores.base import Store
 from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"
@@ -31,6 +30,8 @@ Authorize = Callable[[Any], Any | Awaitable[Any]]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as _settings
+
+    from ..stores.base import Store  # a server without a store loads nothing of them
 else:
     # A dataclass generates methods for its eighty fields at start.  That costs 384 KiB, which are never freed
     # (24,616 KiB with them, 24,232 without: docs/performance.md).  So `_Keywords` has the same methods, hand-written.
