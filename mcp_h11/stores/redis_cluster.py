@@ -44,7 +44,6 @@ class RedisCluster:
 
     async def ask(self, key: str, command: RedisCommand) -> Any:
         slot = slot_of(key)
-        reply: Any = RedisFailed("CLUSTERDOWN", "")
         try:
             address = await self._find(slot)
         except RedisAway as error:
@@ -54,7 +53,7 @@ class RedisCluster:
             line = self._line(address)
             if asking:
                 line.ask((b"ASKING",))  # in the same turn, so that the command follows it
-            reply = await line.ask(command)
+            reply: Any = await line.ask(command)
             if not isinstance(reply, RedisFailed) or reply.word not in ("MOVED", "ASK"):
                 break
             asking = reply.word == "ASK"
@@ -62,6 +61,8 @@ class RedisCluster:
             if not asking:
                 self._slots[slot] = address
                 self._stale = True  # other slots have moved with it
+        else:
+            reply = RedisFailed("TRYAGAIN", "")  # the nodes do not agree yet
         if isinstance(reply, RedisAway) or isinstance(reply, RedisFailed) and reply.word == "CLUSTERDOWN":
             self._stale = True
         return reply

@@ -163,17 +163,15 @@ class RedisLink:
         if self._closed:
             raise RedisAway("this store was closed")
         connection = self._connection
-        if connection is not None:
-            # Redis closes idle connections, and all when it restarts: better seen before a command is sent.
-            try:
-                usable = connection.is_connected and not await connection.can_read()
-            except (self._errors.RedisError, OSError):
-                usable = False
-            if not usable:
-                await self.drop()
+        # Redis closes idle connections, and all when it restarts: better seen before a command is sent.
+        if connection is not None and (not connection.is_connected or await connection.can_read()):
+            await self.drop()
         if self._connection is None:
-            with anyio.fail_after(ANSWER_TIME):
+            connection = None
+            with anyio.move_on_after(ANSWER_TIME):
                 connection = await self._connect()
+            if connection is None:
+                raise RedisAway(f"Redis gave no answer within {ANSWER_TIME:g} s")
             if self._closed:
                 await connection.disconnect(nowait=True)
                 raise RedisAway("this store was closed")
@@ -194,15 +192,11 @@ class RedisLink:
 
 def _reason(error: BaseException) -> str:
     """The meaning of an error of a connection, without the words of the server."""
-    while error.args and isinstance(
-        error.args[0], BaseException
-    ):  # on a Unix socket, redis-py logs in while it connects
-        error = error.args[0]
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]  # on a Unix socket, redis-py logs in while it connects, and wraps what comes of it
     word = getattr(error, "status_code", None) or ""
     if word in MEANINGS:
         return MEANINGS[word]
-    if type(error).__name__ == "AuthenticationError":
-        return MEANINGS["WRONGPASS"]
     text = str(error)
     if "CERTIFICATE" in text.upper() or "SSL" in text:
         return "could not be reached by TLS: its certificate is not trusted, or it speaks no TLS"

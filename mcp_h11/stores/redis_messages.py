@@ -9,6 +9,7 @@ is broken, so after each new connection the subscriber hears of a gap.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -19,9 +20,10 @@ import anyio
 
 from . import redis_scripts as scripts
 from .base import ALIVE_TIME, MAX_BUS_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, StoreError
-from .redis_keys import redis_name
+from .redis_keys import redis_bytes, redis_name, redis_text
 from .redis_link import ANSWER_TIME, RedisAway, RedisCaller, RedisFailed, RedisLink, RedisWay
 
+ALIVE_MS = math.ceil(ALIVE_TIME * 1000)
 TAKE_AT_ONCE = 256  # messages
 ACKNOWLEDGE_AT_ONCE = 500
 BUS_QUIET_TIME = 5.0  # seconds without a word on the bus, after which Redis is asked whether it is there
@@ -42,6 +44,7 @@ class RedisInbox:
         self.link = RedisLink(way.connections, lambda: way.connect(self._beats))
         self._worker = ""
         self._taken = b"0"  # the newest id that was taken
+        self._taking = asyncio.Lock()  # a take that is cancelled may end after the next has begun
 
     def _own(self, worker: str) -> tuple[str, str]:
         """The stream and the bytes of an inbox."""
@@ -50,20 +53,20 @@ class RedisInbox:
     async def enter(self, worker: str) -> None:
         """Begin as this worker.  Raises StoreError where one of this id is alive."""
         keys = (self._beats, self._clock)
-        if not await self._caller.run(scripts.ENTER, keys, math.ceil(ALIVE_TIME * 1000), redis_name(worker)):
+        if not await self._caller.run(scripts.ENTER, keys, ALIVE_MS, redis_bytes(worker)):
             raise StoreError("a worker with this id is there already")
         self._worker = worker
 
     async def leave(self) -> None:
         """Take the heartbeat and the inbox away."""
-        await self._caller.run(scripts.LEAVE, (self._beats, *self._own(self._worker)), redis_name(self._worker))
+        await self._caller.run(scripts.LEAVE, (self._beats, *self._own(self._worker)), redis_bytes(self._worker))
 
     async def put(self, worker: str, message: bytes) -> bool:
         done = await self._caller.run(
             scripts.PUT,
             (self._beats, self._clock, *self._own(worker)),
-            math.ceil(ALIVE_TIME * 1000),
-            redis_name(worker),
+            ALIVE_MS,
+            redis_bytes(worker),
             message,
             MAX_INBOX_MESSAGES,
             MAX_INBOX_BYTES,
@@ -76,14 +79,15 @@ class RedisInbox:
         own = self._own(self._worker)
         keys = (self._beats, self._clock, *own)
         # The text and not its hash: a heartbeat must not fail because Redis was restarted.
-        beat = (b"EVAL", scripts.BEAT.text, 4, *keys, math.ceil(ALIVE_TIME * 1000), redis_name(self._worker))
+        beat = (b"EVAL", scripts.BEAT.text, 4, *keys, ALIVE_MS, redis_bytes(self._worker))
         block = (b"BLOCK", int(wait * 1000)) if wait >= 0.001 else ()  # BLOCK 0 is for ever
-        look = (b"XREAD", b"COUNT", TAKE_AT_ONCE, *block, b"STREAMS", own[0], self._taken)
-        replies = await self.link.exchange([beat, look], wait + ANSWER_TIME)
-        for reply in replies:
-            if isinstance(reply, RedisFailed):
-                raise reply.error()
-        return self._messages(replies[1])
+        async with self._taking:
+            look = (b"XREAD", b"COUNT", TAKE_AT_ONCE, *block, b"STREAMS", own[0], self._taken)
+            replies = await self.link.exchange([beat, look], wait + ANSWER_TIME)
+            for reply in replies:
+                if isinstance(reply, RedisFailed):
+                    raise reply.error()
+            return self._messages(replies[1])
 
     def _messages(self, found: Any) -> list[tuple[str, bytes]]:
         """Messages with their receipts: the id and the size."""
@@ -104,8 +108,8 @@ class RedisInbox:
                 await self._caller.run(scripts.ACKNOWLEDGE, self._own(self._worker), *arguments)
 
     async def workers(self) -> list[str]:
-        found = await self._caller.run(scripts.WORKERS, (self._beats, self._clock), math.ceil(ALIVE_TIME * 1000))
-        return [name.decode() for name in found]
+        found = await self._caller.run(scripts.WORKERS, (self._beats, self._clock), ALIVE_MS)
+        return [redis_text(name) for name in found]
 
 
 class RedisBus:
@@ -198,20 +202,19 @@ class RedisBus:
             asyncio.get_running_loop().call_soon(self._gap)
 
     async def _read(self, connection: Any) -> None:
-        """Hear until the connection breaks, or Redis says nothing although it was asked."""
+        """Hear until the connection breaks, or Redis ends the subscription."""
         errors = self._way.connections.errors
-        self._spoke = True
-        async with anyio.create_task_group() as both:
-            both.start_soon(self._ask, connection, both.cancel_scope)
-            try:
-                while True:
-                    reply = await connection.read_response(disable_decoding=True, push_request=True)
-                    self._spoke = True
-                    if not self._tell(reply):
-                        break
-            except (errors.RedisError, OSError):
-                pass
-            both.cancel_scope.cancel()
+        asking = asyncio.get_running_loop().create_task(self._ask(connection))
+        try:
+            going_on = True
+            while going_on:
+                reply = await connection.read_response(disable_decoding=True, push_request=True)
+                self._spoke = True
+                going_on = self._tell(reply)
+        except (errors.RedisError, OSError):
+            pass
+        finally:
+            asking.cancel()
 
     def _tell(self, reply: Any) -> bool:
         """Give a message to the subscriber; False where Redis ended the subscription, as when a slot moves."""
@@ -222,19 +225,21 @@ class RedisBus:
             asyncio.get_running_loop().call_soon(self._heard, data.partition(b" ")[2])
         return kind in self._told
 
-    async def _ask(self, connection: Any, scope: anyio.CancelScope) -> None:
+    async def _ask(self, connection: Any) -> None:
+        """Ask a silent Redis whether it is there; close the connection where it says nothing.
+
+        A connection can be dead without an end that the system tells of.
+        """
         errors = self._way.connections.errors
-        while self._spoke:
-            self._spoke = False
-            await anyio.sleep(BUS_QUIET_TIME)
-            if not self._spoke:
-                try:
-                    with anyio.move_on_after(ANSWER_TIME):
-                        await connection.send_command(b"PING", check_health=False)
-                        await anyio.sleep(ANSWER_TIME)
-                except (errors.RedisError, OSError):
-                    break
-        scope.cancel()
+        self._spoke = True
+        with contextlib.suppress(errors.RedisError, OSError):
+            while self._spoke:
+                self._spoke = False
+                await asyncio.sleep(BUS_QUIET_TIME)
+                if not self._spoke:
+                    await connection.send_command(b"PING", check_health=False)
+                    await asyncio.sleep(ANSWER_TIME)
+        await connection.disconnect(nowait=True)
 
 
 def _ignore(message: bytes) -> None:

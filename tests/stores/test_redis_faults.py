@@ -17,6 +17,7 @@ from redis_servers import RedisServer, fresh_prefix, redis_server
 from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again
 
 from mcp_h11.protocol.errors import EventsExpired
+from mcp_h11.stores import redis as redis_store
 from mcp_h11.stores import redis_messages
 from mcp_h11.stores.base import ALIVE_TIME, Full, StoreError, Taken
 from mcp_h11.stores.redis import RedisStore
@@ -283,6 +284,12 @@ def test_an_operation_that_is_cancelled_leaves_the_others_alone(shared_redis: Re
                     await asyncio.sleep(0)
                 gone.cancel()
                 assert await stays == ""
+            alone = asyncio.ensure_future(store.records.load("space", "k"))
+            await asyncio.sleep(0)
+            alone.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert await store.records.load("space", "k") is None
 
     asyncio.run(main())
 
@@ -304,6 +311,67 @@ def test_a_store_that_closes_ends_what_waits() -> None:
                     await fails(one, "closed|broke|away|no answer")
 
         asyncio.run(main())
+
+
+def test_a_connection_that_comes_after_the_end_is_not_kept() -> None:
+    with redis_server() as server:
+
+        async def main() -> None:
+            store = RedisStore.from_url(server.url())
+            await store.open("w")
+            with server.stopped():
+                first = asyncio.ensure_future(store.inbox.take(0))
+                await asyncio.sleep(0.2)  # it connects, and waits for the answer to its login
+                await store.inbox.link.close()
+            await fails(first, "closed")
+            await store.close()
+
+            async def alone() -> None:
+                assert clients(server) == 1
+
+            await eventually(alone)
+
+        asyncio.run(main())
+
+
+def clients(server: RedisServer) -> int:
+    with server.control() as client:
+        return len(client.client_list())
+
+
+def test_a_start_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_store, "ENTER_TIME", 0.2)
+    with redis_server() as server:
+
+        async def main() -> None:
+            with server.stopped():
+                await fails(RedisStore.from_url(server.url()).open("w"), "within 0.2 s")
+
+        asyncio.run(main())
+
+
+def test_a_take_waits_for_one_that_was_cancelled(shared_redis: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(shared_redis.url(fresh_prefix())) as store:
+            for n in range(5):
+                old = asyncio.ensure_future(store.inbox.take(LIMIT))
+                await asyncio.sleep(0.01)
+                old.cancel()
+                assert await asyncio.wait_for(store.inbox.take(0), LIMIT) == []
+                (name,) = await store.inbox.workers()
+                assert await store.inbox.put(name, b"%d" % n)
+                assert [message for _, message in await store.inbox.take(LIMIT)] == [b"%d" % n]
+
+    asyncio.run(main())
+
+
+def test_a_receipt_that_is_none_is_no_error(shared_redis: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(shared_redis.url(fresh_prefix())) as store:
+            await store.inbox.acknowledge(["none", ""])
+            await store.inbox.acknowledge(["0-1:5"])
+
+    asyncio.run(main())
 
 
 def test_a_bus_that_breaks_tells_of_the_gap_and_hears_again(shared_redis: RedisServer) -> None:

@@ -122,6 +122,49 @@ def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
     asyncio.run(main())
 
 
+def test_a_bus_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) -> None:
+    """The old node ends the subscription by itself."""
+    slot = slot_of("{bus}")
+
+    async def main() -> None:
+        gaps: list[int] = []
+        heard: list[bytes] = []
+        prefix = fresh_prefix()
+        store = RedisStore.from_url(cluster_url(nodes, prefix))
+        store.bus.subscribe(heard.append, lambda: gaps.append(1))
+        await store.open("w")
+        async with opened(cluster_url(nodes, prefix)) as other:
+            source = next(node for node in nodes if own_slots(node, slot))
+            target = next(node for node in nodes if node is not source)
+            for node in (target, source):
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
+
+            async def again() -> None:
+                await other.bus.publish(b"after")
+                await asyncio.sleep(0.02)
+                assert gaps and b"after" in heard
+
+            await eventually(again)
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_slot_that_no_node_has_is_away_and_the_others_are_there() -> None:
+    with redis_cluster(masters=1) as nodes:
+
+        async def main() -> None:
+            async with opened(cluster_url(nodes)) as store:
+                nodes[0].ask("CLUSTER", "DELSLOTS", slot_of("{lost}"))
+                for _ in range(2):
+                    await fails(store.logs.open("lost", "a", LONG), "no node|is down")
+                await store.logs.open("other", "a", LONG)
+                nodes[0].ask("CLUSTER", "ADDSLOTS", slot_of("{lost}"))
+                await eventually(lambda: store.logs.open("lost", "a", LONG))
+
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize("tag", ["bus", "inbox"])
 def test_the_replica_of_a_node_that_died_goes_on(tag: str) -> None:
     """The bus tells of the gap; workers are alive with their next heartbeat; the other nodes are not concerned."""
@@ -167,7 +210,9 @@ def test_the_successor_that_a_sentinel_names_goes_on() -> None:
 
         async def main() -> None:
             gaps: list[int] = []
-            url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/main"
+            # One that is away, one that is no sentinel, and the sentinel.
+            others = f"127.0.0.1:{free_port()},127.0.0.1:{replica.port}"
+            url = f"redis+sentinel://{others},127.0.0.1:{sentinel.port}/main"
             store = RedisStore.from_url(url)
             store.bus.subscribe(lambda message: None, lambda: gaps.append(1))
             await store.open("w")

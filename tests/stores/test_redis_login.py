@@ -39,8 +39,11 @@ def test_a_password_opens_and_is_never_shown(caplog: pytest.LogCaptureFixture) -
                 assert "secret" not in "".join(str(error) for error in causes(refused.value))
             with server.control(password="right-secret") as client:
                 client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+get", "+hello"])
+                client.acl_setuser("deaf", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
             with pytest.raises(StoreError, match="does not allow this user"):
                 await RedisStore.from_url(f"redis+unix://reader:pw@{where}").open("w")
+            with pytest.raises(StoreError, match="refuses to subscribe"):
+                await RedisStore.from_url(f"redis+unix://deaf:pw@{where}").open("w")
 
         asyncio.run(main())
     assert "secret" not in caplog.text
