@@ -34,15 +34,16 @@ Heard = Callable[[dict[str, Any]], None]
 
 
 class Fleet:
-    """Open it in the loop that serves; `spawn` runs a coroutine as a task that is kept and logged.
+    """Open it in the loop that serves.
 
-    `on_state` is called with False when the store fails and with True when it works again.
+    `scope` names the endpoint: workers that share a store may serve several, and each has sessions of its own.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scope: str = "") -> None:
+        self.scope = scope
         self.worker = new_id(WORKER_ID_BYTES)
         self.guard = StoreGuard(self._on_state)
-        self.store = GuardedStore(store, self.guard)
+        self.store = GuardedStore(store, self.guard, scope)
         self.records, self.logs = self.store.records, self.store.logs
         self.once = FleetOnceStore(self.records)
         self.on_letter: dict[str, Heard] = {}
@@ -136,11 +137,11 @@ class Fleet:
 
     async def send(self, worker: str, kind: str, **body: Any) -> bool:
         """Put a letter into a worker's inbox; False where that worker is dead.  Raises StoreError."""
-        return await self.store.inbox.put(worker, _encoded(kind, body))
+        return await self.store.inbox.put(worker, self._encoded(kind, body))
 
     async def send_others(self, kind: str, **body: Any) -> None:
         """Put a letter into the inbox of every other worker that is alive.  Raises StoreError."""
-        letter = _encoded(kind, body)
+        letter = self._encoded(kind, body)
         for worker in await self.store.inbox.workers():
             if worker != self.worker:
                 await self.store.inbox.put(worker, letter)
@@ -178,11 +179,14 @@ class Fleet:
         await self.records.create(PROBES, new_id(WORKER_ID_BYTES), b"", PROBE_TTL)
         self.guard.recovered()
 
+    def _encoded(self, kind: str, body: dict[str, Any]) -> bytes:
+        return json.dumps({"kind": kind, "scope": self.scope, **body}, separators=(",", ":")).encode()
+
     # --- signals ---------------------------------------------------------------------------------------------
 
     def signal(self, kind: str, worker: str | None = None, **body: Any) -> None:
         """Tell one worker, or all others, without waiting."""
-        self._spawn(self._publish(_encoded(kind, body), worker))
+        self._spawn(self._publish(self._encoded(kind, body), worker))
 
     async def _publish(self, message: bytes, worker: str | None) -> None:
         try:
@@ -202,7 +206,8 @@ class Fleet:
         # The other end is a worker of ours, perhaps of another version: what cannot be read is dropped.
         try:
             body = json.loads(message)
-            listener = listeners.get(body.pop("kind"))
+            kind, scope = body.pop("kind"), body.pop("scope")
+            listener = listeners.get(kind) if scope == self.scope else None
             if listener is not None:
                 listener(body)
         except Exception:
@@ -237,10 +242,6 @@ class Fleet:
             logger.warning("worker %s is dead", worker)
             for died in self._watched.pop(worker):
                 died()
-
-
-def _encoded(kind: str, body: dict[str, Any]) -> bytes:
-    return json.dumps({"kind": kind, **body}, separators=(",", ":")).encode()
 
 
 def _ignore() -> None:

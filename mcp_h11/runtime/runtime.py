@@ -48,10 +48,10 @@ def fleet_of(settings: Settings) -> Fleet | None:
     from .fleet import Fleet  # only a server with a store needs it
 
     if not isinstance(settings.store, str):
-        return Fleet(settings.store)
+        return Fleet(settings.store, settings.path)
     from ..stores.urls import open_store
 
-    return Fleet(open_store(settings.store))
+    return Fleet(open_store(settings.store), settings.path)
 
 
 def _ignore(call: Any) -> None:

@@ -134,10 +134,11 @@ def _drop(operation: Awaitable[object]) -> None:
 
 
 class GuardedRecords:
-    """`Records` behind a guard."""
+    """`Records` behind a guard; all spaces are those of one endpoint, which `scope` names."""
 
-    def __init__(self, records: Records, guard: StoreGuard) -> None:
+    def __init__(self, records: Records, guard: StoreGuard, scope: str) -> None:
         self._records = records
+        self._scope = f"{scope} "
         self._run = guard.run
 
     async def create(
@@ -151,26 +152,28 @@ class GuardedRecords:
         limit: int | None = None,
         group_limit: int | None = None,
     ) -> int | None:
-        made = self._records.create(space, key, value, ttl, group=group, limit=limit, group_limit=group_limit)
+        made = self._records.create(
+            self._scope + space, key, value, ttl, group=group, limit=limit, group_limit=group_limit
+        )
         return await self._run("create", made)
 
     async def load(self, space: str, key: str) -> Record | None:
-        return await self._run("load", self._records.load(space, key))
+        return await self._run("load", self._records.load(self._scope + space, key))
 
     async def save(self, space: str, key: str, value: bytes, version: int, ttl: float | None) -> int | None:
-        return await self._run("save", self._records.save(space, key, value, version, ttl))
+        return await self._run("save", self._records.save(self._scope + space, key, value, version, ttl))
 
     async def touch(self, space: str, keys: Sequence[str], ttl: float) -> None:
-        await self._run("touch", self._records.touch(space, keys, ttl))
+        await self._run("touch", self._records.touch(self._scope + space, keys, ttl))
 
     async def delete(self, space: str, key: str) -> bool:
-        return await self._run("delete", self._records.delete(space, key))
+        return await self._run("delete", self._records.delete(self._scope + space, key))
 
     async def oldest(self, space: str, group: str | None, idle: float) -> str | None:
-        return await self._run("oldest", self._records.oldest(space, group, idle))
+        return await self._run("oldest", self._records.oldest(self._scope + space, group, idle))
 
     async def count(self, space: str) -> int:
-        return await self._run("count", self._records.count(space))
+        return await self._run("count", self._records.count(self._scope + space))
 
 
 class GuardedLogs:
@@ -234,16 +237,16 @@ class GuardedBus:
 
 
 class GuardedStore:
-    """A `Store` behind one guard for all four parts."""
+    """A `Store` behind one guard for all four parts; `scope` names the endpoint whose records it keeps."""
 
     records: Records
     logs: Logs
     inbox: Inbox
     bus: Bus
 
-    def __init__(self, store: Store, guard: StoreGuard) -> None:
+    def __init__(self, store: Store, guard: StoreGuard, scope: str) -> None:
         self.guard = guard
-        self.records = GuardedRecords(store.records, guard)
+        self.records = GuardedRecords(store.records, guard, scope)
         self.logs = GuardedLogs(store.logs, guard)
         self.inbox = GuardedInbox(store.inbox, guard)
         self.bus = GuardedBus(store.bus, guard)
