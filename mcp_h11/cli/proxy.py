@@ -123,9 +123,10 @@ def _pings(text: str) -> float | None:
 
 def _check(options: argparse.Namespace, command: list[str]) -> None:
     """Raises UsageError for options that exclude each other."""
-    if options.workers is not None:
+    for key in ("workers", "store"):
         # A backend of a session lives in one process, and requests of that session would meet the others.
-        raise UsageError(f"{options.labels['workers']} is for tools, and not for the proxy")
+        if getattr(options, key) is not None:
+            raise UsageError(f"{options.labels[key]} is for tools, and not for the proxy")
     kinds = {"a command": command, "--url": options.url, "--config": options.config}
     named = [kind for kind, value in kinds.items() if value]
     if len(named) != 1:

@@ -54,6 +54,7 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
             options.workers or _cores(),
             _parents_settings(options),
             on_start=on_start,
+            private_store=options.store is None,
             **address,
         )
         workers.run()

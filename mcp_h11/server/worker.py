@@ -61,7 +61,7 @@ class Charge:
         index: the number of the worker, from 0 on; the worker that takes the place of another has its number.
         sockets: the listening sockets that the parent has bound.
         state_keys: for `Settings.state_keys`, where those are empty.
-        store: the address of the store of all workers; None for none.
+        store: the URL of the store of all workers, for `Settings.store`, where that is None; None for none.
     """
 
     def __init__(self, line: bytes) -> None:
@@ -72,8 +72,12 @@ class Charge:
         self.sockets = [_inherited(descriptor) for descriptor in said["sockets"]]
 
     def shared(self, settings: Settings) -> Settings:
-        """These settings with the keys that all workers have in common, unless they have keys already."""
-        return settings if settings.state_keys else replace(settings, state_keys=self.state_keys)
+        """These settings with the keys and the store that all workers have in common, unless they have their own."""
+        if not settings.state_keys:
+            settings = replace(settings, state_keys=self.state_keys)
+        if settings.store is None and settings.session_manager is None and settings.event_store is None:
+            settings = replace(settings, store=self.store)
+        return settings
 
 
 def _inherited(descriptor: int) -> socket.socket:

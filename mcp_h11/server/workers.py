@@ -21,14 +21,18 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import quote
 
 from ..protocol.shown import escaping
 from ..runtime.settings import Settings
@@ -51,6 +55,7 @@ DRAIN_SLACK = 4.0  # seconds above the grace until a worker that has not ended i
 DEATH_TIME = 2.0  # the same after a second signal
 REST_TIME = 1.0  # seconds to read the rest of the channel of a worker that has ended
 KEY_SIZE = 32
+LONGEST_FOLDER = 50  # bytes of the path of the folder for temporary files
 
 
 class WorkersFailed(Exception):
@@ -75,7 +80,9 @@ class Workers:
         settings: The settings of the workers, as far as the parent needs them: the hosts, the grace, the keys and the
             pages for operators.
         on_start: Called once with this object when the first worker is ready.
-        store: The address of a store that all workers share.
+        private_store: Make a store for the workers, in a directory of its own that is removed at the end, and the keys
+            for `Settings.state_keys`.  False where the workers have a store in their own settings, which may be one of
+            many machines, and has keys.
         restart_min, restart_max, stable, crash_limit, start_time: See the constants of this module.
 
     Raises ValueError where the system cannot hand sockets down to other processes.
@@ -92,7 +99,7 @@ class Workers:
         uds: str | None = None,
         fd: int | None = None,
         on_start: Callable[[Workers], object] | None = None,
-        store: str | None = None,
+        private_store: bool = True,
         restart_min: float = FIRST_RESTART,
         restart_max: float = LONGEST_RESTART,
         stable: float = LIVES_AFTER,
@@ -117,8 +124,9 @@ class Workers:
         self._command = command
         self._at = (host, port, uds, fd)
         self._on_start = on_start
-        self._keys = [bytes(key) for key in settings.state_keys] or [secrets.token_bytes(KEY_SIZE)]
-        self._store = store
+        self._keys = [bytes(key) for key in settings.state_keys] or [secrets.token_bytes(KEY_SIZE)] * private_store
+        self._private_store = private_store
+        self._store: str | None = None
         self._restarts = [Restarts(restart_min, restart_max, stable) for _ in range(count)]
         self._crash_limit = crash_limit
         self.start_time = start_time
@@ -147,6 +155,8 @@ class Workers:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await self._bind(stack)
+            if self._private_store:
+                self._store = _make_store(stack)
             handlers = stack.enter_context(ExitStack())
             handle_signals(loop, [signal.SIGCHLD], self._reap, handlers)
             handle_signals(loop, [signal.SIGHUP], self.roll, handlers)
@@ -427,3 +437,17 @@ class Workers:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, WorkersFailed):
             logger.error("the care of the workers failed", exc_info=exc)
+
+
+def _make_store(stack: AsyncExitStack) -> str | None:
+    """The URL of a store in a directory that lasts as long as the stack; None without SQLite."""
+    if find_spec("_sqlite3") is None:
+        logger.warning("this Python has no sqlite3, so each session lives in one worker alone")
+        return None
+    folder = tempfile.gettempdir()
+    # The store has Unix sockets in that directory, and their paths have at most 104 bytes.
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        folder = "/tmp"
+    directory = tempfile.mkdtemp(prefix="mcp_h11-", dir=folder)  # for the owner alone
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    return "sqlite://" + quote(os.path.join(directory, "store.db"))

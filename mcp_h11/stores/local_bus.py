@@ -23,6 +23,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from .base import MAX_BUS_BYTES, StoreError, StoreRefused
 
@@ -213,8 +214,8 @@ class _Link(asyncio.Protocol):
         self._out_size = 0
         self._dropped = self._paused = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
+        # The type is Any because uvloop's transports have asyncio's methods, but not its class.
         self._transport = transport
         transport.set_write_buffer_limits(MAX_OUT_BYTES // 2, MAX_OUT_BYTES // 4)
         if not self.bus.linked(self):

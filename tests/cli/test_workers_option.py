@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from rawclient import Legacy
+from serving import LEGACY, call
 from worker_processes import LIMIT, ROOT, Fleet
 
 from mcp_h11.cli import workers as cli_workers
@@ -51,6 +55,9 @@ def test_the_proxy_has_one_process(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setenv("MCP_H11_WORKERS", "2")
     said = refusal(capsys, "proxy", "--", sys.executable)
     assert said == "MCP_H11_WORKERS is for tools, and not for the proxy"
+    monkeypatch.delenv("MCP_H11_WORKERS")
+    said = refusal(capsys, "proxy", "--store", "memory:", "--", sys.executable)
+    assert said == "--store is for tools, and not for the proxy"
 
 
 def test_a_system_that_hands_no_sockets_down_is_told(
@@ -114,3 +121,50 @@ def test_workers_are_loaded_only_where_they_are_asked_for() -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert ran.stdout == "[]\n"
+
+
+# --- --store ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"), [("ftp://x", "begins with one of"), ("sqlite:", "needs the path of a file")]
+)
+def test_a_store_that_no_url_names_is_refused(capsys: pytest.CaptureFixture[str], url: str, reason: str) -> None:
+    said = refusal(capsys, "tools.py", "--port", "0", "--store", url)
+    assert reason in said
+
+
+def test_a_password_in_a_wrong_url_is_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_H11_STORE", "reddis://:s3cret@127.0.0.1")
+    said = refusal(capsys, "tools.py", "--port", "0")
+    assert "begins with one of" in said and "s3cret" not in said
+
+
+def test_pipes_have_no_store(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, "tools.py", "--stdio", "--store", "memory:")
+    assert said == "--stdio and --store cannot be used together"
+
+
+@posix
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+async def test_a_session_in_a_file_outlives_a_restart_of_everything(tmp_path: Path, workers: list[str]) -> None:
+    folder = Path(tempfile.mkdtemp(dir=tempfile.gettempdir()))  # short, for the Unix sockets beside the file
+    session = ""
+    try:
+        for _ in range(2):
+            with Fleet.of_command_line(
+                tmp_path, *workers, "--port", "0", "--log-level", "info", MCP_H11_STORE=f"sqlite://{folder}/store.db"
+            ) as fleet:
+                await fleet.started(2 if workers else 0)
+                client = Legacy(fleet.port, LEGACY, limit=LIMIT)
+                if not session:
+                    await client.initialize()
+                    session = client.session or ""
+                client.session, client.initialized = session, {"protocolVersion": LEGACY}
+                assert (await client.call("tools/call", call("pid"))).result
+                fleet.process.send_signal(signal.SIGTERM)
+                assert await fleet.ended() == 0
+    finally:
+        shutil.rmtree(folder)

@@ -7,13 +7,14 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from rawclient import Modern, RawClient
-from serving import call, modern
+from rawclient import Legacy, Modern, RawClient
+from serving import LEGACY, call, modern
 from worker_processes import LIMIT, TOOLS, Fleet, is_alive, is_refused, met
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +129,15 @@ async def test_a_first_worker_that_cannot_start_ends_it_all(tmp_path: Path) -> N
         assert last == "python -m mcp_h11: error: the first worker ended with exit code 2 before it was ready"
 
 
-CRASHES = "import os, threading; threading.Timer(0.3, os._exit, [7]).start()"
+# Each worker ends soon after it has begun to serve.
+CRASHES = """
+import os
+begin = worker.WorkerServer.start
+async def start(self):
+    await begin(self)
+    self.loop.call_later(0.01, os._exit, 7)
+worker.WorkerServer.start = start
+"""
 
 
 @posix
@@ -235,3 +244,51 @@ async def test_a_worker_that_an_operator_ends_is_started_again(tmp_path: Path) -
         await fleet.line(f"worker {first} ended with exit code 0; another one starts")
         await fleet.line(r"worker \d+ is ready\n", 3)
         assert len(await fleet.workers()) == 2
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+@posix
+async def test_a_session_lives_on_every_worker_and_outlives_each_of_them(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as short,
+        Fleet.of_class(tmp_path, 3, **QUICK, TMPDIR=short) as fleet,
+    ):
+        await fleet.started(3)
+        (folder,) = Path(short).iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        client = Legacy(fleet.port, LEGACY, limit=LIMIT)  # a connection for each request
+        await client.initialize()
+
+        async def answered() -> set[int]:
+            """The workers that answered calls of the session, several of which run at once."""
+            found: set[int] = set()
+
+            async def ask() -> None:
+                answer = await client.call("tools/call", call("pid"))
+                found.add(int(answer.result["content"][0]["text"]))
+
+            for _ in range(20):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(10):
+                        tasks.start_soon(ask)
+            return found
+
+        before = await fleet.workers()
+        assert await answered() == {*before}
+        os.kill(before[0], signal.SIGKILL)
+        await fleet.line(f"worker {before[0]} was ended by SIGKILL")
+        assert before[0] not in await answered()
+        await fleet.line(r"worker \d+ is ready\n", 4)
+        fleet.process.send_signal(signal.SIGHUP)
+        await fleet.line("replaces worker", 3)
+        after = await answered()
+        assert not after & {*before} and after <= {*await fleet.workers()}
+        session = client.session
+        await client.delete()
+        client.session = session
+        assert (await client.post(client.request("ping"))).status == 404
+        fleet.process.send_signal(signal.SIGTERM)
+        assert await fleet.ended() == 0
+        assert not folder.exists()

@@ -136,7 +136,9 @@ class Fleet:
         (folder / "tools.py").write_text(TOOLS)
         (folder / "program.py").write_text(PROGRAM)
         settings = {"ops_port": 0, "grace": 2.0, **(settings or {})}
-        return cls("program.py", str(count), json.dumps({"settings": settings, **options}), folder=folder)
+        environment = {name: options.pop(name) for name in [*options] if name.isupper()}
+        given = json.dumps({"settings": settings, **options})
+        return cls("program.py", str(count), given, folder=folder, **environment)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -183,7 +185,8 @@ class Fleet:
     async def started(self, count: int) -> Fleet:
         """Wait until so many workers are ready; then `port` and `ops` are known."""
         self.port = int((await self.line(r"(?:\nat |http://127\.0\.0\.1:|^at )(\d+)"))[1])
-        await self.line(r"worker \d+ is ready\n", count)
+        if count:
+            await self.line(r"worker \d+ is ready\n", count)
         if match := re.search(r"operators are at \('127.0.0.1', (\d+)\)", self.said):
             self.ops = int(match[1])
         return self
