@@ -67,6 +67,7 @@ LATER = {
     ("client.connect", "client.transports.memory"),
     ("client.connect", "client.transports.stdio"),
     ("endpoint.endpoint", "endpoint.fleet_sse"),
+    ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),

@@ -41,7 +41,6 @@ from ..protocol.revisions import LEGACY, MODERN, SUPPORTED
 from ..protocol.shown import escaping
 from ..runtime.fairness import address_party, json_memory
 from ..runtime.runtime import Runtime
-from ..runtime.settings import Settings
 from .guard import Guard, expiry
 from .legacy_sse import LegacySSE
 from .modern import ModernPosts
@@ -75,7 +74,7 @@ class Endpoint:
         self._proxies = self._examiner.proxies
         self._guard = Guard(settings, runtime.now)
         self._open = self._guard.open
-        self._limiter = _limiter(settings)
+        self._limiter = _limiter(runtime)
         self._may_fail = type(runtime.handler).unavailable is not ServerHandler.unavailable
         # Scopes are checked before a call begins: once a stream has begun there is no status to refuse it with.
         self._scopes = runtime.handler._scope_switch()
@@ -405,6 +404,8 @@ class Endpoint:
     def close(self) -> None:
         """End everything that is left."""
         self.legacy.close()
+        if self._limiter is not None:
+            self._limiter.close()
 
 
 def _internal() -> Refusal:
@@ -417,11 +418,16 @@ def _is_public(verdict: Verdict) -> bool:
     return facts.preflight is not None or facts.route == METADATA
 
 
-def _limiter(settings: Settings) -> RateLimiter | None:
+def _limiter(runtime: Runtime) -> RateLimiter | None:
+    settings = runtime.settings
     if settings.rate_limit is None:
         return None
     requests, seconds = settings.rate_limit
-    return RateLimiter(requests, seconds, settings.rate_burst)
+    if runtime.fleet is None:
+        return RateLimiter(requests, seconds, settings.rate_burst)
+    from .fleet_rates import FleetRateLimiter  # only a server with a store needs it
+
+    return FleetRateLimiter(runtime.fleet, runtime.loop, requests, seconds, settings.rate_burst)
 
 
 def _bucket(principal: Any, peer: str) -> str:

@@ -40,6 +40,9 @@ class RateLimiter:
         """Take `cost` more tokens for a request that was allowed and is a batch; the bucket may be left in debt."""
         self._put(key, self._filled(key, now) - cost, now)
 
+    def close(self) -> None:
+        """The server ends.  A limiter that keeps a timer stops it."""
+
     def _filled(self, key: str, now: float) -> float:
         tokens, since = self._buckets.pop(key, (self._burst, now))
         return min(self._burst, tokens + (now - since) * self._rate)
