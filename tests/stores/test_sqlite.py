@@ -20,6 +20,7 @@ from mcp_h11.stores import sqlite, sqlite_thread
 from mcp_h11.stores.base import Full, Record, Store, StoreError, Taken
 from mcp_h11.stores.sqlite import SQLiteStore
 from mcp_h11.stores.sqlite_thread import PLAIN, READ, WRITE
+from mcp_h11.stores.suite_messages import MESSAGE_CHECKS
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
 
@@ -29,6 +30,20 @@ def test_the_sqlite_store_passes(check: StoreCheck, tmp_path: Path) -> None:
         return SQLiteStore(tmp_path / "store.db")
 
     asyncio.run(check(make))
+
+
+@pytest.mark.parametrize("check", MESSAGE_CHECKS, ids=lambda check: check.__name__)
+def test_the_bus_and_the_inbox_work_on_uvloop(check: StoreCheck, tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def make() -> Store:
+        return SQLiteStore(tmp_path / "store.db")
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(check(make))
+    finally:
+        loop.close()
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
