@@ -25,7 +25,7 @@ import anyio
 
 from ..protocol.errors import EventsExpired
 from . import redis_scripts as scripts
-from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS, Full, Record, StoreError, StoreRefused, Tail, Taken
+from .base import Full, Record, StoreError, StoreRefused, Tail, Taken
 from .redis_cluster import RedisCluster
 from .redis_keys import HASHED_NAME, REDIS_FORMAT, redis_bytes, redis_name, redis_text, redis_ttl
 from .redis_link import ANSWER_TIME, OneRedis, RedisCaller, RedisLine
@@ -136,9 +136,8 @@ class RedisLogs:
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
     ) -> str:
         log, streams, name = self._keys(session, stream)
-        limits = (LOG_EVENT_OVERHEAD, MAX_LOG_EVENTS, MAX_LOG_BYTES)
-        alone = redis_bytes(reader or "")
-        found = await self._caller.run(scripts.APPEND, (log, streams), name, index, data, int(last), *limits, alone)
+        alone = redis_bytes(reader) if reader else b""
+        found = await self._caller.run(scripts.APPEND, (log, streams), name, index, data, int(last), alone)
         if found is None:
             raise Taken(f"event {index} cannot be appended")
         return redis_text(found)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 
+from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS
+
 
 class RedisScript:
     """A script as text, and the hash by which Redis knows it once it has run there."""
@@ -210,22 +212,22 @@ note(ARGV[1], tonumber(ARGV[2]))
 """,
 )
 
-# ARGV: stream, index, data, 1 where it is the last, overhead of an event, most events, most bytes, the one reader that
-# the log may have or ''.  Returns the reader, or nothing where the index is taken.
+# ARGV: stream, index, data, 1 where it is the last, the one reader that the log may have or ''.
+# Returns the reader, or nothing where the index is taken.
 APPEND = RedisScript(
     "",
     _NOW,
     _LOG,
-    """
+    f"""
 local state = redis.call('HMGET', log, 'last', 'ended', 'first', 'size', 'ttl', 'noted', 'reader')
 local last = tonumber(state[1])
 if not last or state[2] ~= '0' or tonumber(ARGV[2]) ~= last + 1 then return false end
-if ARGV[8] ~= '' and state[7] ~= '' and state[7] ~= ARGV[8] then return false end
+if ARGV[5] ~= '' and state[7] ~= '' and state[7] ~= ARGV[5] then return false end
 last = last + 1
-local first, ttl, overhead = tonumber(state[3]), tonumber(state[5]), tonumber(ARGV[5])
-local size = state[4] + #ARGV[3] + overhead
-while last - first >= tonumber(ARGV[6]) or (size > tonumber(ARGV[7]) and first < last) do
-    size = size - redis.call('HSTRLEN', log, first) - overhead
+local first, ttl = tonumber(state[3]), tonumber(state[5])
+local size = state[4] + #ARGV[3] + {LOG_EVENT_OVERHEAD}
+while last - first >= {MAX_LOG_EVENTS} or (size > {MAX_LOG_BYTES} and first < last) do
+    size = size - redis.call('HSTRLEN', log, first) - {LOG_EVENT_OVERHEAD}
     redis.call('HDEL', log, first)
     first = first + 1
 end
