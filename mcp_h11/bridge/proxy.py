@@ -187,6 +187,11 @@ class ProxyHandler(ServerHandler):
         """The arguments that a client repeats in headers, as the backend annotates its tools."""
         return self._annotations.get(tool)
 
+    @property
+    def keeps_sessions(self) -> bool:
+        """With a backend for each session, the session is where its backend is."""
+        return self.per_session
+
     def serves(self, generation: int) -> bool:
         """Whether sessions that began under this number are still answered."""
         current = self._generations

@@ -5,13 +5,14 @@
 |---|---|---|
 | `answer` | the worker that got the client's answer to a question | the worker where the question waits |
 | `cancelled` | the worker that got the notification | all others |
+| `handed` | a worker that got a POST of a pinned session | the session's owner |
 | `record` | the worker that changed a session's record | all others |
 | `ended` | the worker that ended a session | all others |
 | `initialized` | the worker that got the notification | all others |
 | `reader` | the worker that reads a stream from now on | the one that read or writes it |
 | `events` | the worker that appended to a stream | the one that reads it |
 
-Letters are not lost (the first two); a lost signal is made good by a look at the store.
+Letters are not lost (the first three); a lost signal is made good by a look at the store.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
+from .fleet_pinned import refuse_handed, take_handed
 from .fleet_streams import FleetSession, SharedStream
 from .session_table import SessionTable
 
@@ -36,9 +38,10 @@ class FleetLinks:
 
     def __init__(self, runtime: Runtime, fleet: Fleet, table: SessionTable, reload: Any) -> None:
         self._runtime = runtime
+        self._fleet = fleet
         self._table = table
         self._reload = reload  # takes over a changed record; False: the session has ended
-        fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled)
+        fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled, handed=self._on_handed)
         fleet.on_signal.update(
             record=self._on_record, ended=self._on_ended, initialized=self._on_initialized,
             reader=self._on_reader, events=self._on_events,
@@ -70,6 +73,20 @@ class FleetLinks:
         session = self._session(body)
         if session is not None:
             session.cancel_call(body["request"])
+
+    def _on_handed(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is None:
+            self._runtime.spawn(self._refuse_handed(body))
+            return
+        take_handed(session, body)
+        self._table.touch(session)
+
+    async def _refuse_handed(self, body: dict[str, Any]) -> None:
+        try:
+            await refuse_handed(self._fleet, self._runtime.json, body)
+        except StoreError as exc:
+            logger.warning("a call of an ended session is not answered: %s", exc)
 
     def _on_record(self, body: dict[str, Any]) -> None:
         session = self._session(body)

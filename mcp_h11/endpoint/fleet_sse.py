@@ -20,11 +20,12 @@ from ..http.auth import subject
 from ..http.headers import JSON_HEADERS
 from ..http.reply import Reply
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
-from ..protocol.jsonrpc import JSON, Batch, Message, Notification, Request, Response
+from ..protocol.jsonrpc import Batch, Message, Request
 from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
+from .fleet_messages import letter_of, messages_of
 from .legacy_sse import LegacySSE
 from .session_stores import TOUCH_EVERY
 from .verdicts import Verdict
@@ -100,7 +101,7 @@ class FleetSSE(LegacySSE):
             kept = {} if record is None else json.loads(record.value)
             if kept.get("principal") != self._fleet.hashed(who):
                 raise session_not_found()
-            body = {"session": session_id, **_encoded(self.runtime.json, message)}
+            body = {"session": session_id, **letter_of(self.runtime.json, message)}
             if not await self._fleet.send(kept["worker"], "channel", **body):
                 raise session_not_found()  # its worker is dead, and its stream with it
         except StoreError as exc:
@@ -120,7 +121,7 @@ class FleetSSE(LegacySSE):
         if found is None:
             return  # the stream ended while the message was on its way
         session, json_ = found[0], self.runtime.json
-        messages: list[Any] = [json_.decode(text.encode()) for text in body["messages"]]
+        messages = messages_of(json_, body)
         try:
             self._messages(session, messages if body["batch"] else messages[0])
         except InvalidRequest as exc:
@@ -140,26 +141,3 @@ class FleetSSE(LegacySSE):
                 self.runtime.spawn(session.send(self.runtime.json.error(message.id, exc)))
             else:
                 logger.warning("a message of session %s was dropped: %s", session.id[:8], exc)
-
-
-def _encoded(json_: JSON, message: Message | Batch) -> dict[str, Any]:
-    """The messages of a POST as texts, and the errors for the parts of a batch that are no messages."""
-    parts: Batch = message if isinstance(message, list) else [message]
-    texts, errors = [], []
-    for one in parts:
-        if isinstance(one, InvalidRequest):
-            errors.append(json_.error(one.request_id, one).decode())
-        else:
-            texts.append(_text(json_, one).decode())
-    return {"batch": isinstance(message, list), "messages": texts, "errors": errors}
-
-
-def _text(json_: JSON, message: Message) -> bytes:
-    if isinstance(message, Request):
-        return json_.request(message.id, message.method, message.params)
-    if isinstance(message, Notification):
-        return json_.notification(message.method, message.params)
-    if isinstance(message, Response):
-        return json_.result(message.id, message.result)
-    error = message.error
-    return json_.error(message.id, MCPError(error["code"], error["message"], error.get("data")))

@@ -29,6 +29,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
 from ..stores.base import Full, StoreError
 from .fleet_links import FleetLinks
+from .fleet_pinned import PinnedSession
 from .fleet_streams import LEFT, FleetSession
 from .fleet_values import FOREVER, RECORDS, VALUES
 from .session_stores import TOUCH_EVERY, SessionStores
@@ -79,6 +80,7 @@ class FleetStores(SessionStores):
             "created": state.created,
             "generation": state.generation,
             "home": state.home,
+            "pinned": state.pinned,
             "stream": state.stream,
         }
         return json.dumps(record, separators=(",", ":")).encode()
@@ -106,7 +108,7 @@ class FleetStores(SessionStores):
         self.links = FleetLinks(self.runtime, self.fleet, table, self.reload)
 
     def new_session(self, state: SessionState) -> StreamSession:
-        state.home = self.fleet.worker
+        state.home, state.pinned = self.fleet.worker, self.runtime.handler.keeps_sessions
         state.stream = new_id(STREAM_ID_BYTES)
         return FleetSession(self.runtime, self.fleet, state, ASSUMED)
 
@@ -158,12 +160,26 @@ class FleetStores(SessionStores):
             logger.warning("a session is not at hand: %s", exc)
             raise overloaded("The session store is away") from None
         state.principal, state.peer = principal, peer
-        session = FleetSession(self.runtime, self.fleet, state, LEGACY.get(state.revision, ASSUMED))
+        session = self._session(state)
         session.version = record.version
         session.saved = (frozenset(state.subscriptions), state.log_level)
         if not session.weigh(state.subscriptions):
             raise overloaded("Too much is kept of this client")
         return session
+
+    def _session(self, state: SessionState) -> FleetSession:
+        revision = LEGACY.get(state.revision, ASSUMED)
+        if state.pinned and state.home != self.fleet.worker:
+            return PinnedSession(self.runtime, self.fleet, state, revision, self._end_here)
+        # Generations are numbered by each worker.
+        state.generation = self.runtime.handler.generation
+        return FleetSession(self.runtime, self.fleet, state, revision)
+
+    def _end_here(self, session_id: str) -> None:
+        """End a session everywhere: the worker that owned it is dead."""
+        session = self._table.sessions.get(session_id)
+        if session is not None:
+            self._table.end(session)
 
     async def save(self, session: StreamSession) -> None:
         assert isinstance(session, FleetSession)

@@ -94,7 +94,8 @@ class SharedStream(Stream):
 
     async def send_notice(self, payload: bytes) -> None:
         # Of all workers, the one that a client reads from appends it.  The log decides which one that is.
-        await self._send(payload, False, self.fleet.worker)
+        # The notices of a pinned session are known to its owner alone.
+        await self._send(payload, False, None if self.session.is_owned else self.fleet.worker)
 
     async def _send(self, payload: bytes, last: bool, only_reader: str | None = None) -> None:
         async with self.lock:
@@ -450,6 +451,10 @@ class FleetSession(FleetValues):
         return self._standalone
 
     @property
+    def is_owned(self) -> bool:
+        return self.state.pinned and self.home == self.fleet.worker
+
+    @property
     def question_prefix(self) -> str:
         # The id names the worker where the answer is awaited.  It cannot be guessed: the answer of a client counts only
         # for a session of its own, and this keeps it from another call of that session, too.
@@ -496,7 +501,7 @@ class FleetSession(FleetValues):
             await self.fleet.send(worker, "answer", session=self.id, id=message.id, **body)
 
     def announce(self, payload: bytes) -> None:
-        if self.keeps_notices:
+        if self.is_owned if self.state.pinned else self.keeps_notices:
             self.standalone.post(payload)
 
     def announce_changes(self) -> None:

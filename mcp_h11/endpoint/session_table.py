@@ -101,7 +101,7 @@ class SessionTable:
     def _evict(self, sessions: Iterator[StreamSession]) -> bool:
         """End the first, if there is one."""
         for session in sessions:
-            self.end(session, forget=not self._local_only)
+            self.end(session, forget=session.is_owned or not self._local_only)
             return True
         return False
 
@@ -119,7 +119,7 @@ class SessionTable:
             session = self.sessions.get(session_id)
             # A busy session without `initialized` stays: some clients do not send that notification.
             if session is not None and not session.busy:
-                self.end(session, forget=not self._local_only)
+                self.end(session, forget=session.is_owned or not self._local_only)
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""

@@ -325,6 +325,11 @@ class StreamSession(Session):
         self._standalone: Stream | None = None
 
     @property
+    def is_owned(self) -> bool:
+        """Whether no other worker could go on with the session, which a store knows all the same."""
+        return False
+
+    @property
     def keeps_events(self) -> bool:
         """Whether a client that comes back gets the events that it missed: then events have ids."""
         return self.store is not None

@@ -113,6 +113,11 @@ class ServerHandler:
         """Says at any time whether `required_scopes` has to be called; a server asks for it once, at its start."""
         return ScopeSwitch(getattr(self.required_scopes, "__func__", None) is not ServerHandler.required_scopes)
 
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether the state of a session lives in this process, so that other workers have to ask this one."""
+        return False
+
     def serves(self, generation: int) -> bool:
         """Whether a session that began under this `generation` may go on; where not, it is 404 and begins anew.
 

@@ -49,6 +49,7 @@ class SessionState:
     created: float = 0.0
     generation: int = 0  # of the handler, when it began; 0 where it has none
     home: str = ""  # the worker that opened it; empty where there is no fleet
+    pinned: bool = False  # that worker alone runs its calls
     stream: str = ""  # the id of its own stream, where workers share it
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 LEGACY_ERA = (
     "endpoint.sessions",
     "endpoint.fleet_links",
+    "endpoint.fleet_pinned",
     "endpoint.fleet_sse",
     "endpoint.fleet_stores",
     "endpoint.fleet_streams",
