@@ -69,6 +69,7 @@ LATER = {
     ("endpoint.endpoint", "endpoint.fleet_sse"),
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
+    ("server.ops", "runtime.store_metrics"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.documents.portable"),

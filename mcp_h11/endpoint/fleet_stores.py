@@ -240,6 +240,7 @@ class FleetStores(SessionStores):
 
     def sweep(self, now: float, busy: Callable[[], Iterable[str]]) -> None:
         assert self.used is not None, "it is made above"
+        self.runtime.store_away = not self.fleet.works  # also after an error that the store is not to blame for
         if now >= self._touch_at:
             self._touch_at = now + self._touch_every
             names = [*{*busy(), *self.used}]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -28,6 +29,7 @@ logger = escaping(logging.getLogger(__name__))
 WORKER_ID_BYTES = 12  # random, because a client sees it in the ids of questions
 MAX_HASHES = 1_024  # principals whose hash is remembered
 PROBE_TTL = 5.0
+COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
 KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
 
 Heard = Callable[[dict[str, Any]], None]
@@ -56,7 +58,10 @@ class Fleet:
         self._principal_key: bytes | None = None
         self._hashes: dict[str, str] = {}
         self._judges_after = 0.0
-        self._looked_at = 0.0
+        self._looked_at = -COUNT_EVERY
+        self.counts_workers = False  # count the workers now and then, also while none is watched
+        self.alive = 0  # workers, when they were last counted
+        self.letters = 0  # that were taken from the inbox
         self._opened = False
         self.reading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -155,6 +160,7 @@ class Fleet:
                 if not self._opened:
                     await self._begin()
                 letters = await inbox.take(BEAT_EVERY)
+                self.letters += len(letters)
                 for _, letter in letters:
                     self._dispatch(self.on_letter, letter)
                 if letters:
@@ -170,7 +176,8 @@ class Fleet:
             now = self._loop.time()
             if now - before > 2 * BEAT_EVERY:  # the store hung, or this loop did: the same holds
                 self._judges_after = now + ALIVE_TIME
-            if self._watched and now - self._looked_at >= BEAT_EVERY / 2:
+            look_every = BEAT_EVERY / 2 if self._watched else COUNT_EVERY if self.counts_workers else math.inf
+            if now - self._looked_at >= look_every:
                 self._looked_at = now
                 self._spawn(self._look_for_dead())
 
@@ -236,6 +243,7 @@ class Fleet:
             alive = {*await self.store.inbox.workers(), self.worker}
         except StoreError:
             return
+        self.alive = len(alive)
         if self._loop.time() < self._judges_after:
             return
         for worker in [worker for worker in self._watched if worker not in alive]:

@@ -86,36 +86,39 @@ class Metrics:
         self._tools.add(tool)
         return True
 
-    def render(self, gauges: Mapping[str, tuple[str, float]], received: int, sent: int) -> bytes:
+    def render(
+        self, gauges: Mapping[str, tuple[str, float]], received: int, sent: int, more: Iterable[str] = ()
+    ) -> bytes:
         """All metrics in the text format.
 
         `gauges` has the help text and the value of each gauge by its name.  `received` and `sent` are the bytes of the
-        connections that are open.
+        connections that are open.  `more` is the lines of further metrics, such as `store_metrics`.
         """
         lines: list[str] = []
         name = "mcp_server_operation_duration_seconds"
-        lines += _heading(name, "histogram", "From a request or notification to the end of its answer.")
+        lines += heading(name, "histogram", "From a request or notification to the end of its answer.")
         for (method, tool, error), histogram in sorted(self.operations.items()):
             labels = {"mcp_method_name": method, "gen_ai_tool_name": tool, "error_type": error}
             given = [f'{label}="{_escaped(value)}"' for label, value in labels.items() if value]
             lines += histogram.lines(name, ",".join(given))
         name = "mcp_server_session_duration_seconds"
-        lines += _heading(name, "histogram", "From the opening of a session to its end.")
+        lines += heading(name, "histogram", "From the opening of a session to its end.")
         lines += self.sessions.lines(name, "")
         name = "mcp_h11_responses_total"
-        lines += _heading(name, "counter", "HTTP answers by their status; refusals are those from 400 on.")
+        lines += heading(name, "counter", "HTTP answers by their status; refusals are those from 400 on.")
         lines += [f'{name}{{http_response_status_code="{code}"}} {n}' for code, n in sorted(self.responses.items())]
         for name, count, text in (
             ("mcp_h11_received_bytes_total", self.received + received, "Bytes of HTTP that clients sent."),
             ("mcp_h11_sent_bytes_total", self.sent + sent, "Bytes of HTTP that were written to clients."),
         ):
-            lines += [*_heading(name, "counter", text), f"{name} {count}"]
+            lines += [*heading(name, "counter", text), f"{name} {count}"]
         for name, (text, value) in gauges.items():
-            lines += [*_heading(name, "gauge", text), f"{name} {sample_value(value)}"]
-        return "\n".join([*lines, ""]).encode("utf-8")
+            lines += [*heading(name, "gauge", text), f"{name} {sample_value(value)}"]
+        return "\n".join([*lines, *more, ""]).encode("utf-8")
 
 
-def _heading(name: str, kind: str, text: str) -> list[str]:
+def heading(name: str, kind: str, text: str) -> list[str]:
+    """The two lines before the samples of a metric."""
     return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
 
 

@@ -62,6 +62,8 @@ class Pages:
             self._pages.update({settings.health_path: self.health, settings.ready_path: self.ready})
         if metrics:
             self._pages[settings.metrics_path] = self.metrics
+            if server.runtime.fleet is not None:
+                server.runtime.fleet.counts_workers = True
 
     def has(self, path: str) -> bool:
         """Whether one of the documents has this path."""
@@ -149,7 +151,12 @@ class Pages:
         }
         received = sum(connection.received for connection in server.connections)
         sent = sum(connection.written for connection in server.connections)
-        return 200, (("Content-Type", CONTENT_TYPE),), metrics.render(gauges, received, sent)
+        more: list[str] = []
+        if runtime.fleet is not None:
+            from ..runtime.store_metrics import store_metrics  # only a server with a store needs it
+
+            more = store_metrics(runtime.fleet)
+        return 200, (("Content-Type", CONTENT_TYPE),), metrics.render(gauges, received, sent, more)
 
 
 def document(code: int, **members: Any) -> Answer:

@@ -15,7 +15,16 @@ from ..runtime.metrics import sample_value
 
 COUNTED = ("counter", "histogram")
 # Of these gauges the largest tells more than the sum.
-LARGEST = frozenset(("mcp_h11_draining", "mcp_h11_loop_lag_seconds", "mcp_h11_uptime_seconds"))
+LARGEST = frozenset(
+    (
+        "mcp_h11_draining",
+        "mcp_h11_fleet_workers",  # each worker sees all of them,
+        "mcp_h11_loop_lag_seconds",
+        "mcp_h11_store_away",
+        "mcp_h11_store_bytes",  # and the same store
+        "mcp_h11_uptime_seconds",
+    )
+)
 
 
 class Family:

@@ -244,5 +244,9 @@ class Store(Protocol):
         ...
 
     def statistics(self) -> dict[str, float]:
-        """Numbers of the implementation for the metrics page, by name: bytes, reconnections.  May be empty."""
+        """Numbers of the implementation for the metrics page, by name; may be empty.
+
+        `bytes` is what the store takes now.  All others are counts of what happened, which never go down:
+        `reconnections`, for example.  A name is of small letters and underscores.
+        """
         ...

@@ -26,12 +26,15 @@ ANSWERS = (EventsExpired, Full, Taken)
 
 
 class Counter:
-    """How often an operation was asked for, how often it failed, and the seconds that it took altogether."""
+    """How often an operation was asked for, how often it failed, the seconds that it took and the bytes that it wrote.
 
-    __slots__ = ("failures", "operations", "seconds")
+    The seconds and the bytes are of those that did not fail.
+    """
+
+    __slots__ = ("failures", "operations", "seconds", "written")
 
     def __init__(self) -> None:
-        self.operations = self.failures = 0
+        self.operations = self.failures = self.written = 0
         self.seconds = 0.0
 
 
@@ -48,8 +51,10 @@ class StoreGuard:
         self._rest = rest
         self._rests_until = 0.0
 
-    async def run(self, name: str, operation: Awaitable[T], *, extra: float = 0.0, probe: bool = False) -> T:
-        """Await an operation for at most `extra` seconds beyond the limit.
+    async def run(
+        self, name: str, operation: Awaitable[T], *, extra: float = 0.0, probe: bool = False, size: int = 0
+    ) -> T:
+        """Await an operation, which writes `size` bytes, for at most `extra` seconds beyond the limit.
 
         `probe` runs it also while the breaker is open.  Raises StoreError.
         """
@@ -75,6 +80,7 @@ class StoreGuard:
         except StoreError:
             self._failed(counter)
             raise
+        counter.written += size
         self._succeeded(counter, loop.time() - began)
         return result
 
@@ -155,13 +161,14 @@ class GuardedRecords:
         made = self._records.create(
             self._scope + space, key, value, ttl, group=group, limit=limit, group_limit=group_limit
         )
-        return await self._run("create", made)
+        return await self._run("create", made, size=len(value))
 
     async def load(self, space: str, key: str) -> Record | None:
         return await self._run("load", self._records.load(self._scope + space, key))
 
     async def save(self, space: str, key: str, value: bytes, version: int, ttl: float | None) -> int | None:
-        return await self._run("save", self._records.save(self._scope + space, key, value, version, ttl))
+        made = self._records.save(self._scope + space, key, value, version, ttl)
+        return await self._run("save", made, size=len(value))
 
     async def touch(self, space: str, keys: Sequence[str], ttl: float) -> None:
         await self._run("touch", self._records.touch(self._scope + space, keys, ttl))
@@ -189,7 +196,8 @@ class GuardedLogs:
     async def append(
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
     ) -> str:
-        return await self._run("append", self._logs.append(session, stream, index, data, last=last, reader=reader))
+        made = self._logs.append(session, stream, index, data, last=last, reader=reader)
+        return await self._run("append", made, size=len(data))
 
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         return await self._run("read", self._logs.read(session, stream, after, reader=reader))
@@ -212,7 +220,7 @@ class GuardedInbox:
         self._run = guard.run
 
     async def put(self, worker: str, message: bytes) -> bool:
-        return await self._run("put", self._inbox.put(worker, message))
+        return await self._run("put", self._inbox.put(worker, message), size=len(message))
 
     async def take(self, wait: float) -> list[tuple[str, bytes]]:
         return await self._run("take", self._inbox.take(wait), extra=wait, probe=True)
@@ -233,7 +241,7 @@ class GuardedBus:
         self.subscribe = bus.subscribe
 
     async def publish(self, message: bytes, worker: str | None = None) -> None:
-        await self._run("publish", self._bus.publish(message, worker))
+        await self._run("publish", self._bus.publish(message, worker), size=len(message))
 
 
 class GuardedStore:
