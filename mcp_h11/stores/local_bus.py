@@ -44,8 +44,8 @@ HELLO, MESSAGE, WAKE, GAP = b"h", b"m", b"w", b"g"
 class LocalBus:
     """The end of one worker.  Call `subscribe`, then `open`, and `close` at the end.
 
-    `blocking` runs a function in a thread; `woken` is called when a worker has said that messages lie in the inbox, or
-    might; `died` with the id of a worker whose socket refuses.
+    `blocking` runs a function in a thread.  `woken` is called when messages lie in the inbox, or might.  `died` is
+    called with the id of a worker that has died.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LocalBus:
         self._server: asyncio.AbstractServer | None = None
         self._links: set[_Link] = set()  # all connections
         self._making: set[asyncio.Future[object]] = set()  # connections that replace lost ones
-        self._peers: dict[str, list[_Link]] = {}  # those whose worker is known; the first is the one to send by
+        self._peers: dict[str, list[_Link]] = {}  # by worker, once it is known; the first link is the one to send by
 
     def subscribe(self, heard: Callable[[bytes], None], gap: Callable[[], None]) -> None:
         """Call `heard` with each message of the others, and `gap` when messages may have been lost."""
@@ -92,7 +92,7 @@ class LocalBus:
         if waiting:
             await asyncio.wait(waiting, timeout=HELLO_TIME)
         for link in self._links:
-            link.late = True  # what a worker publishes before it greets, this one does not hear
+            link.late = True  # from now on, a worker that greets may have published before
 
     async def close(self) -> None:
         """End all connections.  Does nothing a second time."""
@@ -292,7 +292,7 @@ class _Link(asyncio.Protocol):
         self.bus.unlinked(self)
 
     def close(self) -> None:
-        """End the connection; what was written is sent first."""
+        """End the connection, after all frames that were written are sent."""
         if self._transport is not None:
             self._transport.close()
 

@@ -58,20 +58,27 @@ class SQLiteInbox:
         return alive
 
     async def take(self, wait: float) -> list[tuple[str, bytes]]:
+        end = asyncio.get_running_loop().time() + wait
         self._arrived.clear()
         found = await self._run(WRITE, _beat, self._worker, self._taken)
-        if not found and wait > 0:
-            try:
-                await asyncio.wait_for(self._arrived.wait(), wait)
-            except asyncio.TimeoutError:
-                return []
-            self._arrived.clear()
+        while not found and await self._wait(end):
+            self._arrived.clear()  # it may be late word of a message that was taken already
             found = await self._run(READ, _waiting, self._worker, self._taken)
         if len(found) == MAX_TAKEN:
             self._arrived.set()  # there may be more
         if found:
             self._taken = found[-1][0]  # not before: a `take` that is cancelled has returned nothing
         return [(str(number), message) for number, message in found]
+
+    async def _wait(self, end: float) -> bool:
+        """Wait until messages may have arrived; False at the end of the time."""
+        # Not `wait_for`, which before Python 3.12 can lose a cancellation.
+        waiting = asyncio.ensure_future(self._arrived.wait())
+        try:
+            await asyncio.wait({waiting}, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+        finally:
+            waiting.cancel()
+        return self._arrived.is_set()
 
     async def acknowledge(self, receipts: Sequence[str]) -> None:
         numbers = [int(receipt) for receipt in receipts if receipt.isascii() and receipt.isdigit()]

@@ -22,7 +22,7 @@ from .base import StoreError, StoreRefused
 APPLICATION_ID = 0x4D435031  # "MCP1", at offset 68 of the file
 SCHEMA_VERSION = 1
 OPEN_LOCK_TIME = 1.0  # seconds that the file may be locked while it is opened
-MAX_WAL_BYTES = 16 * 1024 * 1024  # what a checkpoint leaves of the log that SQLite writes ahead
+MAX_WAL_BYTES = 16 * 1024 * 1024  # of the log that SQLite writes ahead, after a checkpoint
 
 # Keys are bytes: a client's text may have a lone surrogate or NUL, which SQLite's text would not keep.  The counts are
 # kept by triggers, so that a limit costs no count of ten thousand rows.
@@ -108,7 +108,9 @@ def open_file(path: str, max_bytes: int | None = None) -> tuple[sqlite3.Connecti
     """
     with _errors(path):
         _look(path)
-        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", OPEN_LOCK_TIME, isolation_level=None, uri=True)
+        connection = sqlite3.connect(
+            f"{Path(path).as_uri()}?mode=rw", timeout=OPEN_LOCK_TIME, isolation_level=None, uri=True
+        )
         try:
             _make(connection, path)
             _verify(connection, path)
@@ -158,7 +160,7 @@ def _errors(path: str) -> Iterator[None]:
 
 
 def _look(path: str) -> None:
-    """Refuse what is not ours, without a lock and without a change; make an empty file where there is none."""
+    """Refuse a file that is not ours, without a lock and without a change; make an empty file where there is none."""
     try:
         found = os.stat(path)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_records import MAX_TOUCHED
 from .sqlite_thread import READ, WRITE, SQLiteThread
 
-MAX_LOGS_REMOVED = 50  # whose time is over, at once
+MAX_LOGS_REMOVED = 50  # logs that have ended, in one step
 
 _Base = sqlite3.Connection
 
@@ -146,7 +146,7 @@ def remove_logs(base: _Base, logs: Sequence[int]) -> None:
 
 
 def remove_ended_logs(base: _Base, now: float) -> bool:
-    """Remove some logs whose time is over; True where there may be more."""
+    """Remove some logs that have ended; True where there may be more."""
     ended = [log for (log,) in base.execute("SELECT id FROM logs WHERE ends <= ? LIMIT ?", (now, MAX_LOGS_REMOVED))]
     remove_logs(base, ended)
     return len(ended) == MAX_LOGS_REMOVED

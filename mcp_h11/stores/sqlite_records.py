@@ -11,7 +11,7 @@ from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_thread import READ, WRITE, SQLiteThread
 
 MAX_TOUCHED = 500  # records or logs in one transaction
-MAX_REMOVED = 500  # records whose time is over, at once
+MAX_REMOVED = 500  # records that have ended, in one step
 _ID_SHIFT = 32  # a version is the number of the row, which never comes back, and the number of saves
 
 _Base = sqlite3.Connection
@@ -87,7 +87,7 @@ def _create(
 
 
 def _need_room(base: _Base, now: float, limit: int, where: str, names: tuple[bytes, ...]) -> None:
-    """Raise Full at the limit, where removing records whose time is over does not help."""
+    """Raise Full at the limit, unless records have ended, which make room."""
     found = base.execute(f"SELECT n FROM {where}", names).fetchone()
     if found is not None and found[0] >= limit:
         remove_ended_records(base, now)
@@ -97,7 +97,7 @@ def _need_room(base: _Base, now: float, limit: int, where: str, names: tuple[byt
 
 
 def remove_ended_records(base: _Base, now: float) -> bool:
-    """Remove some records whose time is over; True where there may be more."""
+    """Remove some records that have ended; True where there may be more."""
     chosen = "SELECT id FROM records WHERE ends IS NOT NULL AND ends <= ? ORDER BY ends LIMIT ?"
     return base.execute(f"DELETE FROM records WHERE id IN ({chosen})", (now, MAX_REMOVED)).rowcount >= MAX_REMOVED
 

@@ -97,7 +97,7 @@ class SQLiteThread:
             raise
 
     async def stop(self) -> None:
-        """End the thread after what was given to it.  Does nothing a second time."""
+        """End the thread after the operations that it was given.  Does nothing a second time."""
         if self._loop is None:
             return
         ended = self._submit(PLAIN, self._disconnect, ())
@@ -112,7 +112,7 @@ class SQLiteThread:
         self._queue.put(None)
 
     async def run(self, kind: str, step: Callable[..., T], *arguments: Any) -> T:
-        """Run a step in the thread and return its result.  Raises StoreError, and what a step refuses with."""
+        """Run a step in the thread and return its result.  Raises StoreError, and the refusals of a step."""
         if self._loop is None:
             raise StoreError("the store is not open")
         if self._hangs:
@@ -141,7 +141,7 @@ class SQLiteThread:
             self._turn = []
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Fail what waits for too long.  One timer for all operations, and none while there are none."""
+        """Fail operations that wait for too long.  One timer for all, and none while none waits."""
         before = loop.time() - OPERATION_TIME
         for operation in [operation for operation in self._pending if operation.begun <= before]:
             self._pending.discard(operation)
@@ -240,7 +240,7 @@ class SQLiteThread:
                 operation.result = operation.step(self._connect(), self._clock, *operation.arguments)
             operation.error = None
         except (Full, Taken, EventsExpired) as refusal:
-            operation.error = refusal.with_traceback(None)  # whose frames hold the operation
+            operation.error = refusal.with_traceback(None)  # its frames hold the operation
         except Exception as error:
             if operation.kind != PLAIN:
                 raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the checks of `stores.testing` share: workers of one fleet, comparisons that explain themselves, in_time waits.
+"""The tools of the checks of `stores.testing`: workers of one fleet, comparisons with their rule, waits with an end.
 
 Rule: no check asks the wall clock for less than a stalled machine may take.  Where time has to pass in the store, a
 check waits for another record or log of the store to end.
@@ -23,9 +23,9 @@ T = TypeVar("T")
 _E = TypeVar("_E", bound=BaseException)
 
 CHECK_TIME = 120.0  # seconds that one check may take
-APPEAR_TIME = 30.0  # seconds until what must happen soon has happened
+APPEAR_TIME = 30.0  # seconds until a thing that must happen soon has happened
 LOOK_EVERY = 0.02
-SHORT = 0.2  # a time to live whose end a check waits for
+SHORT = 0.2  # a time to live; a check waits for its end
 STALL = 3.0  # a time to live that does not end between two operations, unless the machine stands still for so long
 LONG = 600.0
 
@@ -40,7 +40,7 @@ BYTES = (b"", b"\0", b"\xff\xfe", bytes(range(256)), b"\r\n", b"*1\r\n$1\r\n", b
 
 @dataclass
 class Worker:
-    """One worker of the fleet under test: its store, its id, and what it heard on the bus."""
+    """One worker of the fleet under test: its store, its id, and the messages that it heard on the bus."""
 
     store: Store
     name: str

@@ -115,7 +115,7 @@ async def check_the_oldest_events_go_past_the_count(make: Make) -> None:
 
 @in_time
 async def check_the_oldest_events_go_past_the_bytes(make: Make) -> None:
-    """Each event counts with its overhead; the newest stays, whatever its size."""
+    """Each event counts with its overhead; the newest stays, however large it is."""
     async with fleet(make) as (a,):
         logs, session = a.store.logs, fresh()
         await logs.open(session, "s", LONG)
@@ -192,7 +192,7 @@ async def check_no_event_falls_between_a_read_and_its_reader(make: Make) -> None
 
 @in_time
 async def check_a_log_is_discarded_alone_or_with_its_session(make: Make) -> None:
-    """It takes no event any more; what is not named stays."""
+    """It takes no event any more; other logs stay."""
     async with fleet(make, 2) as (a, b):
         one, two, session, other = a.store.logs, b.store.logs, fresh(), fresh()
         for name in (session, other):

@@ -651,3 +651,18 @@ def test_the_file_is_looked_at_again_after_it_was_missing(tmp_path: Path, monkey
             assert (tmp_path / "store.db").exists()
 
     run(test)
+
+
+def test_late_word_of_a_message_that_was_taken_ends_no_take(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opened(tmp_path / "store.db", "a") as a, opened(tmp_path / "store.db", "b") as b:
+            assert await a.inbox.take(0) == []
+            taking = asyncio.ensure_future(a.inbox.take(LIMIT * 2))
+            for n in range(3):
+                a.inbox.arrived()
+                await a.records.touch("s", ["k"], float(n))
+                assert not taking.done()
+            await b.inbox.put("a", b"message")
+            assert [message for _, message in await asyncio.wait_for(taking, LIMIT)] == [b"message"]
+
+    run(test)
