@@ -22,6 +22,8 @@ from typing import Any
 from ..protocol.shown import escaping
 
 ACCEPTS_PER_TURN = 32  # in one turn of the loop; then the accepted connections have their turn
+YIELD_TIME = 0.001  # seconds for which a connection is left to other processes
+YIELDED_ACCEPTS = 4  # connections that are accepted after that time, if no other process wanted them
 RETRY_AFTER = 1.0  # seconds, where the system has no descriptor or no memory for another connection
 NEVER = 365 * 86_400.0  # seconds; asyncio would read None as a minute
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -35,7 +37,8 @@ class Acceptor:
     `connected` makes the protocol of a connection.  It is given a function, and the protocol calls this function when
     the connection is made: from then on the connection no longer counts as a handshake.  `full(address)` says whether
     there is no room for a peer, with the handshakes under way in `handshakes` counted too.  A peer without room is
-    closed without an answer, because TLS has no answer for that.
+    closed without an answer, because TLS has no answer for that.  `leaves` says whether the next connection is left to
+    other processes that accept from the same socket, for a moment.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Acceptor:
         *,
         timeout: float | None,
         backlog: int,
+        leaves: Callable[[], bool] | None = None,
     ) -> None:
+        self._leaves = leaves
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._connected = connected
@@ -84,9 +89,23 @@ class Acceptor:
             task.cancel()
 
     def _accept(self) -> None:
+        leaves = self._leaves
         for _ in range(ACCEPTS_PER_TURN):
+            if leaves is not None and leaves():
+                self._pause(YIELD_TIME, self._accept_what_is_left)
+                return
             if not self._accept_one():
                 return
+
+    def _accept_what_is_left(self) -> None:
+        self._loop.add_reader(self._sock, self._accept)
+        for _ in range(YIELDED_ACCEPTS):
+            if not self._accept_one():
+                return
+
+    def _pause(self, seconds: float, then: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._sock)
+        self._retry = self._loop.call_later(seconds, then)
 
     def _accept_one(self) -> bool:
         """Accept one connection; False where none waits, or the system has no room for one."""
@@ -97,8 +116,7 @@ class Acceptor:
         except OSError as exc:
             if self._has_room(exc):
                 return True
-            self._loop.remove_reader(self._sock)
-            self._retry = self._loop.call_later(RETRY_AFTER, self._loop.add_reader, self._sock, self._accept)
+            self._pause(RETRY_AFTER, partial(self._loop.add_reader, self._sock, self._accept))
             return False
         peer.setblocking(False)
         self._begin(peer, address)

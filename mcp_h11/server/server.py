@@ -220,9 +220,13 @@ class Server:
         if settings.ssl is None and not isinstance(self.loop, asyncio.SelectorEventLoop):
             # asyncio takes any bound stream socket here, a Unix one as well.
             return await self.loop.create_server(self._connected, sock=sock, backlog=settings.backlog)
+        return self._acceptor(sock)
+
+    def _acceptor(self, sock: socket.socket, leaves: Callable[[], bool] | None = None) -> Acceptor:
+        settings = self.settings
         return Acceptor(
             sock, settings.ssl, self._accepted, self._is_full, self.handshakes,
-            timeout=settings.handshake_timeout, backlog=settings.backlog,
+            timeout=settings.handshake_timeout, backlog=settings.backlog, leaves=leaves,
         )  # fmt: skip
 
     def _connected(self) -> Connection:

@@ -41,9 +41,12 @@ from ..protocol.errors import Refusal
 from ..protocol.shown import escaping
 from ..runtime.metrics import CONTENT_TYPE
 from ..runtime.settings import Settings
+from .acceptor import Acceptor
+from .connection import Connection
 from .ops import FRESH, OpsEndpoint, Pages
 from .server import Server
 from .signals import handle_signals
+from .spread import Spread
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -60,6 +63,7 @@ class Charge:
     Attributes:
         index: the number of the worker, from 0 on; the worker that takes the place of another has its number.
         sockets: the listening sockets that the parent has bound.
+        spread: how many connections each worker has.
         state_keys: for `Settings.state_keys`, where those are empty.
         store: the URL of the store of all workers, for `Settings.store`, where that is None; None for none.
     """
@@ -70,6 +74,9 @@ class Charge:
         self.store: str | None = said["store"]
         self.state_keys = [bytes.fromhex(key) for key in said["state_keys"]]
         self.sockets = [_inherited(descriptor) for descriptor in said["sockets"]]
+        os.set_inheritable(said["spread"], False)
+        self.spread = Spread(said["spread"], said["count"])
+        os.close(said["spread"])
 
     def shared(self, settings: Settings) -> Settings:
         """These settings with the keys and the store that all workers have in common, unless they have their own."""
@@ -161,12 +168,15 @@ class WorkerServer(Server):
         self._retiring: asyncio.Task[None] | None = None
         self._asked: asyncio.Future[str] | None = None  # the metrics of all workers
         self._signals = ExitStack()
+        self._index, self._spread = channel.charge.index, channel.charge.spread
+        self._counted = True  # among the workers that accept
 
     async def start(self) -> None:
         await super().start()
         self._pages = Pages(self, HostPolicy(("*",), None), health=True, metrics=self.runtime.metrics is not None)
         handle_signals(self.loop, [signal.SIGTERM], self._stop_once, self._signals)
         self._channel.attach(self.loop, self._told, self.settings.grace + ORPHAN_TIME)
+        self._tell_number()
         self._channel.send(ready=self.runtime.handler.name)
 
     async def aclose(self, grace: float | None = None) -> None:
@@ -175,6 +185,22 @@ class WorkerServer(Server):
         finally:
             self._channel.send(last=self._report(metrics=True))
             self._signals.close()
+
+    async def _listen(self, sock: socket.socket) -> Acceptor:
+        return self._acceptor(sock, self._leaves)
+
+    def _tell_number(self) -> int:
+        number = len(self.connections) + len(self.handshakes)
+        if self._counted:
+            self._spread.tell(self._index, number)
+        return number
+
+    def _leaves(self) -> bool:
+        return self._spread.is_ahead(self._tell_number())
+
+    def lost(self, connection: Connection) -> None:
+        super().lost(connection)
+        self._tell_number()
 
     def _make_endpoint(self, hosts: HostPolicy) -> Endpoint:
         settings = self.settings
@@ -201,6 +227,7 @@ class WorkerServer(Server):
                 self._asked.set_result(message["told"])
             self._asked = None
         elif message["do"] == "retire":
+            self._counted = False  # the new worker has its number
             self._retiring = self.loop.create_task(self._retire())
         else:
             self._stop_once()
@@ -210,6 +237,9 @@ class WorkerServer(Server):
     def _stop_once(self) -> None:
         # A supervisor may send SIGTERM to each process of a group, and the parent says it too.
         if not self._stopping.is_set():
+            if self._counted:
+                self._counted = False
+                self._spread.leave(self._index)
             self.stop()
 
     async def _retire(self) -> None:

@@ -41,6 +41,7 @@ from .desk import Desk
 from .server import DEFAULT_HOST, DEFAULT_PORT, MAX_WORKERS, OPS_ADDRESS
 from .signals import END_SIGNALS, handle_signals
 from .sockets import bind_tcp, bind_unix, close_all, remove_socket_file
+from .spread import Spread, shared_memory
 from .totals import Totals
 from .worker import QUIET_SIGNALS
 
@@ -125,6 +126,8 @@ class Workers:
         self._at = (host, port, uds, fd)
         self._on_start = on_start
         self._keys = [bytes(key) for key in settings.state_keys] or [secrets.token_bytes(KEY_SIZE)] * private_store
+        self._memory = -1
+        self._spread: Spread
         self._private_store = private_store
         self._store: str | None = None
         self._restarts = [Restarts(restart_min, restart_max, stable) for _ in range(count)]
@@ -155,6 +158,11 @@ class Workers:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await self._bind(stack)
+            self._memory = shared_memory(self.count)
+            stack.callback(os.close, self._memory)
+            self._spread = Spread(self._memory, self.count)
+            for index in range(self.count):
+                self._spread.leave(index)
             if self._private_store:
                 self._store = _make_store(stack)
             handlers = stack.enter_context(ExitStack())
@@ -231,7 +239,7 @@ class Workers:
                 process = subprocess.Popen(
                     self._command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), *(sock.fileno() for sock in self.sockets)],
+                    pass_fds=[theirs.fileno(), self._memory, *(sock.fileno() for sock in self.sockets)],
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -242,6 +250,8 @@ class Workers:
             theirs.close()
         charge = {
             "index": index,
+            "count": self.count,
+            "spread": self._memory,
             "sockets": [sock.fileno() for sock in self.sockets],
             "state_keys": [key.hex() for key in self._keys],
             "store": self._store,
@@ -277,6 +287,8 @@ class Workers:
         worker.reading.cancel()
         self.totals.keep(worker.metrics)
         self._all.discard(worker)
+        if self.workers[worker.index] is worker:
+            self._spread.leave(worker.index)
         for event in (worker.ended, worker.over, worker.changed):
             event.set()
 

@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
+from serving import UVLOOP
 from worker_processes import LIMIT, ROOT
 
 from mcp_h11 import Settings
 from mcp_h11.runtime.metrics import Metrics
+from mcp_h11.server.acceptor import Acceptor
 from mcp_h11.server.child import WAIT_JITTER, Restarts, ending
 from mcp_h11.server.server import MAX_WORKERS
+from mcp_h11.server.spread import MOST_AHEAD, Spread, shared_memory
 from mcp_h11.server.totals import Totals
 from mcp_h11.server.workers import Workers
 
@@ -108,3 +115,71 @@ def test_a_channel_to_nobody_is_told() -> None:
             capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
         )  # fmt: skip
     assert ran.returncode == 1 and ran.stderr.endswith("EOFError: the parent is gone\n")
+
+
+# --- the spread of connections ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_ahead_of_the_last_one_leaves_a_connection_to_others() -> None:
+    descriptor = shared_memory(3)
+    ours, theirs = Spread(descriptor, 3), Spread(descriptor, 3)  # as in two processes
+    os.close(descriptor)
+    for index in range(3):
+        ours.leave(index)
+    theirs.tell(1, 5)
+    assert not theirs.is_ahead(5)  # no other worker accepts
+    ours.tell(0, 3)
+    assert not theirs.is_ahead(3 + MOST_AHEAD) and theirs.is_ahead(3 + MOST_AHEAD + 1)
+    ours.leave(0)
+    assert not theirs.is_ahead(5)
+
+
+def test_the_memory_needs_no_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    test_a_worker_that_is_ahead_of_the_last_one_leaves_a_connection_to_others()
+
+
+class Counting(asyncio.Protocol):
+    """Notes each connection of one acceptor, and closes it."""
+
+    def __init__(self, name: str, made: Callable[[], None], seen: list[str]) -> None:
+        self.name, self.made, self.seen = name, made, seen
+
+    def connection_made(self, transport: Any) -> None:
+        self.made()
+        self.seen.append(self.name)
+        transport.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
+async def test_a_connection_that_others_leave_is_accepted_after_a_moment(anyio_backend_name: str) -> None:
+    seen: list[str] = []
+    ahead = {"first": True, "second": False}
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+        acceptors = [
+            Acceptor(
+                sock.dup(), None, partial(Counting, name, seen=seen), lambda peer: False, set(),
+                timeout=None, backlog=10, leaves=lambda name=name: ahead[name],
+            )
+            for name in ahead
+        ]  # fmt: skip
+
+        async def connect(count: int) -> None:
+            for number in range(count):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                with anyio.fail_after(LIMIT):
+                    while len(seen) <= number:
+                        await anyio.sleep(0.001)
+                writer.close()
+                await writer.wait_closed()
+
+        await connect(10)
+        assert seen.count("second") >= 9  # one may come while the first one has its moment
+        seen.clear()
+        ahead["second"] = True
+        await connect(10)  # both leave them, and none is lost
+        assert len(seen) == 10
+        for acceptor in acceptors:
+            acceptor.close()
