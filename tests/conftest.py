@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import wire
 from examples import VARIABLE
+
+if TYPE_CHECKING:
+    from redis_servers import RedisServer
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +30,15 @@ def anyio_backend() -> str:
 @pytest.fixture
 def schemas() -> None:
     """A test that uses it judges messages by the published schema of its `revision`, or by those of all revisions."""
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One real Redis for all tests that do it no harm; it keeps nothing on its disk."""
+    from redis_servers import redis_server
+
+    with redis_server() as server:
+        yield server
 
 
 LEFT_OUT = pytest.StashKey[str]()

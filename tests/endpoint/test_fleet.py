@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Stores, fleet, in_memory, in_sqlite, roaming, until, vanish
+from fleets import KINDS, LIMIT, Stores, fleet, roaming, stores_of, until, vanish
 from rawclient import encode
 from serving import Held
 from sse_support import connected
@@ -22,9 +22,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
+    return stores_of(request, tmp_path)
 
 
 def post(tool: str, request: str | int = 1, **arguments: Any) -> bytes:

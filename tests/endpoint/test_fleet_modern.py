@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import Stores, fleet, in_memory, in_sqlite
+from fleets import KINDS, Stores, fleet, stores_of
 from rawclient import Modern
 
 from mcp_h11 import Context, MCPServer
@@ -21,9 +21,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
+    return stores_of(request, tmp_path)
 
 
 def shop(done: list[str]) -> MCPServer:

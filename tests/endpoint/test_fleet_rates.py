@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from examples import examples
-from fleets import LIMIT, Stores, Workers, fleet, in_memory, in_sqlite
+from fleets import KINDS, LIMIT, Stores, Workers, fleet, in_memory, stores_of
 from hypothesis import given
 from hypothesis import strategies as st
 from rawclient import RawClient
@@ -226,9 +226,9 @@ def test_a_limiter_that_was_closed_tells_nothing_more() -> None:
 # --- over sockets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
+    return stores_of(request, tmp_path)
 
 
 async def status(server: Any, user: str | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, Stores, fleet, in_memory, in_sqlite, roaming
+from fleets import KINDS, LIMIT, Roaming, Stores, fleet, in_memory, roaming, stores_of
 from keeping import done, keeper, tried
 
 from mcp_h11.eras.values import MAX_SESSION_VALUES
@@ -27,9 +27,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
+    return stores_of(request, tmp_path)
 
 
 def at(client: Roaming, worker: Any) -> Roaming:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 import wire
 from rawclient import Legacy
+from redis_servers import fresh_prefix
 
 from mcp_h11 import MCPServer, listening
 from mcp_h11.stores.base import Store
 from mcp_h11.stores.memory import Hub, MemoryStore
+from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.sqlite import SQLiteStore
 
 LIMIT = 10.0  # seconds for each wait of a test
@@ -67,6 +70,17 @@ def in_memory() -> Stores:
 def in_sqlite(folder: Path) -> Stores:
     """Stores that share one file."""
     return lambda: SQLiteStore(folder / "fleet.db")
+
+
+KINDS = ("memory", "sqlite", "redis")
+
+
+def stores_of(request: pytest.FixtureRequest, folder: Path) -> Stores:
+    """For a fixture with `params=KINDS`: stores of that kind."""
+    if request.param == "redis":
+        url = request.getfixturevalue("shared_redis").url(fresh_prefix())
+        return lambda: RedisStore.from_url(url)
+    return in_memory() if request.param == "memory" else in_sqlite(folder)
 
 
 class Roaming(Legacy):
