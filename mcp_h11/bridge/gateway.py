@@ -330,7 +330,12 @@ def _nowhere(prefix: str) -> Refusal:
 
 
 class GatewayServer(Server):
-    """Listens for a `Gateway`."""
+    """Listens for a `Gateway`.  Its `store` is a URL, because each site opens a store of its own."""
+
+    async def start(self) -> None:
+        if self.settings.store is not None and not isinstance(self.settings.store, str):
+            raise ValueError("a gateway needs the URL of a store: each of its servers opens it for itself")
+        await super().start()
 
     def _make_endpoint(self, hosts: HostPolicy) -> Endpoint:
         return GatewayEndpoint(self.runtime, hosts, self)

@@ -26,6 +26,7 @@ from mcp_h11.bridge.configtext import ConfigError
 from mcp_h11.bridge.gateway import Gateway, GatewayServer
 from mcp_h11.client.client import Client
 from mcp_h11.client.targets import Command, Url
+from mcp_h11.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +84,27 @@ async def test_each_backend_is_at_its_name_with_sessions_of_its_own() -> None:
             stray = Legacy(server.port, LEGACY, "/servers/two/mcp")
             stray.session, stray.initialized = one.session, one.initialized
             assert (await stray.post(stray.request("ping"))).status == 404
+
+
+async def test_the_sessions_of_two_gateways_with_one_store_are_one_and_those_of_two_servers_are_not(
+    tmp_path: Path,
+) -> None:
+    entries = {"one": entry("one"), "two": entry("two")}
+    store = f"sqlite:{tmp_path / 'fleet.db'}"
+    async with gateway(entries, store=store) as first, gateway(entries, store=store) as second:
+        async with at(first, "one", Legacy) as client:
+            client.port = second.port
+            assert (await said(client))["name"] == "one"
+            client.path = "/servers/two/mcp"
+            for client.port in (first.port, second.port):
+                assert (await client.post(client.request("ping"))).status == 404
+            client.path = "/servers/one/mcp"
+
+
+async def test_the_store_of_a_gateway_is_a_url() -> None:
+    with pytest.raises(ValueError, match="URL of a store"):
+        async with gateway({"one": entry("one")}, store=MemoryStore()):
+            pass
 
 
 @pytest.mark.parametrize("path", ["/servers/nobody/mcp", "/mcp", "/", "/servers/one", "/servers/one/other", "/servers"])
