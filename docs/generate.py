@@ -139,7 +139,7 @@ MEANINGS = {
     "ask_timeout": "for the client's answer to a question in a legacy session",
     "session_idle": "with nothing running and no stream open; then the session ends",
     "session_initialize": "from `initialize` to `notifications/initialized`, if no other message comes",
-    "max_sessions": "then an idle one ends, of the client that has most, or 503",
+    "max_sessions": "at all workers together; then an idle one ends, of the client that has most, or 503",
     "max_sessions_peer": "the same for one client",
     "max_listeners": "open `subscriptions/listen` streams, then 503",
     "max_subscriptions": "resources of one session or listener",
