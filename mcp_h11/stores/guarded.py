@@ -2,7 +2,7 @@
 """A store behind a time limit, a circuit breaker and counters, with the same four parts.
 
 Rules:
-- Every wait for the store has an end: `limit` seconds.
+- Every wait for the store has an end: `limit` seconds, in which the loop of this worker ran.
 - A store that hangs costs one wait and not one for each call: after a wait that ran out, operations are refused at once
   for `rest` seconds.  A store that fails at once needs no such rest.
 - The heartbeat is let through all the time, so the store is seen to work again as soon as it does.
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 OPERATION_LIMIT = 2.0  # seconds
 BREAKER_REST = 1.0  # seconds
+LOOP_LATE = 0.25  # seconds by which a timer is late where the loop stood still, and not the store
 # Answers of a store that works.
 ANSWERS = (EventsExpired, Full, Taken)
 
@@ -114,8 +115,14 @@ async def _limited(operation: Awaitable[T], loop: asyncio.AbstractEventLoop, lim
     task = asyncio.current_task()
     assert task is not None, "an operation is awaited in a task"
     expired: list[bool] = []
+    timer: asyncio.TimerHandle
 
     def expire() -> None:
+        nonlocal timer
+        if loop.time() - timer.when() > LOOP_LATE:
+            # This process was stopped, or a tool blocked its loop.  The store may have answered long ago.
+            timer = loop.call_later(limit, expire)
+            return
         expired.append(True)
         task.cancel()
 
