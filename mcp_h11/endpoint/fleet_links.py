@@ -8,7 +8,6 @@
 | `handed` | a worker that got a POST of a pinned session | the session's owner |
 | `record` | the worker that changed a session's record | all others |
 | `ended` | the worker that ended a session | all others |
-| `initialized` | the worker that got the notification | all others |
 | `reader` | the worker that reads a stream from now on | the one that read or writes it |
 | `events` | the worker that appended to a stream | the one that reads it |
 
@@ -33,6 +32,16 @@ from .session_table import SessionTable
 logger = escaping(logging.getLogger(__name__))
 
 
+class Loading:
+    """A record that is on its way; `stale` once a signal about its session came meanwhile."""
+
+    __slots__ = ("session_id", "stale")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.stale = False
+
+
 class FleetLinks:
     """Gives the letters and signals of the other workers to the sessions that are at hand here."""
 
@@ -41,14 +50,16 @@ class FleetLinks:
         self._fleet = fleet
         self._table = table
         self._reload = reload  # takes over a changed record; False: the session has ended
+        self.loading: set[Loading] = set()
         fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled, handed=self._on_handed)
         fleet.on_signal.update(
-            record=self._on_record, ended=self._on_ended, initialized=self._on_initialized,
-            reader=self._on_reader, events=self._on_events,
+            record=self._on_record, ended=self._on_ended, reader=self._on_reader, events=self._on_events,
         )  # fmt: skip
         fleet.on_gap.append(self._on_gap)
 
     def _session(self, body: dict[str, Any]) -> FleetSession | None:
+        for load in self.loading:
+            load.stale = load.stale or load.session_id == body["session"]
         session = self._table.sessions.get(body["session"])
         return session if isinstance(session, FleetSession) else None
 
@@ -98,6 +109,7 @@ class FleetLinks:
             alive = await self._reload(session)
         except StoreError as exc:
             logger.warning("session %s may be out of date: %s", session.id[:8], exc)
+            self._fleet.be_unsure()
             return
         if not alive and not session.closed:
             self._table.end(session, forget=False)
@@ -106,9 +118,6 @@ class FleetLinks:
         session = self._session(body)
         if session is not None:
             self._table.end(session, forget=False)
-
-    def _on_initialized(self, body: dict[str, Any]) -> None:
-        self._table.uninitialized.pop(body["session"], None)
 
     def _on_reader(self, body: dict[str, Any]) -> None:
         stream = self._stream(body)
@@ -122,6 +131,8 @@ class FleetLinks:
 
     def _on_gap(self) -> None:
         """Signals may have been lost: look at everything that they could have been about."""
+        for load in self.loading:
+            load.stale = True
         self._runtime.spawn(self._look_again())
 
     async def _look_again(self) -> None:
@@ -130,7 +141,7 @@ class FleetLinks:
                 continue
             await self._reload_or_end(session)
             for stream in list(session.streams.values()):
-                if isinstance(stream, SharedStream):
+                if isinstance(stream, SharedStream) and not stream.is_own:
                     stream.wake()
             if session.keeps_notices:
                 session.announce_changes()

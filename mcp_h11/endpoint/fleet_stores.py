@@ -27,8 +27,8 @@ from ..runtime.fleet import Fleet
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
-from ..stores.base import Full, StoreError
-from .fleet_links import FleetLinks
+from ..stores.base import Full, Record, StoreError
+from .fleet_links import FleetLinks, Loading
 from .fleet_pinned import PinnedSession
 from .fleet_streams import LEFT, FleetSession
 from .fleet_values import FOREVER, RECORDS, VALUES
@@ -82,16 +82,17 @@ class FleetStores(SessionStores):
             "home": state.home,
             "pinned": state.pinned,
             "stream": state.stream,
+            "initialized": session.initialized,
         }
         return json.dumps(record, separators=(",", ":")).encode()
 
-    def _decode(self, session_id: str, value: bytes) -> SessionState | None:
-        """The state in a record; None where it cannot be read."""
+    def _decode(self, session_id: str, value: bytes) -> tuple[SessionState, bool] | None:
+        """The state in a record, and whether the client is initialized; None where it cannot be read."""
         try:
             record: dict[str, Any] = json.loads(value)
             if record.pop("format") != FORMAT:
                 raise ValueError("another format")
-            subscriptions = frozenset(record.pop("subscriptions"))
+            initialized, subscriptions = bool(record.pop("initialized")), frozenset(record.pop("subscriptions"))
             state = SessionState(id=session_id, subscriptions=subscriptions, **record)
             texts = (state.revision, state.log_level, state.principal, state.home, state.stream, *subscriptions)
             if not all(isinstance(text, str) for text in texts):
@@ -101,7 +102,7 @@ class FleetStores(SessionStores):
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
             logger.error("the record of session %s cannot be read: %s", session_id[:8], exc)
             return None
-        return state
+        return state, initialized
 
     def attach(self, table: SessionTable) -> None:
         self._table = table
@@ -151,17 +152,18 @@ class FleetStores(SessionStores):
 
     async def restore(self, session_id: str, principal: str, peer: str) -> StreamSession | None:
         try:
-            record = await self.records.load(RECORDS, session_id)
-            state = None if record is None else self._decode(session_id, record.value)
-            if record is None or state is None or state.principal != self.fleet.hashed(principal):
+            record = await self._load(session_id)
+            found = None if record is None else self._decode(session_id, record.value)
+            if record is None or found is None or found[0].principal != self.fleet.hashed(principal):
                 return None
         except StoreError as exc:
             # Not 404: the session may well be there, and the client would throw it away.
             logger.warning("a session is not at hand: %s", exc)
             raise overloaded("The session store is away") from None
+        state, initialized = found
         state.principal, state.peer = principal, peer
         session = self._session(state)
-        session.version = record.version
+        session.version, session.initialized = record.version, initialized
         session.saved = (frozenset(state.subscriptions), state.log_level)
         if not session.weigh(state.subscriptions):
             raise overloaded("Too much is kept of this client")
@@ -180,6 +182,22 @@ class FleetStores(SessionStores):
         session = self._table.sessions.get(session_id)
         if session is not None:
             self._table.end(session)
+
+    async def _load(self, session_id: str) -> Record | None:
+        """The record as it is now.
+
+        A change or the end of a session that is not at hand yet is told in vain: then the record is loaded again.
+        """
+        for _ in range(MAX_SAVES):
+            load = Loading(session_id)
+            self.links.loading.add(load)
+            try:
+                record = await self.records.load(RECORDS, session_id)
+            finally:
+                self.links.loading.discard(load)
+            if not load.stale:
+                return record
+        raise StoreError("other workers changed the record each time")
 
     async def save(self, session: StreamSession) -> None:
         assert isinstance(session, FleetSession)
@@ -207,9 +225,15 @@ class FleetStores(SessionStores):
         Raises StoreError.
         """
         record = await self.records.load(RECORDS, session.id)
-        state = None if record is None else self._decode(session.id, record.value)
-        if record is None or state is None:
+        found = None if record is None else self._decode(session.id, record.value)
+        if record is None or found is None:
             return False
+        state, initialized = found
+        if initialized:
+            session.initialized = True
+            self._table.uninitialized.pop(session.id, None)
+        if record.version <= session.version:
+            return True  # loaded before another load or save that is done already
         mine, (base, level) = session.state, session.saved
         added, removed = frozenset(mine.subscriptions) - base, base - frozenset(mine.subscriptions)
         session.version = record.version
@@ -227,14 +251,26 @@ class FleetStores(SessionStores):
             await self._end(session_id)
         except StoreError as exc:
             logger.warning("session %s is left to its time: %s", session_id[:8], exc)
+            self.fleet.be_unsure()
+
+    async def end(self, session_id: str) -> None:
+        try:
+            await self._end(session_id)
+        except StoreError as exc:
+            logger.warning("session %s is not deleted: %s", session_id[:8], exc)
+            self.fleet.be_unsure()
+            raise overloaded("The session store is away") from None
 
     async def _end(self, session_id: str) -> None:
         """Drop everything of a session, and tell the other workers."""
         await self.records.delete(RECORDS, session_id)
-        self.fleet.signal("ended", session=session_id)
-        await self.fleet.logs.discard(session_id)
-        for space in (LEFT, VALUES):
-            await self.records.delete(space, session_id)
+        await self.fleet.tell("ended", session=session_id)
+        try:
+            await self.fleet.logs.discard(session_id)
+            for space in (LEFT, VALUES):
+                await self.records.delete(space, session_id)
+        except StoreError as exc:
+            logger.warning("events of session %s are left to their time: %s", session_id[:8], exc)
 
     # --- the clock -------------------------------------------------------------------------------------------
 

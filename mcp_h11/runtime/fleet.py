@@ -49,7 +49,7 @@ class Fleet:
         self.records, self.logs = self.store.records, self.store.logs
         self.once = FleetOnceStore(self.records)
         self.on_letter: dict[str, Heard] = {}
-        self.on_signal: dict[str, Heard] = {}
+        self.on_signal: dict[str, Heard] = {"gap": self._on_told_gap}
         self.on_gap: list[Callable[[], None]] = []
         self.on_back: list[Callable[[], None]] = []
         self.on_away: Callable[[], None] = _ignore
@@ -57,6 +57,7 @@ class Fleet:
         self._watched: dict[str, dict[Callable[[], None], None]] = {}  # by worker: called when it is dead
         self._principal_key: bytes | None = None
         self._hashes: dict[str, str] = {}
+        self._unsure = False  # see `be_unsure`
         self._judges_after = 0.0
         self._looked_at = -COUNT_EVERY
         self.counts_workers = False  # count the workers now and then, also while none is watched
@@ -117,6 +118,10 @@ class Fleet:
     def _on_state(self, works: bool) -> None:
         if works:
             logger.warning("the store is back")
+            if self._unsure:
+                self._unsure = False
+                self.signal("gap")
+                self.on_missed()
             for back in self.on_back:
                 back()
         else:
@@ -195,11 +200,27 @@ class Fleet:
         """Tell one worker, or all others, without waiting."""
         self._spawn(self._publish(self._encoded(kind, body), worker))
 
+    def be_unsure(self) -> None:
+        """A change was perhaps made, and not told: when the store is back, all workers look again at everything."""
+        self._unsure = True
+
+    async def tell(self, kind: str, **body: Any) -> None:
+        """Tell all others, and wait until the bus has it.  Raises StoreError."""
+        try:
+            await self.store.bus.publish(self._encoded(kind, body))
+        except StoreError:
+            self.be_unsure()
+            raise
+
     async def _publish(self, message: bytes, worker: str | None) -> None:
         try:
             await self.store.bus.publish(message, worker)
         except StoreError as exc:
+            self.be_unsure()
             logger.debug("the other workers were not told: %s", exc)
+
+    def _on_told_gap(self, body: dict[str, Any]) -> None:
+        self.on_missed()
 
     def _on_bus(self, message: bytes) -> None:
         self._dispatch(self.on_signal, message)
