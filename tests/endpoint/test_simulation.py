@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""A fleet on a virtual clock, with faults from a seed, keeps its promises: `simulation` lists them.
+
+A failure names its seed.  `play(seed, detailed=True)` runs it again, with every operation of the store in the trace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from simulation import SOLVED, digest, play
+
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+SCHEDULES = 300
+BATCHES = 15
+LONG_SCHEDULES = int(os.environ.get("MCP_H11_SCHEDULES", "20000"))
+LONG_TIME = float(os.environ.get("MCP_H11_SCHEDULE_SECONDS", "900"))  # of the long run, at most
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_the_promises_of_a_fleet_are_kept(batch: int) -> None:
+    for seed in range(batch, SCHEDULES, BATCHES):
+        play(seed)
+
+
+@pytest.mark.parametrize("kind", SOLVED)
+def test_each_kind_of_fault_is_made(kind: str) -> None:
+    assert any(play(seed, frozenset((kind,))).chaos.made[kind] for seed in range(3))
+
+
+SCRIPT = "import simulation; print(*(simulation.digest(simulation.play(seed)) for seed in (3, 4, 5)))"
+
+
+def test_a_seed_is_one_schedule_in_every_process() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(SUPPORT)},
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }  # fmt: skip
+    assert digests == {" ".join(digest(play(seed)) for seed in (3, 4, 5)) + "\n"}
+
+
+@pytest.mark.long
+def test_the_promises_are_kept_in_thousands_of_schedules() -> None:
+    end = time.monotonic() + LONG_TIME
+    for seed in range(SCHEDULES, SCHEDULES + LONG_SCHEDULES):
+        if time.monotonic() > end:
+            break
+        play(seed)
