@@ -25,9 +25,10 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from ..protocol.shown import escaping
 from .base import MAX_BUS_BYTES, StoreError, StoreRefused
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 MAX_OUT_BYTES = 4 * MAX_BUS_BYTES  # that wait for one worker to read
 MAX_LINKS = 1024

@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 
+from ..protocol.shown import escaping
 from . import redis_scripts as scripts
 from .base import ALIVE_TIME, MAX_BUS_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, StoreError
 from .redis_keys import redis_bytes, redis_name, redis_text
@@ -30,7 +31,7 @@ BUS_QUIET_TIME = 5.0  # seconds without a word on the bus, after which Redis is 
 FIRST_WAIT = 0.05  # seconds before the bus is connected again; doubled each time
 LONGEST_WAIT = 2.0
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 
 class RedisInbox:

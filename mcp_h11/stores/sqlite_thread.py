@@ -26,10 +26,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..protocol.errors import EventsExpired
+from ..protocol.shown import escaping
 from .base import Full, StoreError, StoreRefused, Taken
 from .sqlite_file import StoreClock, is_locked, open_file
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 BUSY_TIME = 1.5  # seconds that an operation waits for the lock of another process; less than `guarded` waits
 OPERATION_TIME = 5.0  # seconds after which an operation that the thread has not done fails
