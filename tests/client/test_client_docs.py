@@ -14,6 +14,7 @@ import mcp_h11
 from mcp_h11 import MCPServer, start_in_thread
 from mcp_h11.cli import ask as commands
 from mcp_h11.cli import main as cli
+from mcp_h11.cli import options
 from mcp_h11.client import client as client_module
 from mcp_h11.client import lists
 from mcp_h11.client.conversation.cache import MAX_CACHED_BYTES, MAX_RESULTS
@@ -84,7 +85,7 @@ def test_the_errors_that_are_named_are_there() -> None:
 
 def test_the_exit_codes_are_those_of_the_command() -> None:
     said = dict(re.findall(r"^\| ([0-9, ]+) \| (.*) \|$", TEXT.split("## From a shell")[1], re.M))
-    codes = [commands.OK, commands.TOOL_ERROR, cli.FAILED, commands.PROTOCOL_ERROR, commands.NO_CONNECTION]
+    codes = [commands.OK, commands.TOOL_ERROR, options.FAILED, commands.PROTOCOL_ERROR, commands.NO_CONNECTION]
     assert list(said) == [*map(str, codes), f"{cli.INTERRUPTED}, {commands.NO_READER}"]
 
 
