@@ -501,7 +501,7 @@ def test_the_help_says_what_a_call_may_take_here() -> None:
         (["--deny-tool", "", "--", "cat"], "a pattern has"),
         (["--per-session", "--config", "x.json"], "--per-session and --config"),
         (["--share-logs", "--config", "x.json"], "--share-logs and --config"),
-        (["--host", "0.0.0.0", "--", sys.executable, SERVER], "--allowed-hosts"),
+        (["--host", "0.0.0.0", "--port", "0", "--", sys.executable, SERVER], "--allowed-hosts"),
         (["--ping-every", "-1", "--", "cat"], "number of seconds"),
     ],
 )
