@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from patience import cheap
 
 from mcp_h11.bridge.filter import MAX_PATTERN, MAX_PATTERNS, ToolFilter
 
@@ -70,6 +69,5 @@ def test_there_may_be_so_many_patterns_and_no_more() -> None:
 
 def test_a_hostile_name_takes_no_time() -> None:
     tools = ToolFilter(allow=["*a" * 100 + "b"])
-    begin = time.perf_counter()
-    assert not tools.allows("a" * 20_000)
-    assert time.perf_counter() - begin < 2
+    with cheap(2.0):
+        assert not tools.allows("a" * 20_000)

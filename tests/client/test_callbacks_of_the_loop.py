@@ -23,7 +23,7 @@ from mcp_h11.client.targets import Url
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 10.0
+LIMIT = 30.0
 QUESTION = {"type": "object", "properties": {"it": {"type": "string"}}, "required": ["it"]}
 REVISIONS = ["2025-06-18", "2025-11-25", "2026-07-28"]
 

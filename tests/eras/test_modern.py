@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import anyio
 import pytest
 import wire
-from rawclient import BOTH, JSON_TYPE, META, SSE_TYPE, Legacy, Modern, RawClient, Response, header_value
+from rawclient import BOTH, JSON_TYPE, LIMIT, META, SSE_TYPE, Legacy, Modern, RawClient, Response, header_value
 
 from mcp_h11 import (
     Context,
@@ -952,7 +952,7 @@ async def test_a_function_that_says_much_waits_for_a_client_that_reads_slowly() 
 
     async with desk(server, write_high=64 * 1024) as (_, client):
         async with client.posting(tool(client, "chatter", meta={f"{META}logLevel": "info"})) as stream:
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 before = -1
                 while before != said_so_far[0]:  # until the tool is held up and sends no more
                     before = said_so_far[0]
@@ -1009,7 +1009,7 @@ async def leave(raw: RawClient, how: str) -> None:
 @pytest.mark.parametrize("first", [False, True])
 async def test_leaving_cancels_the_call_and_nothing_more_is_sent(how: str, response: str, first: bool) -> None:
     async with desk(response=response) as (server, client):
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             raw = await client.client().connect()
             message = tool(client, "wait", {"first": first}, meta={f"{META}logLevel": "debug"})
             await raw.send_request("POST", "/mcp", client.headers_for(message), json.dumps(message).encode())
@@ -1027,7 +1027,7 @@ async def test_leaving_cancels_the_call_and_nothing_more_is_sent(how: str, respo
 
 async def test_a_call_that_waits_in_line_is_cancelled_with_its_connection() -> None:
     async with desk(max_running=1) as (server, client):
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             async with client.posting(tool(client, "wait", {"first": True}, meta={f"{META}logLevel": "debug"})) as s:
                 assert await s.next_message()
                 async with client.client() as raw:
@@ -1107,7 +1107,7 @@ async def test_a_thread_that_was_left_behind_ends_quietly() -> None:
     @server.tool
     def block(ctx: Context) -> str:
         started.set()
-        released.wait(5)
+        released.wait(LIMIT)
         done.set()
         return "nobody reads this"
 
@@ -1287,7 +1287,7 @@ async def test_listeners_are_counted_and_one_too_many_is_503() -> None:
                 answer = await client.call("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
                 assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
             # The place of a stream is free again as soon as the server has noticed its end.
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 while True:
                     async with client.listen(toolsListChanged=True) as three:
                         if three.status == 200:
@@ -1388,7 +1388,7 @@ async def test_a_listener_that_does_not_read_is_dropped_before_it_costs_much() -
         body = json.dumps(message).encode()
         request = raw.head("POST", "/mcp", client.headers_for(message), body) + body
         loop = asyncio.get_running_loop()
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             await loop.sock_sendall(slow, request)
             while not server.endpoint.modern.listeners:
                 await anyio.lowlevel.checkpoint()
@@ -1443,7 +1443,7 @@ async def test_a_slow_listener_gets_each_notice_once_and_has_room_for_so_many() 
         for uri in uris[:MAX_UNSENT] * 2:
             listener.on_notice(Notice("updated", uri))
         assert reply.aborted == 0 and reply.sent == []
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             reply.read()
             await asyncio.gather(*runtime.tasks)
         sent = [json.loads(event.partition(b"data: ")[2])["params"]["uri"] for event in reply.sent]

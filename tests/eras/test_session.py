@@ -731,7 +731,7 @@ async def test_a_call_that_swallows_its_cancellation_is_not_answered() -> None:
     async with listening(server, port=0) as running, Legacy(running.port, "2025-11-25") as client:
         message = {"jsonrpc": "2.0", "id": "c", "method": "tools/call", "params": {"name": "stubborn"}}
         call = asyncio.create_task(client.post(message))
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             await began.wait()
             await client.notify("notifications/cancelled", {"requestId": "c"})
             response = await call
@@ -753,7 +753,7 @@ async def test_notifications_that_a_handler_is_slow_to_hear_are_refused_past_the
         statuses = [(await client.notify(f"notifications/custom{n}")).status for n in range(4)]
         assert statuses == [202, 202, 202, 503]
         free.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             while len(handler.heard) < 3:
                 await anyio.lowlevel.checkpoint()
         assert (await client.notify("notifications/again")).status == 202

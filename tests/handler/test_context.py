@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from rawclient import INFO, META, Legacy, Modern
+from rawclient import INFO, LIMIT, META, Legacy, Modern
 
 from mcp_h11 import Context, MCPServer, listening
 from mcp_h11.handler.exchange import Exchange, NeedInput
@@ -286,7 +286,7 @@ async def test_a_lost_connection_sets_disconnected_and_cancels_in_one_era_alone(
         message = peer.request("tools/call", {"name": "it"})
         body_bytes = json.dumps(message).encode()
         await raw.send_request("POST", "/mcp", peer.headers_for(message), body_bytes)
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             await started.wait()
             raw.abort()
             if not modern:
@@ -305,7 +305,7 @@ async def test_disconnected_is_set_where_nobody_asked_for_it_before() -> None:
 
         def stay(ctx: Context) -> str:
             started.set()
-            released.wait(5)
+            released.wait(LIMIT)
             found.append(ctx.disconnected.is_set())
             done.set()
             return ""

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from rawclient import Legacy, Modern
+from rawclient import LIMIT, Legacy, Modern
 
 from mcp_h11 import (
     Context,
@@ -490,7 +490,7 @@ async def test_a_state_expires() -> None:
     async with asking(state_ttl=0.001, state_keys=keys) as (_, client):
         # Whole seconds are what a state knows: this one was over when it was made.
         state = (await once_more(client, params))["requestState"]
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             while not await refused(client, params, state):
                 await anyio.lowlevel.checkpoint()
 

@@ -14,7 +14,8 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rawclient import Modern, RawClient, Response, encode
+from patience import heard
+from rawclient import LIMIT, Modern, RawClient, Response, encode
 from serving import ASYNCIO, UVLOOP, Held, head, lives, modern, request, served
 
 from mcp_h11 import Principal, Settings, listening
@@ -118,7 +119,7 @@ async def test_one_head_means_two_things_from_two_peers() -> None:
     async with served(trusted_proxies=["127.0.0.2"], allowed_hosts=["tools.example"]) as server:
         data = modern("server/discover", Host="inner", X_Forwarded_Host="tools.example")
         for source, status in ((US, 403), ("127.0.0.2", 200), (US, 403), ("127.0.0.2", 200)):
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 stream = await anyio.connect_tcp(US, server.port, local_host=source)
                 async with stream:
                     await stream.send(data)
@@ -542,7 +543,7 @@ async def test_a_host_that_is_none_is_400_and_no_fault_of_the_servers(
                     assert (answer.status, answer.json()["error"]["code"]) == (400, -32600)
             absolute = head(f"http://{host}/mcp", "GET", Host=host)
             assert (await ask(server.port, absolute, "GET")).status == 400
-    assert [record for record in caplog.records if record.name.startswith("mcp_h11")] == []
+    assert [record for record in heard(caplog) if record.name.startswith("mcp_h11")] == []
 
 
 @pytest.mark.parametrize("host", ["[::1]", "[::ffff:1.2.3.4]", "[2001:DB8::1]:80", "[::]", "[1:2:3:4:5:6:7:8]"])
@@ -596,7 +597,7 @@ async def test_a_proxy_on_a_unix_socket_is_named_unix(tmp_path: Path) -> None:
     place = str(tmp_path / "s")
     for trusted, peer in ((["unix"], "192.0.2.1"), ([US], "")):
         async with listening(Held(), uds=place, trusted_proxies=trusted) as server:
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 async with await anyio.connect_unix(place) as stream:
                     await stream.send(initialize(X_Forwarded_For="192.0.2.1"))
                     assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")

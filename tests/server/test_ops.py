@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from patience import cheap
 from rawclient import LIMIT, Legacy, Modern, RawClient, Response
 from serving import LEGACY, UVLOOP, Held, call, head, modern, served, turns
 
@@ -740,10 +741,9 @@ def test_several_headers_are_one_list_but_no_parent() -> None:
 
 
 def test_reading_hostile_baggage_takes_no_time() -> None:
-    began = time.perf_counter()
-    for evil in ("a=;" * 2700 + "\x00", "a=1" + ";a" * 4000 + " ", "a=1" + " " * 8000 + "x", "a" * 8192):
-        read_trace({"traceparent": PARENT, "tracestate": evil, "baggage": evil})
-    assert time.perf_counter() - began < 1.0
+    with cheap(1.0):
+        for evil in ("a=;" * 2700 + "\x00", "a=1" + ";a" * 4000 + " ", "a=1" + " " * 8000 + "x", "a" * 8192):
+            read_trace({"traceparent": PARENT, "tracestate": evil, "baggage": evil})
 
 
 # --- what blocks the loop --------------------------------------------------------------------------------------------
@@ -794,7 +794,6 @@ async def test_one_stall_is_one_warning_and_warnings_are_rare(
 
 async def test_a_call_that_waits_blocks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     handler = Blocking()
-    # Long enough that a busy machine does not look like a blocked loop, shorter than both waits.
     async with served(handler, lag_warning=0.25) as server, RawClient(server.port) as client:
         await client.send(modern("tools/call", call("hold")))
         await handler.until(started=1)
@@ -806,7 +805,8 @@ async def test_a_call_that_waits_blocks_nothing(caplog: pytest.LogCaptureFixture
         await asyncio.sleep(0.3)
         handler.unblocked.set()
         await blocked
-    assert warnings(caplog) == []
+    # A machine that is busy stops the loop as well, but in no call.
+    assert [line for line in warnings(caplog) if "by no call of a client" not in line] == []
 
 
 async def test_a_server_at_rest_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -955,5 +955,5 @@ def test_a_watchdog_ends_with_its_loop_also_where_nobody_ends_it() -> None:
     loop.run_until_complete(watch())
     (thread,) = set(threading.enumerate()) - before
     loop.close()
-    thread.join(5)
+    thread.join(LIMIT)
     assert not thread.is_alive()

@@ -24,6 +24,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from patience import heard, without_stalls
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, served, still_serves, turns
 
@@ -294,7 +295,7 @@ async def test_a_tls_client_that_leaves_is_nothing_to_log(tls: Any, caplog: pyte
             await client.send(modern("tools/call", call("hold")))
             await handler.until(started=1)
         await handler.until(cancelled=1)
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record for record in heard(caplog) if record.levelno >= logging.WARNING] == []
 
 
 # The beginning of a ClientHello of 512 bytes.
@@ -334,7 +335,7 @@ async def test_a_peer_that_does_not_shake_hands_in_time_is_left(tls: Any, quietl
 async def test_a_handshake_that_trickles_has_no_more_time_than_another(tls: Any, quietly: None) -> None:
     async with served(ssl=tls[0], handshake_timeout=SHORT) as server, RawClient(server.port) as plain:
         began = time.monotonic()
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, RuntimeError):  # uvloop raises the latter where the connection is lost
             for byte in HELLO + bytes(500):
                 await plain.send(bytes([byte]))
                 await asyncio.sleep(SHORT / 5)
@@ -375,7 +376,7 @@ async def test_a_server_that_ends_waits_for_no_handshake(tls: Any, quietly: None
         await until(lambda: len(server.handshakes) == 2)
         began = time.monotonic()
         await server.aclose()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < LIMIT / 2
         assert not server.handshakes
         for one in (silent, begun):
             await left(one)
@@ -766,7 +767,7 @@ class Program:
     async def end(self, *, clean: bool = True) -> int:
         out, err = await asyncio.to_thread(self.process.communicate, timeout=LIMIT)
         if clean:
-            assert (out, err) == ("clean\n", "")
+            assert (out, without_stalls(err)) == ("clean\n", "")
         return self.process.returncode
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import without_stalls
 from pipes_support import Held, Wire, piped
 from rawclient import INFO, LIMIT, Modern, encode, within
 from wire import A, B, C, D, E
@@ -682,7 +683,7 @@ class Child:
 
     @property
     def stderr(self) -> str:
-        return self._log.read_text("utf-8")
+        return without_stalls(self._log.read_text("utf-8"))
 
     def send(self, *messages: Any) -> None:
         assert self.process.stdin is not None

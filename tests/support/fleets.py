@@ -21,7 +21,7 @@ from mcp_h11.stores.memory import Hub, MemoryStore
 from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.sqlite import SQLiteStore
 
-LIMIT = 10.0  # seconds for each wait of a test
+LIMIT = 30.0  # seconds for each wait of a test
 
 
 Stores = Callable[[], Store]  # makes another worker's end of one store

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Headers = Mapping[str, str | None]  # None leaves a header out that would be added
 Message = dict[str, Any]
 
-LIMIT = 5.0
+LIMIT = 30.0
 MAX_HEAD = 64 * 1024  # of an answer; asyncio's own default for one line
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"

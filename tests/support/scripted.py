@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-LIMIT = 5.0
+LIMIT = 30.0
 SESSION = "session-1"
 CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True}, "prompts": {}, "logging": {}}
 

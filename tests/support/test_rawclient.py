@@ -14,6 +14,7 @@ import pytest
 import wire
 from rawclient import (
     BOTH,
+    LIMIT,
     Closed,
     EventParser,
     Legacy,
@@ -62,7 +63,7 @@ async def serving(script: Script) -> AsyncIterator[int]:
         server.close()
         for task in connections:
             task.cancel()
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             await asyncio.gather(*connections, return_exceptions=True)
         if failed:
             raise failed[0]
@@ -237,18 +238,18 @@ async def test_a_peer_sees_a_reset_after_an_abort_and_an_end_after_a_close(abort
             stream.abort()
         else:
             await stream.close()
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             assert await seen.get() == ("reset" if abort else "end b''")
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"])
 async def test_no_wait_is_without_end(answer: bytes) -> None:
     async with serving(saying(answer)) as port:
-        with anyio.fail_after(5), pytest.raises(TimeoutError, match=f"within {SOON} s"):
+        with anyio.fail_after(LIMIT), pytest.raises(TimeoutError, match=f"within {SOON} s"):
             await get(port, limit=SOON)
         async with RawClient(port, limit=SOON) as client:
             await client.send_request("GET", "/")
-            with anyio.fail_after(5), pytest.raises(TimeoutError, match="no end of the connection within"):
+            with anyio.fail_after(LIMIT), pytest.raises(TimeoutError, match="no end of the connection within"):
                 await client.receive_eof()
 
 
@@ -275,7 +276,7 @@ async def test_events_come_one_by_one_and_a_wait_given_up_loses_nothing() -> Non
         assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
         primed = await stream.next_event()
         assert primed is not None and (primed.id, primed.retry, primed.data) == ("a", 10, "")
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             for _ in range(2):
                 with pytest.raises(TimeoutError, match="no event within"):
                     await stream.next_event(SOON)

@@ -33,7 +33,7 @@ from mcp_h11.client.http.wire import PIECE, AnswerTimeout, BadAnswer, BrokenAnsw
 from mcp_h11.http.client import ClientLimits
 
 pytestmark = pytest.mark.anyio
-LIMIT = 5.0
+LIMIT = 30.0
 posix = pytest.mark.skipif(os.name != "posix", reason="Unix sockets")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

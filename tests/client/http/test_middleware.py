@@ -22,7 +22,7 @@ from mcp_h11.client.http.middleware import (
 from mcp_h11.client.http.wire import BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer
 
 pytestmark = pytest.mark.anyio
-LIMIT = 5.0
+LIMIT = 30.0
 URL = "http://a.example/mcp"
 
 

@@ -35,7 +35,7 @@ from mcp_h11.client.transports.errors import ConnectionLost, HTTPStatusError
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 5.0
+LIMIT = 30.0
 P, Q = "http://p.example:3128", "q.example:8080"
 LEGACY: Any = {"revision": "2025-11-25", "timeout": LIMIT}
 

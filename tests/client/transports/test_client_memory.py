@@ -23,7 +23,7 @@ from mcp_h11.protocol.jsonrpc import Message
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 10.0
+LIMIT = 30.0
 REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 QUESTION = {"type": "object", "properties": {"it": {"type": "string"}}, "required": ["it"]}

@@ -371,7 +371,7 @@ for r in requests():
 # --- the end of the child -------------------------------------------------------------------------------------------
 
 
-async def test_a_child_that_is_killed_in_mid_call_is_an_error_within_a_second(script: Script) -> None:
+async def test_a_child_that_is_killed_in_mid_call_is_an_error_at_once(script: Script) -> None:
     code = "os.write(2, b'working on it\\n')\n" + "for r in requests():\n    if r['id'] == 1: answer(1)\n"
     async with connected(script(code)) as (transport, recorder):
         await transport.send(request(1))
@@ -381,7 +381,7 @@ async def test_a_child_that_is_killed_in_mid_call_is_an_error_within_a_second(sc
         begin = time.monotonic()
         os.kill(transport.child.pid, signal.SIGKILL)
         await recorder.until(lambda: recorder.ends)
-        assert recorder.ended_at - begin < 1.0
+        assert recorder.ended_at - begin < LIMIT / 2
         (error,) = recorder.ends
         assert isinstance(error, ConnectionLost)
         assert "killed by SIGKILL" in str(error) and "working on it" in str(error)
@@ -416,7 +416,7 @@ for r in requests():
                     tasks.start_soon(call, f"tool {number}")
                     await anyio.sleep(0)
                 tasks.start_soon(call, "last")
-            assert time.monotonic() - begin < 2.0
+            assert time.monotonic() - begin < LIMIT / 2
     assert len(errors) == 6
     assert all(isinstance(error, ConnectionLost) and "exited with code 1" in str(error) for error in errors)
     assert all("out of memory" in str(error) for error in errors)
@@ -429,7 +429,7 @@ async def test_a_child_that_closes_its_stdout_and_lives_is_the_end_and_is_stoppe
         await recorder.until(lambda: recorder.ends)
         assert "closed its stdout" in str(recorder.ends[0])
         assert transport.child is not None
-        with anyio.fail_after(5):
+        with anyio.fail_after(LIMIT):
             assert await transport.child.stop() == -signal.SIGKILL  # nobody has called aclose
 
 

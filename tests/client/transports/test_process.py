@@ -281,7 +281,7 @@ async def test_one_that_is_killed_ends_its_lines_at_once(script: Command) -> Non
         os.kill(child.pid, signal.SIGKILL)
         begin = time.monotonic()
         assert await rest(child) == []
-        assert time.monotonic() - begin < 1.0
+        assert time.monotonic() - begin < LIMIT / 2
         assert child.returncode == -signal.SIGKILL
         assert "killed by SIGKILL" in child.why and child.why.endswith("about to")
         with pytest.raises(Gone, match="killed by SIGKILL"):
@@ -296,7 +296,7 @@ async def test_the_end_is_seen_though_a_grandchild_holds_the_pipes(script: Comma
         os.kill(child.pid, signal.SIGUSR1)
         begin = time.monotonic()
         assert await rest(child) == []
-        assert time.monotonic() - begin < 1.0
+        assert time.monotonic() - begin < LIMIT / 2
         assert child.returncode == 3
         assert held.by_somebody
         assert await child.stop() == 3
@@ -388,7 +388,7 @@ async def test_one_that_ignores_sigterm_is_killed(script: Command, held: Held) -
         await first(child)
         begin = time.monotonic()
         assert await child.stop(eof=0.05, term=0.1) == -signal.SIGKILL
-        assert time.monotonic() - begin < 2.0
+        assert time.monotonic() - begin < LIMIT / 2
         held.let_go()
 
 
