@@ -46,6 +46,8 @@ class Replica(MCPServer):
         self.gates: dict[str, asyncio.Event] = {}
         for tool in (self.echo, self.hold, self.stream, self.count, self.ask, self.talk, self.announce, self.buy):
             self.add_tool(tool, name=tool.__name__)
+        for tool in (self.keep, self.kept):
+            self.add_tool(tool, name=tool.__name__)
         self.add_resource(WATCHED, self.watched)
 
     def gate(self, label: str) -> asyncio.Event:
@@ -94,6 +96,16 @@ class Replica(MCPServer):
             return str([root["uri"] for root in await ctx.list_roots()])
         answer = await ctx.elicit("Which?", FORM)
         return f"{answer.action} {answer.data}"
+
+    async def keep(self, ctx: Context, key: str, value: str) -> str:
+        """Keep a value in the session; an empty one deletes it."""
+        assert ctx.session is not None
+        await (ctx.session.set(key, value) if value else ctx.session.delete(key))
+        return "kept"
+
+    async def kept(self, ctx: Context, key: str) -> str:
+        assert ctx.session is not None
+        return str(await ctx.session.get(key))
 
     async def talk(self, ctx: Context) -> str:
         """Log at two levels."""
