@@ -35,10 +35,10 @@ logger = escaping(logging.getLogger(__name__))
 class Loading:
     """A record that is on its way; `stale` once a signal about its session came meanwhile."""
 
-    __slots__ = ("session_id", "stale")
+    __slots__ = ("key", "stale")
 
-    def __init__(self, session_id: str) -> None:
-        self.session_id = session_id
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.stale = False
 
 
@@ -59,8 +59,8 @@ class FleetLinks:
 
     def _session(self, body: dict[str, Any]) -> FleetSession | None:
         for load in self.loading:
-            load.stale = load.stale or load.session_id == body["session"]
-        session = self._table.sessions.get(body["session"])
+            load.stale = load.stale or load.key == body["session"]
+        session = self._table.by_key.get(body["session"])
         return session if isinstance(session, FleetSession) else None
 
     def _stream(self, body: dict[str, Any]) -> SharedStream | None:

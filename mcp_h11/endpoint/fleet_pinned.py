@@ -82,7 +82,7 @@ class PinnedSession(FleetSession):
             raise overloaded("The session store is away") from None
 
     async def _give(self, letter: dict[str, Any], stream: str = "") -> None:
-        if not await self.fleet.send(self.home, "handed", session=self.id, stream=stream, **letter):
+        if not await self.fleet.send(self.home, "handed", session=self.key, stream=stream, **letter):
             raise OwnerGone
 
     async def _run(self, call: Call) -> None:
@@ -119,7 +119,7 @@ class PinnedSession(FleetSession):
         fleet, logs = self.fleet, self.fleet.logs
         stream = FollowedStream(self, self.home, call.request_id)
         await stream.begin()
-        await logs.read(self.id, stream.id, 0, reader=fleet.worker)
+        await logs.read(self.key, stream.id, 0, reader=fleet.worker)
         self.remember(stream)
         fleet.watch(self.home, stream.orphaned)
         try:
@@ -128,7 +128,7 @@ class PinnedSession(FleetSession):
             cursor = 0
             while True:
                 stream.more.clear()
-                tail = await logs.read(self.id, stream.id, cursor)
+                tail = await logs.read(self.key, stream.id, cursor)
                 for index, payload in tail.events:
                     if tail.finished and index == tail.last:
                         return payload
@@ -147,13 +147,13 @@ class PinnedSession(FleetSession):
 
     async def _cancel_at_owner(self, request_id: str | int) -> None:
         try:
-            await self.fleet.send(self.home, "cancelled", session=self.id, request=request_id)
+            await self.fleet.send(self.home, "cancelled", session=self.key, request=request_id)
         except StoreError as exc:
             logger.warning("a cancellation did not reach the owner of session %s: %s", self.id[:8], exc)
 
     async def _discard(self, stream_id: str) -> None:
         try:
-            await self.fleet.logs.discard(self.id, stream_id)
+            await self.fleet.logs.discard(self.key, stream_id)
         except StoreError as exc:
             logger.debug("a log is left to its time: %s", exc)
 

@@ -22,7 +22,7 @@ from ..http.reply import Reply
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
 from ..protocol.jsonrpc import Batch, Message, Request
 from ..protocol.shown import escaping
-from ..runtime.fleet import Fleet
+from ..runtime.fleet import Fleet, key_of
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from .fleet_messages import letter_of, messages_of
@@ -43,6 +43,7 @@ class FleetSSE(LegacySSE):
         LegacySSE.__init__(self, runtime)
         self._fleet = fleet
         self._principals: dict[str, Any] = {}  # by session: the client that opened the stream
+        self._ids: dict[str, str] = {}  # of the sessions, by the names that the workers use
         self._touch_at = -math.inf
         fleet.on_letter["channel"] = self._on_letter
 
@@ -54,7 +55,7 @@ class FleetSSE(LegacySSE):
     async def _begin_later(self, session: ChannelSession, verdict: Verdict, reply: Reply, principal: Any) -> None:
         try:
             record = {"worker": self._fleet.worker, "principal": self._fleet.hashed(session.state.principal)}
-            await self._fleet.records.create(CHANNELS, session.id, json.dumps(record).encode(), CHANNEL_TTL)
+            await self._fleet.records.create(CHANNELS, key_of(session.id), json.dumps(record).encode(), CHANNEL_TTL)
         except StoreError as exc:
             logger.warning("no new session: %s", exc)
             self._refuse(reply, overloaded("The session store is away"))
@@ -63,16 +64,18 @@ class FleetSSE(LegacySSE):
             self.runtime.spawn(self._forget(session.id))
             return
         self._principals[session.id] = principal
+        self._ids[key_of(session.id)] = session.id
         LegacySSE._begin(self, session, verdict, reply, principal)
 
     def end(self, session: ChannelSession) -> None:
         del self._principals[session.id]
+        del self._ids[key_of(session.id)]
         LegacySSE.end(self, session)
         self.runtime.spawn(self._forget(session.id))
 
     async def _forget(self, session_id: str) -> None:
         try:
-            await self._fleet.records.delete(CHANNELS, session_id)
+            await self._fleet.records.delete(CHANNELS, key_of(session_id))
         except StoreError as exc:
             logger.warning("session %s is left to its time: %s", session_id[:8], exc)
 
@@ -85,7 +88,7 @@ class FleetSSE(LegacySSE):
 
     async def _touch(self, session_ids: list[str]) -> None:
         try:
-            await self._fleet.records.touch(CHANNELS, session_ids, CHANNEL_TTL)
+            await self._fleet.records.touch(CHANNELS, [key_of(one) for one in session_ids], CHANNEL_TTL)
         except StoreError as exc:
             logger.warning("the store was not told which sessions are in use: %s", exc)
 
@@ -96,12 +99,13 @@ class FleetSSE(LegacySSE):
 
     async def _forward(self, session_id: str, message: Message | Batch, reply: Reply, who: str) -> None:
         """Put a message into the inbox of the worker that has the stream."""
+        key = key_of(session_id)
         try:
-            record = await self._fleet.records.load(CHANNELS, session_id)
+            record = await self._fleet.records.load(CHANNELS, key)
             kept = {} if record is None else json.loads(record.value)
             if kept.get("principal") != self._fleet.hashed(who):
                 raise session_not_found()
-            body = {"session": session_id, **letter_of(self.runtime.json, message)}
+            body = {"session": key, **letter_of(self.runtime.json, message)}
             if not await self._fleet.send(kept["worker"], "channel", **body):
                 raise session_not_found()  # its worker is dead, and its stream with it
         except StoreError as exc:
@@ -117,7 +121,7 @@ class FleetSSE(LegacySSE):
         reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
 
     def _on_letter(self, body: dict[str, Any]) -> None:
-        found = self.sessions.get(body["session"])
+        found = self.sessions.get(self._ids.get(body["session"], ""))
         if found is None:
             return  # the stream ended while the message was on its way
         session, json_ = found[0], self.runtime.json

@@ -23,7 +23,7 @@ from ..protocol.methods import log_rank
 from ..protocol.revisions import ASSUMED, LEGACY
 from ..protocol.shown import escaping
 from ..runtime.fairness import held_memory
-from ..runtime.fleet import Fleet
+from ..runtime.fleet import Fleet, key_of
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
@@ -127,7 +127,7 @@ class FleetStores(SessionStores):
         for _ in range(MAX_EVICTIONS + 1):
             try:
                 version = await self.records.create(
-                    RECORDS, state.id, value, self._first_ttl,
+                    RECORDS, session.key, value, self._first_ttl,
                     group=party, limit=settings.max_sessions, group_limit=settings.max_sessions_peer,
                 )  # fmt: skip
             except Full as exc:
@@ -146,7 +146,7 @@ class FleetStores(SessionStores):
         if oldest is None:
             raise overloaded("Too many sessions" if party is None else "Too many sessions from this address")
         await self._end(oldest)
-        here = self._table.sessions.get(oldest)
+        here = self._table.by_key.get(oldest)
         if here is not None:
             self._table.end(here, forget=False)
 
@@ -188,11 +188,12 @@ class FleetStores(SessionStores):
 
         A change or the end of a session that is not at hand yet is told in vain: then the record is loaded again.
         """
+        key = key_of(session_id)
         for _ in range(MAX_SAVES):
-            load = Loading(session_id)
+            load = Loading(key)
             self.links.loading.add(load)
             try:
-                record = await self.records.load(RECORDS, session_id)
+                record = await self.records.load(RECORDS, key)
             finally:
                 self.links.loading.discard(load)
             if not load.stale:
@@ -210,10 +211,10 @@ class FleetStores(SessionStores):
     async def _save(self, session: FleetSession) -> None:
         for _ in range(MAX_SAVES):
             own = (frozenset(session.state.subscriptions), session.state.log_level)
-            version = await self.records.save(RECORDS, session.id, self._encode(session), session.version, self._ttl)
+            version = await self.records.save(RECORDS, session.key, self._encode(session), session.version, self._ttl)
             if version is not None:
                 session.version, session.saved = version, own
-                self.fleet.signal("record", session=session.id)
+                self.fleet.signal("record", session=session.key)
                 return
             if not await self.reload(session):
                 return
@@ -224,7 +225,7 @@ class FleetStores(SessionStores):
 
         Raises StoreError.
         """
-        record = await self.records.load(RECORDS, session.id)
+        record = await self.records.load(RECORDS, session.key)
         found = None if record is None else self._decode(session.id, record.value)
         if record is None or found is None:
             return False
@@ -248,29 +249,29 @@ class FleetStores(SessionStores):
 
     async def _forget(self, session_id: str) -> None:
         try:
-            await self._end(session_id)
+            await self._end(key_of(session_id))
         except StoreError as exc:
             logger.warning("session %s is left to its time: %s", session_id[:8], exc)
             self.fleet.be_unsure()
 
     async def end(self, session_id: str) -> None:
         try:
-            await self._end(session_id)
+            await self._end(key_of(session_id))
         except StoreError as exc:
             logger.warning("session %s is not deleted: %s", session_id[:8], exc)
             self.fleet.be_unsure()
             raise overloaded("The session store is away") from None
 
-    async def _end(self, session_id: str) -> None:
+    async def _end(self, key: str) -> None:
         """Drop everything of a session, and tell the other workers."""
-        await self.records.delete(RECORDS, session_id)
-        await self.fleet.tell("ended", session=session_id)
+        await self.records.delete(RECORDS, key)
+        await self.fleet.tell("ended", session=key)
         try:
-            await self.fleet.logs.discard(session_id)
+            await self.fleet.logs.discard(key)
             for space in (LEFT, VALUES):
-                await self.records.delete(space, session_id)
+                await self.records.delete(space, key)
         except StoreError as exc:
-            logger.warning("events of session %s are left to their time: %s", session_id[:8], exc)
+            logger.warning("events of a session are left to their time: %s", exc)
 
     # --- the clock -------------------------------------------------------------------------------------------
 
@@ -287,8 +288,9 @@ class FleetStores(SessionStores):
     async def _touch(self, session_ids: list[str]) -> None:
         logs = [name for session_id in session_ids for name in self._open_logs(session_id)]
         try:
-            await self.records.touch(RECORDS, session_ids, self._ttl)
-            await self.records.touch(VALUES, session_ids, self._ttl)
+            keys = [key_of(session_id) for session_id in session_ids]
+            await self.records.touch(RECORDS, keys, self._ttl)
+            await self.records.touch(VALUES, keys, self._ttl)
             if logs:
                 await self.fleet.logs.touch(logs, self._ttl)
         except StoreError as exc:
@@ -298,7 +300,9 @@ class FleetStores(SessionStores):
 
     def _open_logs(self, session_id: str) -> list[tuple[str, str]]:
         session = self._table.sessions.get(session_id)
-        return [] if session is None else [(session_id, one.id) for one in session.streams.values() if not one.finished]
+        if session is None:
+            return []
+        return [(session.key, one.id) for one in session.streams.values() if not one.finished]
 
     def _on_back(self) -> None:
         """The store is back: save what it missed."""

@@ -32,7 +32,7 @@ from ..protocol.jsonrpc import ErrorResponse, Message, Notification, Response
 from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED
 from ..protocol.revisions import Revision
 from ..protocol.shown import escaping
-from ..runtime.fleet import Fleet
+from ..runtime.fleet import Fleet, key_of
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS, SessionState
@@ -101,7 +101,7 @@ class SharedStream(Stream):
     async def _open(self) -> None:
         about = json.dumps(list(self.requests)).encode() if self.requests else b""
         self.known = True
-        await self.fleet.logs.open(self.session.id, self.id, self.log_ttl, writer=self.writer, about=about)
+        await self.fleet.logs.open(self.session.key, self.id, self.log_ttl, writer=self.writer, about=about)
         self.opened = True
 
     async def send(self, payload: bytes, *, last: bool = False) -> None:
@@ -146,7 +146,7 @@ class SharedStream(Stream):
 
         `only_reader` appends while the log has no reader but this worker.  Raises StoreError where the store fails.
         """
-        logs, session_id = self.fleet.logs, self.session.id
+        logs, session_id = self.fleet.logs, self.session.key
         if not self.opened:
             await self._open()
         for _ in range(MAX_APPENDS):
@@ -170,7 +170,7 @@ class SharedStream(Stream):
     async def _look(self) -> Tail | None:
         """Learn of the events that other workers appended; None where there is no log any more."""
         try:
-            tail = await self.fleet.logs.read(self.session.id, self.id, self.last)
+            tail = await self.fleet.logs.read(self.session.key, self.id, self.last)
         except EventsExpired:
             # The session has ended elsewhere, or the store has lost its data.
             self._lose_log()
@@ -191,7 +191,7 @@ class SharedStream(Stream):
         if reader and reader != self.fleet.worker:
             self.remote_reader = reader
             self._leave_to(reader)
-            self.fleet.signal("events", reader, session=self.session.id, stream=self.id)
+            self.fleet.signal("events", reader, session=self.session.key, stream=self.id)
 
     def _leave_to(self, reader: str) -> None:
         """Another worker reads from now on."""
@@ -243,7 +243,7 @@ class SharedStream(Stream):
         if not self.opened:
             await self._open()
         try:
-            self._on_reader(await self.fleet.logs.append(self.session.id, self.id, index, payload, last=last))
+            self._on_reader(await self.fleet.logs.append(self.session.key, self.id, index, payload, last=last))
         except Taken:
             return await self._is_saved(index, payload)
         return True
@@ -251,7 +251,7 @@ class SharedStream(Stream):
     async def _is_saved(self, index: int, payload: bytes) -> bool:
         """Whether the event is in the log: its append was done, though the answer never came."""
         try:
-            tail = await self.fleet.logs.read(self.session.id, self.id, index - 1)
+            tail = await self.fleet.logs.read(self.session.key, self.id, index - 1)
         except EventsExpired:
             return False
         return bool(tail.events) and tail.events[0] == (index, payload)
@@ -269,7 +269,7 @@ class SharedStream(Stream):
                     await self._append(payload, False)
             return
         try:
-            await self.fleet.logs.discard(self.session.id, self.id)
+            await self.fleet.logs.discard(self.session.key, self.id)
         except StoreError as exc:
             logger.debug("a log with a gap is left to its time: %s", exc)
 
@@ -304,14 +304,14 @@ class SharedStream(Stream):
         logs = self.fleet.logs
         if not self.opened:  # the call was cancelled while it opened the log: that may come late
             await self._open()
-        await logs.finish(self.session.id, self.id, KEEP_FINISHED)
+        await logs.finish(self.session.key, self.id, KEEP_FINISHED)
         try:
             # The readers tell one another of a change, and not the writer: only the log knows the newest one.
-            self.remote_reader = (await logs.read(self.session.id, self.id, None)).reader
+            self.remote_reader = (await logs.read(self.session.key, self.id, None)).reader
         except EventsExpired:
             return  # gone with its session
         if self.remote_reader not in ("", self.fleet.worker):
-            self.fleet.signal("events", self.remote_reader, session=self.session.id, stream=self.id)
+            self.fleet.signal("events", self.remote_reader, session=self.session.key, stream=self.id)
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -322,14 +322,14 @@ class SharedStream(Stream):
     async def _resume(self, reply: Reply, after: int) -> None:
         self.newest_reader = reply
         worker = self.fleet.worker
-        tail = await self.fleet.logs.read(self.session.id, self.id, after, reader=worker)
+        tail = await self.fleet.logs.read(self.session.key, self.id, after, reader=worker)
         self.opened = True
         self.writer, self.last = tail.writer, max(self.last, tail.last)
         if not self.requests and tail.about:
             self.requests = json.loads(tail.about)
         other = tail.reader or tail.writer or self.session.home
         if other != worker:
-            self.fleet.signal("reader", other, session=self.session.id, stream=self.id, by=worker)
+            self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)
         self.remote_reader = ""
         missed = False
         if not self.writer:
@@ -373,15 +373,15 @@ class SharedStream(Stream):
 
     async def _left_at(self) -> int:
         """How far the last reader came; the newest event where that reader did not leave in order."""
-        kept = await self.fleet.records.load(LEFT, self.session.id)
+        kept = await self.fleet.records.load(LEFT, self.session.key)
         if kept is not None:
-            await self.fleet.records.delete(LEFT, self.session.id)
+            await self.fleet.records.delete(LEFT, self.session.key)
             return int(kept.value)
         return (await self._tail()).last
 
     async def _tail(self) -> Tail:
         """The log with all events that are left; raises EventsExpired where there is no log."""
-        return await self.fleet.logs.read(self.session.id, self.id, None)
+        return await self.fleet.logs.read(self.session.key, self.id, None)
 
     def wake(self) -> None:
         """There may be events in the log that the reader at hand was not given."""
@@ -398,7 +398,7 @@ class SharedStream(Stream):
             while (reply := self.reply) is not None:
                 self.woken = False
                 try:
-                    tail = await self.fleet.logs.read(self.session.id, self.id, self.cursor)
+                    tail = await self.fleet.logs.read(self.session.key, self.id, self.cursor)
                 except EventsExpired:
                     # They have expired before this slow client read them.  A client that comes back is told.
                     self.detach(reply)
@@ -444,8 +444,8 @@ class SharedStream(Stream):
 
     async def _note_left(self, cursor: int) -> None:
         try:
-            await self.fleet.records.delete(LEFT, self.session.id)
-            await self.fleet.records.create(LEFT, self.session.id, str(cursor).encode(), self.log_ttl)
+            await self.fleet.records.delete(LEFT, self.session.key)
+            await self.fleet.records.create(LEFT, self.session.key, str(cursor).encode(), self.log_ttl)
         except StoreError as exc:
             logger.debug("how far a stream was read is not kept: %s", exc)
 
@@ -464,7 +464,7 @@ class SharedStream(Stream):
                     if not self.finished:
                         await self._append(payload, not left)
                 if not answers:
-                    await self.fleet.logs.finish(self.session.id, self.id, KEEP_FINISHED)
+                    await self.fleet.logs.finish(self.session.key, self.id, KEEP_FINISHED)
         except StoreError as exc:
             logger.warning("the stream of a dead worker is not ended yet: %s", exc)
             self.fleet.watch(self.writer, self.orphaned)
@@ -478,19 +478,21 @@ class SharedStream(Stream):
         self.remote_reader = worker
         self._leave_to(worker)
         if self.finished:  # before that worker read, it may have missed the end
-            self.fleet.signal("events", worker, session=self.session.id, stream=self.id)
+            self.fleet.signal("events", worker, session=self.session.key, stream=self.id)
 
 
 class FleetSession(FleetValues):
     """A session that other workers serve as well."""
 
     __slots__ = (
-        "fleet", "home", "initialized", "keeps_notices", "leaving", "log_ttl", "saved", "unsaved_streams", "version",
+        "fleet", "home", "initialized", "keeps_notices", "key", "leaving", "log_ttl", "saved", "unsaved_streams",
+        "version",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
         StreamSession.__init__(self, runtime, state, revision, None)
         self.fleet = fleet
+        self.key = key_of(state.id)  # the session's name in the store and among the workers
         self.values_lock = None
         self.leaving = False  # this worker ends, and the session goes on elsewhere
         # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
@@ -556,13 +558,13 @@ class FleetSession(FleetValues):
         """The call may run on any other worker: each of them looks."""
         if type(request_id) in (str, int):
             with _store_is_near():
-                await self.fleet.send_others("cancelled", session=self.id, request=request_id)
+                await self.fleet.send_others("cancelled", session=self.key, request=request_id)
 
     async def _forward_answer(self, worker: str, message: Response | ErrorResponse) -> None:
         """The question's id names the worker where it waits; a dead worker waits for nothing."""
         body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
         with _store_is_near():
-            await self.fleet.send(worker, "answer", session=self.id, id=message.id, **body)
+            await self.fleet.send(worker, "answer", session=self.key, id=message.id, **body)
 
     def announce(self, payload: bytes) -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:

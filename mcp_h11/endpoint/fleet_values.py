@@ -36,7 +36,7 @@ class FleetValues(StreamSession):
 
     async def load_values(self) -> bytes:
         with _failures_told():
-            record = await self.fleet.records.load(VALUES, self.id)
+            record = await self.fleet.records.load(VALUES, self.key)
         return b"" if record is None else record.value
 
     async def change_values(self, edit: Edit) -> None:
@@ -51,15 +51,15 @@ class FleetValues(StreamSession):
         # As long as the record of the session, which `FleetStores` touches together with this one; a minute more.
         ttl = FOREVER if idle is None else idle + 60.0
         for _ in range(MAX_CHANGES):
-            record = await records.load(VALUES, self.id)
+            record = await records.load(VALUES, self.key)
             values = {} if record is None else unpacked(record.value)
             if not edit(values):
                 return
             text = packed(values)
             if record is not None:
-                if await records.save(VALUES, self.id, text, record.version, ttl) is not None:
+                if await records.save(VALUES, self.key, text, record.version, ttl) is not None:
                     return
-            elif await records.create(VALUES, self.id, text, ttl) is not None:
+            elif await records.create(VALUES, self.key, text, ttl) is not None:
                 await self._check_alive()
                 return
         raise StoreError("other workers changed the values each time")
@@ -67,8 +67,8 @@ class FleetValues(StreamSession):
     async def _check_alive(self) -> None:
         """Take a new record back where the session ended meanwhile: nothing else would."""
         # The end of a session deletes its own record first, and this one after it.
-        if await self.fleet.records.load(RECORDS, self.id) is None:
-            await self.fleet.records.delete(VALUES, self.id)
+        if await self.fleet.records.load(RECORDS, self.key) is None:
+            await self.fleet.records.delete(VALUES, self.key)
             raise ToolError("The session has ended")
 
 

@@ -35,6 +35,7 @@ class SessionTable:
         self.runtime = runtime
         self.settings = runtime.settings
         self.sessions: dict[str, StreamSession] = {}
+        self.by_key: dict[str, StreamSession] = {}  # by the names that the workers of a fleet use
         self.idle: OrderedDict[str, float] = OrderedDict()  # idle sessions: since when; longest first
         self.uninitialized: OrderedDict[str, float] = OrderedDict()  # not yet initialized: since when
         self.peers = Crowd[StreamSession]()
@@ -45,6 +46,8 @@ class SessionTable:
     def add(self, session: StreamSession) -> None:
         """Take a new session in; it is idle."""
         self.sessions[session.id] = session
+        if self._local_only:
+            self.by_key[session.key] = session
         self.peers.add(session.party, session)
         session.on_idle, session.on_busy = self._became_idle, self._became_busy
         self._became_idle(session)
@@ -124,6 +127,7 @@ class SessionTable:
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""
         del self.sessions[session.id]
+        self.by_key.pop(session.key, None)
         self.idle.pop(session.id, None)
         self.uninitialized.pop(session.id, None)
         if self.runtime.metrics is not None:

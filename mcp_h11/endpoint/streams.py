@@ -318,6 +318,8 @@ class StreamSession(Session):
 
     __slots__ = ("_standalone", "store", "streams")
 
+    key = ""  # the name of the session among the workers of a fleet
+
     def __init__(self, runtime: Runtime, state: SessionState, revision: Revision, store: EventStore | None) -> None:
         Session.__init__(self, runtime, state, revision)
         self.store = store

@@ -11,6 +11,7 @@ Rule: nobody owns a session.  Nothing here knows sessions or streams: `endpoint`
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import math
@@ -27,6 +28,7 @@ from .storage import MAX_NONCES, StoreFull
 logger = escaping(logging.getLogger(__name__))
 
 WORKER_ID_BYTES = 12  # random, because a client sees it in the ids of questions
+KEY_BYTES = 24  # without padding in base64
 MAX_HASHES = 1_024  # principals whose hash is remembered
 PROBE_TTL = 5.0
 COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
@@ -279,6 +281,18 @@ def _ignore() -> None:
 
 def _ignore_key(key: bytes) -> None:
     """Do nothing with the key: the runtime that wants it has replaced this function."""
+
+
+def key_of(session_id: str) -> str:
+    """The name of a session in the store and among the workers.
+
+    The id itself stays with the client and in memory: a reader of the store cannot take over a session.  The name has
+    one length, whatever a client sends as an id.
+    """
+    import hashlib
+
+    digest = hashlib.blake2b(session_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+    return base64.urlsafe_b64encode(digest).decode("ascii")
 
 
 class FleetOnceStore:

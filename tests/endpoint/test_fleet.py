@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Stores, fleet, roaming, stores_of, until, vanish
+import wire
+from fleets import KINDS, LIMIT, Roaming, Stores, fleet, roaming, stores_of, until, vanish
 from rawclient import encode
 from serving import Held
 from sse_support import connected
@@ -152,3 +153,41 @@ async def test_messages_of_http_sse_keep_their_order(stores: Stores) -> None:
             peer.port = workers[number % 3].port
             assert (await peer.post(post("echo", request=number, text="x"))).status == 202
         assert [(await peer.next("tools/call"))["id"] for _ in range(30)] == [*range(30)]
+
+
+async def test_the_store_has_no_session_id_and_no_principal(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bytes] = []
+    async with fleet(Held, stores, authorize=lambda head: head.get("x-user")) as workers:
+        for worker in workers.servers:
+            store = worker.runtime.fleet.store
+            for part in (store.records, store.logs, store.inbox, store.bus):
+                record_arguments(part, kept, monkeypatch)
+        client = Roaming(workers[0].port, wire.D)
+        client.extra_headers = {"X-User": "somebody@example.com"}
+        await client.initialize({"elicitation": {}})
+        for worker in workers.servers:
+            await client.at(worker).call("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+            await client.notify("notifications/cancelled", {"requestId": 99})
+        async with client.get_stream():
+            workers.handlers[1].notify_tools_changed()
+        assert client.session is not None
+        session = client.session
+        await client.delete()
+    assert kept
+    assert not [one for one in kept if session.encode() in one or b"somebody" in one]
+
+
+def record_arguments(part: Any, kept: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the arguments of every operation of a part of a store."""
+
+    def wrapped(run: Any) -> Any:
+        def record(*arguments: Any, **named: Any) -> Any:
+            kept.append(repr((arguments, named)).encode())
+            return run(*arguments, **named)
+
+        return record
+
+    inner = next(value for name, value in vars(part).items() if name in ("_records", "_logs", "_inbox", "_bus"))
+    for name in ("create", "load", "save", "delete", "open", "append", "read", "put", "publish"):
+        if hasattr(inner, name):
+            monkeypatch.setattr(inner, name, wrapped(getattr(inner, name)))

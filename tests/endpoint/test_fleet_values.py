@@ -15,6 +15,7 @@ from fleets import KINDS, LIMIT, Roaming, Stores, fleet, in_memory, roaming, sto
 from keeping import done, keeper, tried
 
 from mcp_h11.eras.values import MAX_SESSION_VALUES
+from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import StoreError
 from mcp_h11.stores.memory import Hub, MemoryStore
 
@@ -119,7 +120,7 @@ async def test_a_change_that_meets_the_end_of_the_session_leaves_nothing(begun: 
         async def end() -> None:
             # As another worker does it; this one hears of it only later.
             for space in ("session", "value"):
-                await workers[1].runtime.fleet.records.delete(space, client.session)
+                await workers[1].runtime.fleet.records.delete(space, key_of(client.session))
 
         between(workers[0], end)
         assert await tried(client, "set", key="k", text="1") == (True, "The session has ended")
@@ -180,9 +181,9 @@ async def test_a_change_that_never_finds_the_record_unchanged_ends() -> None:
 
 async def test_values_that_a_worker_cannot_read_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
     async with fleet(keeper, in_memory()) as workers, roaming(workers[0]) as client:
-        await workers[1].runtime.fleet.records.create("value", client.session, b"\x80 of a newer version", 60.0)
+        await workers[1].runtime.fleet.records.create("value", key_of(client.session), b"\x80 of a newer version", 60.0)
         text = "The values that are kept in this session cannot be read"
         assert await tried(client, "get", key="k") == (True, text)
         assert await tried(client, "set", key="k", text="1") == (True, text)
         assert "cannot be read" in caplog.text
-        assert (await workers[1].runtime.fleet.records.load("value", client.session)).value[:1] == b"\x80"
+        assert (await workers[1].runtime.fleet.records.load("value", key_of(client.session))).value[:1] == b"\x80"
