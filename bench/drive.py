@@ -110,7 +110,9 @@ class Driver:
         self.poll.close()
 
     def _connect(self, peer: Peer) -> None:
-        sock = socket.create_connection((self.load.host, self.load.port), timeout=ANSWER_LIMIT)
+        ports = self.load.ports or (self.load.port,)
+        port = ports[peer.number % len(ports)]
+        sock = socket.create_connection((self.load.host, port), timeout=ANSWER_LIMIT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         peer.sock, peer.used, peer.unsent = sock, 0, None
@@ -243,6 +245,7 @@ class Result:
     rss: int | None  # bytes at the end of the run
     answers: str  # json, sse
     reconnects: int
+    beside_us: float | None = None  # CPU of another process that works for the server, per operation
 
     @property
     def limited(self) -> bool:
@@ -339,9 +342,12 @@ def forget(load: Load) -> None:
         line.close()
 
 
-def measure(load: Load, group: Group | None) -> Result:
-    """One run.  Raises Wrong at the first answer that is not right, Failed where the server ends."""
-    watch = Watch(group)
+def measure(load: Load, group: Group | None, beside: Group | None = None) -> Result:
+    """One run.  Raises Wrong at the first answer that is not right, Failed where the server ends.
+
+    `beside` is the server's own server, such as its store, which is counted apart.
+    """
+    watch = Watch(group, beside)
     if load.processes == 1:
         parts = [drive(load, range(load.concurrency), watch.start, watch.stop)]
     else:
@@ -352,11 +358,14 @@ def measure(load: Load, group: Group | None) -> Result:
 class Watch:
     """What the server and the machine used between `start` and `stop`."""
 
-    def __init__(self, group: Group | None) -> None:
+    def __init__(self, group: Group | None, beside: Group | None = None) -> None:
         self._group = group
+        self._beside = beside
         self._pids: list[int] = []
         self._before = (0.0, 0.0)
+        self._beside_before = 0.0
         self.cpu: float | None = None
+        self.beside: float | None = None
         self.busy = 0.0
         self.rss: int | None = None
 
@@ -366,8 +375,12 @@ class Watch:
             if not self._pids:
                 raise Failed("the server is no more")
             self._before = (self._group.cpu(self._pids), process.machine_busy())
+        if self._beside is not None:
+            self._beside_before = self._beside.cpu(self._beside.pids())
 
     def stop(self) -> None:
+        if self._beside is not None:
+            self.beside = self._beside.cpu(self._beside.pids()) - self._beside_before
         if self._group is not None:
             self.cpu = self._group.cpu(self._pids) - self._before[0]
             self.busy = process.machine_busy() - self._before[1]
@@ -425,7 +438,7 @@ def summary(load: Load, parts: Sequence[Part], watch: Watch) -> Result:
     count, seconds = len(latencies), max(part.seconds for part in parts)
     own = sum(part.cpu for part in parts) / seconds
     server = None if watch.cpu is None else watch.cpu / seconds
-    others = None if server is None else max(0.0, watch.busy / seconds - server - own)
+    others = None if server is None else max(0.0, (watch.busy - (watch.beside or 0.0)) / seconds - server - own)
     return Result(
         scenario=load.scenario.name,
         era=load.era,
@@ -443,6 +456,7 @@ def summary(load: Load, parts: Sequence[Part], watch: Watch) -> Result:
         rss=watch.rss,
         answers="/".join(sorted(set().union(*(part.kinds for part in parts)))) or "sse",
         reconnects=sum(part.reconnects for part in parts),
+        beside_us=None if watch.beside is None else watch.beside / count * 1e6,
     )
 
 

@@ -58,6 +58,7 @@ class Load:
     port: int
     host: str = "127.0.0.1"
     path: str = "/mcp"
+    ports: tuple[int, ...] = ()  # several servers of one fleet: connections go to them in turn
     era: str = "legacy"
     concurrency: int = 1
     duration: float = 1.0

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""PyPI `fastmcp`: `fast_mcp.py PORT [json] [stateless]`.  As it comes, but for the log and the banner."""
+"""PyPI `fastmcp`: `fast_mcp.py PORT [json] [stateless] [redis://...]`.  As it comes, but for the log and the banner.
+
+The URL is that of an event store, which its documentation names for resuming.
+"""
 
 import asyncio
 import sys
@@ -45,6 +48,15 @@ for number in range(96):
 
     server.tool(name=f"extra_{number}", output_schema=None)(extra)
 
+urls = [word for word in words if word.startswith("redis:")]
+if urls:
+    import uvicorn
+    from fastmcp.server.event_store import EventStore
+    from key_value.aio.stores.redis import RedisStore
+
+    app = server.http_app(path="/mcp", event_store=EventStore(storage=RedisStore(url=urls[0])))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    sys.exit()
 server.run(
     "http",
     host="127.0.0.1",
