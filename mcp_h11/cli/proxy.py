@@ -123,10 +123,9 @@ def _pings(text: str) -> float | None:
 
 def _check(options: argparse.Namespace, command: list[str]) -> None:
     """Raises UsageError for options that exclude each other."""
-    for key in ("workers", "store"):
-        # A backend of a session lives in one process, and requests of that session would meet the others.
-        if getattr(options, key) is not None:
-            raise UsageError(f"{options.labels[key]} is for tools, and not for the proxy")
+    if options.workers is not None:
+        # Each worker would start every backend once more.  Several proxies with one `--store` are started on purpose.
+        raise UsageError(f"{options.labels['workers']} is for tools, and not for the proxy")
     kinds = {"a command": command, "--url": options.url, "--config": options.config}
     named = [kind for kind, value in kinds.items() if value]
     if len(named) != 1:

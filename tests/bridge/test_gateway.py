@@ -403,6 +403,15 @@ async def test_the_command_serves_a_command() -> None:
             assert (await said(c))["name"] == "served"
 
 
+async def test_two_commands_with_one_store_serve_one_session_at_its_own_backend(tmp_path: Path) -> None:
+    arguments = ("--store", f"sqlite:{tmp_path / 'fleet.db'}", "--per-session", "--", sys.executable, SERVER)
+    with running(*arguments) as (_, port), running(*arguments) as (_, other):
+        async with Legacy(port, LEGACY) as client:
+            own = await text(client, "pid")
+            client.port = other
+            assert await text(client, "pid") == own
+
+
 async def test_the_command_shares_log_messages_where_it_is_told_to() -> None:
     with running("--share-logs", "--", sys.executable, SERVER) as (_, port):
         async with Legacy(port, LEGACY) as a, Legacy(port, LEGACY) as b, a.get_stream() as stream:

@@ -55,9 +55,6 @@ def test_the_proxy_has_one_process(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setenv("MCP_H11_WORKERS", "2")
     said = refusal(capsys, "proxy", "--", sys.executable)
     assert said == "MCP_H11_WORKERS is for tools, and not for the proxy"
-    monkeypatch.delenv("MCP_H11_WORKERS")
-    said = refusal(capsys, "proxy", "--store", "memory:", "--", sys.executable)
-    assert said == "--store is for tools, and not for the proxy"
 
 
 def test_a_system_that_hands_no_sockets_down_is_told(
