@@ -399,13 +399,13 @@ class Full:
         return getattr(self.sock, name)
 
 
+# uvloop accepts plain connections itself.
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO], ids=["asyncio"])
 async def test_a_connection_that_cannot_be_made_is_closed_and_the_next_one_served(
     quietly: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served() as server:
         acceptor = server._servers[0]
-        if not isinstance(acceptor, accepting.Acceptor):
-            pytest.skip("this loop has a server of its own")
         make = acceptor._connected
 
         def broken(made: Any) -> Any:
@@ -420,7 +420,11 @@ async def test_a_connection_that_cannot_be_made_is_closed_and_the_next_one_serve
     assert "a connection could not be made" in [record.getMessage() for record in caplog.records]
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    ("secure", "anyio_backend"),
+    [(False, ASYNCIO), (True, ASYNCIO), (True, UVLOOP)],
+    ids=["plain-asyncio", "tls-asyncio", "tls-uvloop"],
+)
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED])
 async def test_a_system_without_room_is_asked_again(
     tls: Any,
@@ -433,26 +437,23 @@ async def test_a_system_without_room_is_asked_again(
     monkeypatch.setattr(accepting, "RETRY_AFTER", SHORT)
     async with served(ssl=tls[0] if secure else None) as server:
         acceptor = server._servers[0]
-        if not isinstance(acceptor, accepting.Acceptor):
-            pytest.skip("this loop has a server of its own")
         full: Any = Full(acceptor._sock, number)
         acceptor._sock = full
         for _ in range(2):
             async with RawClient(server.port, ssl=tls[1] if secure else None) as client:
                 await lives(client)
         assert not full.failures
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    said = [record.getMessage() for record in heard(caplog) if record.levelno >= logging.WARNING]
     assert said == (["no connection can be accepted: [Errno 24] no room"] * 3 if number == errno.EMFILE else [])
 
 
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO], ids=["asyncio"])  # uvloop's methods cannot be replaced
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 async def test_a_loop_that_has_no_readers_accepts_all_the_same(
     tls: Any, quietly: None, secure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows' own."""
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, asyncio.SelectorEventLoop):
-        pytest.skip("this loop cannot be patched")
     accept, failures = loop.sock_accept, [errno.EMFILE, errno.ECONNABORTED]
 
     async def sock_accept(sock: socket.socket) -> Any:
