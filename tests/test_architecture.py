@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,21 +106,24 @@ def floor_of(module: str) -> int:
     return FLOORS.index(folder or module)
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+@cache
+def imports(tree: ast.Module) -> list[tuple[ast.Import | ast.ImportFrom, str]]:
     """Each import with where it stands: "top", "types" (under TYPE_CHECKING) or "later" (in a function)."""
 
     def walk(node: ast.AST, where: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                continue  # no expression has a statement in it, and most of a tree is expressions
             inner = where
             if isinstance(child, (ast.Import, ast.ImportFrom)):
                 yield child, where
-            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 inner = "later"
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 inner = "types"
             yield from walk(child, inner)
 
-    yield from walk(tree, "top")
+    return list(walk(tree, "top"))
 
 
 def names(node: ast.Import | ast.ImportFrom, module: str = "") -> list[str]:
@@ -456,6 +460,12 @@ def test_top_level_names_are_unique() -> None:
 # `logger` and the type variables are each module's own.  XX FIXME the others are one name for one thing in two places,
 # or for two things.
 ALSO_ELSEWHERE = {"logger", "T", "F", "JSONSchema", "MAX_DEPTH", "SESSION_ID_BYTES", "describe", "main_of"}
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports each by its bare name: it would refuse the second, and with it the whole run."""
+    found = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(found) == sorted(set(found))
 
 
 def test_every_file_says_its_licence_and_what_it_is_for() -> None:
