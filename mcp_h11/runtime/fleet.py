@@ -30,6 +30,7 @@ logger = escaping(logging.getLogger(__name__))
 WORKER_ID_BYTES = 12  # random, because a client sees it in the ids of questions
 KEY_BYTES = 24  # without padding in base64
 MAX_HASHES = 1_024  # principals whose hash is remembered
+MAX_LOGGED_ONCE = 1_000  # lines that are remembered, so that the log has each once
 PROBE_TTL = 5.0
 COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
 KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
@@ -59,13 +60,15 @@ class Fleet:
         self._watched: dict[str, dict[Callable[[], None], None]] = {}  # by worker: called when it is dead
         self._principal_key: bytes | None = None
         self._hashes: dict[str, str] = {}
+        self._logged: set[str] = set()
         self._unsure = False  # see `be_unsure`
         self._judges_after = 0.0
         self._looked_at = -COUNT_EVERY
         self.counts_workers = False  # count the workers now and then, also while none is watched
         self.alive = 0  # workers, when they were last counted
         self.letters = 0  # that were taken from the inbox
-        self._opened = False
+        self._entered = False  # the store is open
+        self._opened = False  # and the shared keys are here
         self.reading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._spawn: Callable[[Coroutine[Any, Any, None]], object]
@@ -102,17 +105,21 @@ class Fleet:
         return self.guard.works and self._opened
 
     async def _begin(self) -> None:
-        await self.store.open(self.worker)
+        if not self._entered:
+            await self.store.open(self.worker)
+            self._entered = True
         self._principal_key = await self._shared_key("principals")
         self.on_keys(await self._shared_key("state"))
         self._opened = True
 
     async def _shared_key(self, name: str) -> bytes:
         """A key that is made once for the whole fleet."""
-        key = new_key()
-        if await self.records.create(KEYS, name, key, None) is not None:
-            return key
-        kept = await self.records.load(KEYS, name)
+        kept = await self.records.load(KEYS, name)  # first, because a full store still reads
+        if kept is None:
+            key = new_key()
+            if await self.records.create(KEYS, name, key, None) is not None:
+                return key
+            kept = await self.records.load(KEYS, name)
         if kept is None:
             raise StoreError("the shared key is gone as soon as it was made")
         return kept.value
@@ -145,6 +152,14 @@ class Fleet:
             self._hashes[name] = known
         return known
 
+    def log_once(self, text: str) -> None:
+        """Log an error that every request for the same thing would bring again."""
+        if text not in self._logged:
+            if len(self._logged) >= MAX_LOGGED_ONCE:
+                self._logged.clear()
+            self._logged.add(text)
+            logger.error("%s", text)
+
     # --- letters ---------------------------------------------------------------------------------------------
 
     async def send(self, worker: str, kind: str, **body: Any) -> bool:
@@ -153,14 +168,21 @@ class Fleet:
 
     async def send_others(self, kind: str, **body: Any) -> None:
         """Put a letter into the inbox of every other worker that is alive.  Raises StoreError."""
-        letter = self._encoded(kind, body)
+        letter, failure = self._encoded(kind, body), None
         for worker in await self.store.inbox.workers():
             if worker != self.worker:
-                await self.store.inbox.put(worker, letter)
+                try:
+                    await self.store.inbox.put(worker, letter)
+                except StoreError as exc:  # the inbox of one worker is full, perhaps, and the next one has room
+                    failure = exc
+        if failure is not None:
+            raise StoreError(f"not every worker was told: {failure}")
 
     async def _read_inbox(self) -> None:
         """The loop that takes the letters, and that alone shows the others that this worker is alive."""
         inbox = self.store.inbox
+        taken: list[str] = []  # receipts of letters that the inbox still counts
+        told = ""
         while True:
             before = self._loop.time()
             try:
@@ -168,14 +190,22 @@ class Fleet:
                     await self._begin()
                 letters = await inbox.take(BEAT_EVERY)
                 self.letters += len(letters)
+                taken += [receipt for receipt, _ in letters]
                 for _, letter in letters:
                     self._dispatch(self.on_letter, letter)
-                if letters:
-                    await inbox.acknowledge([receipt for receipt, _ in letters])
+                if taken:
+                    await inbox.acknowledge(taken)
+                    taken = []
                 if not self.guard.works:
                     await self._probe()
-            except StoreError as exc:
-                logger.debug("the store is still away: %s", exc)
+            except Exception as exc:
+                if not isinstance(exc, StoreError):
+                    logger.exception("the loop that takes the letters failed, and goes on")
+                elif isinstance(exc, StoreRefused) and str(exc) != told:  # it was away when this worker began
+                    told = str(exc)
+                    logger.error("the store is refused: %s.  New sessions are refused until it is another", exc)
+                else:
+                    logger.debug("the store is still away: %s", exc)
                 # The heartbeats of all workers stopped, so none of them is judged dead before it could beat again.
                 self._judges_after = self._loop.time() + BEAT_EVERY + ALIVE_TIME
                 await asyncio.sleep(BEAT_EVERY)

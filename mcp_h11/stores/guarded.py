@@ -6,16 +6,21 @@ Rules:
 - A store that hangs costs one wait and not one for each call: after a wait that ran out, operations are refused at once
   for `rest` seconds.  A store that fails at once needs no such rest.
 - The heartbeat is let through all the time, so the store is seen to work again as soon as it does.
+- A store of the user's own may raise anything: it becomes a StoreError, and the log has each kind of it once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..protocol.errors import EventsExpired
-from .base import Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, Tail, Taken
+from ..protocol.shown import escaping
+from .base import MAX_BUS_BYTES, Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, Tail, Taken
+
+logger = escaping(logging.getLogger(__name__))
 
 T = TypeVar("T")
 
@@ -51,6 +56,7 @@ class StoreGuard:
         self._limit = limit
         self._rest = rest
         self._rests_until = 0.0
+        self._told: set[tuple[str, type[Exception]]] = set()  # operations and errors that the log has
 
     async def run(
         self, name: str, operation: Awaitable[T], *, extra: float = 0.0, probe: bool = False, size: int = 0
@@ -81,6 +87,12 @@ class StoreGuard:
         except StoreError:
             self._failed(counter)
             raise
+        except Exception as exc:
+            self._failed(counter)
+            if (name, type(exc)) not in self._told:
+                self._told.add((name, type(exc)))
+                logger.exception("the store raised an error that is no StoreError, by the operation %s", name)
+            raise StoreError(f"the store failed: {type(exc).__name__}") from None
         counter.written += size
         self._succeeded(counter, loop.time() - began)
         return result
@@ -248,6 +260,8 @@ class GuardedBus:
         self.subscribe = bus.subscribe
 
     async def publish(self, message: bytes, worker: str | None = None) -> None:
+        if len(message) > MAX_BUS_BYTES:  # the caller's fault, and not the store's
+            raise ValueError(f"a message on the bus has at most {MAX_BUS_BYTES} bytes")
         await self._run("publish", self._bus.publish(message, worker), size=len(message))
 
 
