@@ -81,7 +81,10 @@ class RedisRecords:
     async def load(self, space: str, key: str) -> Record | None:
         record = self._record(space, key)
         version, value = await self._caller.call(record, b"HMGET", record, b"version", b"value")
-        return None if version is None else Record(int(version), value)
+        if version is None:
+            return None
+        # Another program may have written there.  No value of ours is empty where it is read as a record of a session.
+        return Record(int(version), value) if version.isdigit() and value is not None else Record(0, b"")
 
     async def save(self, space: str, key: str, value: bytes, version: int, ttl: float | None) -> int | None:
         keys = (*self._indexes(space), self._record(space, key))
@@ -146,7 +149,7 @@ class RedisLogs:
         log, _, _ = self._keys(session, stream)
         sets = (0, b"") if reader is None else (1, redis_bytes(reader))
         found = await self._caller.run(scripts.READ, (log,), "" if after is None else after, *sets)
-        if found is None:
+        if found is None or None in found:  # an event is missing, which another program took away
             raise EventsExpired(stream)
         start, last, ended, writer, about, before, *events = found
         numbered = list(enumerate(events, start + 1))
@@ -217,10 +220,10 @@ class RedisStore:
                 await self.inbox.enter(worker)
                 await self.bus.start(worker)
         except TimeoutError:
-            await self._end()
+            await self._drop()
             raise StoreError(f"Redis gave no answer within {ENTER_TIME:g} s") from None
         except BaseException:
-            await self._end()
+            await self._drop()
             raise
         self._open = True
 
@@ -245,6 +248,14 @@ class RedisStore:
             with contextlib.suppress(StoreError), anyio.move_on_after(ANSWER_TIME):
                 await self.inbox.leave()
         await self._end()
+
+    async def _drop(self) -> None:
+        """Close all connections; a Redis that is away now is asked again by the next `open`."""
+        with anyio.CancelScope(shield=True):
+            await self.bus.stop()
+            await self.inbox.link.drop()
+            for line in self._way.lines():
+                await line.drop()
 
     async def _end(self) -> None:
         with anyio.CancelScope(shield=True):
