@@ -24,7 +24,7 @@ from ..protocol.jsonrpc import Batch, Message, Request
 from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet, key_of
 from ..runtime.runtime import Runtime
-from ..stores.base import StoreError
+from ..stores.base import Full, StoreError
 from .fleet_messages import letter_of, messages_of
 from .legacy_sse import LegacySSE
 from .session_stores import TOUCH_EVERY
@@ -62,6 +62,13 @@ class FleetSSE(LegacySSE):
             return
         if not reply.alive:
             self.runtime.spawn(self._forget(session.id))
+            return
+        try:
+            # Again: others may have taken the room while the record was on its way.
+            self.check_room(session.party)
+        except Refusal as exc:
+            self.runtime.spawn(self._forget(session.id))
+            self._refuse(reply, exc)
             return
         self._principals[session.id] = principal
         self._ids[key_of(session.id)] = session.id
@@ -102,12 +109,14 @@ class FleetSSE(LegacySSE):
         key = key_of(session_id)
         try:
             record = await self._fleet.records.load(CHANNELS, key)
-            kept = {} if record is None else json.loads(record.value)
-            if kept.get("principal") != self._fleet.hashed(who):
+            worker, principal = ("", "") if record is None else self._kept(session_id, record.value)
+            if principal != self._fleet.hashed(who):
                 raise session_not_found()
             body = {"session": key, **letter_of(self.runtime.json, message)}
-            if not await self._fleet.send(kept["worker"], "channel", **body):
+            if not await self._fleet.send(worker, "channel", **body):
                 raise session_not_found()  # its worker is dead, and its stream with it
+        except Full:
+            self._refuse(reply, overloaded("Too many messages wait for the worker of this session"))
         except StoreError as exc:
             logger.warning("a message did not reach its session: %s", exc)
             self._refuse(reply, overloaded("The session store is away"))
@@ -145,3 +154,15 @@ class FleetSSE(LegacySSE):
                 self.runtime.spawn(session.send(self.runtime.json.error(message.id, exc)))
             else:
                 logger.warning("a message of session %s was dropped: %s", session.id[:8], exc)
+
+    def _kept(self, session_id: str, value: bytes) -> tuple[str, str]:
+        """The worker and the principal in a record; empty texts where it cannot be read, which the log tells once."""
+        try:
+            record = json.loads(value)
+            worker, principal = record["worker"], record["principal"]
+            if isinstance(worker, str) and isinstance(principal, str):
+                return worker, principal
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        self._fleet.log_once(f"the record of session {session_id[:8]} cannot be read")
+        return "", ""

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..protocol.errors import overloaded
+from ..protocol.errors import MCPError, overloaded
 from ..protocol.methods import log_rank
 from ..protocol.revisions import ASSUMED, LEGACY
 from ..protocol.shown import escaping
@@ -86,23 +86,17 @@ class FleetStores(SessionStores):
         }
         return json.dumps(record, separators=(",", ":")).encode()
 
-    def _decode(self, session_id: str, value: bytes) -> tuple[SessionState, bool] | None:
-        """The state in a record, and whether the client is initialized; None where it cannot be read."""
+    def _decode(self, session_id: str, record: Record) -> tuple[SessionState, bool] | None:
+        """The state in a record, and whether the client is initialized; None where it cannot be read.
+
+        The log tells of such a record once.
+        """
         try:
-            record: dict[str, Any] = json.loads(value)
-            if record.pop("format") != FORMAT:
-                raise ValueError("another format")
-            initialized, subscriptions = bool(record.pop("initialized")), frozenset(record.pop("subscriptions"))
-            state = SessionState(id=session_id, subscriptions=subscriptions, **record)
-            texts = (state.revision, state.log_level, state.principal, state.home, state.stream, *subscriptions)
-            if not all(isinstance(text, str) for text in texts):
-                raise ValueError("a member of another type")
-            if held_memory((state.client_info, state.client_capabilities)) > 2 * MAX_CLIENT_MEMORY:
-                raise ValueError("too large")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-            logger.error("the record of session %s cannot be read: %s", session_id[:8], exc)
+            return _read(session_id, record.value)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MCPError) as exc:
+            # Left as it is: a worker of a newer version may know what to do with it.
+            self.fleet.log_once(f"the record of session {session_id[:8]} cannot be read: {exc}")
             return None
-        return state, initialized
 
     def attach(self, table: SessionTable) -> None:
         self._table = table
@@ -153,7 +147,7 @@ class FleetStores(SessionStores):
     async def restore(self, session_id: str, principal: str, peer: str) -> StreamSession | None:
         try:
             record = await self._load(session_id)
-            found = None if record is None else self._decode(session_id, record.value)
+            found = None if record is None else self._decode(session_id, record)
             if record is None or found is None or found[0].principal != self.fleet.hashed(principal):
                 return None
         except StoreError as exc:
@@ -226,7 +220,7 @@ class FleetStores(SessionStores):
         Raises StoreError.
         """
         record = await self.records.load(RECORDS, session.key)
-        found = None if record is None else self._decode(session.id, record.value)
+        found = None if record is None else self._decode(session.id, record)
         if record is None or found is None:
             return False
         state, initialized = found
@@ -315,3 +309,26 @@ class FleetStores(SessionStores):
             if isinstance(one, FleetSession):
                 for stream in list(one.unsaved_streams):
                     self.runtime.spawn(stream.save())
+
+
+def _read(session_id: str, value: bytes) -> tuple[SessionState, bool]:
+    """The state in a record, and whether the client is initialized.  Raises errors of many classes where it is none."""
+    record: dict[str, Any] = json.loads(value)
+    if record.pop("format") != FORMAT:
+        raise ValueError("another format")
+    initialized, subscriptions = bool(record.pop("initialized")), frozenset(record.pop("subscriptions"))
+    state = SessionState(id=session_id, subscriptions=subscriptions, **record)
+    texts = (state.revision, state.log_level, state.principal, state.home, state.stream, *subscriptions)
+    client = (state.client_info, state.client_capabilities)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(part, dict) for part in client)
+        and type(state.created) in (int, float)
+        and type(state.generation) is int
+        and type(state.pinned) is bool
+    ):
+        raise ValueError("a member of another type")
+    log_rank(state.log_level)
+    if held_memory(client) > 2 * MAX_CLIENT_MEMORY:
+        raise ValueError("too large")
+    return state, initialized

@@ -21,7 +21,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..eras.session import encode_notice
@@ -36,7 +36,7 @@ from ..runtime.fleet import Fleet, key_of
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS, SessionState
-from ..stores.base import StoreError, Tail, Taken
+from ..stores.base import Full, StoreError, Tail, Taken
 from .fleet_values import FleetValues
 from .streams import Stream, StreamSession
 
@@ -326,7 +326,7 @@ class SharedStream(Stream):
         self.opened = True
         self.writer, self.last = tail.writer, max(self.last, tail.last)
         if not self.requests and tail.about:
-            self.requests = json.loads(tail.about)
+            self.requests = self._requests_in(tail.about)
         other = tail.reader or tail.writer or self.session.home
         if other != worker:
             self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)
@@ -358,6 +358,15 @@ class SharedStream(Stream):
         if missed:
             self.session.announce_changes()
 
+    def _requests_in(self, about: bytes) -> list[str | int]:
+        """The ids that a log names.  Raises EventsExpired where they cannot be read."""
+        with suppress(ValueError, RecursionError):
+            ids = json.loads(about)
+            if type(ids) is list and all(type(one) in (str, int) for one in ids):
+                return ids
+        self.fleet.log_once(f"a stream of session {self.session.id[:8]} cannot be read")
+        raise EventsExpired(self.id)
+
     async def listen(self, reply: Reply) -> None:
         """Give `reply` the events that no connection was given, on any worker, then all later ones."""
         with _store_is_near():
@@ -376,7 +385,8 @@ class SharedStream(Stream):
         kept = await self.fleet.records.load(LEFT, self.session.key)
         if kept is not None:
             await self.fleet.records.delete(LEFT, self.session.key)
-            return int(kept.value)
+            if kept.value.isdigit() and len(kept.value) <= 15:
+                return int(kept.value)
         return (await self._tail()).last
 
     async def _tail(self) -> Tail:
@@ -585,6 +595,8 @@ def _store_is_near() -> Iterator[None]:
     """Raises `overloaded` where the store is away."""
     try:
         yield
+    except Full:
+        raise overloaded("Too many messages wait for another worker") from None
     except StoreError as exc:
         logger.warning("a message did not reach its worker: %s", exc)
         raise overloaded("The store of the sessions is away") from None

@@ -45,7 +45,7 @@ class LegacySSE:
         """GET: open the stream; its first event names the address for POSTs."""
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
-        self._make_room(self.runtime.party_of(subject(principal), reply.peer))
+        self.check_room(self.runtime.party_of(subject(principal), reply.peer))
         state = SessionState(id=new_id(SESSION_ID_BYTES), principal=subject(principal), peer=reply.peer)
         self._begin(
             ChannelSession(self.runtime, state, ASSUMED, partial(self._write, reply)), verdict, reply, principal
@@ -61,7 +61,8 @@ class LegacySSE:
         endpoint = f"{verdict.facts.prefix}{self.runtime.settings.messages_path}?session_id={session.id}"
         reply.open(encode_event(endpoint.encode("ascii"), event="endpoint"))
 
-    def _make_room(self, party: str) -> None:
+    def check_room(self, party: str) -> None:
+        """Have room for one more session of this party, if need be by the end of another.  Raises `overloaded`."""
         settings = self.runtime.settings
         limit = settings.max_sessions_peer
         if limit is not None and self.peers.count(party) >= limit:

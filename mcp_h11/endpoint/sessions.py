@@ -26,6 +26,7 @@ from ..http.headers import JSON_HEADERS, SESSION_HEADER
 from ..http.reply import Reply
 from ..http.sse import encode_event
 from ..protocol.errors import (
+    INTERNAL_ERROR,
     EventsExpired,
     InvalidRequest,
     MCPError,
@@ -150,6 +151,9 @@ class Legacy:
             await forwarding
         except MCPError as exc:
             self._refuse(reply, exc)
+        except Exception:
+            logger.exception("a message did not reach its worker")
+            self._refuse(reply, Refusal(500, "Internal error", code=INTERNAL_ERROR))
         else:
             reply.answer(202, b"", ())
 
@@ -198,7 +202,24 @@ class Legacy:
         known = self.sessions.get(verdict.session_id or "")
         # A session of another principal counts as unknown: the handshake succeeds as it does beside any unknown id.
         if known is not None and known.state.principal == subject(principal):
-            raise InvalidRequest("This session is already initialized", message.id)
+            raise _initialized(message)
+        if known is None and verdict.session_id and self.stores.local_only and not self.settings.stateless:
+            self.runtime.spawn(self._initialize_elsewhere(verdict.session_id, message, reply, principal))
+            return
+        self._handshake(message, reply, principal)
+
+    async def _initialize_elsewhere(self, session_id: str, message: Request, reply: Reply, principal: Any) -> None:
+        """A handshake beside the id of a session that is not at hand: another worker may have opened it."""
+        try:
+            known = await self.stores.restore(session_id, subject(principal), reply.peer)
+            if known is not None and known.state.principal == subject(principal):
+                raise _initialized(message)
+            self._handshake(message, reply, principal)
+        except MCPError as exc:
+            self._refuse(reply, exc)
+
+    def _handshake(self, message: Request, reply: Reply, principal: Any) -> None:
+        """Answer a handshake that begins a session."""
         state = SessionState(
             id="" if self.settings.stateless else new_id(SESSION_ID_BYTES),
             principal=subject(principal),
@@ -395,6 +416,10 @@ class PostClient:
 
     def __init__(self, runtime: Runtime, reply: Reply, principal: Any) -> None:
         self.party = runtime.party_of(subject(principal), reply.peer)
+
+
+def _initialized(message: Request) -> InvalidRequest:
+    return InvalidRequest("This session is already initialized", message.id)
 
 
 def _claimed(verdict: Verdict) -> Revision:
