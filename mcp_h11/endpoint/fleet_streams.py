@@ -274,7 +274,7 @@ class SharedStream(Stream):
             logger.debug("a log with a gap is left to its time: %s", exc)
 
     def _event_id(self, index: int) -> str:
-        return "" if self.unsaved is not None else Stream._event_id(self, index)
+        return f"{self.id}.{index}" if self.unsaved is None and self.session.keeps_events else ""
 
     # --- the end ---------------------------------------------------------------------------------------------
 

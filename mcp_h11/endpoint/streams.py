@@ -179,7 +179,8 @@ class Stream:
             reply.send(frame)
 
     def _event_id(self, index: int) -> str:
-        return f"{self.id}.{index}" if self.session.keeps_events else ""
+        # Not `keeps_events`, which says the same: a property is a call for each event.
+        return f"{self.id}.{index}" if self.session.store is not None else ""
 
     def _prime(self, index: int | None = None) -> bytes:
         session = self.session
