@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run that leaves out no marker is a whole run: its hypothesis properties try all their examples."""
     if not config.option.markexpr:
         os.environ.setdefault(VARIABLE, "all")
+    keep_bytecode()
+
+
+def keep_bytecode() -> None:
+    """Where the environment forbids bytecode beside the sources, keep that of the tests below `.cache/`.
+
+    Without any, each worker of a run compiles all test modules, and each program under test the package.  Processes
+    that this one starts inherit it.
+    """
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / ".cache" / "pycache")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 @pytest.fixture

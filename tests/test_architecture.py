@@ -495,7 +495,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Runs code in a process of its own, where the package is a copy with its bytecode; gives what it printed."""
     folder = tmp_path_factory.mktemp("compiled")
     shutil.copytree(PACKAGE, folder / "mcp_h11", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    elsewhere = {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
+    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
     environment |= {"PYTHONPATH": str(folder)}
 
     def run(code: str) -> Any:
