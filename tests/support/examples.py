@@ -12,11 +12,15 @@ import os
 
 from hypothesis import settings
 
+# No example of any property has a deadline, 200 ms of the clock otherwise: a machine is busy at times.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 VARIABLE = "MCP_H11_EXAMPLES"
 SHARE = 10  # the short run tries one example in so many
 
 
 def examples(number: int) -> settings:
-    """Settings for a property of `number` examples, with no deadline for one of them: machines are busy at times."""
+    """Settings for a property of `number` examples."""
     wanted = number if os.environ.get(VARIABLE) == "all" else max(number // SHARE, 50)
-    return settings(max_examples=min(wanted, number), deadline=None)
+    return settings(max_examples=min(wanted, number))
