@@ -38,7 +38,7 @@ ISSUER = "https://login.example"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 METADATA = 'resource_metadata="https://files.example/.well-known/oauth-protected-resource/mcp"'
 INVALID = 'error="invalid_token", error_description="The access token is invalid or expired"'
-SOON = 0.2  # seconds to a token's expiry, where a test waits for it
+SOON = 1.5  # seconds to a token's expiry, where a test waits for it; its calls begin before that on any machine
 
 
 @pytest.fixture(params=[ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])

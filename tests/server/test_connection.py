@@ -551,7 +551,8 @@ async def test_as_many_connections_as_there_is_room_for_are_all_served() -> None
                 sock.close()
 
 
-async def test_a_crowd_past_the_limit_is_dropped_rather_than_told() -> None:
+async def test_a_crowd_past_the_limit_is_dropped_rather_than_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "LINGER_TIME", LIMIT)  # no place is free again before all have come
     async with served(max_connections=1) as server, RawClient(server.port) as inside:
         await lives(inside)
         crowd = [await RawClient(server.port).connect() for _ in range(connection.TOLD_WHY + 20)]
