@@ -32,6 +32,7 @@ KEY_BYTES = 24  # without padding in base64
 MAX_HASHES = 1_024  # principals whose hash is remembered
 MAX_LOGGED_ONCE = 1_000  # lines that are remembered, so that the log has each once
 PROBE_TTL = 5.0
+CLOCKS_DIFFER = 60.0  # seconds between the clocks of two machines, for which nothing ends early
 COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
 KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
 
@@ -328,6 +329,8 @@ def key_of(session_id: str) -> str:
 class FleetOnceStore:
     """`storage.OnceStore` for a fleet: a round is claimed by the worker that makes its record."""
 
+    clocks_differ = CLOCKS_DIFFER
+
     def __init__(self, records: Records) -> None:
         self._records = records
 
@@ -336,8 +339,10 @@ class FleetOnceStore:
 
         Raises `overloaded` where the store is away: without it, nothing says whether the round was played.
         """
+        # A worker opens the state for as long as clocks differ after its end, by a clock that may be as much behind.
+        ttl = max(1.0, until - now) + 2 * CLOCKS_DIFFER
         try:
-            made = await self._records.create(ROUNDS, nonce, b"", max(1.0, until - now), limit=MAX_NONCES)
+            made = await self._records.create(ROUNDS, nonce, b"", ttl, limit=MAX_NONCES)
         except Full:
             raise StoreFull from None
         except StoreError:

@@ -132,6 +132,7 @@ class Runtime:
         fleet.on_back.append(self._on_store_back)
         fleet.on_signal["notice"] = self._on_remote_notice
         self.once = fleet.once
+        self.sealer.clocks_differ = fleet.once.clocks_differ
         self._stack.push_async_callback(fleet.close)
         await fleet.open(self.spawn)
         self.store_away = not fleet.works
