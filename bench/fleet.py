@@ -59,6 +59,7 @@ class Table:
     scenario: str
     names: tuple[str, ...]
     per: int = 1  # figures are divided by this: events of one operation
+    connections: int = USUAL  # of each worker
 
 
 STORES = (NONE, SQLITE, REDIS)
@@ -71,7 +72,7 @@ TABLES = {
     "three": Table("Three workers, each call of a session at another one in turn", "round", (NONE, "three-sqlite",
                    "three-redis")),
     "peer": Table("A peer on Redis, an event of a burst: calls of 100 progress events", "stream", (REDIS, "fastmcp",
-                  "fastmcp-redis"), 101),
+                  "fastmcp-redis"), 101, connections=2),
 }  # fmt: skip
 MORE = ("latency", "sizes", "operations")  # parts of the page that are no table of pairs
 NAMES = {
@@ -163,7 +164,7 @@ class Up:
         )
         beside = self.redis.group if self.redis is not None and name.endswith(REDIS) else None
         figures = asdict(measure(load, Several(servers), beside))
-        figures["concurrency"] = USUAL
+        figures["concurrency"] = table.connections
         for key in ("cpu_us", "beside_us"):
             figures[key] = figures[key] / table.per if figures[key] is not None else None
         figures["throughput"] *= table.per
@@ -220,6 +221,7 @@ LOOKS = {
 
 def latencies(up: Up, names: Sequence[str], rounds: int, count: int, found: Found, progress: Progress) -> None:
     """Microseconds from the tool's look at the clock to ours, with the events in our hands, in turns."""
+    values: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names:
             progress.show(f"latency, round {number + 1} of {rounds}: {name}")
@@ -229,7 +231,11 @@ def latencies(up: Up, names: Sequence[str], rounds: int, count: int, found: Foun
             except (Wrong, Failed, OSError) as error:
                 found.errors.append(f"latency, {LOOKS[name]}: {brief(error)}")
                 return
-            found.start.setdefault(f"latency {name}", []).extend({"us": value} for value in seen)
+            values[name] += seen
+    for name, seen in values.items():
+        seen.sort()
+        figures = {"count": len(seen), "p50_us": percentile(seen, 0.5), "p99_us": percentile(seen, 0.99)}
+        found.start[f"latency {name}"] = [figures]
 
 
 def watched(port: int, other: int, count: int) -> list[float]:
@@ -417,7 +423,7 @@ def aims(found: Found) -> list[str]:
             line(what, middle, f"≤ {most:g}", middle <= most)
     for name in ("two-sqlite", "two-redis"):
         if seen := found.start.get(f"latency {name}"):
-            middle = statistics.median(one["us"] for one in seen) / 1e3
+            middle = seen[0]["p50_us"] / 1e3
             line(f"an event at another worker, p50, ms: {LOOKS[name]}", middle, "≤ 2", middle <= 2)
     for name in ("three-sqlite", "three-redis"):
         if runs := [run for run in found.runs if run["table"] == "three" and run["subject"] == name]:
@@ -428,7 +434,7 @@ def aims(found: Found) -> list[str]:
 
 def table_of(table: Table, row: dict[str, list[Figures]]) -> list[str]:
     what = "event" if table.per > 1 else "session" if table.scenario == "session" else "call"
-    heads = [f"CPU µs a {what}", "x the first row", "lowest–highest", "CPU of Redis, µs", f"{what}s a second"]
+    heads = [f"CPU µs, one {what}", "x the first row", "lowest–highest", "CPU of Redis, µs", f"{what}s a second"]
     lines = ["| | " + " | ".join([*heads, "p50 µs", "p99 µs"]) + " |", "|---|" + "--:|" * 7]
     for name in table.names:
         if runs := row.get(name):
@@ -474,9 +480,8 @@ def of_latency(found: Found) -> list[str]:
     if not looks:
         return []
     lines = ["## Latency of an event", *OF_LATENCY.splitlines(), "", "| | p50 ms | p99 ms |", "|---|--:|--:|"]
-    for name, seen in looks:
-        values = sorted(one["us"] / 1e3 for one in seen)
-        lines.append(f"| {LOOKS[name]} | {percentile(values, 0.5):.2f} | {percentile(values, 0.99):.2f} |")
+    for name, (seen,) in looks:
+        lines.append(f"| {LOOKS[name]} | {seen['p50_us'] / 1e3:.2f} | {seen['p99_us'] / 1e3:.2f} |")
     return [*lines, ""]
 
 
@@ -554,7 +559,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             names = [name for name in table.names if name in able]
             if table.names[0] in names and len(names) > 1:
                 found.base = table.names[0]
-                paired(found, key, USUAL, names, functools.partial(up.run, table, plan), progress)
+                paired(found, key, table.connections, names, functools.partial(up.run, table, plan), progress)
         if "peer" in tables and python_of_peer:
             found.machine["roams"] = (
                 f"a call of a session at another process was answered with {roams(up, 'fastmcp-redis')}"
