@@ -16,6 +16,8 @@ from keeping import done, keeper
 from rawclient import Legacy, RawClient, Response
 from serving import LEGACY, Held, call, head, served
 
+from mcp_h11.endpoint.fleet_streams import LEFT
+from mcp_h11.runtime.fleet import key_of
 from mcp_h11.runtime.store_metrics import MAX_STATISTICS, store_metrics
 from mcp_h11.server.totals import Totals
 from mcp_h11.stores.base import StoreError
@@ -189,15 +191,20 @@ async def test_an_error_of_our_own_does_not_keep_the_store_away_for_ever() -> No
     async with fleet(Held, in_memory(), **ON) as workers, roaming(workers[0]) as client:
         async with client.get_stream() as stream:
             assert stream.status == 200
-        # What the last reader left is damaged: the GET fails, though the store works.
-        records = workers[0].runtime.fleet.records
-        with anyio.fail_after(LIMIT):
-            while await records.load("left", client.session) is None:
-                await asyncio.sleep(0.01)
-        await records.delete("left", client.session)
-        await records.create("left", client.session, b"not a number", 60.0)
+        # The GET fails by a mistake of ours, though the store works.
+        records = workers[1].runtime.fleet.records
+        real, asked = records.load, []
+
+        async def broken(space: str, key: str) -> Any:
+            if space != LEFT:
+                return await real(space, key)
+            asked.append(key)
+            raise ZeroDivisionError
+
+        records.load = broken
         async with client.at(workers[1]).get_stream() as stream:
-            assert stream.status == 503
+            assert (stream.status, asked) == (503, [key_of(client.session)])
+        records.load = real
         with anyio.fail_after(LIMIT):
             while (await get(workers[1].port, "/ready")).status != 200:
                 await asyncio.sleep(0.01)
