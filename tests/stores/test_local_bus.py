@@ -7,7 +7,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ from mcp_h11.stores.sqlite import SQLiteStore
 
 def frame(kind: bytes, content: bytes = b"") -> bytes:
     return (len(content) + 1).to_bytes(4, "big") + kind + content
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name, since the address of a Unix socket has room for 107 bytes on Linux, 103 elsewhere.
+
+    pytest's own has the name of the worker of the run and of the test in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="bus") as folder:
+        yield Path(folder)
 
 
 class Peer:
