@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Writes the tables of README.md and docs/arguments.md from the code, between their markers: `python docs/generate.py`.
+"""Writes the tables of README.md and docs/arguments.md from the code, and the keywords of `run` for type checkers.
+
+All of them stand between markers: `python docs/generate.py`.
 
 A test does the same in memory and compares, so that the tables cannot drift from the code.
 """
@@ -24,6 +26,7 @@ import pydantic
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 ARGUMENTS = ROOT / "docs" / "arguments.md"
+SETTING_FIELDS = ROOT / "mcp_h11" / "runtime" / "setting_fields.py"
 
 sys.path.insert(0, str(ROOT))
 
@@ -299,6 +302,22 @@ def _python(value: Any) -> str:
     return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else repr(value)
 
 
+# --- mcp_h11/runtime/setting_fields.py -----------------------------------------------------------------------
+
+
+def setting_fields() -> str:
+    """Every field of `Settings` as a member of the TypedDict of its keywords."""
+    # A dataclass of a module with postponed annotations has them as texts, in single quotes.
+    return "\n".join(f"    {field.name}: {field.type}".replace("'", '"') for field in fields(Settings))
+
+
+def generated_fields(text: str) -> str:
+    """The module with its members made anew."""
+    pattern = re.compile(r"(    # fields: generated\n).*?(    # /fields\n)", re.S)
+    assert pattern.search(text), "no marker for fields"
+    return pattern.sub(lambda match: match[1] + setting_fields() + "\n" + match[2], text)
+
+
 TABLES = {"revisions": revision_table, "settings": settings_table}
 ARGUMENT_TABLES = {"arguments": arguments_table}
 
@@ -315,3 +334,4 @@ def generated(text: str, tables: Any = None) -> str:
 if __name__ == "__main__":
     README.write_text(generated(README.read_text("utf-8")), "utf-8")
     ARGUMENTS.write_text(generated(ARGUMENTS.read_text("utf-8"), ARGUMENT_TABLES), "utf-8")
+    SETTING_FIELDS.write_text(generated_fields(SETTING_FIELDS.read_text("utf-8")), "utf-8")

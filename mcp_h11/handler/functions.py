@@ -264,6 +264,20 @@ def callable_of(fn: Any, name: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", fn)
 
 
+def decorated(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The function itself after ``@decorator``; the decorator after ``@decorator(...)``."""
+    # ``@server.tool`` without brackets: Python hands the function itself over.
+    if first is not None and not isinstance(first, str):
+        add(first)
+        return first
+
+    def decorate(fn: Any) -> Any:
+        add(fn, first, *args, **kwargs)
+        return fn
+
+    return decorate
+
+
 def name_of(fn: Any) -> str:
     """The name of a function, also of one that is wrapped in partials, or that is an object."""
     # A partial has no name, and the name of a property is that of its getter.

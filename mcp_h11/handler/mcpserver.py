@@ -31,13 +31,17 @@ from .functions import (
     ToolEntry,
     callable_of,
     check_variables,
+    decorated,
     defined,
     name_of,
     prompt_arguments,
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..protocol.uritemplate import URITemplate
+    from ..server.running import ServerRunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -144,7 +148,7 @@ class MCPServer(CatalogueHandler):
 
     def tool(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Register a function as a tool: ``@server.tool`` or ``@server.tool(title=...)``; see `add_tool`."""
-        return _decorate(self.add_tool, name, args, kwargs)
+        return decorated(self.add_tool, name, args, kwargs)
 
     def add_tool(
         self,
@@ -351,7 +355,7 @@ class MCPServer(CatalogueHandler):
 
     def prompt(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Register a function as a prompt: ``@server.prompt`` or ``@server.prompt(title=...)``; see `add_prompt`."""
-        return _decorate(self.add_prompt, name, args, kwargs)
+        return decorated(self.add_prompt, name, args, kwargs)
 
     def add_prompt(
         self,
@@ -391,6 +395,12 @@ class MCPServer(CatalogueHandler):
         self._catalogue.remove(self._catalogue.prompts, name)
         self.notify_prompts_changed()
 
+    @overload
+    def completion(self, fn: F, /) -> F: ...
+
+    @overload
+    def completion(self, *, thread: bool = True) -> Callable[[F], F]: ...
+
     def completion(self, fn: Any = None, *, thread: bool = True) -> Any:
         """Register the function that completes arguments: ``fn(ref, argument, context)``.
 
@@ -405,7 +415,7 @@ class MCPServer(CatalogueHandler):
 
         return decorate if fn is None else decorate(fn)
 
-    def run(self, **options: Any) -> None:
+    def run(self, **options: Unpack[ServerRunOptions]) -> None:
         """Serve over HTTP and block; options are those of `mcp_h11.run`.
 
         ``transport="stdio"`` serves on stdio, where the one option is `settings`; ``"sse"`` serves 2024-11-05 beside
@@ -414,19 +424,20 @@ class MCPServer(CatalogueHandler):
         if (refuse := RUN_REFUSED.get()) is not None:
             refuse()
         # The one look upward: a server needs handlers, and users want one object.
-        transport = options.pop("transport", "streamable-http")
+        keywords: dict[str, Any] = {**options}
+        transport = keywords.pop("transport", "streamable-http")
         if transport == "stdio":
             # Loaded here, because a server on HTTP needs no pipes.
             from ..server.stdio import run_stdio
 
-            return run_stdio(self, **options)
+            return run_stdio(self, **keywords)
         if transport not in ("streamable-http", "sse"):
             raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")
         from ..server.running import run
 
         if transport == "sse":
-            options["legacy_sse"] = True
-        run(self, **options)
+            keywords["legacy_sse"] = True
+        run(self, **keywords)
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         return self._cache_hints.get(method, (0, None))
@@ -447,20 +458,6 @@ def _make_portable(tool: ToolEntry) -> None:
     tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
     if "outputSchema" in tool.definition:
         tool.definition["outputSchema"] = portable(tool.definition["outputSchema"], result=True)
-
-
-def _decorate(add: Callable[..., None], first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The function itself after ``@decorator``; the decorator after ``@decorator(...)``."""
-    # ``@server.tool`` without brackets: Python hands the function itself over.
-    if first is not None and not isinstance(first, str):
-        add(first)
-        return first
-
-    def decorate(fn: F) -> F:
-        add(fn, first, *args, **kwargs)
-        return fn
-
-    return decorate
 
 
 def _template(uri: str) -> URITemplate:

@@ -8,12 +8,19 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from ..handler.handler import ServerHandler
 from ..runtime.settings import Settings
 from .server import DEFAULT_HOST, DEFAULT_PORT, FLUSH_TIME, Server
 from .signals import END_SIGNALS, handle_signals
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..runtime.setting_fields import SettingFields
+    from .options import ListeningOptions, ServeOptions
+    from .options import ServerRunOptions as ServerRunOptions
 
 
 # --- serving -----------------------------------------------------------------------------------------------------
@@ -28,7 +35,7 @@ async def listening(
     sock: socket.socket | Sequence[socket.socket] | None = None,
     settings: Settings | None = None,
     kind: Callable[..., Server] = Server,
-    **fields: Any,
+    **fields: Unpack[SettingFields],
 ) -> AsyncIterator[Server]:
     """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.
 
@@ -47,7 +54,7 @@ async def serve(
     *,
     on_start: Callable[[Server], None] | None = None,
     signals: bool = True,
-    **options: Any,
+    **options: Unpack[ListeningOptions],
 ) -> None:
     """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
 
@@ -68,7 +75,9 @@ async def serve(
             await server.wait_stopped()
 
 
-def run(handler: ServerHandler, *, loop: str = "auto", **options: Any) -> None:
+def run(
+    handler: ServerHandler, *, loop: Literal["auto", "asyncio", "uvloop"] = "auto", **options: Unpack[ServeOptions]
+) -> None:
     """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
 
     The signal handlers and the event loop of the thread are restored afterwards.  Raises RuntimeError inside a running
@@ -98,7 +107,7 @@ async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
     await loop.shutdown_default_executor()
 
 
-def _settings(settings: Settings | None, fields: dict[str, Any]) -> Settings:
+def _settings(settings: Settings | None, fields: SettingFields) -> Settings:
     return replace(settings or Settings(), **fields) if fields else settings or Settings()
 
 

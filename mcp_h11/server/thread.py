@@ -16,14 +16,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..handler.handler import ServerHandler
 from ..protocol.shown import escaping
 from .running import listening
 from .server import Server
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import ListeningOptions
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -135,20 +139,14 @@ class ServerThread:
             await server.aclose(self._grace)
 
 
-def start_in_thread(
-    handler: ServerHandler,
-    *,
-    port: int = 0,
-    call_in: Callable[[Callable[[], None]], Any] | None = None,
-    **options: Any,
-) -> ServerThread:
+def start_in_thread(handler: ServerHandler, **options: Unpack[ListeningOptions]) -> ServerThread:
     """Serve in a thread; returns once the server accepts.  The result has `.url`, `.port` and `.stop()`.
 
     Args:
-        port: 0 takes a free port.
+        port: 0, the default, takes a free port.
         call_in: Called with a job (a function without arguments) for each call of a sync tool.  It arranges for the
             job to run on a thread of the host, and need not wait for it.  Without it, worker threads run the jobs.
-        options: As for `listening`.
+        options: The rest are those of `listening`.
 
     Raises:
         OSError: the address cannot be bound.
@@ -156,8 +154,10 @@ def start_in_thread(
         TimeoutError: the start takes too long; it is given up.
         Exception: the exception that the handler's lifespan raised.
     """
-    if call_in is not None:
-        options["call_in"] = call_in
-    thread = ServerThread(handler, {"port": port, **options})
+    keywords: dict[str, Any] = {"port": 0, **options}
+    # None is no wish: a `call_in` of `settings` holds.
+    if keywords.get("call_in") is None:
+        keywords.pop("call_in", None)
+    thread = ServerThread(handler, keywords)
     thread._start()
     return thread
