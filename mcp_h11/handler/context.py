@@ -12,13 +12,39 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from ..protocol.methods import LEVELS, LOG_MESSAGE, PROGRESS
 from ..protocol.tracecontext import Trace, read_trace
 from .exchange import Exchange
 from .questions import Elicit, Elicited, ElicitURL, ListRoots, Question, Sample, Sampled, as_question
 from .sessions import ServerSession
+
+if TYPE_CHECKING:
+    from typing import Generic
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from ..http.auth import Principal
+    from .questions import Accepted, Declined
+
+    LifespanT = TypeVarWithDefault("LifespanT", default=Any)
+
+    class _OfLifespan(Generic[LifespanT]):
+        """Makes `Context[State]` a type whose `lifespan` is a `State`; a plain `Context` is `Context[Any]`."""
+
+        __slots__ = ()
+else:
+    LifespanT = Any
+
+    class _OfLifespan:
+        """Lets annotations say `Context[State]`, which is `Context` itself at run time."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _):
+            return cls
+
 
 T = TypeVar("T")
 
@@ -32,14 +58,13 @@ class RequestContext(NamedTuple):
     meta: dict[str, Any]
 
 
-class Context:
-    """Ask for it in a handler by annotating a parameter with `Context`; never make one yourself."""
+class Context(_OfLifespan[LifespanT]):
+    """Ask for it in a handler by annotating a parameter with `Context`; never make one yourself.
+
+    `Context[State]` says to type checkers that `lifespan` is a `State`.
+    """
 
     __slots__ = ("_question_counts", "_exchange", "_progress")
-
-    def __class_getitem__(cls, _: Any) -> type[Context]:
-        # The official SDK's context is generic; its tutorials annotate with `Context[...]`.
-        return cls
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -77,9 +102,12 @@ class Context:
         return self._exchange.session
 
     @property
-    def principal(self) -> Any:
-        """The principal that `authorize` returned for this request, or None."""
-        return self._exchange.principal
+    def principal(self) -> Principal | None:
+        """The principal that `verifier` found or `authorize` returned for this request; None where nobody was asked.
+
+        An `authorize` that returns a str or an object of another class gives that; `isinstance` tells it from the rest.
+        """
+        return self._exchange.principal  # type: ignore[no-any-return]
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -106,9 +134,9 @@ class Context:
         return token if type(token) in (str, int) else None
 
     @property
-    def lifespan(self) -> Any:
+    def lifespan(self) -> LifespanT:
         """The value that the server's `lifespan` yielded."""
-        return self._exchange.runtime.lifespan
+        return self._exchange.runtime.lifespan  # type: ignore[no-any-return]
 
     @property
     def server(self) -> Any:
@@ -244,15 +272,23 @@ class Context:
         """The `state` of the `InputRequired` of the round before, verified; None where there is none."""
         return self._exchange.request_state
 
-    async def elicit(self, message: str, schema: Any) -> Elicited:
+    @overload
+    async def elicit(self, message: str, schema: type[T]) -> Accepted[T] | Declined[T]: ...
+
+    @overload
+    async def elicit(
+        self, message: str, schema: Mapping[str, Any]
+    ) -> Accepted[dict[str, Any]] | Declined[dict[str, Any]]: ...
+
+    async def elicit(self, message: str, schema: Any) -> Any:
         """Ask the user to fill in a form; `Elicit` lists the forms that `schema` may have.
 
         In 2026-07-28 the function ends here and runs again from its start when the answer has come: anything
         that must not happen twice belongs inside `once`.  Raises MissingClientCapability where the client cannot ask.
         """
-        return await self._ask_one(Elicit(message, schema))  # type: ignore[no-any-return]
+        return await self._ask_one(Elicit(message, schema))
 
-    async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> Elicited:
+    async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> Elicited[None]:
         """Ask the user to open a page; see `ElicitURL`."""
         return await self._ask_one(ElicitURL(message, url, elicitation_id))  # type: ignore[no-any-return]
 

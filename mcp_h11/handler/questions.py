@@ -13,11 +13,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 from ..protocol.methods import QUESTIONS
 from ..schema.forms import elicitation_schema, read_elicited
 from ..schema.wirewords import in_wire_words, plain
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    DataT = TypeVar("DataT", default=Any)
+else:
+    from typing import TypeVar
+
+    DataT = TypeVar("DataT")  # `default` is newer than Python 3.10; a checker alone needs it
 
 DEFAULT_MAX_TOKENS = 1024
 # 2026-07-28 basic/patterns/mrtr, Server Requirements 2
@@ -44,19 +53,41 @@ class Question(Protocol):
 
 
 @dataclass(frozen=True)
-class Elicited:
+class Elicited(Generic[DataT]):
     """How the user answered: `action` is "accept", "decline" or "cancel"; `data` is None unless accepted.
 
-    `data` is `content` as a value of the schema's type; for a plain JSON schema the two are the same.
+    `data` is `content` as a value of the schema's type; for a plain JSON schema the two are the same.  As a type it is
+    `Elicited[Order]`, after a question with the class `Order`.
     """
 
-    action: str
-    data: Any = None
+    action: Literal["accept", "decline", "cancel"]
+    data: DataT | None = None
     content: dict[str, Any] | None = None
 
     @property
     def accepted(self) -> bool:
         return self.action == "accept"
+
+
+if TYPE_CHECKING:
+    # For a checker an answer is one of these two: after `if answer.action == "accept"` the data cannot be None.
+    @dataclass(frozen=True)
+    class Accepted(Elicited[DataT]):
+        action: Literal["accept"]
+        data: DataT
+        content: dict[str, Any]
+
+        @property
+        def accepted(self) -> Literal[True]: ...
+
+    @dataclass(frozen=True)
+    class Declined(Elicited[DataT]):
+        action: Literal["decline", "cancel"]
+        data: None = None
+        content: None = None
+
+        @property
+        def accepted(self) -> Literal[False]: ...
 
 
 @dataclass(frozen=True)
@@ -287,8 +318,8 @@ def digest(*parts: Any) -> str:
     return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
 
 
-def _action(result: Any) -> str:
+def _action(result: Any) -> Literal["accept", "decline", "cancel"]:
     action = result.get("action") if isinstance(result, dict) else None
     if action not in ("accept", "decline", "cancel"):
         raise ValueError("an elicitation is accepted, declined or cancelled")
-    return str(action)
+    return action  # type: ignore[no-any-return]
