@@ -185,16 +185,18 @@ def _offers(client: Client, kind: str) -> bool:
     return ("resources" if kind == "templates" else kind) in client.server_capabilities
 
 
-async def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
-    if kind == "templates":
-        return await client.list_resource_templates()
-    return await {"tools": client.list_tools, "resources": client.list_resources, "prompts": client.list_prompts}[
-        kind
-    ]()
+async def _listed(client: Client, kind: str) -> list[Any]:
+    listing: dict[str, Callable[[], Awaitable[list[Any]]]] = {
+        "tools": client.list_tools,
+        "resources": client.list_resources,
+        "templates": client.list_resource_templates,
+        "prompts": client.list_prompts,
+    }
+    return await listing[kind]()
 
 
 async def _call(client: Client, options: argparse.Namespace) -> int:
-    tools = {tool.get("name"): tool for tool in await client.list_tools()}
+    tools: dict[Any, Any] = {tool.get("name"): tool for tool in await client.list_tools()}
     schema = tools.get(options.tool, {}).get("inputSchema")
     arguments = arguments_of(options.arguments, schema if isinstance(schema, dict) else {})
     shown = sys.stderr.isatty() and not options.json

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Hashable, Itera
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -48,6 +48,8 @@ from .transports.errors import ConnectionLost, InvalidAnswer
 
 if TYPE_CHECKING:
     import ssl as tls
+
+    from ..protocol import types as wire
 
 # The default of `timeout` in methods: the timeout of the client.
 _AS_CONFIGURED = -1.0
@@ -349,26 +351,26 @@ class Client:
         """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
         await self._conversation.notify(method, params, timeout=self._options.timeout)
 
-    async def list_tools(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
+    async def list_tools(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Tool]:
         """All pages, within `timeout` together.
 
         Tools whose `x-mcp-header` annotations are wrong are left out where they would be used.
         """
         return await self._all_pages("tools/list", "tools", timeout)
 
-    async def list_resources(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
+    async def list_resources(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Resource]:
         """All pages, within `timeout` together."""
         return await self._all_pages("resources/list", "resources", timeout)
 
-    async def list_resource_templates(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
+    async def list_resource_templates(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.ResourceTemplate]:
         """All pages, within `timeout` together."""
         return await self._all_pages("resources/templates/list", "resourceTemplates", timeout)
 
-    async def list_prompts(self, *, timeout: float | None = _AS_CONFIGURED) -> list[dict[str, Any]]:
+    async def list_prompts(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Prompt]:
         """All pages, within `timeout` together."""
         return await self._all_pages("prompts/list", "prompts", timeout)
 
-    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[dict[str, Any]]:
+    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[Any]:
         async def send(method: str, params: dict[str, Any], seconds: float | None) -> dict[str, Any]:
             return await self.request(method, params, timeout=seconds)
 
@@ -376,17 +378,17 @@ class Client:
         seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
         return await all_pages(send, self._conversation.json, method, member, seconds)
 
-    async def read_resource(self, uri: str) -> dict[str, Any]:
+    async def read_resource(self, uri: str) -> wire.ReadResourceResult:
         """``{"contents": [...]}``.  Raises ResourceNotFound in either era."""
-        return await self.request("resources/read", {"uri": uri})
+        return cast("wire.ReadResourceResult", await self.request("resources/read", {"uri": uri}))
 
-    async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> dict[str, Any]:
+    async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> wire.GetPromptResult:
         """``{"messages": [...]}``"""
         params: dict[str, Any] = {"name": name}
         # Left out where there are none: the member is optional on the wire.
         if arguments is not None:
             params["arguments"] = dict(arguments)
-        return await self.request("prompts/get", params)
+        return cast("wire.GetPromptResult", await self.request("prompts/get", params))
 
     async def call_tool(
         self,
@@ -395,14 +397,14 @@ class Client:
         *,
         progress: Progress | None = None,
         timeout: float | None = _AS_CONFIGURED,
-    ) -> dict[str, Any]:
+    ) -> wire.CallToolResult:
         """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result."""
         params = {"name": name, "arguments": dict(arguments or {})}
-        return await self.request("tools/call", params, progress=progress, timeout=timeout)
+        return cast("wire.CallToolResult", await self.request("tools/call", params, progress=progress, timeout=timeout))
 
     async def complete(
         self, ref: Mapping[str, Any], argument: Mapping[str, str], context: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> wire.Completion:
         """``{"values": [...], "total": ..., "hasMore": ...}``, the `completion` of the result.
 
         Args:
@@ -418,7 +420,7 @@ class Client:
         completion = result.get("completion")
         if not isinstance(completion, dict):
             raise InvalidAnswer("completion/complete was answered without a completion")
-        return completion
+        return cast("wire.Completion", completion)
 
     async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:
         """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
@@ -429,16 +431,14 @@ class Client:
 
         await self._watch.run(ClientRequest("ping", timeout=seconds), send)
 
-    async def discover(self) -> dict[str, Any]:
+    async def discover(self) -> wire.DiscoverResult:
         """The `server/discover` result; in a session, the answer to the handshake in the same form."""
         if self.modern:
-            return await self.request("server/discover")
+            return cast("wire.DiscoverResult", await self.request("server/discover"))
         # There is no such request in a session; the handshake has told the same.
         negotiated = self._negotiated
-        said: dict[str, Any] = {
-            "supportedVersions": list(negotiated.supported),
-            "capabilities": negotiated.capabilities,
-        }
+        supported, capabilities = list(negotiated.supported), negotiated.capabilities
+        said: wire.DiscoverResult = {"supportedVersions": supported, "capabilities": capabilities}
         if negotiated.instructions is not None:
             said["instructions"] = negotiated.instructions
         return {**said, "_meta": {META_SERVER: negotiated.server_info}}

@@ -302,6 +302,20 @@ class Completion(_Completion, total=False):
     hasMore: bool
 
 
+class _DiscoverResult(TypedDict):
+    supportedVersions: list[str]
+    capabilities: dict[str, Any]
+
+
+class DiscoverResult(_DiscoverResult, total=False):
+    """The result of server/discover; `ttlMs` in milliseconds."""
+
+    instructions: str
+    ttlMs: int
+    cacheScope: Literal["public", "private"]
+    _meta: Meta
+
+
 # --- questions of a server to a client --------------------------------------------------------------------------
 
 
