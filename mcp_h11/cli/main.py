@@ -337,9 +337,11 @@ def not_started(what: str, exc: Exception) -> Exception:
     There are four such: of the user's lifespan, a setting that only the server could check, an address, a store that is
     not ours.
     """
+    if isinstance(exc, StoreRefused):  # first, because the store is entered as the lifespan is
+        return UsageError(str(exc))
     if any(frame.f_code is _ENTER for frame, _ in traceback.walk_tb(exc.__traceback__)):
         return users_error("its lifespan", exc)
-    if isinstance(exc, (ValueError, StoreRefused)):
+    if isinstance(exc, ValueError):
         return UsageError(str(exc))
     if not isinstance(exc, OSError):
         return exc

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ..protocol.errors import EventsExpired
 from ..protocol.shown import escaping
-from .base import MAX_BUS_BYTES, Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, Tail, Taken
+from .base import MAX_BUS_BYTES, Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, StoreRefused, Tail, Taken
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -84,6 +84,9 @@ class StoreGuard:
             self._rests_until = loop.time() + self._rest
             self._failed(counter)
             raise StoreError(f"the store did not answer within {self._limit + extra:g} s") from None
+        except StoreRefused:
+            counter.failures += 1  # it answered, and is no store of ours
+            raise
         except StoreError:
             self._failed(counter)
             raise

@@ -7,19 +7,23 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rawclient import Legacy
+from redis_servers import fresh_prefix
 from serving import LEGACY, call
 from worker_processes import LIMIT, ROOT, Fleet
 
 from mcp_h11.cli import workers as cli_workers
 from mcp_h11.cli.main import main
 from mcp_h11.server.server import MAX_WORKERS
+from mcp_h11.stores.sqlite_file import APPLICATION_ID
 
 pytestmark = pytest.mark.anyio
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
@@ -137,6 +141,45 @@ def test_a_password_in_a_wrong_url_is_not_shown(
     monkeypatch.setenv("MCP_H11_STORE", "reddis://:s3cret@127.0.0.1")
     said = refusal(capsys, "tools.py", "--port", "0")
     assert "begins with one of" in said and "s3cret" not in said
+
+
+@posix
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+@pytest.mark.parametrize("kind", ["foreign", "newer", "text", "redis"])
+def test_a_store_that_is_not_ours_ends_the_command_and_is_not_changed(
+    tmp_path: Path, kind: str, workers: list[str], request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "some.db"
+    url, reason = f"sqlite:{path}", "is the file of another program"
+    if kind == "redis":
+        prefix, server = fresh_prefix(), request.getfixturevalue("shared_redis")
+        server.ask("SET", f"{prefix}:v", "99")
+        url, reason = server.url(prefix), "give it another prefix"
+    elif kind == "text":
+        path.write_text("no database\n" * 100)
+        reason = "is no SQLite database"
+    else:
+        with closing(sqlite3.connect(path)) as base:
+            base.execute("CREATE TABLE theirs (x)")
+            if kind == "newer":
+                base.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                base.execute("PRAGMA user_version = 99")
+                reason = "is a store of version 99"
+    before = path.read_bytes() if kind != "redis" else b""
+    (tmp_path / "tools.py").write_text("from mcp_h11 import MCPServer\nserver = MCPServer('x')\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mcp_h11", "tools.py", "--port", "0", "--store", url, *workers],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=LIMIT, capture_output=True, text=True,
+    )  # fmt: skip
+    first, *rest = ran.stderr.splitlines()
+    assert ran.returncode == 2 and ran.stdout == ""
+    assert first.startswith("python -m mcp_h11: error: ") and reason in first
+    assert len(rest) == len(workers) // 2 and all("the first worker ended" in line for line in rest)
+    if kind == "redis":
+        assert server.ask("GET", f"{prefix}:v") == "99" and server.keys(prefix) == []
+    else:
+        assert path.read_bytes() == before
+        assert sorted(one.name for one in tmp_path.iterdir() if "some" in one.name) == ["some.db"]
 
 
 def test_pipes_have_no_store(capsys: pytest.CaptureFixture[str]) -> None:
