@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -180,16 +181,22 @@ class Legacy:
             # 2025-03-26 basic/lifecycle: "The initialize request MUST NOT be part of a JSON-RPC batch".
             raise InvalidRequest("initialize cannot be part of a batch")
         wrong = [self.runtime.json.error(m.request_id, m) for m in batch if isinstance(m, InvalidRequest)]
+        elsewhere = []
         for message in batch:
             if isinstance(message, (Notification, Response, ErrorResponse)):
                 forwarding = session.forward(message)
                 if forwarding is not None:
-                    self.runtime.spawn(forwarding)
+                    elsewhere.append(forwarding)
                 else:
                     self._deliver(session, message, reply, principal)
         if not requests and not wrong:
-            reply.answer(202, b"", ())
+            if elsewhere:
+                self.runtime.spawn(self._forward(_one_by_one(elsewhere), reply))
+            else:
+                reply.answer(202, b"", ())
             return
+        for forwarding in elsewhere:
+            self.runtime.spawn(forwarding)
         gathering = Gathering(session, reply, [one.id for one in requests], wrong)
         if not requests:
             self.runtime.spawn(gathering.finish())
@@ -416,6 +423,17 @@ class PostClient:
 
     def __init__(self, runtime: Runtime, reply: Reply, principal: Any) -> None:
         self.party = runtime.party_of(subject(principal), reply.peer)
+
+
+async def _one_by_one(forwardings: list[Coroutine[Any, Any, None]]) -> None:
+    """Await all; raises `overloaded` where one of the messages did not reach its worker."""
+    reached = 0
+    for forwarding in forwardings:
+        with suppress(MCPError):  # it is in the log
+            await forwarding
+            reached += 1
+    if reached < len(forwardings):
+        raise overloaded(f"Only {reached} of {len(forwardings)} messages of the batch reached their worker")
 
 
 def _initialized(message: Request) -> InvalidRequest:

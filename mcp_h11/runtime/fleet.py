@@ -169,14 +169,14 @@ class Fleet:
 
     async def send_others(self, kind: str, **body: Any) -> None:
         """Put a letter into the inbox of every other worker that is alive.  Raises StoreError."""
-        letter, failure = self._encoded(kind, body), None
+        letter, failure = self._encoded(kind, body), ""
         for worker in await self.store.inbox.workers():
             if worker != self.worker:
                 try:
                     await self.store.inbox.put(worker, letter)
                 except StoreError as exc:  # the inbox of one worker is full, perhaps, and the next one has room
-                    failure = exc
-        if failure is not None:
+                    failure = str(exc)
+        if failure:
             raise StoreError(f"not every worker was told: {failure}")
 
     async def _read_inbox(self) -> None:

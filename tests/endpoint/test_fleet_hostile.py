@@ -109,14 +109,19 @@ async def test_a_full_inbox_is_told_and_not_accepted(monkeypatch: pytest.MonkeyP
         receiver = workers[1].runtime.fleet
         async with connected(workers[1].port) as peer:
             await peer.initialize("2024-11-05")
+            batching = Roaming(workers[0].port, "2025-03-26")
+            await batching.initialize()
             monkeypatch.setattr(memory, "MAX_INBOX_MESSAGES", room)
             vanish(workers[1])  # it takes no letters, and is not dead yet
             answer = {"jsonrpc": "2.0", "id": f"{receiver.worker}.1-1", "result": {}}
-            assert [(await client.post(answer)).status for _ in range(room)] == [202] * room
+            assert (await batching.post([answer])).status == 202
+            assert [(await client.post(answer)).status for _ in range(room - 1)] == [202] * (room - 1)
             refused = await client.post(answer)
             assert refused.status == 503 and refused.headers["retry-after"]
             assert "Too many messages" in refused.json()["error"]["message"]
             refused = await client.notify("notifications/cancelled", {"requestId": 5})
+            assert refused.status == 503 and refused.headers["retry-after"]
+            refused = await batching.post([answer, answer])
             assert refused.status == 503 and refused.headers["retry-after"]
             peer.port = workers[0].port
             refused = await peer.post(encode({"jsonrpc": "2.0", "id": 1, "method": "ping"}))
