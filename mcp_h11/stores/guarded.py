@@ -19,6 +19,7 @@ from typing import TypeVar
 from ..protocol.errors import EventsExpired
 from ..protocol.shown import escaping
 from .base import MAX_BUS_BYTES, Bus, Full, Inbox, Logs, Record, Records, Store, StoreError, StoreRefused, Tail, Taken
+from .limits import StoreLate, limited
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -26,7 +27,6 @@ T = TypeVar("T")
 
 OPERATION_LIMIT = 2.0  # seconds
 BREAKER_REST = 1.0  # seconds
-LOOP_LATE = 0.25  # seconds by which a timer is late where the loop stood still, and not the store
 # Answers of a store that works.
 ANSWERS = (EventsExpired, Full, Taken)
 
@@ -76,11 +76,11 @@ class StoreGuard:
             _drop(operation)
             raise StoreError("the store did not answer, and is left alone for a moment")
         try:
-            result = await _limited(operation, loop, self._limit + extra)
+            result = await limited(operation, self._limit + extra)
         except ANSWERS:
             self._succeeded(counter, loop.time() - began)
             raise
-        except _TimedOut:
+        except StoreLate:
             self._rests_until = loop.time() + self._rest
             self._failed(counter)
             raise StoreError(f"the store did not answer within {self._limit + extra:g} s") from None
@@ -116,43 +116,6 @@ class StoreGuard:
         if works is not self.works:
             self.works = works
             self._on_state(works)
-
-
-class _TimedOut(Exception):
-    """The limit of an operation ran out."""
-
-
-async def _limited(operation: Awaitable[T], loop: asyncio.AbstractEventLoop, limit: float) -> T:
-    """Await an operation; raises _TimedOut after `limit` seconds.
-
-    Not `asyncio.wait_for`, which makes a task of each operation before Python 3.12.
-    """
-    task = asyncio.current_task()
-    assert task is not None, "an operation is awaited in a task"
-    expired: list[bool] = []
-    timer: asyncio.TimerHandle
-
-    def expire() -> None:
-        nonlocal timer
-        if loop.time() - timer.when() > LOOP_LATE:
-            # This process was stopped, or a tool blocked its loop.  The store may have answered long ago.
-            timer = loop.call_later(limit, expire)
-            return
-        expired.append(True)
-        task.cancel()
-
-    timer = loop.call_later(limit, expire)
-    try:
-        return await operation
-    except asyncio.CancelledError:
-        if not expired:
-            raise
-        # Python 3.11 counts the demands to cancel.  One of them was ours; another one stays.
-        if hasattr(task, "uncancel") and task.uncancel() > 0:
-            raise
-        raise _TimedOut from None
-    finally:
-        timer.cancel()
 
 
 def _drop(operation: Awaitable[object]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import anyio
 
 from .base import StoreError
+from .limits import StoreLate, limited
 from .redis_scripts import RedisScript
 from .redis_url import RedisAddress, RedisPlace
 
@@ -124,9 +125,8 @@ class RedisLink:
         Raises RedisAway, and then Redis may have run some of them, or all, or none.
         """
         try:
-            with anyio.fail_after(limit):
-                return await self._exchange(commands)
-        except TimeoutError:
+            return await limited(self._exchange(commands), limit)
+        except StoreLate:
             problem = f"Redis gave no answer within {limit:g} s"
         except self._errors.ConnectionError as error:
             problem = f"Redis {_reason(error)}"

@@ -10,7 +10,8 @@ import pytest
 from stores_support import LIMIT, run
 
 from mcp_h11.stores.base import Full, StoreError
-from mcp_h11.stores.guarded import LOOP_LATE, StoreGuard
+from mcp_h11.stores.guarded import StoreGuard
+from mcp_h11.stores.limits import LOOP_LATE
 
 SOON = 0.05  # seconds: the limit of an operation, and the rest after it
 TURNS = 20  # of the loop
