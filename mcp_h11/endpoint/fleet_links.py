@@ -17,6 +17,7 @@ Letters are not lost (the first three); a lost signal is made good by a look at 
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from ..protocol.errors import MCPError
@@ -99,10 +100,9 @@ class FleetLinks:
         except StoreError as exc:
             logger.warning("a call of an ended session is not answered: %s", exc)
 
-    def _on_record(self, body: dict[str, Any]) -> None:
+    def _on_record(self, body: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
         session = self._session(body)
-        if session is not None:
-            self._runtime.spawn(self._reload_or_end(session))
+        return None if session is None else self._reload_or_end(session)
 
     async def _reload_or_end(self, session: FleetSession) -> None:
         try:

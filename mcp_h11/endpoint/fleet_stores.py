@@ -207,8 +207,12 @@ class FleetStores(SessionStores):
             own = (frozenset(session.state.subscriptions), session.state.log_level)
             version = await self.records.save(RECORDS, session.key, self._encode(session), session.version, self._ttl)
             if version is not None:
-                session.version, session.saved = version, own
-                self.fleet.signal("record", session=session.key)
+                known, session.version, session.saved = session.saved, version, own
+                if own == known:
+                    self.fleet.signal("record", session=session.key)
+                else:
+                    # The client may go on at any worker as soon as it has its answer.
+                    await self.fleet.tell("record", session=session.key)
                 return
             if not await self.reload(session):
                 return

@@ -3,7 +3,9 @@
 
 A *letter* goes to one worker through its inbox and is not lost while that worker lives.  A *signal* goes over the bus
 and may be lost; then `on_gap` is called, and each listener looks again at everything that it holds.  Both are JSON
-objects with a `kind`.  `Runtime.fleet` is the fleet of a server, or None for a server without a store.
+objects with a `kind`.  `tell` is a signal that is over when all have heard it: a client whose request was answered by
+one worker finds the effect on each of them.  `Runtime.fleet` is the fleet of a server, or None for a server without a
+store.
 
 Rule: nobody owns a session.  Nothing here knows sessions or streams: `endpoint` registers for the kinds that it uses.
 """
@@ -33,10 +35,12 @@ MAX_HASHES = 1_024  # principals whose hash is remembered
 MAX_LOGGED_ONCE = 1_000  # lines that are remembered, so that the log has each once
 PROBE_TTL = 5.0
 CLOCKS_DIFFER = 60.0  # seconds between the clocks of two machines, for which nothing ends early
+HEAR_LIMIT = 1.0  # seconds that `tell` waits for workers that do not say that they have heard
 COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
 KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
 
-Heard = Callable[[dict[str, Any]], None]
+# Takes a letter or a signal; what it returns is awaited, and only then was a signal heard.
+Heard = Callable[[dict[str, Any]], Coroutine[Any, Any, None] | None]
 
 
 class Fleet:
@@ -54,6 +58,7 @@ class Fleet:
         self.once = FleetOnceStore(self.records)
         self.on_letter: dict[str, Heard] = {}
         self.on_signal: dict[str, Heard] = {"gap": self._on_told_gap}
+        self._hearing: dict[str, _Hearing] = {}  # by ticket: what is being told
         self.on_gap: list[Callable[[], None]] = []
         self.on_back: list[Callable[[], None]] = []
         self.on_away: Callable[[], None] = _ignore
@@ -238,12 +243,31 @@ class Fleet:
         self._unsure = True
 
     async def tell(self, kind: str, **body: Any) -> None:
-        """Tell all others, and wait until the bus has it.  Raises StoreError."""
+        """Tell all others, and wait until each that lives has heard it, at most HEAR_LIMIT.  Raises StoreError."""
+        ticket = new_id(WORKER_ID_BYTES)
         try:
-            await self.store.bus.publish(self._encoded(kind, body))
+            hearing = _Hearing({*await self.store.inbox.workers()} - {self.worker})
+            self._hearing[ticket] = hearing
+            await self.store.bus.publish(self._encoded(kind, {**body, "teller": self.worker, "ticket": ticket}))
+            if hearing.missing:
+                await asyncio.wait({hearing.done}, timeout=HEAR_LIMIT)
         except StoreError:
             self.be_unsure()
             raise
+        finally:
+            self._hearing.pop(ticket, None)
+
+    async def _hear(self, work: Coroutine[Any, Any, None] | None, teller: str, ticket: str) -> None:
+        """Do what a signal asks for, and say to its sender that it was heard, where that one waits for it."""
+        if work is not None:
+            await work
+        if ticket:
+            await self._publish(json.dumps({"heard": ticket, "by": self.worker}).encode(), teller)
+
+    def _on_heard(self, ticket: str, worker: str) -> None:
+        hearing = self._hearing.get(ticket)
+        if hearing is not None:
+            hearing.heard(worker)
 
     async def _publish(self, message: bytes, worker: str | None) -> None:
         try:
@@ -267,10 +291,15 @@ class Fleet:
         # The other end is a worker of ours, perhaps of another version: what cannot be read is dropped.
         try:
             body = json.loads(message)
+            if "heard" in body:
+                self._on_heard(body["heard"], body["by"])
+                return
             kind, scope = body.pop("kind"), body.pop("scope")
+            teller, ticket = body.pop("teller", ""), body.pop("ticket", "")
             listener = listeners.get(kind) if scope == self.scope else None
-            if listener is not None:
-                listener(body)
+            work = None if listener is None else listener(body)
+            if work is not None or ticket:
+                self._spawn(self._hear(work, teller, ticket))
         except Exception:
             logger.exception("a message of another worker cannot be used")
 
@@ -304,6 +333,19 @@ class Fleet:
             logger.warning("worker %s is dead", worker)
             for died in self._watched.pop(worker):
                 died()
+
+
+class _Hearing:
+    """The workers that have not yet heard what is told; `done` once all have."""
+
+    def __init__(self, missing: set[str]) -> None:
+        self.missing = missing
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def heard(self, worker: str) -> None:
+        self.missing.discard(worker)
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
 
 
 def _ignore() -> None:

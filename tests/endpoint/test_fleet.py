@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fleets import KINDS, LIMIT, Roaming, Stores, fleet, roaming, stores_of, unt
 from rawclient import encode
 from serving import Held
 from sse_support import connected
+
+from mcp_h11.runtime import fleet as fleet_module
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +57,40 @@ async def test_a_session_that_was_deleted_is_gone_everywhere(stores: Stores) -> 
             response = await client.at(worker).post(client.request("ping"))
             assert response.status == 404
         assert await workers[0].runtime.fleet.records.count("session") == 0
+
+
+async def test_a_change_is_known_everywhere_once_it_is_answered(stores: Stores) -> None:
+    uri = "test://watched"
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
+        for worker in workers.servers:
+            await client.at(worker).call("ping")
+        sessions = [one.endpoint.legacy.sessions[client.session] for one in workers.servers]
+        await client.at(workers[1]).call("resources/subscribe", {"uri": uri})
+        assert [uri in session.state.subscriptions for session in sessions] == [True] * 3
+        await client.at(workers[2]).call("logging/setLevel", {"level": "error"})
+        assert [session.state.log_level for session in sessions] == ["error"] * 3
+        await client.at(workers[0]).call("resources/unsubscribe", {"uri": uri})
+        assert [uri in session.state.subscriptions for session in sessions] == [False] * 3
+        gone = client.session
+        await client.at(workers[1]).delete()
+        assert [gone in one.endpoint.legacy.sessions for one in workers.servers] == [False] * 3
+
+
+async def test_a_worker_that_does_not_hear_costs_a_wait_with_an_end(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "HEAR_LIMIT", 0.05)
+    hears = asyncio.Event()
+
+    async def late() -> None:
+        await hears.wait()
+
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
+        deaf = workers[2].runtime.fleet
+        deaf.on_signal["record"] = lambda body: late()
+        assert (await client.call("logging/setLevel", {"level": "error"})).result == {}
+        hears.set()  # what it says now is of no more interest
+        assert (await client.call("logging/setLevel", {"level": "debug"})).result == {}
 
 
 async def test_a_stream_that_was_cut_goes_on_at_another_worker(stores: Stores) -> None:

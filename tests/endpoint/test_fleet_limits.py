@@ -10,11 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, Stores, fleet, in_memory, in_sqlite, until
+from fleets import LIMIT, Roaming, Stores, Workers, fleet, in_memory, in_sqlite, until
 from rawclient import INFO, Response
 from serving import LEGACY, Held
 
 from mcp_h11 import Principal
+from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.memory import Hub, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -119,10 +120,11 @@ class Watched:
     def __call__(self) -> MemoryStore:
         return MemoryStore(self.hub)
 
-    async def until_used(self, *clients: Roaming) -> None:
-        """Wait until the store has been told that these sessions were used now."""
+    async def until_used(self, workers: Workers, *clients: Roaming) -> None:
+        """Wait until the store has been told that these sessions were used now, and nothing is left to tell."""
+        await until(lambda: not any(one.endpoint.legacy.stores.used for one in workers.servers))
         (records,) = (kept for space, kept in self.hub.spaces.items() if space.endswith(" session"))
-        sessions = [client.session for client in clients if client.session is not None]
+        sessions = [key_of(client.session) for client in clients if client.session is not None]
         await until(lambda: all(records[one].used == self.now and records[one].ends > 1_000 for one in sessions))
 
 
@@ -132,11 +134,11 @@ async def test_the_session_that_no_worker_used_for_longest_makes_room() -> None:
         clients = []
         for number in range(3):
             clients.append(await opened(workers[number]))
-            await stores.until_used(clients[-1])
+            await stores.until_used(workers, clients[-1])
             stores.now += 1.0
         # The oldest is used, at another worker than that which opened it.
         assert await statuses(clients[0], [workers[2]]) == [200]
-        await stores.until_used(clients[0])
+        await stores.until_used(workers, clients[0])
         stores.now += 1.0
         newcomer = await opened(workers[0])
         assert await statuses(clients[1], workers.servers) == [404] * 3
@@ -148,7 +150,7 @@ async def test_a_session_makes_room_only_when_every_worker_could_have_told_of_a_
     stores = Watched()
     async with fleet(Held, stores, max_sessions=1, **QUICK) as workers:
         client = await opened(workers[0])
-        await stores.until_used(client)
+        await stores.until_used(workers, client)
         stores.now += UNUSED - 0.01
         assert refused(await begin(workers[1]), "Too many sessions")
         stores.now += 0.01
@@ -160,13 +162,13 @@ async def test_a_session_of_the_same_client_makes_room_for_one_past_its_share() 
     stores = Watched()
     async with fleet(Held, stores, authorize=by_header, max_sessions_peer=2, **QUICK) as workers:
         bob = await opened(workers[0], "bob")  # the oldest of all
-        await stores.until_used(bob)
+        await stores.until_used(workers, bob)
         stores.now += 1.0
         anns = [await opened(workers[number], "ann") for number in range(2)]
-        await stores.until_used(*anns)
+        await stores.until_used(workers, *anns)
         stores.now += 1.0
         assert await statuses(anns[1], [workers[0]]) == [200]
-        await stores.until_used(anns[1])
+        await stores.until_used(workers, anns[1])
         stores.now += 1.0
         newcomer = await opened(workers[2], "ann")
         assert await statuses(anns[0], workers.servers) == [404] * 3
@@ -181,18 +183,18 @@ async def test_a_session_that_is_read_from_makes_no_room_however_long_it_is_sile
         streams = []
         for client, server in zip(clients, [workers[1], workers[2], workers[0]], strict=True):
             streams.append(await stack.enter_async_context(client.at(server).get_stream()))
-        await stores.until_used(*clients)
+        await stores.until_used(workers, *clients)
         stores.now += 100.0
-        await stores.until_used(*clients)
+        await stores.until_used(workers, *clients)
         for server in workers.servers:
             assert refused(await begin(server), "Too many sessions")
         streams[1].abort()
         # A use that was told before the stream ended counts from then on.
         await until(lambda: clients[1].session in workers[2].endpoint.legacy.table.idle)
-        await stores.until_used(clients[1])
+        await stores.until_used(workers, clients[1])
         await until(lambda: clients[1].session not in workers[2].endpoint.legacy.stores.used)
         stores.now += 100.0
-        await stores.until_used(clients[0], clients[2])
+        await stores.until_used(workers, clients[0], clients[2])
         assert (await begin(workers[0])).status == 200
         assert await statuses(clients[1], workers.servers) == [404] * 3
         assert await statuses(clients[0], workers.servers) == [200] * 3
