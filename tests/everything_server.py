@@ -16,6 +16,8 @@ import asyncio
 import base64
 import json
 import logging
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from mcp_h11 import (
@@ -350,7 +352,14 @@ async def json_schema_2020_12_tool(
 
 # ------------------------------------------------------------------ the client battery
 
-cancelled = 0
+cancelled: list[None] = []  # one for each call of battery_slow that was cancelled
+counts: Path | None = None  # the folder where several processes keep them together
+
+
+def count_cancelled() -> None:
+    cancelled.append(None)
+    if counts is not None:
+        tempfile.mkstemp(dir=counts)
 
 
 class Weather(TypedDict):
@@ -379,12 +388,11 @@ async def battery_weather(city: str) -> Weather:
 @server.tool
 async def battery_slow(seconds: float, ctx: Context) -> str:
     """Reports progress once, to show that it runs, then sleeps."""
-    global cancelled
     try:
         await ctx.report_progress(0, 1, "running")  # a client may cancel before this returns
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        cancelled += 1
+        count_cancelled()
         raise
     return f"Slept {seconds} s"
 
@@ -392,7 +400,7 @@ async def battery_slow(seconds: float, ctx: Context) -> str:
 @server.tool
 async def battery_cancel_count() -> int:
     """How often battery_slow was cancelled."""
-    return cancelled
+    return len(cancelled) if counts is None else len([*counts.iterdir()])
 
 
 @server.tool
@@ -482,18 +490,23 @@ async def complete(ref: dict[str, Any], argument: dict[str, str], context: dict[
 
 
 def main() -> None:
+    global counts
     parser = argparse.ArgumentParser(description="The server that the conformance suite and the client battery call.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3001)
     # "sse" by default: the suite has a check that only exists where answers are event streams.
     parser.add_argument("--response", choices=("auto", "json", "sse"), default="sse")
     parser.add_argument("--stdio", action="store_true", help="speak over stdin and stdout instead of HTTP")
+    parser.add_argument("--store", help="the URL of the store that several of these processes share")
+    parser.add_argument("--counts", type=Path, help="a folder that they share, for battery_cancel_count")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    counts = args.counts
     if args.stdio:
         run_stdio(server)
     else:
-        run(server, host=args.host, port=args.port, response=args.response, legacy_sse=True, retry=RETRY)
+        options = {"response": args.response, "legacy_sse": True, "retry": RETRY, "store": args.store}
+        run(server, host=args.host, port=args.port, **options)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Run the official conformance suite against tests/everything_server.py and hold it to the score.
 
-    python tests/conformance/run.py [--keep DIR]
+    python tests/conformance/run.py [--keep DIR] [--store URL]
 
-The same again through a bridge, `python -m mcp_h11 proxy`, onto the fixture on pipes.
+The same again through a bridge, `python -m mcp_h11 proxy`, onto the fixture on pipes.  With a store, the fixture is a
+fleet of three processes instead, behind a proxy that gives each request to the next one.
 
 Fetches the suite and the node it needs from npm into `.cache/` of the clone (or takes the folder that
 MCP_H11_CONFORMANCE names), starts the fixture once for each way of answering, runs the requirement set of each
@@ -40,6 +41,7 @@ from provision import (
     ROOT,
     Unavailable,
     everything_bridge,
+    everything_fleet,
     everything_server,
     npm_folder,
     server_environment,
@@ -166,12 +168,12 @@ def requirement_set(
             score.scenario(label, name, results.get(name), scored=False)
 
 
-def shared_scorer(suite: Suite, score: Score) -> None:
-    """The same sets, run and read by the scorer that all groups share."""
+def shared_scorer(suite: Suite, score: Score, *subject: str) -> None:
+    """The same sets, run and read by the scorer that all groups share; `subject` says how it finds the server."""
     command = [sys.executable, str(SHARED), "--harness", str(suite.folder), "--strict", "--min-scored", "190"]
     for revision in WANTED:
         command += ["--requirements", revision]
-    command += ["--", sys.executable, str(EVERYTHING), "--port", "{port}"]
+    command += subject
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * RUN_LIMIT, env=server_environment())
     last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
     print(f"shared scorer: {last}", flush=True)
@@ -195,13 +197,24 @@ def measure(suite: Suite, out: Path) -> Score:
             for revision in revisions:
                 requirement_set(suite, score, response, revision, server.url, out, bridged=True)
     if SHARED.exists():
-        shared_scorer(suite, score)
+        shared_scorer(suite, score, "--", sys.executable, str(EVERYTHING), "--port", "{port}")
+    return score
+
+
+def measure_fleet(suite: Suite, out: Path, store: str) -> Score:
+    score = Score()
+    with everything_fleet(store) as fleet:
+        for revision in SCORED["sse"]:
+            requirement_set(suite, score, "sse", revision, fleet.url, out)
+        if SHARED.exists():
+            shared_scorer(suite, score, "--url", fleet.url)
     return score
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the official conformance suite against our fixture.")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the suite's results to this new folder")
+    parser.add_argument("--store", metavar="URL", help="run a fleet of three that shares this store")
     args = parser.parse_args()
     try:
         suite = Suite()
@@ -210,7 +223,8 @@ def main() -> int:
         return 3
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            score = measure(suite, args.keep or Path(scratch) / "results")
+            out = args.keep or Path(scratch) / "results"
+            score = measure_fleet(suite, out, args.store) if args.store else measure(suite, out)
     except (Unavailable, AssertionError, OSError, subprocess.TimeoutExpired) as error:
         print(f"conformance could not be measured: {error}", flush=True)
         return 2

@@ -21,7 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from balancers import Proxy, balancing
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -29,6 +32,7 @@ EVERYTHING = ROOT / "tests" / "everything_server.py"
 MARKER = "complete.json"
 INSTALL_LIMIT = 600  # seconds for one pip or npm install
 START_LIMIT = 30.0  # seconds until a server accepts connections
+WORKERS = 3  # of a fleet
 STOP_LIMIT = 20.0  # seconds until it has ended after SIGTERM; it drains for 10 at most
 TROUBLE = ("Traceback", "Warning: ", "never awaited", "never retrieved", "was destroyed but it is pending")
 
@@ -145,6 +149,18 @@ class Running:
 def everything_server(*options: str) -> contextlib.AbstractContextManager[Running]:
     """The fixture as a process of its own."""
     return process_on_a_port(str(EVERYTHING), "--port", "{port}", *options)
+
+
+@contextlib.contextmanager
+def everything_fleet(store: str, *options: str, count: int = WORKERS) -> Iterator[Running]:
+    """The fixture as several processes with one store, behind a proxy that gives each request to the next of them."""
+    with contextlib.ExitStack() as stack:
+        counts = stack.enter_context(tempfile.TemporaryDirectory())
+        arguments = (str(EVERYTHING), "--port", "{port}", "--store", store, "--counts", counts, *options)
+        with ThreadPoolExecutor(count) as pool:
+            started = [pool.submit(stack.enter_context, process_on_a_port(*arguments)) for _ in range(count)]
+        ports = [one.result().port for one in started]
+        yield Running(stack.enter_context(balancing(Proxy, ports)).port)
 
 
 def everything_bridge(*options: str) -> contextlib.AbstractContextManager[Running]:

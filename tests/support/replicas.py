@@ -6,7 +6,9 @@ Each wait ends after `LIMIT` seconds by an error that has the awaited thing and 
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -125,6 +127,7 @@ class Replicas:
         self.settings = settings
         self.workers: list[Replica] = []
         self.ended: list[Replica] = []
+        self._launched = 0
 
     def __getitem__(self, number: int) -> Replica:
         return self.workers[number]
@@ -149,7 +152,8 @@ class Replicas:
 
     def launch(self) -> Replica:
         """Start another worker, and do not wait; it is not in the fleet."""
-        name = NAMES[(len(self.workers) + len(self.ended)) % len(NAMES)]
+        name = NAMES[self._launched % len(NAMES)]
+        self._launched += 1
         return Replica(name, self.store.url, self.settings)
 
     def revive(self) -> None:
@@ -205,6 +209,11 @@ def replicas(store: SharedStore, count: int = 3, **settings: Any) -> Iterator[Re
 # --- the stores --------------------------------------------------------------------------------------------------
 
 
+def hashed(session: str) -> str:
+    """The name of a session in the store."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(session.encode(), digest_size=24).digest()).decode()
+
+
 @dataclass
 class SharedStore:
     """The store of a fleet, as the tests look into it: without the package under test."""
@@ -212,7 +221,7 @@ class SharedStore:
     url: str
 
     def left_of(self, session: str) -> list[str]:
-        """Names of the keys and rows that the store has of a session."""
+        """Names of the keys and rows that the store has of a session, which it knows under a hash of the id."""
         raise NotImplementedError
 
     def left(self) -> list[str]:
@@ -233,7 +242,7 @@ class SQLiteFile(SharedStore):
             return connection.execute(question, values).fetchall()
 
     def left_of(self, session: str) -> list[str]:
-        key = session.encode()
+        key = hashed(session).encode()
         records = self._rows("SELECT space FROM records WHERE key = ?", key)
         return [*map(str, records), *map(str, self._rows("SELECT stream FROM logs WHERE session = ?", key))]
 
@@ -255,9 +264,10 @@ class RedisKeys(SharedStore):
     prefix: str
 
     def left_of(self, session: str) -> list[str]:
+        name = hashed(session)
         with self.server.control() as client:
-            indexed = [key for key in self._keys() if client.type(key) == "zset" and client.zscore(key, session)]
-        return [key for key in self._keys() if session in key] + indexed
+            indexed = [key for key in self._keys() if client.type(key) == "zset" and client.zscore(key, name)]
+        return [key for key in self._keys() if name in key] + indexed
 
     def left(self) -> list[str]:
         ours = ("r", "u", "x", "g", "k", "e", "n")  # the kinds of keys that hold records and logs
