@@ -12,7 +12,7 @@ import anyio
 import pytest
 from fleets import LIMIT, Roaming, Stores, Workers, fleet, in_memory, in_sqlite, until
 from rawclient import INFO, Response
-from serving import LEGACY, Held
+from serving import LEGACY, Held, turns
 
 from mcp_h11 import Principal
 from mcp_h11.runtime.fleet import key_of
@@ -123,6 +123,7 @@ class Watched:
     async def until_used(self, workers: Workers, *clients: Roaming) -> None:
         """Wait until the store has been told that these sessions were used now, and nothing is left to tell."""
         await until(lambda: not any(one.endpoint.legacy.stores.used for one in workers.servers))
+        await turns()  # of the loop, for the task that tells
         (records,) = (kept for space, kept in self.hub.spaces.items() if space.endswith(" session"))
         sessions = [key_of(client.session) for client in clients if client.session is not None]
         await until(lambda: all(records[one].used == self.now and records[one].ends > 1_000 for one in sessions))
