@@ -307,3 +307,70 @@ async def test_a_store_that_turns_out_to_be_foreign_is_told_of_once(caplog: pyte
         await until(lambda: tries > 2)
         assert said(caplog, "the store is refused: another program's") == 1
         assert (await begin(server)).status == 503
+
+
+async def test_streams_that_wait_for_a_slow_store_take_no_more_room_than_there_is() -> None:
+    mood, hub, come = Mood(), Hub(), asyncio.Event()
+
+    async def is_slow(name: str) -> None:
+        if name == "create":
+            await come.wait()
+
+    options: dict[str, Any] = {"legacy_sse": True, "max_sessions_peer": 2}
+    async with fleet(Held, lambda: MoodyStore(hub, mood), count=1, **options) as workers:
+        mood.of = is_slow
+        statuses: list[int] = []
+
+        async def open_one(done: asyncio.Event) -> None:
+            async with RawClient(workers[0].port) as client:
+                stream = await client.open_stream("GET", "/sse", {"Accept": "text/event-stream"})
+                statuses.append(stream.status)
+                await done.wait()
+
+        counters = workers[0].runtime.fleet.guard.counters
+        asked, done = counters["create"].operations, asyncio.Event()
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(open_one, done)
+            await until(lambda: counters["create"].operations == asked + 4)
+            come.set()
+            await until(lambda: len(statuses) == 4)
+            assert sorted(statuses) == [200, 200, 503, 503]
+            await until(lambda: len(next(kept for space, kept in hub.spaces.items() if "channel" in space)) == 2)
+            done.set()
+
+
+async def test_letters_that_could_not_be_acknowledged_are_so_later() -> None:
+    mood, hub = Mood(), Hub()
+
+    async def keeps_them(name: str) -> None:
+        if name == "acknowledge":
+            raise StoreError("away")
+
+    async with fleet(Held, lambda: MoodyStore(hub, mood), count=2) as workers:
+        sender, receiver = (one.runtime.fleet for one in workers.servers)
+        inbox = hub.workers[receiver.worker].inbox
+        mood.of = keeps_them
+        await sender.send(receiver.worker, "unheard-of")
+        await until(lambda: receiver.letters == 1 and not receiver.works)
+        assert len(inbox._taken) == 1
+        mood.of = None
+        await until(lambda: receiver.works and not inbox._taken)
+
+
+async def test_the_loop_that_takes_letters_outlives_a_fault_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+    mood, hub = Mood(), Hub()
+
+    def is_faulty() -> None:
+        raise RuntimeError("a fault")
+
+    async with fleet(Held, lambda: MoodyStore(hub, mood), count=2, health=True) as workers:
+        one = workers[0].runtime.fleet
+        one.on_back.append(is_faulty)
+        mood.of = fails
+        assert (await begin(workers[0])).status == 503
+        mood.of = None
+        await until(lambda: said(caplog, "the loop that takes the letters failed") == 1)
+        await until_ready(workers[0])
+        assert not one.reading.done()
+        assert (await begin(workers[0])).status == 200
