@@ -58,9 +58,13 @@ class FleetLinks:
         )  # fmt: skip
         fleet.on_gap.append(self._on_gap)
 
-    def _session(self, body: dict[str, Any]) -> FleetSession | None:
+    def spoil(self, key: str) -> None:
+        """A session has changed or ended: its record, if it is on its way here, is not to be used."""
         for load in self.loading:
-            load.stale = load.stale or load.key == body["session"]
+            load.stale = load.stale or load.key == key
+
+    def _session(self, body: dict[str, Any]) -> FleetSession | None:
+        self.spoil(body["session"])
         session = self._table.by_key.get(body["session"])
         return session if isinstance(session, FleetSession) else None
 
@@ -128,6 +132,10 @@ class FleetLinks:
         stream = self._stream(body)
         if stream is not None:
             stream.wake()
+        session = self._session(body)
+        # Passed on once: two workers that both were heard late would pass it on between them for ever.
+        if session is not None and "passed" not in body and (stream is None or stream.reply is None):
+            session.read_elsewhere(body["stream"])
 
     def _on_gap(self) -> None:
         """Signals may have been lost: look at everything that they could have been about."""

@@ -260,9 +260,18 @@ class FleetStores(SessionStores):
             self.fleet.be_unsure()
             raise overloaded("The session store is away") from None
 
+    async def tell_if_ended(self, session_id: str) -> None:
+        try:
+            key = key_of(session_id)
+            if await self.records.load(RECORDS, key) is None:
+                self.fleet.signal("ended", session=key)
+        except StoreError as exc:
+            logger.debug("the client is not answered either, and will ask again: %s", exc)
+
     async def _end(self, key: str) -> None:
         """Drop everything of a session, and tell the other workers."""
         await self.records.delete(RECORDS, key)
+        self.links.spoil(key)
         await self.fleet.tell("ended", session=key)
         try:
             await self.fleet.logs.discard(key)

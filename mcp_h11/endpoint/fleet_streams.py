@@ -22,7 +22,7 @@ import logging
 from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..eras.session import encode_notice
 from ..handler.notices import Notice
@@ -43,8 +43,21 @@ from .streams import Stream, StreamSession
 logger = escaping(logging.getLogger(__name__))
 
 QUESTION_ID_BYTES = 9
+MAX_LATE_CLAIMS = 64  # streams of one session that this worker asked for in vain, because its store was late
 MAX_APPENDS = 100  # tries of one event, each of them lost to another worker's event
 LEFT = "left"  # the space of records that say how far the last reader of a session's own stream came
+
+
+class Unsaved(NamedTuple):
+    """An event that the log has not got yet."""
+
+    number: (
+        int  # its index; in a stream of several writers: the index at which it may be, because its append failed; or 0
+    )
+    payload: bytes
+    last: bool
+    only_reader: str | None  # as `SharedStream._append` takes it
+    reader: Reply | None  # the connection that was given it, in a stream of several writers
 
 
 class SharedStream(Stream):
@@ -59,6 +72,8 @@ class SharedStream(Stream):
         "opened",
         "remote_reader",
         "requests",
+        "resuming",
+        "lost",
         "unsaved",
         "woken",
         "writer",
@@ -75,17 +90,24 @@ class SharedStream(Stream):
         self.requests = requests
         self.ending = False  # it is closed without a last event
         self.known = False  # the log may exist
+        self.lost = False  # the store has lost it, and this worker goes on for the reader at hand
         self.opened = False  # it does
+        self.resuming = 0  # requests that are about to read it
         self.woken = False  # the log may have events that were not read yet
         self.follower: asyncio.Task[None] | None = None
         self.remote_reader = ""  # the worker that reads it, if that is another one
-        self.unsaved: deque[tuple[int, bytes, bool]] | None = None  # events of a time when the store was away
+        self.unsaved: deque[Unsaved] | None = None  # events of a time when the store was away
         self.log_ttl = session.log_ttl
 
     @property
     def is_own(self) -> bool:
         """Whether this worker alone appends."""
         return self.writer == self.fleet.worker
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether it is the session's own stream; a stream that is about to be read may not know its writer yet."""
+        return self.id == self.session.state.stream
 
     # --- writing ---------------------------------------------------------------------------------------------
 
@@ -128,7 +150,12 @@ class SharedStream(Stream):
                 await self._room(reply)
 
     async def _keep_or_put_off(self, payload: bytes, last: bool, only_reader: str | None) -> int:
-        """Number an event and give it to the log, now or when the store is back; 0 where it is not for this worker."""
+        """Give an event to the log, now or when the store is back, and return its index; 0 where there is none yet."""
+        tried = 0
+        if self.lost:
+            self.last += 1
+            self.finished = self.finished or last
+            return self.last
         if self.unsaved is None:
             tried = self.last + 1
             try:
@@ -139,7 +166,7 @@ class SharedStream(Stream):
                     self.finished = self.finished or last
                     return tried
                 self._store_failed(exc)
-        return self._put_off(payload, last)
+        return self._put_off(payload, last, only_reader, tried)
 
     async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> int:
         """Take the next free index of the log and return it; 0 where that is not for this worker.
@@ -155,6 +182,8 @@ class SharedStream(Stream):
                 reader = await logs.append(session_id, self.id, index, payload, last=last, reader=only_reader)
             except Taken:
                 tail = await self._look()
+                if self.lost:
+                    return await self._keep_or_put_off(payload, last, only_reader)
                 if tail is None or self.finished:
                     return 0
                 if only_reader and tail.reader not in ("", only_reader):
@@ -182,12 +211,19 @@ class SharedStream(Stream):
         return tail
 
     def _lose_log(self) -> None:
-        """The log is gone: no reader can be given what it misses, so the stream ends."""
+        """The log is gone.  A reader that was given every event may have the rest without ids; any other one ends."""
+        self.unsaved = None
+        self.session.unsaved_streams.pop(self, None)
+        if self.is_own and self.caught_up and not self.session.closed:
+            self.lost = True
+            return
         self.finished = True
         self.take_over()
 
     def _on_reader(self, reader: str) -> None:
         """The log says which worker reads it."""
+        if reader == self.fleet.worker and self.reply is None and not self.resuming:
+            self.session.read_elsewhere(self.id)
         if reader and reader != self.fleet.worker:
             self.remote_reader = reader
             self._leave_to(reader)
@@ -195,7 +231,7 @@ class SharedStream(Stream):
 
     def _leave_to(self, reader: str) -> None:
         """Another worker reads from now on."""
-        if not self.writer:
+        if self.is_standalone:
             self.session.keeps_notices = False
         self.pending_notices.clear()
         self.take_over()
@@ -208,22 +244,29 @@ class SharedStream(Stream):
             self.unsaved = deque()
             self.session.unsaved_streams[self] = None
 
-    def _put_off(self, payload: bytes, last: bool) -> int:
-        """Number an event that the log will get later."""
+    def _put_off(self, payload: bytes, last: bool, only_reader: str | None, tried: int) -> int:
+        """Keep an event that the log will get later, and return its index; 0 where only the log can number it."""
         assert self.unsaved is not None, "the store has failed"
         if len(self.unsaved) >= MAX_STREAM_EVENTS:
             self.unsaved.popleft()  # a client that comes back for it is told that it has expired
-        self.last += 1
-        self.finished = self.finished or last
-        self.unsaved.append((self.last, payload, last))
-        return self.last
+        if self.writer:
+            self.last += 1
+            self.finished = self.finished or last
+            self.unsaved.append(Unsaved(self.last, payload, last, None, None))
+            return self.last
+        reader = self.reply if self.caught_up else None
+        self.unsaved.append(Unsaved(tried, payload, last, only_reader, reader))
+        if reader is not None:
+            self._write(reader, self.cursor, payload, False)
+        return 0
 
     async def save(self) -> None:
         """The store is back: give the log the events that it missed."""
         async with self.lock:
             try:
                 while self.unsaved:
-                    if not await self._save_first(*self.unsaved[0]):
+                    save = self._save_own if self.writer else self._save_shared
+                    if not await save(self.unsaved[0]):
                         await self._give_up_log()
                         return
                     if self.unsaved:
@@ -238,43 +281,46 @@ class SharedStream(Stream):
         if self.reply is not None:
             self.wake()
 
-    async def _save_first(self, index: int, payload: bytes, last: bool) -> bool:
-        """Give the log one event; False where the log is lost, or goes on with the events of other workers."""
+    async def _save_own(self, one: Unsaved) -> bool:
+        """Give the log an event that has its index; False where the log is lost."""
         if not self.opened:
             await self._open()
+        logs = self.fleet.logs
         try:
-            self._on_reader(await self.fleet.logs.append(self.session.key, self.id, index, payload, last=last))
+            self._on_reader(await logs.append(self.session.key, self.id, one.number, one.payload, last=one.last))
         except Taken:
-            return await self._is_saved(index, payload)
+            return await self._is_saved(one)
         return True
 
-    async def _is_saved(self, index: int, payload: bytes) -> bool:
+    async def _save_shared(self, one: Unsaved) -> bool:
+        """Give the log an event that takes the next free index; False where the stream has ended."""
+        index = one.number
+        if not index or not await self._is_saved(one):
+            index = await self._append(one.payload, False, one.only_reader)
+        self.last = max(self.last, index)
+        if one.reader is not None and one.reader is self.reply and self.cursor == index - 1:
+            self.cursor = index  # that connection has it
+        return not self.finished
+
+    async def _is_saved(self, one: Unsaved) -> bool:
         """Whether the event is in the log: its append was done, though the answer never came."""
         try:
-            tail = await self.fleet.logs.read(self.session.key, self.id, index - 1)
+            tail = await self.fleet.logs.read(self.session.key, self.id, one.number - 1)
         except EventsExpired:
             return False
-        return bool(tail.events) and tail.events[0] == (index, payload)
+        return bool(tail.events) and tail.events[0] == (one.number, one.payload)
 
     async def _give_up_log(self) -> None:
-        unsaved, self.unsaved = self.unsaved, None
-        self.session.unsaved_streams.pop(self, None)
-        if not self.writer and unsaved:
-            # The session's own stream: the events that no connection was given take the next free indexes.
-            given, self.cursor = self.cursor, unsaved[0][0] - 1
-            self.last = min(self.last, self.cursor)
-            await self._look()
-            for index, payload, _ in unsaved:
-                if index > given and not self.finished:
-                    await self._append(payload, False)
-            return
+        """The log is lost, or has a gap: a client that comes back is told so."""
+        self._lose_log()
         try:
             await self.fleet.logs.discard(self.session.key, self.id)
         except StoreError as exc:
             logger.debug("a log with a gap is left to its time: %s", exc)
 
     def _event_id(self, index: int) -> str:
-        return f"{self.id}.{index}" if self.unsaved is None and self.session.keeps_events else ""
+        named = self.unsaved is None and not self.lost and self.session.keeps_events
+        return f"{self.id}.{index}" if named else ""
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -316,13 +362,27 @@ class SharedStream(Stream):
     # --- reading ---------------------------------------------------------------------------------------------
 
     async def resume(self, reply: Reply, after: int) -> None:
-        with _store_is_near():
-            await self._resume(reply, after)
+        # Another request for this stream, while this one waits for the store, has to find this object.
+        self.session.streams.setdefault(self.id, self)
+        self.resuming += 1
+        try:
+            with _store_is_near():
+                await self._resume(reply, after)
+        finally:
+            self.resuming -= 1
+            self._forget_if_unread()
 
     async def _resume(self, reply: Reply, after: int) -> None:
         self.newest_reader = reply
         worker = self.fleet.worker
-        tail = await self.fleet.logs.read(self.session.key, self.id, after, reader=worker)
+        claims = self.session.late_claims
+        try:
+            tail = await self.fleet.logs.read(self.session.key, self.id, after, reader=worker)
+        except StoreError:
+            if len(claims) < MAX_LATE_CLAIMS:
+                claims[self.id] = None
+            raise
+        claims.pop(self.id, None)
         self.opened = True
         self.writer, self.last = tail.writer, max(self.last, tail.last)
         if not self.requests and tail.about:
@@ -332,7 +392,7 @@ class SharedStream(Stream):
             self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)
         self.remote_reader = ""
         missed = False
-        if not self.writer:
+        if self.is_standalone:
             missed = not self.session.keeps_notices and not await self.fleet.is_alive(tail.reader or self.session.home)
             self.session.keeps_notices = True
         if not reply.alive:
@@ -352,7 +412,6 @@ class SharedStream(Stream):
         reply.open(self._prime())
         reply.forget()
         if self.writer and not self.is_own:
-            self.session.streams[self.id] = self
             self.fleet.watch(self.writer, self.orphaned)
         self.wake()
         if missed:
@@ -396,8 +455,8 @@ class SharedStream(Stream):
     def wake(self) -> None:
         """There may be events in the log that the reader at hand was not given."""
         self.woken = True
-        if self.unsaved is not None:
-            return  # the log lacks events that this reader has: `save` wakes again
+        if self.lost or self.unsaved is not None:
+            return  # the log lacks events that this reader has; if it is not lost, `save` wakes again
         self.caught_up = False
         if self.reply is not None and self.follower is None:
             self.follower = self.session.runtime.spawn(self._follow())
@@ -448,9 +507,15 @@ class SharedStream(Stream):
         Stream._release(self, reply)
         if self.writer and not self.is_own:
             self.fleet.unwatch(self.writer, self.orphaned)
-            self.session.streams.pop(self.id, None)
-        elif not self.writer and not self.session.closed and self.session.keeps_notices:
+            self._forget_if_unread()
+        elif self.is_standalone and not self.session.closed and self.session.keeps_notices:
             self.session.runtime.spawn(self._note_left(self.cursor))
+
+    def _forget_if_unread(self) -> None:
+        """A stream of another worker is known here while a connection reads it, or is about to."""
+        elsewhere = not self.is_own and not self.is_standalone
+        if elsewhere and self.reply is None and not self.resuming and self.session.streams.get(self.id) is self:
+            del self.session.streams[self.id]
 
     async def _note_left(self, cursor: int) -> None:
         try:
@@ -495,8 +560,8 @@ class FleetSession(FleetValues):
     """A session that other workers serve as well."""
 
     __slots__ = (
-        "fleet", "home", "initialized", "keeps_notices", "key", "leaving", "log_ttl", "saved", "unsaved_streams",
-        "version",
+        "fleet", "home", "initialized", "keeps_notices", "key", "late_claims", "leaving", "log_ttl", "saved",
+        "unsaved_streams", "version",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
@@ -512,6 +577,7 @@ class FleetSession(FleetValues):
         self.home = state.home
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
         self.unsaved_streams: dict[SharedStream, None] = {}
+        self.late_claims: dict[str, None] = {}  # ids of streams: see `read_elsewhere`
         idle = runtime.settings.session_idle
         self.log_ttl = 86_400.0 if idle is None else idle + 60.0
 
@@ -575,6 +641,14 @@ class FleetSession(FleetValues):
         body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
         with _store_is_near():
             await self.fleet.send(worker, "answer", session=self.key, id=message.id, **body)
+
+    def read_elsewhere(self, stream_id: str) -> None:
+        """The log of a stream names this worker as its reader, which does not read it.
+
+        It asked for the stream, gave the wait for the store up, and was heard late: perhaps after the true reader.
+        """
+        if stream_id in self.late_claims:
+            self.fleet.signal("events", session=self.key, stream=stream_id, passed=True)
 
     def announce(self, payload: bytes) -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:

@@ -98,6 +98,9 @@ class SessionStores:
     async def end(self, session_id: str) -> None:
         """Drop a session on every worker of a fleet.  Raises `overloaded` where the store is away."""
 
+    async def tell_if_ended(self, session_id: str) -> None:
+        """Tell the other workers of a fleet that a session has ended, if its record is gone."""
+
     def forget(self, session_id: str) -> None:
         """Drop a session that has ended, in a task of its own."""
         self.runtime.spawn(self._forget(session_id))

@@ -337,6 +337,9 @@ class Legacy:
     def delete(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
         """DELETE: end the session (2025-11-25 basic/transports, Session Management 5)."""
         self._named(verdict, reply, principal, partial(self._delete, reply=reply))
+        if verdict.session_id and self.stores.local_only and verdict.session_id not in self.sessions:
+            # It may be that a worker died when it had dropped the session, and before it told the others.
+            self.runtime.spawn(self.stores.tell_if_ended(verdict.session_id))
 
     def _delete(self, session: StreamSession, reply: Reply) -> None:
         if self.stores.local_only:

@@ -169,11 +169,21 @@ class Fleet:
     # --- letters ---------------------------------------------------------------------------------------------
 
     async def send(self, worker: str, kind: str, **body: Any) -> bool:
-        """Put a letter into a worker's inbox; False where that worker is dead.  Raises StoreError."""
-        return await self.store.inbox.put(worker, self._encoded(kind, body))
+        """Put a letter into a worker's inbox; False where that worker is dead.
+
+        Raises StoreError, also where the store was away until now: then no worker has a heartbeat, dead or alive.
+        """
+        if await self.store.inbox.put(worker, self._encoded(kind, body)):
+            return True
+        self._check_judging()
+        return False
+
+    def _check_judging(self) -> None:
+        if self._loop.time() < self._judges_after:
+            raise StoreError("the store was away, and it is not known yet which workers live")
 
     async def send_others(self, kind: str, **body: Any) -> None:
-        """Put a letter into the inbox of every other worker that is alive.  Raises StoreError."""
+        """Put a letter into the inbox of every other worker that is alive.  Raises StoreError as `send` does."""
         letter, failure = self._encoded(kind, body), ""
         for worker in await self.store.inbox.workers():
             if worker != self.worker:
@@ -183,6 +193,7 @@ class Fleet:
                     failure = str(exc)
         if failure:
             raise StoreError(f"not every worker was told: {failure}")
+        self._check_judging()  # after that, because most are found
 
     async def _read_inbox(self) -> None:
         """The loop that takes the letters, and that alone shows the others that this worker is alive."""
