@@ -285,13 +285,13 @@ class FaultyStore:
 
     async def open(self, worker: str) -> None:
         self.worker = worker
-        if self.inner._worker == worker:  # an earlier `open` took effect
-            await self._operations.run("open", _nothing)
-            return
-        await self._operations.run("open", lambda: self.inner.open(worker))
-        chaos = self._operations.chaos
-        if self not in chaos.stores:
-            chaos.stores.append(self)
+        await self._operations.run("open", self._open)
+
+    async def _open(self) -> None:
+        stores = self._operations.chaos.stores
+        if self not in stores:  # else an earlier `open` took effect, and failed all the same
+            stores.append(self)
+            await self.inner.open(self.worker)
 
     async def close(self) -> None:
         await self._operations.run("close", self.inner.close)

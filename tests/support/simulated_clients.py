@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from faulty_store import AWAY, FAILS, HANGS, LATE, LOSES
 from rawclient import Event, Legacy, Modern, encode
 from simulated_worker import ASK_TIMEOUT, URI
 from virtual import Broken, Exchange
@@ -19,6 +20,7 @@ from virtual import Broken, Exchange
 GONE_ERROR = "The server that ran this call is gone"
 MOVING = 0.6  # seconds round a move of a stream, or a subscription, in which a notice may be missed
 SETTLED = 8.0  # seconds after which every worker has noticed a change, in a run with faults
+STORE_FAULTS = {FAILS, HANGS, LATE, AWAY, LOSES}
 ABILITIES = {"elicitation": {}}
 
 
@@ -31,7 +33,7 @@ class Patience:
 
     def __init__(self, faults: bool) -> None:
         self.head = 12.0 if faults else 1.0
-        self.event = 14.0 if faults else 3.0
+        self.event = 20.0 if faults else 3.0  # more than `ASK_TIMEOUT`
         self.retry = 15.0
 
 
@@ -42,6 +44,7 @@ class Session:
         self.label = label
         self.id = number
         self.losses = world.losses  # when it was opened
+        self.deaths = world.deaths  # when its subscription was made
         self.deleted = False
         self.subscribed = False
 
@@ -212,6 +215,7 @@ class LegacyClient(Client):
                 await self.post(session, {"jsonrpc": "2.0", "method": "notifications/initialized"}, resend=True)
                 answered = await self.post(session, self.request("resources/subscribe", uri=URI), resend=True)
                 session.subscribed = bool(await self.answer(answered))
+                session.deaths = self.world.deaths
                 self.moved_at.append(self.world.loop.now)
             except Gone:
                 continue
@@ -332,7 +336,8 @@ class LegacyClient(Client):
                 await asyncio.sleep(0.3)
                 continue
             if exchange.status == 400:
-                self.must(self.world.kinds and self.newest, f"its own stream is refused after {self.newest}")
+                lost = self.world.losses > session.losses
+                self.must(lost or (self.world.kinds and self.newest), f"its own stream is refused after {self.newest}")
                 self.newest = None
             elif exchange.status == 200:
                 self.moved_at.append(self.world.loop.now)
@@ -389,8 +394,12 @@ class LegacyClient(Client):
         if self._listener.done():
             self._listener.result()
         self.must(connected, "its stream does not open")
-        if session.subscribed:
+        if self.world.deaths > session.deaths and self.world.kinds & STORE_FAULTS:
+            # The subscription may have waited for the store at a worker that died.
+            await self.post(session, self.request("resources/subscribe", uri=URI))
+        elif session.subscribed:
             await self.hears()
+        if session.subscribed:
             await self.post(session, self.call("touch", label=session.label))
             await self.hears()
 
@@ -435,7 +444,10 @@ class Following:
             return
         while not await self._read(exchange):
             if self.last is None:
-                client.must(exchange.broken or exchange.cut_off or self.cancelled, "a stream ends without a word")
+                # Without its store, a stream has no ids; if its worker leaves then, it ends with that.
+                left = world.deaths > self._since[0] and world.kinds & STORE_FAULTS
+                silent = exchange.broken or exchange.cut_off or self.cancelled or left
+                client.must(silent, "a stream ends without a word")
                 return
             await asyncio.sleep(client.random.choice((0.0, 0.1, 1.0)) * client.random.random())
             self.position = self.confirmed
