@@ -9,6 +9,7 @@ Says `at PORT` once it accepts.  Its tools say on stdout what they begin.  It ta
     release LABEL    the tool call with this label goes on
     notify WHAT      tools, prompts, resources, or the URI of a resource that was updated
     sees N           says `sees N` once N workers are alive
+    operations       says `operations NAME=COUNT ...`: what it has asked of its store
     memory           says `memory BYTES SESSIONS`: its resident set, and the sessions that it has at hand
 
 The header X-User names the principal; without it, all clients are one.
@@ -146,6 +147,9 @@ async def obey(server: Any, handler: Replica) -> None:
             while len(await server.runtime.fleet.store.inbox.workers()) < int(rest):
                 await asyncio.sleep(0.01)
             say("sees", rest)
+        elif command == "operations":
+            counters = server.runtime.fleet.guard.counters
+            say("operations", *(f"{name}={one.operations}" for name, one in counters.items()))
         elif command == "memory":
             gc.collect()
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
