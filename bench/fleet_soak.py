@@ -70,9 +70,9 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 def serve(url: str, port: int) -> None:
     """One worker, until it is killed."""
-    from mcp_h11.endpoint import fleet_streams
+    from mcp_h11.endpoint import fleet_logs, fleet_streams
 
-    fleet_streams.KEEP_FINISHED = KEEP_FINISHED  # type: ignore[attr-defined]
+    fleet_streams.KEEP_FINISHED = fleet_logs.KEEP_FINISHED = KEEP_FINISHED  # type: ignore[attr-defined]
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server, running = MCPServer("soak", version="1"), []
 

@@ -27,7 +27,8 @@ from ..runtime.fleet import Fleet
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from .fleet_pinned import refuse_handed, take_handed
-from .fleet_streams import FleetSession, SharedStream
+from .fleet_session import FleetSession
+from .fleet_streams import SharedStream
 from .session_table import SessionTable
 
 logger = escaping(logging.getLogger(__name__))

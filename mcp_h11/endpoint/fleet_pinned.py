@@ -30,7 +30,8 @@ from ..runtime.storage import SessionState
 from ..stores.base import StoreError
 from .calls import PostedCall
 from .fleet_messages import letter_of, messages_of
-from .fleet_streams import FleetSession, SharedStream
+from .fleet_session import FleetSession
+from .fleet_streams import SharedStream
 
 logger = escaping(logging.getLogger(__name__))
 

@@ -30,7 +30,8 @@ from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
 from ..stores.base import Full, Record, StoreError
 from .fleet_links import FleetLinks, Loading
 from .fleet_pinned import PinnedSession
-from .fleet_streams import LEFT, FleetSession
+from .fleet_session import FleetSession
+from .fleet_streams import LEFT
 from .fleet_values import FOREVER, RECORDS, VALUES
 from .session_stores import TOUCH_EVERY, SessionStores
 from .session_table import SessionTable

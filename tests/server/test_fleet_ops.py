@@ -96,7 +96,7 @@ async def test_metrics_count_what_the_store_was_asked(stores: Stores) -> None:
         def more(what: str, operation: str) -> float:
             return after.get(named(what, operation), 0.0) - before.get(named(what, operation), 0.0)
 
-        # The record of its values: before each change, and to get one; that of the session once, after the first change.
+        # The record of its values: before each change, and to get one; the session's once, after the first change.
         assert (more("operations", "load"), more("operations", "create"), more("operations", "save")) == (4, 1, 1)
         assert more("written_bytes", "create") == len('{"k":"xx"}')
         assert more("written_bytes", "save") == len('{"k":"xxxx"}')

@@ -6,6 +6,9 @@ from __future__ import annotations
 LEGACY_ERA = (
     "endpoint.sessions",
     "endpoint.fleet_links",
+    "endpoint.fleet_logs",
+    "endpoint.fleet_session",
+    "endpoint.fleet_sharing",
     "endpoint.fleet_pinned",
     "endpoint.fleet_sse",
     "endpoint.fleet_stores",

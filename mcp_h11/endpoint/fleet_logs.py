@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: MIT
+"""The writing end of a stream of a fleet: its events go into a log in the store.
+
+Several workers append to the session's own stream.  An index is taken once, so each of them has its turn.
+
+Rule: an event is in the log before a connection gets it, except while the store is away.  Then a reader at hand gets
+the event without an id, and the log gets it when the store is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from typing import Any, NamedTuple
+
+from ..http.reply import Reply
+from ..protocol.errors import EventsExpired
+from ..protocol.shown import escaping
+from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS
+from ..stores.base import StoreError, Tail, Taken
+from .fleet_sharing import SharingSession
+from .streams import Stream
+
+logger = escaping(logging.getLogger(__name__))
+
+MAX_APPENDS = 100  # tries of one event, each of them lost to another worker's event
+
+
+class Unsaved(NamedTuple):
+    """An event that the log has not got yet."""
+
+    number: (
+        int  # its index; in a stream of several writers: the index at which it may be, because its append failed; or 0
+    )
+    payload: bytes
+    last: bool
+    only_reader: str | None  # as `SharedStream._append` takes it
+    reader: Reply | None  # the connection that was given it, in a stream of several writers
+
+
+class LoggedStream(Stream):
+    """The writing end of a stream with its log in a store; `requests` are the JSON-RPC ids that it is to answer."""
+
+    __slots__ = (
+        "ending",
+        "follower",
+        "fleet",
+        "known",
+        "log_ttl",
+        "opened",
+        "remote_reader",
+        "requests",
+        "resuming",
+        "lost",
+        "unsaved",
+        "woken",
+        "writer",
+    )
+
+    session: SharingSession
+
+    def __init__(self, session: SharingSession, stream_id: str = "", writer: str = "", requests: Any = ()) -> None:
+        Stream.__init__(self, session)
+        if stream_id:
+            self.id = stream_id
+        self.fleet = session.fleet
+        self.writer = writer  # the worker that appends; "" where several do
+        self.requests = requests
+        self.ending = False  # it is closed without a last event
+        self.known = False  # the log may exist
+        self.lost = False  # the store has lost it, and this worker goes on for the reader at hand
+        self.opened = False  # it does
+        self.resuming = 0  # requests that are about to read it
+        self.woken = False  # the log may have events that were not read yet
+        self.follower: asyncio.Task[None] | None = None
+        self.remote_reader = ""  # the worker that reads it, if that is another one
+        self.unsaved: deque[Unsaved] | None = None  # events of a time when the store was away
+        self.log_ttl = session.log_ttl
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this worker alone appends."""
+        return self.writer == self.fleet.worker
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether it is the session's own stream; a stream that is about to be read may not know its writer yet."""
+        return self.id == self.session.state.stream
+
+    def wake(self) -> None:
+        """There may be events in the log that the reader at hand was not given."""
+        raise NotImplementedError
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Make the log, so that another worker can find the stream before its first event."""
+        async with self.lock:
+            if not self.opened and not self.finished:
+                try:
+                    await self._open()
+                except StoreError as exc:
+                    self._store_failed(exc)
+
+    async def _open(self) -> None:
+        about = json.dumps(list(self.requests)).encode() if self.requests else b""
+        self.known = True
+        await self.fleet.logs.open(self.session.key, self.id, self.log_ttl, writer=self.writer, about=about)
+        self.opened = True
+
+    async def send(self, payload: bytes, *, last: bool = False) -> None:
+        await self._send(payload, last)
+
+    async def send_notice(self, payload: bytes) -> None:
+        # Of all workers, the one that a client reads from appends it.  The log decides which one that is.
+        # The notices of a pinned session are known to its owner alone.
+        await self._send(payload, False, None if self.session.is_owned else self.fleet.worker)
+
+    async def _send(self, payload: bytes, last: bool, only_reader: str | None = None) -> None:
+        async with self.lock:
+            if self.finished:
+                return
+            index = await self._keep_or_put_off(payload, last, only_reader)
+            reply = self.reply
+            if reply is None or index <= self.cursor:  # the follower has read it from the log, and given it
+                return
+            if not self.caught_up or self.cursor != index - 1:
+                self.wake()
+                return
+            self._write(reply, index, payload, last)
+            if not last and not reply.writable:
+                await self._room(reply)
+
+    async def _keep_or_put_off(self, payload: bytes, last: bool, only_reader: str | None) -> int:
+        """Give an event to the log, now or when the store is back, and return its index; 0 where there is none yet."""
+        tried = 0
+        if self.lost:
+            self.last += 1
+            self.finished = self.finished or last
+            return self.last
+        if self.unsaved is None:
+            tried = self.last + 1
+            try:
+                return await self._append(payload, last, only_reader)
+            except StoreError as exc:
+                if self.is_own and self.last >= tried:
+                    # The follower has found it in the log, so the append was done; only its answer did not come.
+                    self.finished = self.finished or last
+                    return tried
+                self._store_failed(exc)
+        return self._put_off(payload, last, only_reader, tried)
+
+    async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> int:
+        """Take the next free index of the log and return it; 0 where that is not for this worker.
+
+        `only_reader` appends while the log has no reader but this worker.  Raises StoreError where the store fails.
+        """
+        logs, session_id = self.fleet.logs, self.session.key
+        if not self.opened:
+            await self._open()
+        for _ in range(MAX_APPENDS):
+            index = self.last + 1
+            try:
+                reader = await logs.append(session_id, self.id, index, payload, last=last, reader=only_reader)
+            except Taken:
+                tail = await self._look()
+                if self.lost:
+                    return await self._keep_or_put_off(payload, last, only_reader)
+                if tail is None or self.finished:
+                    return 0
+                if only_reader and tail.reader not in ("", only_reader):
+                    self._leave_to(tail.reader)
+                    return 0
+                continue
+            self.last = max(self.last, index)  # the follower may have seen it, or more, in the log meanwhile
+            self.finished = self.finished or last
+            self._on_reader(reader)
+            return index
+        raise StoreError("other workers took every index")
+
+    async def _look(self) -> Tail | None:
+        """Learn of the events that other workers appended; None where there is no log any more."""
+        try:
+            tail = await self.fleet.logs.read(self.session.key, self.id, self.last)
+        except EventsExpired:
+            # The session has ended elsewhere, or the store has lost its data.
+            self._lose_log()
+            return None
+        if tail.last > self.last:
+            self.last = tail.last
+            self.caught_up = False
+        self.finished = self.finished or tail.finished
+        return tail
+
+    def _lose_log(self) -> None:
+        """The log is gone.  A reader that was given every event may have the rest without ids; any other one ends."""
+        self.unsaved = None
+        self.session.unsaved_streams.pop(self, None)
+        if self.is_own and self.caught_up and not self.session.closed:
+            self.lost = True
+            return
+        self.finished = True
+        self.take_over()
+
+    def _on_reader(self, reader: str) -> None:
+        """The log says which worker reads it."""
+        if reader == self.fleet.worker and self.reply is None and not self.resuming:
+            self.session.read_elsewhere(self.id)
+        if reader and reader != self.fleet.worker:
+            self.remote_reader = reader
+            self._leave_to(reader)
+            self.fleet.signal("events", reader, session=self.session.key, stream=self.id)
+
+    def _leave_to(self, reader: str) -> None:
+        """Another worker reads from now on."""
+        if self.is_standalone:
+            self.session.keeps_notices = False
+        self.pending_notices.clear()
+        self.take_over()
+
+    # --- the store is away -----------------------------------------------------------------------------------
+
+    def _store_failed(self, exc: StoreError) -> None:
+        logger.warning("session %s goes on without its store: %s", self.session.id[:8], exc)
+        if self.unsaved is None:
+            self.unsaved = deque()
+            self.session.unsaved_streams[self] = None
+
+    def _put_off(self, payload: bytes, last: bool, only_reader: str | None, tried: int) -> int:
+        """Keep an event that the log will get later, and return its index; 0 where only the log can number it."""
+        assert self.unsaved is not None, "the store has failed"
+        if len(self.unsaved) >= MAX_STREAM_EVENTS:
+            self.unsaved.popleft()  # a client that comes back for it is told that it has expired
+        if self.writer:
+            self.last += 1
+            self.finished = self.finished or last
+            self.unsaved.append(Unsaved(self.last, payload, last, None, None))
+            return self.last
+        reader = self.reply if self.caught_up else None
+        self.unsaved.append(Unsaved(tried, payload, last, only_reader, reader))
+        if reader is not None:
+            self._write(reader, self.cursor, payload, False)
+        return 0
+
+    async def save(self) -> None:
+        """The store is back: give the log the events that it missed."""
+        async with self.lock:
+            try:
+                while self.unsaved:
+                    save = self._save_own if self.writer else self._save_shared
+                    if not await save(self.unsaved[0]):
+                        await self._give_up_log()
+                        return
+                    if self.unsaved:
+                        self.unsaved.popleft()
+                if self.ending:
+                    await self._end_log()
+            except StoreError as exc:
+                logger.debug("the store is away again: %s", exc)
+                return
+            self.unsaved = None
+            self.session.unsaved_streams.pop(self, None)
+        if self.reply is not None:
+            self.wake()
+
+    async def _save_own(self, one: Unsaved) -> bool:
+        """Give the log an event that has its index; False where the log is lost."""
+        if not self.opened:
+            await self._open()
+        logs = self.fleet.logs
+        try:
+            self._on_reader(await logs.append(self.session.key, self.id, one.number, one.payload, last=one.last))
+        except Taken:
+            return await self._is_saved(one)
+        return True
+
+    async def _save_shared(self, one: Unsaved) -> bool:
+        """Give the log an event that takes the next free index; False where the stream has ended."""
+        index = one.number
+        if not index or not await self._is_saved(one):
+            index = await self._append(one.payload, False, one.only_reader)
+        self.last = max(self.last, index)
+        if one.reader is not None and one.reader is self.reply and self.cursor == index - 1:
+            self.cursor = index  # that connection has it
+        return not self.finished
+
+    async def _is_saved(self, one: Unsaved) -> bool:
+        """Whether the event is in the log: its append was done, though the answer never came."""
+        try:
+            tail = await self.fleet.logs.read(self.session.key, self.id, one.number - 1)
+        except EventsExpired:
+            return False
+        return bool(tail.events) and tail.events[0] == (one.number, one.payload)
+
+    async def _give_up_log(self) -> None:
+        """The log is lost, or has a gap: a client that comes back is told so."""
+        self._lose_log()
+        try:
+            await self.fleet.logs.discard(self.session.key, self.id)
+        except StoreError as exc:
+            logger.debug("a log with a gap is left to its time: %s", exc)
+
+    def _event_id(self, index: int) -> str:
+        named = self.unsaved is None and not self.lost and self.session.keeps_events
+        return f"{self.id}.{index}" if named else ""
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self.finished:
+            return
+        self.finished = True
+        if self.caught_up:
+            self.take_over()
+        else:
+            self.wake()  # the follower ends the reader when that has every event
+        if (self.known or self.opened) and not self.session.leaving:
+            self.session.runtime.spawn(self._finish())
+
+    async def _finish(self) -> None:
+        async with self.lock:
+            self.ending = True
+            if self.unsaved is not None:
+                return  # `save` ends the log after its last events
+            try:
+                await self._end_log()
+            except StoreError as exc:
+                self._store_failed(exc)
+
+    async def _end_log(self) -> None:
+        """End the log without a last event, and tell the reader on another worker."""
+        logs = self.fleet.logs
+        if not self.opened:  # the call was cancelled while it opened the log: that may come late
+            await self._open()
+        await logs.finish(self.session.key, self.id, KEEP_FINISHED)
+        try:
+            # The readers tell one another of a change, and not the writer: only the log knows the newest one.
+            self.remote_reader = (await logs.read(self.session.key, self.id, None)).reader
+        except EventsExpired:
+            return  # gone with its session
+        if self.remote_reader not in ("", self.fleet.worker):
+            self.fleet.signal("events", self.remote_reader, session=self.session.key, stream=self.id)

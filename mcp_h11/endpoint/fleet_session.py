@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""A session of Streamable HTTP on a worker of a fleet: messages of its client that are for another worker go there.
+
+The id of a question names the worker where the answer is awaited.  A cancellation goes to every other worker, because
+the store does not know where a call runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from ..eras.session import encode_notice
+from ..handler.notices import Notice
+from ..protocol.jsonrpc import ErrorResponse, Message, Notification, Response
+from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED
+from ..runtime.request_state import new_id
+from .fleet_sharing import SharingSession, store_is_near
+from .fleet_streams import SharedStream
+from .streams import Stream, StreamSession
+
+QUESTION_ID_BYTES = 9
+
+
+class FleetSession(SharingSession):
+    """A session that other workers serve as well."""
+
+    __slots__ = ()
+
+    @property
+    def standalone(self) -> Stream:
+        if self._standalone is None:
+            self._standalone = SharedStream(self, self.state.stream)
+            self.streams[self._standalone.id] = self._standalone
+        return self._standalone
+
+    @property
+    def question_prefix(self) -> str:
+        # The id names the worker where the answer is awaited.  It cannot be guessed: the answer of a client counts only
+        # for a session of its own, and this keeps it from another call of that session, too.
+        return f"{self.fleet.worker}.{new_id(QUESTION_ID_BYTES)}-"
+
+    @property
+    def keeps_events(self) -> bool:
+        return self.runtime.settings.replay and not self.closed
+
+    def new_stream(self, *, buffers_unread: bool = False, requests: Sequence[str | int] = ()) -> Stream:
+        if not self.keeps_events:
+            return StreamSession.new_stream(self)
+        return self.remember(SharedStream(self, writer=self.fleet.worker, requests=requests))
+
+    def found_stream(self, stream_id: str) -> Stream | None:
+        if stream_id == self.state.stream:
+            return self.standalone
+        known = self.streams.get(stream_id)
+        # Of another worker, perhaps: `resume` raises EventsExpired where no worker has it.
+        return SharedStream(self, stream_id) if known is None and self.keeps_events else known
+
+    def forward(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        if isinstance(message, Notification):
+            if message.method == CANCELLED and message.params.get("requestId") not in self.calls:
+                return self._forward_cancellation(message.params.get("requestId"))
+            if message.method == INITIALIZED and not self.initialized:
+                self.initialized = True
+                self.runtime.spawn(self._save())
+        elif isinstance(message, (Response, ErrorResponse)) and isinstance(message.id, str):
+            worker, dot, _ = message.id.partition(".")
+            if dot and worker != self.fleet.worker:
+                return self._forward_answer(worker, message)
+        return None
+
+    async def _save(self) -> None:
+        await self.changed()
+
+    async def _forward_cancellation(self, request_id: Any) -> None:
+        """The call may run on any other worker: each of them looks."""
+        if type(request_id) in (str, int):
+            with store_is_near():
+                await self.fleet.send_others("cancelled", session=self.key, request=request_id)
+
+    async def _forward_answer(self, worker: str, message: Response | ErrorResponse) -> None:
+        """The question's id names the worker where it waits; a dead worker waits for nothing."""
+        body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
+        with store_is_near():
+            await self.fleet.send(worker, "answer", session=self.key, id=message.id, **body)
+
+    def announce(self, payload: bytes) -> None:
+        if self.is_owned if self.state.pinned else self.keeps_notices:
+            self.standalone.post(payload)
+
+    def announce_changes(self) -> None:
+        """Tell the client that every list may have changed: notices may have been lost with a worker."""
+        capabilities = self.runtime.handler.capabilities()
+        for kind, method in LIST_CHANGED.items():
+            if capabilities.get(kind, {}).get("listChanged"):
+                self.announce(self.runtime.json.notification(method))
+        for uri in self.state.subscriptions:
+            self.announce(encode_notice(self.runtime.json, Notice("updated", uri)))

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The members of a session that its streams use, on a worker of a fleet.
+
+`fleet_session.FleetSession` derives from it.  It stands apart so that the streams need not know the sessions that make
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..protocol.errors import overloaded
+from ..protocol.revisions import Revision
+from ..protocol.shown import escaping
+from ..runtime.fleet import Fleet, key_of
+from ..runtime.runtime import Runtime
+from ..runtime.storage import SessionState
+from ..stores.base import Full, StoreError
+from .fleet_values import FleetValues
+from .streams import StreamSession
+
+logger = escaping(logging.getLogger(__name__))
+
+
+class SharingSession(FleetValues):
+    """A session that other workers serve as well, as its streams see it."""
+
+    __slots__ = (
+        "fleet", "home", "initialized", "keeps_notices", "key", "late_claims", "leaving", "log_ttl", "saved",
+        "unsaved_streams", "version",
+    )  # fmt: skip
+
+    def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
+        StreamSession.__init__(self, runtime, state, revision, None)
+        self.fleet = fleet
+        self.key = key_of(state.id)  # the session's name in the store and among the workers
+        self.values_lock = None
+        self.leaving = False  # this worker ends, and the session goes on elsewhere
+        # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
+        self.keeps_notices = state.home == fleet.worker
+        self.version = 0  # of the record
+        self.initialized = False  # the client has said so, to any worker
+        self.home = state.home
+        self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
+        self.unsaved_streams: dict[Any, None] = {}  # that have events which their logs have not got
+        self.late_claims: dict[str, None] = {}  # ids of streams: see `read_elsewhere`
+        idle = runtime.settings.session_idle
+        self.log_ttl = 86_400.0 if idle is None else idle + 60.0
+
+    @property
+    def is_owned(self) -> bool:
+        return self.state.pinned and self.home == self.fleet.worker
+
+    def read_elsewhere(self, stream_id: str) -> None:
+        """The log of a stream names this worker as its reader, which does not read it.
+
+        It asked for the stream, gave the wait for the store up, and was heard late: perhaps after the true reader.
+        """
+        if stream_id in self.late_claims:
+            self.fleet.signal("events", session=self.key, stream=stream_id, passed=True)
+
+    def announce_changes(self) -> None:
+        """Tell the client that every list may have changed: notices may have been lost with a worker."""
+        raise NotImplementedError
+
+
+@contextmanager
+def store_is_near() -> Iterator[None]:
+    """Raises `overloaded` where the store is away."""
+    try:
+        yield
+    except Full:
+        raise overloaded("Too many messages wait for another worker") from None
+    except StoreError as exc:
+        logger.warning("a message did not reach its worker: %s", exc)
+        raise overloaded("The store of the sessions is away") from None
