@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hold the branch coverage that `coverage run -m pytest` measured: a floor for each module, by its folder.
+"""Hold the branch coverage that `pytest --cov` measured: a floor for each module, by its folder.
 
 Sockets, processes and signals are exercised by the official clients, in other processes, where this measurement does
 not look; so the folders that hold them have no floor for each module.  A new folder has the strict one until it is
