@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from redis_servers import RedisServer, redis_server
-from replicas import Replicas, SharedStore, replicas, stored_in
-
-KINDS = ["sqlite", "redis"]
+from replicas import KINDS, Replicas, SharedStore, replicas, stored_in
 
 
 @pytest.fixture(scope="session")

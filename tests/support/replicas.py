@@ -34,7 +34,7 @@ LIMIT = 60.0  # seconds: interpreters start slowly on a busy machine
 REPLY_LIMIT = 20.0  # seconds for one answer
 STEP = 0.005  # seconds between two looks
 NAMES = "ABCDEFGH"
-KEPT_FOR_ALL = ("key",)  # spaces of records that belong to no session
+KINDS = ["sqlite", "redis"]  # of stores
 
 
 class Replica:
@@ -225,7 +225,7 @@ class SharedStore:
         raise NotImplementedError
 
     def left(self) -> list[str]:
-        """The same of all sessions together."""
+        """The same of all sessions together: everything that has a time to live."""
         raise NotImplementedError
 
     def size(self) -> int:
@@ -247,9 +247,9 @@ class SQLiteFile(SharedStore):
         return [*map(str, records), *map(str, self._rows("SELECT stream FROM logs WHERE session = ?", key))]
 
     def left(self) -> list[str]:
-        records = [space.decode() for (space,) in self._rows("SELECT space FROM records")]
+        records = [space.decode() for (space,) in self._rows("SELECT space FROM records WHERE ends IS NOT NULL")]
         logs = self._rows("SELECT stream FROM logs") + self._rows("SELECT n FROM events")
-        return [space for space in records if space not in KEPT_FOR_ALL] + [str(log) for log in logs]
+        return records + [str(log) for log in logs]
 
     def size(self) -> int:
         ((pages,),), ((free,),), ((size,),) = (
@@ -270,8 +270,10 @@ class RedisKeys(SharedStore):
         return [key for key in self._keys() if name in key] + indexed
 
     def left(self) -> list[str]:
-        ours = ("r", "u", "x", "g", "k", "e", "n")  # the kinds of keys that hold records and logs
-        return [key for key in self._keys() if key.split(":")[1] in ours and "{key}" not in key]
+        with self.server.control() as client:
+            logs = [key for key in self._keys() if key.split(":")[1] in ("e", "n")]
+            records = [key for key in self._keys() if key.split(":")[1] == "r" and client.ttl(key) >= 0]
+            return logs + records + [key for key in self._keys() if ":g:" in key or ":k:" in key]
 
     def _keys(self) -> list[str]:
         return self.server.keys(self.prefix)
