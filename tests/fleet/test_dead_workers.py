@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Workers that are killed or stand still: what a client hears, and that all other clients hear nothing."""
+"""Workers that are killed or stand still: their clients hear something definite, and all other clients hear nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE = -32603
 
 
 class Running:
-    """A call at A whose stream is open, of a session of its own."""
+    """A call at A with an open stream, in a session of its own."""
 
     def __init__(self, client: Roaming, request: Any, stream: Stream) -> None:
         self.client, self.request, self.stream = client, request, stream
@@ -70,7 +70,7 @@ def numbers(messages: list[Any]) -> list[int]:
 
 async def test_a_worker_is_killed_in_the_middle_of_everything(fleet: Replicas) -> None:
     async with AsyncExitStack() as stack:
-        # One that has read a part, one that has read nothing, one whose question waits, one that reads elsewhere.
+        # Four calls: one was read in part, one not at all, one waits for an answer, one is read at another worker.
         half = await began(stack, fleet, "stream", 3, label="half", events=8)
         fresh = await began(stack, fleet, "stream", 0, label="fresh", events=5)
         asked = await began(stack, fleet, "ask", 1, label="asked")

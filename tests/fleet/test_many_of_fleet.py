@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many sessions on three processes: what each costs, and that nothing is left of them when their time is over."""
+"""Many sessions on three processes: bytes for each, and nothing is left of them when their time is over."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def opened(fleet: Replicas, count: int) -> list[str]:
         made = 0
         for number in left:
             begins, goes_on = (clients[(number + step) % len(clients)] for step in (0, 1))
-            if made and made % 300 == 0:  # a connection serves so many requests
+            if made and made % 300 == 0:  # a connection serves a limited number of requests
                 for place, client in enumerate(clients):
                     await client.aclose()
                     clients[place] = await RawClient(client.port, limit=LIMIT).connect()
@@ -76,7 +76,7 @@ async def memory(fleet: Replicas) -> list[tuple[int, int]]:
 
 
 async def all_over(fleet: Replicas, limit: float) -> None:
-    """Wait until no worker and no store has anything of a session.
+    """Wait until neither a worker nor the store has anything of a session.
 
     Sessions whose time is over leave their finished streams to the time of these, which is five minutes, and how far
     their own stream was read for one minute more; so these have no streams.

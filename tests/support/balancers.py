@@ -107,7 +107,7 @@ async def first_error(*steps: Coroutine[Any, Any, None]) -> None:
 
 
 class _Head:
-    """What the proxy reads of a head."""
+    """The parts of a head that the proxy reads."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -154,7 +154,7 @@ class Proxy(Balancer):
                 return False, b""  # the client has left: so does the connection to the worker
             goes_on = await answering
             if not sending.done():
-                return False, b""  # answered before the body was read: what is left of it is no request
+                return False, b""  # answered before the body was read: the rest of the body is no request
             watching.cancel()
             await asyncio.wait({watching})
             return goes_on, b"" if watching.cancelled() else watching.result()
