@@ -62,6 +62,11 @@ class SharingSession(FleetValues):
         if stream_id in self.late_claims:
             self.fleet.signal("events", session=self.key, stream=stream_id, passed=True)
 
+    def leave(self) -> None:
+        # The logs of calls that are cancelled now stay open, so that a reader sees the writer gone and ends them with
+        # an error.
+        self.leaving = True
+
     def announce_changes(self) -> None:
         """Tell the client that every list may have changed: notices may have been lost with a worker."""
         raise NotImplementedError

@@ -396,6 +396,7 @@ class Legacy:
     def close(self) -> None:
         """End every session here; a manager of the user's own keeps its sessions for the next process."""
         for session in list(self.sessions.values()):
+            session.leave()
             self.table.end(session, forget=session.is_owned or not self.stores.shared)
 
     # --- notices ---------------------------------------------------------------------------------------------

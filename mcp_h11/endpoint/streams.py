@@ -332,6 +332,9 @@ class StreamSession(Session):
         """Whether no other worker could go on with the session, which a store knows all the same."""
         return False
 
+    def leave(self) -> None:
+        """This server ends; other workers may go on with the session."""
+
     @property
     def keeps_events(self) -> bool:
         """Whether a client that comes back gets the events that it missed: then events have ids."""

@@ -228,3 +228,18 @@ def record_arguments(part: Any, kept: list[bytes], monkeypatch: pytest.MonkeyPat
     for name in ("create", "load", "save", "delete", "open", "append", "read", "put", "publish"):
         if hasattr(inner, name):
             monkeypatch.setattr(inner, name, wrapped(getattr(inner, name)))
+
+
+async def test_a_worker_that_ends_before_its_call_leaves_a_definite_error(stores: Stores) -> None:
+    async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
+        async with client.client() as connection:
+            stream = await connection.open_stream(
+                "POST", client.path, client.headers_for(None), post("stream", request="x", label="one")
+            )
+            while not (event := await stream.next_event()).data:
+                pass
+        async with client.at(workers[1]).get_stream(event.id, in_reply_to="tools/call") as rest:
+            await workers[0].aclose(grace=0.0)
+            message = await rest.next_message()
+            assert message["id"] == "x" and message["error"]["code"] == -32603
+            assert await rest.next_message() is None
