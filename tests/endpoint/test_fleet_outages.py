@@ -25,7 +25,7 @@ from mcp_h11.stores.guarded import OPERATION_LIMIT
 from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.sqlite import SQLiteStore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 FILE_BYTES = 512 * 1024
 

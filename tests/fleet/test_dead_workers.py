@@ -15,7 +15,7 @@ from rawclient import Closed, RawClient, Stream, encode
 from replicas import LIMIT, Replicas, Roaming
 from serving import call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 FAILOVER = 6.0  # seconds from the death of a worker until its clients hear something definite
 KILLS = 8  # of the long test

@@ -15,7 +15,7 @@ from rawclient import Legacy, Modern, RawClient
 from replicas import LIMIT, REPLY_LIMIT, RedisKeys, Replica, Replicas, SharedStore
 from serving import call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 BEATS = 3  # of each worker, during which the store is watched
 WAITING = 20  # sessions of each kind that wait meanwhile

@@ -15,7 +15,7 @@ from replicas import REPLY_LIMIT, SharedStore
 from serving import call
 from worker_processes import Fleet, is_alive
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 CALLERS = 50
 EVENTS = 5

@@ -15,7 +15,7 @@ from rawclient import SSE_TYPE, Closed, EventParser, Stream
 from replicas import LIMIT, STEP, Replicas, Roaming
 from serving import call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 MAX_EVENTS = 40
 PAUSE = 0.001  # seconds between two events of a call that runs while it is cut

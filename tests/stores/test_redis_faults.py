@@ -23,6 +23,8 @@ from mcp_h11.stores.base import ALIVE_TIME, Full, StoreError, Taken
 from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.redis_link import MAX_COMMANDS, RedisAway
 
+pytestmark = pytest.mark.long
+
 
 def test_each_operation_ends_while_redis_stands_still() -> None:
     with redis_server() as server:

@@ -18,6 +18,8 @@ from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.redis_cluster import slot_of
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
+pytestmark = pytest.mark.long
+
 # These wait for times to end, or fill an inbox to the brim: seconds each.
 SLOW = ("ends_after", "begin_the_time_anew", "is_full_at", "lives_as_long")
 
