@@ -20,7 +20,6 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from ..protocol.errors import MCPError
 from ..protocol.jsonrpc import ErrorResponse, Response
 from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet
@@ -81,10 +80,7 @@ class FleetLinks:
         answer: Response | ErrorResponse = Response(body["id"], body.get("result"))
         if "error" in body:
             answer = ErrorResponse(body["id"], body["error"])
-        try:
-            session.answered(answer)
-        except MCPError as exc:
-            logger.warning("an answer for session %s was dropped: %s", session.id[:8], exc)
+        session.answered(answer)
 
     def _on_cancelled(self, body: dict[str, Any]) -> None:
         session = self._session(body)
