@@ -178,6 +178,7 @@ class LoggedStream(Stream):
             self.finished = self.finished or last
             self._on_reader(reader)
             return index
+        self.fleet.guard.doubt()  # so that the store is probed, and `save` is called after that
         raise StoreError("other workers took every index")
 
     async def _look(self) -> Tail | None:

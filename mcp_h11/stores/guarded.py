@@ -108,6 +108,10 @@ class StoreGuard:
         counter.failures += 1
         self._set(works=False)
 
+    def doubt(self) -> None:
+        """The store answers, but not as a store that works: it counts as away until it was seen to keep a value."""
+        self._set(works=False)
+
     def recovered(self) -> None:
         """The store was seen to keep a value: it works."""
         self._set(works=True)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: MIT
+"""The logs of a fleet's streams: a slow reader, a lost log, a store that is away, and readers that overtake another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from fleets import Roaming, fleet, roaming, until, vanish
+from moody import Mood, MoodyStore
+from rawclient import Stream, encode
+from serving import Held, call
+
+from mcp_h11 import Context
+from mcp_h11.endpoint import fleet_logs
+from mcp_h11.runtime.fleet import key_of
+from mcp_h11.stores import memory
+from mcp_h11.stores.base import StoreError
+from mcp_h11.stores.memory import Hub
+
+pytestmark = pytest.mark.anyio
+
+BIG = 12_000_000  # bytes: more than a socket takes while its reader does not read
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Talking(Held):
+    """Calls that say several things, or go away, when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_tool(self.talk, name="talk")
+        self.add_tool(self.leave, name="leave")
+
+    async def talk(self, ctx: Context, sizes: list[int]) -> str:
+        await ctx.info("begins")
+        self._began("talk")
+        await self.released.wait()
+        for size in sizes:
+            await ctx.info("x" * size)
+        return "talked"
+
+    async def leave(self, ctx: Context) -> str:
+        await ctx.close_sse_stream()
+        return await self._wait("leave")
+
+
+def talking(mood: Mood | None = None, hub: Hub | None = None, count: int = 2) -> Any:
+    hub, mood = hub or Hub(), mood or Mood()
+    return fleet(Talking, lambda: MoodyStore(hub, mood), count=count)
+
+
+async def begun(stack: AsyncExitStack, client: Roaming, tool: str, **arguments: Any) -> tuple[Stream, str]:
+    """The stream of a call, and the id of its first event that has one."""
+    connection = await stack.enter_async_context(client.client())
+    body = encode(client.request("tools/call", call(tool, **arguments), id="c"))
+    stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
+    while not (event := await stream.next_event()).data:  # type: ignore[union-attr]
+        pass
+    assert event is not None and event.id
+    return stream, event.id
+
+
+def of_server(server: Any, client: Roaming, event_id: str) -> Any:
+    """What the worker knows of a stream."""
+    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
+
+
+async def rest(stream: Stream) -> list[Any]:
+    """The messages up to the end."""
+    messages = []
+    while (message := await stream.next_message()) is not None:
+        messages.append(message)
+    return messages
+
+
+def failing(*names: str) -> Callable[[str], Awaitable[None]]:
+    async def mood(name: str) -> None:
+        if name in names:
+            raise StoreError("away")
+
+    return mood
+
+
+async def test_a_call_waits_for_its_slow_reader_and_loses_nothing() -> None:
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, "talk", sizes=[BIG, 1])
+        known = of_server(workers[0], client, event)
+        workers.handlers[0].released.set()
+        await until(lambda: len(known.slow_writers) == 1)
+        assert known.last == 2  # the next one is not written yet
+        big, small, answer = await rest(stream)
+        assert (len(big["params"]["data"]), small["params"]["data"], answer["id"]) == (BIG, "x", "c")
+
+
+async def test_a_reader_that_comes_back_and_is_slow_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_LOG_BYTES", 2 * BIG)
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, "talk", sizes=[BIG])
+        stream.abort()
+        workers.handlers[0].released.set()
+        name = event.partition(".")[0]
+        logs = workers[0].runtime.fleet.logs
+        while not (await logs.read(key_of(client.session), name, None)).finished:  # type: ignore[arg-type]
+            await asyncio.sleep(0.001)
+        client.at(workers[1])
+        slow = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
+        known = of_server(workers[1], client, event)
+        await until(lambda: len(known.slow_writers) == 1)
+        newer = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
+        big, answer = await rest(newer)
+        assert (len(big["params"]["data"]), answer["id"]) == (BIG, "c")
+        assert len(await rest(slow)) == 1  # it was replaced before its second event
+
+
+async def test_a_call_whose_log_is_lost_goes_on_for_its_reader_without_ids() -> None:
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, "talk", sizes=[1, 2])
+        await workers[0].runtime.fleet.logs.discard(key_of(client.session), event.partition(".")[0])
+        workers.handlers[0].released.set()
+        events = [one async for one in stream]
+        assert [one.id for one in events] == [None] * 3
+        assert [one.json().get("id") for one in events] == [None, None, "c"]
+        async with client.get_stream(event) as late:
+            assert late.status == 400
+
+
+async def test_a_call_that_goes_away_while_the_store_is_away_is_found_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mood = Mood()
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        mood.of = failing("open", "append", "take")
+        connection = await stack.enter_async_context(client.client())
+        body = encode(client.request("tools/call", call("leave"), id="c"))
+        stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
+        assert await rest(stream) == []
+        assert "goes on without its store" in caplog.text
+        await workers.handlers[0].until(started=1)
+        (name,) = workers[0].endpoint.legacy.sessions[client.session].streams
+        workers.handlers[0].released.set()
+        mood.of = None
+        logs = workers[0].runtime.fleet.logs
+        await until(lambda: workers[0].runtime.fleet.works and not of_server(workers[0], client, name).unsaved)
+        assert (await logs.read(key_of(client.session), name, 0)).finished  # type: ignore[arg-type]
+        async with client.at(workers[1]).get_stream(f"{name}.0", in_reply_to="tools/call") as found:
+            (answer,) = await rest(found)
+            assert answer["result"]["content"][0]["text"] == "leave released"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_log_has_a_limit_of_events_that_wait_for_the_store(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_logs, "MAX_STREAM_EVENTS", 3)
+    mood, discards = Mood(), 0
+
+    async def cannot_discard(name: str) -> None:
+        nonlocal discards
+        if name == "discard":
+            discards += 1
+            raise StoreError("away")
+
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, "talk", sizes=[1] * (2 + more))
+        mood.of = failing("append", "take")
+        workers.handlers[0].released.set()
+        events = [one async for one in stream]
+        # Its reader has them all; a client that comes back gets them up to the limit, and one past it has a gap.
+        assert len(events) == 3 + more and events[-1].json()["id"] == "c"
+        mood.of = cannot_discard
+        await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+        name = event.partition(".")[0]
+        tail = await workers[0].runtime.fleet.logs.read(key_of(client.session), name, 0)  # type: ignore[arg-type]
+        if more:
+            await until(lambda: discards == 1)
+            assert (tail.last, tail.finished) == (1, False)
+            assert (await client.call("ping")).result == {}
+        else:
+            assert (tail.last, tail.finished, discards) == (4, True, 0)
+
+
+async def test_a_notice_that_never_finds_a_free_place_waits_for_the_store(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleet_logs, "MAX_APPENDS", 2)
+    mood = Mood()
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        own = await stack.enter_async_context(client.get_stream())
+        session = workers[0].endpoint.legacy.sessions[client.session]
+        logs, key, name = workers[0].runtime.fleet.logs, session.key, session.state.stream
+        taken = 0
+
+        async def others_are_faster(operation: str) -> None:
+            nonlocal taken
+            if operation == "append" and taken < 2:
+                taken += 1
+                notice = encode({"jsonrpc": "2.0", "method": "notifications/prompts/list_changed"})
+                mood.of = None
+                await logs.append(key, name, taken, notice)
+                mood.of = others_are_faster
+
+        mood.of = others_are_faster
+        session.announce(encode({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))
+        heard = [(await own.next_message())["method"] for _ in range(3)]
+        assert sorted(heard) == ["notifications/prompts/list_changed"] * 2 + ["notifications/tools/list_changed"]
+        assert "other workers took every index" in caplog.text
+
+
+async def test_of_two_that_come_back_at_once_the_newer_one_reads() -> None:
+    mood, come, asked = Mood(), asyncio.Event(), 0
+
+    async def is_slow(name: str) -> None:
+        nonlocal asked
+        if name == "read":
+            asked += 1
+            if asked <= 3:
+                await come.wait()
+
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        _, event = await begun(stack, client, "talk", sizes=[1])
+        client.at(workers[1])
+        assert (await client.call("ping")).result == {}
+        mood.of = is_slow
+        connections = [await stack.enter_async_context(client.client()) for _ in range(3)]
+        heads = {**client.headers_for(None), "Accept": "text/event-stream", "Content-Type": None}
+        for number, connection in enumerate(connections):
+            await connection.send_request("GET", client.path, {**heads, "Last-Event-ID": event})
+            await until(lambda: asked == number + 1)  # noqa: B023
+        connections[0].abort()
+        await until(lambda: len(workers[1].connections) == 2)
+        come.set()
+        older, newer = [await connection.receive_stream() for connection in connections[1:]]
+        for one in (older, newer):
+            one.judge = lambda message: None  # type: ignore[assignment]
+        assert await rest(older) == []
+        workers.handlers[0].released.set()
+        notice, answer = await rest(newer)
+        assert (notice["params"]["data"], answer["id"]) == ("x", "c")
+
+
+async def test_a_client_that_names_no_event_begins_at_the_oldest_that_is_left() -> None:
+    async with talking() as workers, roaming(workers[0]) as client:
+        session = workers[0].endpoint.legacy.sessions[client.session]
+        async with client.get_stream():
+            pass
+        logs = workers[0].runtime.fleet.logs
+        for number in range(1, 301):  # of which the log keeps the newest 256
+            message = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": number}}
+            await logs.append(session.key, session.state.stream, number, encode(message))
+        async with client.get_stream() as stream:
+            heard = [(await stream.next_message())["params"]["data"] for _ in range(256)]
+            assert heard == list(range(45, 301))
+
+
+async def test_a_stream_of_a_dead_worker_that_was_to_answer_nothing_just_ends() -> None:
+    async with talking() as workers, roaming(workers[0]) as client:
+        key = key_of(client.session)  # type: ignore[arg-type]
+        logs, dead = workers[0].runtime.fleet.logs, workers[0].runtime.fleet.worker
+        await client.at(workers[1]).call("ping")
+        await logs.open(key, "abc", 600.0, writer=dead)
+        async with client.at(workers[1]).get_stream("abc.0") as stream:
+            vanish(workers[0])
+            assert await rest(stream) == []
+        assert (await logs.read(key, "abc", 0)).finished
+
+
+async def test_a_worker_that_hears_of_itself_as_the_reader_goes_on_reading() -> None:
+    async with talking() as workers, roaming(workers[0]) as client, client.get_stream() as stream:
+        session = workers[0].endpoint.legacy.sessions[client.session]
+        one, other = (server.runtime.fleet for server in workers.servers)
+        await other.tell("reader", session=session.key, stream=session.state.stream, by=one.worker)
+        workers.handlers[0].notify_tools_changed()
+        assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
