@@ -403,3 +403,66 @@ def test_a_store_that_cannot_find_the_others_does_not_open(tmp_path: Path, monke
         assert [*(tmp_path / "store.db-bus").iterdir()] == []
 
     run(test)
+
+
+def test_a_bus_that_is_not_open_closes_without_a_word_and_says_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = SQLiteStore(tmp_path / "store.db")
+        await store.bus.close()
+        with pytest.raises(StoreError, match="not open"):
+            await store.bus.publish(b"x")
+        async with opened(tmp_path / "store.db", "a") as a:
+            await a.bus.close()
+            await a.bus.close()
+            assert not (tmp_path / "store.db-bus" / file_of("a")).exists()
+
+    run(test)
+
+
+def test_a_connection_that_comes_back_by_itself_is_not_replaced_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost connection is replaced after a wait, in which the other worker may have called, or this one closed."""
+    monkeypatch.setattr(local_bus, "REPLACE_AFTER", 0.001)
+    folder = tmp_path / "store.db-bus"
+    folder.mkdir(0o700)
+    calls = 0
+
+    async def test() -> None:
+        cut = asyncio.Event()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                writer.write(frame(b"h", b"odd"))
+                await cut.wait()
+            writer.close()
+
+        server = await asyncio.start_unix_server(accept, str(folder / file_of("odd")))
+        async with opened(tmp_path / "store.db", "w") as store:
+            replace, late = store.bus._replace, []
+
+            def after_a_wait(worker: str, tries: int) -> None:
+                if tries == 1:
+                    replace(worker, tries)
+                else:
+                    late.append((worker, tries))
+
+            monkeypatch.setattr(store.bus, "_replace", after_a_wait)
+            cut.set()
+            await until(so(lambda: late == [("odd", 2)]))  # type: ignore[arg-type]
+            peer = await Peer.calls(folder, "w")
+            peer.send(frame(b"h", b"odd"))
+            assert (await peer.frame())[0] == b"h"
+            replace(*late[0])
+            assert not store.bus._making
+            await store.bus.publish(b"hello", "odd")
+            assert await peer.frame() == (b"m", b"hello")
+            assert calls == 2
+        assert await peer.ended()
+        replace(*late[0])
+        assert not store.bus._making
+        server.close()
+
+    run(test)
