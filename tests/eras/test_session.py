@@ -243,6 +243,32 @@ async def test_input_may_be_asked_for_so_many_times_and_no_more(more: int) -> No
             assert answer.result["content"][0]["text"] == f"asked {MAX_ROUNDS} times"
 
 
+async def test_a_list_that_asks_while_the_session_is_busy_keeps_its_place() -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(ctx: Context) -> str:
+        began.set()
+        await go_on.wait()
+        return "held"
+
+    class Lists(Tools):
+        async def list_tools(self, params: dict[str, Any], ctx: Context) -> dict[str, Any]:
+            name = (await ctx.list_roots())[0]["uri"]
+            return {"tools": [{"name": name, "inputSchema": {"type": "object"}}]}
+
+    options: dict[str, Any] = {"port": 0, "max_running_session": 1, "patience": 0.05}
+    async with listening(Lists(hold=hold), **options) as server, Asking(server.port, wire.D) as client:
+        async with client.posting(call("hold")) as held:
+            with anyio.fail_after(LIMIT):
+                await began.wait()
+            answer = await client.call("tools/list", answerer=answering)
+            assert [tool["name"] for tool in answer.result["tools"]] == ["file:///home"]
+            gate = server.endpoint.legacy.sessions[client.session].gate
+            assert (gate.inside, server.runtime.asking.total) == (1, 0)
+            go_on.set()
+            assert await rest(held) == ["held"]
+
+
 async def test_a_question_that_is_open_when_the_session_ends_is_given_up() -> None:
     ended: list[str] = []
 

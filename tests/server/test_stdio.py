@@ -25,7 +25,7 @@ from pipes_support import Held, Wire, piped
 from rawclient import INFO, LIMIT, Modern, encode, within
 from wire import A, B, C, D, E
 
-from mcp_h11 import Context, MCPServer, Settings, run_stdio, serve_stdio
+from mcp_h11 import Context, ListRoots, MCPServer, Settings, run_stdio, serve_stdio
 
 pytestmark = pytest.mark.anyio
 
@@ -557,6 +557,22 @@ async def test_a_question_that_nobody_can_answer_any_more_holds_nothing_up() -> 
         await client.initialize(D, {"elicitation": {}})
         client.call(1, "asks")
         await client.receive()
+        client.close()
+        assert (await client.result(1))["isError"] is True
+
+
+async def test_a_call_with_one_of_two_answers_ends_when_the_client_has_gone() -> None:
+    server = Held()
+
+    async def both(ctx: Context) -> str:
+        return str(await ctx.ask(a=ListRoots(), b=ListRoots()))
+
+    server.add_tool(both, name="both")
+    async with piped(server, grace=30) as client:  # longer than any wait of this test
+        await client.initialize(D, {"roots": {}})
+        client.call(1, "both")
+        questions = [await client.receive() for _ in range(2)]
+        client.send({"jsonrpc": "2.0", "id": questions[0]["id"], "result": {"roots": []}})
         client.close()
         assert (await client.result(1))["isError"] is True
 
