@@ -78,13 +78,7 @@ class SharedStream(LoggedStream):
             self.finished = True
             reply.answer(204, b"", ())
             return
-        self.take_over()
-        self.reply, self.caught_up, self.cursor = reply, False, after
-        self.pending_notices.clear()
-        reply.on_gone = self._left
-        self.session.count_readers(+1)
-        reply.open(self._prime())
-        reply.forget()
+        self._attach(reply, after)
         if self.writer and not self.is_own:
             self.fleet.watch(self.writer, self.orphaned)
         self.wake()

@@ -209,6 +209,11 @@ class Stream:
         if self.finished and after >= self.last:
             reply.answer(204, b"", ())
             return
+        self._attach(reply, after)
+        await self._catch_up(reply, events)
+
+    def _attach(self, reply: Reply, after: int) -> None:
+        """Let `reply` read from the events after `after` on, in the place of the connection that reads now."""
         self.take_over()
         self.reply, self.caught_up, self.cursor = reply, False, after
         self.pending_notices.clear()
@@ -216,7 +221,6 @@ class Stream:
         self.session.count_readers(+1)
         reply.open(self._prime())
         reply.forget()
-        await self._catch_up(reply, events)
 
     async def listen(self, reply: Reply) -> None:
         """Give `reply` the events that no connection has read, then all later ones; for a GET without Last-Event-ID."""
