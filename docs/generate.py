@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the tables of README.md and docs/arguments.md from the code, and the keywords of `run` for type checkers.
+"""Writes the tables of docs/settings.md, revisions.md and arguments.md, and the keywords of `run` for type checkers.
 
 All of them stand between markers: `python docs/generate.py`.
 
@@ -24,8 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 import pydantic
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-ARGUMENTS = ROOT / "docs" / "arguments.md"
+DOCS = ROOT / "docs"
 SETTING_FIELDS = ROOT / "mcp_h11" / "runtime" / "setting_fields.py"
 
 sys.path.insert(0, str(ROOT))
@@ -318,20 +317,23 @@ def generated_fields(text: str) -> str:
     return pattern.sub(lambda match: match[1] + setting_fields() + "\n" + match[2], text)
 
 
-TABLES = {"revisions": revision_table, "settings": settings_table}
-ARGUMENT_TABLES = {"arguments": arguments_table}
+# Each page of docs/ that has a table, with the name of its markers and the function that writes the table.
+PAGES = {
+    "settings.md": ("settings", settings_table),
+    "revisions.md": ("revisions", revision_table),
+    "arguments.md": ("arguments", arguments_table),
+}
 
 
-def generated(text: str, tables: Any = None) -> str:
-    """The README, or the page that has other `tables`, with its tables made anew."""
-    for name, make in (TABLES if tables is None else tables).items():
-        pattern = re.compile(rf"(<!-- {name}: generated -->\n).*?(<!-- /{name} -->)", re.S)
-        assert pattern.search(text), f"no marker for {name}"
-        text = pattern.sub(lambda match, make=make: match[1] + make() + "\n" + match[2], text)
-    return text
+def generated(page: str, text: str) -> str:
+    """The text of a page of docs/ with its table made anew."""
+    name, make = PAGES[page]
+    pattern = re.compile(rf"(<!-- {name}: generated -->\n).*?(<!-- /{name} -->)", re.S)
+    assert pattern.search(text), f"{page}: no marker for {name}"
+    return pattern.sub(lambda match: match[1] + make() + "\n" + match[2], text)
 
 
 if __name__ == "__main__":
-    README.write_text(generated(README.read_text("utf-8")), "utf-8")
-    ARGUMENTS.write_text(generated(ARGUMENTS.read_text("utf-8"), ARGUMENT_TABLES), "utf-8")
+    for page in PAGES:
+        (DOCS / page).write_text(generated(page, (DOCS / page).read_text("utf-8")), "utf-8")
     SETTING_FIELDS.write_text(generated_fields(SETTING_FIELDS.read_text("utf-8")), "utf-8")

@@ -1,62 +1,167 @@
 # SPDX-License-Identifier: MIT
-"""The README is held true: its tables are generated, its Python runs, its options exist."""
+"""The README and the pages of docs/ are held true.
+
+Tables are generated, Python runs, options and variables exist, links lead somewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from pages import PAGES, ROOT, blocks, missing_names, name_of, program_with, programs, run_program
 from rawclient import Legacy, Modern
 
 import mcp_h11
 from mcp_h11 import Client, MCPServer, ServerHandler, listening
+from mcp_h11.cli import main
 from mcp_h11.protocol.methods import SERVER_METHODS
 
-ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text("utf-8")
 PACKAGE = Path(mcp_h11.__file__).parent
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+GENERATED = ("settings.md", "revisions.md")  # tests/schema/test_lax.py has arguments.md
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "generate.py")
+    spec = importlib.util.spec_from_file_location("tables_of_pages", DOCS / "generate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["readme_tables"] = module  # where pydantic and dataclasses look for names
+    sys.modules["tables_of_pages"] = module  # where pydantic and dataclasses look for names
     spec.loader.exec_module(module)
     return module
 
 
-def block(containing: str) -> dict[str, Any]:
-    """The names that one of the README's Python blocks defines."""
-    (source,) = [b for b in BLOCKS if containing in b]
-    names: dict[str, Any] = {"__name__": "readme"}
-    # A real module, since annotations of dataclasses are looked up in theirs.
-    module = ModuleType("readme")
-    module.__dict__.update(names)
-    sys.modules["readme"] = module
-    exec(compile(source, "README.md", "exec"), module.__dict__)
-    return module.__dict__
+# --- every page --------------------------------------------------------------------------------------------------
 
 
-def test_the_tables_are_what_the_code_says(generate: ModuleType) -> None:
-    assert generate.generated(TEXT) == TEXT, "run: python docs/generate.py"
+@pytest.mark.parametrize("page", GENERATED)
+def test_the_tables_are_what_the_code_says(generate: ModuleType, page: str) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    assert generate.generated(page, text) == text, "run: python docs/generate.py"
 
 
 def test_a_fact_that_changes_changes_the_table(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / "revisions.md").read_text("utf-8")
     monkeypatch.setattr(generate, "REVISIONS", {"2024-11-05": mcp_h11.REVISIONS["2026-07-28"]})
-    assert generate.generated(TEXT) != TEXT
+    assert generate.generated("revisions.md", text) != text
+
+
+def test_a_program_without_an_import_is_found_out() -> None:
+    assert missing_names("def f(a: int) -> int:\n    return a + b\n") == {"b"}
+    assert missing_names("import os.path as p, sys\nfor x in p.sep:\n    print(x, sys)\n") == set()
+
+
+@each_page
+def test_every_program_of_a_page_runs(page: Path) -> None:
+    for number, source in enumerate(programs(page)):
+        assert missing_names(source) == set()
+        run_program(source, f"program_{number}")
+
+
+def test_there_are_programs() -> None:
+    assert sum(len(blocks(page, "python")) for page in PAGES) >= 20
+
+
+# A command of a page, in a block or in the text, up to the command that a bridge starts.
+COMMAND = re.compile(r"python -m mcp_h11(?![\w.])((?:(?! -- )[^`\n#|])*)")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words after `python -m mcp_h11` of each command of a page."""
+    text = page.read_text("utf-8").replace("\\|", "/")  # a choice in a table
+    return [shlex.split(words.replace("'", "").replace('"', "")) for words in COMMAND.findall(text)]
+
+
+@pytest.fixture(scope="module")
+def options_of() -> Any:
+    """The options that the help of a command names."""
+    known: dict[str, set[str]] = {}
+
+    def options_of(word: str) -> set[str]:
+        if word not in known:
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                assert main.main([word, "--help"] if word else ["--help"]) == 0
+            known[word] = {"--help", *re.findall(r"--[a-z][a-z-]+", out.getvalue())}
+        return known[word]
+
+    return options_of
+
+
+def words_of_commands() -> set[str]:
+    return set(main._COMMANDS)
+
+
+@each_page
+def test_every_option_of_a_command_is_an_option(page: Path, options_of: Any) -> None:
+    for words in commands(page):
+        command = words[0] if words and words[0] in words_of_commands() else ""
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= options_of(command), words
+
+
+def test_every_option_of_the_command_line_is_in_its_page(options_of: Any) -> None:
+    text = (DOCS / "commands.md").read_text("utf-8")
+    section = text.split("## Serving\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"--[a-z][a-z-]+", section))
+    assert named and named <= options_of("")
+    switched_off = {option for option in options_of("") if option.startswith("--no-")}
+    assert options_of("") - switched_off - {"--help", "--version"} <= set(re.findall(r"--[a-z][a-z-]+", text))
+
+
+@each_page
+def test_every_variable_that_a_page_names_is_read(page: Path, options_of: Any) -> None:
+    options = set().union(*map(options_of, ["", *words_of_commands()]))
+    known = {"MCP_H11_" + option[2:].replace("-", "_").upper() for option in options}
+    sources = "".join(path.read_text("utf-8") for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py"))
+    named = set(re.findall(r"MCP_H11_[A-Z_]*[A-Z]", page.read_text("utf-8")))
+    assert {name for name in named - known if name.removeprefix("MCP_H11_") not in sources} == set()
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, by the rule of forges and of Markdown's own table of contents."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        plain = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
+        found.add(re.sub(r"\s", "-", plain))
+    return found
+
+
+LINKING = [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "bench").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+# --- single programs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
 async def test_the_authorization_example_lets_the_right_ones_in() -> None:
-    names = block("verify_token")
+    names = program_with(DOCS / "security.md", "verify_token")
     claims = {"aud": "HTTPS://files.example:443/mcp/", "sub": "ann", "scope": "files:read", "client_id": "app"}
     claims |= {"iss": "https://login.example", "exp": 9e9}
     tokens = {
@@ -76,15 +181,9 @@ async def test_the_authorization_example_lets_the_right_ones_in() -> None:
             assert status != 200 or answer.json()["result"]["content"][0]["text"] == "a, written by ann"
 
 
-def test_every_python_block_compiles() -> None:
-    assert len(BLOCKS) >= 5
-    for source in BLOCKS:
-        compile(source, "README.md", "exec")
-
-
 @pytest.mark.anyio
 async def test_the_ten_lines_are_a_server() -> None:
-    server = block("async def add")["server"]
+    server = program_with(README, "async def add")["server"]
     async with listening(server, port=0) as running, Legacy(running.port, "2025-11-25") as client:
         answer = await client.call("tools/call", {"name": "add", "arguments": {"a": 2, "b": 3}})
         assert answer.result["content"] == [{"type": "text", "text": "5"}]
@@ -92,8 +191,8 @@ async def test_the_ten_lines_are_a_server() -> None:
 
 @pytest.mark.anyio
 async def test_the_client_adds_two_numbers() -> None:
-    async with listening(block("async def add")["server"], port=0) as running:
-        assert await block("async def three")["three"](f"http://127.0.0.1:{running.port}/mcp") == "3"
+    async with listening(program_with(README, "async def add")["server"], port=0) as running:
+        assert await program_with(README, "async def three")["three"](f"http://127.0.0.1:{running.port}/mcp") == "3"
 
 
 @pytest.mark.anyio
@@ -104,7 +203,7 @@ async def test_the_bridge_example_serves_a_command() -> None:
         async with listening(handler, port=0) as running, Client(running.url) as client:
             listed.extend(tool["name"] for tool in await client.list_tools())
 
-    names = block("async def bridge")
+    names = program_with(DOCS / "proxy.md", "async def bridge")
     names["serve"] = serve
     await names["bridge"](sys.executable, str(ROOT / "tests" / "support" / "legacy_server.py"))
     assert "echo" in listed
@@ -112,7 +211,7 @@ async def test_the_bridge_example_serves_a_command() -> None:
 
 @pytest.mark.anyio
 async def test_the_library_asks_the_user_in_both_eras() -> None:
-    names = block('MCPServer("library")')
+    names = program_with(DOCS / "handler.md", 'MCPServer("library")')
     order = {"name": "order", "arguments": {"title": "dune"}}
     accepted = {"action": "accept", "content": {"copies": 2}}
     async with listening(names["server"], port=0) as running:
@@ -134,7 +233,7 @@ async def test_the_library_asks_the_user_in_both_eras() -> None:
 
 @pytest.mark.anyio
 async def test_the_handler_example_is_a_handler() -> None:
-    handler = block("class Echo")["Echo"]()
+    handler = program_with(DOCS / "handler.md", "class Echo")["Echo"]()
     assert isinstance(handler, ServerHandler)
     async with listening(handler, port=0) as running, Legacy(running.port, "2025-06-18") as client:
         answer = await client.call("tools/call", {"name": "echo", "arguments": {"x": 1}})
@@ -146,21 +245,8 @@ def test_the_thread_example_starts_and_stops(capsys: pytest.CaptureFixture[str])
         def put(self, job: Any) -> None:
             job()
 
-    block("def start(server")["start"](MCPServer("threaded"), Queue())
+    program_with(DOCS / "embedding.md", "def start(server")["start"](MCPServer("threaded"), Queue())
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
-
-
-def test_every_option_of_the_table_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    from mcp_h11.cli.main import main
-
-    section = TEXT.split("## The command line")[1].split("\n## ")[0]
-    named = set(re.findall(r"--[a-z][a-z-]+", section))
-    try:
-        main(["--help"])
-    except SystemExit as stopped:
-        assert stopped.code == 0
-    offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
-    assert named and named <= offered
 
 
 def test_every_file_that_a_page_names_is_there() -> None:

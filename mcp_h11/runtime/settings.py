@@ -66,7 +66,7 @@ class _Keywords:
 
 @_settings(frozen=True, kw_only=True)
 class Settings(_Keywords):
-    """All settings of a server.  Times are seconds, sizes are bytes.  The README's table gives the reasons."""
+    """All settings of a server.  Times are seconds, sizes are bytes.  docs/settings.md has them as a table."""
 
     path: str = DEFAULT_PATH
     # "auto": JSON, or an event stream if a call emits a message before its result or takes longer than `patience`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docs/client.md, and what the README says of the client, are held true: code runs, names exist, figures are those."""
+"""docs/client.md, and the part of docs/commands.md that asks a server: code runs, names exist, figures are right."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from mcp_h11.protocol.lines import MAX_LINE
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "client.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8").split("## The client\n")[1].split("\n## ")[0]
+COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8").split("## Asking a server\n")[1].split("\n## ")[0]
 MIB = 1024 * 1024
 
 SAID = {
@@ -84,7 +84,7 @@ def test_the_errors_that_are_named_are_there() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_command() -> None:
-    said = dict(re.findall(r"^\| ([0-9, ]+) \| (.*) \|$", TEXT.split("## From a shell")[1], re.M))
+    said = dict(re.findall(r"^\| ([0-9, ]+) \| (.*) \|$", COMMANDS, re.M))
     codes = [commands.OK, commands.TOOL_ERROR, options.FAILED, commands.PROTOCOL_ERROR, commands.NO_CONNECTION]
     assert list(said) == [*map(str, codes), f"{cli.INTERRUPTED}, {commands.NO_READER}"]
 
@@ -106,13 +106,13 @@ def shop() -> MCPServer:
 def test_the_first_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     source = TEXT.split("```python\n")[1].split("```")[0]
     with start_in_thread(shop(), port=0) as running:
-        exec(compile(source.replace(":8000/", f":{running.port}/"), "client.md", "exec"), {"__name__": "client_md"})
+        exec(compile(source.replace(":8000/", f":{running.port}/"), "client.md", "exec"), {"__name__": "__main__"})
     out = capsys.readouterr().out
     assert out.startswith("['add']\n") and "'text': '3'" in out
 
 
 def test_the_lines_for_a_shell_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = re.findall(r"^python -m mcp_h11 (.*)$", README, re.M)
+    lines = re.findall(r"^python -m mcp_h11 (.*)$", COMMANDS, re.M)
     assert [line.split()[0] for line in lines] == ["list", "call", "read"]
     with start_in_thread(shop(), port=0) as running:
         for line in lines:
@@ -120,8 +120,7 @@ def test_the_lines_for_a_shell_do_what_they_say(capsys: pytest.CaptureFixture[st
             assert cli.main(words) == commands.OK
     out = capsys.readouterr().out
     assert "tools (1)" in out and "\n3\n" in out and "first note" in out
-    assert commands.TOKEN in README
-    assert "code is 1 where the tool says no, 2 where the command line is wrong, 3 where the server refuses" in README
+    assert commands.TOKEN in COMMANDS
 
 
 @pytest.mark.anyio

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import PAGES, programs
 from provision import everything_required
 
 import mcp_h11
@@ -43,14 +44,12 @@ def expected(place: int) -> Found:
     return {number: {*found[place].split(",")} for number, line in lines if (found := marked.search(line))}
 
 
-def blocks_of_pages() -> dict[str, str]:
-    """The whole programs among the pages' blocks of Python, each with a file name of its own."""
+def programs_of_pages() -> dict[str, str]:
+    """The programs of the pages, each with a file name of its own."""
     found = {}
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)):
-            # A block without the import is a part of a program.
-            if re.search("^from mcp_h11 import", block, re.M):
-                found[f"{page.stem}_{number}.py".lower()] = block
+    for page in PAGES:
+        for number, program in enumerate(programs(page)):
+            found[f"{page.stem}_{number}.py".lower()] = program
     return found
 
 
@@ -122,9 +121,9 @@ def test_a_checker_finds_each_mistake_and_nothing_else(checker: str, tmp_path: P
 @pytest.mark.long
 def test_mypy_finds_nothing_in_correct_programs_and_pages(tmp_path: Path) -> None:
     files = [CORRECT, *(ROOT / "examples").glob("*.py")]
-    for name, block in blocks_of_pages().items():
+    for name, program in programs_of_pages().items():
         files.append(tmp_path / name)
-        files[-1].write_text(block, "utf-8")
+        files[-1].write_text(program, "utf-8")
     assert len(files) >= 8
     assert {name: found for name, found in mypy(tmp_path, *files).items() if found} == {}
 
