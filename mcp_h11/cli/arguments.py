@@ -17,7 +17,7 @@ from typing import Any
 from ..client.http.urls import is_url
 from ..protocol.shown import escaped
 from ..schema.coercion import from_json
-from .options import UsageError
+from .parser import UsageError
 from .target import is_file, load_target, split_target
 
 MAX_DEPTH = 20  # of alternatives within alternatives of a schema; a schema is a server's text, and not trusted

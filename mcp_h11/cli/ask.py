@@ -31,9 +31,10 @@ from ..protocol.errors import MCPError
 from ..protocol.revisions import REVISIONS
 from ..protocol.shown import escaped
 from .arguments import arguments_of, target_of
-from .options import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
+from .parser import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
+from .parser import OK as OK
 
-OK, TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 0, 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
+TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: the reader of the output is gone
 DEFAULT_TIMEOUT = 60.0  # seconds for an answer
 KINDS = ("tools", "resources", "templates", "prompts")
@@ -271,36 +272,57 @@ VERBS: dict[str, Verb] = {"list": _list, "call": _call, "read": _read, "prompt":
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def client_parser() -> argparse.ArgumentParser:
-    """`python -m mcp_h11 VERB TARGET ...`."""
-    common = CommandParser(add_help=False)
-    common.add_argument("target", metavar="TARGET", help="a URL, a Python file with a server, or a command (quoted)")
-    common.add_argument("--json", action="store_true", help="print the result as the server sent it")
-    common.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'")
-    common.add_argument("--token", help=f"bearer token; better kept in the environment, as {TOKEN}")
-    common.add_argument("--revision", choices=tuple(REVISIONS), metavar="REVISION", help=", ".join(REVISIONS))
-    common.add_argument("--timeout", type=_positive, metavar="SECONDS", help=f"for an answer ({DEFAULT_TIMEOUT:g})")
-    common.add_argument("--verbose", action="store_true", help="say on stderr what happens")
-    parser = CommandParser(prog=PROG, description="Ask an MCP server.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, about: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, parents=[common], help=about, description=about)
-
-    kinds = verb("list", "List tools, resources, templates and prompts.")
-    kinds.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
-    call = verb("call", "Call a tool.")
-    call.add_argument("tool", metavar="TOOL")
-    what = "or KEY:=JSON, or one JSON object of them"
-    call.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help=what)
-    read = verb("read", "Read a resource.")
-    read.add_argument("uri", metavar="URI")
-    prompt = verb("prompt", "Get a prompt.")
-    prompt.add_argument("name", metavar="NAME")
-    prompt.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE")
-    verb("detect", "Tell which transport and revisions a URL speaks.")
-    verb("ping", "See that a server answers, and how fast.")
+def parser_of(word: str) -> argparse.ArgumentParser:
+    """The parser of one of these commands."""
+    about, target = _ABOUT[word]
+    parser = CommandParser(prog=f"{PROG} {word}", description=about)
+    parser.add_argument("target", metavar="TARGET", help=target)
+    if word in _ARGUMENTS:
+        _ARGUMENTS[word](parser)
+    parser.add_argument("--json", action="store_true", help="print the result as the server sent it")
+    parser.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'",
+                        help="a header of each request; repeatable")  # fmt: skip
+    parser.add_argument("--token", help=f"bearer token; better kept in the environment, as {TOKEN}")
+    parser.add_argument("--revision", choices=tuple(REVISIONS), metavar="REVISION", help=", ".join(REVISIONS))
+    parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help=f"for an answer ({DEFAULT_TIMEOUT:g})")
+    parser.add_argument("--verbose", action="store_true", help="say on stderr what happens")
     return parser
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
+
+
+def _call_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tool", metavar="TOOL", help="its name")
+    what = "or KEY:=JSON, or one JSON object of them"
+    parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help=what)
+
+
+def _read_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", metavar="URI", help="of the resource")
+
+
+def _prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="its name")
+    parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help="its arguments")
+
+
+_ANY_TARGET = "a URL, a Python file with a server, or a command (quoted)"
+_ABOUT = {
+    "list": ("List tools, resources, templates and prompts.", _ANY_TARGET),
+    "call": ("Call a tool.", _ANY_TARGET),
+    "read": ("Read a resource.", _ANY_TARGET),
+    "prompt": ("Get a prompt.", _ANY_TARGET),
+    "detect": ("Tell which transport and revisions a URL speaks.", "a URL"),
+    "ping": ("See that a server answers, and how fast.", _ANY_TARGET),
+}
+_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "list": _list_arguments,
+    "call": _call_arguments,
+    "read": _read_arguments,
+    "prompt": _prompt_arguments,
+}
 
 
 def _token(options: argparse.Namespace) -> str | None:
@@ -321,12 +343,12 @@ def _client(options: argparse.Namespace) -> Client:
         raise UsageError(str(exc)) from None
 
 
-async def _run(options: argparse.Namespace) -> int:
-    if options.verb == "detect":
+async def _run(word: str, options: argparse.Namespace) -> int:
+    if word == "detect":
         options.timeout = options.timeout or DETECT_LIMIT
         return await _detect(options)
     async with _client(options) as client:
-        return await VERBS[options.verb](client, options)
+        return await VERBS[word](client, options)
 
 
 def _log(params: dict[str, Any]) -> None:
@@ -335,11 +357,11 @@ def _log(params: dict[str, Any]) -> None:
 
 def main_of(word: str, arguments: Sequence[str]) -> int:
     """Run one command and return the exit code.  Raises UsageError for a mistake on the command line."""
-    options = client_parser().parse_args([word, *arguments])
+    options = parser_of(word).parse_args(arguments)
     level = "DEBUG" if options.verbose else "ERROR"
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        code = asyncio.run(_run(options))
+        code = asyncio.run(_run(word, options))
         sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -18,26 +18,14 @@ from typing import Any
 
 from ..http.addresses import checked_prefix
 from ..server.server import MAX_WORKERS
-from ..version import __version__
+from .parser import ENVIRONMENT_PREFIX as ENVIRONMENT_PREFIX
+from .parser import FAILED as FAILED
+from .parser import PACKAGE as PACKAGE
+from .parser import PROG as PROG
+from .parser import CommandParser as CommandParser
+from .parser import UsageError as UsageError
 
-# A vendored copy shows the name that its host gave it.
-PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
-PROG = f"python -m {PACKAGE}"
-ENVIRONMENT_PREFIX = "MCP_H11_"
 ANY = "*"
-FAILED = 2  # the exit code of argparse itself; the reason is on stderr
-
-
-class UsageError(Exception):
-    """A mistake of the user, in one line; `details`, a traceback of the user's code, is printed above it.
-
-    `code` is the exit code.
-    """
-
-    def __init__(self, message: str, details: str = "", code: int = FAILED) -> None:
-        super().__init__(message)
-        self.details = details
-        self.code = code
 
 
 def _bad(reason: str) -> argparse.ArgumentTypeError:
@@ -142,6 +130,7 @@ class Option:
     default: Any = None
     address: str = ""  # the kind of address that it names; two kinds exclude each other
     stdio: bool = False  # has a meaning without HTTP
+    common: bool = False  # shown by the short help
 
     @property
     def flag(self) -> str:
@@ -163,39 +152,42 @@ _FORMAT = _choice("text", "json")
 _LEVEL = _choice("debug", "info", "warning", "error", "critical")
 
 OPTIONS = (
-    Option("host", _WHERE, "address to listen on, '*' for all (127.0.0.1)", default="127.0.0.1", address="tcp"),
-    Option("port", _WHERE, "port, 0 for a free one (8000)", _port, default=8000, address="tcp"),
+    Option(
+        "host", _WHERE, "address to listen on, '*' for all (127.0.0.1)", default="127.0.0.1", address="tcp", common=True
+    ),
+    Option("port", _WHERE, "port, 0 for a free one (8000)", _port, default=8000, address="tcp", common=True),
     Option("path", _WHERE, "path of the endpoint (/mcp)", _path, default="/mcp"),
     Option("root-path", _WHERE, "what a reverse proxy strips from the paths that clients ask for (nothing)", _prefix),
     Option("uds", _WHERE, "listen on a Unix socket", metavar="FILE", address="uds"),
     Option("uds-mode", _WHERE, "permission bits of the Unix socket, such as 660 (as the umask says)", _mode),
     Option("fd", _WHERE, "listen on an inherited socket", _descriptor, metavar="NUMBER", address="fd"),
-    Option("stdio", _WHERE, "speak on stdin and stdout", _flag, default=False, address="stdio", stdio=True),
+    Option(
+        "stdio", _WHERE, "speak on stdin and stdout", _flag, default=False, address="stdio", stdio=True, common=True
+    ),
     Option("certfile", _WHERE, "TLS: the certificate chain, PEM", metavar="FILE"),
     Option("keyfile", _WHERE, "TLS: the private key, where the certificate file has none", metavar="FILE"),
     Option("response", _WHAT, "form of the answers (auto)", _RESPONSE, "auto|json|sse", default="auto"),
     Option("stateless", _WHAT, "keep no sessions", _flag, default=False),
     Option("legacy-sse", _WHAT, "serve HTTP+SSE of 2024-11-05 too (on, unless --stateless)", _flag),
-    Option("allowed-hosts", _WHO, "names that clients may call it by, or 'any'; repeatable", _items, "HOST[,HOST]"),
-    Option("allowed-origins", _WHO, "web origins that may call it, or 'any'; repeatable", _items, "ORIGIN[,ORIGIN]"),
-    Option(
-        "cors", _WHO, "web origins whose scripts may read answers; repeatable", _items, "ORIGIN[,ORIGIN]", default=()
-    ),
+    Option("allowed-hosts", _WHO, "names that clients may call it by, or 'any'", _items, "NAMES", common=True),
+    Option("allowed-origins", _WHO, "web origins that may call it, or 'any'", _items, "ORIGINS"),
+    Option("cors", _WHO, "web origins whose scripts may read answers", _items, "ORIGINS", default=()),
     Option(
         "token",
         _WHO,
-        f"bearer token to require; rather set {ENVIRONMENT_PREFIX}TOKEN: others can read a command line",
+        f"bearer token to require; rather set {ENVIRONMENT_PREFIX}TOKEN",
         _token,
+        common=True,
     ),
     Option(
         "trusted-proxies",
         _WHO,
-        "addresses, networks or 'unix' whose X-Forwarded-* and Forwarded are believed, or 'any'; repeatable",
+        "addresses, networks or 'unix' whose X-Forwarded-* and Forwarded are believed, or 'any'",
         _items,
-        "ADDRESS[,ADDRESS]",
+        "PEERS",
         default=(),
     ),
-    Option("workers", _RUN, "processes that serve, 0 for one a core (this process alone)", _workers, "N"),
+    Option("workers", _RUN, "processes that serve, 0 for one a core", _workers, "N", common=True),
     Option(
         "store",
         _RUN,
@@ -207,54 +199,18 @@ OPTIONS = (
     Option("metrics", _RUN, "answer GET /metrics, for Prometheus", _flag, default=False),
     Option("ops-port", _RUN, "answer all three on this port, and only there", _port),
     Option("ops-host", _RUN, "address of that port (127.0.0.1)", default="127.0.0.1"),
-    Option("log-level", _LOG, "debug, info, warning, error or critical (info)", _LEVEL, default="info", stdio=True),
-    Option("access-log", _LOG, "one line for each request", _flag, default=False),
+    Option(
+        "log-level",
+        _LOG,
+        "debug, info, warning, error, critical (info)",
+        _LEVEL,
+        default="info",
+        stdio=True,
+        common=True,
+    ),
+    Option("access-log", _LOG, "one line for each request", _flag, default=False, common=True),
     Option("access-log-format", _LOG, "form of those lines (text)", _FORMAT, "text|json", default="text"),
 )
-
-EPILOG = f"""\
-TARGET is a file (tools.py), a module (package.module), or an object in either (tools.py:server); without one, a small
-demo is served.  The object is an MCPServer or a ServerHandler; a module that has neither offers its public functions
-as tools.
-
-Each option can be set in the environment: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  The command line goes first.
-Lists are separated by commas; switches are 1/0, true/false, yes/no, on/off.
-
-{PROG} list|call|read|prompt|detect|ping ask a server: {PROG} call --help.
-{PROG} proxy --help is about serving what another server offers.
-
-examples:
-  {PROG}                                    the demo at http://127.0.0.1:8000/mcp
-  {PROG} tools.py --port 9000
-  {PROG} package.module:server --stdio      for a client that starts its servers itself
-  {PROG} tools.py --host 0.0.0.0 --allowed-hosts tools.example.com
-"""
-
-
-class CommandParser(argparse.ArgumentParser):
-    """Raises UsageError for a mistake.  It takes no abbreviations: a new option would change their meaning."""
-
-    def __init__(self, **details: Any) -> None:
-        # Raw, since the examples in an epilog have lines of their own.
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **details)
-
-    def error(self, message: str) -> Any:
-        """Raise UsageError, where argparse would exit the process."""
-        raise UsageError(message)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the serving command.  A value that was not given is None: the environment comes next."""
-    parser = CommandParser(
-        prog=PROG,
-        usage="%(prog)s [TARGET] [options]",
-        description="Serve an MCP server, or the functions of a Python file, to MCP clients.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("target", nargs="?", metavar="TARGET", help="file, module or module:object to serve")
-    parser.add_argument("--version", action="version", version=f"{PACKAGE} {__version__}")
-    add_options(parser, OPTIONS)
-    return parser
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:

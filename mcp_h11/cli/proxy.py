@@ -23,25 +23,28 @@ from ..bridge.filter import PRECEDENCES
 from ..bridge.proxy import ProxyHandler
 from ..client.targets import Command, Url
 from ..version import __version__
-from .main import OK, make_settings, serve_on_pipes, serve_over_http, start_logging
-from .options import ENVIRONMENT_PREFIX, OPTIONS, PACKAGE, PROG, CommandParser, UsageError, add_options, read_options
+from .options import OPTIONS, add_options, read_options
+from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
+from .serving import make_settings, serve_on_pipes, serve_over_http, start_logging
 
 CALL_TIMEOUT = 60.0  # seconds for a call without progress: a backend that hangs is not to hang its clients
 PING_EVERY = 30.0
 BEARER = f"{ENVIRONMENT_PREFIX}BEARER"
 
+# Left out of `--help`, beside the options that are rare in every command.
+_RARE = ("share_logs", "inherit_env", "forward_header", "ping_every", "precedence", "workers", "cwd")
 _USAGE = f"""{PROG} proxy [options] -- COMMAND [ARGUMENT ...]
        {PROG} proxy [options] --url URL
        {PROG} proxy [options] --config FILE"""
 _EPILOG = f"""\
-COMMAND is started by the proxy, without a shell, and started again when it ends.  FILE is the mcpServers JSON that
-clients use; each server of it is at /servers/NAME/mcp, and SIGHUP reads it again.
+COMMAND is started without a shell, and started again when it ends.  Each server
+of FILE is at /servers/NAME/mcp, and SIGHUP reads the file again.
 
 examples:
-  {PROG} proxy -- npx -y @modelcontextprotocol/server-filesystem .
+  {PROG} proxy -- npx -y @modelcontextprotocol/server-everything
   {PROG} proxy --url https://example.com/mcp --stdio
   {PROG} proxy --config servers.json --port 9000
-  {PROG} proxy --deny-tool 'delete_*' --per-session -- python tools.py --stdio
+  {PROG} proxy --deny-tool 'delete_*' -- python tools.py --stdio
 """
 
 
@@ -52,7 +55,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     if "--" in given:
         cut = given.index("--")
         given, command = given[:cut], given[cut + 1 :]
-    options = read_options(_parser().parse_args(given), os.environ)
+    options = read_options(parser_of().parse_args(given), os.environ)
     # A handler may be trusted to answer; a backend may hang.
     if options.call_timeout is None:
         options.call_timeout = CALL_TIMEOUT
@@ -69,9 +72,10 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of(word: str = "proxy") -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = CommandParser(prog=f"{PROG} proxy", usage=_USAGE, description="Serve what another MCP server offers.",
-                           epilog=_EPILOG)  # fmt: skip
+                           epilog=_EPILOG, rare=[*_RARE, *(one.key for one in OPTIONS if not one.common)])  # fmt: skip
     where = parser.add_argument_group("what to serve")
     where.add_argument("--url", help="a server over HTTP, instead of a command")
     where.add_argument("--config", metavar="FILE", help="several servers: the mcpServers JSON of clients")

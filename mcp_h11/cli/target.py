@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from ..handler.handler import ServerHandler
 from ..handler.mcpserver import RUN_REFUSED, MCPServer
-from .options import UsageError
+from .parser import UsageError
 
 # Where a module has several servers, these names say which one is meant, in this order.
 PREFERRED_NAMES = ("server", "mcp", "app")

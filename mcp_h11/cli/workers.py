@@ -17,16 +17,17 @@ from ..runtime.settings import Settings
 from ..server.running import run
 from ..server.worker import Channel, WorkerServer
 from ..server.workers import Workers, WorkersFailed
-from .main import (
-    OK,
+from .banner import print_start
+from .options import read_options
+from .parser import FAILED, OK, PACKAGE, UsageError
+from .serving import (
     address_of,
     load_handler,
     make_settings,
     not_started,
-    print_start,
+    parser_of,
     start_logging,
 )
-from .options import FAILED, PACKAGE, UsageError, build_parser, read_options
 
 CHANNEL = "--worker-channel"
 CRASHED = 3  # the exit code where the workers end again and again
@@ -74,7 +75,7 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         ours = Channel(int(channel.partition("=")[2]))
     except (EOFError, OSError, ValueError):
         raise UsageError(f"{CHANNEL} is for the workers that --workers starts") from None
-    options = read_options(build_parser().parse_args(arguments), os.environ)
+    options = read_options(parser_of().parse_args(arguments), os.environ)
     start_logging(options, _LOG_FORM)
     settings = make_settings(options)
     handler = load_handler(options)

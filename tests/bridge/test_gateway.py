@@ -490,7 +490,7 @@ async def test_the_child_gets_the_environment_but_not_our_own_secrets() -> None:
 
 
 def test_the_help_says_what_a_call_may_take_here() -> None:
-    done = subprocess.run([*PROXY, "--help"], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*PROXY, "--help-all"], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0 and "seconds for a call without progress (60)" in " ".join(done.stdout.split())
 
 

@@ -837,9 +837,10 @@ async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCapture
 
 def test_the_command_line_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
     from mcp_h11.cli import main as cli_main
+    from mcp_h11.cli import serving
 
     seen: list[Settings] = []
-    monkeypatch.setattr(cli_main, "run", lambda handler, *, settings, **options: seen.append(settings))
+    monkeypatch.setattr(serving, "run", lambda handler, *, settings, **options: seen.append(settings))
     assert cli_main.main([]) == 0
     arguments = (
         "--health --metrics --ops-port 0 --ops-host ::1 --call-timeout 2.5 --access-log --access-log-format json"

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""The commands: the first word of the command line, and the module of each.
+
+A module is loaded when its command is used.  It has two functions:
+
+- `parser_of(word)` returns its `CommandParser`, for `--help` and for the completion of shells.
+- `main_of(word, arguments)` runs the command, returns its exit code, and raises UsageError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+SERVING = "serving"  # the module of the command that has no word
+
+
+class CommandEntry(NamedTuple):
+    """One command: the module in this folder, and what it does in some 60 characters."""
+
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "list": CommandEntry("ask", "list the tools, resources and prompts of a server"),
+    "call": CommandEntry("ask", "call a tool"),
+    "read": CommandEntry("ask", "read a resource"),
+    "prompt": CommandEntry("ask", "get a prompt"),
+    "ping": CommandEntry("ask", "see that a server answers, and how fast"),
+    "detect": CommandEntry("ask", "tell which transport and revisions a URL speaks"),
+    "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
+}
+
+
+def _module(word: str) -> ModuleType:
+    return importlib.import_module(f".{COMMANDS[word].module if word else SERVING}", __package__)
+
+
+def parser_of(word: str) -> argparse.ArgumentParser:
+    """The parser of a command; "" is the one that serves."""
+    parser: argparse.ArgumentParser = _module(word).parser_of(word)
+    return parser
+
+
+def main_of(word: str, arguments: Sequence[str]) -> int:
+    """Run a command ("" is the one that serves) and return its exit code.  Raises UsageError."""
+    return int(_module(word).main_of(word, arguments))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The parser that each command uses: one line for a mistake, a short help, and all of it where asked for.
+
+It knows no command and no option of its own.
+
+Rule: a message names the option or variable that the user wrote, and says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+# A vendored copy shows the name that its host gave it.
+PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
+PROG = f"python -m {PACKAGE}"
+ENVIRONMENT_PREFIX = "MCP_H11_"
+OK = 0
+FAILED = 2  # the exit code of argparse itself; the reason is on stderr
+
+
+class UsageError(Exception):
+    """A mistake of the user, in one line; `details`, a traceback of the user's code, is printed above it.
+
+    `code` is the exit code.
+    """
+
+    def __init__(self, message: str, details: str = "", code: int = FAILED) -> None:
+        super().__init__(message)
+        self.details = details
+        self.code = code
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Raw, since the examples in an epilog have lines of their own.  A switch is one word: `--[no-]stdio`."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return action.option_strings[0].replace("--", "--[no-]", 1)
+        return super()._format_action_invocation(action)
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        assert isinstance(parser, CommandParser)
+        parser._print_message(parser.format_all(), sys.stdout)
+        parser.exit()
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Raises UsageError for a mistake.  It takes no abbreviations: a new option would change their meaning.
+
+    The destinations in `rare` are left out of `--help`, so that it fits a screen; `--help-all` shows them.
+    """
+
+    def __init__(self, *, rare: Iterable[str] = (), **details: Any) -> None:
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, add_help=False, **details)
+        self.rare = frozenset(rare)
+        self.add_argument("-h", "--help", action="help", help="show this, and end")
+        if self.rare:
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option, and end")
+
+    def error(self, message: str) -> Any:
+        """Raise UsageError, where argparse would exit the process."""
+        raise UsageError(message)
+
+    def format_help(self) -> str:
+        """The help that `--help` prints: one list of the options that are used most."""
+        if not self.rare:
+            return self._format([(group.title, group._group_actions) for group in self._action_groups])
+        options = [action for action in self._actions if action.option_strings and action.dest not in self.rare]
+        positional = [action for action in self._actions if not action.option_strings]
+        # The way to the rest comes last, where a reader of the list looks for more.
+        options.sort(key=lambda action: action.dest in ("help", "help_all", "version"))
+        return self._format([("arguments", positional), ("options", options)])
+
+    def format_all(self) -> str:
+        """The help that `--help-all` prints: every option, in its group."""
+        return self._format([(group.title, group._group_actions) for group in self._action_groups])
+
+    def _format(self, sections: Iterable[tuple[str | None, list[argparse.Action]]]) -> str:
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for title, actions in sections:
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()

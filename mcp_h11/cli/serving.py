@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""`python -m mcp_h11 [TARGET]`: the command without a word of its own.  It says how to connect, and serves.
+
+It keeps no state, and uses only `run`, `run_stdio` and `Settings` of the server.
+
+Rule: with `--stdio` only protocol is written to stdout, since a client reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..handler.handler import ServerHandler
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
+from ..server.running import run
+from ..server.server import OPS_ADDRESS, Server
+from ..server.stdio import run_stdio
+from ..server.tls import tls_context
+from ..stores.base import StoreRefused
+from ..version import __version__
+from .banner import Banner, print_start, print_text, stdio_banner
+from .commands import COMMANDS
+from .options import OPTIONS, add_options, read_options
+from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
+from .target import load_target, users_error
+
+LOG_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_ENTER = Runtime.__aenter__.__code__  # where the user's lifespan is entered
+
+_DESCRIPTION = """\
+Serve an MCP server, or the functions of a Python file, to MCP clients.  TARGET
+is tools.py, package.module, or an object in either (tools.py:server), which is
+an MCPServer or a ServerHandler.  Without one, a small demo is served.
+
+commands, each with a --help of its own:
+{commands}"""
+_EPILOG = f"""\
+Each option is a variable too: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  The option
+goes first.  Lists have commas; switches are 1/0, true/false, yes/no, on/off.
+
+examples:
+  {PROG} tools.py --port 9000
+  {PROG} package.module:server --stdio    for clients that start it
+  {PROG} call http://127.0.0.1:8000/mcp add a=1 b=2"""
+
+
+def parser_of(word: str = "") -> argparse.ArgumentParser:
+    """The parser of the serving command.  A value that was not given is None: the environment comes next."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.about}" for name, command in COMMANDS.items())
+    parser = CommandParser(
+        prog=PROG,
+        usage="%(prog)s [TARGET] [options]\n       %(prog)s COMMAND ...",
+        description=_DESCRIPTION.format(commands=commands),
+        epilog=_EPILOG,
+        rare=[option.key for option in OPTIONS if not option.common],
+    )
+    parser.add_argument("target", nargs="?", metavar="TARGET", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"{PACKAGE} {__version__}", help="show it, and end")
+    add_options(parser, OPTIONS)
+    return parser
+
+
+def main_of(word: str, arguments: Sequence[str]) -> int:
+    """Serve until a signal ends it, and return the exit code.  Raises UsageError."""
+    options = read_options(parser_of().parse_args(arguments), os.environ)
+    if options.workers is not None and not options.stdio:
+        workers = importlib.import_module(".workers", __package__)
+        return int(workers.serve_by_workers(options, arguments))
+    start_logging(options)
+    (_serve_stdio if options.stdio else _serve_http)(options)
+    return OK
+
+
+def start_logging(options: argparse.Namespace, form: str = LOG_FORM) -> None:
+    """To stderr, from the level on that the options say."""
+    logging.basicConfig(level=options.log_level.upper(), format=form)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The settings of the server
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _codec() -> Any:
+    try:
+        return importlib.import_module("orjson")  # the `speed` extra
+    except ImportError:
+        return None
+
+
+def _tls(options: argparse.Namespace) -> Any:
+    if options.certfile is None:
+        if options.keyfile is not None:
+            raise UsageError(f"{options.labels['keyfile']} needs --certfile")
+        return None
+    for key in ("certfile", "keyfile"):
+        name = getattr(options, key)
+        try:
+            if name is not None:
+                open(name, "rb").close()
+        except OSError as exc:
+            raise UsageError(f"{options.labels[key]} {name}: {exc.strerror}") from None
+    try:
+        return tls_context(options.certfile, options.keyfile)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        raise UsageError(
+            f"{options.labels['certfile']} {options.certfile}: no usable certificate and key: {reason}"
+        ) from None
+
+
+def make_settings(options: argparse.Namespace) -> Settings:
+    """The settings of a server over HTTP.  Raises UsageError for values that do not go together."""
+    legacy_sse = not options.stateless if options.legacy_sse is None else options.legacy_sse
+    tls = _tls(options)
+    try:
+        return Settings(
+            path=options.path,
+            root_path=options.root_path or "",
+            response=options.response,
+            stateless=options.stateless,
+            legacy_sse=legacy_sse,
+            allowed_hosts=options.allowed_hosts,
+            allowed_origins=options.allowed_origins,
+            cors=tuple(options.cors),
+            token=options.token,
+            trusted_proxies=tuple(options.trusted_proxies),
+            uds_mode=options.uds_mode,
+            ssl=tls,
+            json=_codec(),
+            access_log=options.access_log and options.access_log_format,
+            call_timeout=options.call_timeout,
+            health=options.health,
+            metrics=options.metrics,
+            ops_port=options.ops_port,
+            ops_host=options.ops_host,
+            store=_store(options.store),
+        )
+    except (ValueError, ImportError) as exc:
+        raise UsageError(str(exc)) from None
+
+
+def _store(url: str | None) -> str | None:
+    """The URL of a store.  Raises ValueError where it names none, ImportError where a package is missing."""
+    if url is not None:
+        from ..stores.urls import open_store  # most servers have no store
+
+        open_store(url)
+    return url
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Serving
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def load_handler(options: argparse.Namespace) -> ServerHandler:
+    """The server that the target of the command line names.  Raises UsageError."""
+    if options.target is None:
+        from .demo import server
+
+        return server
+    return load_target(options.target)
+
+
+def _serve_stdio(options: argparse.Namespace) -> None:
+    # A client would read text that the user's module prints during its import as protocol.
+    with contextlib.redirect_stdout(sys.stderr):
+        handler = load_handler(options)
+    # A person sees how to connect; a client that started us would only log it, at each start.
+    if sys.stderr is not None and sys.stderr.isatty():
+        print_text(stdio_banner(handler.name, options), sys.stderr)
+    serve_on_pipes(options, handler)
+
+
+def serve_on_pipes(options: argparse.Namespace, handler: ServerHandler) -> None:
+    """Serve this handler on stdin and stdout, as the options say."""
+    # `run_stdio` ends in order on SIGINT, and a client that stops us sends SIGTERM.
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        run_stdio(handler, settings=Settings(json=_codec(), call_timeout=options.call_timeout))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve_http(options: argparse.Namespace) -> None:
+    serve_over_http(options, make_settings(options), load_handler(options))
+
+
+def serve_over_http(
+    options: argparse.Namespace,
+    settings: Settings,
+    handler: ServerHandler,
+    *,
+    kind: Callable[..., Server] = Server,
+    banner: Banner | None = None,
+) -> None:
+    """Serve this handler where the options say, and print how to connect.  Raises UsageError where it cannot begin.
+
+    `banner` makes that text of the name, the address and the options, instead of `http_banner`.
+    """
+    started = False
+
+    def on_start(server: Server) -> None:
+        nonlocal started
+        started = True
+        print_start(options, handler.name, server.addresses, banner)
+
+    address, what = address_of(options)
+    try:
+        run(handler, settings=settings, on_start=on_start, kind=kind, **address)
+    except KeyboardInterrupt:
+        # Where a loop cannot handle signals itself, Ctrl+C arrives so, when the loop has ended its tasks.
+        if not started:
+            raise
+    except Exception as exc:
+        # Once it serves, an exception is our bug, and Python shows it as one.
+        if started:
+            raise
+        raise not_started(what, exc) from None
+
+
+def address_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The keywords of `listening` that say where to listen, and the same in words."""
+    if options.uds is not None:
+        return {"uds": options.uds}, options.uds
+    if options.fd is not None:
+        return {"fd": options.fd}, f"descriptor {options.fd}"
+    host = options.host.removeprefix("[").removesuffix("]")
+    return {"host": host, "port": options.port}, f"{host} port {options.port}"
+
+
+_REASONS = {
+    errno.EADDRINUSE: "is already in use",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EADDRNOTAVAIL: "is no address of this machine",
+}
+
+
+def not_started(what: str, exc: Exception) -> Exception:
+    """The error to raise for one that came before it served: a UsageError where the user can mend it.
+
+    There are four such: of the user's lifespan, a setting that only the server could check, an address, a store that is
+    not ours.
+    """
+    if isinstance(exc, StoreRefused):  # first, because the store is entered as the lifespan is
+        return UsageError(str(exc))
+    if any(frame.f_code is _ENTER for frame, _ in traceback.walk_tb(exc.__traceback__)):
+        return users_error("its lifespan", exc)
+    if isinstance(exc, ValueError):
+        return UsageError(str(exc))
+    if not isinstance(exc, OSError):
+        return exc
+    if exc.filename == OPS_ADDRESS:
+        what = "the ops port"
+    reason = _REASONS.get(exc.errno or 0) or exc.strerror or str(exc)
+    hint = "; --port takes another, 0 any free one" if exc.errno == errno.EADDRINUSE and " port " in what else ""
+    return UsageError(f"cannot listen on {what}: {reason}{hint}")

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The help: each command has a line in the first one, a screen of its own, and all of its options where asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_h11.cli import commands
+from mcp_h11.cli.main import main
+from mcp_h11.cli.options import OPTIONS
+
+WIDTH, HEIGHT = 80, 40  # a screen
+
+
+@pytest.fixture(autouse=True)
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("word", ["", *commands.COMMANDS])
+def test_the_help_of_each_command_fits_a_screen(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = helped(capsys, *filter(None, [word]), "--help")
+    assert text.startswith(f"usage: python -m mcp_h11 {word}".rstrip())
+    assert text == helped(capsys, *filter(None, [word]), "-h")
+    lines = text.splitlines()
+    assert len(lines) <= HEIGHT
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_the_first_help_names_each_command_with_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [line.split(maxsplit=1) for line in helped(capsys, "--help").splitlines() if line.startswith("  ")]
+    for word, command in commands.COMMANDS.items():
+        assert [word, command.about] in rows
+
+
+@pytest.mark.parametrize("words", [[], ["proxy"]])
+def test_every_option_stands_in_the_long_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    brief, long = helped(capsys, *words, "--help"), helped(capsys, *words, "--help-all")
+    assert "--help-all" in brief
+    for option in OPTIONS:
+        assert option.flag in long.replace("[no-]", ""), option.flag
+    assert "--trusted-proxies" not in brief
+
+
+def test_each_command_follows_the_convention_of_the_table() -> None:
+    for word in ["", *commands.COMMANDS]:
+        parser = commands.parser_of(word)
+        assert parser.prog == f"python -m mcp_h11 {word}".rstrip()
+        # A shell completes by these, so each has a word to say of it.
+        assert [action.dest for action in parser._actions if not action.help and action.dest != "target"] == []
