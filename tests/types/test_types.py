@@ -120,7 +120,7 @@ def test_a_checker_finds_each_mistake_and_nothing_else(checker: str, tmp_path: P
 
 @pytest.mark.long
 def test_mypy_finds_nothing_in_correct_programs_and_pages(tmp_path: Path) -> None:
-    files = [CORRECT, *(ROOT / "examples").glob("*.py")]
+    files = [CORRECT, *sorted((ROOT / "examples").glob("*.py"))]
     for name, program in programs_of_pages().items():
         files.append(tmp_path / name)
         files[-1].write_text(program, "utf-8")
