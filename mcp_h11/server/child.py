@@ -100,7 +100,11 @@ class WorkerProcess:
                     self.metrics = message["last"]["metrics"] or self.metrics
                 else:
                     asks(self)
-        except (OSError, ValueError) as exc:
+        except OSError as exc:
+            # A worker that ends before it has read all lines resets the channel.  That is no error beside its end.
+            logger.debug("the channel of worker %d has ended: %s", self.pid, exc)
+            self.kill()
+        except ValueError as exc:
             logger.error("worker %d cannot be understood and ends: %s", self.pid, exc)
             self.kill()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from worker_processes import LIMIT, ROOT
 from mcp_h11 import Settings
 from mcp_h11.runtime.metrics import Metrics
 from mcp_h11.server.acceptor import Acceptor
-from mcp_h11.server.child import WAIT_JITTER, Restarts, ending
+from mcp_h11.server.child import WAIT_JITTER, Restarts, WorkerProcess, ending
 from mcp_h11.server.server import MAX_WORKERS
 from mcp_h11.server.spread import MOST_AHEAD, Spread, shared_memory
 from mcp_h11.server.totals import Totals
@@ -115,6 +116,26 @@ def test_a_channel_to_nobody_is_told() -> None:
             capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
         )  # fmt: skip
     assert ran.returncode == 1 and ran.stderr.endswith("EOFError: the parent is gone\n")
+
+
+NO_MESSAGE = "import os, sys; os.write(int(sys.argv[1]), b'no JSON\\n')"
+
+
+@pytest.mark.parametrize(("code", "told"), [("pass", 0), (NO_MESSAGE, 1)])
+async def test_a_worker_that_ends_before_it_has_read_its_channel_is_no_error(
+    code: str, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its end is told elsewhere.  One that says what is no message is told here, and ends."""
+    ours, theirs = socket.socketpair()
+    ours.sendall(b"{}\n")  # lies there unread, so the system resets the channel at the end of the process
+    process = subprocess.Popen([sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    worker = WorkerProcess(0, process, ours)
+    with anyio.fail_after(LIMIT):
+        await worker.listen(lambda _: None)
+    await anyio.to_thread.run_sync(process.wait)
+    errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert [message.startswith(f"worker {process.pid} cannot be understood") for message in errors] == [True] * told
 
 
 # --- the spread of connections ---------------------------------------------------------------------------------------
