@@ -3,6 +3,8 @@
 
 The parent reads the options and loads no code of the user.  A worker gets `--worker-channel=NUMBER` before all other
 arguments, so `ps` tells the workers from their parent, and `server.worker.Channel` has the rest.
+
+Rule: a secret on the command line of the parent is on that of no worker.  It goes through the channel.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .serving import (
 )
 
 CHANNEL = "--worker-channel"
+SECRET = ("store", "token")  # options whose value may be a password
 CRASHED = 3  # the exit code where the workers end again and again
 _LOG_FORM = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 
@@ -41,6 +44,9 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
     """
     start_logging(options, _LOG_FORM)
     before = _before(arguments)
+    hidden = {key: getattr(options, key) for key in SECRET if options.labels[key].startswith("--")}
+    hidden = {key: value for key, value in hidden.items() if value is not None}
+    shown = _without(arguments, [f"--{key}" for key in hidden])
     address, what = address_of(options)
     started = False
 
@@ -51,11 +57,12 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
 
     try:
         workers = Workers(
-            lambda descriptor: [sys.executable, *before, f"{CHANNEL}={descriptor}", *arguments],
+            lambda descriptor: [sys.executable, *before, f"{CHANNEL}={descriptor}", *shown],
             options.workers or _cores(),
             _parents_settings(options),
             on_start=on_start,
             private_store=options.store is None,
+            hidden=hidden,
             **address,
         )
         workers.run()
@@ -75,7 +82,10 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         ours = Channel(int(channel.partition("=")[2]))
     except (EOFError, OSError, ValueError):
         raise UsageError(f"{CHANNEL} is for the workers that --workers starts") from None
-    options = read_options(parser_of().parse_args(arguments), os.environ)
+    given = parser_of().parse_args(arguments)
+    for key, value in ours.charge.hidden.items():
+        setattr(given, key, value)
+    options = read_options(given, os.environ)
     start_logging(options, _LOG_FORM)
     settings = make_settings(options)
     handler = load_handler(options)
@@ -122,6 +132,20 @@ def _before(arguments: Sequence[str]) -> list[str]:
     if len(original) > count and original[len(original) - count :] == [*arguments]:
         return original[: len(original) - count]
     return ["-m", PACKAGE]
+
+
+def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """These arguments without some options and their values."""
+    left: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":  # no option follows
+            return [*left, word, *words]
+        if word in flags:
+            next(words, None)
+        elif word.partition("=")[0] not in flags:
+            left.append(word)
+    return left
 
 
 def _cores() -> int:

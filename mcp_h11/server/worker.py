@@ -4,7 +4,7 @@
 The parent (`workers`) starts this process with the number of one descriptor, the channel.  Both ends write lines of
 JSON:
 
-    parent   its first line: the listening sockets, the keys, the store   (`Charge`)
+    parent   its first line: the listening sockets, the keys, the store, secret options   (`Charge`)
              {"ask": number, "metrics": whether they are wanted}          a report
              {"told": text}                                               the metrics of all workers, as asked for
              {"do": "retire" | "stop" | "force"}
@@ -66,12 +66,14 @@ class Charge:
         spread: how many connections each worker has.
         state_keys: for `Settings.state_keys`, where those are empty.
         store: the URL of the store of all workers, for `Settings.store`, where that is None; None for none.
+        hidden: options with their values, which must not stand on a command line.
     """
 
     def __init__(self, line: bytes) -> None:
         said = json.loads(line)
         self.index: int = said["index"]
         self.store: str | None = said["store"]
+        self.hidden: dict[str, str] = said["hidden"]
         self.state_keys = [bytes.fromhex(key) for key in said["state_keys"]]
         self.sockets = [_inherited(descriptor) for descriptor in said["sockets"]]
         os.set_inheritable(said["spread"], False)

@@ -28,7 +28,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any
@@ -84,6 +84,8 @@ class Workers:
         private_store: Make a store for the workers, in a directory of its own that is removed at the end, and the keys
             for `Settings.state_keys`.  False where the workers have a store in their own settings, which may be one of
             many machines, and has keys.
+        hidden: Options with their values for the workers, which others must not read on a command line
+            (`Charge.hidden`).
         restart_min, restart_max, stable, crash_limit, start_time: See the constants of this module.
 
     Raises ValueError where the system cannot hand sockets down to other processes.
@@ -101,6 +103,7 @@ class Workers:
         fd: int | None = None,
         on_start: Callable[[Workers], object] | None = None,
         private_store: bool = True,
+        hidden: Mapping[str, str] | None = None,
         restart_min: float = FIRST_RESTART,
         restart_max: float = LONGEST_RESTART,
         stable: float = LIVES_AFTER,
@@ -130,6 +133,7 @@ class Workers:
         self._spread: Spread
         self._private_store = private_store
         self._store: str | None = None
+        self._hidden = dict(hidden or {})
         self._restarts = [Restarts(restart_min, restart_max, stable) for _ in range(count)]
         self._crash_limit = crash_limit
         self.start_time = start_time
@@ -255,6 +259,7 @@ class Workers:
             "sockets": [sock.fileno() for sock in self.sockets],
             "state_keys": [key.hex() for key in self._keys],
             "store": self._store,
+            "hidden": self._hidden,
         }
         ours.sendall(json.dumps(charge).encode("ascii") + b"\n")
         worker = WorkerProcess(index, process, ours)
