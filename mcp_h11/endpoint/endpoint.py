@@ -99,7 +99,7 @@ class Endpoint:
     @property
     def has_room(self) -> bool:
         """Whether one more session could be opened."""
-        return self.legacy.table.has_room
+        return self.legacy.stores.has_room
 
     def counts(self) -> Counts:
         """The numbers that the metrics page shows."""

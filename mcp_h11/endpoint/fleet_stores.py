@@ -23,7 +23,7 @@ from ..protocol.methods import log_rank
 from ..protocol.revisions import ASSUMED, LEGACY
 from ..protocol.shown import escaping
 from ..runtime.fairness import held_memory
-from ..runtime.fleet import Fleet, key_of
+from ..runtime.fleet import COUNT_EVERY, Fleet, key_of
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
@@ -64,6 +64,8 @@ class FleetStores(SessionStores):
         if settings.session_initialize is not None:
             self._first_ttl = settings.session_initialize + 2 * self._touch_every
         self._unsaved: dict[FleetSession, None] = {}
+        self._fleet_has_room = True  # when the sessions were last counted, or one was opened or refused
+        self._count_at = 0.0
         fleet.on_back.append(self._on_back)
 
     # --- records ---------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ class FleetStores(SessionStores):
             return None
 
     def attach(self, table: SessionTable) -> None:
-        self._table = table
+        SessionStores.attach(self, table)
         self.links = FleetLinks(self.runtime, self.fleet, table, self.reload)
 
     def new_session(self, state: SessionState) -> StreamSession:
@@ -126,18 +128,24 @@ class FleetStores(SessionStores):
                     group=party, limit=settings.max_sessions, group_limit=settings.max_sessions_peer,
                 )  # fmt: skip
             except Full as exc:
+                self._fleet_has_room = exc.group
                 await self._make_room(party if exc.group else None)
                 continue
             assert version is not None, "the id is new"
+            self._fleet_has_room = True
             session.version = version
             session.saved = (frozenset(), state.log_level)
             return
         raise overloaded("Too many sessions")
 
+    async def _idle_longest(self, party: str | None = None) -> str | None:
+        """The session that no worker has used for longest; None where every one is in use."""
+        # A worker may have used it since it told the store of a use.
+        return await self.records.oldest(RECORDS, party, 2 * self._touch_every)
+
     async def _make_room(self, party: str | None) -> None:
         """End the session that no worker has used for longest.  Raises `overloaded` where every one is in use."""
-        # A worker may have used it since it told the store of a use.
-        oldest = await self.records.oldest(RECORDS, party, 2 * self._touch_every)
+        oldest = await self._idle_longest(party)
         if oldest is None:
             raise overloaded("Too many sessions" if party is None else "Too many sessions from this address")
         await self._end(oldest)
@@ -286,12 +294,29 @@ class FleetStores(SessionStores):
     def sweep(self, now: float, busy: Callable[[], Iterable[str]]) -> None:
         assert self.used is not None, "it is made above"
         self.runtime.store_away = not self.fleet.works  # also after an error that the store is not to blame for
+        # A server that is full may be sent no client, so nothing else would notice that it has room again.
+        if (self.fleet.counts or not self._fleet_has_room) and now >= self._count_at:
+            self._count_at = now + COUNT_EVERY
+            self.runtime.spawn(self._count())
         if now >= self._touch_at:
             self._touch_at = now + self._touch_every
             names = [*{*busy(), *self.used}]
             self.used.clear()
             if names:
                 self.runtime.spawn(self._touch(names))
+
+    @property
+    def has_room(self) -> bool:
+        return self._fleet_has_room and self._table.has_room
+
+    async def _count(self) -> None:
+        """Count the sessions of the fleet, for the pages of operators, which do not wait for the store."""
+        limit = self.runtime.settings.max_sessions
+        try:
+            self.fleet.sessions = count = await self.records.count(RECORDS)
+            self._fleet_has_room = limit is None or count < limit or await self._idle_longest() is not None
+        except StoreError as exc:
+            logger.debug("the sessions of the fleet are not counted: %s", exc)
 
     async def _touch(self, session_ids: list[str]) -> None:
         logs = [name for session_id in session_ids for name in self._open_logs(session_id)]

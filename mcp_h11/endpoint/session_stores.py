@@ -57,7 +57,13 @@ class SessionStores:
         self._probe_at = 0.0
 
     def attach(self, table: SessionTable) -> None:
-        """The table of the sessions that are at hand: a fleet's stores need it."""
+        """The table of the sessions that are at hand."""
+        self._table = table
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more session could be opened, as far as this worker knows without a look at its stores."""
+        return self._table.has_room
 
     def new_session(self, state: SessionState) -> StreamSession:
         """A session that is about to be initialized."""

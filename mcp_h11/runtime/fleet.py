@@ -34,9 +34,10 @@ KEY_BYTES = 24  # without padding in base64
 MAX_HASHES = 1_024  # principals whose hash is remembered
 MAX_LOGGED_ONCE = 1_000  # lines that are remembered, so that the log has each once
 PROBE_TTL = 5.0
+PROBE_BYTES = 4096  # more than the record of a session, so that a disk with a few bytes left counts as full
 CLOCKS_DIFFER = 60.0  # seconds between the clocks of two machines, for which nothing ends early
 HEAR_LIMIT = 1.0  # seconds that `tell` waits for workers that do not say that they have heard
-COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, where the metrics want to know
+COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, and of the sessions, for operators
 KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
 
 # Takes a letter or a signal; what it returns is awaited, and only then was a signal heard.
@@ -70,8 +71,9 @@ class Fleet:
         self._unsure = False  # see `be_unsure`
         self._judges_after = 0.0
         self._looked_at = -COUNT_EVERY
-        self.counts_workers = False  # count the workers now and then, also while none is watched
+        self.counts = False  # count workers and sessions now and then: an operator may look
         self.alive = 0  # workers, when they were last counted
+        self.sessions = 0  # of all workers, when they were last counted
         self.letters = 0  # that were taken from the inbox
         self._entered = False  # the store is open
         self._opened = False  # and the shared keys are here
@@ -230,7 +232,7 @@ class Fleet:
             now = self._loop.time()
             if now - before > 2 * BEAT_EVERY:  # the store hung, or this loop did: the same holds
                 self._judges_after = now + ALIVE_TIME
-            look_every = BEAT_EVERY / 2 if self._watched else COUNT_EVERY if self.counts_workers else math.inf
+            look_every = BEAT_EVERY / 2 if self._watched else COUNT_EVERY if self.counts else math.inf
             if now - self._looked_at >= look_every:
                 self._looked_at = now
                 self._spawn(self._look_for_dead())

@@ -34,6 +34,7 @@ def store_metrics(fleet: Fleet) -> list[str]:
     events = [(name, value) for name, value in kept.items() if name != "bytes"]
     gauges: dict[str, tuple[str, float]] = {
         "mcp_h11_store_away": ("1 while the store fails.", int(not fleet.works)),
+        "mcp_h11_fleet_sessions": ("Sessions of all workers, as this one counted them.", fleet.sessions),
         "mcp_h11_fleet_workers": ("Workers that are alive, as this one sees them.", fleet.alive),
     }
     if "bytes" in kept:

@@ -62,8 +62,8 @@ class Pages:
             self._pages.update({settings.health_path: self.health, settings.ready_path: self.ready})
         if metrics:
             self._pages[settings.metrics_path] = self.metrics
-            if server.runtime.fleet is not None:
-                server.runtime.fleet.counts_workers = True
+        if server.runtime.fleet is not None and self._pages:
+            server.runtime.fleet.counts = True
 
     def has(self, path: str) -> bool:
         """Whether one of the documents has this path."""

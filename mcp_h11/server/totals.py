@@ -18,6 +18,7 @@ COUNTED = ("counter", "histogram")
 LARGEST = frozenset(
     (
         "mcp_h11_draining",
+        "mcp_h11_fleet_sessions",
         "mcp_h11_fleet_workers",  # each worker sees all of them,
         "mcp_h11_loop_lag_seconds",
         "mcp_h11_store_away",

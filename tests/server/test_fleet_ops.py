@@ -16,6 +16,7 @@ from keeping import done, keeper
 from rawclient import Legacy, RawClient, Response
 from serving import LEGACY, Held, call, head, served
 
+from mcp_h11.endpoint import fleet_stores
 from mcp_h11.endpoint.fleet_streams import LEFT
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.runtime.store_metrics import MAX_STATISTICS, store_metrics
@@ -33,6 +34,7 @@ NAMES = {
     "mcp_h11_fleet_letters_total": "counter",
     "mcp_h11_store_away": "gauge",
     "mcp_h11_store_bytes": "gauge",
+    "mcp_h11_fleet_sessions": "gauge",
     "mcp_h11_fleet_workers": "gauge",
 }
 
@@ -225,3 +227,45 @@ async def test_workers_and_bytes_are_not_added_up_over_workers() -> None:
     assert [total[name] for name in shown] == ["3", "4096", "1"]
     assert total['mcp_h11_store_events_total{event="reconnections"}'] == "6"
     assert json.loads(total['mcp_h11_store_operations_total{db_operation_name="take"}']) >= 3
+
+
+async def room(server: Any) -> tuple[int, str, int, list[str]]:
+    health, ready = await get(server.port, "/health"), await get(server.port, "/ready")
+    return health.status, health.json()["status"], ready.status, ready.json()["reasons"]
+
+
+ROOM, FULL = (200, "ok", 200, []), (503, "full", 503, ["full"])
+
+
+async def until_room(server: Any, wanted: tuple[int, str, int, list[str]]) -> None:
+    with anyio.fail_after(LIMIT):
+        while await room(server) != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_full_fleet_is_full_at_each_worker_and_has_room_again(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at a worker that has no session itself, and for as long as no client comes to ask for one."""
+    monkeypatch.setattr(fleet_stores, "COUNT_EVERY", 0.0)  # at each sweep, which `keep_alive` makes often
+    async with fleet(Held, stores, max_sessions=2, **ON, keep_alive=0.2) as workers:
+        one, two, none = workers.servers
+        async with roaming(one) as first:
+            await until_sample(none.port, "mcp_h11_fleet_sessions", 1)
+            assert [await room(server) for server in workers.servers] == [ROOM] * 3  # one below the limit
+            async with roaming(two) as second, first.get_stream(), second.get_stream():
+                for server in workers.servers:
+                    await until_room(server, FULL)
+                assert (await samples(none.port))["mcp_h11_fleet_sessions"] == 2
+                assert (await first.at(none).delete()).status == 204
+                for server in workers.servers:
+                    await until_room(server, ROOM)
+
+
+async def test_a_session_that_no_worker_uses_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_stores, "COUNT_EVERY", 0.0)
+    async with fleet(Held, in_memory(), max_sessions=1, **ON, session_initialize=2.0) as workers:
+        async with roaming(workers[0]) as client, client.get_stream():
+            await until_room(workers[1], FULL)
+        await until_room(workers[1], ROOM)  # its GET stream has ended, and it is not used any more
+        assert (await samples(workers[1].port))["mcp_h11_fleet_sessions"] == 1
