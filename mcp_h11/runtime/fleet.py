@@ -239,7 +239,7 @@ class Fleet:
 
     async def _probe(self) -> None:
         """See whether the store keeps a value, because a full one still reads."""
-        await self.records.create(PROBES, new_id(WORKER_ID_BYTES), b"", PROBE_TTL)
+        await self.records.create(PROBES, new_id(WORKER_ID_BYTES), bytes(PROBE_BYTES), PROBE_TTL)
         self.guard.recovered()
 
     def _encoded(self, kind: str, body: dict[str, Any]) -> bytes:
