@@ -8,6 +8,8 @@ from typing import Any
 from ..protocol.errors import InvalidRequest, MCPError
 from ..protocol.jsonrpc import JSON, Batch, Message, Notification, Request, Response
 
+TOO_MANY = "Too many messages wait for the worker of this session"  # for the client, where the inbox is full
+
 
 def letter_of(json_: JSON, message: Message | Batch) -> dict[str, Any]:
     """The messages as texts, and the errors for the parts of a batch that are no messages."""

@@ -27,9 +27,9 @@ from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet
 from ..runtime.runtime import Runtime
 from ..runtime.storage import SessionState
-from ..stores.base import StoreError
+from ..stores.base import Full, StoreError
 from .calls import PostedCall
-from .fleet_messages import letter_of, messages_of
+from .fleet_messages import TOO_MANY, letter_of, messages_of
 from .fleet_session import FleetSession
 from .fleet_streams import SharedStream
 
@@ -78,12 +78,15 @@ class PinnedSession(FleetSession):
         except OwnerGone:
             self._end(self.id)
             raise session_not_found() from None
+        except Full:
+            raise overloaded(TOO_MANY) from None
         except StoreError as exc:
             logger.warning("a message did not reach the owner of session %s: %s", self.id[:8], exc)
             raise overloaded("The session store is away") from None
 
     async def _give(self, letter: dict[str, Any], stream: str = "") -> None:
-        if not await self.fleet.send(self.home, "handed", session=self.key, stream=stream, **letter):
+        letter = {"session": self.key, "stream": stream, **letter}
+        if not await self.fleet.send(self.home, "handed", party=self.party, **letter):
             raise OwnerGone
 
     async def _run(self, call: Call) -> None:
@@ -98,6 +101,8 @@ class PinnedSession(FleetSession):
             return
         except Exception as exc:
             error = overloaded("The session store is away") if isinstance(exc, StoreError) else None
+            if isinstance(exc, Full):
+                error = overloaded(TOO_MANY)
             error = error or self.as_error(exc, call.method)
             payload = encode_error(self.runtime.json, call.request_id, error, call.method)
         if error is not None:
@@ -148,7 +153,7 @@ class PinnedSession(FleetSession):
 
     async def _cancel_at_owner(self, request_id: str | int) -> None:
         try:
-            await self.fleet.send(self.home, "cancelled", session=self.key, request=request_id)
+            await self.fleet.send(self.home, "cancelled", party=self.party, session=self.key, request=request_id)
         except StoreError as exc:
             logger.warning("a cancellation did not reach the owner of session %s: %s", self.id[:8], exc)
 

@@ -76,13 +76,13 @@ class FleetSession(SharingSession):
         """The call may run on any other worker: each of them looks."""
         if type(request_id) in (str, int):
             with store_is_near():
-                await self.fleet.send_others("cancelled", session=self.key, request=request_id)
+                await self.fleet.send_others("cancelled", party=self.party, session=self.key, request=request_id)
 
     async def _forward_answer(self, worker: str, message: Response | ErrorResponse) -> None:
         """The question's id names the worker where it waits; a dead worker waits for nothing."""
         body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
         with store_is_near():
-            await self.fleet.send(worker, "answer", session=self.key, id=message.id, **body)
+            await self.fleet.send(worker, "answer", party=self.party, session=self.key, id=message.id, **body)
 
     def announce(self, payload: bytes) -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:

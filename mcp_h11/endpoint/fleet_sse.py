@@ -25,7 +25,7 @@ from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet, key_of
 from ..runtime.runtime import Runtime
 from ..stores.base import Full, StoreError
-from .fleet_messages import letter_of, messages_of
+from .fleet_messages import TOO_MANY, letter_of, messages_of
 from .legacy_sse import LegacySSE
 from .session_stores import TOUCH_EVERY
 from .verdicts import Verdict
@@ -113,10 +113,10 @@ class FleetSSE(LegacySSE):
             if principal != self._fleet.hashed(who):
                 raise session_not_found()
             body = {"session": key, **letter_of(self.runtime.json, message)}
-            if not await self._fleet.send(worker, "channel", **body):
+            if not await self._fleet.send(worker, "channel", party=self.runtime.party_of(who, reply.peer), **body):
                 raise session_not_found()  # its worker is dead, and its stream with it
         except Full:
-            self._refuse(reply, overloaded("Too many messages wait for the worker of this session"))
+            self._refuse(reply, overloaded(TOO_MANY))
         except StoreError as exc:
             logger.warning("a message did not reach its session: %s", exc)
             self._refuse(reply, overloaded("The session store is away"))

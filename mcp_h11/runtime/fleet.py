@@ -170,12 +170,14 @@ class Fleet:
 
     # --- letters ---------------------------------------------------------------------------------------------
 
-    async def send(self, worker: str, kind: str, **body: Any) -> bool:
+    async def send(self, worker: str, kind: str, *, party: str = "", **body: Any) -> bool:
         """Put a letter into a worker's inbox; False where that worker is dead.
 
-        Raises StoreError, also where the store was away until now: then no worker has a heartbeat, dead or alive.
+        `party` is the client that sent the message, which has a share of the inbox.  Raises StoreError, also where the
+        store was away until now: then no worker has a heartbeat, dead or alive.
         """
-        if await self.store.inbox.put(worker, self._encoded(kind, body)):
+        sender = self.hashed(party) if party else ""
+        if await self.store.inbox.put(worker, self._encoded(kind, body), party=sender):
             return True
         self._check_judging()
         return False
@@ -184,17 +186,22 @@ class Fleet:
         if self._loop.time() < self._judges_after:
             raise StoreError("the store was away, and it is not known yet which workers live")
 
-    async def send_others(self, kind: str, **body: Any) -> None:
+    async def send_others(self, kind: str, *, party: str = "", **body: Any) -> None:
         """Put a letter into the inbox of every other worker that is alive.  Raises StoreError as `send` does."""
-        letter, failure = self._encoded(kind, body), ""
+        letter, failure, full = self._encoded(kind, body), "", False
+        sender = self.hashed(party) if party else ""
         for worker in await self.store.inbox.workers():
             if worker != self.worker:
                 try:
-                    await self.store.inbox.put(worker, letter)
-                except StoreError as exc:  # the inbox of one worker is full, perhaps, and the next one has room
+                    await self.store.inbox.put(worker, letter, party=sender)
+                except Full:  # the next one may have room
+                    full = True
+                except StoreError as exc:
                     failure = str(exc)
         if failure:
             raise StoreError(f"not every worker was told: {failure}")
+        if full:
+            raise Full(group=True)
         self._check_judging()  # after that, because most are found
 
     async def _read_inbox(self) -> None:

@@ -25,6 +25,10 @@ MAX_LOG_EVENTS = 256  # of one stream
 MAX_LOG_BYTES = 1024 * 1024  # of one stream, with the overhead of its events
 MAX_INBOX_MESSAGES = 10_000  # that wait for one worker
 MAX_INBOX_BYTES = 64 * 1024 * 1024
+# One client's share of an inbox.  A worker takes its messages within milliseconds, and counts as dead when it has not
+# done so for ALIVE_TIME: a client that waits for its answers does not come near.
+MAX_PARTY_MESSAGES = 2_000
+MAX_PARTY_BYTES = 16 * 1024 * 1024
 MAX_BUS_BYTES = 1024 * 1024  # of one message on the bus
 LOG_EVENT_OVERHEAD = 120  # bytes that one kept event counts beside its own, so that empty events are not free
 ALIVE_TIME = 4.0  # seconds after its last heartbeat, a worker counts as dead; a dead one is noticed in under 6
@@ -169,10 +173,11 @@ class Logs(Protocol):
 class Inbox(Protocol):
     """Messages to one worker.  They arrive in the order in which they were put."""
 
-    async def put(self, worker: str, message: bytes) -> bool:
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
         """Put a message into a worker's inbox; False where that worker is not alive.
 
-        Raises Full where MAX_INBOX_MESSAGES or MAX_INBOX_BYTES wait there.
+        `party` names the client that it comes from; "" where it comes from none.  Raises Full where MAX_INBOX_MESSAGES
+        or MAX_INBOX_BYTES wait there; and with `group`, where MAX_PARTY_MESSAGES or MAX_PARTY_BYTES of this party do.
         """
         ...
 

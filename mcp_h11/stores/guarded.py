@@ -208,8 +208,8 @@ class GuardedInbox:
         self._inbox = inbox
         self._run = guard.run
 
-    async def put(self, worker: str, message: bytes) -> bool:
-        return await self._run("put", self._inbox.put(worker, message), size=len(message))
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
+        return await self._run("put", self._inbox.put(worker, message, party=party), size=len(message))
 
     async def take(self, wait: float) -> list[tuple[str, bytes]]:
         return await self._run("take", self._inbox.take(wait), extra=wait, probe=True)

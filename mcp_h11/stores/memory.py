@@ -21,6 +21,8 @@ from .base import (
     MAX_INBOX_MESSAGES,
     MAX_LOG_BYTES,
     MAX_LOG_EVENTS,
+    MAX_PARTY_BYTES,
+    MAX_PARTY_MESSAGES,
     Full,
     Record,
     StoreError,
@@ -219,6 +221,8 @@ class MemoryInbox:
         self._owner = owner
         self._new: dict[str, bytes] = {}  # by receipt, in order
         self._taken: dict[str, int] = {}  # sizes, until the receipts are acknowledged
+        self._senders: dict[str, str] = {}  # the party of each of these that has one
+        self._shares: dict[str, tuple[int, int]] = {}  # by party: messages and bytes
         self._size = self._count = 0
         self._arrived = asyncio.Event()
         self.beat_at: float | None = None
@@ -227,18 +231,24 @@ class MemoryInbox:
         """Whether the last heartbeat is less than ALIVE_TIME old."""
         return self.beat_at is not None and self._hub.clock() - self.beat_at < ALIVE_TIME
 
-    async def put(self, worker: str, message: bytes) -> bool:
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
         found = self._hub.workers.get(worker)
         if found is None or not found.inbox.is_alive():
             return False
-        found.inbox.accept(message)
+        found.inbox.accept(message, party)
         return True
 
-    def accept(self, message: bytes) -> None:
-        """Keep a message for the own worker.  Raises Full."""
+    def accept(self, message: bytes, party: str) -> None:
+        """Keep a message of a party for the own worker.  Raises Full."""
         waiting = len(self._new) + len(self._taken)
         if waiting >= MAX_INBOX_MESSAGES or self._size + len(message) > MAX_INBOX_BYTES:
             raise Full
+        if party:
+            count, size = self._shares.get(party, (0, 0))
+            if count >= MAX_PARTY_MESSAGES or size + len(message) > MAX_PARTY_BYTES:
+                raise Full(group=True)
+            self._shares[party] = count + 1, size + len(message)
+            self._senders[str(self._count + 1)] = party
         self._count += 1
         self._size += len(message)
         self._new[str(self._count)] = message
@@ -260,7 +270,22 @@ class MemoryInbox:
 
     async def acknowledge(self, receipts: Sequence[str]) -> None:
         for receipt in receipts:
-            self._size -= self._taken.pop(receipt, 0)
+            done = self._taken.pop(receipt, None)
+            if done is not None:
+                self._size -= done
+                self._give_back(self._senders.pop(receipt, ""), done)
+
+    def _give_back(self, party: str, done: int) -> None:
+        count, size = self._shares.pop(party, (0, 0))
+        if count > 1:
+            self._shares[party] = count - 1, size - done
+
+    def forget(self) -> None:
+        """Lose everything that has not been taken, and the heartbeat: the store has lost its data."""
+        self._new.clear()
+        self._senders.clear()
+        self._shares.clear()
+        self._size, self.beat_at = sum(self._taken.values()), None
 
     async def workers(self) -> list[str]:
         return [name for name, store in self._hub.workers.items() if store.inbox.is_alive()]

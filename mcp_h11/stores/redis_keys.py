@@ -15,6 +15,7 @@ logs of one session.  `p` is the prefix.
 | `p:n:{session}` | sorted set | the logs of a session |
 | `p:w:{inbox}`, `p:t:{inbox}` | sorted set, hash | heartbeats, and their clock |
 | `p:i:{inbox}:worker`, `p:z:{inbox}:worker` | stream, string | an inbox and its bytes |
+| `p:y:{inbox}:worker` | hash | the messages and the bytes of each party in it |
 | `p:f:{bus}`, `p:c:{bus}:worker` | channels | the bus, for all and for one |
 
 Rule: a part of a name that comes from a caller is short and has no character of its own meaning, or is hashed.
@@ -26,7 +27,7 @@ import hashlib
 import math
 import re
 
-REDIS_FORMAT = "1"  # at `p:v`; a store with another one is refused
+REDIS_FORMAT = "2"  # at `p:v`; a store with another one is refused
 LONGEST_TTL = 100 * 365 * 86_400.0  # seconds; Redis counts in milliseconds and fails when they overflow
 HASHED_NAME = "="  # begins a part that is hashed
 

@@ -20,9 +20,18 @@ import anyio
 
 from ..protocol.shown import escaping
 from . import redis_scripts as scripts
-from .base import ALIVE_TIME, MAX_BUS_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, StoreError
+from .base import (
+    ALIVE_TIME,
+    MAX_BUS_BYTES,
+    MAX_INBOX_BYTES,
+    MAX_INBOX_MESSAGES,
+    MAX_PARTY_BYTES,
+    MAX_PARTY_MESSAGES,
+    Full,
+    StoreError,
+)
 from .redis_keys import redis_bytes, redis_name, redis_text
-from .redis_link import ANSWER_TIME, RedisAway, RedisCaller, RedisFailed, RedisLink, RedisWay
+from .redis_link import ANSWER_TIME, RedisAway, RedisCaller, RedisCommand, RedisFailed, RedisLink, RedisWay
 
 ALIVE_MS = math.ceil(ALIVE_TIME * 1000)
 TAKE_AT_ONCE = 256  # messages
@@ -47,9 +56,9 @@ class RedisInbox:
         self._taken = b"0"  # the newest id that was taken
         self._taking = asyncio.Lock()  # a take that is cancelled may end after the next has begun
 
-    def _own(self, worker: str) -> tuple[str, str]:
-        """The stream and the bytes of an inbox."""
-        return f"{self._prefix}:i:{{inbox}}:{redis_name(worker)}", f"{self._prefix}:z:{{inbox}}:{redis_name(worker)}"
+    def _own(self, worker: str) -> tuple[str, ...]:
+        """The stream, the bytes and the shares of an inbox."""
+        return tuple(f"{self._prefix}:{kind}:{{inbox}}:{redis_name(worker)}" for kind in "izy")
 
     async def enter(self, worker: str) -> None:
         """Begin as this worker.  Raises StoreError where one of this id is alive."""
@@ -62,7 +71,7 @@ class RedisInbox:
         """Take the heartbeat and the inbox away."""
         await self._caller.run(scripts.LEAVE, (self._beats, *self._own(self._worker)), redis_bytes(self._worker))
 
-    async def put(self, worker: str, message: bytes) -> bool:
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
         done = await self._caller.run(
             scripts.PUT,
             (self._beats, self._clock, *self._own(worker)),
@@ -71,16 +80,19 @@ class RedisInbox:
             message,
             MAX_INBOX_MESSAGES,
             MAX_INBOX_BYTES,
+            redis_name(party) if party else "",
+            MAX_PARTY_MESSAGES,
+            MAX_PARTY_BYTES,
         )
         if done < 0:
-            raise Full
+            raise Full(group=done == -2)
         return bool(done)
 
     async def take(self, wait: float) -> list[tuple[str, bytes]]:
         own = self._own(self._worker)
-        keys = (self._beats, self._clock, *own)
+        keys = (self._beats, self._clock, *own)  # five
         # The text and not its hash: a heartbeat must not fail because Redis was restarted.
-        beat = (b"EVAL", scripts.BEAT.text, 4, *keys, ALIVE_MS, redis_bytes(self._worker))
+        beat: RedisCommand = (b"EVAL", scripts.BEAT.text, 5, *keys, ALIVE_MS, redis_bytes(self._worker))
         block = (b"BLOCK", int(wait * 1000)) if wait >= 0.001 else ()  # BLOCK 0 is for ever
         async with self._taking:
             look = (b"XREAD", b"COUNT", TAKE_AT_ONCE, *block, b"STREAMS", own[0], self._taken)
@@ -91,20 +103,21 @@ class RedisInbox:
             return self._messages(replies[1])
 
     def _messages(self, found: Any) -> list[tuple[str, bytes]]:
-        """Messages with their receipts: the id and the size."""
+        """Messages with their receipts: the id, the size, and the party."""
         if not found:
             return []
         ((_, entries),) = found.items()
         self._taken = entries[-1][0]
-        return [(f"{entry.decode()}:{len(fields[1])}", fields[1]) for entry, fields in entries]
+        return [(f"{entry.decode()}:{len(data)}:{party.decode()}", data) for entry, (party, data) in entries]
 
     async def acknowledge(self, receipts: Sequence[str]) -> None:
         for start in range(0, len(receipts), ACKNOWLEDGE_AT_ONCE):
             arguments: list[str] = []
             for receipt in receipts[start : start + ACKNOWLEDGE_AT_ONCE]:
-                entry, _, size = receipt.partition(":")
+                entry, _, rest = receipt.partition(":")
+                size, _, party = rest.partition(":")
                 if size.isdecimal():
-                    arguments += entry, size
+                    arguments += entry, size, party
             if arguments:
                 await self._caller.run(scripts.ACKNOWLEDGE, self._own(self._worker), *arguments)
 

@@ -296,8 +296,9 @@ return streams
 """,
 )
 
-# --- inboxes: a stream and a count of bytes for each worker; heartbeats of all ----------------------------------------
-# KEYS: heartbeats (worker -> its last one), their clock, and where an inbox is concerned, its stream and its bytes.
+# --- inboxes: a stream, a count of bytes and the shares of parties for each worker; heartbeats of all -----------------
+# KEYS: heartbeats (worker -> its last one), their clock, and where an inbox is concerned, its stream, its bytes and its
+# shares ("n" and "b" with a party: its messages and bytes).  A message is in a field that is named by its party.
 #
 # The clock of heartbeats stands still while Redis does: where no worker came for BEATS_PAUSE, Redis was stopped, away
 # or restored from its disk, and none of them could write its heartbeat.  Without that, each would look dead to the
@@ -337,12 +338,12 @@ BEAT = RedisScript(
 redis.call('ZREMRANGEBYSCORE', beats, '-inf', now - {INBOX_KEPT})
 redis.call('ZADD', beats, now, ARGV[2])
 redis.call('PEXPIRE', beats, {BEATS_KEPT})
-redis.call('PEXPIRE', KEYS[3], {INBOX_KEPT})
-redis.call('PEXPIRE', KEYS[4], {INBOX_KEPT})
+for n = 3, 5 do redis.call('PEXPIRE', KEYS[n], {INBOX_KEPT}) end
 """,
 )
 
-# ARGV: and the message, most messages, most bytes.  Returns 1, or 0 where the worker is not alive, -1 where it is full.
+# ARGV: and the message, most messages, most bytes, the party or '', its most messages, its most bytes.
+# Returns 1, or 0 where the worker is not alive, -1 where its inbox is full, -2 where the share of the party is.
 PUT = RedisScript(
     "",
     _CLOCK,
@@ -350,7 +351,15 @@ PUT = RedisScript(
 if not is_alive(ARGV[2]) then return 0 end
 local size = (redis.call('GET', KEYS[4]) or 0) + #ARGV[3]
 if redis.call('XLEN', KEYS[3]) >= tonumber(ARGV[4]) or size > tonumber(ARGV[5]) then return -1 end
-redis.call('XADD', KEYS[3], '*', '', ARGV[3])
+local party = ARGV[6]
+if party ~= '' then
+    local share = redis.call('HMGET', KEYS[5], 'n' .. party, 'b' .. party)
+    local count, bytes = (share[1] or 0) + 1, (share[2] or 0) + #ARGV[3]
+    if count > tonumber(ARGV[7]) or bytes > tonumber(ARGV[8]) then return -2 end
+    redis.call('HSET', KEYS[5], 'n' .. party, count, 'b' .. party, bytes)
+    redis.call('PEXPIRE', KEYS[5], {INBOX_KEPT})
+end
+redis.call('XADD', KEYS[3], '*', party, ARGV[3])
 redis.call('PEXPIRE', KEYS[3], {INBOX_KEPT})
 redis.call('SET', KEYS[4], size, 'PX', {INBOX_KEPT})
 return 1
@@ -359,24 +368,31 @@ return 1
 
 WORKERS = RedisScript("allow-oom", _CLOCK, "return redis.call('ZRANGEBYSCORE', beats, '(' .. now - ARGV[1], '+inf')")
 
-# KEYS: the stream, its bytes; ARGV: an id and the bytes of its message, and so on.
+# KEYS: the stream, its bytes, its shares; ARGV: an id, the bytes of its message and its party, and so on.
 ACKNOWLEDGE = RedisScript(
     "allow-oom",
     """
 local freed = 0
-for n = 1, #ARGV, 2 do
-    if redis.call('XDEL', KEYS[1], ARGV[n]) == 1 then freed = freed + ARGV[n + 1] end
+for n = 1, #ARGV, 3 do
+    if redis.call('XDEL', KEYS[1], ARGV[n]) == 1 then
+        freed = freed + ARGV[n + 1]
+        local count, bytes = 'n' .. ARGV[n + 2], 'b' .. ARGV[n + 2]
+        if redis.call('HEXISTS', KEYS[3], count) == 1 then
+            redis.call('HINCRBY', KEYS[3], bytes, 0 - ARGV[n + 1])
+            if redis.call('HINCRBY', KEYS[3], count, -1) <= 0 then redis.call('HDEL', KEYS[3], count, bytes) end
+        end
+    end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('DECRBY', KEYS[2], freed) end
 """,
 )
 
-# KEYS: the heartbeats, the stream, its bytes; ARGV: the worker.
+# KEYS: the heartbeats, the stream, its bytes, its shares; ARGV: the worker.
 LEAVE = RedisScript(
     "allow-oom",
     """
 redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 """,
 )
 

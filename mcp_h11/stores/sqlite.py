@@ -18,7 +18,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .base import ALIVE_TIME, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, StoreError
+from .base import (
+    ALIVE_TIME,
+    MAX_INBOX_BYTES,
+    MAX_INBOX_MESSAGES,
+    MAX_PARTY_BYTES,
+    MAX_PARTY_MESSAGES,
+    Full,
+    StoreError,
+)
 from .local_bus import LocalBus, make_directory, need_unix_sockets
 from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_logs import SQLiteLogs, remove_ended_logs
@@ -51,8 +59,8 @@ class SQLiteInbox:
         """Messages may lie there."""
         self._arrived.set()
 
-    async def put(self, worker: str, message: bytes) -> bool:
-        alive = await self._run(WRITE, _put, to_key(worker), message)
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
+        alive = await self._run(WRITE, _put, to_key(worker), message, to_key(party))
         if alive:
             self._wake(worker)
         return alive
@@ -90,19 +98,30 @@ class SQLiteInbox:
         return await self._run(READ, _living)
 
 
-def _put(base: _Base, clock: StoreClock, worker: bytes, message: bytes) -> bool:
+def _put(base: _Base, clock: StoreClock, worker: bytes, message: bytes, party: bytes) -> bool:
     found = base.execute("SELECT beat, waiting, size FROM workers WHERE worker = ?", (worker,)).fetchone()
     if found is None or clock.now() - found[0] >= ALIVE_TIME:
         return False
     if found[1] >= MAX_INBOX_MESSAGES or found[2] + len(message) > MAX_INBOX_BYTES:
         raise Full
-    base.execute("INSERT INTO inbox (worker, message) VALUES (?, ?)", (worker, message))
-    _charge(base, worker, 1, len(message))
+    if party:
+        share = base.execute("SELECT waiting, size FROM shares WHERE worker = ? AND party = ?", (worker, party))
+        count, size = share.fetchone() or (0, 0)
+        if count >= MAX_PARTY_MESSAGES or size + len(message) > MAX_PARTY_BYTES:
+            raise Full(group=True)
+    base.execute("INSERT INTO inbox (worker, party, message) VALUES (?, ?, ?)", (worker, party, message))
+    _charge(base, worker, party, 1, len(message))
     return True
 
 
-def _charge(base: _Base, worker: bytes, count: int, size: int) -> None:
+def _charge(base: _Base, worker: bytes, party: bytes, count: int, size: int) -> None:
     base.execute("UPDATE workers SET waiting = waiting + ?, size = size + ? WHERE worker = ?", (count, size, worker))
+    if party:
+        base.execute(
+            "INSERT INTO shares VALUES (?, ?, ?, ?) ON CONFLICT (worker, party)"
+            " DO UPDATE SET waiting = waiting + excluded.waiting, size = size + excluded.size",
+            (worker, party, count, size),
+        )
 
 
 def _beat(base: _Base, clock: StoreClock, worker: bytes, after: int) -> list[tuple[int, bytes]]:
@@ -119,15 +138,18 @@ def _waiting(base: _Base, clock: StoreClock, worker: bytes, after: int) -> list[
 
 
 def _acknowledge(base: _Base, clock: StoreClock, worker: bytes, numbers: list[int]) -> None:
-    count = size = 0
+    freed: dict[bytes, tuple[int, int]] = {}  # by party: messages and bytes
     for number in numbers:
         found = base.execute(
-            "SELECT length(message) FROM inbox WHERE id = ? AND worker = ?", (number, worker)
+            "SELECT party, length(message) FROM inbox WHERE id = ? AND worker = ?", (number, worker)
         ).fetchone()
         if found is not None:
             base.execute("DELETE FROM inbox WHERE id = ?", (number,))
-            count, size = count + 1, size + found[0]
-    _charge(base, worker, -count, -size)
+            count, size = freed.get(found[0], (0, 0))
+            freed[found[0]] = count + 1, size + found[1]
+    for party, (count, size) in freed.items():
+        _charge(base, worker, party, -count, -size)
+    base.execute("DELETE FROM shares WHERE worker = ? AND waiting <= 0", (worker,))
 
 
 def _living(base: _Base, clock: StoreClock) -> list[str]:
@@ -137,8 +159,8 @@ def _living(base: _Base, clock: StoreClock) -> list[str]:
 
 
 def _bury(base: _Base, clock: StoreClock, worker: bytes) -> None:
-    base.execute("DELETE FROM inbox WHERE worker = ?", (worker,))
-    base.execute("DELETE FROM workers WHERE worker = ?", (worker,))
+    for table in ("inbox", "shares", "workers"):
+        base.execute(f"DELETE FROM {table} WHERE worker = ?", (worker,))
 
 
 def _sweep(base: _Base, clock: StoreClock) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from .base import StoreError, StoreRefused
 
 APPLICATION_ID = 0x4D435031  # "MCP1", at offset 68 of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OPEN_LOCK_TIME = 1.0  # seconds that the file may be locked while it is opened
 MAX_WAL_BYTES = 16 * 1024 * 1024  # of the log that SQLite writes ahead, after a checkpoint
 
@@ -60,12 +60,17 @@ CREATE TABLE events (
 CREATE TABLE workers (
     worker BLOB PRIMARY KEY, beat REAL NOT NULL, waiting INTEGER NOT NULL, size INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, worker BLOB NOT NULL, message BLOB NOT NULL);
+CREATE TABLE inbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, worker BLOB NOT NULL, party BLOB NOT NULL, message BLOB NOT NULL
+);
 CREATE INDEX inbox_by_worker ON inbox (worker);
+CREATE TABLE shares (
+    worker BLOB, party BLOB, waiting INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (worker, party)
+) WITHOUT ROWID;
 """
 PARTS = {
     "clock", "records", "records_by_use", "records_by_party", "records_by_end", "totals", "parties", "record_came",
-    "record_went", "logs", "events", "workers", "inbox", "inbox_by_worker",
+    "record_went", "logs", "events", "workers", "inbox", "inbox_by_worker", "shares",
 }  # fmt: skip
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import asyncio
 
-from .base import ALIVE_TIME, MAX_BUS_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Full, Inbox
+from .base import (
+    ALIVE_TIME,
+    MAX_BUS_BYTES,
+    MAX_INBOX_BYTES,
+    MAX_INBOX_MESSAGES,
+    MAX_PARTY_BYTES,
+    MAX_PARTY_MESSAGES,
+    Full,
+    Inbox,
+)
 from .suite import (
     APPEAR_TIME,
     BYTES,
@@ -150,6 +159,51 @@ async def check_an_inbox_is_full_at_its_bytes(make: Make) -> None:
         await raises(Full, b.store.inbox.put(a.name, b"x" * (size + 1)), "one byte past the limit")
         equal(await b.store.inbox.put(a.name, b"y" * size), True, "one is done with")
         equal((await _take(a.store.inbox, 1))[0][1], b"y" * size, "it arrives")
+
+
+@in_time
+async def check_a_party_has_a_share_of_an_inbox(make: Make) -> None:
+    """By count and by bytes: at the limit, one past it, beside others, and again after messages are done with."""
+    async with fleet(make, 2) as (a, b):
+        await a.live()
+        put, inbox = b.store.inbox.put, a.store.inbox
+        for party in ("greedy", TEXTS[5]):  # another one with a name that is no plain text
+            got: list[tuple[str, bytes]] = []
+            for _ in range(0, MAX_PARTY_MESSAGES, 500):
+                puts = (put(a.name, b"x", party=party) for _ in range(500))
+                equal({*await asyncio.gather(*puts)}, {True}, "up to the share")
+                got += await inbox.take(0)
+            error = await raises(Full, put(a.name, b"", party=party), "one past the share")
+            equal(error.group, True, "it is the limit of the party")
+            for other in ("", "modest"):
+                equal(await put(a.name, b"", party=other), True, "the others have room")
+            got += await _take(inbox, MAX_PARTY_MESSAGES + 2 - len(got), acknowledge=False)
+            await raises(Full, put(a.name, b"", party=party), "what is taken counts until it is acknowledged")
+            await inbox.acknowledge([receipt for receipt, _ in got[:1]])
+            equal(await put(a.name, b"new", party=party), True, "one is done with")
+            await raises(Full, put(a.name, b"", party=party), "one past the share")
+            await inbox.acknowledge([receipt for receipt, _ in got[1:]])
+            equal([message for _, message in await _take(inbox, 1)], [b"new"], "the new one alone")
+
+
+@in_time
+async def check_a_party_has_a_share_of_the_bytes_of_an_inbox(make: Make) -> None:
+    """At the limit and one byte past it."""
+    async with fleet(make, 2) as (a, b):
+        await a.live()
+        size = 1024 * 1024
+        got: list[tuple[str, bytes]] = []
+        for _ in range(MAX_PARTY_BYTES // size):
+            equal(await b.store.inbox.put(a.name, b"x" * size, party="p"), True, "up to the share")
+            got += await a.store.inbox.take(0)
+        error = await raises(Full, b.store.inbox.put(a.name, b"x", party="p"), "one byte past the share")
+        equal(error.group, True, "it is the limit of the party")
+        equal(await b.store.inbox.put(a.name, b"", party="p"), True, "an empty message needs no bytes")
+        equal(await b.store.inbox.put(a.name, b"x", party="q"), True, "another party has room")
+        got += await _take(a.store.inbox, MAX_PARTY_BYTES // size + 2 - len(got), acknowledge=False)
+        await a.store.inbox.acknowledge([got[0][0]])
+        await raises(Full, b.store.inbox.put(a.name, b"x" * (size + 1), party="p"), "one byte past the share")
+        equal(await b.store.inbox.put(a.name, b"y" * size, party="p"), True, "one is done with")
 
 
 @in_time
@@ -298,6 +352,8 @@ MESSAGE_CHECKS = (
     check_a_take_that_is_cancelled_loses_nothing,
     check_an_inbox_is_full_at_its_count,
     check_an_inbox_is_full_at_its_bytes,
+    check_a_party_has_a_share_of_an_inbox,
+    check_a_party_has_a_share_of_the_bytes_of_an_inbox,
     check_a_worker_lives_as_long_as_it_takes,
     check_a_closed_worker_is_dead_at_once,
     check_the_bus_tells_all_others_or_one,

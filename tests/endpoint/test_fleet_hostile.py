@@ -128,6 +128,37 @@ async def test_a_full_inbox_is_told_and_not_accepted(monkeypatch: pytest.MonkeyP
             assert refused.status == 503 and refused.headers["retry-after"]
 
 
+async def test_a_client_that_floods_an_inbox_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its share is one for all its sessions and all kinds of messages: answers, cancels, POSTs of HTTP+SSE."""
+    room = 3
+    monkeypatch.setattr(memory, "MAX_PARTY_MESSAGES", room)
+    async with fleet(Held, in_memory(), count=2, legacy_sse=True, authorize=by_header) as workers:
+        receiver = workers[1].runtime.fleet
+        answer = {"jsonrpc": "2.0", "id": f"{receiver.worker}.1-1", "result": {}}
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
+        greedy, again, modest = [Roaming(workers[0].port, LEGACY) for _ in range(3)]
+        for client, user in ((greedy, "greedy"), (again, "greedy"), (modest, "modest")):
+            client.extra_headers = {"X-User": user}
+            await client.initialize()
+        async with connected(workers[1].port) as peer:
+            await peer.initialize("2024-11-05")
+            inbox = receiver.store._store.inbox
+            await until(lambda: not inbox._taken and not inbox._new)
+            vanish(workers[1])  # it takes no letters, and is not dead yet
+            assert [(await one.post(answer)).status for one in (greedy, again)] == [202, 202]
+            assert (await greedy.post(cancel)).status == 202  # the last one of the share
+            for one, message in ((greedy, answer), (again, answer), (greedy, cancel)):
+                refused = await one.post(message)
+                assert refused.status == 503 and refused.headers["retry-after"]
+                assert refused.json()["error"]["message"] == "Too many messages wait for another worker"
+            assert [(await modest.post(one)).status for one in (answer, cancel)] == [202, 202]
+            peer.port = workers[0].port
+            ping = encode({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+            assert [(await peer.post(ping)).status for _ in range(room)] == [202] * room
+            refused = await peer.post(ping)
+            assert refused.status == 503 and "Too many messages" in refused.json()["error"]["message"]
+
+
 async def test_a_channel_of_a_dead_worker_and_one_without_a_record_are_gone() -> None:
     hub = memory.Hub()
     now = 0.0

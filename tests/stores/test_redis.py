@@ -14,7 +14,7 @@ from redis_servers import RedisServer, fresh_prefix
 
 from mcp_h11.stores.base import Full, Store, StoreError, StoreRefused, Taken
 from mcp_h11.stores.redis import TOUCH_AT_ONCE, RedisStore
-from mcp_h11.stores.redis_keys import LONGEST_TTL
+from mcp_h11.stores.redis_keys import LONGEST_TTL, REDIS_FORMAT
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
 LONG = 600.0
@@ -196,7 +196,7 @@ def test_the_index_of_a_session_follows_a_log_that_goes_on(shared_redis: RedisSe
 
 def test_another_format_is_refused_and_left_alone(shared_redis: RedisServer) -> None:
     prefix = fresh_prefix()
-    shared_redis.ask("SET", f"{prefix}:v", "2")
+    shared_redis.ask("SET", f"{prefix}:v", f"{int(REDIS_FORMAT) + 1}")
 
     async def main() -> None:
         with pytest.raises(StoreRefused, match="another prefix"):

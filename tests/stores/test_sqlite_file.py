@@ -101,16 +101,20 @@ def damaged_store(path: Path) -> None:
     path.write_bytes(data[:100] + b"\xa5" * (len(data) - 100))
 
 
+VERSION = sqlite_file.SCHEMA_VERSION
 REFUSED = {
     "text": (lambda path: path.write_text("[settings]\n" * 100), "is no SQLite database, or a damaged one"),
     "short text": (lambda path: path.write_text("x"), "is the file of another program"),
     "another program's": (foreign_database, "is the file of another program"),
     "a killed program's": (foreign_database_with_a_journal, "is the file of another program"),
     "a newer version": (
-        lambda path: store_of(path, "PRAGMA user_version = 2"),
-        "is a store of version 2; this program reads version 1",
+        lambda path: store_of(path, f"PRAGMA user_version = {VERSION + 1}"),
+        f"is a store of version {VERSION + 1}; this program reads version {VERSION}",
     ),
-    "other tables": (lambda path: store_of(path, "DROP TABLE events"), "has other tables than a store of version 1"),
+    "other tables": (
+        lambda path: store_of(path, "DROP TABLE events"),
+        f"has other tables than a store of version {VERSION}",
+    ),
     "damaged": (damaged_store, "is no SQLite database, or a damaged one"),
     "directory": (lambda path: path.mkdir(), "is not a file"),
     "pipe": (lambda path: os.mkfifo(path), "is not a file"),

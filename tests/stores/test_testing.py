@@ -113,13 +113,24 @@ def acknowledge_as_a_heartbeat(right: Any) -> Any:
 
 
 def put_without_limit(right: Any) -> Any:
-    async def broken(self: Any, worker: str, message: bytes) -> Any:
+    async def broken(self: Any, worker: str, message: bytes, *, party: str = "") -> Any:
         try:
-            return await right(self, worker, message)
+            return await right(self, worker, message, party=party)
         except Full:
             return True
 
     return broken
+
+
+def one_party(right: Any) -> Any:
+    async def broken(self: Any, worker: str, message: bytes, *, party: str = "") -> Any:
+        return await right(self, worker, message, party="all")
+
+    return broken
+
+
+def keeps_the_share(right: Any) -> Any:
+    return lambda self, party, done: None
 
 
 def publish_to_all(right: Any) -> Any:
@@ -165,6 +176,10 @@ BROKEN = [
     breaks(suite_messages.check_an_inbox_is_full_at_its_count, MemoryInbox, "put", put_without_limit),
     breaks(suite_messages.check_an_inbox_is_full_at_its_bytes, MemoryInbox, "put", put_without_limit),
     breaks(suite_messages.check_an_inbox_is_full_at_its_count, MemoryInbox, "acknowledge", does_nothing()),
+    breaks(suite_messages.check_a_party_has_a_share_of_an_inbox, MemoryInbox, "put", without("party")),
+    breaks(suite_messages.check_a_party_has_a_share_of_an_inbox, MemoryInbox, "put", one_party),
+    breaks(suite_messages.check_a_party_has_a_share_of_an_inbox, MemoryInbox, "_give_back", keeps_the_share),
+    breaks(suite_messages.check_a_party_has_a_share_of_the_bytes_of_an_inbox, MemoryInbox, "put", without("party")),
     breaks(suite_messages.check_the_bus_tells_all_others_or_one, MemoryBus, "publish", publish_to_all),
     breaks(suite_messages.check_the_bus_tells_all_others_or_one, MemoryBus, "publish", publish_any_size),
     breaks(suite_messages.check_a_closed_worker_is_dead_at_once, MemoryStore, "close", does_nothing()),

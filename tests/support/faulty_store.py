@@ -81,9 +81,7 @@ class Chaos:
             self.hub.spaces.clear()
             self.hub.logs.clear()
             for store in self.stores:
-                inbox = store.inner.inbox
-                inbox._new.clear()
-                inbox._size, inbox.beat_at = 0, None
+                store.inner.inbox.forget()
         parked, self._parked = self._parked, []
         for perform in parked:
             if not lose:
@@ -179,8 +177,8 @@ class FaultyInbox:
         self._inner = inner
         self._operations = operations
 
-    async def put(self, worker: str, message: bytes) -> bool:
-        return bool(await self._operations.run("put", lambda: self._inner.put(worker, message)))
+    async def put(self, worker: str, message: bytes, *, party: str = "") -> bool:
+        return bool(await self._operations.run("put", lambda: self._inner.put(worker, message, party=party)))
 
     async def workers(self) -> list[str]:
         found: list[str] = await self._operations.run("workers", self._inner.workers)
