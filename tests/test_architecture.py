@@ -71,6 +71,7 @@ LATER = {
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
     ("server.ops", "runtime.store_metrics"),
+    ("server.running", "server.logs"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.mcpserver", "schema.documents.portable"),

@@ -24,7 +24,8 @@ from ..handler.handler import ServerHandler
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..server.running import run
-from ..server.server import OPS_ADDRESS, Server
+from ..server.server import Server
+from ..server.sockets import ListenError, reason_of
 from ..server.stdio import run_stdio
 from ..server.tls import tls_context
 from ..stores.base import StoreRefused
@@ -221,7 +222,7 @@ def serve_over_http(
 
     address, what = address_of(options)
     try:
-        run(handler, settings=settings, on_start=on_start, kind=kind, **address)
+        run(handler, settings=settings, on_start=on_start, kind=kind, quiet=True, **address)
     except KeyboardInterrupt:
         # Where a loop cannot handle signals itself, Ctrl+C arrives so, when the loop has ended its tasks.
         if not started:
@@ -243,14 +244,6 @@ def address_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {"host": host, "port": options.port}, f"{host} port {options.port}"
 
 
-_REASONS = {
-    errno.EADDRINUSE: "is already in use",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.EADDRNOTAVAIL: "is no address of this machine",
-}
-
-
 def not_started(what: str, exc: Exception) -> Exception:
     """The error to raise for one that came before it served: a UsageError where the user can mend it.
 
@@ -265,8 +258,10 @@ def not_started(what: str, exc: Exception) -> Exception:
         return UsageError(str(exc))
     if not isinstance(exc, OSError):
         return exc
-    if exc.filename == OPS_ADDRESS:
-        what = "the ops port"
-    reason = _REASONS.get(exc.errno or 0) or exc.strerror or str(exc)
-    hint = "; --port takes another, 0 any free one" if exc.errno == errno.EADDRINUSE and " port " in what else ""
+    # The text of a ListenError is for programs: it names keywords and no options.
+    what, reason = (exc.where, exc.reason) if isinstance(exc, ListenError) else (what, reason_of(exc))
+    hint = ""
+    if exc.errno == errno.EADDRINUSE:
+        ops = what.startswith("the ops port")
+        hint = "; --ops-port takes another" if ops else "; --port takes another, 0 any free one" * (" port " in what)
     return UsageError(f"cannot listen on {what}: {reason}{hint}")

@@ -103,6 +103,7 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
             sock=ours.charge.sockets,
             kind=partial(WorkerServer, channel=ours),
             signals=False,
+            quiet=True,
         )
     except Exception as exc:
         if started:

@@ -418,8 +418,8 @@ class MCPServer(CatalogueHandler):
     def run(self, **options: Unpack[ServerRunOptions]) -> None:
         """Serve over HTTP and block; options are those of `mcp_h11.run`.
 
-        ``transport="stdio"`` serves on stdio, where the one option is `settings`; ``"sse"`` serves 2024-11-05 beside
-        the rest.
+        ``transport="stdio"`` serves on stdio, where the one option is `settings`, and no line says that it serves;
+        ``"sse"`` serves 2024-11-05 beside the rest.
         """
         if (refuse := RUN_REFUSED.get()) is not None:
             refuse()
@@ -430,6 +430,7 @@ class MCPServer(CatalogueHandler):
             # Loaded here, because a server on HTTP needs no pipes.
             from ..server.stdio import run_stdio
 
+            keywords.pop("quiet", None)
             return run_stdio(self, **keywords)
         if transport not in ("streamable-http", "sse"):
             raise ValueError(f"transport is streamable-http, sse or stdio, not {transport!r}")

@@ -106,14 +106,19 @@ class Recorder:
                 error = reply.error or (str(status) if status >= 400 else "" if status else "disconnected")
                 metrics.operation(reply.method, error, seconds, reply.tool)
         if self._form is not None and logger.isEnabledFor(logging.INFO):
-            logger.info("%s", self._form(reply.fields(seconds)))
+            self._log(reply.fields(seconds))
 
     def refused(self, peer: str, method: str, path: str, status: int) -> None:
         """Record a refusal that was sent before the whole request had arrived."""
         if self.metrics is not None:
             self.metrics.responses[status] += 1
         if self._form is not None and logger.isEnabledFor(logging.INFO):
-            logger.info("%s", self._form(refused_fields(peer, method, path, status)))
+            self._log(refused_fields(peer, method, path, status))
+
+    def _log(self, fields: dict[str, Any]) -> None:
+        assert self._form is not None
+        # A formatter that writes JSON has the fields beside the line that is made of them.
+        logger.info("%s", self._form(fields), extra={"access": fields})
 
 
 def refused_fields(peer: str, method: str, path: str, status: int) -> dict[str, Any]:

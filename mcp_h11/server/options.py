@@ -36,6 +36,7 @@ class ServeOptions(ListeningOptions, total=False):
 
     on_start: Callable[[Server], None] | None
     signals: bool
+    quiet: bool
 
 
 class RunOptions(ServeOptions, total=False):

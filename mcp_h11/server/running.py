@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ..handler.handler import ServerHandler
+from ..protocol.shown import escaped
 from ..runtime.settings import Settings
 from .server import DEFAULT_HOST, DEFAULT_PORT, FLUSH_TIME, Server
 from .signals import END_SIGNALS, handle_signals
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ..runtime.setting_fields import SettingFields
     from .options import ListeningOptions, ServeOptions
     from .options import ServerRunOptions as ServerRunOptions
+
+_PACKAGE = __name__.rpartition(".server.")[0]  # the name that a vendored copy has
 
 
 # --- serving -----------------------------------------------------------------------------------------------------
@@ -54,11 +58,14 @@ async def serve(
     *,
     on_start: Callable[[Server], None] | None = None,
     signals: bool = True,
+    quiet: bool = False,
     **options: Unpack[ListeningOptions],
 ) -> None:
     """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
 
-    `options` are those of `listening`; `on_start` is called with the server once it accepts.
+    `options` are those of `listening`; `on_start` is called with the server once it accepts.  Then one line on stderr
+    says the name of the server and its address, unless `quiet`.  With `access_log`, the lines of the log go to stderr
+    too, where neither the root logger nor the one of this package has a handler.
 
     `signals` works in the main thread only.  Afterwards the program has the handlers that it set with `signal.signal`
     before.  Handlers that it gave to its loop with `add_signal_handler` are lost, since a loop does not show its
@@ -70,6 +77,12 @@ async def serve(
         async with listening(handler, **options) as server:
             if signals:
                 handle_signals(server.loop, END_SIGNALS, server.stop, stack)
+            if server.settings.access_log:
+                from .logs import show_access_log  # most servers have no access log
+
+                show_access_log(server.settings, stack)
+            if not quiet:
+                _tell(server, stoppable=signals)
             if on_start is not None:
                 on_start(server)
             await server.wait_stopped()
@@ -94,6 +107,16 @@ def run(
             event_loop.run_until_complete(serve(handler, **options))
         finally:
             event_loop.run_until_complete(_clean_up(event_loop))
+
+
+def _tell(server: Server, *, stoppable: bool) -> None:
+    if sys.stderr is None:  # pythonw
+        return
+    how = " (stop it with Ctrl+C)" if stoppable else ""
+    # Serving goes on without a reader of this line.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{_PACKAGE} serves {server.runtime.handler.name!r} at {escaped(server.url)}{how}\n")
+        sys.stderr.flush()
 
 
 async def _clean_up(loop: asyncio.AbstractEventLoop) -> None:

@@ -36,7 +36,15 @@ from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, Connection
 from .ops import OpsEndpoint, OpsListener
 from .owner import TOLD_WHY
-from .sockets import bind_tcp, bind_unix, close_all, host_policy, reachable, remove_socket_file, with_descriptor_limit
+from .sockets import (
+    close_all,
+    host_policy,
+    open_ops_sockets,
+    open_sockets,
+    reachable,
+    remove_socket_file,
+    with_descriptor_limit,
+)
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -50,7 +58,6 @@ FORCED_TIME = 0.1  # seconds for the same, and for the last bytes, after a secon
 FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted connections to end
 SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
 ACCEPT_TURNS = 3  # turns of the loop for connections that were accepted before the sockets were closed
-OPS_ADDRESS = "ops"  # the file name of an OSError about the operators' address, to tell it from the endpoint's
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -144,7 +151,8 @@ class Server:
     async def start(self) -> None:
         """Bind, enter the handler's lifespan, and accept.
 
-        Raises OSError where an address cannot be bound, and ValueError where the settings do not allow that address.
+        Raises OSError, with the address in its text, where one cannot be bound, and ValueError where the settings do
+        not allow that address.
         """
         self.loop = asyncio.get_running_loop()
         proactor = getattr(asyncio, "ProactorEventLoop", None)
@@ -152,12 +160,8 @@ class Server:
         host, port, uds, fd, sock = self._bind
         if sock is not None:
             self.sockets = [sock] if isinstance(sock, socket.socket) else [*sock]
-        elif fd is not None:
-            self.sockets = [socket.socket(fileno=fd)]
-        elif uds is not None:
-            self.sockets = [bind_unix(uds, self.settings.uds_mode)]
         else:
-            self.sockets = await bind_tcp(self.loop, host, port)
+            self.sockets = await open_sockets(self.loop, self.settings, host, port, uds, fd)
         try:
             self._addresses = self.addresses
             hosts = host_policy(self.settings, self._addresses)
@@ -191,13 +195,7 @@ class Server:
 
     async def _open_ops(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        try:
-            if settings.ops_uds is not None:
-                sockets = [bind_unix(settings.ops_uds, settings.uds_mode)]
-            else:
-                sockets = await bind_tcp(self.loop, settings.ops_host, settings.ops_port or 0)
-        except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, OPS_ADDRESS) from exc
+        sockets = await open_ops_sockets(self.loop, settings)
         stack.callback(close_all, sockets)
         self.ops = OpsListener(self, sockets)
         stack.callback(self.ops.close)

@@ -21,6 +21,61 @@ PORT_TRIES = 8  # to find one port that is free on both families
 PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens on it
 
 
+# --- what cannot be had ------------------------------------------------------------------------------------------
+_REASONS = {
+    errno.EADDRINUSE: "is already in use",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EADDRNOTAVAIL: "is no address of this machine",
+}
+
+
+def reason_of(exc: OSError) -> str:
+    """Why an address cannot be listened on, in words."""
+    return _REASONS.get(exc.errno or 0) or exc.strerror or str(exc)
+
+
+class ListenError(OSError):
+    """An address cannot be listened on; the text names it, and says how to choose another.
+
+    `where` is the address in words, `reason` says why not; `errno` is that of the system.
+    """
+
+    def __init__(self, exc: OSError, where: str, hint: str = "") -> None:
+        self.where, self.reason = where, reason_of(exc)
+        hint = f"; {hint}" if hint and exc.errno == errno.EADDRINUSE else ""
+        super().__init__(exc.errno or 0, f"cannot listen on {where}: {self.reason}{hint}")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+async def open_sockets(
+    loop: asyncio.AbstractEventLoop, settings: Settings, host: str, port: int, uds: str | None, fd: int | None
+) -> list[socket.socket]:
+    """The sockets of a server: a descriptor that it inherited, else a Unix socket, else a port.  Raises ListenError."""
+    where, hint = f"{host or '*'} port {port}", "port=... takes another, port=0 any free one"
+    try:
+        if fd is not None:
+            where, hint = f"descriptor {fd}", ""
+            return [socket.socket(fileno=fd)]
+        if uds is not None:
+            where, hint = uds, ""
+            return [bind_unix(uds, settings.uds_mode)]
+        return await bind_tcp(loop, host, port)
+    except OSError as exc:
+        raise ListenError(exc, where, hint) from None
+
+
+async def open_ops_sockets(loop: asyncio.AbstractEventLoop, settings: Settings) -> list[socket.socket]:
+    """The sockets of the pages for operators.  Raises ListenError."""
+    host, port, uds = settings.ops_host, settings.ops_port or 0, settings.ops_uds
+    try:
+        return [bind_unix(uds, settings.uds_mode)] if uds is not None else await bind_tcp(loop, host, port)
+    except OSError as exc:
+        raise ListenError(exc, f"the ops {'socket ' + uds if uds is not None else f'port {port} of {host}'}") from None
+
+
 # --- sockets -----------------------------------------------------------------------------------------------------
 def host_policy(settings: Settings, addresses: list[Any]) -> HostPolicy:
     """The host names that requests may carry.
@@ -167,7 +222,7 @@ def remove_socket_file(path: str | None) -> None:
 
 
 def _in_use(path: str) -> OSError:
-    return OSError(errno.EADDRINUSE, "a server listens there already", path)
+    return OSError(errno.EADDRINUSE, "a server listens there", path)
 
 
 def with_descriptor_limit(settings: Settings) -> Settings:

@@ -38,9 +38,9 @@ from ..protocol.shown import escaping
 from ..runtime.settings import Settings
 from .child import Restarts, WorkerProcess, ending
 from .desk import Desk
-from .server import DEFAULT_HOST, DEFAULT_PORT, MAX_WORKERS, OPS_ADDRESS
+from .server import DEFAULT_HOST, DEFAULT_PORT, MAX_WORKERS
 from .signals import END_SIGNALS, handle_signals
-from .sockets import bind_tcp, bind_unix, close_all, remove_socket_file
+from .sockets import close_all, open_ops_sockets, open_sockets, remove_socket_file
 from .spread import Spread, shared_memory
 from .totals import Totals
 from .worker import QUIET_SIGNALS
@@ -208,24 +208,14 @@ class Workers:
     async def _bind(self, stack: AsyncExitStack) -> None:
         host, port, uds, fd = self._at
         loop, settings = asyncio.get_running_loop(), self.settings
-        if fd is not None:
-            self.sockets = [socket.socket(fileno=fd)]
-        elif uds is not None:
-            self.sockets = [bind_unix(uds, settings.uds_mode)]
+        self.sockets = await open_sockets(loop, settings, host, port, uds, fd)
+        if fd is None:
             stack.callback(remove_socket_file, uds)
-        else:
-            self.sockets = await bind_tcp(loop, host, port)
         stack.callback(close_all, self.sockets)
         self.addresses = [sock.getsockname() for sock in self.sockets]
         if settings.apart:
-            try:
-                if settings.ops_uds is not None:
-                    sockets = [bind_unix(settings.ops_uds, settings.uds_mode)]
-                    stack.callback(remove_socket_file, settings.ops_uds)
-                else:
-                    sockets = await bind_tcp(loop, settings.ops_host, settings.ops_port or 0)
-            except OSError as exc:
-                raise OSError(exc.errno, exc.strerror, OPS_ADDRESS) from exc
+            sockets = await open_ops_sockets(loop, settings)
+            stack.callback(remove_socket_file, settings.ops_uds)
             stack.callback(close_all, sockets)
             self.ops = Desk(self, sockets)
             stack.callback(self.ops.close)

@@ -83,7 +83,7 @@ def test_a_port_that_is_taken_is_told_by_the_parent(capsys: pytest.CaptureFixtur
         said = refusal(capsys, "--workers", "2", "--port", str(port))
         assert said.startswith(f"cannot listen on 127.0.0.1 port {port}: is already in use")
         said = refusal(capsys, "--workers", "2", "--port", "0", "--ops-port", str(port))
-        assert said.startswith("cannot listen on the ops port: is already in use")
+        assert said.startswith(f"cannot listen on the ops port {port} of 127.0.0.1: is already in use")
 
 
 @posix

@@ -157,16 +157,23 @@ def in_a_thread(ctx: Context) -> int:
 
 def serves(handler: ServerHandler, put: Callable[[Callable[[], None]], None]) -> None:
     server.run()
+    server.run(quiet=True)
     server.run(port=0, max_running=5, allowed_hosts=["files.example"], loop="asyncio")
     server.run(transport="stdio", settings=Settings(call_timeout=5))
-    run(handler, uds="/run/mcp.sock", uds_mode=0o600, loop="uvloop")
+    run(handler, uds="/run/mcp.sock", uds_mode=0o600, loop="uvloop", quiet=True)
     thread = start_in_thread(handler, call_in=put, token="secret")
     assert_type(thread.url, str)
 
 
 async def serves_on(handler: ServerHandler) -> None:
     await serve(
-        handler, host="::1", port=0, signals=False, on_start=lambda started: print(started.url), idle_timeout=None
+        handler,
+        host="::1",
+        port=0,
+        signals=False,
+        quiet=True,
+        on_start=lambda started: print(started.url),
+        idle_timeout=None,
     )
     async with listening(handler, port=0, response="json", rate_limit=(10, 1.0)) as running:
         assert_type(running.port, int)

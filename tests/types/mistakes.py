@@ -68,6 +68,7 @@ def serves(handler: ServerHandler) -> None:
     server.run(max_running="5")  # wrong: arg-type reportArgumentType
     run(handler, loop="uvlop")  # wrong: arg-type reportArgumentType
     run(handler, max_runing=5)  # wrong: call-arg reportCallIssue
+    run(handler, quiet="yes")  # wrong: arg-type reportArgumentType
     run(add)  # wrong: arg-type reportArgumentType
     start_in_thread(handler, callin=print)  # wrong: call-arg reportCallIssue
     Settings(max_runing=5)  # wrong: call-arg reportCallIssue
@@ -75,8 +76,11 @@ def serves(handler: ServerHandler) -> None:
 
 async def serves_on(handler: ServerHandler) -> None:
     await serve(handler, signal=False)  # wrong: call-arg reportCallIssue
+    await serve(handler, quite=True)  # wrong: call-arg reportCallIssue
     await serve(handler, response="jsn")  # wrong: arg-type reportArgumentType
     async with listening(handler, port="0"):  # wrong: arg-type reportArgumentType
+        pass
+    async with listening(handler, quiet=True):  # wrong: call-arg reportCallIssue
         pass
     async with listening(handler, on_start=print):  # wrong: call-arg reportCallIssue
         pass

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Log lines for programs that configured no logging, and log lines as JSON.
+
+Rule: a program that configured logging decides.  A handler that is added here says nothing beside another handler, and
+is taken away when the server has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from ..runtime.settings import Settings
+from .access import logger as access_logger
+
+
+class JSONLines(logging.Formatter):
+    """One JSON object for each record: `time`, `level`, `logger`, `message`, and `exception` where there is one.
+
+    A line of the access log has its fields beside these.  `more` are members that every line has.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self._more = more
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, in ASCII and without a line end in it."""
+        fields = getattr(record, "access", None)
+        line: dict[str, Any] = {
+            "time": _time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **self._more,
+            "message": _message(record) if fields is None else _request(fields),
+            **(fields or {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(line, separators=(",", ":"))
+
+
+def _time(seconds: float) -> str:
+    """RFC 3339, in UTC, with milliseconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03}Z"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # arguments that do not fit would make `logging` write a traceback, which is no JSON
+        return f"{record.msg} {record.args}"
+
+
+def _request(fields: dict[str, Any]) -> str:
+    return f"{fields['method']} {fields['path']} {fields['status'] or '-'}"
+
+
+class _Lonely(logging.StreamHandler[Any]):
+    """A handler for stderr that says nothing once the program has a handler of its own for these records."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger: logging.Logger | None = access_logger
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return
+            logger = logger.parent if logger.propagate else None
+        super().emit(record)
+
+
+def show_access_log(settings: Settings, stack: ExitStack) -> None:
+    """Write the access log to stderr, until the stack ends, where the settings ask for it and no logger has a handler.
+
+    Without this, `access_log=True` would show nothing in a program that configured no logging.
+    """
+    if not settings.access_log or access_logger.hasHandlers():
+        return
+    handler = _Lonely()
+    handler.setFormatter(JSONLines() if settings.access_log == "json" else logging.Formatter("%(asctime)s %(message)s"))
+    access_logger.addHandler(handler)
+    stack.callback(access_logger.removeHandler, handler)
+    if access_logger.level == logging.NOTSET:
+        access_logger.setLevel(logging.INFO)
+        stack.callback(access_logger.setLevel, logging.NOTSET)
