@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run that leaves out no marker is a whole run: its hypothesis properties try all their examples."""
     if not config.option.markexpr:
         os.environ.setdefault(VARIABLE, "all")
+    config.option.loadscopereorder = False  # of pytest-xdist: `by_floor` orders the files
     keep_bytecode()
 
 
@@ -57,6 +58,19 @@ def shared_redis() -> Iterator[RedisServer]:
         yield server
 
 
+# The folders whose tests wait: for processes, for a worker to be given up, for a time to pass.  A run of several
+# processes begins with them, since a file of theirs at the end would run on while the other processes have no work.
+WAITING = ("conformance", "interop", "fleet", "server", "stores", "bridge", "cli", "endpoint", "client")
+
+
+def by_floor(item: pytest.Item) -> int:
+    """Where the file of a test comes in the order of a run."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    if folder == item.path.name:  # no folder: the tests of all of them, which start processes
+        return 0
+    return WAITING.index(folder) if folder in WAITING else len(WAITING)
+
+
 LEFT_OUT = pytest.StashKey[str]()
 
 
@@ -65,6 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The specification's repository has the schemas; they are no part of this one.
     """
+    items.sort(key=by_floor)
     missing = wire.unavailable()
     left_out = [item for item in items if needed(item) & {*missing}]
     if left_out:

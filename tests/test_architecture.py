@@ -15,7 +15,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,32 @@ IMPURE = {
 }  # fmt: skip
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), str(path))
+class Trees(Mapping[str, ast.Module]):
+    """Modules by dotted name, each parsed when a test first asks for it: each worker of a run imports this file."""
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self.paths = paths
+        self.parsed: dict[str, ast.Module] = {}
+
+    def __getitem__(self, name: str) -> ast.Module:
+        if name not in self.parsed:
+            path = self.paths[name]
+            self.parsed[name] = ast.parse(path.read_text("utf-8"), str(path))
+        return self.parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 def dotted(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-MODULES = {dotted(path): parsed(path) for path in sorted(PACKAGE.rglob("*.py"))}
-FOLDERS = {name.removesuffix(".__init__"): tree for name, tree in MODULES.items() if name.endswith(".__init__")}
+MODULES = Trees({dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))})
+FOLDERS = [name.removesuffix(".__init__") for name in MODULES if name.endswith(".__init__")]
 
 
 def floor_of(module: str) -> int:
@@ -164,7 +180,9 @@ def outside(tree: ast.Module) -> set[str]:
     }
 
 
-EVERY_IMPORT = {pair for where in ("top", "later", "types") for pair in inside(where)}
+@cache
+def every_import() -> frozenset[tuple[str, str]]:
+    return frozenset(pair for where in ("top", "later", "types") for pair in inside(where))
 
 
 def test_every_folder_is_a_floor() -> None:
@@ -174,13 +192,13 @@ def test_every_folder_is_a_floor() -> None:
 
 def test_imports_go_down() -> None:
     """From its own folder or from one below, wherever the import stands; `__init__` names all that is public."""
-    wrong = {(importer, imported) for importer, imported in EVERY_IMPORT if floor_of(importer) < floor_of(imported)}
+    wrong = {(importer, imported) for importer, imported in every_import() if floor_of(importer) < floor_of(imported)}
     assert wrong == UPWARD
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     follows: dict[str, set[str]] = {}
-    for importer, imported in EVERY_IMPORT - UPWARD:
+    for importer, imported in every_import() - UPWARD:
         follows.setdefault(importer, set()).add(imported)
 
     def reached(module: str) -> set[str]:
@@ -196,7 +214,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_the_public_names_are_for_others() -> None:
-    assert {importer for importer, imported in EVERY_IMPORT if imported == "__init__"} == BY_PUBLIC_NAMES
+    assert {importer for importer, imported in every_import() if imported == "__init__"} == BY_PUBLIC_NAMES
 
 
 def test_imports_that_wait_are_the_named_ones() -> None:
@@ -212,21 +230,22 @@ def test_the_look_upward_is_in_one_method() -> None:
 
 def test_a_folder_says_what_lives_there_and_holds_no_code() -> None:
     assert {*FOLDERS} == {folder for folder in FLOORS if folder not in ("version", "__init__", "__main__")}
-    for folder, tree in FOLDERS.items():
+    for folder in FOLDERS:
+        tree = MODULES[f"{folder}.__init__"]
         assert ast.get_docstring(tree) and len(tree.body) == 1, folder
 
 
 def test_the_eras_do_not_know_of_each_other() -> None:
     legacy = {*LEGACY_ERA}
     modern = {"eras.modern", "eras.listener", "endpoint.modern"}
-    for importer, imported in EVERY_IMPORT:
+    for importer, imported in every_import():
         assert not (importer in modern and imported in legacy)
         assert not (importer in legacy and imported in modern - {"eras.listener"})
 
 
 def test_the_eras_know_no_exchange_of_http() -> None:
     """Each carrier derives its own calls; the eras share values of HTTP at most, such as who a principal is."""
-    used = {imported for importer, imported in EVERY_IMPORT if importer.startswith("eras.")}
+    used = {imported for importer, imported in every_import() if importer.startswith("eras.")}
     assert {name for name in used if name.startswith("http.")} == {"http.auth"}
 
 
