@@ -125,6 +125,11 @@ def test_every_variable_that_a_page_names_is_read(page: Path, options_of: Any) -
     assert {name for name in named - known if name.removeprefix("MCP_H11_") not in sources} == set()
 
 
+def test_the_reference_has_each_public_name_once() -> None:
+    named = re.findall(r"^::: mcp_h11\.(\w+)$", (DOCS / "api.md").read_text("utf-8"), re.M)
+    assert named == list(mcp_h11.__all__)
+
+
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 

@@ -40,9 +40,10 @@ class Principal:
     Args:
         subject: The caller's name, as the issuer gives it.
         scopes: The permissions of the token, kept as a frozenset; a text is split at its blanks, as the `scope` claim
-        is
-            written.
+            is written.
         claims: All other facts of the token; handlers find them in `ctx.principal.claims`.
+        client_id: The OAuth client that the token was issued to.
+        issuer: The authorization server that issued it.
         expires_at: Seconds since the epoch; from then on requests are 401 and streams that listen are ended.
     """
 
