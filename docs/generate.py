@@ -72,6 +72,8 @@ MEANINGS = {
     "path": "the endpoint; with or without a slash at its end",
     "response": "`auto`: JSON unless something is emitted first or `patience` passes; `json`; `sse`",
     "stateless": "no sessions: GET and DELETE are 405, `initialize` gives no id",
+    "page": "browsers that open `path` or `/` get a page that tries the server (the command line turns it on for "
+    "loopback addresses)",
     "legacy_sse": "HTTP+SSE of 2024-11-05, and by a bare GET of `path` (the command line turns it on)",
     "sse_path": "where its stream is",
     "messages_path": "where its messages are posted",

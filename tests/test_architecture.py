@@ -67,6 +67,7 @@ LATER = {
     ("runtime.runtime", "stores.urls"),
     ("client.connect", "client.transports.memory"),
     ("client.connect", "client.transports.stdio"),
+    ("endpoint.endpoint", "endpoint.browsers"),
     ("endpoint.endpoint", "endpoint.fleet_sse"),
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
@@ -303,7 +304,7 @@ CACHES = {"cache", "lru_cache", "cached_property"}
 # Set for the code that runs while a module of the user's is imported, and set back at the end of the import.
 DURING_AN_IMPORT = {("handler.mcpserver", "RUN_REFUSED")}
 # Caches of what is a function of its argument alone, and bounded: nobody can tell that they are there.
-PURE_CACHES = {("runtime.fairness", "_network_of"), ("schema.forms", "_form")}
+PURE_CACHES = {("endpoint.browsers", "frame"), ("runtime.fairness", "_network_of"), ("schema.forms", "_form")}
 
 
 def top_level(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:

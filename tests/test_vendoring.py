@@ -23,6 +23,7 @@ from rawclient import LIMIT, Legacy, Modern
 from wire import D
 
 import mcp_h11
+from mcp_h11.endpoint.browsers import SCRIPTS
 
 PACKAGE = Path(mcp_h11.__file__).parent
 NAMES = ("h11", "anyio")
@@ -250,8 +251,11 @@ MAY_ASK_FOR_PATHS = {"cli/banner.py", "cli/target.py"}
 
 
 def test_the_folder_carries_no_data_that_is_read_by_path() -> None:
+    """The files of the page are read by the loader, which can read from a zip file as well (test_the_page_...)."""
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert [path.name for path in files if path.suffix != ".py"] == ["py.typed"]
+    page = {"page.html", "page.css", *SCRIPTS}
+    data = {path.relative_to(PACKAGE).as_posix() for path in files if path.suffix != ".py"}
+    assert data == {"py.typed", *(f"endpoint/page/{name}" for name in page)}
     asking = {path for path in files if path.suffix == ".py" and "__file__" in path.read_text("utf-8")}
     assert {path.relative_to(PACKAGE).as_posix() for path in asking} == MAY_ASK_FOR_PATHS
 

@@ -22,7 +22,9 @@ from typing import Any, cast
 
 import anyio
 
+from ..endpoint.browsers import listing
 from ..endpoint.endpoint import Counts, Endpoint
+from ..endpoint.verdicts import PAGE, Verdict
 from ..handler.handler import ServerHandler
 from ..http.headers import Headers
 from ..http.messages import Head, HTTPRequest
@@ -286,7 +288,7 @@ class GatewayEndpoint(OpsEndpoint):
         if site is not None:
             return site.check(head, link)
         refusal = super().check(head, link)
-        if refusal is not None or self._pages.has(head.path):
+        if refusal is not None or self._pages.has(head.path) or self._lists(head, link.proxied):
             return refusal
         return _nowhere(self._verdict(head, link.proxied).facts.prefix)
 
@@ -302,10 +304,19 @@ class GatewayEndpoint(OpsEndpoint):
         site = self._at(request.head)
         if site is not None:
             site.respond(request, reply)
-        elif self._pages.has(request.head.path):
+        elif self._pages.has(request.head.path) or self._lists(request.head, reply.proxied):
             super().respond(request, reply)
         else:
             self.refuse(reply, _nowhere(self._verdict(request.head, reply.proxied).facts.prefix), None)
+
+    def _lists(self, head: Head, proxied: bool) -> bool:
+        # The names of the sites are for those who may use them, so a gateway with a token has no list.
+        return head.path == "/" and self.runtime.settings.is_open and self._verdict(head, proxied).facts.route == PAGE
+
+    def _show_page(self, verdict: Verdict, reply: Reply) -> None:
+        """List the sites, each of which has a page of its own."""
+        prefix = (verdict.facts.prefix or ".") + PREFIX
+        reply.answer(*listing(self.gateway.sites, prefix, verdict.head.get_all("if-none-match")))
 
     def sweep(self) -> None:
         """Let each site end its idle sessions."""

@@ -169,6 +169,7 @@ OPTIONS = (
     Option("response", _WHAT, "form of the answers (auto)", _RESPONSE, "auto|json|sse", default="auto"),
     Option("stateless", _WHAT, "keep no sessions", _flag, default=False),
     Option("legacy-sse", _WHAT, "serve HTTP+SSE of 2024-11-05 too (on, unless --stateless)", _flag),
+    Option("page", _WHAT, "a page for browsers, at / and at the endpoint (on at a loopback address)", _flag),
     Option("allowed-hosts", _WHO, "names that clients may call it by, or 'any'", _items, "NAMES", common=True),
     Option("allowed-origins", _WHO, "web origins that may call it, or 'any'", _items, "ORIGINS"),
     Option("cors", _WHO, "web origins whose scripts may read answers", _items, "ORIGINS", default=()),

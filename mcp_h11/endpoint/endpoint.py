@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ..eras.modern import claimed_version
 from ..handler.handler import ServerHandler
 from ..http.auth import metadata, subject
-from ..http.headers import JSON_HEADERS, Headers
+from ..http.headers import JSON_HEADERS, Headers, parse_accept
 from ..http.messages import Head, HTTPRequest
 from ..http.origins import HostPolicy
 from ..http.reply import STREAMING, Link, Reply
@@ -46,7 +46,7 @@ from .legacy_sse import LegacySSE
 from .modern import ModernPosts
 from .ratelimit import RateLimiter
 from .sessions import Legacy
-from .verdicts import MESSAGES, METADATA, SSE, Examiner, Verdict
+from .verdicts import MESSAGES, METADATA, PAGE, SSE, Examiner, Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -202,6 +202,8 @@ class Endpoint:
             self._limit(principal, reply.peer)
         if facts.route == METADATA:
             self._describe(verdict, reply)
+        elif facts.route == PAGE:
+            self._show_page(verdict, reply)
         elif facts.late_refusal is not None:
             raise facts.late_refusal.refusal()
         elif verdict.method == "POST":
@@ -229,6 +231,14 @@ class Endpoint:
             raise Refusal(400, "Bad Request: say by the Host header which server is meant")
         document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
         reply.answer(200, self.runtime.json.dumps(document))
+
+    def _show_page(self, verdict: Verdict, reply: Reply) -> None:
+        from .browsers import page  # most servers have no page
+
+        # At its own address the page finds the endpoint where it is; at "/" it has to be told.
+        own = verdict.head.path.rstrip("/") == self._settings.path.rstrip("/")
+        address = "" if own else (verdict.facts.prefix or ".") + self._settings.path
+        reply.answer(*page(address, verdict.head.get_all("if-none-match")))
 
     def _counted(self, refusal: Refusal, peer: str) -> Refusal:
         """Count a failed authorization: gives its refusal, or 429 if there were too many from this address."""
@@ -336,6 +346,12 @@ class Endpoint:
             # Only refusals of heads and of modern requests come here; errors of legacy calls are answers with 200.
             status, headers, close = MODERN_STATUS.get(error.code, 400), (), False
         error.__traceback__ = None  # a function of the operator's may keep an exception and raise it for each request
+        head = reply.request.head
+        if head.method in ("GET", "HEAD") and parse_accept(head.get("accept")).browser:
+            from .browsers import plain_text  # a person reads it
+
+            reply.answer(*plain_text(status, error.message, headers), close=close)
+            return
         reply.answer(status, self._error_body(error, message), JSON_HEADERS + headers, close=close)
 
     def _fail(self, reply: Reply) -> None:
@@ -413,9 +429,9 @@ def _internal() -> Refusal:
 
 
 def _is_public(verdict: Verdict) -> bool:
-    """Whether the request needs no principal: a preflight, or the metadata that says where tokens come from."""
+    """Whether the request needs no principal: a preflight, or a document without any data of the server's users."""
     facts = verdict.facts
-    return facts.preflight is not None or facts.route == METADATA
+    return facts.preflight is not None or facts.route == METADATA or facts.route == PAGE
 
 
 def _limiter(runtime: Runtime) -> RateLimiter | None:

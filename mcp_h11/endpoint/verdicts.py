@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The verdict on a request's head: all that follows from the head alone, computed once and kept on it.
 
-An `Examiner` looks at the path, then Host and Origin, then the HTTP method, then the formats.  It reads no body.
+An `Examiner` looks at the path, then Host and Origin, then the HTTP method, then the formats.  It reads no body.  A
+browser that opens an address gets the page or a refusal, and never a stream: it would show a white page that loads for
+ever, and hold a session.
 
 Rule: authorization and sessions are not judged here, because they can expire and a verdict lives as long as its head is
 remembered.  For the same reason a refusal is a `Denial`: a value, and no exception.  Its text names the option that
@@ -22,7 +24,7 @@ from ..protocol.errors import Denial, Refusal
 from ..protocol.revisions import MODERN
 from ..runtime.settings import Settings
 
-MCP, SSE, MESSAGES, METADATA, NOWHERE = range(5)
+MCP, SSE, MESSAGES, METADATA, NOWHERE, PAGE = range(6)
 MAX_FACTS = 256  # facts that are kept, for so many sets of fields
 MAX_ACCEPTS = 64  # values of Accept that are kept parsed
 # Ids that may differ in each head: no verdict depends on their values.
@@ -54,6 +56,7 @@ _ALLOWED = {
     SSE: ("GET", "OPTIONS"),
     MESSAGES: ("POST", "OPTIONS"),
     METADATA: ("GET", "HEAD", "OPTIONS"),
+    PAGE: ("GET", "HEAD"),
 }
 # The metadata is public, and clients in browsers need it before they have any right to more.
 _ANYBODY: Headers = (("Access-Control-Allow-Origin", "*"),)
@@ -181,8 +184,11 @@ class Examiner:
         origins = fields.get(b"origin", _NONE)
         facts.refusal = self._set_sender(facts, head, proxied, fields) or self._check_sender(facts, origins)
         if facts.refusal is None:
-            self._set_cors(facts, origins[0] if origins else None, fields)
-            facts.refusal = self._check_target(facts) or _check_once(fields)
+            if facts.method in ("GET", "HEAD") and self._accept_of(fields).browser and _is_bare(fields):
+                facts.refusal = self._set_page(facts, path)
+            if facts.route != PAGE:
+                self._set_cors(facts, origins[0] if origins else None, fields)
+            facts.refusal = facts.refusal or self._check_target(facts) or _check_once(fields)
         if facts.refusal is None:
             self._set_format(facts, fields)
         return facts
@@ -217,6 +223,16 @@ class Examiner:
             return Denial(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
         return None
 
+    def _set_page(self, facts: Facts, path: str) -> Denial | None:
+        """Send a browser to the page, or refuse it where it would get a stream."""
+        settings = self._settings
+        if settings.page and (facts.route == MCP or (facts.route == NOWHERE and path == "/")):
+            facts.route = PAGE
+        elif facts.route in (MCP, SSE):
+            found = f"; the page is at {facts.prefix}{settings.path}" if settings.page else "; --page serves one"
+            return Denial(406, f"Not Acceptable: MCP clients speak here, and there is no page for a browser{found}")
+        return None
+
     def _set_cors(self, facts: Facts, origin: str | None, fields: Fields) -> None:
         if facts.route == METADATA:
             facts.cors_headers = _ANYBODY
@@ -245,7 +261,7 @@ class Examiner:
 
     def _set_format(self, facts: Facts, fields: Fields) -> None:
         settings = self._settings
-        accept = self._accept(", ".join(fields.get(b"accept", _NONE)))
+        accept = self._accept_of(fields)
         facts.accepts_json, facts.accepts_events = accept.json, accept.sse
         facts.allow_events = accept.sse and settings.response != "json"
         facts.allow_json = accept.json or not facts.allow_events
@@ -259,11 +275,12 @@ class Examiner:
                     406, "Not Acceptable: Accept must allow application/json and text/event-stream"
                 )
             facts.is_post = facts.late_refusal is None
-        elif facts.method == "GET" and facts.route != METADATA and not accept.sse:
+        elif facts.method == "GET" and facts.route not in (METADATA, PAGE) and not accept.sse:
             facts.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
-    def _accept(self, value: str) -> Accept:
+    def _accept_of(self, fields: Fields) -> Accept:
         # Heads differ in their sessions, but their Accept fields are the same few texts.
+        value = ", ".join(fields.get(b"accept", _NONE))
         accept = self._accepts.get(value)
         if accept is None:
             if len(self._accepts) >= MAX_ACCEPTS:
@@ -289,6 +306,11 @@ def _collect(head: Head) -> Fields:
 def _first(fields: Fields, name: bytes) -> str | None:
     values = fields.get(name)
     return values[0] if values else None
+
+
+def _is_bare(fields: Fields) -> bool:
+    # A browser that opens an address sends none of these; HTTP libraries that call themselves browsers may.
+    return not {_SESSION, _VERSION, b"last-event-id"} & fields.keys()
 
 
 def _check_once(fields: Fields) -> Denial | None:

@@ -26,6 +26,8 @@ Headers = tuple[tuple[str, str], ...]
 
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
+HTML_TYPE = "text/html"
+XHTML_TYPE = "application/xhtml+xml"
 
 JSON_HEADERS: Headers = (("Content-Type", JSON_TYPE),)
 # X-Accel-Buffering: 2026-07-28 streamable-http, Receiving Messages, SHOULD.  no-transform keeps proxies from
@@ -57,11 +59,15 @@ NAME_SOURCE = {
 # --- Accept and Content-Type ------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Accept:
-    """The formats that a client accepts in an answer."""
+    """The formats that a client accepts in an answer.
+
+    `browser`: it names HTML and no event stream, as a browser does for an address that a person opens.
+    """
 
     json: bool
     sse: bool
     prefers_sse: bool = False
+    browser: bool = False
 
 
 def _quality(parameters: Iterable[str]) -> float:
@@ -92,7 +98,8 @@ def parse_accept(value: str | None) -> Accept:
     any_type = ranges.get("*/*", ranges.get("*", 0.0))  # java.net sends "*; q=.2"
     json = ranges.get(JSON_TYPE, ranges.get("application/*", any_type))
     sse = ranges.get(SSE_TYPE, ranges.get("text/*", any_type))
-    return Accept(json > 0, sse > 0, sse > json)
+    html = ranges.get(HTML_TYPE, ranges.get(XHTML_TYPE, 0.0))
+    return Accept(json > 0, sse > 0, sse > json, html > 0 and SSE_TYPE not in ranges)
 
 
 def is_json(content_type: str | None) -> bool:

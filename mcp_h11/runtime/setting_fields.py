@@ -30,6 +30,7 @@ class SettingFields(TypedDict, total=False):
     sse_path: str
     messages_path: str
     root_path: str
+    page: bool
     strict_accept: bool
     allowed_hosts: Sequence[str] | None
     allowed_origins: Sequence[str] | None

@@ -78,6 +78,7 @@ class Settings(_Keywords):
     messages_path: str = "/messages"
     # The prefix that a reverse proxy strips from the paths that clients ask for.  X-Forwarded-Prefix goes first.
     root_path: str = ""
+    page: bool = False  # browsers get a page that tries the server, at `path` and at /
     strict_accept: bool = False  # refuse a POST whose Accept does not name both types
 
     # None allows the loopback names and the bound address, and is refused where other machines can reach that address.

@@ -519,3 +519,40 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) 
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert says in last and "Traceback" not in done.stderr and "hush" not in done.stderr
+
+
+BROWSER = {"Accept": "text/html,*/*;q=0.8"}
+
+
+async def shown(server: Any, path: str, **headers: str) -> Any:
+    async with RawClient(server.port) as client:
+        return await client.request("GET", path, {**BROWSER, **headers})
+
+
+async def test_a_browser_finds_the_list_of_servers_and_a_page_at_each() -> None:
+    entries = {"two": entry("two"), "one-<b>": entry("one")}
+    async with gateway(entries, page=True, trusted_proxies=["127.0.0.1"]) as server:
+        answer = await shown(server, "/")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', answer.body.decode())
+        assert links == [("./servers/one-&lt;b&gt;/mcp", "one-&lt;b&gt;"), ("./servers/two/mcp", "two")]
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert b'href="/tools/servers/two/mcp"' in (await shown(server, "/", **{"X-Forwarded-Prefix": "/tools"})).body
+        there = await shown(server, "/servers/two/mcp")
+        assert there.status == 200 and b'name="mcp-endpoint" content=""' in there.body
+        for path in ("/mcp", "/servers", "/servers/none/mcp"):
+            away = await shown(server, path)
+            assert (away.status, away.content_type) == (404, "text/plain") and b"/servers/NAME/mcp" in away.body
+        assert (await shown(server, "/health")).content_type == "application/json"
+        assert (await page(server, "/")).content_type == "application/json"
+        tag = answer.headers["etag"]
+        assert (await shown(server, "/", **{"If-None-Match": tag})).status == 304
+
+
+async def test_a_gateway_with_a_token_or_without_pages_lists_nothing() -> None:
+    for options in ({"page": True, "token": "secret", "metrics": False}, {}):
+        async with gateway({"one": entry("one")}, **options) as server:
+            answer = await shown(server, "/")
+            assert (answer.status, answer.content_type) == (404, "text/plain") and b"one" not in answer.body
+            at_one = await shown(server, "/servers/one/mcp")
+            assert at_one.status == (200 if options else 406)

@@ -429,6 +429,7 @@ OTHER_VALUES = {
     "response": ("SSE", "sse"),
     "stateless": ("1", True),
     "legacy-sse": ("off", False),
+    "page": ("off", False),
     "allowed-hosts": ("a.example, b.example:8443", ["a.example", "b.example:8443"]),
     "allowed-origins": ("https://a.example", ["https://a.example"]),
     "cors": ("https://a.example,https://b.example", ["https://a.example", "https://b.example"]),
@@ -590,6 +591,22 @@ def test_stateless_has_no_legacy_sse_unless_asked_for(served: Served) -> None:
     assert (served.settings.stateless, served.settings.legacy_sse) == (True, False)
     cli_main.main(["--port", "0", "--no-legacy-sse"])
     assert (served.settings.stateless, served.settings.legacy_sse) == (False, False)
+
+
+LOOPBACK = [[], ["--host", "localhost"], ["--host", "[::1]"], ["--host", "127.0.0.2"]]
+PUBLISHED = [
+    ["--host", "0.0.0.0", "--allowed-hosts", "any"], ["--uds", "a.sock"], ["--fd", "5"], ["--root-path", "/tools"],
+    ["--trusted-proxies", "127.0.0.1"], ["--allowed-hosts", "tools.example"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "page"), [*((one, True) for one in LOOPBACK), *((one, False) for one in PUBLISHED)])
+def test_browsers_get_a_page_where_this_machine_alone_can_ask(served: Served, given: list[str], page: bool) -> None:
+    cli_main.main(given)
+    assert served.settings.page is page
+    for option, wanted in (("--page", True), ("--no-page", False)):
+        cli_main.main([*given, option])
+        assert served.settings.page is wanted
 
 
 # --- where it listens, and for whom ----------------------------------------------------------------------------------
