@@ -55,7 +55,8 @@ def parsed(text: str, *, toml: bool = False) -> Any:
         raise ConfigError(f"it is longer than {MAX_CONFIG} characters")
     text = text.removeprefix("\ufeff")
     try:
-        return _toml(text) if toml else json.loads(_plain(text), object_pairs_hook=_object)
+        plain = text if toml else without_trailing_commas(uncommented(text))
+        return _toml(plain) if toml else json.loads(plain, object_pairs_hook=_object)
     except RecursionError:
         raise ConfigError("it is nested too deeply") from None
     except ValueError as exc:
@@ -70,9 +71,13 @@ def _toml(text: str) -> Any:
     return tomllib.loads(text)
 
 
-def _plain(text: str) -> str:
-    """JSON of JSONC.  Blanks replace comments, so that an error still names the right line and column."""
-    text = _COMMENT.sub(_without_comment, text)
+def uncommented(text: str) -> str:
+    """JSONC without comments.  Blanks replace them, so that an error still names the right line and column."""
+    return _COMMENT.sub(_without_comment, text)
+
+
+def without_trailing_commas(text: str) -> str:
+    """JSON of JSONC without comments; a blank replaces each comma after a last member."""
     return _TRAILING_COMMA.sub(lambda found: " " if found[0] == "," else found[0], text)
 
 

@@ -36,7 +36,7 @@ def _url(options: argparse.Namespace, address: tuple[Any, ...]) -> str:
     return f"{'https' if options.certfile else 'http'}://{netloc}{options.path}"
 
 
-def _key(name: str) -> str:
+def client_key(name: str) -> str:
     """A server's name as clients take it for a key: letters, digits, '-' and '_'."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "mcp"
 
@@ -49,14 +49,14 @@ def _serves(name: str) -> str:
 
 
 def _configuration(name: str, entry: dict[str, Any], command: str) -> str:
-    text = json.dumps({"mcpServers": {_key(name): entry}}, indent=2)
+    text = json.dumps({"mcpServers": {client_key(name): entry}}, indent=2)
     return f"For a client's configuration file:\n\n{text}\n\nFor Claude Code:\n\n{command}\n"
 
 
 def http_banner(name: str, url: str, options: argparse.Namespace) -> str:
     """The text for stdout once the address is bound.  A token appears as the variable that holds it."""
     entry: dict[str, Any] = {"type": "http", "url": url}
-    command = ["claude", "mcp", "add", "--transport", "http", _key(name), url]
+    command = ["claude", "mcp", "add", "--transport", "http", client_key(name), url]
     header = ""
     if options.token is not None:
         entry["headers"] = {"Authorization": f"Bearer ${{{ENVIRONMENT_PREFIX}TOKEN}}"}
@@ -71,8 +71,8 @@ def _root(module: str) -> str:
     return str(Path(found).resolve().parents[1]) if found else ""
 
 
-# A client starts the command in a folder of its own, so modules found in the current folder need PYTHONPATH.
-def _python_path(target: str | None) -> str:
+def python_path_of(target: str | None) -> str:
+    """The PYTHONPATH that a client has to give, as it starts the command in a folder of its own; "" for none."""
     local = {os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))}
     roots = [_root(PACKAGE)]
     if target and not is_file(split_target(target)[0]):
@@ -92,7 +92,7 @@ def stdio_banner(name: str, options: argparse.Namespace) -> str:
         arguments += ["--log-level", options.log_level]
     entry: dict[str, Any] = {"command": sys.executable, "args": arguments}
     environment: list[str] = []
-    python_path = _python_path(options.target)
+    python_path = python_path_of(options.target)
     if python_path:
         entry["env"] = {"PYTHONPATH": python_path}
         environment = ["--env", f"PYTHONPATH={python_path}"]
@@ -104,7 +104,7 @@ def stdio_banner(name: str, options: argparse.Namespace) -> str:
         *environment,
         "--transport",
         "stdio",
-        _key(name),
+        client_key(name),
         "--",
         sys.executable,
         *arguments,

@@ -33,6 +33,7 @@ COMMANDS = {
     "ping": CommandEntry("ask", "see that a server answers, and how fast"),
     "detect": CommandEntry("ask", "tell which transport and revisions a URL speaks"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
+    "install": CommandEntry("install", "write a server into the configuration of a client"),
 }
 
 
