@@ -37,8 +37,4 @@ def whoami(ctx: Context) -> str:
 
 
 if __name__ == "__main__":
-    server.run(
-        port=int(os.environ.get("PORT", "8000")),
-        authorize=authorize,
-        on_start=lambda running: print(running.url, flush=True),
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")), authorize=authorize)

@@ -9,6 +9,7 @@ empties; in Blender `bpy.app.timers.register`, in IDA `ida_kernwin.execute_sync`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -51,5 +52,6 @@ def main_loop() -> None:
 if __name__ == "__main__":
     thread = start_in_thread(server, port=int(os.environ.get("PORT", "8000")), call_in=jobs.put)
     print(thread.url, flush=True)
-    main_loop()
+    with contextlib.suppress(KeyboardInterrupt):
+        main_loop()
     thread.stop()

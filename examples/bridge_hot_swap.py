@@ -4,7 +4,8 @@
     python examples/bridge_hot_swap.py
 
 Type a command, such as `python -m mcp_h11 examples/notes.py --stdio`, and Enter: the bridge starts it, moves new
-requests to it, and lets calls in progress end at the old one.  Clients are told that the tools have changed.
+requests to it, and lets calls in progress end at the old one.  Clients are told that the tools have changed.  Ctrl+D
+ends it.
 """
 
 from __future__ import annotations

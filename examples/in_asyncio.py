@@ -41,7 +41,8 @@ async def page() -> str:
 async def main() -> None:
     measuring = asyncio.create_task(measure())
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     # Every setting is a keyword.  When the block ends, running calls may finish and the server closes.
     async with listening(server, port=int(os.environ.get("PORT", "8000")), grace=2) as running:
         print(running.url, flush=True)

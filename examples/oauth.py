@@ -86,5 +86,4 @@ if __name__ == "__main__":
             required_scopes=["files:read"],
             resource=RESOURCE,
             authorization_servers=[ISSUER],
-            on_start=lambda running: print(running.url, flush=True),
         )
