@@ -236,7 +236,10 @@ class ProxyHandler(ServerHandler):
         self._attribution.tell_of_all_changes(backend)
 
     def refilter(self, allow: Iterable[str], deny: Iterable[str], precedence: str = "deny") -> None:
-        """Show other tools from now on, and tell the clients if that changes the list."""
+        """Show other tools from now on, and tell the clients if that changes the list.
+
+        `allow`, `deny` and `precedence` are those of `ToolFilter`, as for the constructor.
+        """
         new = ToolFilter(allow, deny, precedence)
         old, self.filter = self.filter, new
         if (new.allow, new.deny, new.precedence) != (old.allow, old.deny, old.precedence):

@@ -286,8 +286,7 @@ class Client:
 
     @property
     def session_id(self) -> str | None:
-        """Of a session over HTTP; None elsewhere."""
-        # Only the transports over HTTP have sessions with an id.
+        """The id of a session over HTTP; None elsewhere."""
         return getattr(self._conversation.transport, "session_id", None)
 
     @property
@@ -311,7 +310,7 @@ class Client:
         meta: Mapping[str, Any] | None = None,
         owner: Hashable = None,
     ) -> dict[str, Any]:
-        """Any request; gives its result.
+        """Any request, by its `method` and `params`; gives its result.
 
         Args:
             progress: called with (progress, total, message), the last two None where not given; may be a coroutine
@@ -348,7 +347,7 @@ class Client:
         return await self._watch.request(request)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Sends a notification.  Raises MCPError where it did not get there within the client's `timeout`."""
+        """Sends the notification `method` with `params`.  Raises MCPError where it is not there within `timeout`."""
         await self._conversation.notify(method, params, timeout=self._options.timeout)
 
     async def list_tools(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Tool]:
@@ -379,11 +378,11 @@ class Client:
         return await all_pages(send, self._conversation.json, method, member, seconds)
 
     async def read_resource(self, uri: str) -> wire.ReadResourceResult:
-        """``{"contents": [...]}``.  Raises ResourceNotFound in either era."""
+        """``{"contents": [...]}`` of the resource `uri`.  Raises ResourceNotFound in either era."""
         return cast("wire.ReadResourceResult", await self.request("resources/read", {"uri": uri}))
 
     async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> wire.GetPromptResult:
-        """``{"messages": [...]}``"""
+        """``{"messages": [...]}`` of the prompt `name`; its `arguments` are texts."""
         params: dict[str, Any] = {"name": name}
         # Left out where there are none: the member is optional on the wire.
         if arguments is not None:
@@ -398,7 +397,10 @@ class Client:
         progress: Progress | None = None,
         timeout: float | None = _AS_CONFIGURED,
     ) -> wire.CallToolResult:
-        """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result."""
+        """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result.
+
+        `name` and `arguments` are the tool's; `progress` and `timeout` are as for `request`.
+        """
         params = {"name": name, "arguments": dict(arguments or {})}
         return cast("wire.CallToolResult", await self.request("tools/call", params, progress=progress, timeout=timeout))
 
@@ -423,7 +425,7 @@ class Client:
         return cast("wire.Completion", completion)
 
     async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:
-        """Whether the server answers.  2026-07-28 has no ping: there it is `server/discover`, never from the cache."""
+        """Asks for an answer within `timeout`, and raises where none comes.  In 2026-07-28 it is `server/discover`."""
         seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
 
         async def send() -> None:
@@ -435,7 +437,6 @@ class Client:
         """The `server/discover` result; in a session, the answer to the handshake in the same form."""
         if self.modern:
             return cast("wire.DiscoverResult", await self.request("server/discover"))
-        # There is no such request in a session; the handshake has told the same.
         negotiated = self._negotiated
         supported, capabilities = list(negotiated.supported), negotiated.capabilities
         said: wire.DiscoverResult = {"supportedVersions": supported, "capabilities": capabilities}
@@ -457,11 +458,11 @@ class Client:
     # --- changes --------------------------------------------------------------------------------------------
 
     async def subscribe(self, uri: str) -> None:
-        """From now on `on_updated` hears of this resource."""
+        """From now on `on_updated` hears of the resource `uri`."""
         await self._subscriptions.add(uri)
 
     async def unsubscribe(self, uri: str) -> None:
-        """Ends the subscription to this resource."""
+        """Ends the subscription to the resource `uri`."""
         await self._subscriptions.remove(uri)
 
     @asynccontextmanager

@@ -57,11 +57,11 @@ class EraMemory:
         self._verdicts: OrderedDict[Origin, str] = OrderedDict()
 
     def get(self, url: str) -> str | None:
-        """The entry of the origin of this address; None where there is none."""
+        """The entry of the origin of `url`; None where there is none."""
         return self._verdicts.get(origin_of(url))
 
     def put(self, url: str, verdict: str) -> None:
-        """Remembers an entry.  When the memory is full, the oldest one is dropped."""
+        """Remembers `verdict` for the origin of `url`.  When the memory is full, the oldest entry is dropped."""
         origin = origin_of(url)
         self._verdicts[origin] = verdict
         # An origin that is in use must not be the first to be dropped.
@@ -70,7 +70,7 @@ class EraMemory:
             self._verdicts.popitem(last=False)
 
     def drop(self, url: str) -> None:
-        """Drops the entry of the origin of this address, because the server contradicted it."""
+        """Drops the entry of the origin of `url`, because the server contradicted it."""
         self._verdicts.pop(origin_of(url), None)
 
 

@@ -66,7 +66,7 @@ class ChangeStream:
         self._seldom = Seldom(logger)
 
     def put(self, method: str, params: dict[str, Any]) -> None:
-        """Adds a notification; past `MAX_UNREAD` the oldest is dropped."""
+        """Adds a notification, `method` with `params`; past `MAX_UNREAD` the oldest is dropped."""
         if len(self._unread) == MAX_UNREAD:
             self._seldom.warning("more than %d notifications were not read: the oldest was dropped", MAX_UNREAD)
         self._unread.append((method, params))

@@ -58,6 +58,7 @@ class Url:
     """A server at an address (http, https, http+unix).
 
     Attributes:
+        url: the address.
         headers: sent with every request.
         token: a bearer token, or a coroutine function that gives one; it replaces an `Authorization` in `headers`.
         transport: "http" or "sse" pins the transport; None lets the client find it.

@@ -59,7 +59,7 @@ class RequestContext(NamedTuple):
 
 
 class Context(_OfLifespan[LifespanT]):
-    """Ask for it in a handler by annotating a parameter with `Context`; never make one yourself.
+    """Ask for it in a handler by annotating a parameter with `Context`; the server makes one for each call.
 
     `Context[State]` says to type checkers that `lifespan` is a `State`.
     """
@@ -182,8 +182,15 @@ class Context(_OfLifespan[LifespanT]):
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, where the client asked for it; a value that does not rise is left out.
 
-        "The progress value MUST increase with each notification" (basic/patterns/progress).  A call that has a
-        deadline gets its whole time again, whether or not the client asked.
+        A call that has a deadline gets its whole time again, whether or not the client asked.
+
+        Args:
+            progress: How far the call has come; "MUST increase with each notification" (basic/patterns/progress).
+            total: The value of `progress` at the end, if it is known.
+            message: A text for the user; left out before 2025-03-26.
+
+        Raises:
+            ValueError: NaN or infinity.
         """
         # A number minus itself is 0, unless it is NaN or infinite.
         if progress - progress or (total is not None and total - total):
@@ -207,7 +214,16 @@ class Context(_OfLifespan[LifespanT]):
         await self._exchange.notify(PROGRESS, params)
 
     async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
-        """Send a log message if the client wants that level.  `data` is any JSON value, and never a secret."""
+        """Send a log message if the client wants that level.
+
+        Args:
+            level: "debug", "info", "notice", "warning", "error", "critical", "alert" or "emergency".
+            data: Any JSON value; never a secret.
+            logger: A name for the part of the program that speaks; `logger_name` is the same.
+
+        Raises:
+            ValueError: There is no such level.
+        """
         rank = LEVELS.get(level)
         if rank is None:
             raise ValueError(f"{level!r} is none of {', '.join(LEVELS)}")
@@ -221,27 +237,27 @@ class Context(_OfLifespan[LifespanT]):
         await self._exchange.notify(LOG_MESSAGE, params)
 
     async def debug(self, data: Any, **kwargs: Any) -> None:
-        """`log` at level debug."""
+        """`log` these `data` at level debug; `logger` is as for `log`."""
         await self.log("debug", data, **kwargs)
 
     async def info(self, data: Any, **kwargs: Any) -> None:
-        """`log` at level info."""
+        """`log` these `data` at level info; `logger` is as for `log`."""
         await self.log("info", data, **kwargs)
 
     async def notice(self, data: Any, **kwargs: Any) -> None:
-        """`log` at level notice."""
+        """`log` these `data` at level notice; `logger` is as for `log`."""
         await self.log("notice", data, **kwargs)
 
     async def warning(self, data: Any, **kwargs: Any) -> None:
-        """`log` at level warning."""
+        """`log` these `data` at level warning; `logger` is as for `log`."""
         await self.log("warning", data, **kwargs)
 
     async def error(self, data: Any, **kwargs: Any) -> None:
-        """`log` at level error."""
+        """`log` these `data` at level error; `logger` is as for `log`."""
         await self.log("error", data, **kwargs)
 
     async def notify(self, method: str, params: dict[str, Any] | None = None) -> None:
-        """Send a notification of your own on this call's stream."""
+        """Send a notification of your own, with this `method` and these `params`, on this call's stream."""
         await self._exchange.notify(method, params or {})
 
     async def notify_tools_changed(self) -> None:
@@ -281,15 +297,27 @@ class Context(_OfLifespan[LifespanT]):
     ) -> Accepted[dict[str, Any]] | Declined[dict[str, Any]]: ...
 
     async def elicit(self, message: str, schema: Any) -> Any:
-        """Ask the user to fill in a form; `Elicit` lists the forms that `schema` may have.
+        """Ask the user to fill in a form, and give the answer: an `Elicited`, with `action` and `data`.
 
         In 2026-07-28 the function ends here and runs again from its start when the answer has come: anything
-        that must not happen twice belongs inside `once`.  Raises MissingClientCapability where the client cannot ask.
+        that must not happen twice belongs inside `once`.
+
+        Args:
+            message: The text above the form.
+            schema: A dataclass, TypedDict, pydantic model, or JSON schema: one flat object of texts, numbers, booleans
+                and choices.  Never ask for a secret.
+
+        Raises:
+            MissingClientCapability: The client cannot ask its user.
         """
         return await self._ask_one(Elicit(message, schema))
 
     async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> Elicited[None]:
-        """Ask the user to open a page; see `ElicitURL`."""
+        """Ask the user to open the page at `url`; `message` says why, and `elicitation_id` is as for `ElicitURL`.
+
+        Raises:
+            MissingClientCapability: The client cannot show a page to its user.
+        """
         return await self._ask_one(ElicitURL(message, url, elicitation_id))  # type: ignore[no-any-return]
 
     async def sample(
@@ -300,17 +328,36 @@ class Context(_OfLifespan[LifespanT]):
         system_prompt: str | None = None,
         **options: Any,
     ) -> Sampled:
-        """Ask the client's model; `options` are further params by their wire names (`temperature`, `tools`)."""
+        """Ask the client's model, and give its answer: a `Sampled`, with `text` and `content`.
+
+        Args:
+            messages: A text, or sampling messages as the specification has them.
+            max_tokens: The most tokens that the answer may have.
+            system_prompt: A text that the client may put before the messages.
+            options: Further params by their wire names, such as `temperature` and `tools`.
+
+        Raises:
+            MissingClientCapability: The client has no model, or none that takes tools.
+        """
         return await self._ask_one(Sample(messages, max_tokens, system_prompt, options or None))  # type: ignore[no-any-return]
 
     async def list_roots(self) -> list[dict[str, Any]]:
-        """Ask which folders the user works in: a list of ``{"uri": ..., "name": ...}``."""
+        """Ask which folders the user works in: a list of ``{"uri": ..., "name": ...}``.
+
+        Raises:
+            MissingClientCapability: The client does not tell.
+        """
         return await self._ask_one(ListRoots())  # type: ignore[no-any-return]
 
     async def ask(self, **questions: Question | Mapping[str, Any]) -> dict[str, Any]:
         """Ask several things at once; the answers come by the same names.
 
-        A name may be used again, for the same question or another one.
+        Args:
+            questions: An `Elicit`, `ElicitURL`, `Sample` or `ListRoots` for each name.  A name may be used again in a
+                later call, for the same question or another one.
+
+        Raises:
+            MissingClientCapability: The client cannot answer one of them.
         """
         if not questions:
             return {}
@@ -319,7 +366,7 @@ class Context(_OfLifespan[LifespanT]):
         return {name: answers[key] for name, key in keys.items()}
 
     async def once(self, key: str, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call `fn(*args)`, but only in the first round of this call: later rounds get the kept result.
+        """Call `fn(*args)`, but only in the first round of this call: later rounds get the result kept under `key`.
 
         The result has to be JSON.  It travels in the signed state, so it is bound to this call and this principal;
         a client that starts the call anew runs `fn` again.  A round that comes twice runs `fn` at most once: the
@@ -360,11 +407,14 @@ class Context(_OfLifespan[LifespanT]):
     # --- threads ----------------------------------------------------------------------------
 
     async def run_sync(self, fn: Callable[[], T]) -> T:
-        """Run a blocking function off the loop, on the server's own bounded threads (or the host's, by `call_in`)."""
+        """Run a blocking function off the loop, and give its result.
+
+        `fn` takes no arguments.  It runs on the server's own bounded threads, or on the host's thread by `call_in`.
+        """
         return await self._exchange.runtime.run_sync(fn, self._exchange.party)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """For sync tools: run something of this context on the loop and wait, e.g. ``ctx.wait(ctx.info("half"))``.
+        """For sync tools: run an `awaitable` of this context on the loop and wait: ``ctx.wait(ctx.info("half"))``.
 
         Raises RuntimeError on the loop's own thread, which would wait for itself.
         """

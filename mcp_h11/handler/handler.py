@@ -44,7 +44,12 @@ class ScopeSwitch:
 
 
 class ServerHandler:
-    """Override `list_tools` and `call_tool`, or any other pair, with `def` or `async def`."""
+    """Override `list_tools` and `call_tool`, or any other pair, with `def` or `async def`.
+
+    Each of them gets `params`, the request's params as a dict, and `ctx`, the `Context` of the call.  It returns the
+    result as a dict, or an `InputRequired` where its signature says so, and raises an `MCPError` for a JSON-RPC error.
+    Pass an instance to `run`, `serve` or `listening`.
+    """
 
     name = "mcp-server"
     version = "0"
@@ -88,7 +93,7 @@ class ServerHandler:
         return offered
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
-        """How long a client may keep a result (milliseconds), and its scope: "public", "private", or None.
+        """How long a client may keep a result of `method` (milliseconds), and its scope: "public", "private", or None.
 
         None lets the server choose: private where requests are authorized, else public.
         """
@@ -102,9 +107,9 @@ class ServerHandler:
         return None
 
     def required_scopes(self, method: str, params: Params) -> Collection[str]:
-        """The scopes that a caller's token needs for this request, beside the settings' `required_scopes`.
+        """The scopes that a caller's token needs for `method`, beside the settings' `required_scopes`.
 
-        Called for each request over HTTP, with the params as they came, before any part of the answer is sent.  A
+        Called for each request over HTTP, with the `params` as they came, before any part of the answer is sent.  A
         caller with too few scopes gets 403 and the scopes to ask for.  Must not raise.
         """
         return ()
@@ -144,7 +149,7 @@ class ServerHandler:
     # --- requests ----------------------------------------------------------------------------------------
 
     async def request(self, method: str, params: Params, ctx: Context) -> Result | InputRequired:
-        """Answer any request: by the method table, unless overridden.  Raises MCPError for a JSON-RPC error."""
+        """Answer the request `method`: by the table of methods, unless overridden.  An MCPError is a JSON-RPC error."""
         entry = METHODS.get(method)
         if entry is None:
             raise MethodNotFound(method)
@@ -155,7 +160,7 @@ class ServerHandler:
         return result  # type: ignore[no-any-return]
 
     async def notification(self, method: str, params: Params, ctx: Context | None) -> None:
-        """A notification that the server does not act upon itself.  By default unknown ones are ignored."""
+        """The notification `method`, which the server does not act upon itself; ignored unless this is overridden."""
 
     async def list_tools(self, params: Params, ctx: Context) -> Result:
         """``{"tools": [...], "nextCursor": ...}``"""
@@ -184,7 +189,7 @@ class ServerHandler:
         """A session ended its subscription to `uri`."""
 
     def listened(self, uris: Collection[str], alive: Callable[[], bool], principal: Any) -> None:
-        """A client of 2026-07-28 listens for these resources, as long as `alive` says so; as `subscribe`.
+        """A client of 2026-07-28, `principal`, listens for the resources `uris`, as long as `alive()` is True.
 
         On the loop, before the client is told; must not raise.
         """
@@ -233,6 +238,18 @@ class ServerHandler:
     def notify_resource_updated(self, uri: str) -> None:
         """Tell every subscriber of `uri` that it changed."""
         self.notices.publish(Notice("updated", uri))
+
+
+def checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:
+    """The values for `cache_hint` by method, as a dict.  Raises ValueError for one that no client may be sent."""
+    for method, (ttl, scope) in hints.items():
+        entry = METHODS.get(method)
+        if method != "server/discover" and (entry is None or not entry.cacheable):
+            raise ValueError(f"{method} is nothing that a client may keep")
+        # 2026-07-28 server/utilities/caching: an integer of milliseconds, and one of the two
+        if type(ttl) is not int or ttl < 0 or scope not in ("public", "private", None):
+            raise ValueError(f'a cache hint is (milliseconds, "public" or "private"), not {(ttl, scope)!r}')
+    return dict(hints)
 
 
 def check_meta(params: Params) -> None:

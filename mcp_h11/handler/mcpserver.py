@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..http.headers import header_map
-from ..protocol.methods import MAX_TOOL_NAME, METHODS
+from ..protocol.methods import MAX_TOOL_NAME
 from ..protocol.uris import normal, normal_template
 from ..schema.parameters import refuse_unbound
 from ..schema.tojson import as_plain
@@ -36,6 +36,7 @@ from .functions import (
     name_of,
     prompt_arguments,
 )
+from .handler import checked_hints
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,6 +62,8 @@ class MCPServer(CatalogueHandler):
     added and removed while it serves; every client that listens is told.
 
     Args:
+        name, title, version, description, website_url, icons: Facts that clients show.
+        instructions: A text for the model: the purpose of the server.
         mask_errors: Hide the messages of errors that tools raise, except those of `ToolError`.
         page_size: Entries of one page of a list; None sends all at once.
         strict: Refuse arguments of tools that are not of the JSON type of the schema, such as ``"5"`` for an integer;
@@ -119,7 +122,7 @@ class MCPServer(CatalogueHandler):
         self._portable_schemas = portable_schemas
         self._structured = structured_output
         # Checked now: at a request a bad hint would be an error of the server for each client.
-        self._cache_hints = _checked_hints(cache_hints or {})
+        self._cache_hints = checked_hints(cache_hints or {})
 
     # --- registering -----------------------------------------------------------------------------------------
 
@@ -172,6 +175,9 @@ class MCPServer(CatalogueHandler):
         """Add a tool, from any thread.  Its schema comes from the annotations and the docstring of `fn`.
 
         Args:
+            name, title, description, icons: Facts for the list; by default the name and the docstring of `fn`.
+            annotations: Hints for clients, such as ``{"readOnlyHint": True}``.
+            meta: `_meta` of the listed tool.
             input_schema: A JSON schema to list and to check arguments by, instead of the signature's; the
                 arguments are passed by keyword, unconverted.
             output_schema: A JSON schema for the result of `fn`.
@@ -258,7 +264,7 @@ class MCPServer(CatalogueHandler):
         thread: bool = True,
         any_path: bool = False,
     ) -> Callable[[F], F]:
-        """Register a function as the resource of a URI, or of a URI template (RFC 6570); see `add_resource`."""
+        """Register a function as the resource of a URI, or of a template (RFC 6570); arguments as `add_resource`."""
         if not isinstance(uri, str):
             raise TypeError("a resource needs its URI: @server.resource('scheme://path')")
 
@@ -288,13 +294,14 @@ class MCPServer(CatalogueHandler):
         thread: bool = True,
         any_path: bool = False,
     ) -> None:
-        """Add a resource or a template, from any thread.
+        """Add the resource or the template `uri`, from any thread.
 
         `fn` takes the template's variables by name and returns text, bytes, anything JSON can say, or a list of
         contents; None means that there is no such resource.  Variables that would climb out of a folder ("..", an
         absolute path) do not match, unless `any_path` says that `fn` checks for itself.  `scopes` as for `add_tool`:
-        for reading, subscribing and completing.  A client may spell the URI in any way that RFC 3986, 6.2.2, calls
-        equal: `caf%c3%a9`, `caf%C3%A9` and `café`; segments "." and ".." are not resolved.
+        for reading, subscribing and completing.  `name`, `title`, `description`, `mime_type`, `icons`, `annotations`,
+        `size` and `meta` are listed, and `thread` is as for `add_tool`.  A client may spell the URI in any way that RFC
+        3986, 6.2.2, calls equal: `caf%c3%a9`, `caf%C3%A9` and `café`; segments "." and ".." are not resolved.
 
         Raises:
             ValueError: the URI is taken, or is neither a URI nor a template, or a template has a size.
@@ -327,7 +334,7 @@ class MCPServer(CatalogueHandler):
         self.notify_resources_changed()
 
     def remove_resource(self, uri: str) -> None:
-        """Remove a resource or a template, from any thread.  Raises KeyError where there is none."""
+        """Remove the resource or template `uri`, from any thread.  Raises KeyError where there is none."""
         known = self._catalogue
         template = normal_template(uri)
         # The two tables have their own spelling of a URI: a template keeps its braces.
@@ -372,7 +379,8 @@ class MCPServer(CatalogueHandler):
         """Add a prompt, from any thread.
 
         `fn` returns text, a message (``{"role": "user", "content": {...}}``), or a list of those.  Arguments arrive
-        as text; a parameter of another type gets the value in the text, read as JSON.
+        as text; a parameter of another type gets the value in the text, read as JSON.  `name`, `title`, `description`,
+        `icons` and `meta` are listed; `scopes` and `thread` are as for `add_tool`.
 
         Raises:
             ValueError: the name is taken; TypeError: the signature cannot be expressed.
@@ -405,7 +413,8 @@ class MCPServer(CatalogueHandler):
         """Register the function that completes arguments: ``fn(ref, argument, context)``.
 
         `ref` names the prompt or template, `argument` is ``{"name", "value"}``, and `context` has the values chosen
-        already, or is None.  It returns a list of texts, best first, or ``{"values", "total", "hasMore"}``.
+        already, or is None.  It returns a list of texts, best first, or ``{"values", "total", "hasMore"}``.  `thread`
+        is as for `add_tool`.
         """
 
         # One function completes all arguments; the last one that is registered holds.
@@ -465,14 +474,3 @@ def _template(uri: str) -> URITemplate:
     from ..protocol.uritemplate import URITemplate  # with `urllib.parse`, for servers that have templates
 
     return URITemplate(normal_template(uri))
-
-
-def _checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:
-    for method, (ttl, scope) in hints.items():
-        entry = METHODS.get(method)
-        if method != "server/discover" and (entry is None or not entry.cacheable):
-            raise ValueError(f"{method} is nothing that a client may keep")
-        # 2026-07-28 server/utilities/caching: an integer of milliseconds, and one of the two
-        if type(ttl) is not int or ttl < 0 or scope not in ("public", "private", None):
-            raise ValueError(f'a cache hint is (milliseconds, "public" or "private"), not {(ttl, scope)!r}')
-    return dict(hints)

@@ -48,7 +48,7 @@ class Question(Protocol):
         ...
 
     def read(self, result: Any) -> Any:
-        """The answer as a value.  Raises ValueError where it has the wrong shape."""
+        """The answer, `result`, as a value.  Raises ValueError where it has the wrong shape."""
         ...
 
 
@@ -66,6 +66,7 @@ class Elicited(Generic[DataT]):
 
     @property
     def accepted(self) -> bool:
+        """Whether `action` is "accept"."""
         return self.action == "accept"
 
 
@@ -92,7 +93,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The answer of the client's model: `content` is a content block, or a list of them."""
+    """The answer of the client's model: `content` is a content block, or a list of them; `text` has its texts.
+
+    `role` is "assistant", `model` the name of the model, and `stop_reason` why it ended, such as "endTurn".
+    """
 
     role: str
     content: Any
@@ -108,7 +112,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Elicit:
-    """Ask the user to fill in a form.
+    """Ask the user to fill in a form, with `message` above it.
 
     `schema` is a dataclass, TypedDict, pydantic model, or a JSON schema: one flat object of primitives.  Never ask for
     a secret by form (2025-11-25 client/elicitation); `ElicitURL` is for that.
@@ -143,7 +147,7 @@ class Elicit:
 
 @dataclass(frozen=True)
 class ElicitURL:
-    """Ask the user to open a page; the client does not see the user's input there.
+    """Ask the user to open the page at `url`, and say why by `message`; the client does not see what is typed there.
 
     Accepting means that the user agreed to open it, no more.  `elicitation_id` is sent where the revision has one.
     """
@@ -172,6 +176,7 @@ class ElicitURL:
 class Sample:
     """Ask the client's model.  `messages` is a text, or sampling messages as the specification has them.
 
+    `max_tokens` bounds the answer, and `system_prompt` is a text that the client may put before the messages.
     `options` are further params by their wire names, for example ``{"temperature": 0.2, "tools": [...]}``.
     """
 
@@ -284,6 +289,7 @@ class InputRequired:
         self.questions()  # a mistake is seen where it was made
 
     def questions(self) -> dict[str, Question]:
+        """The requests as question objects.  Raises ValueError for one that no client can be asked."""
         return {key: as_question(q) for key, q in (self.requests or {}).items()}
 
 

@@ -205,8 +205,8 @@ def is_bearer_token(text: str) -> bool:
 def canonical_uri(uri: str) -> str:
     """A server's URI in its one spelling: lower-case scheme and host, no default port, no slash at its end.
 
-    2026-07-28 basic/authorization, Canonical Server URI.  Compare a token's audience by it.  Raises ValueError for a
-    text that is not the URI of a server.
+    2026-07-28 basic/authorization, Canonical Server URI.  Compare a token's audience by it.  Raises ValueError
+    where `uri` is not the URI of a server.
     """
     from urllib.parse import urlsplit  # here and below: most servers have no authorization and need no urllib
 

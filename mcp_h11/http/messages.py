@@ -43,9 +43,10 @@ class HTTPError(Refusal):
 class Limits:
     """Sizes in bytes (and a count of fields), as the peer sent them; None switches one off.
 
-    `max_request_line` includes the line end, `max_head` the request line and the blank line.  `max_chunk_overhead` is
-    for all that a chunked body carries beside its data and the least framing: extensions, padding, trailers, and the
-    framing of chunks with less than TINY_CHUNK bytes of data.
+    `max_request_line` includes the line end, `max_head` the request line and the blank line.  `max_fields` counts the
+    fields of a head, and `max_body` the bytes of a body without its framing.  `max_chunk_overhead` is for all that a
+    chunked body carries beside its data and the least framing: extensions, padding, trailers, and the framing of
+    chunks with less than TINY_CHUNK bytes of data.
     """
 
     max_request_line: int | None = 8 * 1024

@@ -42,7 +42,7 @@ def _described(block: dict[str, Any], annotations: Mapping[str, Any] | None, met
 
 
 def text(value: str, *, annotations: Annotations | None = None, meta: Meta | None = None) -> TextContent:
-    """A text block."""
+    """A text block with `value`; `annotations` and `meta` are those of the block."""
     block: TextContent = _described({"type": "text", "text": value}, annotations, meta)
     return block
 
@@ -50,7 +50,10 @@ def text(value: str, *, annotations: Annotations | None = None, meta: Meta | Non
 def image(
     data: bytes, mime_type: str = "image/png", *, annotations: Annotations | None = None, meta: Meta | None = None
 ) -> ImageContent:
-    """An image block from the bytes of a picture file."""
+    """An image block: `data` are the bytes of a picture file, of the type `mime_type`.
+
+    `annotations` and `meta` are those of the block.
+    """
     raw = {"type": "image", "data": base64.b64encode(data).decode("ascii"), "mimeType": mime_type}
     block: ImageContent = _described(raw, annotations, meta)
     return block
@@ -59,7 +62,10 @@ def image(
 def audio(
     data: bytes, mime_type: str = "audio/wav", *, annotations: Annotations | None = None, meta: Meta | None = None
 ) -> AudioContent:
-    """An audio block from the bytes of a sound file."""
+    """An audio block: `data` are the bytes of a sound file, of the type `mime_type`.
+
+    `annotations` and `meta` are those of the block.
+    """
     raw = {"type": "audio", "data": base64.b64encode(data).decode("ascii"), "mimeType": mime_type}
     block: AudioContent = _described(raw, annotations, meta)
     return block
@@ -77,7 +83,14 @@ def resource_link(
     annotations: Annotations | None = None,
     meta: Meta | None = None,
 ) -> ResourceLink:
-    """A link to a resource, which need not be in resources/list."""
+    """A link to a resource, which need not be in resources/list.
+
+    Args:
+        uri: The resource's URI.
+        name, title, description, icons: Facts that a client shows.
+        mime_type, size: The type of its contents, and their bytes.
+        annotations, meta: Those of the block.
+    """
     raw: dict[str, Any] = {"type": "resource_link", "uri": uri, "name": name}
     optional = {
         "title": title,
@@ -100,7 +113,14 @@ def embedded(
     annotations: Annotations | None = None,
     meta: Meta | None = None,
 ) -> EmbeddedResource:
-    """A resource with its contents: exactly one of `text` and `blob`, else ValueError."""
+    """A resource with its contents.
+
+    Args:
+        uri: The resource's URI.
+        text, blob: Its contents: exactly one of the two, else ValueError.
+        mime_type: The type of the contents.
+        annotations, meta: Those of the block.
+    """
     contents = resource_contents(uri, text=text, blob=blob, mime_type=mime_type)
     block: EmbeddedResource = _described({"type": "resource", "resource": contents}, annotations, meta)
     return block
@@ -130,12 +150,12 @@ def resource_contents(
 
 
 def user(content: str | Image | Audio | ContentBlock) -> PromptMessage:
-    """A prompt message in the user's name."""
+    """A prompt message in the user's name; `content` is a text, a picture, a sound or a content block."""
     return {"role": "user", "content": _block(content)}
 
 
 def assistant(content: str | Image | Audio | ContentBlock) -> PromptMessage:
-    """A prompt message in the model's name."""
+    """A prompt message in the model's name; `content` is a text, a picture, a sound or a content block."""
     return {"role": "assistant", "content": _block(content)}
 
 

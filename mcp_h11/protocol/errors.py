@@ -121,21 +121,27 @@ class MethodNotFound(MCPError):
 
 
 class InvalidParams(MCPError):
-    """-32602: wrong or missing params; also an unknown tool, prompt or cursor."""
+    """-32602: wrong or missing params; also an unknown tool, prompt or cursor.
+
+    `message` says it to the client, and `data` is any JSON value beside it.
+    """
 
     def __init__(self, message: str, data: Any = None) -> None:
         super().__init__(INVALID_PARAMS, message, data)
 
 
 class InternalError(MCPError):
-    """-32603 with a text that gives nothing away; the reason is in the log."""
+    """-32603 with a `message` that gives nothing away; the reason is in the log."""
 
     def __init__(self, message: str = "Internal error") -> None:
         super().__init__(INTERNAL_ERROR, message)
 
 
 class ResourceNotFound(MCPError):
-    """No such resource: -32602 in 2026-07-28, -32002 before; the era that answers picks the code."""
+    """No resource has this `uri`: -32602 in 2026-07-28, -32002 before; the era that answers picks the code.
+
+    `message` replaces the text, which names the URI.
+    """
 
     def __init__(self, uri: str, message: str | None = None) -> None:
         text = message or f"Resource not found: {uri:.{ECHOED}}"
@@ -143,7 +149,7 @@ class ResourceNotFound(MCPError):
 
 
 class HeaderMismatch(MCPError):
-    """-32020: a mirrored header is missing, malformed, or disagrees with the body (2026-07-28)."""
+    """-32020: a mirrored header is missing, malformed, or disagrees with the body (2026-07-28).  `message` names it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(HEADER_MISMATCH, message)
@@ -152,7 +158,7 @@ class HeaderMismatch(MCPError):
 class MissingClientCapability(MCPError):
     """-32021: the call needs something that the client did not declare.
 
-    `required` has the shape of ClientCapabilities, for example ``{"sampling": {}}``.
+    `required` has the shape of ClientCapabilities, for example ``{"sampling": {}}``; `message` replaces the text.
     """
 
     def __init__(self, required: dict[str, Any], message: str | None = None) -> None:
@@ -161,7 +167,7 @@ class MissingClientCapability(MCPError):
 
 
 class UnsupportedProtocolVersion(MCPError):
-    """-32022, with the revisions that would be accepted."""
+    """-32022: the `requested` revision is not served; the `supported` ones are."""
 
     def __init__(self, requested: str, supported: Sequence[str]) -> None:
         data = {"supported": list(supported), "requested": requested[:ECHOED]}
@@ -181,8 +187,16 @@ class Refusal(MCPError):
     """A refusal that HTTP itself can see: a status other than 200, maybe extra headers, maybe the end of it.
 
     A handler may raise one as well, with a `WWW-Authenticate` of its own for instance; it keeps its status and its
-    headers while nothing of the answer has been sent (docs/handler.md).  `close` is True where the connection must not
-    be used again.  Raises ValueError for a status below 400, and for headers that cannot be sent.
+    headers while nothing of the answer has been sent (docs/handler.md).
+
+    Args:
+        status: The HTTP status, from 400 to 599.
+        message, code, data: Those of the JSON-RPC error.
+        headers: Pairs of name and value for the answer's head.
+        close: Whether the connection must not be used again.
+
+    Raises:
+        ValueError: Another status, or headers that cannot be sent.
     """
 
     def __init__(

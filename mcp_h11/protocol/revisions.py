@@ -16,9 +16,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Revision:
-    """The features of one revision.  Everything is False, or the poorest form, unless the table says otherwise."""
+    """The features of one revision.  Everything is False, or the poorest form, unless the table says otherwise.
 
-    name: str
+    Each attribute is one fact; docs/revisions.md shows them side by side.
+    """
+
+    name: str  # the date
     modern: bool = False  # self-describing requests, no handshake, no session
     batches: bool = False  # JSON arrays of messages are accepted
     version_header: bool = False  # clients send MCP-Protocol-Version after initialize

@@ -36,7 +36,10 @@ STREAM_OVERHEAD = 600
 
 @dataclass
 class SessionState:
-    """The record of a session, without its running calls.  `times` are seconds since the epoch."""
+    """The record of a session, without its running calls; times are seconds since the epoch.
+
+    A store keeps it under its `id`, and gives back an equal one.  It need not know the members.
+    """
 
     id: str
     revision: str = ""
@@ -57,42 +60,42 @@ class SessionManager(Protocol):
     """Where session records live.  Every method may suspend; none raises for an id it does not know."""
 
     async def create(self, state: SessionState) -> None:
-        """Keep a new record."""
+        """Keep a new record, `state`, under its id."""
 
     async def load(self, session_id: str) -> SessionState | None:
-        """The record, or None where there is none or it has expired."""
+        """The record of `session_id`, or None where there is none or it has expired."""
 
     async def save(self, state: SessionState) -> None:
-        """Keep a changed record."""
+        """Keep a changed record: `state` replaces the one of its id."""
 
     async def delete(self, session_id: str) -> None:
-        """Forget it."""
+        """Forget the record of `session_id`."""
 
     async def touch(self, session_id: str) -> None:
-        """It is in use: begin its idle time anew."""
+        """The session `session_id` is in use: begin its idle time anew."""
 
 
 class EventStore(Protocol):
     """Where the events of streams live until no client can ask for them any more."""
 
     async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
-        """Keep one event.  Indexes of a stream rise by one from 1."""
+        """Keep one event, `data`, of the stream `stream_id` of `session_id`.  Its `index` rises by one from 1."""
 
     async def replay(self, session_id: str, stream_id: str, after: int) -> list[tuple[int, bytes]]:
-        """The kept events with an index greater than `after`, in order.
+        """The kept events of the stream `stream_id` of `session_id` with an index greater than `after`, in order.
 
         Raises EventsExpired where the first of them is no longer there, or the stream is not known.
         """
 
     async def finish(self, session_id: str, stream_id: str) -> None:
-        """The stream has its last event: it may be dropped after a while."""
+        """The stream `stream_id` of `session_id` has its last event: it may be dropped after a while."""
 
     async def discard(self, session_id: str, stream_id: str | None = None) -> None:
-        """Forget one stream, or all of a session."""
+        """Forget the stream `stream_id` of `session_id`, or all of the session where it is None."""
 
 
 class MemorySessionManager:
-    """Records in a dict: they end with the process, and expire when the server says so."""
+    """A `SessionManager` with its records in a dict: they end with the process, and expire when the server says so."""
 
     def __init__(self) -> None:
         self._states: dict[str, SessionState] = {}
@@ -128,10 +131,17 @@ class _Log:
 
 
 class MemoryEventStore:
-    """Events in memory, bounded per stream, per session and in all.
+    """An `EventStore` in memory, bounded per stream, per session and in all.
 
     When a session has too many bytes, its oldest events go first.  When all sessions together have too many, the oldest
-    stream of the client that holds most goes first.  `clock` returns seconds, and must never go back.
+    stream of the client that holds most goes first.
+
+    Args:
+        max_stream_events: Events that are kept of one stream.
+        max_session_bytes: Bytes that are kept of one session.
+        max_total_bytes: Bytes that are kept of all sessions.
+        keep_finished: Seconds that a stream is kept after its last event.
+        clock: Returns seconds, and must never go back.
     """
 
     def __init__(
@@ -162,7 +172,7 @@ class MemoryEventStore:
         return self._total
 
     def belongs(self, session_id: str, party: str) -> None:
-        """A session of a client begins: its events count for that client, until the session is discarded."""
+        """A session of the client `party` begins: until `session_id` is discarded, its events count for that client."""
         self._parties[session_id] = party
 
     async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:

@@ -43,7 +43,22 @@ async def listening(
 ) -> AsyncIterator[Server]:
     """A server inside a program that has its own loop: bound when the block begins, ended in order at its end.
 
-    ``async with listening(handler, port=0) as server: print(server.url)``.  Further keywords are fields of `Settings`.
+    ``async with listening(handler, port=0) as server: print(server.url)``.
+
+    Args:
+        handler: An `MCPServer`, or another `ServerHandler`.
+        host: The name or address to listen on; "localhost" is 127.0.0.1 and ::1 on one port.
+        port: The TCP port; 0 takes a free one, and `server.port` says which.
+        uds: The path of a Unix socket to listen on, instead of host and port.
+        fd: The number of an inherited socket that listens already, instead of host and port.
+        sock: A socket that listens, or several, instead of host and port.
+        settings: All settings as one object.
+        kind: Makes the server; for a subclass of `Server`.
+        fields: Fields of `Settings`, such as ``max_sessions=500``; they outrank `settings`.
+
+    Raises:
+        OSError: The address cannot be bound.
+        ValueError: Two addresses are named, or settings do not go together.
     """
     server = kind(handler, _settings(settings, fields), host=host, port=port, uds=uds, fd=fd, sock=sock)
     await server.start()
@@ -63,14 +78,18 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM (a second one ends at once), or until the task is cancelled.
 
-    `options` are those of `listening`; `on_start` is called with the server once it accepts.  Then one line on stderr
-    says the name of the server and its address, unless `quiet`.  With `access_log`, the lines of the log go to stderr
-    too, where neither the root logger nor the one of this package has a handler.
+    With `access_log`, the lines of the log go to stderr, where neither the root logger nor the one of this package has
+    a handler.
 
-    `signals` works in the main thread only.  Afterwards the program has the handlers that it set with `signal.signal`
-    before.  Handlers that it gave to its loop with `add_signal_handler` are lost, since a loop does not show its
-    handlers: such a program passes `signals=False`, and calls `server.stop()` (`on_start` has the server) or cancels
-    the task.
+    Args:
+        handler: An `MCPServer`, or another `ServerHandler`.
+        on_start: Called with the server once it accepts.
+        signals: Handle SIGINT and SIGTERM, in the main thread alone.  Afterwards the program has the handlers that it
+            set with `signal.signal` before.  Handlers that it gave to its loop with `add_signal_handler` are lost,
+            since a loop does not show its handlers: such a program passes False, and calls `server.stop()` (`on_start`
+            has the server) or cancels the task.
+        quiet: Leave out the line on stderr that says the name of the server and its address.
+        options: Those of `listening`, which raises the same errors.
     """
     with ExitStack() as stack:
         # The handlers stay until the server has ended, because a second signal ends it at once.
@@ -91,10 +110,17 @@ async def serve(
 def run(
     handler: ServerHandler, *, loop: Literal["auto", "asyncio", "uvloop"] = "auto", **options: Unpack[ServeOptions]
 ) -> None:
-    """Serve and block, on a loop of its own: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
+    """Serve and block, on a loop of its own.  The thread's signal handlers and loop are restored afterwards.
 
-    The signal handlers and the event loop of the thread are restored afterwards.  Raises RuntimeError inside a running
-    loop: await `serve` there.
+    Args:
+        handler: An `MCPServer`, or another `ServerHandler`.
+        loop: "uvloop", "asyncio", or "auto": uvloop where it is installed.
+        options: Those of `serve`.
+
+    Raises:
+        RuntimeError: A loop runs in this thread: await `serve` there.
+        OSError: The address cannot be bound.
+        ValueError: Two addresses are named, or settings do not go together.
     """
     try:
         asyncio.get_running_loop()

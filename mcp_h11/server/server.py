@@ -63,7 +63,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Server:
-    """One endpoint on its sockets.  `async with listening(...)` makes, starts and ends one."""
+    """One endpoint on its sockets.  `async with listening(...)` makes, starts and ends one.
+
+    The arguments are those of `listening`: `handler`, `settings`, and where to listen (`host` and `port`, `uds`, `fd`
+    or `sock`).  Of a running server, `url`, `port` and `addresses` say where it listens, `stop()` begins its end, and
+    `notify_*` of its handler reach its clients.
+    """
 
     def __init__(
         self,

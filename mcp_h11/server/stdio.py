@@ -293,6 +293,8 @@ async def serve_stdio(
     about HTTP have no effect here.
 
     Args:
+        handler: An `MCPServer`, or another `ServerHandler`.
+        settings: Of these, the ones about calls and limits have an effect.
         stdin: Read instead of the process's own stdin.  A thread reads it, and is left behind if it blocks.
         stdout: Written instead of the process's own stdout, which is not touched then.
         signals: Handle SIGINT and SIGTERM, if this is the main thread.
@@ -324,7 +326,10 @@ async def serve_stdio(
 
 
 def run_stdio(handler: ServerHandler, *, settings: Settings | None = None) -> None:
-    """Serve on stdin and stdout and block, until stdin ends or the process is interrupted."""
+    """Serve on stdin and stdout and block, until stdin ends or the process is interrupted.
+
+    `handler` and `settings` are as for `serve_stdio`.
+    """
     need_stderr()
     with suppress(KeyboardInterrupt):  # it can come before our handlers are installed, or after they are removed
         asyncio.run(serve_stdio(handler, settings=settings))

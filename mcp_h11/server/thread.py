@@ -37,7 +37,7 @@ CLOSE_TIME = 3.0  # of these, for the steps after the grace: cancelling, the las
 
 
 class ServerThread:
-    """A running server; `start_in_thread` makes one."""
+    """A server that runs in a thread.  `start_in_thread` makes one; call `stop()` at the end."""
 
     def __init__(self, handler: ServerHandler, options: dict[str, Any]) -> None:
         self._handler = handler
@@ -143,6 +143,7 @@ def start_in_thread(handler: ServerHandler, **options: Unpack[ListeningOptions])
     """Serve in a thread; returns once the server accepts.  The result has `.url`, `.port` and `.stop()`.
 
     Args:
+        handler: An `MCPServer`, or another `ServerHandler`.
         port: 0, the default, takes a free port.
         call_in: Called with a job (a function without arguments) for each call of a sync tool.  It arranges for the
             job to run on a thread of the host, and need not wait for it.  Without it, worker threads run the jobs.

@@ -16,9 +16,15 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 def tls_context(
     certfile: str | PathLike[str], keyfile: str | PathLike[str] | None = None, password: str | None = None
 ) -> ssl.SSLContext:
-    """A context for `Settings.ssl` from PEM files; the key may be in `certfile`, behind the chain.
+    """A context for `Settings.ssl` from PEM files.
 
-    Raises OSError (`ssl.SSLError` is one) where a file cannot be read or the key is not that of the certificate.
+    Args:
+        certfile: The certificate and the chain to its issuer.
+        keyfile: The private key; None where it is in `certfile`, behind the chain.
+        password: Opens an encrypted key.
+
+    Raises:
+        OSError: A file cannot be read, or the key is not that of the certificate (`ssl.SSLError` is an OSError).
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

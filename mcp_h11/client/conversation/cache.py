@@ -46,7 +46,10 @@ class Same:
 
 
 class ResultCache:
-    """May be shared by clients.  `clock` gives seconds and never goes back."""
+    """Results that servers allow to be kept; one may be shared by clients.  `clock` gives seconds and never goes back.
+
+    `server` is the key of a server, and `owner` that of the user of a private result; the client makes both.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -55,7 +58,10 @@ class ResultCache:
         self._size = 0
 
     def get(self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any]) -> Any:
-        """The kept result, decoded into a new object each time; None where there is none or its time is over."""
+        """The kept result of `method` with `params`, as a new object each time; None where there is none in time.
+
+        `server` and `owner` are keys of the client that asks.
+        """
         if method not in CACHEABLE or not self._kept:
             return None
         text = self._json.dumps(_sorted(params))
@@ -72,7 +78,10 @@ class ResultCache:
     def put(
         self, server: Hashable, owner: Hashable, method: str, params: Mapping[str, Any], result: dict[str, Any]
     ) -> None:
-        """Keeps a result as long as its `ttlMs` says; not at all without a positive number there."""
+        """Keeps a result of `method` with `params` as long as its `ttlMs` says; not at all without a positive number.
+
+        `server` and `owner` are keys of the client that asked.
+        """
         ttl = result.get("ttlMs")
         # "If ttlMs is negative, clients SHOULD treat it as 0."  The exact type is compared: True is an int in Python.
         if method not in CACHEABLE or not (type(ttl) is int or type(ttl) is float) or not ttl > 0:
@@ -96,7 +105,7 @@ class ResultCache:
             self._remove(key)
 
     def drop(self, server: Hashable, methods: tuple[str, ...], uri: str | None = None) -> None:
-        """Drops the results of these methods for all owners; with `uri`, only those of it and its sub-resources."""
+        """Drops all owners' results of `methods` of this `server`; with `uri`, those of it and its sub-resources."""
         for key in [key for key in self._kept if key[0] == server and key[2] in methods]:
             if uri is not None:
                 read = self._json.loads(key[3]).get("uri")

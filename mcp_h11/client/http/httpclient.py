@@ -41,6 +41,9 @@ class HTTPCall:
     The client adds `Content-Length` and `Connection`, and adds `Host` and `Accept-Encoding` if the call has none.
 
     Attributes:
+        method, url: of the request.
+        headers: pairs of name and value, in order.
+        body: its bytes, which are whole.
         repeatable: the request may be sent again, even if the server has executed it.
     """
 

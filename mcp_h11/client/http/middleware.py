@@ -55,7 +55,7 @@ class _ExtraHeaders:
 
 
 def extra_headers(headers: Mapping[str, str], *, priority: float = DEFAULT_PRIORITY) -> Middleware:
-    """Sets these headers on every call, and replaces values that the call has already."""
+    """Sets these headers on every call in place of the call's own; `priority` is the place among middleware."""
     return _ExtraHeaders(headers, priority)
 
 
@@ -64,7 +64,7 @@ def extra_headers(headers: Mapping[str, str], *, priority: float = DEFAULT_PRIOR
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, and the time of its end: seconds since 1970, or None if it is not known."""
+    """A bearer token, `value`, that ends at `expires_at`: seconds since 1970, or None if that is not known."""
 
     value: str = field(repr=False)
     expires_at: float | None = None
@@ -83,6 +83,7 @@ class BearerToken:
     Args:
         provider: a coroutine function, or a plain function that does not block; returns a text or a `Token`.
         refresh_before: seconds.
+        priority: the place among middleware; lower is further out.
         clock: returns seconds since 1970.
 
     Raises:
@@ -213,7 +214,13 @@ def log_calls(
     priority: float = DEFAULT_PRIORITY,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Middleware:
-    """Logs method, URL without its query, status or kind of error, and the time to the answer's head."""
+    """Logs method, URL without its query, status or kind of error, and the time to the answer's head.
+
+    Args:
+        logger, level: where the lines go, and their level.
+        priority: the place among middleware; lower is further out, and its time includes the others.
+        clock: returns seconds.
+    """
     return _LogCalls(logger, level, priority, clock)
 
 
@@ -238,6 +245,9 @@ class CircuitBreaker:
     A failure is a missing answer (`HTTPFailure`), or a status of 500 or higher.  Use one breaker for each server.
 
     Args:
+        failures: in a row, after which the circuit opens.
+        open_for: seconds.
+        priority: the place among middleware; lower is further out.
         clock: returns monotonic seconds.
 
     Raises:
