@@ -305,7 +305,7 @@ def test_a_copy_without_client_bridge_and_command_line_serves(site: Path, server
         print(json.dumps([result["structuredContent"], sorted({name.split(".")[0] for name in sys.modules
                           if name.split(".")[0] in ("h11", "anyio", "mcp", "pydantic", "httpx", "uvloop")})]))
     """)
-    assert answered == [{"result": 3}, ["anyio", "h11"]]
+    assert answered == [{"result": 3}, ["h11"]]  # anyio is not needed to end in order where the host does not use it
 
 
 def test_the_client_of_such_a_copy_is_said_to_be_left_out(site: Path, server_only: Path) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
@@ -306,11 +307,7 @@ class Server:
         """
         if self._closed is None:
             self._closed = self.loop.create_task(self._close(self.settings.grace if grace is None else grace))
-        import anyio  # here, because it takes a megabyte and is not needed before the end
-
-        # A cancelled anyio scope of the caller cancels each wait in it again.  Without the shield, the server would
-        # take that for a second demand to end, and would end at once instead of in order.
-        with anyio.CancelScope(shield=True):
+        with _shield():
             try:
                 await asyncio.shield(self._closed)
             except asyncio.CancelledError:
@@ -433,3 +430,18 @@ def _tick_time(settings: Settings) -> float:
         settings.session_initialize,
     )
     return max(MIN_TICK, min([MAX_TICK, *(wait / 4 for wait in waits if wait is not None)]))
+
+
+def _shield() -> ExitStack:
+    """A block whose waits no anyio scope around it cancels.
+
+    A cancelled anyio scope of the caller cancels each wait in it again.  Without the shield, the server would take that
+    for a second demand to end, and would end at once instead of in order.  A scope can only be there if its anyio is
+    loaded: the host's, or the one that a vendored copy carries.  So a server does not load the megabyte itself.
+    """
+    shields = ExitStack()
+    for name in ("anyio", f"{__name__.rsplit('.', 2)[0]}._deps.anyio"):
+        scope = getattr(sys.modules.get(name), "CancelScope", None)  # None where another thread just loads it
+        if scope is not None:
+            shields.enter_context(scope(shield=True))
+    return shields
