@@ -7,58 +7,26 @@ import ast
 import asyncio
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
-import textwrap
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
-from patience import without_stalls
-from rawclient import LIMIT, Legacy, Modern
+from isolated import NAMES, Isolated, Served, installed_alone, module
+from rawclient import Legacy, Modern
 from wire import D
 
 import mcp_h11
+from mcp_h11.cli.main import main as command_line
 from mcp_h11.endpoint.browsers import SCRIPTS
 
 PACKAGE = Path(mcp_h11.__file__).parent
-NAMES = ("h11", "anyio")
-
-
-def needed() -> list[str]:
-    """The distributions that ours names, and what those need in turn on this Python; no extras."""
-    found: list[str] = []
-    wanted = list(NAMES)
-    while wanted:
-        name = wanted.pop()
-        if name in found:
-            continue
-        try:
-            requires = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:  # for another Python
-            continue
-        found.append(name)
-        plain = [line for line in requires if "extra ==" not in line]
-        wanted += [match[0] for line in plain if (match := re.match(r"[\w.-]+", line))]
-    return found
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds those distributions alone."""
-    folder = tmp_path_factory.mktemp("site")
-    for name in needed():
-        for file in metadata.files(name) or ():
-            source, target = Path(str(file.locate())), folder / str(file)
-            if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
-    assert (folder / "h11" / "__init__.py").is_file() and (folder / "anyio" / "__init__.py").is_file()
-    return folder
+    return installed_alone(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture
@@ -71,74 +39,9 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-PRELUDE = """
-import sys
-sys.path[:0] = {!r}
-"""
-
-
-class Isolated:
-    """Python with neither site-packages nor the environment, that finds what is in `folders` alone."""
-
-    def __init__(self, *folders: Path) -> None:
-        # -I: no PYTHON* variables, no current folder; -S: no site-packages.
-        self._command = [sys.executable, "-I", "-S", "-X", "dev", "-W", "error", "-c"]
-        self._folders = [str(folder) for folder in folders]
-
-    def command(self, code: str) -> list[str]:
-        return [*self._command, PRELUDE.format(self._folders) + textwrap.dedent(code)]
-
-    def run(self, code: str) -> Any:
-        """Runs the code, and reads its output as JSON."""
-        ran = subprocess.run(self.command(code), capture_output=True, text=True, timeout=30, check=False)
-        assert (ran.returncode, without_stalls(ran.stderr)) == (0, ""), ran.stderr
-        return json.loads(ran.stdout)
-
-
 @pytest.fixture
 def python(site: Path, tree: Path) -> Isolated:
     return Isolated(tree, site)
-
-
-def module(name: str, *arguments: str) -> str:
-    """Code that does what `python -m name` does."""
-    return f"""
-        import runpy
-        sys.argv = [{name!r}, *{list(arguments)!r}]
-        runpy.run_module({name!r}, run_name="__main__", alter_sys=True)
-    """
-
-
-class Server:
-    """`python -m ...` in a process of its own, until the block ends."""
-
-    def __init__(self, python: Isolated, name: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            python.command(module(name, "--port", "0", *arguments)),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    def __enter__(self) -> int:
-        """The port that it says it listens on."""
-        assert self.process.stdout is not None
-        seen = []
-        for line in self.process.stdout:
-            seen.append(line)
-            _, found, rest = line.partition("http://127.0.0.1:")
-            if found:
-                return int(rest.partition("/")[0])
-        raise AssertionError("".join(seen))
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            code = self.process.wait(LIMIT)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-        assert code == 0
 
 
 def test_nothing_else_can_be_imported_there(python: Isolated) -> None:
@@ -168,7 +71,7 @@ def test_a_copied_folder_serves_by_its_own_name(python: Isolated, tree: Path, na
         async with Legacy(port, D) as client:
             assert (await client.call("tools/call", call)).result["content"][0]["text"] == "3"
 
-    with Server(python, name, str(tree / "tools.py")) as port:
+    with Served(python.command(module(name, str(tree / "tools.py"), "--port", "0"))) as port:
         asyncio.run(main(port))
 
 
@@ -177,7 +80,7 @@ def test_the_demo_of_a_copied_folder_serves(python: Isolated) -> None:
     async def main(port: int) -> None:
         assert (await Modern(port).call("tools/list")).result["tools"]
 
-    with Server(python, "host._vendor.mcp_h11") as port:
+    with Served(python.command(module("host._vendor.mcp_h11", "--port", "0"))) as port:
         asyncio.run(main(port))
 
 
@@ -262,17 +165,17 @@ def test_the_folder_carries_no_data_that_is_read_by_path() -> None:
 
 # --- the server alone -------------------------------------------------------------------------------------------------
 
-# What a server does not need: a host that only serves copies the package without them.
+# What a server does not need.
 CLIENT_SIDE = ("client", "bridge", "cli", "__main__.py")
 
 
 @pytest.fixture
 def server_only(tmp_path: Path) -> Path:
     """A host whose copy of the package is without the client, the bridge and the command line."""
-    ignored = shutil.ignore_patterns("__pycache__", *CLIENT_SIDE)
-    shutil.copytree(PACKAGE, tmp_path / "plugin" / "_vendor" / "mcp_h11", ignore=ignored)
+    assert command_line(["vendor", str(tmp_path / "plugin" / "_vendor"), "--server-only"]) == 0
     (tmp_path / "plugin" / "__init__.py").touch()
     (tmp_path / "plugin" / "_vendor" / "__init__.py").touch()
+    assert not {path.name for path in (tmp_path / "plugin" / "_vendor" / "mcp_h11").iterdir()} & {*CLIENT_SIDE}
     return tmp_path
 
 
@@ -342,9 +245,25 @@ def test_what_is_left_of_such_a_copy_imports_nothing_that_is_missing(server_only
                 continue
             base = copy.joinpath(*folders[: len(folders) + 1 - node.level], *(node.module or "").split("."))
             if not base.is_dir() and not base.with_suffix(".py").is_file():
-                missing.append((path.name, node.lineno))
+                missing.append((path.name, node.module))
             if node.module is None:
                 names = [alias.name for alias in node.names]
                 missing += [(path.name, name) for name in names if not [*base.glob(f"{name}*")] and base != copy]
                 assert base != copy or not {*names} & {*CLIENT_SIDE}, path.name
-    assert missing == []
+    assert missing == [("urls.py", "redis")]  # it says what is left out: the next test
+
+
+def test_a_store_that_such_a_copy_is_without_is_said_to_be_left_out(site: Path, server_only: Path) -> None:
+    told = Isolated(server_only, site).run("""
+        import json
+        from plugin._vendor.mcp_h11.stores.urls import open_store
+        told = [type(open_store("sqlite:some.db")).__name__]
+        for url in ("redis://localhost", "other://localhost"):
+            try:
+                open_store(url)
+            except (ImportError, ValueError) as error:
+                told.append(str(error))
+        print(json.dumps(told))
+    """)
+    assert told[:2] == ["SQLiteStore", "redis:// is not here: the package was vendored without stores/redis"]
+    assert told[2].startswith("the URL of a store begins with one of memory:, sqlite:")

@@ -21,6 +21,7 @@ from ..http.addresses import on_loopback
 from ..version import __version__
 from .options import ANY
 from .parser import ENVIRONMENT_PREFIX, PACKAGE
+from .program import STARTED_BY
 from .target import is_file, split_target
 
 
@@ -82,7 +83,7 @@ def python_path_of(target: str | None) -> str:
 
 def stdio_banner(name: str, options: argparse.Namespace) -> str:
     """The command form, for a client that starts the server itself."""
-    arguments = ["-m", PACKAGE]
+    arguments = [*STARTED_BY]
     if options.target:
         where, attribute = split_target(options.target)
         where = str(Path(where).resolve()) if is_file(where) else where

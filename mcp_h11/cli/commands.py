@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+from .parser import PACKAGE, UsageError
+
 SERVING = "serving"  # the module of the command that has no word
 
 
@@ -34,11 +36,18 @@ COMMANDS = {
     "detect": CommandEntry("ask", "tell which transport and revisions a URL speaks"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
     "install": CommandEntry("install", "write a server into the configuration of a client"),
+    "vendor": CommandEntry("vendor", "copy this package into a program, or make one file that runs"),
 }
 
 
 def _module(word: str) -> ModuleType:
-    return importlib.import_module(f".{COMMANDS[word].module if word else SERVING}", __package__)
+    try:
+        return importlib.import_module(f".{COMMANDS[word].module if word else SERVING}", __package__)
+    except ModuleNotFoundError as error:
+        # `vendor --pyz --server-only` leaves folders out.
+        if not (error.name or "").startswith(f"{PACKAGE}."):
+            raise
+        raise UsageError(f"{word} is not here: this copy was made with --server-only") from None
 
 
 def parser_of(word: str) -> argparse.ArgumentParser:

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-# A vendored copy shows the name that its host gave it.
-PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
-PROG = f"python -m {PACKAGE}"
+from .program import PACKAGE as PACKAGE
+from .program import PROG as PROG
+
 ENVIRONMENT_PREFIX = "MCP_H11_"
 OK = 0
 FAILED = 2  # the exit code of argparse itself; the reason is on stderr

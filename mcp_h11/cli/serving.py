@@ -35,7 +35,8 @@ from .banner import Banner, print_start, print_text, stdio_banner
 from .commands import COMMANDS
 from .options import OPTIONS, add_options, read_options
 from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
-from .target import load_target, users_error
+from .program import bundled_target
+from .target import load_bundled, load_target, users_error
 
 LOG_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -180,6 +181,9 @@ def _store(url: str | None) -> str | None:
 
 def load_handler(options: argparse.Namespace) -> ServerHandler:
     """The server that the target of the command line names.  Raises UsageError."""
+    bundled = bundled_target()
+    if options.target is None and bundled is not None:
+        return load_bundled(bundled)
     if options.target is None:
         from .demo import server
 

@@ -48,10 +48,12 @@ def _refuse() -> NoReturn:
 
 # The code that calls the user's code.  A traceback leaves out its leading frames, so that it begins with the user's.
 _CALLERS = (
-    os.path.join(os.path.dirname(os.path.dirname(__file__)), ""),
+    # As the code names its file: bytecode in a zip file has a path of its own.
+    os.path.join(os.path.dirname(os.path.dirname(_refuse.__code__.co_filename)), ""),
     *(os.path.join(os.path.dirname(str(file)), "") for file in (importlib.__file__, asyncio.__file__)),
     contextlib.__file__,
     "<frozen importlib",
+    "<frozen zipimport",
     "uvloop",
 )
 
@@ -77,7 +79,7 @@ def _call(what: str, function: Callable[[], Any]) -> Any:
         reason = 'calls run() itself: put that line under `if __name__ == "__main__":`'
         raise UsageError(f"{what} (line {line}) {reason}") from None
     except (Exception, SystemExit) as exc:
-        raise users_error(what, exc) from None
+        raise users_error(what, exc) from exc
     finally:
         RUN_REFUSED.reset(before)
 
@@ -112,10 +114,11 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _load_module(name: str) -> ModuleType:
+def _load_module(name: str, bundled: bool = False) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{name!r} is neither a Python file nor the name of a module")
-    _on_path(os.getcwd())
+    if not bundled:  # a module of the same name in the current folder is not meant
+        _on_path(os.getcwd())
 
     def load() -> ModuleType | UsageError:
         try:
@@ -231,7 +234,22 @@ def load_target(target: str) -> ServerHandler:
         UsageError: it does not exist, cannot be imported, or cannot be served.
     """
     where, name = split_target(target)
-    module = _load_file(Path(where)) if is_file(where) else _load_module(where)
+    return _served(_load_file(Path(where)) if is_file(where) else _load_module(where), where, name)
+
+
+def load_bundled(target: str) -> ServerHandler:
+    """The server of a target that the one running file carries.  Raises UsageError as `load_target`."""
+    where, name = split_target(target)
+    try:
+        return _served(_load_module(where, bundled=True), where, name)
+    except UsageError as exc:
+        if not isinstance(exc.__cause__, ModuleNotFoundError):
+            raise
+        hint = "this file does not hold it: see `vendor --pyz`, or start the file with a Python that has it"
+        raise UsageError(f"{exc}; {hint}", exc.details) from None
+
+
+def _served(module: ModuleType, where: str, name: str) -> ServerHandler:
     if name:
         return _attribute(module, where, name)
     servers = _servers(module)

@@ -21,7 +21,8 @@ from ..server.worker import Channel, WorkerServer
 from ..server.workers import Workers, WorkersFailed
 from .banner import print_start
 from .options import read_options
-from .parser import FAILED, OK, PACKAGE, UsageError
+from .parser import FAILED, OK, UsageError
+from .program import STARTED_BY
 from .serving import (
     address_of,
     load_handler,
@@ -132,7 +133,7 @@ def _before(arguments: Sequence[str]) -> list[str]:
     count = len(arguments)
     if len(original) > count and original[len(original) - count :] == [*arguments]:
         return original[: len(original) - count]
-    return ["-m", PACKAGE]
+    return [*STARTED_BY]
 
 
 def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

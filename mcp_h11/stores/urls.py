@@ -35,7 +35,12 @@ def open_store(url: str) -> Store:
     if scheme == "sqlite":
         return _sqlite(rest)
     if scheme in REDIS_SCHEMES:
-        from .redis import RedisStore
+        try:
+            from .redis import RedisStore
+        except ModuleNotFoundError as error:
+            if error.name != f"{__package__}.redis":
+                raise
+            raise ImportError(f"{scheme}:// is not here: the package was vendored without stores/redis") from None
 
         return RedisStore.from_url(url)
     raise ValueError(f"the URL of a store begins with one of {', '.join(KNOWN_STORES)}")
