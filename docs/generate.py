@@ -67,7 +67,7 @@ FACTS = (
     ("missing resource", lambda r: str(r.missing_resource)),
 )
 
-# What each setting is for; a test wants one for every field.
+# The meaning of each setting; a test wants one for every field.
 MEANINGS = {
     "path": "the endpoint; with or without a slash at its end",
     "response": "`auto`: JSON unless something is emitted first or `patience` passes; `json`; `sse`",
@@ -159,7 +159,7 @@ MEANINGS = {
 
 
 def revision_table() -> str:
-    """What is supported of each revision, from `revisions.py`."""
+    """The support of each revision, from `revisions.py`."""
     names = sorted(REVISIONS)
     rows = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for label, fact in FACTS:
@@ -258,7 +258,7 @@ ANNOTATIONS: tuple[tuple[str, Any, list[Any]], ...] = (
 
 
 def arguments_table() -> str:
-    """What each type takes, found out by asking it: by `strict=True`, by default, or not at all."""
+    """The values that each type takes, found out by trying them: by `strict=True`, by default, or not at all."""
     rows = ["| type | schema | taken as it is | also taken, unless `strict` | refused |", "|---|---|---|---|---|"]
     for label, annotation, values in ANNOTATIONS:
         strict, lax = _taking(annotation, strict=True, refuse_extra=True), _taking(annotation)

@@ -40,7 +40,7 @@ def close_host() -> str:
 
 
 def main_loop() -> None:
-    """What the host does all day."""
+    """The host's own loop, which also runs our jobs."""
     while not closed.is_set():
         try:
             job = jobs.get(timeout=0.1)

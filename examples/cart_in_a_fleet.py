@@ -19,7 +19,7 @@ server = MCPServer("shop")
 @server.tool
 async def add_to_cart(item: str, ctx: Context) -> list[str]:
     "Put an item into the cart."
-    if ctx.session is None:  # 2026-07-28, where clients have no session: see docs/handler.md for the ways there
+    if ctx.session is None:  # 2026-07-28, where clients have no session: see docs/context.md for the ways there
         raise ToolError("This needs a client with a session.")
     # Two steps, so two calls of one client that run at once may lose an item: give each a key of its own if they do.
     cart = [*await ctx.session.get("cart", []), item]

@@ -14,7 +14,7 @@ server = MCPServer("hello")
 
 @server.tool
 def greet(name: str) -> str:
-    "Greet somebody by name."
+    "Greet a person by name."
     return f"Hello, {name}!"
 
 

@@ -36,7 +36,7 @@ server = MCPServer("files")
 
 
 def make_token(subject: str, *scopes: str, seconds: float = 600) -> str:
-    """What an authorization server does."""
+    """Issue a token, as an authorization server does."""
     claims = {"iss": ISSUER, "aud": RESOURCE, "sub": subject, "scope": " ".join(scopes), "exp": time.time() + seconds}
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"{body}.{signature(body)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Slow work: progress, log messages, a time limit, and a user who cancels.
+"""Slow work: progress, log messages, a time limit, and the user's cancelling.
 
     python -m mcp_h11 examples/slow_job.py
     python -m mcp_h11 call http://127.0.0.1:8000/mcp convert files:='["a.raw", "b.raw"]'

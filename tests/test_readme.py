@@ -212,7 +212,7 @@ async def test_the_bridge_example_serves_a_command() -> None:
 
 @pytest.mark.anyio
 async def test_the_library_asks_the_user_in_both_eras() -> None:
-    names = program_with(DOCS / "handler.md", 'MCPServer("library")')
+    names = program_with(DOCS / "context.md", 'MCPServer("library")')
     order = {"name": "order", "arguments": {"title": "dune"}}
     accepted = {"action": "accept", "content": {"copies": 2}}
     async with listening(names["server"], port=0) as running:

@@ -72,7 +72,7 @@ class MCPServer(CatalogueHandler):
             and TypedDicts: "ignore" passes over them (a line of the log's debug level says which), "refuse" makes
             them an error.
         portable_schemas: List tools with schemas in the words that every known client takes; the descriptions tell
-            the rest.  Calls are held to the exact schemas all the same (docs/handler.md has the table).
+            the rest.  Calls are held to the exact schemas all the same (docs/schemas.md has the table).
         cache_hints: ``{"tools/list": (60_000, "public")}``: how long (ms) and in which scope 2026-07-28 clients may
             keep a result; None instead of "public" or "private" leaves that to the server.
         lifespan: Called with the server, returns an async context manager that is open while it serves; it

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A tool's schema in the words that every known client and model takes (docs/handler.md, Which clients take which
-schemas).
+"""A tool's schema in the words that every known client and model takes (docs/schemas.md has the table).
 
 Gemini refuses a request if one of its schemas has a keyword that it does not know (`const`, `additionalProperties`,
 `exclusiveMinimum`, ...), an enumeration of anything but strings, or a property without a type.  Other clients lose
