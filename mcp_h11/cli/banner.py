@@ -19,10 +19,11 @@ from typing import Any
 
 from ..http.addresses import on_loopback
 from ..version import __version__
-from .options import ANY
+from .colours import BOLD, coloured
 from .parser import ENVIRONMENT_PREFIX, PACKAGE
 from .program import STARTED_BY
 from .target import is_file, split_target
+from .values import ANY
 
 
 # An address that a client can call.  0.0.0.0 stands for all addresses of the machine, and no client can call it.
@@ -130,6 +131,8 @@ def print_start(options: argparse.Namespace, name: str, addresses: Sequence[Any]
     """Tell on stdout where a server of this name listens, and how to connect."""
     tcp = [address for address in addresses if isinstance(address, tuple)]
     if tcp:
-        print_text((banner or http_banner)(name, _url(options, tcp[0]), options), sys.stdout)
+        text = (banner or http_banner)(name, _url(options, tcp[0]), options)
+        first, rest = text.split("\n", 1)
+        print_text(f"{coloured(first, BOLD, sys.stdout)}\n{rest}", sys.stdout)
     else:
         print_text(f"{_serves(name)} on the socket {addresses[0]} {_STOP}\n", sys.stdout)

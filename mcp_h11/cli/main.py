@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..protocol.shown import escaped
 from .banner import print_text
+from .colours import RED, coloured
 from .commands import COMMANDS, main_of
-from .parser import OK, PROG, UsageError
+from .parser import OK, PROG, UsageError, closest, did_you_mean
+from .target import may_be_target
 
 INTERRUPTED = 130  # 128 + SIGINT: stopped before there was anything to drain
 
@@ -25,7 +28,26 @@ def _run(arguments: Sequence[str]) -> int:
         return int(workers.serve_as_worker(arguments[0], arguments[1:]))
     if arguments and arguments[0] in COMMANDS:
         return main_of(arguments[0], arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        _check_word(*arguments[:2])
     return main_of("", arguments)
+
+
+def _check_word(word: str, following: str = "") -> None:
+    """Raises UsageError where the first word of the command line is no command, and nothing that can be served."""
+    if following in COMMANDS:
+        raise UsageError(f"the command comes first: {PROG} {following} {word} ...")
+    if not may_be_target(word):
+        files = {path.stem: path.name for path in Path().glob("*.py")}
+        if word in _LEFT_OUT:
+            raise UsageError(f"{word!r} is no command; to serve, name a file or a module: {PROG} tools.py")
+        meant = closest(word, [*COMMANDS, *files])
+        hint = did_you_mean(files.get(meant, meant)) or f" ({PROG} --help names the commands; a file ends in .py)"
+        raise UsageError(f"{word!r} is no command, no file and no module{hint}")
+
+
+# What other programs call the command that serves.
+_LEFT_OUT = ("run", "serve", "start")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as exc:
         if exc.details:
             print_text(exc.details.rstrip("\n"), sys.stderr)
-        print_text(f"{PROG}: error: {escaped(str(exc))}", sys.stderr)
+        print_text(f"{PROG}: {coloured('error:', RED, sys.stderr)} {escaped(str(exc))}", sys.stderr)
         return exc.code
     except SystemExit as exc:  # argparse: --help and --version
         return exc.code if isinstance(exc.code, int) else OK

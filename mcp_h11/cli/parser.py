@@ -33,6 +33,22 @@ class UsageError(Exception):
         self.code = code
 
 
+def closest(word: str, words: Iterable[str]) -> str:
+    """The one of these words that is meant by a mistyped one; "" where none is like it."""
+    known = list(words)
+    begun = [one for one in known if one.startswith(word)] if len(word.lstrip("-")) > 2 else []
+    if not begun:
+        import difflib  # only a mistake needs it
+
+        begun = difflib.get_close_matches(word, known, 1)
+    return min(begun, key=len, default="")
+
+
+def did_you_mean(word: str) -> str:
+    """A question for the end of a message; "" for no word."""
+    return f"; did you mean {word}?" if word else ""
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Raw, since the examples in an epilog have lines of their own.  A switch is one word: `--[no-]stdio`."""
 
@@ -68,6 +84,21 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """Raise UsageError, where argparse would exit the process."""
         raise UsageError(message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it; what is left over is met with the nearest option.  Raises UsageError."""
+        found, extra = self.parse_known_args(args, namespace)
+        if not extra:
+            return found
+        word = extra[0].partition("=")[0]
+        if not word.startswith("-"):
+            raise UsageError(f"there is an argument too much: {extra[0]}")
+        meant = did_you_mean(closest(word, self._option_string_actions))
+        raise UsageError(f"there is no option {word}{meant or f' ({self.prog} {self._longest_help} shows them)'}")
+
+    @property
+    def _longest_help(self) -> str:
+        return "--help-all" if self.rare else "--help"
 
     def format_help(self) -> str:
         """The help that `--help` prints: one list of the options that are used most."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..handler.handler import ServerHandler
 from ..http.addresses import on_loopback
+from ..protocol.shown import escaping
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..server.running import run
@@ -33,12 +34,15 @@ from ..stores.base import StoreRefused
 from ..version import __version__
 from .banner import Banner, print_start, print_text, stdio_banner
 from .commands import COMMANDS
+from .fields import settings_of
 from .options import OPTIONS, add_options, read_options
 from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
 from .program import bundled_target
 from .target import load_bundled, load_target, users_error
 
 LOG_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+logger = escaping(logging.getLogger(__name__))
 
 _ENTER = Runtime.__aenter__.__code__  # where the user's lifespan is entered
 
@@ -90,6 +94,8 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
 def start_logging(options: argparse.Namespace, form: str = LOG_FORM) -> None:
     """To stderr, from the level on that the options say."""
     logging.basicConfig(level=options.log_level.upper(), format=form)
+    for warning in options.warnings:
+        logger.warning("%s", warning)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -137,31 +143,40 @@ def make_settings(options: argparse.Namespace) -> Settings:
     """The settings of a server over HTTP.  Raises UsageError for values that do not go together."""
     legacy_sse = not options.stateless if options.legacy_sse is None else options.legacy_sse
     tls = _tls(options)
+    values: dict[str, Any] = {
+        "path": options.path,
+        "root_path": options.root_path or "",
+        "response": options.response,
+        "stateless": options.stateless,
+        "legacy_sse": legacy_sse,
+        "page": _has_page(options) if options.page is None else options.page,
+        "allowed_hosts": options.allowed_hosts,
+        "allowed_origins": options.allowed_origins,
+        "cors": tuple(options.cors),
+        "token": options.token,
+        "trusted_proxies": tuple(options.trusted_proxies),
+        "uds_mode": options.uds_mode,
+        "ssl": tls,
+        "json": _codec(),
+        "access_log": options.access_log and options.access_log_format,
+        "call_timeout": options.call_timeout,
+        "health": options.health,
+        "metrics": options.metrics,
+        "ops_port": options.ops_port,
+        "ops_host": options.ops_host,
+        "state_keys": options.state_keys,
+    }
     try:
-        return Settings(
-            path=options.path,
-            root_path=options.root_path or "",
-            response=options.response,
-            stateless=options.stateless,
-            legacy_sse=legacy_sse,
-            page=_has_page(options) if options.page is None else options.page,
-            allowed_hosts=options.allowed_hosts,
-            allowed_origins=options.allowed_origins,
-            cors=tuple(options.cors),
-            token=options.token,
-            trusted_proxies=tuple(options.trusted_proxies),
-            uds_mode=options.uds_mode,
-            ssl=tls,
-            json=_codec(),
-            access_log=options.access_log and options.access_log_format,
-            call_timeout=options.call_timeout,
-            health=options.health,
-            metrics=options.metrics,
-            ops_port=options.ops_port,
-            ops_host=options.ops_host,
-            store=_store(options.store),
-        )
+        return Settings(**{**values, "store": _store(options.store), **settings_of(options.fields)})
     except (ValueError, ImportError) as exc:
+        raise UsageError(str(exc)) from None
+
+
+def _stdio_settings(options: argparse.Namespace) -> Settings:
+    values = {"json": _codec(), "call_timeout": options.call_timeout, "state_keys": options.state_keys}
+    try:
+        return Settings(**{**values, **settings_of(options.fields)})
+    except ValueError as exc:
         raise UsageError(str(exc)) from None
 
 
@@ -206,7 +221,7 @@ def serve_on_pipes(options: argparse.Namespace, handler: ServerHandler) -> None:
     # `run_stdio` ends in order on SIGINT, and a client that stops us sends SIGTERM.
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        run_stdio(handler, settings=Settings(json=_codec(), call_timeout=options.call_timeout))
+        run_stdio(handler, settings=_stdio_settings(options))
     finally:
         signal.signal(signal.SIGTERM, before)
 

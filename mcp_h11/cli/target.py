@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from ..handler.handler import ServerHandler
 from ..handler.mcpserver import RUN_REFUSED, MCPServer
-from .parser import UsageError
+from .parser import PROG, UsageError, closest, did_you_mean
 
 # Where a module has several servers, these names say which one is meant, in this order.
 PREFERRED_NAMES = ("server", "mcp", "app")
@@ -95,7 +95,9 @@ def _load_file(path: Path) -> ModuleType:
     try:
         path.open("rb").close()
     except OSError as exc:
-        raise UsageError(f"cannot read {path}: {exc.strerror}") from None
+        names = {one.stem: one.name for one in path.parent.glob("*.py")}
+        meant = did_you_mean(names.get(closest(path.stem, names), ""))
+        raise UsageError(f"cannot read {path}: {exc.strerror}{meant}") from None
     path = path.resolve()
     _on_path(str(path.parent))
     # Under its own name, so that annotations are found and helpers beside it can import it; not so where that would
@@ -106,12 +108,40 @@ def _load_file(path: Path) -> ModuleType:
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+
+    def load() -> None | UsageError:
+        try:
+            loader.exec_module(module)
+        except ImportError as exc:
+            if not _is_relative(exc, path):
+                raise
+            return UsageError(f"{path.name} imports from its package, which a file alone has not: {_by_module(path)}")
+        return None
+
     try:
-        _call(f"import of {path.name}", lambda: loader.exec_module(module))
+        refusal = _call(f"import of {path.name}", load)
+        if refusal is not None:
+            raise refusal
     except UsageError:
         del sys.modules[name]
         raise
     return module
+
+
+def _is_relative(exc: ImportError, path: Path) -> bool:
+    """Whether this file itself has the relative import that failed."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return str(exc).startswith("attempted relative import") and frames[-1].filename == str(path)
+
+
+def _by_module(path: Path) -> str:
+    """How to serve a file of a package by the name of its module."""
+    names, folder = [path.stem, path.parent.name], path.parent
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+        names.append(folder.name)
+    go = "" if folder.parent == Path.cwd() else f"cd {folder.parent}; "
+    return f"{go}{PROG} {'.'.join(reversed(names))}"
 
 
 def _load_module(name: str, bundled: bool = False) -> ModuleType:
@@ -151,9 +181,44 @@ def is_file(where: str) -> bool:
     return where.endswith(".py") or re.search(r"[/\\]", where) is not None or os.path.isfile(where)
 
 
+def may_be_target(word: str) -> bool:
+    """Whether a word names a file or a module, or has the form of a target that is more than one word.
+
+    Nothing is imported.
+    """
+    if not word or re.search(r"[.:/\\]", word) or Path(word).exists():
+        return True
+    try:
+        return importlib.util.find_spec(word) is not None or (
+            importlib.machinery.PathFinder.find_spec(word, [os.getcwd()]) is not None
+        )
+    except (ImportError, ValueError):  # a module that is loaded and has no specification, such as __main__
+        return word in sys.modules
+
+
+def _made(factory: Callable[..., Any], label: str) -> Any:
+    """What a factory returns, which is called without arguments."""
+    if inspect.iscoroutinefunction(inspect.unwrap(factory)):
+        raise UsageError(
+            f"{label} is a coroutine function, and a factory is a plain one: what waits goes into a lifespan"
+        )
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as exc:
+        where = label.rpartition(":")[0]
+        hint = f"to serve the functions of a file as tools, name the file alone: {where}"
+        raise UsageError(f"{label} is no factory, which is called without arguments ({exc}); {hint}") from None
+    value = _call(f"{label}()", factory)
+    if not isinstance(value, ServerHandler):
+        raise UsageError(f"{label}() returned {type(value).__name__}, not an MCPServer or a ServerHandler")
+    return value
+
+
 def _instance(value: Any, label: str) -> ServerHandler:
     if isinstance(value, type) and issubclass(value, ServerHandler):
         value = _call(label, value)
+    elif inspect.ismethod(value) or _is_function(value):
+        value = _made(value, label)
     if not isinstance(value, ServerHandler):
         raise UsageError(f"{label} is of type {type(value).__name__}, not an MCPServer or a ServerHandler")
     return value
@@ -165,7 +230,8 @@ def _attribute(module: ModuleType, where: str, name: str) -> ServerHandler:
         for part in name.split("."):
             value = getattr(value, part)
     except AttributeError:
-        raise UsageError(f"{where} has no attribute {name!r}") from None
+        meant = did_you_mean(closest(name, [one for one in vars(module) if not one.startswith("_")]))
+        raise UsageError(f"{where} has no attribute {name!r}{meant}") from None
     return _instance(value, f"{where}:{name}")
 
 

@@ -20,6 +20,7 @@ from ..server.running import run
 from ..server.worker import Channel, WorkerServer
 from ..server.workers import Workers, WorkersFailed
 from .banner import print_start
+from .fields import settings_of
 from .options import read_options
 from .parser import FAILED, OK, UsageError
 from .program import STARTED_BY
@@ -47,7 +48,8 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
     before = _before(arguments)
     hidden = {key: getattr(options, key) for key in SECRET if options.labels[key].startswith("--")}
     hidden = {key: value for key, value in hidden.items() if value is not None}
-    shown = _without(arguments, [f"--{key}" for key in hidden])
+    # The parent hands the keys of its settings down in any case.
+    shown = _without(arguments, ["--state-keys", *(f"--{key}" for key in hidden)])
     address, what = address_of(options)
     started = False
 
@@ -87,6 +89,7 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
     for key, value in ours.charge.hidden.items():
         setattr(given, key, value)
     options = read_options(given, os.environ)
+    options.warnings = []  # the parent gave them
     start_logging(options, _LOG_FORM)
     settings = make_settings(options)
     handler = load_handler(options)
@@ -114,15 +117,9 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
 
 
 def _parents_settings(options: argparse.Namespace) -> Settings:
+    names = ("path", "allowed_hosts", "allowed_origins", "uds_mode", "ops_port", "ops_host", "state_keys")
     try:
-        return Settings(
-            path=options.path,
-            allowed_hosts=options.allowed_hosts,
-            allowed_origins=options.allowed_origins,
-            uds_mode=options.uds_mode,
-            ops_port=options.ops_port,
-            ops_host=options.ops_host,
-        )
+        return Settings(**{**{name: getattr(options, name) for name in names}, **settings_of(options.fields)})
     except ValueError as exc:
         raise UsageError(str(exc)) from None
 

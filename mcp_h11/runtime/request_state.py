@@ -22,6 +22,7 @@ from typing import Any
 from ..protocol.errors import InvalidParams
 
 DEFAULT_TTL = 600  # seconds; the time a user may take to answer
+MIN_KEY = 16  # bytes of a key
 NONCE_BYTES = 12
 MAX_SEALED = 64 * 1024  # bytes; a longer string is refused before it is decoded
 _MAC_SIZE = 32  # SHA-256
@@ -42,8 +43,8 @@ class Sealer:
     """Seals with the first key, opens with any: to rotate, put the new one in front, drop the old one after `ttl`."""
 
     def __init__(self, keys: Sequence[bytes] = (), ttl: float = DEFAULT_TTL) -> None:
-        if any(len(key) < 16 for key in keys):
-            raise ValueError("a sealing key has at least 16 bytes")
+        if any(len(key) < MIN_KEY for key in keys):
+            raise ValueError(f"a sealing key has at least {MIN_KEY} bytes")
         self._keys = tuple(keys) or (new_key(),)
         self._own = not keys  # no other process has the key
         self.ttl = ttl
