@@ -135,8 +135,13 @@ class Logs(Protocol):
     live is over, or `ttl` seconds after its last event.
     """
 
-    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
-        """Begin a log.  Does nothing where it exists: two workers may open a log that both write."""
+    async def open(
+        self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"", after: int = 0
+    ) -> None:
+        """Begin a log.  Does nothing where it exists: two workers may open a log that both write.
+
+        Its first event has the index `after` + 1: the log goes on where one ended that a store has lost.
+        """
         ...
 
     async def append(

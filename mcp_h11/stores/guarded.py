@@ -179,8 +179,11 @@ class GuardedLogs:
         self._logs = logs
         self._run = guard.run
 
-    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
-        await self._run("open", self._logs.open(session, stream, ttl, writer=writer, about=about))
+    async def open(
+        self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"", after: int = 0
+    ) -> None:
+        made = self._logs.open(session, stream, ttl, writer=writer, about=about, after=after)
+        await self._run("open", made)
 
     async def append(
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None

@@ -161,9 +161,12 @@ class MemoryLogs:
             return None
         return log
 
-    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
+    async def open(
+        self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"", after: int = 0
+    ) -> None:
         if self._find(session, stream) is None:
             log = self._hub.logs.setdefault(session, {})[stream] = _Log(writer, about, ttl)
+            log.last = after
             log.ends = self._hub.clock() + ttl
 
     async def append(

@@ -131,9 +131,11 @@ class RedisLogs:
         owner, name = redis_name(session), redis_name(stream)
         return f"{self._prefix}:e:{{{owner}}}:{name}", f"{self._prefix}:n:{{{owner}}}", name
 
-    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
+    async def open(
+        self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"", after: int = 0
+    ) -> None:
         log, index, name = self._keys(session, stream)
-        await self._caller.run(scripts.OPEN, (log, index), name, redis_ttl(ttl), redis_bytes(writer), about)
+        await self._caller.run(scripts.OPEN, (log, index), name, redis_ttl(ttl), redis_bytes(writer), about, after)
 
     async def append(
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None

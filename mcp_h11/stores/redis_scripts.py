@@ -198,15 +198,15 @@ local function note(stream, ttl)
 end
 """
 
-# ARGV: stream, ttl in ms, writer, about.
+# ARGV: stream, ttl in ms, writer, about, the index before its first event.
 OPEN = RedisScript(
     "",
     _NOW,
     _LOG,
     """
 if redis.call('EXISTS', log) == 1 then return end
-redis.call('HSET', log, 'last', 0, 'first', 1, 'size', 0, 'ended', 0, 'writer', ARGV[3], 'about', ARGV[4],
-           'reader', '', 'ttl', ARGV[2], 'noted', text(now))
+redis.call('HSET', log, 'last', ARGV[5], 'first', ARGV[5] + 1, 'size', 0, 'ended', 0,
+           'writer', ARGV[3], 'about', ARGV[4], 'reader', '', 'ttl', ARGV[2], 'noted', text(now))
 keep(tonumber(ARGV[2]))
 note(ARGV[1], tonumber(ARGV[2]))
 """,

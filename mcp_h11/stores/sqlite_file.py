@@ -220,6 +220,9 @@ def _make(connection: sqlite3.Connection, path: str) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            # A file that replaces another one has no number of its rows: workers remember versions and messages.
+            first = int(time.time() * 1000)
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?), ('inbox', ?)", (first, first))
 
 
 @contextmanager

@@ -23,8 +23,10 @@ class SQLiteLogs:
     def __init__(self, thread: SQLiteThread) -> None:
         self._run = thread.run
 
-    async def open(self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"") -> None:
-        await self._run(WRITE, _open_log, to_key(session), to_key(stream), ttl, to_key(writer), about)
+    async def open(
+        self, session: str, stream: str, ttl: float, *, writer: str = "", about: bytes = b"", after: int = 0
+    ) -> None:
+        await self._run(WRITE, _open_log, to_key(session), to_key(stream), ttl, to_key(writer), about, after)
 
     async def append(
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
@@ -49,7 +51,7 @@ class SQLiteLogs:
 
 
 def _open_log(
-    base: _Base, clock: StoreClock, session: bytes, stream: bytes, ttl: float, writer: bytes, about: bytes
+    base: _Base, clock: StoreClock, session: bytes, stream: bytes, ttl: float, writer: bytes, about: bytes, after: int
 ) -> None:
     now = clock.now()
     found = base.execute("SELECT id, ends FROM logs WHERE session = ? AND stream = ?", (session, stream)).fetchone()
@@ -59,8 +61,8 @@ def _open_log(
         remove_logs(base, [found[0]])
     base.execute(
         "INSERT INTO logs (ends, ttl, last, kept, size, finished, session, stream, writer, reader, about)"
-        " VALUES (?, ?, 0, 0, 0, 0, ?, ?, ?, x'', ?)",
-        (now + ttl, ttl, session, stream, writer, about),
+        " VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?, x'', ?)",
+        (now + ttl, ttl, after, session, stream, writer, about),
     )
 
 

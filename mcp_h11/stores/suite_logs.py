@@ -40,6 +40,27 @@ async def check_events_are_read_after_an_index(make: Make) -> None:
 
 
 @in_time
+async def check_a_log_can_go_on_after_an_index(make: Make) -> None:
+    """Its first event has the next index; what would come before is not there.  One that exists stays as it is."""
+    async with fleet(make, 2) as (a, b):
+        one, two, session = a.store.logs, b.store.logs, fresh()
+        await one.open(session, "s", LONG, writer=a.name, after=7)
+        equal(await two.read(session, "s", 7), Tail([], 7, False, a.name, b"", ""), "a log without events")
+        equal(await two.read(session, "s", None), Tail([], 7, False, a.name, b"", ""), "a log without events")
+        for after in (0, 6, 8):
+            await raises(EventsExpired, two.read(session, "s", after), f"an event after {after}")
+        for index in (1, 7, 9):
+            await raises(Taken, one.append(session, "s", index, b"x"), f"event {index} is not the next")
+        await one.append(session, "s", 8, b"8")
+        await two.open(session, "s", LONG, after=20)
+        for n in range(9, 8 + MAX_LOG_EVENTS + 2):
+            await one.append(session, "s", n, b"%d" % n)
+        await raises(EventsExpired, two.read(session, "s", 8), "the oldest events go")
+        events = (await two.read(session, "s", 9)).events
+        equal((len(events), events[0]), (MAX_LOG_EVENTS, (10, b"10")), "the newest are kept")
+
+
+@in_time
 async def check_an_index_is_taken_once(make: Make) -> None:
     """Not a second time, not with a gap, not without a log; the event stays the first one."""
     async with fleet(make, 2) as (a, b):
@@ -285,6 +306,7 @@ async def check_any_text_is_a_stream_and_any_bytes_are_an_event(make: Make) -> N
 
 LOG_CHECKS = (
     check_events_are_read_after_an_index,
+    check_a_log_can_go_on_after_an_index,
     check_an_index_is_taken_once,
     check_of_writers_that_race_for_an_index_one_wins,
     check_no_event_follows_the_end,
