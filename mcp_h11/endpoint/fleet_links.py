@@ -6,6 +6,7 @@
 | `answer` | the worker that got the client's answer to a question | the worker where the question waits |
 | `cancelled` | the worker that got the notification | all others |
 | `handed` | a worker that got a POST of a pinned session | the session's owner |
+| the same as a signal | the same, where the other worker has no heartbeat | that one |
 | `record` | the worker that changed a session's record | all others |
 | `ended` | the worker that ended a session | all others |
 | `reader` | the worker that reads a stream from now on | the one that read or writes it |
@@ -16,6 +17,7 @@ Letters are not lost (the first three); a lost signal is made good by a look at 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -31,6 +33,8 @@ from .fleet_streams import SharedStream
 from .session_table import SessionTable
 
 logger = escaping(logging.getLogger(__name__))
+
+LOOKS_AT_ONCE = 100  # sessions whose records are asked for together
 
 
 class Loading:
@@ -54,7 +58,8 @@ class FleetLinks:
         self.loading: set[Loading] = set()
         fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled, handed=self._on_handed)
         fleet.on_signal.update(
-            record=self._on_record, ended=self._on_ended, reader=self._on_reader, events=self._on_events,
+            answer=self._on_answer, record=self._on_record, ended=self._on_ended, reader=self._on_reader,
+            events=self._on_events,
         )  # fmt: skip
         fleet.on_gap.append(self._on_gap)
 
@@ -118,7 +123,8 @@ class FleetLinks:
     def _on_ended(self, body: dict[str, Any]) -> None:
         session = self._session(body)
         if session is not None:
-            self._table.end(session, forget=False)
+            # Where this worker has just kept its record anew, the other one may not have found it.
+            self._table.end(session, forget=self._fleet.mending)
 
     def _on_reader(self, body: dict[str, Any]) -> None:
         stream = self._stream(body)
@@ -128,8 +134,11 @@ class FleetLinks:
     def _on_events(self, body: dict[str, Any]) -> None:
         stream = self._stream(body)
         if stream is not None:
+            stream.rejoins = stream.rejoins or "anew" in body  # the log has lost the name of its reader
             stream.wake()
         session = self._session(body)
+        if "anew" in body:  # for all workers, and most of them do not read it
+            return
         # Passed on once: two workers that both were heard late would pass it on between them for ever.
         if session is not None and "passed" not in body and (stream is None or stream.reply is None):
             session.read_elsewhere(body["stream"])
@@ -141,12 +150,19 @@ class FleetLinks:
         self._runtime.spawn(self._look_again())
 
     async def _look_again(self) -> None:
-        for session in list(self._table.sessions.values()):
-            if not isinstance(session, FleetSession) or session.closed:
-                continue
-            await self._reload_or_end(session)
-            for stream in list(session.streams.values()):
-                if isinstance(stream, SharedStream) and not stream.is_own:
+        sessions = [one for one in self._table.sessions.values() if isinstance(one, FleetSession)]
+        for start in range(0, len(sessions), LOOKS_AT_ONCE):
+            await asyncio.gather(*map(self._look_at, sessions[start : start + LOOKS_AT_ONCE]))
+
+    async def _look_at(self, session: FleetSession) -> None:
+        if session.closed:
+            return
+        await self._reload_or_end(session)
+        for stream in list(session.streams.values()):
+            if isinstance(stream, SharedStream):
+                if stream.astray:
+                    self._runtime.spawn(stream.save())
+                elif not stream.is_own:
                     stream.wake()
-            if session.keeps_notices:
-                session.announce_changes()
+        if session.keeps_notices and not session.closed:
+            session.announce_changes()

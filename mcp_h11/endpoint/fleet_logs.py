@@ -44,6 +44,7 @@ class LoggedStream(Stream):
     """The writing end of a stream with its log in a store; `requests` are the JSON-RPC ids that it is to answer."""
 
     __slots__ = (
+        "astray",
         "ending",
         "follower",
         "fleet",
@@ -52,8 +53,10 @@ class LoggedStream(Stream):
         "opened",
         "remote_reader",
         "requests",
+        "rejoins",
         "resuming",
         "lost",
+        "named",
         "unsaved",
         "woken",
         "writer",
@@ -70,7 +73,10 @@ class LoggedStream(Stream):
         self.requests = requests
         self.ending = False  # it is closed without a last event
         self.known = False  # the log may exist
-        self.lost = False  # the store has lost it, and this worker goes on for the reader at hand
+        self.lost = False  # it is gone, and this worker goes on for the reader at hand
+        self.named = True  # the newest event that a connection was given had an id
+        self.astray = False  # the store lost it with all data: `save` begins it anew
+        self.rejoins = False  # the same, and its reader here has to be named again
         self.opened = False  # it does
         self.resuming = 0  # requests that are about to read it
         self.woken = False  # the log may have events that were not read yet
@@ -87,7 +93,7 @@ class LoggedStream(Stream):
     @property
     def is_standalone(self) -> bool:
         """Whether it is the session's own stream; a stream that is about to be read may not know its writer yet."""
-        return self.id == self.session.state.stream
+        return self is self.session.own_stream or self.id == self.session.state.stream
 
     def wake(self) -> None:
         """There may be events in the log that the reader at hand was not given."""
@@ -104,10 +110,12 @@ class LoggedStream(Stream):
                 except StoreError as exc:
                     self._store_failed(exc)
 
-    async def _open(self) -> None:
+    async def _open(self, after: int = 0) -> None:
         about = json.dumps(list(self.requests)).encode() if self.requests else b""
         self.known = True
-        await self.fleet.logs.open(self.session.key, self.id, self.log_ttl, writer=self.writer, about=about)
+        await self.fleet.logs.open(
+            self.session.key, self.id, self.log_ttl, writer=self.writer, about=about, after=after
+        )
         self.opened = True
 
     async def send(self, payload: bytes, *, last: bool = False) -> None:
@@ -186,8 +194,8 @@ class LoggedStream(Stream):
         try:
             tail = await self.fleet.logs.read(self.session.key, self.id, self.last)
         except EventsExpired:
-            # The session has ended elsewhere, or the store has lost its data.
-            self._lose_log()
+            await self._check_astray()
+            self._lose_log()  # the session has ended elsewhere
             return None
         if tail.last > self.last:
             self.last = tail.last
@@ -195,9 +203,15 @@ class LoggedStream(Stream):
         self.finished = self.finished or tail.finished
         return tail
 
+    async def _check_astray(self) -> None:
+        """Raises StoreError where the log is gone with all other data: then it is begun anew."""
+        await self.fleet.lost_data()
+        if self.astray:
+            raise StoreError("the store has lost this log")
+
     def _lose_log(self) -> None:
         """The log is gone.  A reader that was given every event may have the rest without ids; any other one ends."""
-        self.unsaved = None
+        self.unsaved, self.astray = None, False
         self.session.unsaved_streams.pop(self, None)
         if self.is_own and self.caught_up and not self.session.closed:
             self.lost = True
@@ -225,6 +239,9 @@ class LoggedStream(Stream):
 
     def _store_failed(self, exc: StoreError) -> None:
         logger.warning("session %s goes on without its store: %s", self.session.id[:8], exc)
+        self._save_later()
+
+    def _save_later(self) -> None:
         if self.unsaved is None:
             self.unsaved = deque()
             self.session.unsaved_streams[self] = None
@@ -249,7 +266,11 @@ class LoggedStream(Stream):
         """The store is back: give the log the events that it missed."""
         async with self.lock:
             try:
-                while self.unsaved:
+                while self.astray or self.unsaved:
+                    if self.astray:
+                        await self._begin_anew()
+                        continue
+                    assert self.unsaved is not None, "the loop says so"
                     save = self._save_own if self.writer else self._save_shared
                     if not await save(self.unsaved[0]):
                         await self._give_up_log()
@@ -292,6 +313,7 @@ class LoggedStream(Stream):
         try:
             tail = await self.fleet.logs.read(self.session.key, self.id, one.number - 1)
         except EventsExpired:
+            await self._check_astray()
             return False
         return bool(tail.events) and tail.events[0] == (one.number, one.payload)
 
@@ -304,8 +326,74 @@ class LoggedStream(Stream):
             logger.debug("a log with a gap is left to its time: %s", exc)
 
     def _event_id(self, index: int) -> str:
-        named = self.unsaved is None and not self.lost and self.session.keeps_events
-        return f"{self.id}.{index}" if named else ""
+        self.named = self.unsaved is None and not self.lost and self.session.keeps_events
+        return f"{self.id}.{index}" if self.named else ""
+
+    # --- the store has lost its data -------------------------------------------------------------------------
+
+    def lose_data(self) -> None:
+        """The log is gone with all other data of the store."""
+        self.pending_notices.clear()  # they may be gone; all changes are told again
+        if not self.is_own and not self.is_standalone:
+            self.rejoins = True
+        elif (self.known or self.opened or self.is_standalone) and (self.unsaved or not self.finished):
+            self.astray, self.opened, self.caught_up = True, False, self.caught_up and self.is_own
+            self._save_later()
+
+    async def _begin_anew(self) -> None:
+        """Make the log again, without the events that are gone.  Raises StoreError."""
+        if not self.session.version:
+            raise StoreError("the record of the session is not kept yet")
+        self.astray = False  # now, because the store may lose its data once more
+        try:
+            await (self._begin_standalone() if self.is_standalone else self._begin_own())
+        except EventsExpired:
+            self.astray = True
+            await self.fleet.lost_data()
+            self.fleet.guard.doubt()  # so that it is tried again
+            raise StoreError("the log is gone as soon as it was made") from None
+        except BaseException:
+            self.astray = True
+            raise
+
+    async def _begin_standalone(self) -> None:
+        """Its id is another one, because no worker knows which index all others have seen."""
+        session, logs = self.session, self.fleet.logs
+        if self.id != session.state.stream:  # else the session began after the loss
+            self._renumber(session.state.stream)
+        await self._open()
+        tail = await logs.read(session.key, self.id, None)
+        before = tail.last - len(tail.events)
+        if tail.last < self.last:  # the store was set back to an earlier time
+            await logs.discard(session.key, self.id)
+            await self._open(self.last)
+            before = self.last
+        if self.reply is not None:
+            self.cursor = max(self.cursor, before)
+            await logs.read(session.key, self.id, self.cursor, reader=self.fleet.worker)
+
+    async def _begin_own(self) -> None:
+        session, logs = self.session, self.fleet.logs
+        after = self.unsaved[0].number - 1 if self.unsaved else self.last
+        try:
+            await logs.read(session.key, self.id, after)  # it may have begun after the loss
+            self.opened = True
+        except EventsExpired:
+            await logs.discard(session.key, self.id)  # an older state of the store may have a part of it
+            await self._open(after)
+        self.fleet.signal("events", session=session.key, stream=self.id, anew=True)
+
+    def _renumber(self, stream_id: str) -> None:
+        """Be the stream with this id, which has no event yet."""
+        streams = self.session.streams
+        if streams.get(self.id) is self:
+            del streams[self.id]
+        self.id = stream_id
+        self.session.know(self)
+        self.last = self.cursor = 0
+        self.remote_reader = ""
+        assert self.unsaved is not None, "`lose_data` said so"
+        self.unsaved = deque(one._replace(number=0) for one in self.unsaved)
 
     # --- the end ---------------------------------------------------------------------------------------------
 

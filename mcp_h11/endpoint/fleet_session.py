@@ -7,6 +7,7 @@ the store does not know where a call runs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from ..handler.notices import Notice
 from ..protocol.jsonrpc import ErrorResponse, Message, Notification, Response
 from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED
 from ..runtime.request_state import new_id
+from ..stores.base import BEAT_EVERY
 from .fleet_sharing import SharingSession, store_is_near
-from .fleet_streams import SharedStream
+from .fleet_streams import FormerStream, SharedStream
 from .streams import Stream, StreamSession
 
 QUESTION_ID_BYTES = 9
@@ -31,7 +33,7 @@ class FleetSession(SharingSession):
     def standalone(self) -> Stream:
         if self._standalone is None:
             self._standalone = SharedStream(self, self.state.stream)
-            self.streams[self._standalone.id] = self._standalone
+            self.know(self._standalone)
         return self._standalone
 
     @property
@@ -52,6 +54,8 @@ class FleetSession(SharingSession):
     def found_stream(self, stream_id: str) -> Stream | None:
         if stream_id == self.state.stream:
             return self.standalone
+        if stream_id and stream_id == self.state.former:
+            return FormerStream(self, stream_id)
         known = self.streams.get(stream_id)
         # Of another worker, perhaps: `resume` raises EventsExpired where no worker has it.
         return SharedStream(self, stream_id) if known is None and self.keeps_events else known
@@ -80,9 +84,18 @@ class FleetSession(SharingSession):
 
     async def _forward_answer(self, worker: str, message: Response | ErrorResponse) -> None:
         """The question's id names the worker where it waits; a dead worker waits for nothing."""
-        body = {"result": message.result} if isinstance(message, Response) else {"error": message.error}
+        body: dict[str, Any] = {"session": self.key, "id": message.id}
+        body |= {"result": message.result} if isinstance(message, Response) else {"error": message.error}
         with store_is_near():
-            await self.fleet.send(worker, "answer", party=self.party, session=self.key, id=message.id, **body)
+            if await self.fleet.send(worker, "answer", party=self.party, **body):
+                return
+            # It may live all the same: its heartbeat came late, because its loop or its machine stood still.
+            await asyncio.sleep(2 * BEAT_EVERY)
+            if await self.fleet.send(worker, "answer", party=self.party, **body):
+                return
+        # Not an error: some clients end their session at one, and nothing is lost unless the worker still stands
+        # still.  Then it hears this when it goes on.
+        self.fleet.signal("answer", worker, **body)
 
     def announce(self, payload: bytes) -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:

@@ -20,7 +20,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.storage import SessionState
 from ..stores.base import Full, StoreError
 from .fleet_values import FleetValues
-from .streams import StreamSession
+from .streams import Stream, StreamSession
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -29,8 +29,8 @@ class SharingSession(FleetValues):
     """A session that other workers serve as well, as its streams see it."""
 
     __slots__ = (
-        "fleet", "home", "initialized", "keeps_notices", "key", "late_claims", "leaving", "log_ttl", "saved",
-        "unsaved_streams", "version",
+        "ending", "fleet", "home", "initialized", "keeps_notices", "key", "late_claims", "leaving", "log_ttl", "saved",
+        "lost_version", "unsaved_streams", "version",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
@@ -39,9 +39,11 @@ class SharingSession(FleetValues):
         self.key = key_of(state.id)  # the session's name in the store and among the workers
         self.values_lock = None
         self.leaving = False  # this worker ends, and the session goes on elsewhere
+        self.ending = False  # its record is being deleted
         # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
         self.keeps_notices = state.home == fleet.worker
-        self.version = 0  # of the record
+        self.version = 0  # of the record; 0 where the store has none
+        self.lost_version = 0  # of the record that the store has lost
         self.initialized = False  # the client has said so, to any worker
         self.home = state.home
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
@@ -49,6 +51,22 @@ class SharingSession(FleetValues):
         self.late_claims: dict[str, None] = {}  # ids of streams: see `read_elsewhere`
         idle = runtime.settings.session_idle
         self.log_ttl = 86_400.0 if idle is None else idle + 60.0
+
+    @property
+    def own_stream(self) -> Any:
+        """The session's own stream, if it was used."""
+        return self._standalone
+
+    def know(self, stream: Stream) -> None:
+        """Let a stream be found by its id.
+
+        A request may have resumed it before this worker knew that the session's own stream has this id; then the
+        client comes back.
+        """
+        other = self.streams.get(stream.id)
+        self.streams[stream.id] = stream
+        if other is not None and other is not stream:
+            other.take_over()
 
     @property
     def is_owned(self) -> bool:

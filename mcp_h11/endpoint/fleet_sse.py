@@ -46,6 +46,7 @@ class FleetSSE(LegacySSE):
         self._ids: dict[str, str] = {}  # of the sessions, by the names that the workers use
         self._touch_at = -math.inf
         fleet.on_letter["channel"] = self._on_letter
+        fleet.on_lost.append(self._on_lost)
 
     # --- the stream ------------------------------------------------------------------------------------------
 
@@ -54,8 +55,7 @@ class FleetSSE(LegacySSE):
 
     async def _begin_later(self, session: ChannelSession, verdict: Verdict, reply: Reply, principal: Any) -> None:
         try:
-            record = {"worker": self._fleet.worker, "principal": self._fleet.hashed(session.state.principal)}
-            await self._fleet.records.create(CHANNELS, key_of(session.id), json.dumps(record).encode(), CHANNEL_TTL)
+            await self._keep(session)
         except StoreError as exc:
             logger.warning("no new session: %s", exc)
             self._refuse(reply, overloaded("The session store is away"))
@@ -73,6 +73,23 @@ class FleetSSE(LegacySSE):
         self._principals[session.id] = principal
         self._ids[key_of(session.id)] = session.id
         LegacySSE._begin(self, session, verdict, reply, principal)
+
+    async def _keep(self, session: ChannelSession) -> None:
+        record = {"worker": self._fleet.worker, "principal": self._fleet.hashed(session.state.principal)}
+        await self._fleet.records.create(CHANNELS, key_of(session.id), json.dumps(record).encode(), CHANNEL_TTL)
+
+    def _on_lost(self) -> None:
+        """The store has lost its data: keep the records of the streams that are open here again."""
+        for session, *_ in self.sessions.values():
+            self.runtime.spawn(self._keep_anew(session))
+
+    async def _keep_anew(self, session: ChannelSession) -> None:
+        try:
+            await self._keep(session)
+        except StoreError as exc:
+            logger.warning("session %s is not at hand elsewhere: %s", session.id[:8], exc)
+        if session.id not in self.sessions:
+            await self._forget(session.id)
 
     def end(self, session: ChannelSession) -> None:
         del self._principals[session.id]
@@ -111,6 +128,8 @@ class FleetSSE(LegacySSE):
             record = await self._fleet.records.load(CHANNELS, key)
             worker, principal = ("", "") if record is None else self._kept(session_id, record.value)
             if principal != self._fleet.hashed(who):
+                if await self._fleet.lost_data():
+                    raise StoreError("the store has lost its data, and another worker may have this session")
                 raise session_not_found()
             body = {"session": key, **letter_of(self.runtime.json, message)}
             if not await self._fleet.send(worker, "channel", party=self.runtime.party_of(who, reply.peer), **body):

@@ -29,6 +29,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
 from ..stores.base import Full, Record, StoreError
 from .fleet_links import FleetLinks, Loading
+from .fleet_logs import LoggedStream
 from .fleet_pinned import PinnedSession
 from .fleet_session import FleetSession
 from .fleet_streams import LEFT
@@ -67,11 +68,14 @@ class FleetStores(SessionStores):
         self._fleet_has_room = True  # when the sessions were last counted, or one was opened or refused
         self._count_at = 0.0
         fleet.on_back.append(self._on_back)
+        fleet.on_lost.append(self._on_lost)
 
     # --- records ---------------------------------------------------------------------------------------------
 
-    def _encode(self, session: FleetSession) -> bytes:
+    def _encode(self, session: FleetSession, stream: str = "") -> bytes:
+        """The record of a session; with the id of its own stream that follows the one which it has."""
         state = session.state
+        former = state.stream if stream else state.former
         record = {
             "format": FORMAT,
             "revision": state.revision,
@@ -84,9 +88,11 @@ class FleetStores(SessionStores):
             "generation": state.generation,
             "home": state.home,
             "pinned": state.pinned,
-            "stream": state.stream,
+            "stream": stream or state.stream,
             "initialized": session.initialized,
         }
+        if former:
+            record["former"] = former
         return json.dumps(record, separators=(",", ":")).encode()
 
     def _decode(self, session_id: str, record: Record) -> tuple[SessionState, bool] | None:
@@ -158,6 +164,8 @@ class FleetStores(SessionStores):
             record = await self._load(session_id)
             found = None if record is None else self._decode(session_id, record)
             if record is None or found is None or found[0].principal != self.fleet.hashed(principal):
+                if await self.fleet.lost_data():
+                    raise StoreError("the store has lost its data, and another worker may keep this session anew")
                 return None
         except StoreError as exc:
             # Not 404: the session may well be there, and the client would throw it away.
@@ -212,6 +220,8 @@ class FleetStores(SessionStores):
             self._unsaved[session] = None
 
     async def _save(self, session: FleetSession) -> None:
+        if not session.version:
+            await self._keep_anew(session)
         for _ in range(MAX_SAVES):
             own = (frozenset(session.state.subscriptions), session.state.log_level)
             version = await self.records.save(RECORDS, session.key, self._encode(session), session.version, self._ttl)
@@ -232,8 +242,18 @@ class FleetStores(SessionStores):
 
         Raises StoreError.
         """
-        record = await self.records.load(RECORDS, session.key)
-        found = None if record is None else self._decode(session.id, record)
+        version = -1
+        while version != session.version:  # else this worker has kept it anew meanwhile
+            version, mark = session.version, self.fleet.keys.mark
+            record = await self.records.load(RECORDS, session.key)
+            found = None if record is None else self._decode(session.id, record)
+            if record is None or (found is not None and found[0].stream != session.state.stream):
+                await self.fleet.lost_data()
+            elif record.version < version == session.version:
+                await self.fleet.lost_data(mark)  # the store was set back to an earlier time
+        if not session.version:
+            await self._keep_anew(session)
+            return not session.closed
         if record is None or found is None:
             return False
         state, initialized = found
@@ -252,6 +272,75 @@ class FleetStores(SessionStores):
         session.weigh(mine.subscriptions)
         return True
 
+    # --- the store has lost its data -------------------------------------------------------------------------
+
+    def _on_lost(self) -> None:
+        for session in self._table.sessions.values():
+            if isinstance(session, FleetSession):
+                session.lost_version, session.version = max(session.version, session.lost_version), 0
+                for stream in session.streams.values():
+                    if isinstance(stream, LoggedStream):
+                        stream.lose_data()
+
+    async def _keep_anew(self, session: FleetSession) -> None:
+        """Make the record of a session at hand again, or join this worker's state with the record of another worker.
+
+        Raises StoreError.
+        """
+        settings, state = self.runtime.settings, session.state
+        own, stream = (frozenset(state.subscriptions), state.log_level), new_id(STREAM_ID_BYTES)
+        ttl = self._ttl if session.initialized else self._first_ttl
+        try:
+            version = await self.records.create(
+                RECORDS, session.key, self._encode(session, stream), ttl,
+                group=self.fleet.hashed(session.party), limit=settings.max_sessions,
+                group_limit=settings.max_sessions_peer,
+            )  # fmt: skip
+        except Full:
+            logger.warning("session %s ends: newer ones took its room in the store", session.id[:8])
+            if not session.closed:
+                self._table.end(session, forget=False)
+            return
+        if version is None:
+            await self._join(session)
+        else:
+            session.version, session.saved = version, own
+            self._move(session, stream, state.stream)
+            self.fleet.signal("record", session=session.key)
+        if session.ending or (session.closed and not session.leaving):
+            await self.records.delete(RECORDS, session.key)
+
+    async def _join(self, session: FleetSession) -> None:
+        """Add this worker's state of a session to the record that another worker has kept anew."""
+        record = await self.records.load(RECORDS, session.key)
+        found = None if record is None else self._decode(session.id, record)
+        if record is None or found is None:
+            self.fleet.guard.doubt()  # so that it is tried again
+            raise StoreError("the record of the session is gone as soon as it was made")
+        mine, (state, initialized) = session.state, found
+        if record.version > session.lost_version:  # else it is of an earlier time, to which the store was set back
+            if mine.log_level == session.saved[1]:
+                mine.log_level = state.log_level
+                session.log_rank = log_rank(mine.log_level)
+            # Either worker may have missed the last change.  One notice too many is better than none.
+            mine.subscriptions = frozenset(mine.subscriptions) | frozenset(state.subscriptions)
+        session.weigh(mine.subscriptions)
+        session.version, session.saved = record.version, (frozenset(state.subscriptions), state.log_level)
+        self._move(session, state.stream, state.former)
+        kept = (state.principal, *session.saved, initialized)
+        session.initialized = session.initialized or initialized
+        own = (self.fleet.hashed(mine.principal), mine.subscriptions, mine.log_level, session.initialized)
+        if own != kept:
+            await self._save(session)
+
+    def _move(self, session: FleetSession, stream_id: str, former: str) -> None:
+        """The session's own stream has this id from now on."""
+        session.state.stream, session.state.former = stream_id, former
+        own = session.own_stream
+        if own is not None and own.id != stream_id:
+            own.lose_data()  # once more, because a request may have begun it meanwhile
+            self.runtime.spawn(own.save())
+
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def _forget(self, session_id: str) -> None:
@@ -262,9 +351,14 @@ class FleetStores(SessionStores):
             self.fleet.be_unsure()
 
     async def end(self, session_id: str) -> None:
+        session = self._table.sessions.get(session_id)
         try:
+            if isinstance(session, FleetSession):
+                session.ending = True
             await self._end(key_of(session_id))
         except StoreError as exc:
+            if isinstance(session, FleetSession):
+                session.ending = False
             logger.warning("session %s is not deleted: %s", session_id[:8], exc)
             self.fleet.be_unsure()
             raise overloaded("The session store is away") from None
@@ -272,16 +366,18 @@ class FleetStores(SessionStores):
     async def tell_if_ended(self, session_id: str) -> None:
         try:
             key = key_of(session_id)
-            if await self.records.load(RECORDS, key) is None:
+            if await self.records.load(RECORDS, key) is None and not await self.fleet.lost_data():
                 self.fleet.signal("ended", session=key)
         except StoreError as exc:
             logger.debug("the client is not answered either, and will ask again: %s", exc)
 
     async def _end(self, key: str) -> None:
         """Drop everything of a session, and tell the other workers."""
-        await self.records.delete(RECORDS, key)
+        found = await self.records.delete(RECORDS, key)
         self.links.spoil(key)
         await self.fleet.tell("ended", session=key)
+        if not found and await self.fleet.lost_data():
+            await self.records.delete(RECORDS, key)  # another worker may have kept it anew meanwhile
         try:
             await self.fleet.logs.discard(key)
             for space in (LEFT, VALUES):
@@ -357,7 +453,7 @@ def _read(session_id: str, value: bytes) -> tuple[SessionState, bool]:
         raise ValueError("another format")
     initialized, subscriptions = bool(record.pop("initialized")), frozenset(record.pop("subscriptions"))
     state = SessionState(id=session_id, subscriptions=subscriptions, **record)
-    texts = (state.revision, state.log_level, state.principal, state.home, state.stream, *subscriptions)
+    texts = (state.revision, state.log_level, state.principal, state.home, state.stream, state.former, *subscriptions)
     client = (state.client_info, state.client_capabilities)
     if not (
         all(isinstance(text, str) for text in texts)

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
-from ..http.reply import Reply
+from ..http.reply import UNDECIDED, Reply
+from ..http.sse import encode_event
 from ..protocol.errors import EventsExpired, InternalError
 from ..protocol.shown import escaping
 from ..runtime.storage import KEEP_FINISHED
@@ -41,12 +44,23 @@ class SharedStream(LoggedStream):
         self.resuming += 1
         try:
             with store_is_near():
-                await self._resume(reply, after)
+                await self._unless_lost(self._resume(reply, after))
         finally:
             self.resuming -= 1
             self._forget_if_unread()
 
+    async def _unless_lost(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Await it.  Raises StoreError, and not EventsExpired, where the log is begun anew soon."""
+        try:
+            await reading
+        except EventsExpired:
+            if await self.fleet.lost_data():
+                raise StoreError("the store has lost its data") from None
+            raise
+
     async def _resume(self, reply: Reply, after: int) -> None:
+        if self.astray:
+            raise StoreError("the store has lost this log, which is begun anew")
         self.newest_reader = reply
         worker = self.fleet.worker
         claims = self.session.late_claims
@@ -97,15 +111,18 @@ class SharedStream(LoggedStream):
     async def listen(self, reply: Reply) -> None:
         """Give `reply` the events that no connection was given, on any worker, then all later ones."""
         with store_is_near():
-            if not self.opened:
-                await self._open()
-            after = self.cursor if self.session.keeps_notices else await self._left_at()
-            try:
-                await self._resume(reply, after)
-            except EventsExpired:
-                # The client named no event, so it may begin at the oldest event that is left.
-                tail = await self._tail()
-                await self._resume(reply, tail.last - len(tail.events))
+            await self._unless_lost(self._listen(reply))
+
+    async def _listen(self, reply: Reply) -> None:
+        if not self.opened and not self.astray:
+            await self._open()
+        after = self.cursor if self.session.keeps_notices else await self._left_at()
+        try:
+            await self._resume(reply, after)
+        except EventsExpired:
+            # The client named no event, so it may begin at the oldest event that is left.
+            tail = await self._tail()
+            await self._resume(reply, tail.last - len(tail.events))
 
     async def _left_at(self) -> int:
         """How far the last reader came; the newest event where that reader did not leave in order."""
@@ -135,14 +152,13 @@ class SharedStream(LoggedStream):
             while (reply := self.reply) is not None:
                 self.woken = False
                 try:
-                    tail = await self.fleet.logs.read(self.session.key, self.id, self.cursor)
-                except EventsExpired:
-                    # They have expired before this slow client read them.  A client that comes back is told.
-                    self.detach(reply)
-                    reply.end()
-                    return
+                    tail = await self._read_on(reply)
                 except StoreError as exc:
                     self._store_failed(exc)
+                    return
+                if tail is None:
+                    if self.woken:
+                        continue
                     return
                 if not await self._give(reply, tail.events, tail.last if tail.finished else 0):
                     continue
@@ -159,6 +175,34 @@ class SharedStream(LoggedStream):
                     return
         finally:
             self.follower = None
+
+    async def _read_on(self, reply: Reply) -> Tail | None:
+        """The next events for the reader; None where there is no log, or not yet again.  Raises StoreError."""
+        reader = self.fleet.worker if self.rejoins else None
+        try:
+            tail = await self.fleet.logs.read(self.session.key, self.id, self.cursor, reader=reader)
+        except EventsExpired:
+            if not await self.fleet.lost_data():
+                self._end_behind(reply)
+            elif not self.astray:
+                self.fleet.mended(self.wake)  # unless its writer, which begins it anew, says so before that
+            return None
+        if reader is not None:
+            self.rejoins = False
+        return tail
+
+    def _end_behind(self, reply: Reply) -> None:
+        """Events have expired before this slow client read them, or the store has lost them."""
+        self.detach(reply)
+        if reply.state == UNDECIDED:
+            reply.open(self._prime())
+        if self.named:
+            reply.end()  # a client that comes back is told
+            return
+        # It has no id with which it could come back: its last events came while the store was away.
+        json_ = self.session.runtime.json
+        error = InternalError("The store has lost events of this call, and its answer")
+        reply.end(b"".join(encode_event(json_.error(request, error)) for request in self.requests))
 
     async def _give(self, reply: Reply, events: list[tuple[int, bytes]], last: int) -> bool:
         """Write events to the reader; False where it is not the reader any more."""
@@ -222,3 +266,14 @@ class SharedStream(LoggedStream):
         self._leave_to(worker)
         if self.finished:  # before that worker read, it may have missed the end
             self.fleet.signal("events", worker, session=self.session.key, stream=self.id)
+
+
+class FormerStream(SharedStream):
+    """A session's own stream under the id that it had before the store lost its data."""
+
+    __slots__ = ()
+
+    async def resume(self, reply: Reply, after: int) -> None:
+        # The events after that index are gone, and all changes are told in their place.
+        await self.session.standalone.listen(reply)
+        self.session.announce_changes()

@@ -24,21 +24,21 @@ from ..protocol.errors import overloaded
 from ..protocol.shown import escaping
 from ..stores.base import ALIVE_TIME, BEAT_EVERY, Full, Records, Store, StoreError, StoreRefused
 from ..stores.guarded import GuardedStore, StoreGuard
-from .request_state import new_id, new_key
+from .fleet_keys import MEND_TIME, FleetKeys
+from .request_state import new_id
 from .storage import MAX_NONCES, StoreFull
 
 logger = escaping(logging.getLogger(__name__))
 
 WORKER_ID_BYTES = 12  # random, because a client sees it in the ids of questions
 KEY_BYTES = 24  # without padding in base64
-MAX_HASHES = 1_024  # principals whose hash is remembered
 MAX_LOGGED_ONCE = 1_000  # lines that are remembered, so that the log has each once
 PROBE_TTL = 5.0
 PROBE_BYTES = 4096  # more than the record of a session, so that a disk with a few bytes left counts as full
 CLOCKS_DIFFER = 60.0  # seconds between the clocks of two machines, for which nothing ends early
 HEAR_LIMIT = 1.0  # seconds that `tell` waits for workers that do not say that they have heard
 COUNT_EVERY = 5.0  # seconds between two counts of the workers that are alive, and of the sessions, for operators
-KEYS, PROBES, ROUNDS = "key", "probe", "round"  # spaces of records
+PROBES, ROUNDS = "probe", "round"  # spaces of records
 
 # Takes a letter or a signal; what it returns is awaited, and only then was a signal heard.
 Heard = Callable[[dict[str, Any]], Coroutine[Any, Any, None] | None]
@@ -58,18 +58,18 @@ class Fleet:
         self.records, self.logs = self.store.records, self.store.logs
         self.once = FleetOnceStore(self.records)
         self.on_letter: dict[str, Heard] = {}
-        self.on_signal: dict[str, Heard] = {"gap": self._on_told_gap}
+        self.on_signal: dict[str, Heard] = {"gap": self._on_told_gap, "lost": self._on_told_loss}
         self._hearing: dict[str, _Hearing] = {}  # by ticket: what is being told
         self.on_gap: list[Callable[[], None]] = []
         self.on_back: list[Callable[[], None]] = []
+        self.on_lost: list[Callable[[], None]] = []  # called before `on_gap`, with which the mending begins
         self.on_away: Callable[[], None] = _ignore
-        self.on_keys: Callable[[bytes], None] = _ignore_key
+        self.keys = FleetKeys(self.records)
+        self.hashed = self.keys.hashed
         self._watched: dict[str, dict[Callable[[], None], None]] = {}  # by worker: called when it is dead
-        self._principal_key: bytes | None = None
-        self._hashes: dict[str, str] = {}
         self._logged: set[str] = set()
         self._unsure = False  # see `be_unsure`
-        self._judges_after = 0.0
+        self._judges_after = self._mends_until = 0.0
         self._looked_at = -COUNT_EVERY
         self.counts = False  # count workers and sessions now and then: an operator may look
         self.alive = 0  # workers, when they were last counted
@@ -116,21 +116,11 @@ class Fleet:
         if not self._entered:
             await self.store.open(self.worker)
             self._entered = True
-        self._principal_key = await self._shared_key("principals")
-        self.on_keys(await self._shared_key("state"))
+        if await self.keys.look():
+            self._mend()
+        if self.keys.made_mark:  # perhaps in the place of one that the store has lost
+            self.signal("lost")
         self._opened = True
-
-    async def _shared_key(self, name: str) -> bytes:
-        """A key that is made once for the whole fleet."""
-        kept = await self.records.load(KEYS, name)  # first, because a full store still reads
-        if kept is None:
-            key = new_key()
-            if await self.records.create(KEYS, name, key, None) is not None:
-                return key
-            kept = await self.records.load(KEYS, name)
-        if kept is None:
-            raise StoreError("the shared key is gone as soon as it was made")
-        return kept.value
 
     def _on_state(self, works: bool) -> None:
         if works:
@@ -145,20 +135,43 @@ class Fleet:
             logger.warning("the store is away")
             self.on_away()
 
-    def hashed(self, name: str) -> str:
-        """A principal as the store may know it: hashed with a key of the fleet.  Raises StoreError without the key."""
-        known = self._hashes.get(name)
-        if known is None:
-            if self._principal_key is None:
-                raise StoreError("the store is away")
-            import hashlib
-            import hmac
+    # --- a store without its data ----------------------------------------------------------------------------
 
-            if len(self._hashes) >= MAX_HASHES:
-                self._hashes.clear()
-            known = hmac.new(self._principal_key, name.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-            self._hashes[name] = known
-        return known
+    async def lost_data(self, set_back: str = "") -> bool:
+        """Whether the store has lost its data lately: a record that is not there now may come back.
+
+        Ask this before a thing counts as gone.  A loss that is seen calls `on_lost`, here and at all other workers.
+        `set_back` as in `FleetKeys.look`.  Raises StoreError.
+        """
+        if self._opened and await self.keys.look(set_back):
+            logger.warning("the store has lost its data; what the workers know of their sessions is kept anew")
+            self._mend()
+            for lost in self.on_lost:
+                lost()
+            self.signal("lost")
+            self.on_missed()
+        return self.mending
+
+    def _mend(self) -> None:
+        # The heartbeats are lost as well, and each worker writes its own again.
+        self._mends_until = self._loop.time() + MEND_TIME
+        self._judge_after(self._mends_until)
+
+    @property
+    def mending(self) -> bool:
+        """Whether the store has lost its data lately, as this worker knows."""
+        return self._loop.time() < self._mends_until
+
+    def mended(self, look: Callable[[], None]) -> None:
+        """Call `look` when nothing comes back any more."""
+        self._loop.call_at(self._mends_until, look)
+
+    async def _on_told_loss(self, body: dict[str, Any]) -> None:
+        try:
+            await self.lost_data()
+        except StoreError as exc:
+            logger.debug("the store is away again: %s", exc)
+            self.be_unsure()
 
     def log_once(self, text: str) -> None:
         """Log an error that every request for the same thing would bring again."""
@@ -179,8 +192,12 @@ class Fleet:
         sender = self.hashed(party) if party else ""
         if await self.store.inbox.put(worker, self._encoded(kind, body), party=sender):
             return True
+        await self.lost_data()  # with the heartbeats
         self._check_judging()
         return False
+
+    def _judge_after(self, time: float) -> None:
+        self._judges_after = max(self._judges_after, time)
 
     def _check_judging(self) -> None:
         if self._loop.time() < self._judges_after:
@@ -200,6 +217,7 @@ class Fleet:
                     failure = str(exc)
         if failure:
             raise StoreError(f"not every worker was told: {failure}")
+        await self.lost_data()
         if full:
             raise Full(group=True)
         self._check_judging()  # after that, because most are found
@@ -233,12 +251,12 @@ class Fleet:
                 else:
                     logger.debug("the store is still away: %s", exc)
                 # The heartbeats of all workers stopped, so none of them is judged dead before it could beat again.
-                self._judges_after = self._loop.time() + BEAT_EVERY + ALIVE_TIME
+                self._judge_after(self._loop.time() + BEAT_EVERY + ALIVE_TIME)
                 await asyncio.sleep(BEAT_EVERY)
                 continue
             now = self._loop.time()
             if now - before > 2 * BEAT_EVERY:  # the store hung, or this loop did: the same holds
-                self._judges_after = now + ALIVE_TIME
+                self._judge_after(now + ALIVE_TIME)
             look_every = BEAT_EVERY / 2 if self._watched else COUNT_EVERY if self.counts else math.inf
             if now - self._looked_at >= look_every:
                 self._looked_at = now
@@ -344,6 +362,8 @@ class Fleet:
     async def _look_for_dead(self) -> None:
         try:
             alive = {*await self.store.inbox.workers(), self.worker}
+            if any(worker not in alive for worker in self._watched):
+                await self.lost_data()
         except StoreError:
             return
         self.alive = len(alive)
@@ -370,10 +390,6 @@ class _Hearing:
 
 def _ignore() -> None:
     """Do nothing."""
-
-
-def _ignore_key(key: bytes) -> None:
-    """Do nothing with the key: the runtime that wants it has replaced this function."""
 
 
 def key_of(session_id: str) -> str:

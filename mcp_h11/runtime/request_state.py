@@ -25,6 +25,7 @@ DEFAULT_TTL = 600  # seconds; the time a user may take to answer
 MIN_KEY = 16  # bytes of a key
 NONCE_BYTES = 12
 MAX_SEALED = 64 * 1024  # bytes; a longer string is refused before it is decoded
+MAX_OLD_KEYS = 2  # that still open states, after the fleet has lost its key and made another
 _MAC_SIZE = 32  # SHA-256
 _EXPIRY_SIZE = 8
 
@@ -46,15 +47,14 @@ class Sealer:
         if any(len(key) < MIN_KEY for key in keys):
             raise ValueError(f"a sealing key has at least {MIN_KEY} bytes")
         self._keys = tuple(keys) or (new_key(),)
-        self._own = not keys  # no other process has the key
+        self._own = not keys  # the operator gave none
         self.ttl = ttl
         self.clocks_differ = 0.0  # seconds by which the clock of the worker that sealed may be behind
 
     def share(self, key: bytes) -> None:
         """Seal with the key of the fleet, where the operator gave none; states sealed before still open."""
-        if self._own:
-            self._own = False
-            self._keys = (key, *self._keys)
+        if self._own and key != self._keys[0]:
+            self._keys = (key, *self._keys[:MAX_OLD_KEYS])
 
     def seal(self, payload: dict[str, Any], bound: bytes, now: float) -> str:
         """`payload` as an opaque string that `open` accepts for the same `bound` until `ttl` seconds from `now`.

@@ -128,7 +128,7 @@ class Runtime:
 
     async def _join(self, fleet: Fleet) -> None:
         """Share notices, the keys of `requestState` and its rounds with the other workers."""
-        fleet.on_away, fleet.on_keys = self._on_store_away, self.sealer.share
+        fleet.on_away, fleet.keys.on_state = self._on_store_away, self.sealer.share
         fleet.on_back.append(self._on_store_back)
         fleet.on_signal["notice"] = self._on_remote_notice
         self.once = fleet.once

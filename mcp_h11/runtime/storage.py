@@ -54,6 +54,7 @@ class SessionState:
     home: str = ""  # the worker that opened it; empty where there is no fleet
     pinned: bool = False  # that worker alone runs its calls
     stream: str = ""  # the id of its own stream, where workers share it
+    former: str = ""  # the id that it had before the store lost its data
 
 
 class SessionManager(Protocol):

@@ -13,9 +13,10 @@ from rawclient import INFO, Response
 from serving import LEGACY, Held
 
 from mcp_h11 import MCPServer, ProxyHandler
+from mcp_h11.endpoint import fleet_session
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import Full, StoreError
-from mcp_h11.stores.memory import Hub
+from mcp_h11.stores.memory import Hub, MemoryInbox, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,35 @@ async def test_a_refusal_finds_the_question_at_another_worker() -> None:
     ):
         answer = await client.call("tools/call", {"name": "ask"}, answerer=refuse)
         assert "not today" in str(answer.error or answer.result)
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_an_answer_reaches_a_worker_whose_heartbeat_lapsed_while_it_lives(
+    tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one try in vain the second one finds the heartbeat; after two, the bus carries the answer."""
+    monkeypatch.setattr(fleet_session, "BEAT_EVERY", 0.01)
+    tried: list[str] = []
+    hub = Hub()
+    put = MemoryInbox.put
+
+    async def lapsed(self: Any, worker: str, message: bytes, **options: Any) -> bool:
+        tried.append(worker)
+        return len(tried) > tries and await put(self, worker, message, **options)
+
+    def agree(message: Any) -> Any:
+        monkeypatch.setattr(MemoryInbox, "put", lapsed)
+        client.at(workers[1])
+        return {"result": {"action": "accept", "content": {"it": "blue"}}}
+
+    async with (
+        fleet(Held, lambda: MemoryStore(hub), count=2) as workers,
+        roaming(workers[0], capabilities={"elicitation": {}}) as client,
+    ):
+        answer = await client.call("tools/call", {"name": "ask"}, answerer=agree)
+        assert "blue" in answer.result["content"][0]["text"]
+        assert tried == [workers[0].runtime.fleet.worker] * 2
+        monkeypatch.undo()
 
 
 async def test_a_change_that_others_overtake_each_time_is_saved_later(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,9 @@ from moody import Mood, MoodyStore
 
 from mcp_h11 import MCPServer, listening
 from mcp_h11.runtime import fleet as fleet_module
-from mcp_h11.runtime.fleet import KEYS, Fleet
+from mcp_h11.runtime import fleet_keys
+from mcp_h11.runtime.fleet import Fleet
+from mcp_h11.runtime.fleet_keys import KEYS
 from mcp_h11.runtime.storage import StoreFull
 from mcp_h11.stores.base import StoreRefused
 from mcp_h11.stores.memory import Hub, MemoryStore
@@ -68,7 +70,7 @@ async def test_two_workers_that_begin_at_once_have_the_same_keys() -> None:
         mood.of = another_is_faster
         got: list[bytes] = []
         second = Fleet(MoodyStore(hub, mood))
-        second.on_keys = got.append
+        second.keys.on_state = got.append
         await second.open(spawn)
         assert (made, got, second.works) == (["principals", "state"], [b"state"], True)
         async with member(MemoryStore(hub)) as third:
@@ -87,7 +89,7 @@ async def test_a_key_that_is_gone_as_soon_as_it_was_made_is_made_again(caplog: p
             seen.append(name)
             if seen[-1] == "create" and seen.count("create") == 1:
                 await records.create(KEYS, "principals", b"theirs", None)
-            elif name == "load" and seen.count("load") == 2:
+            elif name == "load" and seen.count("load") == 3:
                 await records.delete(KEYS, "principals")
 
         mood.of = is_made_and_lost
@@ -102,14 +104,14 @@ async def test_a_key_that_is_gone_as_soon_as_it_was_made_is_made_again(caplog: p
 async def test_what_is_remembered_has_a_limit_and_goes_on_past_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fleet_module, "MAX_HASHES", 2)
+    monkeypatch.setattr(fleet_keys, "MAX_HASHES", 2)
     monkeypatch.setattr(fleet_module, "MAX_LOGGED_ONCE", 2)
     async with member(MemoryStore()) as fleet:
         names = ["a", "b", "c", "a"]
         hashes = []
         for name in names:
             hashes.append(fleet.hashed(name))
-            assert len(fleet._hashes) <= 2
+            assert len(fleet.keys._hashes) <= 2
             fleet.log_once(f"line {name}")
             fleet.log_once(f"line {name}")
             assert len(fleet._logged) <= 2

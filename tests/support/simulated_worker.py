@@ -58,6 +58,8 @@ class Worker:
         self.owner = Owner()
         self.store = FaultyStore(world.chaos, self.owner, name)
         self.is_open = False
+        self.began_at = world.loop.now
+        self.gone_at: float | None = None  # when it died or left
         self.wires: list[Wire] = []
         self.handler = self._handler()
         settings = Settings(
@@ -98,6 +100,7 @@ class Worker:
     def leave(self) -> None:
         """End in order, as at SIGTERM."""
         self.world.deaths += 1
+        self.gone_at = self.world.loop.now
         self.is_open = False
         self.world.trace(self.name, "leaves")
         self.owner.context.run(asyncio.ensure_future, self.server.aclose()).add_done_callback(self._left)

@@ -15,7 +15,9 @@ Calls
 - A cancelled call stops, on whatever worker it runs, unless the store lost its data.
 
 Sessions
-- A session is known to every worker until it is deleted or expires, unless the store lost its data.
+- A session is known to every worker until it is deleted or expires.  Where the store lost its data, this holds for a
+  session that a worker had at hand then and has for `MENDED` seconds more; a worker that begins in that time may not
+  know it yet.
 - What has the label of one session reaches no other.  An answer that another session sends reaches no call.
 - After DELETE was answered with 204, every worker says 404.
 - After the time for idle sessions, no worker keeps anything of a session, and the store has nothing that stays, but
@@ -56,7 +58,7 @@ CHAOS_TIME = 6.0  # seconds in which things go wrong
 CALM_TIME = 9.0  # after that, everything is noticed and mended
 CLIENTS, MODERN_CLIENTS = 3, 1
 KEEP = 86_400.0
-SOLVED = KINDS[:7]  # the kinds of faults that the schedules have: not yet a store that loses its data
+MENDED = 8.0  # seconds after a loss, in which a worker keeps what it has at hand anew
 # What a worker may log as an error: the store is away when it begins.
 EXPECTED = ("the store is away", "is dead")
 
@@ -75,6 +77,7 @@ class World:
         self.deaths = 0  # workers that died or left
         self.faults = 0  # times at which the store failed, or may have
         self.losses = 0  # times at which the store lost its data
+        self.holders: list[tuple[float, dict[str, list[Worker]]]] = []  # at each loss: who had which session at hand
         self.over = False  # nothing is done any more but looking
         self.patience = Patience(bool(kinds))
         self.running: dict[str, Worker] = {}  # calls by key: where each runs now
@@ -96,6 +99,7 @@ class World:
     def send(self, worker: Worker, request: bytes) -> Exchange:
         """Send a request to a worker."""
         exchange = Exchange(self.loop)
+        exchange.worker = worker
         worker.connect(request, exchange)
         return exchange
 
@@ -148,15 +152,35 @@ class World:
                 self.faults += 1
                 self.chaos.leave(self.random.choice(("refuses", "hangs")))
                 await asyncio.sleep(self.random.choice((0.1, 1.0, 5.0)) * self.random.random())
-                self.losses += kind == LOSES
+                if kind == LOSES:
+                    self.losses += 1
+                    self.holders.append((self.loop.now, self._at_hand()))
                 self.chaos.come_back(kind == LOSES)
             del now
         self.trace("calm")
         self.chaos.calm = True
 
+    def _at_hand(self) -> dict[str, list[Worker]]:
+        """The workers that have a session at hand, by its id."""
+        found: dict[str, list[Worker]] = {}
+        for worker in self.open_workers:
+            for session in worker.server.endpoint.legacy.sessions.values():
+                found.setdefault(session.id, []).append(worker)
+        return found
+
+    def is_lost(self, session_id: str, losses: int, asked: Worker) -> bool:
+        """Whether a session, which began after so many losses, may be gone with the data of the store."""
+        return any(
+            (at < asked.began_at and self.loop.now < at + MENDED)
+            or not any(one.gone_at is None or one.gone_at > at + MENDED for one in holders.get(session_id, []))
+            for at, holders in self.holders[losses:]
+        )
+
     def kill(self, worker: Worker) -> None:
         """It is gone with its memory."""
         self.deaths += 1
+        if worker.gone_at is None:
+            worker.gone_at = self.loop.now
         self.trace(worker.name, "is killed")
         worker.kill()
 
@@ -227,7 +251,7 @@ def _seeded(world: World) -> Iterator[_Errors]:
 def kinds_of(seed: int) -> frozenset[str]:
     """The kinds of faults of a schedule: none, one, some or all."""
     random = Random(f"{seed} kinds")
-    return frozenset(random.sample(SOLVED, random.choice((0, 1, 1, 2, 3, len(SOLVED)))))
+    return frozenset(random.sample(KINDS, random.choice((0, 1, 1, 2, 3, len(KINDS)))))
 
 
 def play(seed: int, kinds: frozenset[str] | None = None, *, detailed: bool = False) -> World:

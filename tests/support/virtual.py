@@ -142,6 +142,7 @@ class Exchange:
         self.events: deque[Event] = deque()
         self.ended = self.broken = self.cut_off = False
         self.on_cut: Callable[[], None] = lambda: None
+        self.worker: Any = None  # that got the request
         self._loop = loop
         self._bytes = b""
         self._parser: EventParser | None = None
