@@ -29,8 +29,9 @@ from . import tomledit
 from .banner import client_key, print_text, python_path_of
 from .clients import CLIENTS, LINUX, MACOS, WINDOWS, ClientProgram, Machine, ServerLines, Wanted
 from .configfile import ConfigFile
-from .parser import OK, PACKAGE, PROG, CommandParser, UsageError
-from .target import is_file, load_target, split_target
+from .parser import OK, PROG, CommandParser, UsageError
+from .program import STARTED_BY, bundled_target
+from .target import is_file, load_bundled, load_target, split_target
 
 DECLINED = 1  # the exit code where the user said no
 SYSTEM = sys.platform
@@ -183,6 +184,9 @@ def _wanted(program: ClientProgram, options: argparse.Namespace, extra: list[str
 
 def _server_name(target: str | None) -> str:
     with contextlib.redirect_stdout(sys.stderr):  # the user's module may print
+        bundled = bundled_target()
+        if target is None and bundled is not None:
+            return load_bundled(bundled).name
         return load_target(target).name if target else "demo"
 
 
@@ -199,7 +203,7 @@ def _url_name(url: str) -> str:
 
 
 def _command(target: str | None) -> tuple[str, ...]:
-    words = [sys.executable, "-m", PACKAGE]
+    words = [sys.executable, *STARTED_BY]
     if target:
         where, attribute = split_target(target)
         where = str(Path(where).resolve()) if is_file(where) else where

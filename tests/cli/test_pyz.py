@@ -141,6 +141,13 @@ def test_one_file_is_a_program_and_the_whole_command_line(made: Path) -> None:
     assert ran(made / "tools.pyz", "--help").stdout.startswith("usage: python tools.pyz [TARGET] [options]\n")
 
 
+def test_a_client_is_told_to_start_the_one_file(made: Path) -> None:
+    done = ran(made / "tools.pyz", "install", "claude", "--print")
+    [entry] = json.loads(done.stdout)["mcpServers"].items()
+    assert entry[0] == "tools"
+    assert (entry[1]["command"], entry[1]["args"]) == (sys.executable, [str(made / "tools.pyz"), "--stdio"])
+
+
 def test_one_file_without_the_client_says_which_commands_it_has_not(made: Path) -> None:
     done = ran(made / "plain.pyz", "call", made / "tools.py", "add", "a=4")
     assert error(done, "plain.pyz") == "call is not here: this copy was made with --server-only"

@@ -301,11 +301,18 @@ def test_the_same_version_with_other_files_is_found(copy: Path, capsys: pytest.C
     assert said(capsys, "--check", "dest") == (1, [f"dest/mcp_h11: this mcp_h11 {__version__} has other files"])
 
 
-def test_other_versions_of_dependencies_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_versions_of_dependencies_are_said_and_are_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     run("dest", "--server-only", "--with-deps")
-    rewrite(Path("dest/mcp_h11"), dependencies={"h11": "0.1"})
+    copy = Path("dest/mcp_h11")
+    (copy / "_deps" / "h11" / "_version.py").write_text("# 0.1")
+    older = {"_deps/h11/_version.py": hashlib.sha256(b"# 0.1").hexdigest()}
+    rewrite(copy, dependencies={"h11": "0.1"}, files={**record(copy)["files"], **older})
+    capsys.readouterr()
+    assert run("--check", "dest") == 0
     here = metadata.version("h11")
-    assert said(capsys, "--check", "dest") == (1, [f"dest/mcp_h11: it has h11 0.1 (here {here})"])
+    assert capsys.readouterr().err == f"warning: it has h11 0.1, and {here} is installed here: --update takes that\n"
+    assert run("--update", "dest") == 0
+    assert record(copy)["dependencies"] == {"h11": here}
 
 
 def rewrite(copy: Path, **changed: Any) -> None:
