@@ -33,7 +33,7 @@ def find_copy(dest: Path) -> Path:
 
 
 def look(folder: Path) -> tuple[CopyRecord, CopyChanges]:
-    """The record of a copy, and what was changed since.  Raises UsageError where it cannot be read."""
+    """The record of a copy, and the changes since.  Raises UsageError where it cannot be read."""
     try:
         record = read_record(folder / MANIFEST)
         return record, changes_in(folder, record)
@@ -66,7 +66,7 @@ def replace_copy(folder: Path, files: Files, record: CopyRecord, keep: list[str]
 
 
 class _working_in:
-    """A block that writes below this folder; what the system refuses is a UsageError."""
+    """A block that writes below this folder.  Its OSError becomes a UsageError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

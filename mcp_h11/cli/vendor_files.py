@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a copy holds: the files of this package and of its dependencies, by path, and their licences.
+"""The files of a copy, by path: of this package, of its dependencies, and their licences.
 
 It reads through the import system, so it works from a folder, from a copy in another package and from one zip file.  It
 writes nothing: `vendor_copy` and `vendor_pyz` do.
@@ -27,9 +27,9 @@ MANIFEST = "vendored.json"
 LICENSE = "LICENSE"
 LOWEST_PYTHON = (3, 10)
 ROOTS = ("h11", "anyio")
-SERVER_ROOTS = ("h11",)  # a server uses anyio only where its host does
-# What a server on HTTP or on pipes does not need, by the beginning of the path.  All names of `__init__` are there
-# without it, except those of which `__getattr__` says that they were left out.
+SERVER_ROOTS = ("h11",)  # a server needs no anyio
+# A server on HTTP or on pipes does not need the files whose path begins so.  All names of `__init__` are there without
+# them, except those of which `__getattr__` says that they were left out.
 _CLIENT_SIDE = ("client/", "bridge/")
 _OPTIONAL_STORES = ("stores/redis.py", "stores/redis_", "stores/suite", "stores/testing.py")
 _COMMAND_LINE = ("cli/", "__main__.py")
@@ -55,12 +55,12 @@ class Dependency(NamedTuple):
 
 
 class Dependencies(NamedTuple):
-    """All of them, sorted by name, and what this environment cannot give.
+    """All of them, sorted by name, and those that are not installed here.
 
     Attributes:
         python: the lowest Python that they run on.
-        older: what would have to be installed here, so that they run on older ones too.
-        absent: what other systems need, with its marker.
+        older: the distributions that they need on older ones.
+        absent: the distributions that they need on other systems, with their markers.
     """
 
     found: list[Dependency]
@@ -128,7 +128,7 @@ def _own_license() -> bytes:
 
 
 def dependencies(roots: Sequence[str] = ROOTS) -> Dependencies:
-    """These and what they need in turn, as installed here.
+    """These distributions and their requirements, as installed here.
 
     Raises UsageError where one is not installed, is not pure Python, or has no licence here.
     """

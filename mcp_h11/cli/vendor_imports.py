@@ -4,7 +4,7 @@
 A copy that was put on `sys.path` would be the host's `h11` too, or the host's would be ours: `sys.modules` has one
 place for a name.  So `import h11` becomes `from .._deps import h11`, as in the copies that pip carries.
 
-Rule: what cannot be made relative is an error that names the file and the line.  Nothing is left absolute in silence.
+Rule: an import that cannot be made relative is an error with the file and the line.  None is left absolute in silence.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def relative(source: bytes, path: str, names: Collection[str]) -> bytes:
 
 
 class _Text:
-    """One source, and what has to change in it."""
+    """One source, and its changes."""
 
     def __init__(self, source: bytes, path: str, names: Collection[str]) -> None:
         self._source = source

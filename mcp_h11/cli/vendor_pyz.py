@@ -2,11 +2,11 @@
 """One file that serves with a bare Python: this package, its dependencies, and the files of a user, in a zip.
 
     FILE
-      __main__.py               what `python FILE` runs
+      __main__.py               the beginning of `python FILE`
       vendored.json             the record
       mcp_h11/  h11/  anyio/    as they are installed; in a process of its own no copy is in the way of another
       h11-0.16.0.dist-info/     licence and metadata of each
-      app/                      the user's files; the first one is what is served
+      app/                      the user's files; the first one is served
 
 Rule: the same files give the same bytes, on any day, with the same zlib.
 """
@@ -100,7 +100,7 @@ def _place(file: str) -> str:
 
 
 def _main(version: str, target: str | None, deps: Dependencies) -> str:
-    about = f"{NAME} {version} in one file.  {MANIFEST} says what it holds, each .dist-info has a licence."
+    about = f"{NAME} {version} in one file.  {MANIFEST} names its files, each .dist-info has a licence."
     return _MAIN.format(about=about, target=target, python=deps.python, app=APP, name=NAME)
 
 
@@ -132,7 +132,7 @@ def _app(words: Sequence[str], taken: set[str]) -> tuple[Files, str | None]:
 def _module(path: Path) -> str:
     """The name by which the user's file or folder is imported."""
     if (path.is_file() and path.suffix != ".py") or (path.is_dir() and not (path / "__init__.py").is_file()):
-        raise UsageError(f"{path} comes first, so it is what is served: that has to be a Python file or a package")
+        raise UsageError(f"{path} comes first, so it is served: that has to be a Python file or a package")
     name = path.resolve().name.removesuffix(".py")
     if not name.isidentifier():
         raise UsageError(f"{path} cannot be imported: rename it, to letters, digits and '_' alone")
@@ -153,7 +153,7 @@ def _read(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _foreign(app: Files, bundled: set[str]) -> list[str]:
-    """Modules that are imported whatever happens, and are not there; those of a `try` have another way."""
+    """Modules that the files import and that are not there.  An import in a `try` has another way, and is left out."""
     own = {path.split("/")[1].removesuffix(".py") for path in app}
     found = set()
     for path, data in app.items():
@@ -183,7 +183,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 # PEP 552: a file with a hash that is not compared.  Its 16 bytes are the magic number, the flags and the hash.
 _HEAD = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + bytes(8)
-# Later forms tell objects that are shared, which depends on what else this process has loaded.
+# Later forms mark shared objects, and another process with other modules shares other ones.
 _MARSHAL = 2
 
 

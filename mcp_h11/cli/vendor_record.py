@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`vendored.json`: what a copy was made of, and the hash of each file, to tell later what was changed by hand.
+"""`vendored.json`: the version and the options of a copy, and the hash of each file, which tells edits by hand later.
 
 Rule: the same files give the same bytes.  It has no time and no name of the machine.
 """
@@ -20,13 +20,13 @@ MAX_RECORD = 1024 * 1024  # bytes of `vendored.json` that are read; those of a c
 
 
 class CopyRecord(NamedTuple):
-    """What `vendored.json` says.
+    """The content of `vendored.json`.
 
     Attributes:
         python: the lowest version of Python that the copy runs on, such as "3.10".
         dependencies: the version of each, by name.
         hashes: the SHA-256 of each file in hexadecimal digits, by path.
-        target: what a single file serves, such as "tools:server"; None for a folder.
+        target: the module that one file serves, such as "tools:server"; None for a folder.
     """
 
     version: str

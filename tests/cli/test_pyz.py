@@ -303,8 +303,8 @@ def test_users_files_that_cannot_be_served_are_refused(
         ("json.py",): "json is the name of a module that others import: rename the file",
         ("good.py", "h11.py"): "h11 is the name of a module that others import: rename the file",
         ("null.py",): "null.py",
-        ("data.txt",): "data.txt comes first, so it is what is served",
-        ("package",): "package comes first, so it is what is served",
+        ("data.txt",): "data.txt comes first, so it is served",
+        ("package",): "package comes first, so it is served",
         ("good.py:a-b",): "'good.py:a-b': after the colon comes the name of an object",
         ("good.py", "one/same.py", "two/same.py"): "two files would be app/same.py: rename one of them",
     }

@@ -6,11 +6,13 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from isolated import Isolated, Served, module
+from pages import ROOT, blocks
 from rawclient import Legacy, Modern
 from wire import D
 
@@ -146,6 +148,58 @@ def test_a_small_copy_runs_its_tools_on_the_thread_of_the_host(python: Isolated)
     assert found == ["MainThread", ["client/", "bridge/"], ["h11"], []]
 
 
+def test_the_plugin_of_the_page_runs_on_the_main_thread_of_a_host(python: Isolated, hosts: Path) -> None:
+    """The program of docs/vendoring.md, in a host that calls timers on its main thread as Blender does."""
+    (source,) = (block for block in blocks(ROOT / "docs" / "vendoring.md", "py") if "bpy" in block)
+    assert "port=8765" in source
+    (hosts / "small" / "plugin.py").write_text(source.replace("port=8765", "port=0"))
+    found = python.run("""
+        import http.client, json, sys, threading, time, types, urllib.parse
+        timers = []
+        scene = types.SimpleNamespace(objects=[types.SimpleNamespace(name="Cube")])
+        bpy = types.SimpleNamespace(
+            app=types.SimpleNamespace(timers=types.SimpleNamespace(
+                register=lambda function, persistent: timers.append(function), unregister=timers.remove)),
+            context=types.SimpleNamespace(scene=scene),
+        )
+        sys.modules["bpy"] = bpy
+
+        import small.plugin as plugin
+
+        answers = []
+
+        def ask(url):
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "0"},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            params = {"name": "objects", "arguments": {}, "_meta": meta}
+            headers = {
+                "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+                "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "objects",
+            }
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+            connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=20)
+            connection.request("POST", "/mcp", body, headers)
+            answers.append(json.loads(connection.getresponse().read())["result"]["structuredContent"])
+            connection.close()
+
+        plugin.print = lambda *_: None  # it prints its address
+        plugin.register()
+        asking = threading.Thread(target=ask, args=(plugin.running.url,))
+        asking.start()
+        end = time.monotonic() + 20
+        while asking.is_alive() and time.monotonic() < end:
+            for timer in [*timers]:
+                seconds = timer()
+            asking.join(seconds)
+        plugin.unregister()
+        print(json.dumps([answers, len(timers), plugin.running.alive]))
+    """)
+    assert found == [[{"result": ["Cube"]}], 0, False]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a process is not asked to end there")
 def test_the_command_of_a_copy_serves_where_nothing_is_installed(python: Isolated, tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text('def add(a: int, b: int = 2) -> int:\n    "Add."\n    return a + b\n')
@@ -198,3 +252,14 @@ def test_no_time_is_measured_where_the_interpreter_cannot_be_started(monkeypatch
     assert import_time("json", []) is None
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert import_time("json", []) is None
+
+
+def test_the_sizes_of_the_page_are_right(hosts: Path) -> None:
+    page = (ROOT / "docs" / "vendoring.md").read_text("utf-8")
+    for name, options in (("whole", "--with-deps"), ("small", "--server-only --with-deps")):
+        row = re.search(rf"^\| `vendor DEST {options}` \| (\d+) \| ([\d.]+) million \|", page, re.M)
+        assert row is not None
+        files = [path for path in (hosts / name / "_vendor" / "mcp_h11").rglob("*")
+                 if path.is_file() and "__pycache__" not in path.parts]  # fmt: skip
+        assert len(files) - 1 == pytest.approx(int(row[1]), rel=0.2)  # all but the record
+        assert sum(path.stat().st_size for path in files) == pytest.approx(float(row[2]) * 1e6, rel=0.2)
