@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
         RequestTimeout,
         SessionLost,
     )
+    from .hosted.asgi import ASGIApp, asgi
     from .server.stdio import run_stdio, serve_stdio
     from .server.thread import ServerThread, start_in_thread
 
@@ -83,6 +84,8 @@ __all__ = (
     "ServerThread",
     "Settings",
     "Limits",
+    "ASGIApp",
+    "asgi",
     "listening",
     "run",
     "run_stdio",
@@ -196,6 +199,10 @@ _ON_DEMAND = {
         "InvalidAnswer",
         "RequestTimeout",
         "SessionLost",
+    ),
+    "hosted.asgi": (
+        "ASGIApp",
+        "asgi",
     ),
     "server.stdio": (
         "run_stdio",

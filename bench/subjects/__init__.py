@@ -81,6 +81,7 @@ class Subject:
 VERSIONS = {
     "ours.txt": "this clone",
     "ours-speed.txt": "this clone, uvloop 0.23.0, orjson 3.13.0",
+    "ours-asgi.txt": "this clone, uvicorn 0.54.0",
     "mcp.txt": "mcp 2.3.0",
     "fastmcp.txt": "fastmcp 4.1.2",
     "zeromcp.txt": "zeromcp 1.10.3",
@@ -109,6 +110,8 @@ SUBJECTS = {
         Subject("ours-stateless", "mcp_h11, stateless", "python", "ours.py", ("stateless",), pins="ours.txt",
                 sessions=False, quick=False),
         Subject("ours-sse", "mcp_h11, SSE", "python", "ours.py", ("sse",), pins="ours.txt", modern=True, resume=True),
+        Subject("ours-asgi", "mcp_h11 as an ASGI application, in uvicorn", "python", "ours.py", ("asgi",),
+                pins="ours-asgi.txt", modern=True, resume=True, quick=False),
         Subject("mcp", "mcp (Python SDK), SSE", "python", "python_sdk.py", pins="mcp.txt",
                 imports="mcp.server.mcpserver"),
         Subject("mcp-json", "mcp (Python SDK), JSON", "python", "python_sdk.py", ("json",), pins="mcp.txt",

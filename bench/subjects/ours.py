@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""This library: `ours.py PORT [stateless] [sse] [speed] [stdio]`; on pipes it has no use for the port.
+"""This library: `ours.py PORT [stateless] [sse] [speed] [stdio] [asgi]`; on pipes it has no use for the port.
 
 Two defaults are set otherwise: a connection is not closed after its thousandth request, and one address may hold more
 than a thousand sessions, since all load comes from one.
@@ -61,5 +61,11 @@ if "stdio" in words:
     from mcp_h11 import run_stdio
 
     run_stdio(server)
+    sys.exit()
+if "asgi" in words:
+    import uvicorn
+
+    options.pop("max_requests")
+    uvicorn.run(server.asgi(**options), port=port, log_level="critical", loop="asyncio", http="h11", ws="none")
     sys.exit()
 run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)

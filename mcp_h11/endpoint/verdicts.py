@@ -164,7 +164,7 @@ class Examiner:
         if not proxied:
             # A verdict depends on these fields alone, and on the presence of a session id but not on its value.
             wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
-            key = (head.method, head.path, wanted)
+            key = (head.method, head.path, wanted, head.prefix, head.scheme)
             known = self._facts.get(key)
             if known is not None:
                 return Verdict(head, known)
@@ -194,7 +194,7 @@ class Examiner:
         return facts
 
     def _set_sender(self, facts: Facts, head: Head, proxied: bool, fields: Fields) -> Denial | None:
-        facts.host, facts.prefix = _first(fields, b"host"), self._prefix
+        facts.host, facts.prefix, facts.scheme = _first(fields, b"host"), head.prefix or self._prefix, head.scheme
         if proxied and self.proxies is not None:
             try:
                 said = self.proxies.read(head.get_all)
@@ -202,9 +202,11 @@ class Examiner:
                 return Denial(exc.status, exc.message, exc.headers)
             if said.host and not is_authority(said.host):
                 return Denial(400, "Bad Request: the host that the proxy names is no host")
-            facts.peer, facts.scheme, facts.host = said.peer, said.scheme, said.host or facts.host
+            facts.peer, facts.scheme, facts.host = said.peer, said.scheme or facts.scheme, said.host or facts.host
             if said.prefix is not None:
-                facts.prefix = said.prefix
+                # A server around this one may have been told of the proxy's prefix too.
+                known = head.prefix.startswith(said.prefix)
+                facts.prefix = head.prefix if known else said.prefix + head.prefix
                 # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
                 if head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
                     facts.route = self._routes.get(WELL_KNOWN, NOWHERE)

@@ -41,6 +41,7 @@ from .handler import checked_hints
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..hosted.asgi import ASGIApp, ASGIOptions
     from ..protocol.uritemplate import URITemplate
     from ..server.running import ServerRunOptions
 
@@ -448,6 +449,15 @@ class MCPServer(CatalogueHandler):
         if transport == "sse":
             keywords["legacy_sse"] = True
         run(self, **keywords)
+
+    def asgi(self, **options: Unpack[ASGIOptions]) -> ASGIApp:
+        """An ASGI 3 application of this server, for uvicorn, hypercorn and granian, or to mount in a framework.
+
+        Options are those of `mcp_h11.asgi`: fields of `Settings`, and `settings`.
+        """
+        from ..hosted.asgi import asgi  # as in `run`, and only where an ASGI server is
+
+        return asgi(self, **options)
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         return self._cache_hints.get(method, (0, None))

@@ -74,6 +74,11 @@ class Head:
         "path", "query", "size", "target", "verdict", "version",
     )  # fmt: skip
 
+    # The scheme of the request, and the prefix of its path that was stripped on the way here, where a server around
+    # this one knows them (`hosted`).
+    scheme: str = ""
+    prefix: str = ""
+
     def __init__(
         self, method: str, target: str, path: str, version: str, headers: tuple[tuple[bytes, bytes], ...]
     ) -> None:

@@ -41,13 +41,23 @@ _ALLOW: Headers = (("Allow", "GET, HEAD"),)
 Answer = tuple[int, Headers, bytes]
 
 
-class Watched(ConnectionOwner, Protocol):
+class Watched(Protocol):
     """A server as these pages read it: its load, and the seconds that it has served (`uptime`)."""
 
+    connections: set[Any]
+    draining: bool
+    endpoint: Any
     lag: float  # seconds by which the event loop was late at the last ticks
+    replies: set[Reply]
+    runtime: Any
+    settings: Settings
 
     @property
     def uptime(self) -> float: ...
+
+
+class WatchedOwner(Watched, ConnectionOwner, Protocol):
+    """A server that has connections of its own, as a port for these pages needs it."""
 
 
 class Pages:
@@ -204,7 +214,7 @@ class OpsListener:
     draining = False
     recorder = None
 
-    def __init__(self, server: Watched, sockets: list[socket.socket], pages: type[Pages] = Pages) -> None:
+    def __init__(self, server: WatchedOwner, sockets: list[socket.socket], pages: type[Pages] = Pages) -> None:
         self._server = server
         self.endpoint = self
         limits = replace(server.settings.limits, max_body=MAX_OPS_BODY)

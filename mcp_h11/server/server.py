@@ -35,6 +35,7 @@ from ..runtime.settings import Settings
 from .acceptor import Acceptor
 from .access import Recorder, as_json, as_text
 from .connection import READ_SIZE, Connection
+from .ending import FORCED_TIME, end_calls
 from .ops import OpsEndpoint, OpsListener
 from .owner import TOLD_WHY
 from .sockets import (
@@ -54,8 +55,6 @@ DEFAULT_PORT = 8000
 MAX_WORKERS = 256  # processes that serve one address (`workers`)
 MAX_TICK = 1.0  # seconds between two checks of the deadlines; a short deadline makes them more frequent
 MIN_TICK = 0.005  # seconds; a deadline near 0 must not make the checks take all of the time
-CANCEL_TIME = 1.0  # seconds for cancelled calls to end
-FORCED_TIME = 0.1  # seconds for the same, and for the last bytes, after a second `stop`
 FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted connections to end
 SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
 ACCEPT_TURNS = 3  # turns of the loop for connections that were accepted before the sockets were closed
@@ -106,7 +105,7 @@ class Server:
         self._uds = uds
         self._servers: list[asyncio.Server | Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._tick_time = _tick_time(self.settings)
+        self._tick_time = tick_time(self.settings)
         self._patience = self._beats(self.settings.patience)
         self._keep_alive = self._beats(self.settings.keep_alive)
         self._stopping = asyncio.Event()
@@ -328,14 +327,7 @@ class Server:
         # no code would close it any more.
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
-        await self.runtime.wait_idle(grace, self._forced)
-        self.endpoint.close()
-        for task in list(self.runtime.tasks):
-            task.cancel()
-        if self.runtime.tasks:
-            await asyncio.wait(self.runtime.tasks, timeout=FORCED_TIME if self._forced.is_set() else CANCEL_TIME)
-        if self.runtime.tasks:
-            logger.warning("%d calls ignored their cancellation", len(self.runtime.tasks))
+        await end_calls(self.runtime, self.endpoint, grace, self._forced)
         for connection in list(self.connections):
             connection.close()
         await self._wait_deserted(FORCED_TIME if self._forced.is_set() else FLUSH_TIME)
@@ -417,7 +409,7 @@ def http_date(seconds: float) -> bytes:
     return date.encode("ascii")
 
 
-def _tick_time(settings: Settings) -> float:
+def tick_time(settings: Settings) -> float:
     waits = (
         settings.first_byte_timeout,
         settings.head_timeout,

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Run the official conformance suite against tests/everything_server.py and hold it to the score.
 
-    python tests/conformance/run.py [--keep DIR] [--store URL]
+    python tests/conformance/run.py [--keep DIR] [--store URL | --hosted SERVER]
 
 The same again through a bridge, `python -m mcp_h11 proxy`, onto the fixture on pipes.  With a store, the fixture is a
-fleet of three processes instead, behind a proxy that gives each request to the next one.
+fleet of three processes instead, behind a proxy that gives each request to the next one; hosted, it is an ASGI
+application in uvicorn or hypercorn.
 
 Fetches the suite and the node it needs from npm into `.cache/` of the clone (or takes the folder that
 MCP_H11_CONFORMANCE names), starts the fixture once for each way of answering, runs the requirement set of each
@@ -31,6 +32,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from provision import (
     EVERYTHING,
     ROOT,
+    Running,
     Unavailable,
     everything_bridge,
     everything_fleet,
+    everything_hosted,
     everything_server,
     npm_folder,
     server_environment,
@@ -201,13 +205,14 @@ def measure(suite: Suite, out: Path) -> Score:
     return score
 
 
-def measure_fleet(suite: Suite, out: Path, store: str) -> Score:
+def measure_one(suite: Suite, out: Path, subject: AbstractContextManager[Running]) -> Score:
+    """One subject that answers by event streams; both sets."""
     score = Score()
-    with everything_fleet(store) as fleet:
+    with subject as server:
         for revision in SCORED["sse"]:
-            requirement_set(suite, score, "sse", revision, fleet.url, out)
+            requirement_set(suite, score, "sse", revision, server.url, out)
         if SHARED.exists():
-            shared_scorer(suite, score, "--url", fleet.url)
+            shared_scorer(suite, score, "--url", server.url)
     return score
 
 
@@ -215,6 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the official conformance suite against our fixture.")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the suite's results to this new folder")
     parser.add_argument("--store", metavar="URL", help="run a fleet of three that shares this store")
+    parser.add_argument("--hosted", metavar="SERVER", help="run it as an ASGI application in uvicorn or hypercorn")
     args = parser.parse_args()
     try:
         suite = Suite()
@@ -224,7 +230,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             out = args.keep or Path(scratch) / "results"
-            score = measure_fleet(suite, out, args.store) if args.store else measure(suite, out)
+            if args.store:
+                score = measure_one(suite, out, everything_fleet(args.store))
+            elif args.hosted:
+                score = measure_one(suite, out, everything_hosted(args.hosted))
+            else:
+                score = measure(suite, out)
     except (Unavailable, AssertionError, OSError, subprocess.TimeoutExpired) as error:
         print(f"conformance could not be measured: {error}", flush=True)
         return 2

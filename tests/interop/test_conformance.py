@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The official conformance suite, as the two programs in `tests/conformance` run and judge it.
 
-A server alone, a client, and fleets of three servers behind a proxy that gives each request to the next of them.
+A server alone, in the servers of other projects, a client, and fleets of three servers behind a proxy that gives each
+request to the next of them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ def test_a_fleet_passes_the_official_suite_with_each_request_at_another_worker(k
     with ExitStack() as stack:
         server = stack.enter_context(redis_server()) if kind == "redis" else None
         said = passes("run.py", "--store", stored_in(kind, tmp_path, server).url)
+    assert re.search(r"^191 passed, 0 failed of 191 scored checks$", said, re.M), said[-2000:]
+
+
+@pytest.mark.parametrize("by", ["uvicorn", "hypercorn"])
+def test_the_official_suite_passes_in_the_server_of_another_project(by: str) -> None:
+    said = passes("run.py", "--hosted", by)
     assert re.search(r"^191 passed, 0 failed of 191 scored checks$", said, re.M), said[-2000:]
 
 

@@ -31,6 +31,7 @@ from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives,
 from mcp_h11 import MCPServer, listening, run, serve
 from mcp_h11.runtime.settings import Settings
 from mcp_h11.server import acceptor as accepting
+from mcp_h11.server import ending as server_ending
 from mcp_h11.server import server as server_server
 from mcp_h11.server import sockets as server_sockets
 from mcp_h11.server.owner import TOLD_WHY
@@ -648,7 +649,7 @@ async def test_new_connections_are_told_while_a_server_drains() -> None:
 async def test_a_call_that_ignores_its_cancellation_does_not_keep_the_server(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_server, "CANCEL_TIME", 0.05)
+    monkeypatch.setattr(server_ending, "CANCEL_TIME", 0.05)
     free = asyncio.Event()
 
     class Stubborn(Held):

@@ -29,6 +29,7 @@ from balancers import Proxy, balancing
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 EVERYTHING = ROOT / "tests" / "everything_server.py"
+HOSTED = ROOT / "tests" / "support" / "hosted_server.py"
 MARKER = "complete.json"
 INSTALL_LIMIT = 600  # seconds for one pip or npm install
 START_LIMIT = 30.0  # seconds until a server accepts connections
@@ -161,6 +162,11 @@ def everything_fleet(store: str, *options: str, count: int = WORKERS) -> Iterato
             started = [pool.submit(stack.enter_context, process_on_a_port(*arguments)) for _ in range(count)]
         ports = [one.result().port for one in started]
         yield Running(stack.enter_context(balancing(Proxy, ports)).port)
+
+
+def everything_hosted(by: str, *options: str) -> contextlib.AbstractContextManager[Running]:
+    """The fixture as an ASGI application in the server of another project: uvicorn, hypercorn or granian."""
+    return process_on_a_port(str(HOSTED), "--by", by, "--port", "{port}", *options)
 
 
 def everything_bridge(*options: str) -> contextlib.AbstractContextManager[Running]:

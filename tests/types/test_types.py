@@ -25,6 +25,7 @@ from pages import PAGES, programs
 from provision import everything_required
 
 import mcp_h11
+from mcp_h11.hosted.options import ASGIOptions
 from mcp_h11.runtime.setting_fields import SettingFields
 from mcp_h11.server.options import ListeningOptions, RunOptions, ServeOptions, ServerRunOptions
 
@@ -170,6 +171,8 @@ def test_each_function_takes_its_own_keywords_and_the_rest_of_the_next_one() -> 
     assert own(ServeOptions, ListeningOptions) == keywords(mcp_h11.serve)
     assert own(RunOptions, ServeOptions) == keywords(mcp_h11.run)
     assert own(ServerRunOptions, RunOptions).keys() == {"transport"}
+    assert own(ASGIOptions, SettingFields) == keywords(mcp_h11.asgi)
+    assert rest(mcp_h11.MCPServer.asgi) == "Unpack[ASGIOptions]"
     assert rest(mcp_h11.listening) == "Unpack[SettingFields]"
     assert rest(mcp_h11.serve) == rest(mcp_h11.start_in_thread) == "Unpack[ListeningOptions]"
     assert rest(mcp_h11.run) == "Unpack[ServeOptions]"

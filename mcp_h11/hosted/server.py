@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""One running endpoint inside another server: its runtime, its clock and its end.
+
+Rule: it lives on one event loop, and everything that it began ends with `aclose`.  The handler's lifespan is entered
+and left in one task of its own, because the scopes of anyio ask for that and ASGI does not promise it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import Any
+
+from ..endpoint.endpoint import Endpoint
+from ..handler.handler import ServerHandler
+from ..http.origins import HostPolicy
+from ..http.reply import Reply
+from ..runtime.metrics import Metrics
+from ..runtime.runtime import Runtime
+from ..runtime.settings import Settings
+from ..server.access import Recorder, as_json, as_text
+from ..server.ending import end_calls
+from ..server.ops import OpsEndpoint
+from ..server.server import FLUSH_TIME, tick_time
+from ..server.signals import END_SIGNALS
+from .heads import HostedHeads
+from .requests import ASGIReceive, ASGISend, HostedRequest
+
+
+class HostedServer:
+    """What `Server` is for sockets.  `alias`: a second path of an endpoint at "/".  `start` it, then `aclose` it."""
+
+    def __init__(self, handler: ServerHandler, settings: Settings, alias: str) -> None:
+        self.settings = settings
+        self.runtime = Runtime(handler, settings, settings.max_values)
+        self.heads = HostedHeads(alias)
+        self.connections: set[Any] = set()  # stays empty: the connections are the other server's
+        self.requests: set[HostedRequest] = set()
+        self.replies: set[Reply] = set()
+        self.draining = False
+        self.recorder: Recorder | None = None
+        self.lag = 0.0  # seconds by which the last ticks of the clock were late
+        self.endpoint: Endpoint
+        self.loop = asyncio.get_running_loop()
+        self._tick_time = tick_time(settings)
+        self._patience, self._keep_alive = self._beats(settings.patience), self._beats(settings.keep_alive)
+        self._began = self._due = self.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[None] = self.loop.create_future()
+        self._ending = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+        self._handlers: dict[int, tuple[Any, Any]] = {}  # of signals: the one of before, and ours
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was started."""
+        return self.loop.time() - self._began
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Enter the handler's lifespan.  Raises the exception of the lifespan, or of the settings."""
+        if self._life is None:
+            self._life = self.loop.create_task(self._live())
+        await asyncio.shield(self._ready)
+
+    async def _live(self) -> None:
+        try:
+            async with self.runtime:
+                self._set_up()
+                self._ready.set_result(None)
+                try:
+                    await self._ending.wait()
+                    await self._end()
+                finally:
+                    self._close()
+        except BaseException as exc:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(exc if isinstance(exc, Exception) else RuntimeError("the start was cancelled"))
+            self._ready.exception()  # read here, since nothing may wait for it any more
+
+    def _set_up(self) -> None:
+        settings, runtime = self.settings, self.runtime
+        if settings.metrics:
+            runtime.metrics = Metrics()
+        if settings.access_log or runtime.metrics is not None:
+            form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
+            self.recorder = Recorder(form, runtime.metrics)
+        hosts = HostPolicy(settings.allowed_hosts, settings.allowed_origins)
+        pages = settings.health or settings.metrics
+        self.endpoint = OpsEndpoint(runtime, hosts, self) if pages else Endpoint(runtime, hosts)
+        self._tick()
+        self._watch_signals()
+
+    async def _end(self) -> None:
+        self.endpoint.end_idle_streams()
+        await end_calls(self.runtime, self.endpoint, self.settings.grace, self._forced)
+        tasks = {request.task for request in self.requests if request.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=FLUSH_TIME)
+        for request in list(self.requests):
+            request.abort()
+
+    def _close(self) -> None:
+        self.draining = self.runtime.draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, (before, own) in self._handlers.items():
+            if signal.getsignal(number) is own:  # else another library has put its own around it, which calls ours
+                signal.signal(number, before)
+
+    def stop(self) -> None:
+        """Begin the end; a second call ends running calls at once.  Returns immediately; `aclose` waits for the end."""
+        if self._ending.is_set():
+            self._forced.set()
+        self.draining = self.runtime.draining = True
+        self._ending.set()
+
+    async def aclose(self) -> None:
+        """End in order: streams that only listen, then calls, which have `grace` seconds, then the lifespan."""
+        if self._life is None:
+            return
+        if not self._ending.is_set():
+            self.stop()
+        await asyncio.shield(self._life)
+
+    def _watch_signals(self) -> None:
+        """Begin the end when the process is told to end.
+
+        A server that waits for its open answers before it ends the lifespan would wait for ever for a stream that
+        listens.  Its own handler is called as before.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in END_SIGNALS:
+            before = signal.getsignal(number)
+            if not callable(before) or before is signal.default_int_handler:
+                continue  # the program does not end in order at this signal
+
+            def own(got: int, frame: Any, before: Any = before) -> None:
+                self.loop.call_soon_threadsafe(self.stop)
+                before(got, frame)
+
+            signal.signal(number, own)
+            self._handlers[number] = before, own
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    async def serve(self, scope: dict[str, Any], receive: ASGIReceive, send: ASGISend) -> None:
+        """Answer one request."""
+        client = scope.get("client")
+        await HostedRequest(self, scope, str(client[0]) if client else "", receive, send).run()
+
+    def count(self, received: int, sent: int) -> None:
+        """Count bytes of bodies."""
+        metrics = self.runtime.metrics
+        if metrics is not None:
+            metrics.received += received
+            metrics.sent += sent
+
+    # --- the clock -------------------------------------------------------------------------------------------
+
+    def _beats(self, seconds: float | None) -> int:
+        return 0 if seconds is None else max(1, round(seconds / self._tick_time))
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        self.lag = max(now - self._due, self.lag / 2)
+        self._due = now + self._tick_time
+        self._timer = self.loop.call_at(self._due, self._tick)
+        for request in list(self.requests):
+            request.tick(now)
+        for reply in list(self.replies):
+            reply.tick(self._patience, self._keep_alive)
+        self.endpoint.sweep()
