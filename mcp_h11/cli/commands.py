@@ -35,6 +35,7 @@ COMMANDS = {
     "ping": CommandEntry("ask", "see that a server answers, and how fast"),
     "detect": CommandEntry("ask", "tell which transport and revisions a URL speaks"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
+    "dev": CommandEntry("dev", "serve code while you write it, with a page to try it"),
     "install": CommandEntry("install", "write a server into the configuration of a client"),
     "vendor": CommandEntry("vendor", "copy this package into a program, or make one file that runs"),
 }

@@ -32,7 +32,7 @@ PING_EVERY = 30.0
 BEARER = f"{ENVIRONMENT_PREFIX}BEARER"
 
 # Left out of `--help`, beside the options that are rare in every command.
-_RARE = ("share_logs", "inherit_env", "forward_header", "ping_every", "precedence", "workers", "cwd")
+_RARE = ("share_logs", "inherit_env", "forward_header", "ping_every", "precedence", "workers", "reload", "cwd")
 _USAGE = f"""{PROG} proxy [options] -- COMMAND [ARGUMENT ...]
        {PROG} proxy [options] --url URL
        {PROG} proxy [options] --config FILE"""
@@ -130,6 +130,8 @@ def _check(options: argparse.Namespace, command: list[str]) -> None:
     if options.workers is not None:
         # Each worker would start every backend once more.  Several proxies with one `--store` are started on purpose.
         raise UsageError(f"{options.labels['workers']} is for tools, and not for the proxy")
+    if options.reload:
+        raise UsageError(f"{options.labels['reload']} is for tools, and not for the proxy")
     kinds = {"a command": command, "--url": options.url, "--config": options.config}
     named = [kind for kind, value in kinds.items() if value]
     if len(named) != 1:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..protocol.errors import InvalidParams, MCPError, MethodNotFound
 from ..protocol.jsonrpc import JSON
-from ..protocol.methods import METHODS
+from ..protocol.methods import LIST_CHANGED, METHODS
 from ..protocol.shown import escaping
 from .context import Context
 from .notices import Notice, Notices
@@ -234,6 +234,13 @@ class ServerHandler:
     def notify_resources_changed(self) -> None:
         """Tell every subscriber that the list of resources changed."""
         self.notices.publish(Notice("resources"))
+
+    def notify_lists_changed(self) -> None:
+        """Tell every subscriber that each list may have changed whose changes this handler announces."""
+        capabilities = self.capabilities()
+        for kind in LIST_CHANGED:
+            if capabilities.get(kind, {}).get("listChanged"):
+                self.notices.publish(Notice(kind))
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell every subscriber of `uri` that it changed."""

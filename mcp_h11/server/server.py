@@ -56,6 +56,7 @@ MAX_WORKERS = 256  # processes that serve one address (`workers`)
 MAX_TICK = 1.0  # seconds between two checks of the deadlines; a short deadline makes them more frequent
 MIN_TICK = 0.005  # seconds; a deadline near 0 must not make the checks take all of the time
 FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted connections to end
+NOTICE_TIME = 1.0  # seconds for the last notices of a server that is replaced by other code
 SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
 ACCEPT_TURNS = 3  # turns of the loop for connections that were accepted before the sockets were closed
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -268,13 +269,16 @@ class Server:
         """Wait until `stop` is called."""
         await self._stopping.wait()
 
-    async def retire(self, limit: float) -> None:
+    async def retire(self, limit: float, *, other_code: bool = False) -> None:
         """Accept no more, and serve on the open connections: for a server that another process replaces.
 
         Streams that only listen end now, and each further answer closes its connection, so clients come back to the
         other process.  An idle connection stays open for the `grace` of the settings, because a request may be on its
         way; a running call has `limit` seconds.  Returns when nothing is left, or when `stop` is called; then call
         `aclose`.
+
+        With `other_code` the other process may answer differently.  So idle connections close now, or the next request
+        on one would still be answered here; and clients are told that each list may have changed.
         """
         for server in self._servers:
             if isinstance(server, Acceptor):
@@ -284,12 +288,16 @@ class Server:
         # Every answer counts as the last one of its connection from now on, also on connections that are yet to come:
         # from a TLS handshake, or accepted a moment ago.
         self.settings = replace(self.settings, max_requests=1)
+        if other_code:
+            for connection in list(self.connections):
+                connection.drain()
+            await self._tell_of_changes()  # while the streams that carry it are open
         self.endpoint.end_idle_streams()
         for connection in list(self.connections):
             connection.retire()
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
-        began, grace = self.loop.time(), min(limit, self.settings.grace)
+        began, grace = self.loop.time(), min(limit, 0.0 if other_code else self.settings.grace)
         waits = [self.loop.create_task(self._wait_deserted(grace)), self.loop.create_task(self._stopping.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -297,6 +305,12 @@ class Server:
             for wait in waits:
                 wait.cancel()
         await self.runtime.wait_idle(limit - (self.loop.time() - began), self._stopping)
+
+    async def _tell_of_changes(self) -> None:
+        others = set(self.runtime.tasks)
+        self.runtime.handler.notify_lists_changed()
+        if telling := self.runtime.tasks - others:  # in a fleet a notice is written into a log first
+            await asyncio.wait(telling, timeout=NOTICE_TIME)
 
     async def aclose(self, grace: float | None = None) -> None:
         """End the server in order; running calls have `grace` seconds (default: the settings').  Idempotent.

@@ -7,7 +7,7 @@ JSON:
     parent   its first line: the listening sockets, the keys, the store, secret options   (`Charge`)
              {"ask": number, "metrics": whether they are wanted}          a report
              {"told": text}                                               the metrics of all workers, as asked for
-             {"do": "retire" | "stop" | "force"}
+             {"do": "retire" | "reload" | "stop" | "force"}               "reload": retire, for other code
     worker   {"ready": the server's name}                                 it accepts
              {"report": {...}, "ask": number}
              {"last": {...}}                                              it has ended; its last counts
@@ -228,9 +228,9 @@ class WorkerServer(Server):
             if self._asked is not None and not self._asked.done():
                 self._asked.set_result(message["told"])
             self._asked = None
-        elif message["do"] == "retire":
+        elif message["do"] in ("retire", "reload"):
             self._counted = False  # the new worker has its number
-            self._retiring = self.loop.create_task(self._retire())
+            self._retiring = self.loop.create_task(self._retire(message["do"] == "reload"))
         else:
             self._stop_once()
             if message["do"] == "force":
@@ -244,8 +244,8 @@ class WorkerServer(Server):
                 self._spread.leave(self._index)
             self.stop()
 
-    async def _retire(self) -> None:
-        await self.retire(RETIRE_TIME)
+    async def _retire(self, other_code: bool) -> None:
+        await self.retire(RETIRE_TIME, other_code=other_code)
         self._stop_once()
 
     def _report(self, metrics: bool) -> dict[str, Any]:

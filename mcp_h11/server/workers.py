@@ -290,16 +290,20 @@ class Workers:
     # --- all workers ---------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        # One worker starts alone: a mistake in the user's file is told once, and ends it all.
-        worker = self.workers[0] = self._start(0)
-        if not await self._ready(worker):
-            raise WorkersFailed(f"the first worker {ending(worker.code)} before it was ready", worker.code)
+        worker = await self._first()
         self.name = worker.name
         logger.info("worker %d is ready", worker.pid)
         if self._on_start is not None:
             self._on_start(self)
         self._keepers = [self._spawn(self._keep(index)) for index in range(self.count)]
         await asyncio.gather(*self._keepers)
+
+    async def _first(self) -> WorkerProcess:
+        """Start one worker alone: a mistake in the user's file is told once, and ends it all."""
+        worker = self.workers[0] = self._start(0)
+        if not await self._ready(worker):
+            raise WorkersFailed(f"the first worker {ending(worker.code)} before it was ready", worker.code)
+        return worker
 
     async def _keep(self, index: int) -> None:
         """Keep one worker alive."""
@@ -341,7 +345,7 @@ class Workers:
             self._roll_again = False
             for index in range(self.count):
                 if not await self._replace(index):
-                    return
+                    break
 
     async def _replace(self, index: int) -> bool:
         """Replace one worker; False where the new one cannot serve, so that the others had better stay."""
@@ -354,24 +358,34 @@ class Workers:
             logger.error("no worker can be started: %s; worker %d and all others stay", exc, old.pid)
             return False
         if not await self._ready(new):
-            logger.error(
-                "worker %d, which was to replace worker %d, %s: worker %d and all others stay", new.pid, old.pid,
-                ending(new.code), old.pid,
-            )  # fmt: skip
+            self._tell_stays(old, new)
             return False
         if self.workers[index] is not old:  # it ended meanwhile, and another one starts
             new.stop()
             return True
         self.workers[index] = new
-        logger.info("worker %d is ready and replaces worker %d", new.pid, old.pid)
+        self._tell_replaced(old, new)
         old.over.set()
+        await self._retire(old)
+        return True
+
+    def _tell_stays(self, old: WorkerProcess, new: WorkerProcess) -> None:
+        logger.error(
+            "worker %d, which was to replace worker %d, %s: worker %d and all others stay", new.pid, old.pid,
+            ending(new.code), old.pid,
+        )  # fmt: skip
+
+    def _tell_replaced(self, old: WorkerProcess, new: WorkerProcess) -> None:
+        logger.info("worker %d is ready and replaces worker %d", new.pid, old.pid)
+
+    async def _retire(self, old: WorkerProcess) -> None:
+        """Let a worker end that another one has replaced, before the next one is replaced."""
         if old.ready:
             old.tell(do="retire")
         else:
             old.kill()
         if not await self._wait_ended([old], self.settings.grace + DRAIN_SLACK):
             logger.info("worker %d still has calls", old.pid)
-        return True
 
     async def _end(self) -> None:
         """End all workers: in order, and at once after the time for that or a second signal."""

@@ -363,6 +363,21 @@ def test_a_handler_needs_no_init_to_announce_changes() -> None:
     assert heard == [Notice("tools"), Notice("prompts"), Notice("resources"), Notice("updated", "x:y")]
 
 
+def test_a_handler_announces_the_lists_that_it_said_it_would_announce() -> None:
+    class Some(ServerHandler):
+        def capabilities(self) -> dict[str, Any]:
+            return {
+                "tools": {"listChanged": True},
+                "prompts": {},
+                "resources": {"subscribe": True, "listChanged": True},
+            }
+
+    handler, heard = Some(), []
+    handler.notices.subscribe(heard.append)
+    handler.notify_lists_changed()
+    assert heard == [Notice("tools"), Notice("resources")]
+
+
 async def test_subscribing_and_levels_are_passed_on_to_the_handler() -> None:
     seen: list[Any] = []
 
