@@ -122,6 +122,7 @@ OPTIONS = (
         default=(),
     ),
     Option("workers", _RUN, "processes that serve, 0 for one a core", read_workers, "N", common=True),
+    Option("reload", _RUN, "serve the new code when a file changes", read_switch, default=False, stdio=True),
     Option(
         "store",
         _RUN,

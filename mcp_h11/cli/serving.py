@@ -83,6 +83,9 @@ def parser_of(word: str = "") -> argparse.ArgumentParser:
 def main_of(word: str, arguments: Sequence[str]) -> int:
     """Serve until a signal ends it, and return the exit code.  Raises UsageError."""
     options = read_options(parser_of().parse_args(arguments), os.environ)
+    if options.reload:
+        reload = importlib.import_module(".reload", __package__)
+        return int(reload.serve_reloaded(options, arguments))
     if options.workers is not None and not options.stdio:
         workers = importlib.import_module(".workers", __package__)
         return int(workers.serve_by_workers(options, arguments))
@@ -131,7 +134,7 @@ def _tls(options: argparse.Namespace) -> Any:
         ) from None
 
 
-def _has_page(options: argparse.Namespace) -> bool:
+def has_page(options: argparse.Namespace) -> bool:
     """Whether browsers get the page where no option says so: where this machine alone can ask for it."""
     host = options.host.removeprefix("[").removesuffix("]")
     # A reverse proxy on this machine would serve the page to others.
@@ -149,7 +152,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
         "response": options.response,
         "stateless": options.stateless,
         "legacy_sse": legacy_sse,
-        "page": _has_page(options) if options.page is None else options.page,
+        "page": has_page(options) if options.page is None else options.page,
         "allowed_hosts": options.allowed_hosts,
         "allowed_origins": options.allowed_origins,
         "cors": tuple(options.cors),

@@ -10,11 +10,14 @@ Rule: a secret on the command line of the parent is on that of no worker.  It go
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
+from ..handler.handler import ServerHandler
 from ..runtime.settings import Settings
 from ..server.running import run
 from ..server.worker import Channel, WorkerServer
@@ -34,6 +37,7 @@ from .serving import (
 )
 
 CHANNEL = "--worker-channel"
+RELOADED = "--reloaded"  # with it, the parent is `reload`
 SECRET = ("store", "token")  # options whose value may be a password
 CRASHED = 3  # the exit code where the workers end again and again
 _LOG_FORM = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
@@ -45,11 +49,8 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
     Raises UsageError where that cannot begin.
     """
     start_logging(options, _LOG_FORM)
-    before = _before(arguments)
-    hidden = {key: getattr(options, key) for key in SECRET if options.labels[key].startswith("--")}
-    hidden = {key: value for key, value in hidden.items() if value is not None}
-    # The parent hands the keys of its settings down in any case.
-    shown = _without(arguments, ["--state-keys", *(f"--{key}" for key in hidden)])
+    before = command_before(arguments)
+    shown, hidden = without_secrets(options, arguments)
     address, what = address_of(options)
     started = False
 
@@ -61,8 +62,8 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
     try:
         workers = Workers(
             lambda descriptor: [sys.executable, *before, f"{CHANNEL}={descriptor}", *shown],
-            options.workers or _cores(),
-            _parents_settings(options),
+            options.workers or cores(),
+            parents_settings(options),
             on_start=on_start,
             private_store=options.store is None,
             hidden=hidden,
@@ -85,14 +86,29 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         ours = Channel(int(channel.partition("=")[2]))
     except (EOFError, OSError, ValueError):
         raise UsageError(f"{CHANNEL} is for the workers that --workers starts") from None
+    hidden = ours.charge.hidden
+    if arguments and arguments[0].startswith(RELOADED):
+        reload = importlib.import_module(".reload", __package__)
+        return int(reload.serve_as_child(arguments, lambda options, load: _serve(ours, options, load), hidden))
+    options = worker_options(arguments, hidden)
+    start_logging(options, _LOG_FORM)
+    _serve(ours, options, partial(load_handler, options))
+    return OK
+
+
+def worker_options(arguments: Sequence[str], hidden: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of a worker: those of its command line, and those that the parent hands down.  Raises UsageError."""
     given = parser_of().parse_args(arguments)
-    for key, value in ours.charge.hidden.items():
+    for key, value in hidden.items():
         setattr(given, key, value)
     options = read_options(given, os.environ)
     options.warnings = []  # the parent gave them
-    start_logging(options, _LOG_FORM)
+    return options
+
+
+def _serve(ours: Channel, options: argparse.Namespace, load: Callable[[], ServerHandler]) -> None:
     settings = make_settings(options)
-    handler = load_handler(options)
+    handler = load()
     started = False
 
     def on_start(_: object) -> None:
@@ -113,10 +129,10 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         if started:
             raise
         raise not_started(address_of(options)[1], exc) from None
-    return OK
 
 
-def _parents_settings(options: argparse.Namespace) -> Settings:
+def parents_settings(options: argparse.Namespace) -> Settings:
+    """The settings as far as the parent needs them.  Raises UsageError."""
     names = ("path", "allowed_hosts", "allowed_origins", "uds_mode", "ops_port", "ops_host", "state_keys")
     try:
         return Settings(**{**{name: getattr(options, name) for name in names}, **settings_of(options.fields)})
@@ -124,13 +140,21 @@ def _parents_settings(options: argparse.Namespace) -> Settings:
         raise UsageError(str(exc)) from None
 
 
-def _before(arguments: Sequence[str]) -> list[str]:
+def command_before(arguments: Sequence[str]) -> list[str]:
     """The arguments of the interpreter and the name of the program, as this process was started."""
     original = [*sys.orig_argv[1:]]
     count = len(arguments)
     if len(original) > count and original[len(original) - count :] == [*arguments]:
         return original[: len(original) - count]
     return [*STARTED_BY]
+
+
+def without_secrets(options: argparse.Namespace, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The arguments that others may read, and the options that were left out of them."""
+    hidden = {key: getattr(options, key) for key in SECRET if options.labels[key].startswith("--")}
+    hidden = {key: value for key, value in hidden.items() if value is not None}
+    # The parent hands the keys of its settings down in any case.
+    return _without(arguments, ["--state-keys", *(f"--{key}" for key in hidden)]), hidden
 
 
 def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -147,7 +171,7 @@ def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
     return left
 
 
-def _cores() -> int:
+def cores() -> int:
     """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -446,6 +446,7 @@ OTHER_VALUES = {
     "access-log": ("true", True),
     "access-log-format": ("JSON", "json"),
     "workers": ("4", 4),
+    "reload": ("1", True),
     "store": ("sqlite:sessions.db", "sqlite:sessions.db"),
     "call-timeout": ("2.5", 2.5),
     "state-keys": (f"{'a' * 16}, {'b' * 20}", [b"a" * 16, b"b" * 20]),
