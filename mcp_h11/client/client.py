@@ -222,6 +222,7 @@ class Client:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._options.close_timeout):
                 # It is missing where the constructor of a part failed.
                 if hasattr(self, "_conversation"):
+                    await self._conversation.calls.until_told()
                     self._conversation.end(ConnectionLost("the client is closed", sent=False))
                     # Named partitions are shared, so their results stay for other clients.
                     if self._partition is None:

@@ -36,6 +36,8 @@ logger = escaping(logging.getLogger(__name__))
 
 # Seconds for sending a cancellation to the server.
 CANCEL_LIMIT = 5.0
+# Seconds that the end of a client waits for the cancellations under way.
+LAST_CANCELLATIONS = 2.0
 # Progress that waits for an asynchronous callback.  Later progress replaces earlier progress, so the oldest is dropped.
 MAX_PROGRESS = 1_000
 # Seconds in which the waiting calls must be answered after a message that may be an answer and names no request.
@@ -172,6 +174,8 @@ class Calls:
         self._waiting: dict[int, PendingCall] = {}
         self._tokens: dict[int | str, PendingCall] = {}
         self._seldom = Seldom(logger)
+        self._cancelling = 0
+        self._told = anyio.Event()
         # The calls that waited when a message without a request id came: it may be the answer to any of them.
         self._doubted: dict[PendingCall, None] = {}
 
@@ -225,21 +229,36 @@ class Calls:
     def _abandon(self, call: PendingCall, sent: bool, reason: str) -> None:
         # "The `initialize` request MUST NOT be cancelled by clients" (2025-11-25 basic/utilities/cancellation).
         if not call.done and sent and call.method != "initialize" and self.ended is None:
+            self._cancelling += 1
             self._tasks.start_soon(self._cancel_on_the_wire, call, reason)
         call.done = True
 
     async def _cancel_on_the_wire(self, call: PendingCall, reason: str) -> None:
+        try:
+            with anyio.move_on_after(CANCEL_LIMIT):
+                await self._send_cancellation(call, reason)
+        except Exception as error:  # the call has ended already, and no task waits for this
+            logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
+        finally:
+            self._cancelling -= 1
+            if not self._cancelling:
+                self._told.set()
+
+    async def _send_cancellation(self, call: PendingCall, reason: str) -> None:
         assert self.transport is not None
-        with anyio.move_on_after(CANCEL_LIMIT):
-            try:
-                # First, so that a request that still waits to be sent does not leave after its cancellation.
-                await self.transport.cancel(call.id)
-                if not call.silent:
-                    params = {"requestId": call.id, "reason": reason}
-                    payload = self._json.notification(CANCELLED, params)
-                    await self.transport.send(Outgoing(payload, CANCELLED, None))
-            except Exception as error:  # the call has ended already, and no task waits for this
-                logger.debug("the server was not told that request %s is cancelled: %s", call.id, error)
+        # First, so that a request that still waits to be sent does not leave after its cancellation.
+        await self.transport.cancel(call.id)
+        if not call.silent:
+            params = {"requestId": call.id, "reason": reason}
+            payload = self._json.notification(CANCELLED, params)
+            await self.transport.send(Outgoing(payload, CANCELLED, None))
+
+    async def until_told(self) -> None:
+        """Waits until the server was told of the calls that were cancelled, `LAST_CANCELLATIONS` seconds at most."""
+        if self._cancelling:
+            self._told = anyio.Event()
+            with anyio.move_on_after(LAST_CANCELLATIONS):
+                await self._told.wait()
 
     # --- what comes in, from `Receiver` ---------------------------------------------------------------------
 

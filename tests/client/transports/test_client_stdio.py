@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from mcp_h11.client.client import Client
+from mcp_h11.client.conversation import pending
 from mcp_h11.client.transports.base import Outgoing
 from mcp_h11.client.transports.errors import ConnectionLost, InvalidAnswer
 from mcp_h11.client.transports.lenient import beginning, id_at_the_end
@@ -463,6 +464,58 @@ async def test_cancelling_the_clients_tasks_stops_the_child(script: Script) -> N
             await recorder.until(lambda: recorder.messages)
             tasks.cancel_scope.cancel()
     assert transport.child is not None and transport.child.returncode == 0
+
+
+WRITES_METHODS_DOWN = """
+log = open(sys.argv[1], "a", buffering=1)
+for r in requests():
+    log.write(r["method"] + "\\n")
+    if r["method"] == "initialize":
+        say(json.dumps({"jsonrpc": "2.0", "id": r["id"], "result": {"protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}}))
+log.write("end of input\\n")
+"""
+
+
+async def test_a_call_that_is_cancelled_with_its_client_is_cancelled_at_the_server_first(
+    script: Script, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+
+    def methods() -> list[str]:
+        return log.read_text().split("\n")[:-1] if log.exists() else []
+
+    async def call() -> None:
+        async with Client([*script(WRITES_METHODS_DOWN), str(log)], revision="2025-11-25") as client:
+            await client.call_tool("never")
+
+    with anyio.fail_after(LIMIT):
+        task = asyncio.ensure_future(call())
+        while "tools/call" not in methods():
+            await anyio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert methods()[-3:] == ["tools/call", "notifications/cancelled", "end of input"]
+
+
+async def test_the_end_of_a_client_waits_a_limited_time_for_a_cancellation(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "LAST_CANCELLATIONS", 0.05)
+    transport = StdioTransport(script(WRITES_METHODS_DOWN.replace("sys.argv[1]", "os.devnull")))
+    held = anyio.Event()
+
+    async def cancel(request_id: int | str) -> None:
+        await held.wait()
+
+    monkeypatch.setattr(transport, "cancel", cancel)
+    # Less than CANCEL_LIMIT, which a cancellation may take while the client lives on.
+    with anyio.fail_after(pending.CANCEL_LIMIT - 1):
+        async with Client(transport, revision="2025-11-25") as client:
+            with anyio.move_on_after(0.05):
+                await client.call_tool("never")
+    held.set()
 
 
 # --- the start ------------------------------------------------------------------------------------------------------
