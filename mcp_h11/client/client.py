@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from ..handler.handler import ServerHandler
 from ..protocol.errors import again
 from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import REVISIONS, Revision
@@ -39,7 +38,7 @@ from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT
 from .lists import all_pages
-from .options import CLOSE_LIMIT, Options
+from .options import CLOSE_LIMIT, ClientTarget, Options
 from .pings import keep_pinging
 from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
@@ -60,7 +59,7 @@ class Client:
 
     Args:
         target: an address (http, https, http+unix), a command as a list or as a shell would split it (no shell is
-            used), a `ServerHandler`, or a `Transport` of your own.
+            used), a `ServerHandler`, or a `Transport` of your own or a function that makes one.
         name, version: of this client, as the server sees them.
         revision: None lets the client find out; a name pins it.
         transport: "http" or "sse" pins the transport to an address; None lets the client find it.
@@ -94,7 +93,7 @@ class Client:
 
     def __init__(
         self,
-        target: str | Sequence[str] | ServerHandler | Transport,
+        target: ClientTarget,
         *,
         name: str = "mcp_h11",
         version: str | None = None,

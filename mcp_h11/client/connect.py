@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..handler.handler import ServerHandler
@@ -162,7 +162,8 @@ class Connecting:
         return await probe.discover(self._send, timeout=limit, silence_is_legacy=silence_is_legacy, revision=revision)
 
     def _can_start_again(self) -> bool:
-        return isinstance(self._options.target, (str, Sequence))
+        target = self._options.target
+        return isinstance(target, (str, Sequence)) or (callable(target) and not isinstance(target, ServerHandler))
 
     async def _start(self, sse: bool) -> None:
         transport = self._transport = self._new_transport(sse)
@@ -177,17 +178,10 @@ class Connecting:
         if options.url is not None:
             kind = SSETransport if sse else HTTPTransport
             return kind(options.url, self._http(), headers=tuple(options.headers.items()))
-        if isinstance(target, ServerHandler):
-            # Loaded here: it brings the server's parts along, which a client over HTTP does not need.
-            from .transports.memory import MemoryTransport
-
-            return MemoryTransport(target)
-        if isinstance(target, (str, Sequence)):
-            from .transports.stdio import StdioTransport
-
-            # Split as a shell would, and run without one: no variable, no pattern, no pipe.
-            command = shlex.split(target) if isinstance(target, str) else list(target)
-            return StdioTransport(command, env=options.env, cwd=options.cwd)
+        if callable(target) and not isinstance(target, ServerHandler):
+            return target()
+        if isinstance(target, (ServerHandler, str, Sequence)):
+            return transport_of(target, env=options.env, cwd=options.cwd)
         return target
 
     def _http(self) -> HTTPClient:
@@ -252,6 +246,22 @@ class Connecting:
         self, method: str, params: dict[str, Any], revision: Revision | None, limit: float | None
     ) -> dict[str, Any]:
         return await self._conversation.send_as(revision, ClientRequest(method, params, timeout=limit))
+
+
+def transport_of(
+    target: ServerHandler | str | Sequence[str], *, env: Mapping[str, str] | str | None = None, cwd: str | None = None
+) -> Transport:
+    """The way to a handler in this process, or to a command; `env` and `cwd` are for the command."""
+    if isinstance(target, ServerHandler):
+        # Loaded here: it brings the server's parts along, which a client over HTTP does not need.
+        from .transports.memory import MemoryTransport
+
+        return MemoryTransport(target)
+    from .transports.stdio import StdioTransport
+
+    # Split as a shell would, and run without one: no variable, no pattern, no pipe.
+    command = shlex.split(target) if isinstance(target, str) else list(target)
+    return StdioTransport(command, env=env, cwd=cwd)
 
 
 def _innermost(token: str | TokenProvider) -> Middleware:

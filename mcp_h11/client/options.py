@@ -8,7 +8,7 @@ timeout of zero.  Its errors never show a secret.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from .transports.base import Transport
 if TYPE_CHECKING:
     import ssl as tls
 
+ClientTarget = str | Sequence[str] | ServerHandler | Transport | Callable[[], Transport]
 # Seconds for everything that the end of a client may take: a DELETE, or a child process that ignores signals.
 CLOSE_LIMIT = 15.0
 
@@ -34,7 +35,7 @@ CLOSE_LIMIT = 15.0
 class Options:
     """How a client reaches its server, and how long it waits for it; `Client` explains each option."""
 
-    target: str | Sequence[str] | ServerHandler | Transport
+    target: ClientTarget
     info: dict[str, Any]
     revision: Revision | None
     transport: str | None

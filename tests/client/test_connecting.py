@@ -96,6 +96,22 @@ async def test_an_old_server_that_knows_nothing_but_initialize(what: str) -> Non
             assert waited.cancelled_caught
 
 
+async def test_a_function_that_makes_a_transport_is_called_again_where_the_server_is_started_again() -> None:
+    made: list[StdioTransport] = []
+
+    def make() -> StdioTransport:
+        made.append(StdioTransport([sys.executable, "-c", OLD, "ends"]))
+        return made[-1]
+
+    with anyio.fail_after(LIMIT):
+        async with Client(make) as client:
+            assert client.revision.name == "2025-06-18" and client.transport is made[-1]
+            await client.ping()
+        assert len(made) == 2
+        async with Client(lambda: MemoryTransport(MCPServer("near", version="1"))) as client:
+            assert client.server_info["name"] == "near"
+
+
 async def test_a_command_that_is_none_is_a_lost_connection() -> None:
     with anyio.fail_after(LIMIT):
         with pytest.raises(ConnectionLost):
