@@ -84,7 +84,7 @@ def _json(text: str, label: str) -> Any:
 
 
 def _typed(key: str, value: str, schema: Any) -> Any:
-    types = _types(schema)
+    types = types_of(schema)
     # A string takes every text, so a value that looks like a number stays the text that was typed.
     if not types or "string" in types:
         return value
@@ -96,7 +96,7 @@ def _typed(key: str, value: str, schema: Any) -> Any:
         raise UsageError(f"{key} has to be {wanted:.200}, not {value!r:.100}") from None
 
 
-def _types(schema: Any, depth: int = MAX_DEPTH) -> set[str]:
+def types_of(schema: Any, depth: int = MAX_DEPTH) -> set[str]:
     """The JSON types that a schema allows by name; empty where it does not say, or says so too deep inside."""
     if not isinstance(schema, dict) or not depth:
         return set()
@@ -104,7 +104,7 @@ def _types(schema: Any, depth: int = MAX_DEPTH) -> set[str]:
     for member in ("anyOf", "oneOf"):
         options = schema.get(member)
         if isinstance(options, list):
-            each = [_types(option, depth - 1) for option in options]
+            each = [types_of(option, depth - 1) for option in options]
             # One alternative that says no type allows any, a string among them.
             if not all(each):
                 return set()

@@ -2,10 +2,8 @@
 """The client on the command line: `python -m mcp_h11 list|call|read|prompt|detect|ping TARGET ...`.
 
 One command makes one connection, sends its request, and closes.  Results go to stdout, for a person or (`--json`) for
-a program; everything else goes to stderr.  The protocol is `Client`'s business.
-
-All text of a server goes through `_line`, or `_text` where it is content, or `_json`.  They escape characters that
-would steer a terminal, turn the order of letters around, or begin a line that looks like one of this program.
+a program; all other lines go to stderr.  `Client` has the protocol, `questions` answers the questions of the server,
+and `hints` follow a refusal.
 
 Rule: the exit code names the party at fault: 1 the tool said no, 2 the command line is wrong, 3 the server answered
 with an error or broke the protocol, 4 there is no connection.
@@ -15,171 +13,149 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TextIO
+from functools import partial
+from typing import Any
 
 from ..client.client import Client
 from ..client.detection import DETECT_LIMIT, detect
 from ..client.http.urls import is_url
-from ..client.transports.errors import ConnectionLost, HTTPStatusError, RequestTimeout
-from ..protocol.errors import MCPError
-from ..protocol.revisions import REVISIONS
-from ..protocol.shown import escaped
+from ..client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, RequestTimeout
+from ..protocol.errors import URL_ELICITATION_REQUIRED, MCPError
+from . import hints
+from .answers import Answers
 from .arguments import arguments_of, target_of
-from .parser import ENVIRONMENT_PREFIX, PROG, CommandParser, UsageError
+from .ask_parser import DEFAULT_TIMEOUT, KINDS, TOKEN
+from .ask_parser import parser_of as parser_of
+from .parser import FAILED, PROG, UsageError
 from .parser import OK as OK
+from .printing import Screen, dump, first_line, json_text, line, objects, out, rows
+from .questions import Answerer
+from .saving import part_of, save, show, write_out
+from .terminal import Terminal
+from .tracing import HTTPTrace, traced
 
-TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `cli.FAILED`, 130 `cli.INTERRUPTED`
+TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `parser.FAILED`, 130 `cli.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: the reader of the output is gone
-DEFAULT_TIMEOUT = 60.0  # seconds for an answer
-KINDS = ("tools", "resources", "templates", "prompts")
-TOKEN = ENVIRONMENT_PREFIX + "CLIENT_TOKEN"  # not TOKEN: that is the token of a server started here
+LOG_LEVEL = "info"  # from which on a server's log messages are shown
 
-_CLEAR = "\r\x1b[K"  # go to the beginning of the line, and clear it
-
-Verb = Callable[[Client, argparse.Namespace], Awaitable[int]]
+_NO_ANSWER = (ConnectionLost, RequestTimeout)
 
 
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise argparse.ArgumentTypeError(f"has to be 'Name: value', not {text!r}")
-    return name.strip(), value.strip()
+class Asked:
+    """One command while it runs.
 
+    Attributes:
+        options: of the command line.
+        screen: stderr.
+        questions: answers those of the server.
+        hints: lines that follow the error, if there is one.
+    """
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"has to be a number of seconds greater than 0, not {text!r}")
-    return value
+    def __init__(self, word: str, options: argparse.Namespace) -> None:
+        self.word = word
+        self.options = options
+        self.screen = Screen(progress=not options.json, verbose=bool(options.verbose))
+        self.answers = Answers(getattr(options, "answer", ()))
+        self.questions = Answerer(
+            self.screen,
+            Terminal(self.screen),
+            self.answers,
+            decline=getattr(options, "decline", False),
+            roots=getattr(options, "root", ()),
+        )
+        self.hints: list[str] = []
+        self.token = options.token or os.environ.get(TOKEN) or None
 
+    @property
+    def middleware(self) -> list[HTTPTrace]:
+        """The trace of requests over HTTP, if `--verbose` asks for it."""
+        return [HTTPTrace(self.screen, authorized=self.token is not None)] if self.options.verbose else []
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Output for a person
-# ---------------------------------------------------------------------------------------------------------------------
+    def client(self) -> Client:
+        """The client that the options describe."""
+        options = self.options
+        target = target_of(options.target)
+        if options.verbose and not isinstance(target, str):
+            target = traced(target, self.screen)
+        try:
+            return Client(
+                target,
+                headers=dict(options.header),
+                token=self.token,
+                middleware=self.middleware,
+                revision=options.revision,
+                timeout=options.timeout or DEFAULT_TIMEOUT,
+                on_log=self._log,
+                on_elicitation=self.questions.elicitation,
+                on_sampling=self.questions.sampling,
+                on_roots=self.questions.roots,
+                capabilities={"elicitation": {"form": {}, "url": {}}},
+            )
+        except ValueError as exc:  # an address, a header, a token that cannot be
+            raise UsageError(str(exc)) from None
 
+    def _log(self, params: dict[str, Any]) -> None:
+        self.screen.tell(f"{params.get('level', 'info')}: {params.get('data')}")
 
-# Characters of JSON text other than printable ASCII and the line ends of its layout.
-_NOT_ASCII = re.compile(r"[^\n -~]")
+    async def run(self) -> int:
+        """Run the command and return its exit code.  Raises MCPError, and UsageError."""
+        try:
+            if self.word == "detect":
+                return await _detect(self)
+            async with self.client() as client:
+                self.questions.asker = line(client.server_info.get("name") or "the server")
+                self.questions.modern = client.modern
+                code = await VERBS[self.word](client, self)
+        except AuthorizationRequired as exc:
+            await self._explain(exc)
+            raise
+        for unused in self.answers.unused() if not getattr(self.options, "decline", False) else ():
+            self.screen.say(unused)
+        return FAILED if self.questions.failed else code
 
+    async def _explain(self, error: AuthorizationRequired) -> None:
+        if is_url(self.options.target):
+            given = self.token is not None or any(name.lower() == "authorization" for name, _ in self.options.header)
+            self.hints += await hints.authorization_hints(error, self.options.target, TOKEN, given)
 
-def _line(text: Any) -> str:
-    """A name, a description, a message: always one line, for programs too."""
-    return escaped(str(text))
-
-
-def _text(text: str) -> str:
-    """Content: as it is for a program; for a person at a terminal its line ends and tabs stay, and no other control."""
-    return escaped(text, keep="\n\t") if sys.stdout.isatty() else text
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    """JSON that is readable for a person.  A character that `escaped` would escape becomes an escape of JSON."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return _NOT_ASCII.sub(lambda found: found[0] if escaped(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
-
-
-def _write(stream: TextIO, text: str) -> None:
-    # A letter that the terminal cannot show becomes an escape; it would end the command with a traceback.
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _out(text: str) -> None:
-    _write(sys.stdout, text + "\n")
-
-
-def _err(text: str) -> None:
-    _write(sys.stderr, text)
-    sys.stderr.flush()
-
-
-def _say(text: str) -> None:
-    """Write one line to stderr, over a line of progress if one is shown."""
-    _err(f"{_CLEAR if sys.stderr.isatty() else ''}{_line(text)}\n")
-
-
-def _progress(done: float, total: float | None, message: str | None) -> None:
-    share = f"{done:g}/{total:g}" if total else f"{done:g}"
-    _err(f"{_CLEAR}{share} {_line(message or '')}")
-
-
-def _clear_progress() -> None:
-    if sys.stderr.isatty():
-        _err(_CLEAR)
-
-
-def _dump(value: Any) -> None:
-    _out(_json(value, 2))
-
-
-def _first_line(text: Any) -> str:
-    lines = text.strip().splitlines() if isinstance(text, str) else []
-    # Blanks in a row become one: enough of them would push the rest to the next line of a terminal.
-    return " ".join(lines[0].split()) if lines else ""
-
-
-def _rows(rows: Sequence[tuple[str, str]]) -> None:
-    width = min(max((len(name) for name, _ in rows), default=0), 40)
-    for name, about in rows:
-        _out(f"{name:<{width}}  {about}".rstrip())
-
-
-def _content(items: Any) -> None:
-    for item in items if isinstance(items, list) else ():
-        _out(_as_text(item) if isinstance(item, dict) else _text(str(item)))
-
-
-def _as_text(item: Mapping[str, Any]) -> str:
-    if isinstance(item.get("text"), str):
-        return _text(item["text"])
-    inner = item.get("resource")
-    if isinstance(inner, dict):
-        # One step: a resource holds no other one, and a server that nests them has no end.
-        return _text(inner["text"]) if isinstance(inner.get("text"), str) else _label({"type": "resource", **inner})
-    return _label(item)
-
-
-def _label(item: Mapping[str, Any]) -> str:
-    data = item.get("data") or item.get("blob")
-    size = f", {len(data)} characters of base64" if isinstance(data, str) else ""
-    kind, name = item.get("type") or "resource", item.get("uri") or item.get("mimeType") or ""
-    return f"[{_line(kind)} {_line(name)}{size}]"
-
-
-def _objects(items: Any) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    def lacks(self, what: str, listed: Sequence[tuple[str, str]]) -> UsageError:
+        """The mistake that a name is missing on the command line, after a list of the names that there are."""
+        self.screen.say("\n".join(rows(listed)))
+        return UsageError(f"{self.word} wants one of these: {PROG} {self.word} TARGET {what}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The commands
 # ---------------------------------------------------------------------------------------------------------------------
 
+Verb = Callable[[Client, Asked], Awaitable[int]]
 
-async def _list(client: Client, options: argparse.Namespace) -> int:
-    kinds = options.kinds or [kind for kind in KINDS if _offers(client, kind)]
+_KEYS = {"tools": "name", "resources": "uri", "templates": "uriTemplate", "prompts": "name"}
+
+
+async def _list(client: Client, asked: Asked) -> int:
+    kinds = asked.options.kinds or [kind for kind in KINDS if _offers(client, kind)]
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+        raise UsageError(f"{unknown[0]!r} is none of {', '.join(KINDS)}{hints.meant(unknown[0], KINDS)}")
     found = {kind: await _listed(client, kind) for kind in kinds}
-    if options.json:
-        _dump(found)
+    if asked.options.json:
+        dump(found)
         return OK
     for kind, listed in found.items():
-        items = _objects(listed)
-        _out(f"{kind} ({len(items)})")
-        key = {"resources": "uri", "templates": "uriTemplate"}.get(kind, "name")
-        about = [_line(_first_line(item.get("description") or item.get("title"))) for item in items]
-        _rows([(f"  {_line(item.get(key))}", text) for item, text in zip(items, about, strict=True)])
+        items = objects(listed)
+        out(f"{kind} ({len(items)})")
+        for row in rows([(f"  {line(item.get(_KEYS[kind]))}", _about(item)) for item in items]):
+            out(row)
     return OK
+
+
+def _about(item: Mapping[str, Any]) -> str:
+    return line(first_line(item.get("description") or item.get("title")))
 
 
 def _offers(client: Client, kind: str) -> bool:
@@ -196,71 +172,163 @@ async def _listed(client: Client, kind: str) -> list[Any]:
     return await listing[kind]()
 
 
-async def _call(client: Client, options: argparse.Namespace) -> int:
+async def _names(client: Client, kinds: Sequence[str]) -> list[str]:
+    """The names in these lists, for a hint; [] where they cannot be had."""
+    try:
+        listed = [(kind, objects(await _listed(client, kind))) for kind in kinds if _offers(client, kind)]
+    except MCPError:
+        return []
+    names = [item.get(_KEYS[kind]) for kind, items in listed for item in items]
+    return [name for name in names if isinstance(name, str)]
+
+
+async def _call(client: Client, asked: Asked) -> int:
+    options = asked.options
     tools: dict[Any, Any] = {tool.get("name"): tool for tool in await client.list_tools()}
+    if options.tool is None:
+        shown = [(f"  {line(name)} {hints.signature(tool.get('inputSchema'))}", tool) for name, tool in tools.items()]
+        raise asked.lacks("TOOL [KEY=VALUE ...]", [(text, _about(tool)) for text, tool in shown])
     schema = tools.get(options.tool, {}).get("inputSchema")
     arguments = arguments_of(options.arguments, schema if isinstance(schema, dict) else {})
-    shown = sys.stderr.isatty() and not options.json
+    known = [name for name in tools if isinstance(name, str)]
+    advice = hints.name_hint("tool", options.tool, known) or hints.argument_hints(options.tool, schema, arguments)
+    if client.modern:
+        # A session sends its log unasked; a request of 2026-07-28 has to want it.
+        await client.set_log_level(LOG_LEVEL)
     try:
-        result = await client.call_tool(options.tool, arguments, progress=_progress if shown else None)
+        result = await _called(client, asked, arguments)
+    except MCPError as exc:
+        asked.hints += advice if not isinstance(exc, _NO_ANSWER) else []
+        raise
     finally:
-        if shown:
-            _clear_progress()
+        asked.screen.close()
     if options.json:
-        _dump(result)
+        dump(result)
     else:
-        _content(result.get("content"))
-        if "structuredContent" in result and not result.get("content"):
-            _dump(result["structuredContent"])
-    return TOOL_ERROR if result.get("isError") else OK
-
-
-async def _read(client: Client, options: argparse.Namespace) -> int:
-    result = await client.read_resource(options.uri)
-    _dump(result) if options.json else _content(result.get("contents"))
-    return OK
-
-
-async def _prompt(client: Client, options: argparse.Namespace) -> int:
-    # The arguments of a prompt are strings.
-    result = await client.get_prompt(options.name, arguments_of(options.arguments, {}))
-    if options.json:
-        _dump(result)
+        _show_result(result, asked)
+    if not result.get("isError"):
         return OK
-    for message in _objects(result.get("messages")):
-        content = message.get("content")
-        _out(f"{_line(message.get('role'))}:")
-        _content(content if isinstance(content, list) else [content])
+    for text in advice:
+        asked.screen.say(text)
+    return TOOL_ERROR
+
+
+async def _called(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    progress = asked.screen.progress if asked.screen.shows_progress else None
+    call = partial(client.call_tool, asked.options.tool, arguments, progress=progress)
+    try:
+        return await call()
+    except MCPError as exc:
+        # 2025-11-25 client/elicitation, URL Mode: the request may be sent again once the pages are done.
+        pages = exc.data.get("elicitations") if isinstance(exc.data, dict) else None
+        if exc.code != URL_ELICITATION_REQUIRED or not pages or not await asked.questions.visit(pages):
+            raise
+    return await call()
+
+
+def _show_result(result: Mapping[str, Any], asked: Asked) -> None:
+    blocks = result.get("content")
+    parts = [part_of(item, asked.options.tool) for item in blocks] if isinstance(blocks, list) else []
+    output = asked.options.output
+    if output is None or result.get("isError"):
+        show(parts, hint=" (--output FILE saves it)")
+        if "structuredContent" in result and not blocks:
+            dump(result["structuredContent"])
+        return
+    # A person reads the text of a result.  It is saved if the result has no file.
+    saved = [part for part in parts if part.text is None or part.is_file] or parts
+    show([part for part in parts if part not in saved])
+    for said in save(saved, output):
+        asked.screen.say(said)
+
+
+async def _read(client: Client, asked: Asked) -> int:
+    options = asked.options
+    if options.uri is None:
+        kinds = [kind for kind in ("resources", "templates") if _offers(client, kind)]
+        listed = [(kind, item) for kind in kinds for item in objects(await _listed(client, kind))]
+        raise asked.lacks("URI", [(f"  {line(item.get(_KEYS[kind]))}", _about(item)) for kind, item in listed])
+    try:
+        result = await client.read_resource(options.uri)
+    except MCPError as exc:
+        if not isinstance(exc, (*_NO_ANSWER, HTTPStatusError)):
+            names = await _names(client, ("resources", "templates"))
+            asked.hints += hints.name_hint("resource", options.uri, names)
+        raise
+    if options.json:
+        dump(result)
+        return OK
+    contents: Any = result.get("contents")
+    parts = [part_of(item, "content") for item in contents] if isinstance(contents, list) else []
+    if options.output is None:
+        write_out(parts)
+    else:
+        for said in save(parts, options.output):
+            asked.screen.say(said)
     return OK
 
 
-async def _ping(client: Client, options: argparse.Namespace) -> int:
+async def _prompt(client: Client, asked: Asked) -> int:
+    options = asked.options
+    if options.name is None:
+        listed = objects(await client.list_prompts())
+        shown = [(f"  {line(one.get('name'))} {hints.prompt_signature(one.get('arguments'))}", one) for one in listed]
+        raise asked.lacks("NAME [KEY=VALUE ...]", [(text, _about(one)) for text, one in shown])
+    # The arguments of a prompt are strings.
+    arguments = arguments_of(options.arguments, {})
+    try:
+        result = await client.get_prompt(options.name, arguments)
+    except MCPError as exc:
+        if not isinstance(exc, (*_NO_ANSWER, HTTPStatusError)):
+            asked.hints += await _prompt_hints(client, options.name, arguments)
+        raise
+    if options.json:
+        dump(result)
+        return OK
+    for message in objects(result.get("messages")):
+        content = message.get("content")
+        out(f"{line(message.get('role'))}:")
+        show([part_of(item, "content") for item in (content if isinstance(content, list) else [content])])
+    return OK
+
+
+async def _prompt_hints(client: Client, name: str, arguments: Mapping[str, Any]) -> list[str]:
+    try:
+        listed = {str(one.get("name")): one for one in objects(await client.list_prompts())}
+    except MCPError:
+        return []
+    schema = hints.prompt_schema(listed.get(name, {}).get("arguments"))
+    return hints.name_hint("prompt", name, list(listed)) or hints.argument_hints(name, schema, arguments)
+
+
+async def _ping(client: Client, asked: Asked) -> int:
     loop = asyncio.get_running_loop()
     began = loop.time()
     await client.ping()
     seconds = loop.time() - began
     found = {"ms": round(seconds * 1e3, 3), "protocolVersion": client.revision.name, "serverInfo": client.server_info}
-    if options.json:
-        _dump(found)
+    if asked.options.json:
+        dump(found)
     else:
         name = f"{client.server_info.get('name', 'a server')} {client.server_info.get('version', '')}"
-        _out(f"{_line(name)} ({client.revision.name}): {found['ms']} ms")
+        out(f"{line(name)} ({client.revision.name}): {found['ms']} ms")
     return OK
 
 
-async def _detect(options: argparse.Namespace) -> int:
+async def _detect(asked: Asked) -> int:
+    options = asked.options
     if not is_url(options.target):
         raise UsageError("detect wants a URL")
-    asked = {"timeout": options.timeout, "headers": dict(options.header), "token": _token(options)}
+    how = {"headers": dict(options.header), "token": asked.token, "middleware": asked.middleware}
     try:
-        found = await detect(options.target, **asked)
+        found = await detect(options.target, timeout=options.timeout or DETECT_LIMIT, **how)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
     result = {"transport": found.transport, "revisions": list(found.revisions), "serverInfo": found.server_info}
     if options.json:
-        _dump(result)
+        dump(result)
     else:
-        _out(_line(f"{found.transport}: {', '.join(found.revisions)}"))
+        out(line(f"{found.transport}: {', '.join(found.revisions)}"))
     return OK
 
 
@@ -272,96 +340,16 @@ VERBS: dict[str, Verb] = {"list": _list, "call": _call, "read": _read, "prompt":
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def parser_of(word: str) -> argparse.ArgumentParser:
-    """The parser of one of these commands."""
-    about, target = _ABOUT[word]
-    parser = CommandParser(prog=f"{PROG} {word}", description=about)
-    parser.add_argument("target", metavar="TARGET", help=target)
-    if word in _ARGUMENTS:
-        _ARGUMENTS[word](parser)
-    parser.add_argument("--json", action="store_true", help="print the result as the server sent it")
-    parser.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'",
-                        help="a header of each request; repeatable")  # fmt: skip
-    parser.add_argument("--token", help=f"bearer token; better kept in the environment, as {TOKEN}")
-    parser.add_argument("--revision", choices=tuple(REVISIONS), metavar="REVISION", help=", ".join(REVISIONS))
-    parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help=f"for an answer ({DEFAULT_TIMEOUT:g})")
-    parser.add_argument("--verbose", action="store_true", help="say on stderr what happens")
-    return parser
-
-
-def _list_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
-
-
-def _call_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tool", metavar="TOOL", help="its name")
-    what = "or KEY:=JSON, or one JSON object of them"
-    parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help=what)
-
-
-def _read_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("uri", metavar="URI", help="of the resource")
-
-
-def _prompt_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="its name")
-    parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help="its arguments")
-
-
-_ANY_TARGET = "a URL, a Python file with a server, or a command (quoted)"
-_ABOUT = {
-    "list": ("List tools, resources, templates and prompts.", _ANY_TARGET),
-    "call": ("Call a tool.", _ANY_TARGET),
-    "read": ("Read a resource.", _ANY_TARGET),
-    "prompt": ("Get a prompt.", _ANY_TARGET),
-    "detect": ("Tell which transport and revisions a URL speaks.", "a URL"),
-    "ping": ("See that a server answers, and how fast.", _ANY_TARGET),
-}
-_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "list": _list_arguments,
-    "call": _call_arguments,
-    "read": _read_arguments,
-    "prompt": _prompt_arguments,
-}
-
-
-def _token(options: argparse.Namespace) -> str | None:
-    return options.token or os.environ.get(TOKEN) or None
-
-
-def _client(options: argparse.Namespace) -> Client:
-    try:
-        return Client(
-            target_of(options.target),
-            headers=dict(options.header),
-            token=_token(options),
-            revision=options.revision,
-            timeout=options.timeout or DEFAULT_TIMEOUT,
-            on_log=_log,
-        )
-    except ValueError as exc:  # an address, a header, a token that cannot be
-        raise UsageError(str(exc)) from None
-
-
-async def _run(word: str, options: argparse.Namespace) -> int:
-    if word == "detect":
-        options.timeout = options.timeout or DETECT_LIMIT
-        return await _detect(options)
-    async with _client(options) as client:
-        return await VERBS[word](client, options)
-
-
-def _log(params: dict[str, Any]) -> None:
-    _say(f"{params.get('level', 'info')}: {params.get('data')}")
-
-
 def main_of(word: str, arguments: Sequence[str]) -> int:
     """Run one command and return the exit code.  Raises UsageError for a mistake on the command line."""
     options = parser_of(word).parse_args(arguments)
-    level = "DEBUG" if options.verbose else "ERROR"
+    if options.json and getattr(options, "output", None) is not None:
+        raise UsageError("--json and --output cannot be used together: --json prints all of the result")
+    level = ("ERROR", "WARNING", "DEBUG")[min(options.verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    asked = Asked(word, options)
     try:
-        code = asyncio.run(_run(word, options))
+        code = asyncio.run(asked.run())
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -369,12 +357,20 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         # fail there with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except (ConnectionLost, RequestTimeout) as exc:
-        _say(f"{PROG}: no connection: {exc}")
+    except _NO_ANSWER as exc:
+        asked.screen.say(f"{PROG}: no connection: {line(exc)}")
         return NO_CONNECTION
     except MCPError as exc:
-        code = exc.status if isinstance(exc, HTTPStatusError) else exc.code
-        _say(f"{PROG}: error {code}: {exc}")
-        if exc.data is not None:
-            _say(_json(exc.data))
+        _show_error(exc, asked)
         return PROTOCOL_ERROR
+    finally:
+        asked.screen.close()
+
+
+def _show_error(error: MCPError, asked: Asked) -> None:
+    code = error.status if isinstance(error, HTTPStatusError) else error.code
+    asked.screen.say(line(f"{PROG}: error {code}: {error}"))
+    if error.data is not None:
+        asked.screen.say(line(json_text(error.data)))
+    for text in asked.hints:
+        asked.screen.say(text)

@@ -120,8 +120,9 @@ def test_what_a_tool_refuses_has_a_code_of_its_own(url, capsys):
     assert run(capsys, "call", url, "fail")[:2] == (TOOL_ERROR, "out of stock\n")
 
 
-def test_logs_go_to_stderr(url, capsys):
-    code, out, err = run(capsys, "call", url, "slow", "--revision", "2025-11-25")
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_logs_go_to_stderr(revision, url, capsys):
+    code, out, err = run(capsys, "call", url, "slow", "--revision", revision)
     assert (code, out) == (OK, "done\n") and "working" in err
 
 
@@ -130,8 +131,46 @@ def test_what_the_server_refuses(url, capsys):
     assert (code, out) == (PROTOCOL_ERROR, "") and "error -32602" in err and "nothing" in err
 
 
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["call", "ad", "a=1"], "tool 'ad' is not in the list of the server; did you mean add?\n"),
+        (["call", "zzz"], "tool 'zzz' is not in the list of the server; it has add, echo, fail, slow\n"),
+        (["call", "add", "b=2", "aa=1"],
+         "missing: a (integer)\nunknown: aa; did you mean a?\nadd takes: a=INTEGER [b=INTEGER]\n"),
+        (["read", "notes://on"], "resource 'notes://on' is not in the list of the server; did you mean notes://one?\n"),
+        (["prompt", "reviw", "code=x"], "prompt 'reviw' is not in the list of the server; did you mean review?\n"),
+        (["prompt", "review"], "missing: code (string)\nreview takes: code=STRING\n"),
+    ],
+)  # fmt: skip
+def test_an_error_is_followed_by_what_can_be_done_about_it(words, said, revision, url, capsys):
+    code, out, err = run(capsys, words[0], url, *words[1:], "--revision", revision)
+    assert code in (PROTOCOL_ERROR, TOOL_ERROR) and err.endswith(said) and len(err) > len(said) or out
+
+
+@pytest.mark.parametrize(
+    ("verb", "rows", "wanted"),
+    [
+        ("call", ["  add a=INTEGER [b=INTEGER]  Add two numbers.", "  echo text=STRING           Say it again."],
+         "TOOL [KEY=VALUE ...]"),
+        ("read", ["  notes://one", "  notes://{name}/text"], "URI"),
+        ("prompt", ["  review code=STRING  review"], "NAME [KEY=VALUE ...]"),
+    ],
+)  # fmt: skip
+def test_a_command_without_a_name_lists_the_names(verb, rows, wanted, url, capsys):
+    assert main([verb, url]) == FAILED
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    # On stderr: a program that has left the name out reads no list as a result.
+    assert out == "" and lines[-1] == (
+        f"python -m mcp_h11: error: {verb} wants one of these: python -m mcp_h11 {verb} TARGET {wanted}"
+    )
+    assert [row for row in rows if row not in lines] == []
+
+
 def test_read_and_prompt(url, capsys):
-    assert run(capsys, "read", url, "notes://one")[:2] == (OK, "first note\n")
+    assert run(capsys, "read", url, "notes://one")[:2] == (OK, "first note")
     assert run(capsys, "prompt", url, "review", "code=x = 1")[:2] == (OK, "user:\nReview x = 1\n")
 
 
@@ -204,9 +243,9 @@ def test_what_cannot_be_sent_is_wrong_on_the_command_line(verb, target, options,
 
 
 def test_what_is_missing_is_named_and_nothing_else(capsys):
-    for words, missing in ((["call"], "TARGET, TOOL\n"), (["prompt", "x"], "NAME\n")):
-        assert main(words) == FAILED
-        assert capsys.readouterr().err.endswith(f"required: {missing}")
+    for verb in ("call", "prompt", "list"):
+        assert main([verb]) == FAILED
+        assert capsys.readouterr().err.endswith("required: TARGET\n")
 
 
 PIXEL = "iVBORw0KGgo="
@@ -243,18 +282,18 @@ def odd() -> Iterator[str]:
 
 
 def test_what_is_no_text_is_named(odd, capsys):
-    size = "12 characters of base64"
     assert run(capsys, "call", odd, "show")[1].splitlines() == [
-        f"[image image/png, {size}]", "inside", "[resource_link a://c]", f"[resource a://d, {size}]",
+        "[image image/png, 8 bytes]", "inside", "[resource_link a://c]", "[resource a://d, 8 bytes]",
     ]  # fmt: skip
     assert json.loads(run(capsys, "call", odd, "show", "only:=1")[1]) == {"a": [1]}
-    assert run(capsys, "read", odd, "a://b")[1] == f"[resource a://b, {size}]\n"
-    assert run(capsys, "prompt", odd, "p")[1] == f"user:\none\n[image image/png, {size}]\nassistant:\none\n"
+    assert run(capsys, "prompt", odd, "p")[1] == "user:\none\n[image image/png, 8 bytes]\nassistant:\none\n"
 
 
 def test_what_belongs_to_an_error_is_shown_with_it(odd, capsys):
     code, out, err = run(capsys, "call", odd, "other")
-    assert (code, out) == (PROTOCOL_ERROR, "") and err.endswith('error 77: not today\n{"until": "tomorrow"}\n')
+    assert (code, out) == (PROTOCOL_ERROR, "")
+    hint = "tool 'other' is not in the list of the server; it has show\n"
+    assert err.endswith('error 77: not today\n{"until": "tomorrow"}\n' + hint)
 
 
 def test_every_verb_answers_a_program_in_json(odd, capsys):
@@ -337,7 +376,11 @@ def test_a_terminal_sees_progress_and_then_the_result_alone(url):
             seen += piece
     os.close(ours)
     assert process.wait(30) == OK
-    assert b"\r\x1b[K1/2 half" in seen and b"info: working" in seen and seen.endswith(b"\r\x1b[Kdone\r\n")
+    assert (
+        b"\r\x1b[K1/2 half" in seen
+        and b"info: working" in seen
+        and seen.endswith(b"half\r\x1b[Kinfo: working\r\ndone\r\n")
+    )
 
 
 # --- what a person sees ---------------------------------------------------------------------------------------
@@ -431,7 +474,7 @@ def test_no_text_of_a_server_steers_or_fakes_a_line(words, lines, terminal, revi
 def test_json_for_a_program_says_the_same_in_characters_that_steer_nothing(nasty, capsys):
     code, out, _ = run(capsys, "read", nasty, "a://b", "--json")
     assert code == OK and json.loads(out)["contents"][0]["text"] == NASTY and "\\u202e" in out
-    assert run(capsys, "read", nasty, "a://b")[1] == NASTY + "\n"
+    assert run(capsys, "read", nasty, "a://b")[1] == NASTY
 
 
 def test_letters_of_any_script_are_shown_as_they_are(url, capsys, monkeypatch):
@@ -458,8 +501,10 @@ def test_a_schema_that_has_no_end_is_no_schema():
 
 def test_progress_is_shown_on_a_terminal(url, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     code, out, err = run(capsys, "call", url, "slow")
-    assert (code, out) == (OK, "done\n") and "1/2 half" in err and err.endswith("\r\x1b[K")
+    assert (code, out) == (OK, "done\n") and "1/2 half\r\x1b[K" in err
     assert "1/2" not in run(capsys, "call", url, "slow", "--json")[2]
 
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import mcp_h11
-from mcp_h11 import MCPServer, start_in_thread
+from mcp_h11 import Context, MCPServer, start_in_thread
 from mcp_h11.cli import ask as commands
 from mcp_h11.cli import main as cli
 from mcp_h11.cli import options
@@ -103,6 +103,18 @@ def shop() -> MCPServer:
     return server
 
 
+def pizzeria() -> MCPServer:
+    server = shop()
+
+    @server.tool
+    async def order_pizza(ctx: Context) -> str:
+        size = {"type": "string", "enum": ["small", "large"]}
+        form = {"type": "object", "properties": {"size": size, "olives": {"type": "boolean"}}, "required": ["size"]}
+        return str((await ctx.elicit("Which?", form)).content)
+
+    return server
+
+
 def test_the_first_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     source = TEXT.split("```python\n")[1].split("```")[0]
     with start_in_thread(shop(), port=0) as running:
@@ -113,13 +125,14 @@ def test_the_first_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 def test_the_lines_for_a_shell_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
     lines = re.findall(r"^python -m mcp_h11 (.*)$", COMMANDS, re.M)
-    assert [line.split()[0] for line in lines] == ["list", "call", "read"]
-    with start_in_thread(shop(), port=0) as running:
+    assert [line.split()[0] for line in lines] == ["list", "call", "read", "call"]
+    with start_in_thread(pizzeria(), port=0) as running:
         for line in lines:
             words = shlex.split(line.replace(":8000/", f":{running.port}/"), comments=True)
             assert cli.main(words) == commands.OK
     out = capsys.readouterr().out
-    assert "tools (1)" in out and "\n3\n" in out and "first note" in out
+    assert "tools (2)" in out and "\n3\n" in out and "first note" in out
+    assert out.endswith("{'size': 'small', 'olives': True}\n")
     assert commands.TOKEN in COMMANDS
 
 
