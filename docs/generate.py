@@ -105,6 +105,7 @@ MEANINGS = {
     "metrics_path": "Prometheus' text format",
     "ops_port": "serve all three there, and none of them on the endpoint's port; 0 is a free one",
     "ops_host": "the address of that port",
+    "ops_hosts": "names of that port, beside `allowed_hosts`, loopback names and numbers of addresses",
     "ops_uds": "a Unix socket instead",
     "ready_lag": "seconds by which the event loop was late; then not ready",
     "call_in": "runs plain functions where the host wants them",

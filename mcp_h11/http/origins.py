@@ -61,6 +61,23 @@ def is_authority(text: str) -> bool:
     return _authority(text) is not None
 
 
+def is_literal(text: str | None) -> bool:
+    """Whether it is the number of an address, with or without a port, as a Host header has it.
+
+    A browser sends one only to that very address, so no page can reach another machine by it: rebinding needs a name.
+    """
+    authority = _authority(text or "")
+    if authority is None:
+        return False
+    host = authority[0]
+    return host.startswith("[") or _is_ipv4(host)
+
+
+def _is_ipv4(host: str) -> bool:
+    parts = host.split(".")
+    return len(parts) == 4 and all(part.isdigit() and len(part) <= 3 and int(part) <= 255 for part in parts)
+
+
 def _origin(text: str) -> tuple[str, str, int | None] | None:
     # Scheme, host, port as RFC 6454 7.1 serialises them; the port of the scheme counts as given.  None for "null".
     scheme, separator, rest = text.partition("://")

@@ -57,6 +57,7 @@ class SettingFields(TypedDict, total=False):
     metrics_path: str
     ops_port: int | None
     ops_host: str
+    ops_hosts: Sequence[str]
     ops_uds: str | None
     ready_lag: float | None
     call_in: Callable[[Callable[[], None]], Any] | None

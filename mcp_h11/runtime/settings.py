@@ -109,6 +109,7 @@ class Settings(_Keywords):
     metrics_path: str = "/metrics"
     ops_port: int | None = None  # serve all three on this port, and none beside `path`; 0 takes a free port
     ops_host: str = "127.0.0.1"
+    ops_hosts: Sequence[str] = ()  # names of that port, beside `allowed_hosts`, loopback and numbers of addresses
     ops_uds: str | None = None  # or on a Unix socket
     ready_lag: float | None = 1.0  # `ready_path` says "not ready" when the event loop was later than this
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them

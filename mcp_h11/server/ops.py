@@ -6,7 +6,8 @@
     /metrics  Prometheus' text format
 
 Rule: the pages ask the handler only for its state.  They never wait, they change nothing, and no client needs them.
-Host and Origin are checked as on every other path.  The only methods are GET and HEAD.
+Host and Origin are checked as on every other path; on a port of their own, a Host that is the number of an address
+passes as well, since probes call a pod by its number.  The only methods are GET and HEAD.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..endpoint.endpoint import Endpoint
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.heads import HeadCache
 from ..http.messages import Head, HTTPRequest
-from ..http.origins import LOOPBACK_HOSTS, HostPolicy
+from ..http.origins import LOOPBACK_HOSTS, HostPolicy, is_literal
 from ..http.reply import STREAMING, Reply
 from ..protocol.errors import Refusal
 from ..runtime.metrics import CONTENT_TYPE
@@ -63,9 +64,12 @@ class WatchedOwner(Watched, ConnectionOwner, Protocol):
 class Pages:
     """The three documents of one server, by their paths."""
 
-    def __init__(self, server: Watched, hosts: HostPolicy, *, health: bool, metrics: bool) -> None:
+    def __init__(
+        self, server: Watched, hosts: HostPolicy, *, health: bool, metrics: bool, literals: bool = False
+    ) -> None:
         self._server = server
         self._hosts = hosts
+        self._literals = literals  # whether a Host may be the number of any address
         settings = server.settings
         self._pages: dict[str, Callable[[], Answer]] = {}
         if health:
@@ -82,7 +86,7 @@ class Pages:
     def refusal(self, head: Head) -> Refusal | None:
         """The reason why a request for a document is not answered; None where it is."""
         host, origins = head.get("host"), head.get_all("origin")
-        if not self._hosts.check_host(host):
+        if not (self._hosts.check_host(host) or (self._literals and is_literal(host))):
             return Refusal(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
         if len(origins) > 1 or (origins and not self._hosts.check_origin(origins[0])):
             return Refusal(403, f"Origin {origins[0]!r:.100} is not allowed here; --allowed-origins adds it")
@@ -228,7 +232,8 @@ class OpsListener:
         self.sockets = sockets
         self._servers: list[asyncio.Server] = []
         self.addresses = [sock.getsockname() for sock in sockets]
-        self._pages = pages(server, ops_hosts(server.settings, self.addresses), health=True, metrics=True)
+        hosts = ops_hosts(server.settings, self.addresses)
+        self._pages = pages(server, hosts, health=True, metrics=True, literals=True)
 
     @property
     def now(self) -> float:
@@ -286,12 +291,8 @@ class OpsListener:
 
 
 def ops_hosts(settings: Settings, addresses: list[Any]) -> HostPolicy:
-    """The host names that requests to the port may carry.
-
-    Raises ValueError where the port is bound to every address and `allowed_hosts` is not set.
-    """
+    """The host names that requests to the port may carry, beside numbers of addresses."""
     own = [str(address[0]) for address in addresses if isinstance(address, tuple)]
-    if settings.allowed_hosts is None and {"0.0.0.0", "::"} & set(own):
-        raise ValueError("ops_host is every address: name one, or the hosts that may be asked for in allowed_hosts")
     names = [f"[{host}]" if ":" in host else host for host in own]
-    return HostPolicy([*LOOPBACK_HOSTS, *names, *(settings.allowed_hosts or ())], settings.allowed_origins)
+    allowed = (*settings.ops_hosts, *(settings.allowed_hosts or ()))
+    return HostPolicy([*LOOPBACK_HOSTS, *names, *allowed], settings.allowed_origins)
