@@ -6,13 +6,17 @@ Tables are generated, Python runs, options and variables exist, links lead somew
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
+import math
 import re
 import shlex
+import subprocess
 import sys
+import uuid
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pages import PAGES, ROOT, blocks, missing_names, name_of, program_with, programs, run_program
@@ -22,6 +26,7 @@ import mcp_h11
 from mcp_h11 import Client, MCPServer, ServerHandler, listening
 from mcp_h11.cli import commands as command_line
 from mcp_h11.protocol.methods import SERVER_METHODS
+from mcp_h11.schema.signature import describe
 
 PACKAGE = Path(mcp_h11.__file__).parent
 DOCS = ROOT / "docs"
@@ -123,6 +128,14 @@ def test_every_variable_that_a_page_names_is_read(page: Path, options_of: Any) -
     sources = "".join(path.read_text("utf-8") for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py"))
     named = set(re.findall(r"MCP_H11_[A-Z_]*[A-Z]", page.read_text("utf-8")))
     assert {name for name in named - known if name.removeprefix("MCP_H11_") not in sources} == set()
+
+
+def test_every_page_is_in_the_map_and_in_the_site() -> None:
+    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    in_map = set(LINK.findall((DOCS / "index.md").read_text("utf-8")))
+    assert pages - in_map == set(), "add the page to docs/index.md"
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("\nnav:\n")[1]
+    assert pages - set(re.findall(r"[\w/]+\.md", navigation)) == set(), "add the page to `nav` of mkdocs.yml"
 
 
 def test_the_reference_has_each_public_name_once() -> None:
@@ -266,3 +279,146 @@ def test_every_file_that_a_page_names_is_there() -> None:
             if not any(path.exists() for path in found):
                 gone.append((page.name, file or module))
     assert gone == []
+
+
+# --- tutorial, testing, security, server -------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_the_server_of_the_tutorial_does_what_the_tutorial_says() -> None:
+    names = program_with(DOCS / "tutorial.md", "class Sure")
+    await names["test_a_note_is_kept"]()
+    heard: list[Any] = []
+    answers = iter(({"action": "decline"}, {"action": "accept", "content": {"really": True}}))
+
+    async def text_of(client: Client, tool: str, **arguments: Any) -> str:
+        result = await client.call_tool(tool, arguments, progress=lambda *values: heard.append(values))
+        return str(result["content"][0].get("text"))
+
+    for revision in ("2025-11-25", "2026-07-28"):
+        async with Client(names["server"], revision=revision, on_elicitation=lambda params: next(answers)) as client:
+            if revision == "2025-11-25":
+                assert await text_of(client, "remember", word="a") == "a"
+                assert await text_of(client, "remember", word="b") == "a, b"
+                assert await text_of(client, "delete_note", name="milk") == "nothing deleted"
+            else:
+                assert await text_of(client, "remember", word="a") == "This client has no session."
+                assert (await client.get_prompt("summarize", {"name": "milk"}))["messages"][0]["role"] == "user"
+                assert await text_of(client, "check_spelling") == "no mistakes" and heard[-1] == (1, 1, "milk")
+                assert await text_of(client, "delete_note", name="milk") == "deleted milk"
+            assert "There is no note" in await text_of(client, "read_note", name="bread")
+
+
+def test_the_file_of_the_page_about_tests_passes(tmp_path: Path) -> None:
+    (source,) = blocks(DOCS / "testing.md", "python")
+    (tmp_path / "test_shop.py").write_text(source, "utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and "5 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+@pytest.mark.anyio
+async def test_a_function_of_your_own_tells_users_apart() -> None:
+    names = program_with(DOCS / "security.md", "def authorize")
+    async with listening(names["server"], port=0, authorize=names["authorize"]) as running:
+        for key, status in (("k-123", 200), ("k-999", 401)):
+            client = Modern(running.port)
+            client.extra_headers["X-API-Key"] = key
+            assert (await client.post(client.request("server/discover"))).status == status
+
+
+@pytest.mark.anyio
+async def test_the_functions_of_the_reference_of_servers_answer() -> None:
+    page = DOCS / "server.md"
+    async with Client(program_with(page, 'MCPServer("shapes"')["server"]) as client:
+        assert (await client.call_tool("area", {"radius": 1}))["structuredContent"] == {"result": math.pi}
+        listed = {tool["name"]: tool for tool in await client.list_tools()}
+        assert listed["area"]["description"] == "Compute the area of a circle."
+        radius = listed["area"]["inputSchema"]["properties"]["radius"]
+        assert radius == {"type": "number", "minimum": 0, "description": "In metres."}
+        assert (await client.call_tool("distances", {"points": []}))["isError"]
+        assert (await client.call_tool("distances", {"points": [[0, 0], [3, 4]]}))["structuredContent"]["result"] == [
+            0,
+            5,
+        ]
+    async with Client(program_with(page, "def titles")["server"]) as client:
+        assert (await client.read_resource("books://all"))["contents"][0]["text"] == '["dune"]'
+        with pytest.raises(mcp_h11.ResourceNotFound):
+            await client.read_resource("cover://nothing")
+    async with Client(program_with(page, "def interview")["server"]) as client:
+        messages = (await client.get_prompt("interview", {"author": "Ann"}))["messages"]
+        assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+
+
+# The annotations of each row of the table of types, and a part of the schema of each.
+TYPES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "`str`, `int`, `float`, `bool`, `None`": [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+    ],
+    "`list[T]`, `set[T]`, `tuple[A, B]`": [
+        (kind, {"type": "array"}) for kind in (list[int], set[int], tuple[int, str])
+    ],
+    "`dict[str, T]`": [(dict[str, int], {"type": "object"})],
+    "`Literal[…]`, `Enum`": [(Literal["a", "b"], {"enum": ["a", "b"]})],
+    "`datetime`, `date`, `time`, `UUID`, `bytes`, `Path`": [
+        (kind, {"type": "string"}) for kind in (datetime.datetime, datetime.date, datetime.time, uuid.UUID, bytes, Path)
+    ],
+    '`Annotated[T, {"minimum": 1}]`, `Annotated[T, Field(ge=1)]`': [(Annotated[int, {"minimum": 1}], {"minimum": 1})],
+    '`Annotated[T, "text"]`': [(Annotated[int, "text"], {"description": "text"})],
+    '`Annotated[str, ParamHeader("Region")]`': [
+        (Annotated[str, mcp_h11.ParamHeader("Region")], {"x-mcp-header": "Region"})
+    ],
+}
+
+
+@pytest.mark.parametrize("row", TYPES)
+def test_a_type_has_the_schema_of_its_row(row: str) -> None:
+    text = (DOCS / "server.md").read_text("utf-8").replace("\\|", "|")
+    assert f"| {row} |" in text
+    for annotation, part in TYPES[row]:
+
+        def tool(a: Any) -> None: ...
+
+        tool.__annotations__ = {"a": annotation}
+        schema = describe(tool).input_schema["properties"]["a"]
+        assert part.items() <= schema.items(), annotation
+
+
+RESULTS = [
+    ("a", [{"type": "text", "text": "a"}]),
+    (None, []),
+    (1.5, [{"type": "text", "text": "1.5"}]),
+    (True, [{"type": "text", "text": "true"}]),
+    ({"a": 1}, [{"type": "text", "text": '{"a":1}'}]),
+    (datetime.date(2020, 1, 2), [{"type": "text", "text": "2020-01-02"}]),
+    (["a", "b"], [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+    (mcp_h11.Image(data=b"x"), [{"type": "image", "data": "eA==", "mimeType": "image/png"}]),
+    ({"content": [mcp_h11.text("a")], "isError": True}, [{"type": "text", "text": "a"}]),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("returned", "content"), RESULTS, ids=repr)
+async def test_a_result_has_the_content_of_its_row(returned: Any, content: list[Any]) -> None:
+    server = MCPServer("results")
+
+    @server.tool
+    def tool():
+        return returned
+
+    async with Client(server) as client:
+        assert (await client.call_tool("tool"))["content"] == content
