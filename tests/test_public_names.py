@@ -16,7 +16,7 @@ from mcp_h11 import ServerHandler
 from mcp_h11.server.options import ServerRunOptions
 
 # Objects that the package makes and a user is given; the arguments of their constructors are nothing for users.
-GIVEN = {"Context", "ServerThread", "HTTPAnswer", "ChangeStream"}
+GIVEN = {"Context", "ServerThread", "HTTPAnswer", "ChangeStream", "ASGIApp"}
 # Their meaning is the same everywhere: the text of an error; the params and the context of a handler's method.
 SAID_ONCE = {"message"}
 OF_HANDLERS = {"params", "ctx"}

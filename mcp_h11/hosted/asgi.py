@@ -40,7 +40,7 @@ _NOT_OURS = ("ssl", "uds_mode", "ops_port", "ops_uds")
 
 
 def asgi(handler: ServerHandler, *, settings: Settings | None = None, **fields: Unpack[SettingFields]) -> ASGIApp:
-    """An ASGI 3 application that serves `handler`; further keywords are fields of `Settings`.
+    """An ASGI 3 application that serves `handler`; further keywords are fields of `Settings`, and outrank `settings`.
 
     `path` is "/" here, so clients use the address where the application is mounted.  Name the hosts that clients use in
     `allowed_hosts`; without it, loopback names alone are served.  Raises ValueError for a setting of sockets: `ssl`,
@@ -56,7 +56,7 @@ def asgi(handler: ServerHandler, *, settings: Settings | None = None, **fields: 
 
 
 class ASGIApp:
-    """The application.  Call it as ASGI does, or give `lifespan` to the framework that mounts it."""
+    """The application; `asgi` makes one.  Call it as ASGI does, or give `lifespan` to the framework that mounts it."""
 
     def __init__(self, handler: ServerHandler, settings: Settings) -> None:
         self.handler = handler
@@ -78,7 +78,7 @@ class ASGIApp:
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """The life of the application, for a framework: ``FastAPI(lifespan=mcp_app.lifespan)``."""
+        """The life of the application, for a framework, which is `app`: ``FastAPI(lifespan=mcp_app.lifespan)``."""
         await self._started()
         try:
             yield
