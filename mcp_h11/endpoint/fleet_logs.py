@@ -315,7 +315,10 @@ class LoggedStream(Stream):
         except EventsExpired:
             await self._check_astray()
             return False
-        return bool(tail.events) and tail.events[0] == (one.number, one.payload)
+        saved = bool(tail.events) and tail.events[0] == (one.number, one.payload)
+        if saved:
+            self._on_reader(tail.reader)  # the append would have said so
+        return saved
 
     async def _give_up_log(self) -> None:
         """The log is lost, or has a gap: a client that comes back is told so."""

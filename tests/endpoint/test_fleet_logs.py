@@ -212,6 +212,30 @@ async def test_a_notice_that_never_finds_a_free_place_waits_for_the_store(
         assert "other workers took every index" in caplog.text
 
 
+async def test_a_reader_elsewhere_gets_an_event_whose_append_was_done_and_failed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = memory.MemoryLogs.append
+    failed: list[int] = []
+
+    async def done_and_failed(self: Any, session: str, stream: str, index: int, *rest: Any, **options: Any) -> str:
+        reader = await append(self, session, stream, index, *rest, **options)
+        if index == 2 and not failed:
+            failed.append(index)
+            raise StoreError("the answer was lost")
+        return reader
+
+    monkeypatch.setattr(memory.MemoryLogs, "append", done_and_failed)
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, first = await begun(stack, client, "talk", sizes=[])
+        stream.abort()
+        async with client.at(workers[1]).get_stream(first, in_reply_to="tools/call") as other:
+            await other.next_event()
+            workers.handlers[0].released.set()
+            assert [one["id"] for one in await rest(other)] == ["c"]
+    assert failed == [2]
+
+
 async def test_of_two_that_come_back_at_once_the_newer_one_reads() -> None:
     mood, come, asked = Mood(), asyncio.Event(), 0
 
