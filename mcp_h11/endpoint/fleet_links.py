@@ -11,6 +11,7 @@
 | `ended` | the worker that ended a session | all others |
 | `reader` | the worker that reads a stream from now on | the one that read or writes it |
 | `events` | the worker that appended to a stream | the one that reads it |
+| `passed` | the worker that a session's own stream has just left, with a notice | the one that reads it |
 
 Letters are not lost (the first three); a lost signal is made good by a look at the store.
 """
@@ -59,7 +60,7 @@ class FleetLinks:
         fleet.on_letter.update(answer=self._on_answer, cancelled=self._on_cancelled, handed=self._on_handed)
         fleet.on_signal.update(
             answer=self._on_answer, record=self._on_record, ended=self._on_ended, reader=self._on_reader,
-            events=self._on_events,
+            events=self._on_events, passed=self._on_passed,
         )  # fmt: skip
         fleet.on_gap.append(self._on_gap)
 
@@ -130,6 +131,11 @@ class FleetLinks:
         stream = self._stream(body)
         if stream is not None:
             stream.on_reader(body["by"])
+
+    def _on_passed(self, body: dict[str, Any]) -> None:
+        session = self._session(body)
+        if session is not None:
+            session.take_passed(body["notice"].encode())
 
     def _on_events(self, body: dict[str, Any]) -> None:
         stream = self._stream(body)

@@ -180,6 +180,7 @@ class LoggedStream(Stream):
                     return 0
                 if only_reader and tail.reader not in ("", only_reader):
                     self._leave_to(tail.reader)
+                    self.session.pass_on(tail.reader, payload)
                     return 0
                 continue
             self.last = max(self.last, index)  # the follower may have seen it, or more, in the log meanwhile
@@ -231,7 +232,7 @@ class LoggedStream(Stream):
     def _leave_to(self, reader: str) -> None:
         """Another worker reads from now on."""
         if self.is_standalone:
-            self.session.keeps_notices = False
+            self.session.leave_notices(reader)
         self.pending_notices.clear()
         self.take_over()
 

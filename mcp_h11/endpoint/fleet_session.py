@@ -100,6 +100,8 @@ class FleetSession(SharingSession):
     def announce(self, payload: bytes) -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:
             self.standalone.post(payload)
+        elif not self.state.pinned and self.runtime.loop.time() < self.left_to[1]:
+            self.pass_on(self.left_to[0], payload)
 
     def announce_changes(self) -> None:
         """Tell the client that every list may have changed: notices may have been lost with a worker."""

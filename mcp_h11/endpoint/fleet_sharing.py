@@ -19,6 +19,7 @@ from ..runtime.fleet import Fleet, key_of
 from ..runtime.runtime import Runtime
 from ..runtime.storage import SessionState
 from ..stores.base import Full, StoreError
+from .fleet_notices import PASSING_TIME, RecentNotices
 from .fleet_values import FleetValues
 from .streams import Stream, StreamSession
 
@@ -30,7 +31,8 @@ class SharingSession(FleetValues):
 
     __slots__ = (
         "ending", "fleet", "home", "initialized", "keeps_notices", "key", "late_claims", "leaving", "log_ttl", "saved",
-        "lost_version", "unsaved_streams", "version",
+        "keeps_since", "left_to", "lost_version",
+        "recent", "unsaved_streams", "version",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, fleet: Fleet, state: SessionState, revision: Revision) -> None:
@@ -45,6 +47,9 @@ class SharingSession(FleetValues):
         self.version = 0  # of the record; 0 where the store has none
         self.lost_version = 0  # of the record that the store has lost
         self.initialized = False  # the client has said so, to any worker
+        self.recent: RecentNotices | None = None  # of this worker
+        self.keeps_since = 0.0  # when this worker came to know that it puts notices in
+        self.left_to = "", 0.0  # the worker that does so now, and until when this one passes notices on to it
         self.home = state.home
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
         self.unsaved_streams: dict[Any, None] = {}  # that have events which their logs have not got
@@ -79,6 +84,22 @@ class SharingSession(FleetValues):
         """
         if stream_id in self.late_claims:
             self.fleet.signal("events", session=self.key, stream=stream_id, passed=True)
+
+    def leave_notices(self, worker: str) -> None:
+        """Another worker puts them into the session's own stream from now on."""
+        if self.keeps_notices:
+            self.keeps_notices = False
+            self.left_to = worker, self.runtime.loop.time() + PASSING_TIME
+
+    def pass_on(self, worker: str, payload: bytes) -> None:
+        """Give a notice to the worker that puts it in."""
+        self.fleet.signal("passed", worker, session=self.key, notice=payload.decode())
+
+    def take_passed(self, payload: bytes) -> None:
+        """A notice that reached another worker, which no longer puts it in."""
+        recent = () if self.recent is None or not self.keeps_notices else self.recent.since(self.keeps_since)
+        if all(self.told(notice) != payload for notice in recent):  # else this worker has put it in
+            self.standalone.post(payload)
 
     def leave(self) -> None:
         # The logs of calls that are cancelled now stay open, so that a reader sees the writer gone and ends them with

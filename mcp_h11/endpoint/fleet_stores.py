@@ -30,6 +30,7 @@ from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
 from ..stores.base import Full, Record, StoreError
 from .fleet_links import FleetLinks, Loading
 from .fleet_logs import LoggedStream
+from .fleet_notices import RecentNotices
 from .fleet_pinned import PinnedSession
 from .fleet_session import FleetSession
 from .fleet_streams import LEFT
@@ -65,6 +66,7 @@ class FleetStores(SessionStores):
         if settings.session_initialize is not None:
             self._first_ttl = settings.session_initialize + 2 * self._touch_every
         self._unsaved: dict[FleetSession, None] = {}
+        self._recent = RecentNotices(runtime)
         self._fleet_has_room = True  # when the sessions were last counted, or one was opened or refused
         self._count_at = 0.0
         fleet.on_back.append(self._on_back)
@@ -114,7 +116,9 @@ class FleetStores(SessionStores):
     def new_session(self, state: SessionState) -> StreamSession:
         state.home, state.pinned = self.fleet.worker, self.runtime.handler.keeps_sessions
         state.stream = new_id(STREAM_ID_BYTES)
-        return FleetSession(self.runtime, self.fleet, state, ASSUMED)
+        session = FleetSession(self.runtime, self.fleet, state, ASSUMED)
+        session.recent = self._recent
+        return session
 
     async def create(self, session: StreamSession) -> None:
         assert isinstance(session, FleetSession)
@@ -186,7 +190,9 @@ class FleetStores(SessionStores):
             return PinnedSession(self.runtime, self.fleet, state, revision, self._end_here)
         # Generations are numbered by each worker.
         state.generation = self.runtime.handler.generation
-        return FleetSession(self.runtime, self.fleet, state, revision)
+        session = FleetSession(self.runtime, self.fleet, state, revision)
+        session.recent = self._recent
+        return session
 
     def _end_here(self, session_id: str) -> None:
         """End a session everywhere: the worker that owned it is dead."""
@@ -251,6 +257,8 @@ class FleetStores(SessionStores):
                 await self.fleet.lost_data()
             elif record.version < version == session.version:
                 await self.fleet.lost_data(mark)  # the store was set back to an earlier time
+        if found is not None and found[0].stream != session.state.stream:
+            session.version = 0  # it came here while the loss was noticed
         if not session.version:
             await self._keep_anew(session)
             return not session.closed

@@ -64,13 +64,16 @@ class SharedStream(LoggedStream):
         self.newest_reader = reply
         worker = self.fleet.worker
         claims = self.session.late_claims
+        name = self.id
         try:
-            tail = await self.fleet.logs.read(self.session.key, self.id, after, reader=worker)
+            tail = await self.fleet.logs.read(self.session.key, name, after, reader=worker)
         except StoreError:
             if len(claims) < MAX_LATE_CLAIMS:
-                claims[self.id] = None
+                claims[name] = None
             raise
-        claims.pop(self.id, None)
+        if self.id != name:
+            raise StoreError("the store has lost this log, which was begun anew meanwhile")
+        claims.pop(name, None)
         self.opened = True
         self.writer, self.last = tail.writer, max(self.last, tail.last)
         if not self.requests and tail.about:
@@ -79,10 +82,8 @@ class SharedStream(LoggedStream):
         if other != worker:
             self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)
         self.remote_reader = ""
-        missed = False
-        if self.is_standalone:
-            missed = not self.session.keeps_notices and not await self.fleet.is_alive(tail.reader or self.session.home)
-            self.session.keeps_notices = True
+        if self.is_standalone and not self.session.keeps_notices:
+            await self._move_here(tail.reader or self.session.home)
         if not reply.alive:
             return
         if self.newest_reader is not reply:
@@ -96,7 +97,12 @@ class SharedStream(LoggedStream):
         if self.writer and not self.is_own:
             self.fleet.watch(self.writer, self.orphaned)
         self.wake()
-        if missed:
+
+    async def _move_here(self, before: str) -> None:
+        """This worker puts in the notices from now on, and no longer the one before."""
+        self.session.keeps_notices = True  # at once, because the worker before is told so at once
+        self.session.keeps_since = self.session.runtime.loop.time()
+        if not await self.fleet.is_alive(before):
             self.session.announce_changes()
 
     def _requests_in(self, about: bytes) -> list[str | int]:
@@ -125,13 +131,14 @@ class SharedStream(LoggedStream):
             await self._resume(reply, tail.last - len(tail.events))
 
     async def _left_at(self) -> int:
-        """How far the last reader came; the newest event where that reader did not leave in order."""
+        """How far the last reader came; the newest event where it did not leave in order; 0 before the first."""
         kept = await self.fleet.records.load(LEFT, self.session.key)
         if kept is not None:
             await self.fleet.records.delete(LEFT, self.session.key)
             if kept.value.isdigit() and len(kept.value) <= 15:
                 return int(kept.value)
-        return (await self._tail()).last
+        tail = await self._tail()
+        return tail.last if tail.reader else tail.last - len(tail.events)
 
     async def _tail(self) -> Tail:
         """The log with all events that are left; raises EventsExpired where there is no log."""
@@ -178,15 +185,17 @@ class SharedStream(LoggedStream):
 
     async def _read_on(self, reply: Reply) -> Tail | None:
         """The next events for the reader; None where there is no log, or not yet again.  Raises StoreError."""
-        reader = self.fleet.worker if self.rejoins else None
+        reader, name = self.fleet.worker if self.rejoins else None, self.id
         try:
-            tail = await self.fleet.logs.read(self.session.key, self.id, self.cursor, reader=reader)
+            tail = await self.fleet.logs.read(self.session.key, name, self.cursor, reader=reader)
         except EventsExpired:
-            if not await self.fleet.lost_data():
+            if self.id == name and not await self.fleet.lost_data():
                 self._end_behind(reply)
             elif not self.astray:
                 self.fleet.mended(self.wake)  # unless its writer, which begins it anew, says so before that
             return None
+        if self.id != name:
+            return None  # `save`, which has begun it anew, wakes again
         if reader is not None:
             self.rejoins = False
         return tail

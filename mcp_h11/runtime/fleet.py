@@ -117,7 +117,7 @@ class Fleet:
             await self.store.open(self.worker)
             self._entered = True
         if await self.keys.look():
-            self._mend()
+            self._lose()
         if self.keys.made_mark:  # perhaps in the place of one that the store has lost
             self.signal("lost")
         self._opened = True
@@ -145,17 +145,17 @@ class Fleet:
         """
         if self._opened and await self.keys.look(set_back):
             logger.warning("the store has lost its data; what the workers know of their sessions is kept anew")
-            self._mend()
-            for lost in self.on_lost:
-                lost()
+            self._lose()
             self.signal("lost")
-            self.on_missed()
         return self.mending
 
-    def _mend(self) -> None:
+    def _lose(self) -> None:
         # The heartbeats are lost as well, and each worker writes its own again.
         self._mends_until = self._loop.time() + MEND_TIME
         self._judge_after(self._mends_until)
+        for lost in self.on_lost:
+            lost()
+        self.on_missed()
 
     @property
     def mending(self) -> bool:

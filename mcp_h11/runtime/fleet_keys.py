@@ -31,6 +31,7 @@ class FleetKeys:
         self._records = records
         self._kept: dict[str, bytes] = {}
         self._mark: Record | None = None
+        self._tried = b""  # the mark that a look found which failed after that
         self.made_mark = False  # by the newest look
         self._hashes: dict[str, str] = {}
         self._looking = asyncio.Lock()  # one after the other, so that a loss is seen once
@@ -50,10 +51,11 @@ class FleetKeys:
                 found = None if version is None else Record(version, new)
             self.made_mark = found is None
             mark = found if found is not None else await self._make(MARK, new_key())
+            tried, self._tried = self._tried, mark.value
             for name in (PRINCIPALS, STATE):
                 await self._share(name)
             if known is None:
-                lost = await self._records.load(KEYS, LOST) is not None
+                lost = tried not in (b"", mark.value) or await self._records.load(KEYS, LOST) is not None
             else:
                 # For workers that begin now: they have known no other mark.
                 await self._records.create(KEYS, LOST, b"", MEND_TIME)

@@ -19,7 +19,6 @@ from virtual import Broken, Exchange
 
 GONE_ERROR = "The server that ran this call is gone"
 LOST_ERROR = "The store has lost events of this call"
-MOVING = 0.6  # seconds round a move of a stream, or a subscription, in which a notice may be missed
 SETTLED = 8.0  # seconds after which every worker has noticed a change, in a run with faults
 STORE_FAULTS = {FAILS, HANGS, LATE, AWAY, LOSES}
 ABILITIES = {"elicitation": {}}
@@ -61,7 +60,7 @@ class Client:
         self.principal = principal
         self.random = Random(f"{world.seed} {name}")
         self.heard_at = 0.0  # of the resource, the last time
-        self.moved_at: list[float] = []  # when a stream was opened, or a subscription made
+        self.subscribed_at = 0.0  # when the newest subscription was answered
         self.listening = False  # a stream is open now
         self.ends = False
         self._keys = 0
@@ -127,7 +126,7 @@ class Client:
     async def hears(self) -> None:
         """The resource has changed for the last time, and the listening client knows."""
         touched = self.world.touched.get(URI, 0.0)
-        if any(abs(touched - moved) < MOVING for moved in self.moved_at):
+        if touched <= self.subscribed_at:
             return
         known = await self.until(lambda: self.heard_at >= touched, 3.0)
         self.must(known, f"did not hear of the change at {touched:.4f}, last heard at {self.heard_at:.4f}")
@@ -219,7 +218,7 @@ class LegacyClient(Client):
                 answered = await self.post(session, self.request("resources/subscribe", uri=URI), resend=True)
                 session.subscribed = bool(await self.answer(answered))
                 session.deaths = self.world.deaths
-                self.moved_at.append(self.world.loop.now)
+                self.subscribed_at = self.world.loop.now
             except Gone:
                 continue
             return session
@@ -347,7 +346,6 @@ class LegacyClient(Client):
                 self.must(lost or (self.world.kinds and self.newest), f"its own stream is refused after {self.newest}")
                 self.newest = None
             elif exchange.status == 200:
-                self.moved_at.append(self.world.loop.now)
                 await self._read(session, exchange)
             await asyncio.sleep(self.random.uniform(0.0, 0.1))
 
