@@ -130,6 +130,7 @@ MEANINGS = {
     "max_requests": "of one connection",
     "write_timeout": "without a byte taken; then the connection is dropped, not the session",
     "grace": "for running calls at shutdown, which takes 2.5 s more at most: under the 10 s of `docker stop`",
+    "drain_delay": "before that, for load balancers: `ready_path` says `draining`, and new requests are still served",
     "max_running": "calls at once",
     "max_running_session": "calls of one session at once",
     "max_waiting": "calls that wait for their turn, then 503; and calls that wait for their client",

@@ -39,6 +39,7 @@ class HostedServer:
         self.requests: set[HostedRequest] = set()
         self.replies: set[Reply] = set()
         self.draining = False
+        self.leaving = False  # the server around us decides until when requests are served
         self.recorder: Recorder | None = None
         self.lag = 0.0  # seconds by which the last ticks of the clock were late
         self.endpoint: Endpoint

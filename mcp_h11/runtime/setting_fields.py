@@ -78,6 +78,7 @@ class SettingFields(TypedDict, total=False):
     max_requests: int | None
     write_timeout: float | None
     grace: float
+    drain_delay: float | None
     max_running: int | None
     max_running_session: int | None
     max_waiting: int | None

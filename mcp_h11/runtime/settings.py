@@ -136,6 +136,9 @@ class Settings(_Keywords):
     # Running calls have this time to finish at shutdown.  The rest of the shutdown takes 2.5 s at most, and the child
     # of a bridge 2 s more.  The sum stays below 10 s, because supervisors (docker stop) kill a process after that time.
     grace: float = 5.0
+    # Before that, seconds in which `ready_path` says "draining" and new requests are still served, so that a load
+    # balancer can notice.  None: no such time.
+    drain_delay: float | None = None
 
     max_running: int | None = 100
     max_running_session: int | None = 64

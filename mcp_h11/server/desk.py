@@ -50,6 +50,7 @@ class Desk:
 
     recorder = None
     draining = False
+    leaving = False
 
     def __init__(self, workers: WatchedWorkers, sockets: list[socket.socket]) -> None:
         self.workers = workers

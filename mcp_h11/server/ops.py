@@ -49,6 +49,7 @@ class Watched(Protocol):
     draining: bool
     endpoint: Any
     lag: float  # seconds by which the event loop was late at the last ticks
+    leaving: bool  # the end has begun, and requests are still served
     replies: set[Reply]
     runtime: Any
     settings: Settings
@@ -143,7 +144,12 @@ class Pages:
             or _reached(runtime.waiting, settings.max_waiting)
         )
         late = settings.ready_lag is not None and server.lag > settings.ready_lag
-        found = {"draining": server.draining, "full": full, "store away": runtime.store_away, "loop lag": late}
+        found = {
+            "draining": server.draining or server.leaving,
+            "full": full,
+            "store away": runtime.store_away,
+            "loop lag": late,
+        }
         return [*(reason for reason, holds in found.items() if holds), *runtime.handler.readiness_problems()]
 
     def metrics(self) -> Answer:

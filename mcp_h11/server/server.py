@@ -3,8 +3,8 @@
 
 `serve` and `run` are for programs that do no more than serve; `listening` is for programs that do other work too.
 
-Rule: the end has an order, and every step has a time limit.  Stop accepting; end the streams without a running call;
-let running calls finish for `grace` seconds; cancel; close; clean up.
+Rule: the end has an order, and every step has a time limit.  Tell load balancers, if asked to; stop accepting; end the
+streams without a running call; let running calls finish for `grace` seconds; cancel; close; clean up.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Server:
         self.handshakes: set[asyncio.Task[None]] = set()  # TLS handshakes under way
         self.replies: set[Reply] = set()
         self.draining = False
+        self.leaving = False  # the end has begun, and requests are still served
         self.recorder: Recorder | None = None
         self.ops: OpsListener | None = None
         self.lag = 0.0  # seconds by which the last ticks of the clock were late
@@ -285,6 +286,7 @@ class Server:
                 server.stop()
             else:
                 server.close()
+        self.leaving = True  # another process accepts already: `aclose` has nothing to wait for
         # Every answer counts as the last one of its connection from now on, also on connections that are yet to come:
         # from a TLS handshake, or accepted a moment ago.
         self.settings = replace(self.settings, max_requests=1)
@@ -330,6 +332,10 @@ class Server:
 
     async def _close(self, grace: float) -> None:
         self._stopping.set()
+        if self.settings.drain_delay is not None and not self.leaving:
+            self.leaving = True
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._forced.wait(), self.settings.drain_delay)
         self.draining = self.runtime.draining = True
         for server in self._servers:
             server.close()

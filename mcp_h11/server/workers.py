@@ -397,7 +397,8 @@ class Workers:
         everyone = [*self._all]
         for worker in everyone:
             worker.stop()
-        ended = await self._wait_ended(everyone, self.settings.grace + DRAIN_SLACK)
+        limit = (self.settings.drain_delay or 0) + self.settings.grace + DRAIN_SLACK
+        ended = await self._wait_ended(everyone, limit)
         if self._forced.is_set():
             ended = await self._wait_ended(everyone, DEATH_TIME, force=True)
         if not ended:

@@ -346,6 +346,37 @@ async def test_who_watches_sees_the_server_drain() -> None:
     assert seen == [503, ["draining"], 503, "draining"]
 
 
+async def test_a_load_balancer_hears_of_the_end_before_requests_are_refused() -> None:
+    async with served(ops_port=0, drain_delay=10 * LIMIT) as server:
+        server.stop()
+        closing = asyncio.ensure_future(server.aclose())
+        await turns()
+        ready = await get(server.ops_port, "/ready")
+        assert (ready.status, ready.json()["reasons"]) == (503, ["draining"])
+        assert (await get(server.ops_port, "/health")).json()["status"] == "ok"
+        async with RawClient(server.port) as client:
+            await client.send(modern("tools/call", call("echo")))
+            assert (await client.receive("POST")).status == 200
+        server.stop()  # a second one ends that time
+        with anyio.fail_after(LIMIT):
+            await closing
+
+
+async def test_that_time_ends() -> None:
+    async with served(drain_delay=0.05) as server:
+        with anyio.fail_after(LIMIT):
+            await server.aclose()
+        with pytest.raises(OSError):
+            await RawClient(server.port).connect()
+
+
+async def test_a_server_that_another_replaces_has_no_such_time() -> None:
+    async with served(drain_delay=10 * LIMIT) as server:
+        with anyio.fail_after(LIMIT):
+            await server.retire(0.05)
+            await server.aclose()
+
+
 # --- metrics -----------------------------------------------------------------------------------------------------
 
 
