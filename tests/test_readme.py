@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import json
 import math
 import re
 import shlex
@@ -25,6 +26,7 @@ from rawclient import Legacy, Modern
 import mcp_h11
 from mcp_h11 import Client, MCPServer, ServerHandler, listening
 from mcp_h11.cli import commands as command_line
+from mcp_h11.cli.main import main
 from mcp_h11.protocol.methods import SERVER_METHODS
 from mcp_h11.schema.signature import describe
 
@@ -279,6 +281,23 @@ def test_every_file_that_a_page_names_is_there() -> None:
             if not any(path.exists() for path in found):
                 gone.append((page.name, file or module))
     assert gone == []
+
+
+@pytest.mark.parametrize("client", ["claude-desktop", "cursor", "vscode", "codex", "gemini"])
+def test_the_lines_for_a_client_are_those_that_install_writes(
+    client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # in the root of a clone the configuration would name its folder
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    # Claude Desktop starts commands alone.
+    target = str(ROOT / "examples" / "hello.py") if client == "claude-desktop" else "http://127.0.0.1:8000/mcp"
+    assert main(["install", client, target, "--name", "demo", "--print"]) == 0
+    printed = capsys.readouterr().out.replace(sys.executable, "python").replace(target, "TARGET")
+    text = (
+        README.read_text("utf-8").replace("http://127.0.0.1:8000/mcp", "TARGET").replace("/path/to/tools.py", "TARGET")
+    )
+    lines = printed.splitlines() if client == "codex" else [json.dumps(json.loads(printed))]
+    assert lines and all(line in text for line in lines), printed
 
 
 # --- tutorial, testing, security, server -------------------------------------------------------------------------
