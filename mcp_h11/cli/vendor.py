@@ -192,6 +192,7 @@ def _check(dest: Path) -> int:
     for line in said:
         _say(f"{folder}: {line}")
     if said:
+        _say(f"to mend it: {PROG} vendor --update {shlex.quote(str(dest))}{' --force' if changes.touched else ''}")
         return DIFFERENT
     _say(f"{folder}: {NAME} {record.version}, {len(record.hashes)} files as recorded")
     return OK
@@ -218,7 +219,7 @@ def _update(dest: Path, force: bool) -> int:
     if _is_own(folder):
         raise UsageError(f"{folder} is the copy that runs: run the command of the {NAME} that it shall become")
     record, changes = look(folder)
-    changed = sorted([*changes.edited, *changes.extra])
+    changed = changes.touched
     if changed and not force:
         raise UsageError(f"{folder} was edited: {some_of(changed)}; --force updates it, and keeps these files aside")
     if _newer(record.version) and not force:

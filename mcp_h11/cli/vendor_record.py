@@ -16,6 +16,7 @@ from .parser import UsageError
 from .vendor_files import MANIFEST, NAME, Dependencies, Files
 
 _FORM = 1
+_OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers write them into any folder
 MAX_RECORD = 1024 * 1024  # bytes of `vendored.json` that are read; those of a copy have some 25,000
 
 
@@ -102,6 +103,11 @@ class CopyChanges(NamedTuple):
     missing: list[str]
     extra: list[str]
 
+    @property
+    def touched(self) -> list[str]:
+        """The files that an update would lose."""
+        return sorted([*self.edited, *self.extra])
+
 
 def changes_in(folder: Path, record: CopyRecord) -> CopyChanges:
     """Compare the files of a copy with its record.  Bytecode is no file of it."""
@@ -113,7 +119,9 @@ def changes_in(folder: Path, record: CopyRecord) -> CopyChanges:
 
 
 def _counts(path: Path) -> bool:
-    return (path.is_symlink() or not path.is_dir()) and "__pycache__" not in path.parts and path.suffix != ".pyc"
+    if "__pycache__" in path.parts or path.suffix == ".pyc" or path.name in _OF_SYSTEMS:
+        return False
+    return path.is_symlink() or not path.is_dir()
 
 
 def _same(path: Path, expected: str) -> bool:
