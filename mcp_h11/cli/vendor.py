@@ -192,7 +192,9 @@ def _check(dest: Path) -> int:
     for line in said:
         _say(f"{folder}: {line}")
     if said:
-        _say(f"to mend it: {PROG} vendor --update {shlex.quote(str(dest))}{' --force' if changes.touched else ''}")
+        # No copy updates itself.
+        program = f"python -m {NAME}" if _is_own(folder) else PROG
+        _say(f"to mend it: {program} vendor --update {shlex.quote(str(dest))}{' --force' if changes.touched else ''}")
         return DIFFERENT
     _say(f"{folder}: {NAME} {record.version}, {len(record.hashes)} files as recorded")
     return OK
@@ -268,7 +270,7 @@ def _make_pyz(options: argparse.Namespace) -> int:
     _tell_limits(bundle.deps)
     if bundle.foreign:
         _warn(
-            f"{words[0]} imports what the file does not hold: {', '.join(bundle.foreign)}.  Name the folder of each "
+            f"your files import modules that are not inside: {', '.join(bundle.foreign)}.  Name the folder of each "
             "pure Python package after it, or run the file with a Python that has them"
         )
     inside = {name: data for name, data in bundle.files.items() if name.startswith(f"{APP}/")}

@@ -162,7 +162,7 @@ def test_a_file_that_needs_another_package_says_so_at_its_making_and_at_its_star
     )
     assert command_line(["vendor", "--pyz", "needy.pyz", "needy.py"]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "warning: needy.py imports what the file does not hold: also_not, later_on, not_there.  Name the folder of "
+        "warning: your files import modules that are not inside: also_not, later_on, not_there.  Name the folder of "
         "each pure Python package after it, or run the file with a Python that has them"
     )
     done = ran("needy.pyz", "--port", "0", cwd=here)
