@@ -49,10 +49,10 @@ def decoded(data: bytes) -> str:
         raise ConfigError("it is not UTF-8") from None
 
 
-def parsed(text: str, *, toml: bool = False) -> Any:
+def parsed(text: str, *, toml: bool = False, limit: int = MAX_CONFIG) -> Any:
     """The value of a file: JSON with comments and trailing commas, or TOML.  Raises ConfigError."""
-    if len(text) > MAX_CONFIG:
-        raise ConfigError(f"it is longer than {MAX_CONFIG} characters")
+    if len(text) > limit:
+        raise ConfigError(f"it is longer than {limit} characters")
     text = text.removeprefix("\ufeff")
     try:
         plain = text if toml else without_trailing_commas(uncommented(text))

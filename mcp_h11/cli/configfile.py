@@ -75,7 +75,7 @@ class ConfigFile:
             return {}
         if self._toml and sys.version_info < (3, 11):  # pragma: no cover - depends on the Python
             raise ConfigError("Python reads TOML from 3.11 on, so a change of it could not be checked")
-        value = parsed(text, toml=self._toml)
+        value = parsed(text, toml=self._toml, limit=jsonedit.MAX_FILE)
         if not isinstance(value, dict):
             raise ConfigError("it is no JSON object")
         return value

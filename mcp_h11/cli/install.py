@@ -33,6 +33,7 @@ from .parser import OK, PROG, CommandParser, UsageError
 from .program import STARTED_BY, bundled_target
 from .target import is_file, load_bundled, load_target, split_target
 
+CONTEXT = 3  # lines before and after a change
 DECLINED = 1  # the exit code where the user said no
 SYSTEM = sys.platform
 
@@ -265,10 +266,24 @@ def _finish(program: ClientProgram, options: argparse.Namespace, file: ConfigFil
 
 
 def _difference(file: ConfigFile, text: str) -> str:
-    name = str(file.path)
-    lines = difflib.unified_diff(file.text.splitlines(), text.splitlines(), name if file.before else "a new file", name,
-                                 lineterm="")  # fmt: skip
-    return "\n".join(map(escaped, lines))
+    """A unified diff.  Of a long file, only the part between the first and the last change is compared."""
+    old, new = file.text.splitlines(), text.splitlines()
+    same = os.path.commonprefix([old, new])
+    start = max(0, len(same) - CONTEXT)
+    left = min(len(old), len(new)) - len(same)
+    end = len(os.path.commonprefix([old[: -left - 1 : -1], new[: -left - 1 : -1]]))
+    end = max(0, end - CONTEXT)
+    before, after = (lines[start : len(lines) - end] for lines in (old, new))
+    names = str(file.path) if file.before else "a new file", str(file.path)
+    found = difflib.unified_diff(before, after, *names, lineterm="", n=CONTEXT)
+    return "\n".join(escaped(_moved(line, start)) for line in found)
+
+
+def _moved(line: str, start: int) -> str:
+    """The line of a difference that begins at another line than the first."""
+    if not line.startswith("@@ "):
+        return line
+    return re.sub(r"([-+])([0-9]+)", lambda number: f"{number[1]}{int(number[2]) + start}", line)
 
 
 def _agreed() -> bool:

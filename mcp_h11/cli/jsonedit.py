@@ -20,11 +20,12 @@ from typing import Any
 
 from ..bridge.configtext import ConfigError, parsed, uncommented, without_trailing_commas
 
+MAX_FILE = 32 * 1024 * 1024  # characters: Claude Code keeps its servers in a file with much else
+
 _Key = str | int
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-_CLOSED = {"{": "}", "[": "]"}
 
 
 @dataclass
@@ -36,11 +37,35 @@ class _Item:
     value: _Value
 
 
-@dataclass
 class _Value:
-    start: int
-    end: int
-    items: list[_Item] | None  # None for a scalar
+    """A value in JSON that was parsed before.  Its items are looked for when they are asked for: a file may be long."""
+
+    def __init__(self, plain: str, start: int) -> None:
+        self.start = start
+        self.end = _DECODER.raw_decode(plain, start)[1]
+        self._plain = plain
+
+    @property
+    def items(self) -> list[_Item] | None:
+        """None for a scalar.  Each time they are looked for anew."""
+        plain, at = self._plain, self.start
+        if plain[at] not in "{[":
+            return None
+        is_object = plain[at] == "{"
+        items: list[_Item] = []
+        at = _blanks(plain, at + 1)
+        while at < self.end - 1:
+            key: _Key = len(items)
+            begin = at
+            if is_object:
+                key, at = decoder.scanstring(plain, at + 1)  # type: ignore[attr-defined]
+                at = _blanks(plain, _blanks(plain, at) + 1)  # behind the colon
+            value = _Value(plain, at)
+            items.append(_Item(key, begin, value))
+            at = _blanks(plain, value.end)
+            if plain[at] == ",":
+                at = _blanks(plain, at + 1)
+        return items
 
     def find(self, key: _Key) -> _Item | None:
         return next((item for item in self.items or () if item.key == key), None)
@@ -52,27 +77,6 @@ def _blanks(text: str, at: int) -> int:
     return found.end()
 
 
-def _value_at(plain: str, at: int) -> _Value:
-    """The value that begins here, in JSON that was parsed before."""
-    if plain[at] not in "{[":
-        return _Value(at, _DECODER.raw_decode(plain, at)[1], None)
-    start, closing, is_object = at, _CLOSED[plain[at]], plain[at] == "{"
-    items: list[_Item] = []
-    at = _blanks(plain, at + 1)
-    while plain[at] != closing:
-        key: _Key = len(items)
-        begin = at
-        if is_object:
-            key, at = decoder.scanstring(plain, at + 1)  # type: ignore[attr-defined]
-            at = _blanks(plain, _blanks(plain, at) + 1)  # behind the colon
-        value = _value_at(plain, at)
-        items.append(_Item(key, begin, value))
-        at = _blanks(plain, value.end)
-        if plain[at] == ",":
-            at = _blanks(plain, at + 1)
-    return _Value(start, at + 1, items)
-
-
 class _Text:
     """A text with the facts that an edit needs: the place of each value, comments, line ends, indentation."""
 
@@ -80,9 +84,10 @@ class _Text:
         self.text = text
         self.bare = uncommented(text)  # of the same length
         plain = without_trailing_commas(self.bare)
-        self.root = _value_at(plain, _blanks(plain, 0))
+        self.root = _Value(plain, _blanks(plain, 0))
         self.newline = "\r\n" if "\r\n" in text else "\n"
         self.unit = self._unit()
+        self.is_one_line = "\n" not in text.strip() and bool(self.root.items)
 
     def _unit(self) -> str:
         for item in self.root.items or ():
@@ -103,10 +108,6 @@ class _Text:
 
     def begins_line(self, at: int) -> bool:
         return not self.text[self.line_start(at) : at].strip(" \t")
-
-    @property
-    def is_one_line(self) -> bool:
-        return bool(self.root.items) and "\n" not in self.text.strip()
 
     def compact(self, value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -160,7 +161,7 @@ def _with_item(text: _Text, parent: _Value, key: _Key, value: Any) -> str:
 
 def _without_item(text: _Text, parent: _Value, item: _Item) -> str:
     items = parent.items or []
-    index = items.index(item)
+    index = [one.start for one in items].index(item.start)
     comma = text.comma_after(item.value)
     if index + 1 == len(items):
         end = item.value.end if comma is None else comma + 1
@@ -220,6 +221,6 @@ def without_value(text: str, path: Sequence[_Key]) -> str:
 
 def checked_json(text: str, wanted: Any) -> str:
     """The text, if it has the value that was wanted.  Raises ConfigError if not."""
-    if parsed(text) != wanted:
+    if parsed(text, limit=MAX_FILE) != wanted:
         raise ConfigError("it cannot be changed in its own form")
     return text

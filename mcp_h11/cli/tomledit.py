@@ -15,6 +15,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from ..bridge.configtext import ConfigError, parsed
+from .jsonedit import MAX_FILE
 
 _HEADER = re.compile(r"[ \t]*\[(\[?)[ \t]*((?:[^\]\"'#\n]|\"[^\"\n]*\"|'[^'\n]*')+)\]")
 _PART = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+))[ \t]*(?:\.|$)")
@@ -114,7 +115,7 @@ def without_table(text: str, path: Sequence[str]) -> str:
 def checked_toml(text: str, wanted: Any) -> str:
     """The text, if it has the value that was wanted.  Raises ConfigError if not."""
     try:
-        value = parsed(text, toml=True)
+        value = parsed(text, toml=True, limit=MAX_FILE)
     except ConfigError:
         value = None
     if value != wanted:

@@ -307,6 +307,21 @@ def test_a_folder_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixtu
     assert f"cannot write {home / '.claude.json'}: Permission denied" in capsys.readouterr().err
 
 
+def test_a_long_file_is_changed_soon_and_the_difference_has_its_line_numbers(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home / ".claude.json"
+    more = {f"key {number}": [{"a": number}] * 10 for number in range(5_000)}
+    path.write_text(json.dumps({**more, "mcpServers": {"a": {}}, **{f"z{key}": 1 for key in more}}, indent=2))
+    lines = path.read_text().splitlines()
+    assert path.stat().st_size > 1_500_000
+    assert main(["install", "claude", URL, "--name", "x", "--yes"]) == 0
+    at = lines.index('    "a": {}')
+    assert f"@@ -{at - 2},7 +{at - 2},11 @@" in capsys.readouterr().out
+    after = path.read_text().splitlines()
+    assert (after[:at], after[at + 5 :]) == (lines[:at], lines[at + 1 :])
+
+
 def test_any_other_file_in_the_form_of_a_client(tmp_path: Path) -> None:
     path = tmp_path / "insiders.json"
     assert main(["install", "vscode", "tools.py", "--file", str(path), "--yes"]) == 0

