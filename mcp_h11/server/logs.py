@@ -61,7 +61,7 @@ def _request(fields: dict[str, Any]) -> str:
     return f"{fields['method']} {fields['path']} {fields['status'] or '-'}"
 
 
-class _Lonely(logging.StreamHandler[Any]):
+class _Lonely(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 has no parameter for it
     """A handler for stderr that says nothing once the program has a handler of its own for these records."""
 
     def emit(self, record: logging.LogRecord) -> None:
