@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import pkgutil
 import re
+import subprocess
+import sys
+import textwrap
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -305,6 +310,24 @@ def test_the_script_and_the_style_cannot_end_their_element() -> None:
         assert not re.search("%(endpoint|style|script)%", text), name
 
 
+def test_a_server_that_no_browser_visits_loads_nothing_of_the_page() -> None:
+    code = """
+        import json, sys, urllib.request
+        from mcp_h11 import MCPServer, start_in_thread
+        def loaded():
+            return [name.rpartition(".")[2] for name in sys.modules if name in ("mcp_h11.endpoint.browsers", "pkgutil")]
+        with start_in_thread(MCPServer("plain"), port=0, page=True, legacy_sse=True) as running:
+            before = loaded()
+            request = urllib.request.Request(running.url, headers={"Accept": "text/html"})
+            urllib.request.urlopen(request, timeout=30).read()
+            print(json.dumps([before, loaded()]))
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=True, text=True
+    )
+    assert json.loads(found.stdout) == [[], ["browsers", "pkgutil"]]
+
+
 # --- a copy of the package ------------------------------------------------------------------------------------------
 
 
@@ -319,9 +342,6 @@ def read_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_page_is_read_from_a_zip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
     package = Path(mcp_h11.__file__).parent
     with zipfile.ZipFile(tmp_path / "copy.zip", "w") as archive:
         for path in package.rglob("*"):
@@ -341,8 +361,6 @@ async def test_a_copy_without_the_files_says_so(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_line_ends_of_windows_do_not_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pkgutil
-
     before = browsers.frame()
     with read_again(monkeypatch):
         real = pkgutil.get_data
@@ -351,8 +369,6 @@ def test_line_ends_of_windows_do_not_change_the_hash(monkeypatch: pytest.MonkeyP
 
 
 def test_a_loader_without_data_is_a_copy_without_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pkgutil
-
     with read_again(monkeypatch):
         monkeypatch.setattr(pkgutil, "get_data", lambda *where: None)
         assert browsers.page("", [])[0] == 404

@@ -70,9 +70,9 @@ async function run(place, title, start, show) {
     signal: cancel.signal,
     onProgress({ progress, total, message }) {
       bar.hidden = false;
-      if (typeof total === 'number') Object.assign(bar, { max: total, value: Number(progress) });
+      if (typeof total === 'number') Object.assign(bar, { max: total, value: numberOf(progress) });
       told.hidden = false;
-      told.textContent = message ?? (total === undefined ? String(progress) : `${progress} of ${total}`);
+      told.textContent = message ?? (total === undefined ? shown(progress) : `${shown(progress)} of ${shown(total)}`);
     },
     onLog: params => {
       logs.hidden = false;

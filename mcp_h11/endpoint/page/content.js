@@ -53,9 +53,10 @@ function saveButton(data) {
 
 function resourceView(resource) {
   const type = String(resource.mimeType ?? '');
-  const head = el('p', { class: 'quiet' }, el('code', {}, String(resource.uri ?? '')), type && ` ${type}`);
-  const body = typeof resource.blob === 'string' ? binaryView(resource.blob, type) : textView(String(resource.text ?? ''));
-  return el('div', {}, head, body);
+  const binary = typeof resource.blob === 'string';
+  const head = el('p', { class: 'quiet' }, el('code', {}, String(resource.uri ?? '')), !binary && type && ` ${type}`);
+  const body = binary ? binaryView(resource.blob, type) : textView(String(resource.text ?? ''));
+  return el('div', { class: 'resource' }, head, body);
 }
 
 // The result of a tool. Text that only repeats the structured content is shown once.

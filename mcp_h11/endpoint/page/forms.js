@@ -35,7 +35,7 @@ function described(schema) {
     multipleOf: 'a multiple of', pattern: 'pattern', format: 'format',
   };
   const told = Object.entries(limits).filter(([key]) => schema[key] !== undefined);
-  if (told.length) parts.push(`(${told.map(([key, words]) => `${words} ${String(schema[key]).slice(0, 200)}`).join('; ')})`);
+  if (told.length) parts.push(`(${told.map(([key, words]) => `${words} ${shown(schema[key]).slice(0, 200)}`).join('; ')})`);
   return parts.join(' ');
 }
 
@@ -69,11 +69,11 @@ function fieldFor(given, about) {
 function choicesOf(schema) {
   if (Array.isArray(schema.enum)) {
     const names = Array.isArray(schema.enumNames) ? schema.enumNames : [];
-    return schema.enum.map((value, at) => ({ value, label: String(names[at] ?? (typeof value === 'string' ? value : pretty(value))) }));
+    return schema.enum.map((value, at) => ({ value, label: String(names[at] ?? shown(value)) }));
   }
   const titled = schema.alternatives;
   if (titled?.length && titled.every(one => one.const !== undefined)) {
-    return titled.map(one => ({ value: one.const, label: String(one.title ?? one.const) }));
+    return titled.map(one => ({ value: one.const, label: String(one.title ?? shown(one.const)) }));
   }
   return undefined;
 }
@@ -130,8 +130,8 @@ function numberField(schema, about) {
       const value = Number(text);
       if (integer && !Number.isInteger(value)) throw new Wrong('This has to be a whole number', control);
       if (!Number.isFinite(value)) throw new Wrong('This number is too large', control);
-      if (value < schema.minimum) throw new Wrong(`This has to be at least ${schema.minimum}`, control);
-      if (value > schema.maximum) throw new Wrong(`This has to be at most ${schema.maximum}`, control);
+      if (value < numberOf(schema.minimum)) throw new Wrong(`This has to be at least ${shown(schema.minimum)}`, control);
+      if (value > numberOf(schema.maximum)) throw new Wrong(`This has to be at most ${shown(schema.maximum)}`, control);
       if (Number.isSafeInteger(value) || !integer || !/^-?\d+$/.test(text)) return value;
       if (!JSON.rawJSON) throw new Wrong('This browser cannot send a number of so many digits', control);
       return JSON.rawJSON(text.replace(/^(-?)0+(?=\d)/, '$1'));
@@ -163,7 +163,7 @@ function textField(schema, about) {
     node: framed(control, schema, about, 'text'),
     write,
     read() {
-      if (control.value === '' && (!about.required || schema.nullable)) return missing(schema, about, control);
+      if (control.value === '' && (!about.required || schema.nullable || about.filled)) return missing(schema, about, control);
       if (control.value.length < schema.minLength) throw new Wrong(`At least ${schema.minLength} characters`, control);
       if ([...control.value].length > schema.maxLength) throw new Wrong(`At most ${schema.maxLength} characters`, control);
       return control.value;
@@ -308,7 +308,8 @@ function filled(values, schema, about, control) {
 // A form for an object, with a second way to write it: as JSON. `read` gives the object, or undefined after it has
 // shown the mistake.
 function formFor(schema, { raw = true } = {}) {
-  const about = { name: '', required: true, root: true, document: schema, depth: 0 };
+  // A tool may want an empty text; a question and a prompt do not.
+  const about = { name: '', required: true, root: true, document: schema, depth: 0, filled: !raw };
   const shape = isObject(schema) ? { ...schema, type: schema.type ?? 'object', properties: schema.properties ?? {} } : {};
   let fields;
   try {

@@ -63,6 +63,6 @@ function labelOf(message, asked) {
     const { name, uri } = isObject(message.params) ? message.params : {};
     return [message.method, name ?? uri].filter(one => typeof one === 'string').join(' ').slice(0, 80);
   }
-  const method = asked(message.id) || 'unknown';
-  return 'error' in message ? `error of ${method}` : `result of ${method}`;
+  const method = asked(message.id);
+  return ('error' in message ? 'error' : 'result') + (method ? ` of ${method}` : '');
 }

@@ -8,6 +8,9 @@ function parse(text) {
   });
 }
 
+const isRaw = value => Boolean(JSON.isRawJSON?.(value));
+const numberOf = value => (isRaw(value) ? Number(value.rawJSON) : value);
+
 const pretty = value => JSON.stringify(value, null, 2) ?? '';
 
 // The same JSON text with line breaks. It is not parsed, so every number and name stays as it was sent.
@@ -25,7 +28,8 @@ function indented(text) {
   return out;
 }
 
-const isObject = value => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isObject = value => typeof value === 'object' && value !== null && !Array.isArray(value) && !isRaw(value);
+const shown = value => (typeof value === 'string' ? value : pretty(value));
 const MAX_REFERENCES = 32;
 
 // The schema that a reference within `root` leads to, with its siblings; {} where it leads nowhere.

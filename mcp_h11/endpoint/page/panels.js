@@ -47,7 +47,7 @@ function toolView(tool, client) {
 
 function resourceItemView(resource, client) {
   const uri = String(resource.uri);
-  const form = { node: el('div', {}), read: () => ({}) };
+  const form = { read: () => ({}) };
   const about = [resource.mimeType, typeof resource.size === 'number' && sized(resource.size)].filter(Boolean).join(', ');
   return el('div', {}, titled(resource, resource.name || uri), el('p', {}, el('code', {}, uri), about && el('span', { class: 'quiet' }, ` ${about}`)),
     readable(form, client, () => uri), watchBox(uri, client));
@@ -80,8 +80,7 @@ function watchBox(uri, client) {
 
 function templateView(template, client) {
   const pattern = String(template.uriTemplate);
-  const names = variablesOf(pattern);
-  const form = argumentsForm(names.map(name => ({ name, required: true })), client, { type: 'ref/resource', uri: pattern });
+  const form = argumentsForm(variablesOf(pattern), client, { type: 'ref/resource', uri: pattern });
   return el('div', {}, titled(template, template.name || pattern), el('p', {}, el('code', {}, pattern)),
     readable(form, client, given => expanded(pattern, given)));
 }
@@ -135,7 +134,17 @@ const OPERATORS = {
 };
 const EXPRESSION = /\{([+#./;?&]?)([^{}]*)\}/g;
 
-const variablesOf = template => [...new Set([...template.matchAll(EXPRESSION)].flatMap(([, , names]) => names.split(',').map(bareName)))];
+// The arguments of a template; those of a query may be missing.
+function variablesOf(template) {
+  const found = new Map();
+  for (const [, operator, names] of template.matchAll(EXPRESSION)) {
+    for (const name of names.split(',').map(bareName)) {
+      if (!found.has(name)) found.set(name, { name, required: operator !== '?' && operator !== '&' });
+    }
+  }
+  return [...found.values()];
+}
+
 const bareName = name => name.replace(/(\*|:\d+)$/, '').trim();
 
 function expanded(template, values) {

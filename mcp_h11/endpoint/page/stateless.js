@@ -37,7 +37,7 @@ class Stateless extends Wire {
     if (typeof name === 'string') headers['Mcp-Name'] = headerValue(name);
     for (const [path, suffix] of annotated(call.schema)) {
       const value = path.reduce((found, key) => (isObject(found) ? found[key] : undefined), params.arguments);
-      if (['string', 'number', 'boolean'].includes(typeof value)) headers[`Mcp-Param-${suffix}`] = headerValue(String(value));
+      if (['string', 'number', 'boolean'].includes(typeof value) || isRaw(value)) headers[`Mcp-Param-${suffix}`] = headerValue(shown(value));
     }
     return headers;
   }
