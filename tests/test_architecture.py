@@ -65,6 +65,7 @@ BY_PUBLIC_NAMES = {"cli.demo"}
 # Imports that wait until a function needs them: what only some servers or commands use.
 LATER = {
     *UPWARD,
+    ("cli.serving", "cli.completion"),
     ("cli.serving", "cli.demo"),
     ("cli.proxy", "bridge.gateway"),
     ("cli.serving", "stores.urls"),

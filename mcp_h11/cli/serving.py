@@ -72,12 +72,26 @@ def parser_of(word: str = "") -> argparse.ArgumentParser:
         usage="%(prog)s [TARGET] [options]\n       %(prog)s COMMAND ...",
         description=_DESCRIPTION.format(commands=commands),
         epilog=_EPILOG,
-        rare=[option.key for option in OPTIONS if not option.common],
+        rare=["completion", *(option.key for option in OPTIONS if not option.common)],
     )
     parser.add_argument("target", nargs="?", metavar="TARGET", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"{PACKAGE} {__version__}", help="show it, and end")
     add_options(parser, OPTIONS)
+    parser.add_argument(
+        "--completion",
+        choices=("bash", "zsh", "fish"),
+        action=_Completion,
+        help="print a script for this shell, and end",
+    )
     return parser
+
+
+class _Completion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, __: Any = None) -> None:
+        from .completion import completion_script  # it asks every command for its parser
+
+        print_text(completion_script(shell).rstrip("\n"), sys.stdout)
+        parser.exit()
 
 
 def main_of(word: str, arguments: Sequence[str]) -> int:
