@@ -144,10 +144,9 @@ def start_in_thread(handler: ServerHandler, **options: Unpack[ListeningOptions])
 
     Args:
         handler: An `MCPServer`, or another `ServerHandler`.
-        port: 0, the default, takes a free port.
-        call_in: Called with a job (a function without arguments) for each call of a sync tool.  It arranges for the
-            job to run on a thread of the host, and need not wait for it.  Without it, worker threads run the jobs.
-        options: The rest are those of `listening`.
+        options: Those of `listening`.  `port` is 0 by default, which takes a free port.  `call_in` is called with a job
+            (a function without arguments) for each call of a sync tool.  It arranges for the job to run on a thread of
+            the host, and need not wait for it.  Without `call_in`, worker threads run the jobs.
 
     Raises:
         OSError: the address cannot be bound.
