@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +32,8 @@ from .answers import Answers
 from .arguments import arguments_of, target_of
 from .ask_parser import DEFAULT_TIMEOUT, KINDS, TOKEN
 from .ask_parser import parser_of as parser_of
-from .parser import FAILED, PROG, UsageError
+from .colours import RED, coloured
+from .parser import FAILED, INTERRUPTED, PROG, UsageError
 from .parser import OK as OK
 from .printing import Screen, dump, first_line, json_text, line, objects, out, rows
 from .questions import Answerer
@@ -38,7 +41,7 @@ from .saving import part_of, save, show, write_out
 from .terminal import Terminal
 from .tracing import HTTPTrace, traced
 
-TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `parser.FAILED`, 130 `cli.INTERRUPTED`
+TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `parser.FAILED`, 130 `parser.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: the reader of the output is gone
 LOG_LEVEL = "info"  # from which on a server's log messages are shown
 
@@ -349,7 +352,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     asked = Asked(word, options)
     try:
-        code = asyncio.run(asked.run())
+        code = asyncio.run(_until_interrupted(asked.run()))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -358,7 +361,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except _NO_ANSWER as exc:
-        asked.screen.say(f"{PROG}: no connection: {line(exc)}")
+        asked.screen.say(f"{PROG}: {coloured('no connection:', RED, sys.stderr)} {line(exc)}")
         return NO_CONNECTION
     except MCPError as exc:
         _show_error(exc, asked)
@@ -367,9 +370,29 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         asked.screen.close()
 
 
+async def _until_interrupted(command: Coroutine[Any, Any, int]) -> int:
+    """The exit code of a command; Ctrl+C cancels it.
+
+    `asyncio.run` does the same from Python 3.11 on.  Before, KeyboardInterrupt ends the loop in the middle of a
+    callback, and the server is told nothing.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    if sys.version_info < (3, 11):
+        # Windows has no such handlers, and only the main thread may set one.
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        return await command
+    except asyncio.CancelledError:
+        if sys.version_info < (3, 11):
+            return INTERRUPTED
+        raise
+
+
 def _show_error(error: MCPError, asked: Asked) -> None:
     code = error.status if isinstance(error, HTTPStatusError) else error.code
-    asked.screen.say(line(f"{PROG}: error {code}: {error}"))
+    asked.screen.say(f"{PROG}: {coloured(f'error {code}:', RED, sys.stderr)} {line(error)}")
     if error.data is not None:
         asked.screen.say(line(json_text(error.data)))
     for text in asked.hints:

@@ -46,7 +46,7 @@ def _positive(text: str) -> float:
 def parser_of(word: str) -> argparse.ArgumentParser:
     """The parser of one of these commands."""
     purpose, target, epilog = _ABOUT[word]
-    parser = CommandParser(prog=f"{PROG} {word}", description=purpose, epilog=epilog)
+    parser = CommandParser(prog=f"{PROG} {word}", description=purpose, epilog=epilog, mixed=True)
     parser.add_argument("target", metavar="TARGET", help=target)
     if word in _ARGUMENTS:
         _ARGUMENTS[word](parser)

@@ -16,10 +16,9 @@ from ..protocol.shown import escaped
 from .banner import print_text
 from .colours import RED, coloured
 from .commands import COMMANDS, main_of
+from .parser import INTERRUPTED as INTERRUPTED
 from .parser import OK, PROG, UsageError, closest, did_you_mean
 from .target import may_be_target
-
-INTERRUPTED = 130  # 128 + SIGINT: stopped before there was anything to drain
 
 
 def _run(arguments: Sequence[str]) -> int:

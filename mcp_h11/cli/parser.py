@@ -19,6 +19,7 @@ from .program import PROG as PROG
 ENVIRONMENT_PREFIX = "MCP_H11_"
 OK = 0
 FAILED = 2  # the exit code of argparse itself; the reason is on stderr
+INTERRUPTED = 130  # 128 + SIGINT: stopped before there was anything to drain
 
 
 class UsageError(Exception):
@@ -71,12 +72,14 @@ class _HelpAll(argparse.Action):
 class CommandParser(argparse.ArgumentParser):
     """Raises UsageError for a mistake.  It takes no abbreviations: a new option would change their meaning.
 
-    The destinations in `rare` are left out of `--help`, so that it fits a screen; `--help-all` shows them.
+    The destinations in `rare` are left out of `--help`, so that it fits a screen; `--help-all` shows them.  With
+    `mixed`, options may stand between arguments that can be left out.
     """
 
-    def __init__(self, *, rare: Iterable[str] = (), **details: Any) -> None:
+    def __init__(self, *, rare: Iterable[str] = (), mixed: bool = False, **details: Any) -> None:
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, add_help=False, **details)
         self.rare = frozenset(rare)
+        self._mixed = mixed
         self.add_argument("-h", "--help", action="help", help="show this, and end")
         if self.rare:
             self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option, and end")
@@ -87,7 +90,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it; what is left over is met with the nearest option.  Raises UsageError."""
-        found, extra = self.parse_known_args(args, namespace)
+        # argparse takes an argument as left out if an option stands before it, unless it is told to take options first.
+        parse = self.parse_known_intermixed_args if self._mixed else self.parse_known_args
+        found, extra = parse(args, namespace)
         if not extra:
             return found
         word = extra[0].partition("=")[0]

@@ -10,16 +10,16 @@ Rule: a line of progress is written to a terminal alone, and is cleared before a
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ..protocol.shown import escaped
+from .colours import shows_colours
 
 MAX_WAITING_LINES = 1_000  # lines that wait while a person types an answer; the oldest are dropped
 _CLEAR = "\r\x1b[K"  # go to the beginning of the line, and clear it
@@ -105,10 +105,9 @@ class Screen:
         verbose: show progress as lines of its own where stderr is no terminal.
     """
 
-    def __init__(self, *, progress: bool = True, verbose: bool = False, environ: Mapping[str, str] = os.environ):
-        # The conventions of no-color.org, and of terminals that know no escape sequence.
-        plain = bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
-        self._updates = on_terminal(sys.stderr) and not plain
+    def __init__(self, *, progress: bool = True, verbose: bool = False) -> None:
+        # A terminal that shows colours knows the sequence that clears a line as well.
+        self._updates = shows_colours(sys.stderr)
         self._progress = progress and (self._updates or verbose)
         self._shown = False
         self._asking = False
@@ -146,7 +145,8 @@ class Screen:
             self.say(text)
             return
         # A line that is wrapped could not be cleared.
-        write(sys.stderr, f"{_CLEAR}{text[: shutil.get_terminal_size((_ROOM, 24)).columns - 1]}")
+        columns = shutil.get_terminal_size((_ROOM, 24)).columns or _ROOM
+        write(sys.stderr, f"{_CLEAR}{text[: columns - 1]}")
         sys.stderr.flush()
         self._shown = True
 

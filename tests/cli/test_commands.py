@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from patience import without_stalls
 from provision import server_environment
+from terminals import AtTerminal
 
 from mcp_h11 import Context, MCPError, MCPServer, ServerHandler, ToolError, start_in_thread
 from mcp_h11.cli.arguments import arguments_of, target_of
@@ -105,6 +105,20 @@ def test_list_of_what_there_is_not(url):
 @pytest.mark.parametrize("words", [["a=2", "b=3"], ["a:=2", "b:=3"], ['{"a": 2, "b": 3}'], ["a=2", '{"b": 3}']])
 def test_call_reads_arguments_as_the_tool_wants_them(words, url, capsys):
     assert run(capsys, "call", url, "add", *words)[:2] == (OK, "5\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{} add a=2 b=3 --timeout 30",
+        "{} add a=2 --timeout 30 b=3",
+        "{} add --timeout 30 a=2 b=3",
+        "{} --timeout 30 add a=2 b=3",
+        "--timeout 30 {} add a=2 b=3",
+    ],
+)
+def test_options_stand_where_a_person_types_them(line, url, capsys):
+    assert run(capsys, "call", *line.format(url).split())[:2] == (OK, "5\n")
 
 
 def test_a_string_stays_one_whatever_it_looks_like(url, capsys):
@@ -365,22 +379,9 @@ def test_an_interrupt_ends_the_call_at_the_server_too():
 
 @on_posix
 def test_a_terminal_sees_progress_and_then_the_result_alone(url):
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = started("call", url, "slow", "--revision", "2025-11-25", stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    seen = b""
-    with contextlib.suppress(OSError):  # as Linux says that the other end of a terminal is closed
-        while piece := os.read(ours, 4096):
-            seen += piece
-    os.close(ours)
-    assert process.wait(30) == OK
-    assert (
-        b"\r\x1b[K1/2 half" in seen
-        and b"info: working" in seen
-        and seen.endswith(b"half\r\x1b[Kinfo: working\r\ndone\r\n")
-    )
+    with AtTerminal("call", url, "slow", "--revision", "2025-11-25") as person:
+        assert person.end() == OK
+        assert person.shown == "\r\x1b[K1/2 half\r\x1b[Kinfo: working\ndone\n"
 
 
 # --- what a person sees ---------------------------------------------------------------------------------------
@@ -460,7 +461,7 @@ def test_no_text_of_a_server_steers_or_fakes_a_line(words, lines, terminal, revi
         monkeypatch.setattr(stream, "isatty", lambda: True)
     main([words[0], nasty, *words[1:], "--revision", revision])
     out, err = capsys.readouterr()
-    err = err.replace("\r\x1b[K", "\n")  # ours
+    err = err.replace("\r\x1b[K", "\n").replace("\x1b[1;31m", "").replace("\x1b[0m", "")  # ours
     is_content = words[0] in ("read", "call") and "--json" not in words
     if terminal or not is_content:  # content on a pipe is for a program, as it is
         assert not STEERS & set(out)

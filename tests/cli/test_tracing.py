@@ -182,7 +182,7 @@ FILE = "def add(a: int, b: int = 1) -> int:\n    return a + b\n"
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("as_command", [False, True], ids=["in this process", "command"])
 def test_messages_without_http_have_arrows(era, as_command, tmp_path, capsys):
-    file = tmp_path / "tools.py"
+    file = tmp_path / "traced_here.py"
     file.write_text(FILE)
     target = f"{shlex.quote(sys.executable)} -m mcp_h11 {shlex.quote(str(file))} --stdio" if as_command else str(file)
     code, out, err = run(capsys, "call", target, "add", "a=2", "-v", "--revision", era)
@@ -238,7 +238,7 @@ def test_an_interrupt_cancels_the_call_as_its_era_does(era, url):
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 @pytest.mark.parametrize("era", ERAS)
 def test_an_interrupt_tells_a_command_that_the_call_is_cancelled(era, tmp_path):
-    file = tmp_path / "tools.py"
+    file = tmp_path / "traced_here.py"
     file.write_text(
         "import asyncio\n"
         "async def wait() -> str:\n"
