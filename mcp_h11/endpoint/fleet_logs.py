@@ -130,16 +130,19 @@ class LoggedStream(Stream):
         async with self.lock:
             if self.finished:
                 return
-            index = await self._keep_or_put_off(payload, last, only_reader)
-            reply = self.reply
-            if reply is None or index <= self.cursor:  # the follower has read it from the log, and given it
-                return
-            if not self.caught_up or self.cursor != index - 1:
-                self.wake()
-                return
-            self._write(reply, index, payload, last)
-            if not last and not reply.writable:
-                await self._room(reply)
+            await self._show(await self._keep_or_put_off(payload, last, only_reader), payload, last)
+
+    async def _show(self, index: int, payload: bytes, last: bool) -> None:
+        """Give an event that has this index to the reader at hand, and wait while that one is slow."""
+        reply = self.reply
+        if reply is None or index <= self.cursor:  # the follower has read it from the log, and given it
+            return
+        if not self.caught_up or self.cursor != index - 1:
+            self.wake()
+            return
+        self._write(reply, index, payload, last)
+        if not last and not reply.writable:
+            await self._room(reply)
 
     async def _keep_or_put_off(self, payload: bytes, last: bool, only_reader: str | None) -> int:
         """Give an event to the log, now or when the store is back, and return its index; 0 where there is none yet."""

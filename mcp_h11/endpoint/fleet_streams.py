@@ -23,7 +23,7 @@ from ..protocol.errors import EventsExpired, InternalError
 from ..protocol.shown import escaping
 from ..runtime.storage import KEEP_FINISHED
 from ..stores.base import StoreError, Tail
-from .fleet_logs import LoggedStream
+from .fleet_bursts import BurstStream
 from .fleet_sharing import store_is_near
 from .streams import Stream
 
@@ -33,7 +33,7 @@ MAX_LATE_CLAIMS = 64  # streams of one session that this worker asked for in vai
 LEFT = "left"  # the space of records that say how far the last reader of a session's own stream came
 
 
-class SharedStream(LoggedStream):
+class SharedStream(BurstStream):
     """A stream that any worker may write and read."""
 
     __slots__ = ()

@@ -154,6 +154,15 @@ class Logs(Protocol):
         """
         ...
 
+    async def extend(
+        self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
+    ) -> str:
+        """Keep several events in one step, of which the first is event `index`: all of them, or none.
+
+        `last` ends the log with the last one.  Returns the reader, and raises Taken, as `append` does.
+        """
+        ...
+
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         """The events after index `after`, or all that are left where it is None.
 

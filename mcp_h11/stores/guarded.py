@@ -191,6 +191,12 @@ class GuardedLogs:
         made = self._logs.append(session, stream, index, data, last=last, reader=reader)
         return await self._run("append", made, size=len(data))
 
+    async def extend(
+        self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
+    ) -> str:
+        made = self._logs.extend(session, stream, index, events, last=last)
+        return await self._run("extend", made, size=sum(map(len, events)))
+
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         return await self._run("read", self._logs.read(session, stream, after, reader=reader))
 

@@ -175,9 +175,20 @@ class MemoryLogs:
         log = self._find(session, stream)
         if log is None or log.finished or index != log.last + 1 or (reader and log.reader not in ("", reader)):
             raise Taken(f"event {index} cannot be appended")
-        log.events.append(data)
-        log.last = index
-        log.size += len(data) + LOG_EVENT_OVERHEAD
+        return self._keep(log, (data,), last)
+
+    async def extend(
+        self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
+    ) -> str:
+        log = self._find(session, stream)
+        if log is None or log.finished or index != log.last + 1:
+            raise Taken(f"event {index} cannot be appended")
+        return self._keep(log, events, last)
+
+    def _keep(self, log: _Log, events: Sequence[bytes], last: bool) -> str:
+        log.events.extend(events)
+        log.last += len(events)
+        log.size += sum(map(len, events)) + LOG_EVENT_OVERHEAD * len(events)
         while len(log.events) > MAX_LOG_EVENTS or (log.size > MAX_LOG_BYTES and len(log.events) > 1):
             log.size -= len(log.events.popleft()) + LOG_EVENT_OVERHEAD
         log.finished = last

@@ -140,9 +140,16 @@ class RedisLogs:
     async def append(
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
     ) -> str:
+        return await self._append(session, stream, index, last, redis_bytes(reader) if reader else b"", data)
+
+    async def extend(
+        self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
+    ) -> str:
+        return await self._append(session, stream, index, last, b"", *events)
+
+    async def _append(self, session: str, stream: str, index: int, last: bool, alone: bytes, *events: bytes) -> str:
         log, streams, name = self._keys(session, stream)
-        alone = redis_bytes(reader) if reader else b""
-        found = await self._caller.run(scripts.APPEND, (log, streams), name, index, data, int(last), alone)
+        found = await self._caller.run(scripts.APPEND, (log, streams), name, index, int(last), alone, *events)
         if found is None:
             raise Taken(f"event {index} cannot be appended")
         return redis_text(found)

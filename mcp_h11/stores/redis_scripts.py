@@ -212,7 +212,7 @@ note(ARGV[1], tonumber(ARGV[2]))
 """,
 )
 
-# ARGV: stream, index, data, 1 where it is the last, the one reader that the log may have or ''.
+# ARGV: stream, index, 1 where the last event is among these, the one reader that the log may have or '', the events.
 # Returns the reader, or nothing where the index is taken.
 APPEND = RedisScript(
     "",
@@ -222,16 +222,22 @@ APPEND = RedisScript(
 local state = redis.call('HMGET', log, 'last', 'ended', 'first', 'size', 'ttl', 'noted', 'reader')
 local last = tonumber(state[1])
 if not last or state[2] ~= '0' or tonumber(ARGV[2]) ~= last + 1 then return false end
-if ARGV[5] ~= '' and state[7] ~= '' and state[7] ~= ARGV[5] then return false end
-last = last + 1
-local first, ttl = tonumber(state[3]), tonumber(state[5])
-local size = state[4] + #ARGV[3] + {LOG_EVENT_OVERHEAD}
+if ARGV[4] ~= '' and state[7] ~= '' and state[7] ~= ARGV[4] then return false end
+local first, size, ttl = tonumber(state[3]), tonumber(state[4]), tonumber(state[5])
+local events = {{}}
+for n = 5, #ARGV do
+    last = last + 1
+    size = size + #ARGV[n] + {LOG_EVENT_OVERHEAD}
+    events[#events + 1] = last
+    events[#events + 1] = ARGV[n]
+end
+redis.call('HSET', log, 'last', last, 'ended', ARGV[3], unpack(events))
 while last - first >= {MAX_LOG_EVENTS} or (size > {MAX_LOG_BYTES} and first < last) do
     size = size - redis.call('HSTRLEN', log, first) - {LOG_EVENT_OVERHEAD}
     redis.call('HDEL', log, first)
     first = first + 1
 end
-redis.call('HSET', log, last, ARGV[3], 'last', last, 'first', first, 'size', size, 'ended', ARGV[4])
+redis.call('HSET', log, 'first', first, 'size', size)
 keep(ttl)
 if now - state[6] > ttl * 300 then
     note(ARGV[1], ttl)

@@ -32,7 +32,12 @@ class SQLiteLogs:
         self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
     ) -> str:
         only = to_key(reader or "")
-        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, data, last, only)
+        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [data], last, only)
+
+    async def extend(
+        self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
+    ) -> str:
+        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [*events], last, b"")
 
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         new = None if reader is None else to_key(reader)
@@ -67,7 +72,14 @@ def _open_log(
 
 
 def _append(
-    base: _Base, clock: StoreClock, session: bytes, stream: bytes, index: int, data: bytes, last: bool, only: bytes
+    base: _Base,
+    clock: StoreClock,
+    session: bytes,
+    stream: bytes,
+    index: int,
+    events: list[bytes],
+    last: bool,
+    only: bytes,
 ) -> str:
     now = clock.now()
     found = base.execute(
@@ -78,8 +90,9 @@ def _append(
     if refused or (only and found[7] not in (b"", only)):
         raise Taken(f"event {index} cannot be appended")
     log, _, ttl, _, kept, size, _, reader = found
-    base.execute("INSERT INTO events VALUES (?, ?, ?)", (log, index, data))
-    kept, size = kept + 1, size + len(data) + LOG_EVENT_OVERHEAD
+    base.executemany("INSERT INTO events VALUES (?, ?, ?)", [(log, n, data) for n, data in enumerate(events, index)])
+    index += len(events) - 1
+    kept, size = kept + len(events), size + sum(map(len, events)) + LOG_EVENT_OVERHEAD * len(events)
     if kept > MAX_LOG_EVENTS or size > MAX_LOG_BYTES:
         kept, size = _trim(base, log, index, kept, size)
     base.execute(

@@ -158,6 +158,48 @@ async def check_the_oldest_events_go_past_the_bytes(make: Make) -> None:
 
 
 @in_time
+async def check_several_events_are_kept_together_or_not_at_all(make: Make) -> None:
+    """Under the indexes from the first one on; beside single ones; with the end of the log, and the reader told."""
+    async with fleet(make, 2) as (a, b):
+        one, two, session = a.store.logs, b.store.logs, fresh()
+        await raises(Taken, one.extend(session, "s", 1, [b"1", b"2"]), "a log that was not opened")
+        await one.open(session, "s", LONG, writer=a.name)
+        for index in (-1, 0, 2):
+            await raises(Taken, one.extend(session, "s", index, [b"x", b"x"]), f"event {index} of an empty log")
+        equal(await one.extend(session, "s", 1, [b"1", b"", BYTES[3]]), "", "there is no reader")
+        equal(await one.append(session, "s", 4, b"4"), "", "a single one follows")
+        for index in (3, 4, 6):  # also where a later one would be free
+            await raises(Taken, two.extend(session, "s", index, [b"x"] * 3, last=True), f"event {index} after 4")
+        tail = await two.read(session, "s", 0, reader=b.name)
+        equal(tail.events, [(1, b"1"), (2, b""), (3, BYTES[3]), (4, b"4")], "all of them, and nothing else")
+        equal(await one.extend(session, "s", 5, [b"5"]), b.name, "the reader is told")
+        equal(await one.extend(session, "s", 6, [b"6", b"7"], last=True), b.name, "the reader is told")
+        await raises(Taken, one.extend(session, "s", 8, [b"x", b"x"]), "the log has ended")
+        equal((await two.read(session, "s", 5))[:3], ([(6, b"6"), (7, b"7")], 7, True), "the last ones")
+
+
+@in_time
+async def check_several_events_keep_to_the_limits(make: Make) -> None:
+    """The oldest ones go, also those that came together with the newest."""
+    async with fleet(make) as (a,):
+        logs, session = a.store.logs, fresh()
+        await logs.open(session, "count", LONG)
+        await logs.extend(session, "count", 1, [b"%d" % n for n in range(1, MAX_LOG_EVENTS)])
+        await logs.extend(session, "count", MAX_LOG_EVENTS, [b"x", b"y", b"z"])
+        tail = await logs.read(session, "count", None)
+        equal((tail.events[0], len(tail.events)), ((3, b"3"), MAX_LOG_EVENTS), "the newest ones")
+        await logs.open(session, "bytes", LONG)
+        large = b"z" * MAX_LOG_BYTES
+        await logs.extend(session, "bytes", 1, [b"x", large, b"y"])
+        equal((await logs.read(session, "bytes", None)).events, [(3, b"y")], "those that have room")
+        await logs.extend(session, "bytes", 4, [b"x", large])
+        equal((await logs.read(session, "bytes", None)).events, [(5, large)], "the newest one always")
+        fits = (MAX_LOG_BYTES - 2 * LOG_EVENT_OVERHEAD) // 2
+        await logs.extend(session, "bytes", 6, [b"u" * fits, b"v" * fits])
+        equal([index for index, _ in (await logs.read(session, "bytes", None)).events], [6, 7], "exactly the limit")
+
+
+@in_time
 async def check_the_reader_is_told_to_the_writer(make: Make) -> None:
     """A read with a reader sets it; `append` returns it, and a read returns the one before."""
     async with fleet(make, 2) as (a, b):
@@ -312,6 +354,8 @@ LOG_CHECKS = (
     check_no_event_follows_the_end,
     check_the_oldest_events_go_past_the_count,
     check_the_oldest_events_go_past_the_bytes,
+    check_several_events_are_kept_together_or_not_at_all,
+    check_several_events_keep_to_the_limits,
     check_the_reader_is_told_to_the_writer,
     check_an_append_can_leave_a_log_to_its_reader,
     check_no_event_falls_between_a_read_and_its_reader,

@@ -11,7 +11,10 @@ from mcp_h11.stores.memory import Hub, MemoryStore
 
 
 class Mood:
-    """What a store does: `of` is called with the name of an operation, before it is done."""
+    """What a store does: `of` is called with the name of an operation, before it is done.
+
+    `extend` appends as well, and has that name.
+    """
 
     def __init__(self) -> None:
         self.of: Callable[[str], Awaitable[None]] | None = None
@@ -31,7 +34,7 @@ class Part:
 
         async def moody(*arguments: Any, **options: Any) -> Any:
             if self._mood.of is not None:
-                await self._mood.of(name)
+                await self._mood.of("append" if name == "extend" else name)
             return await operation(*arguments, **options)
 
         return moody
