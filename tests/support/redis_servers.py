@@ -24,9 +24,15 @@ from provision import everything_required, free_port
 START_LIMIT = 60.0  # seconds until a server answers
 
 
-def needs_redis() -> str:
-    """The path of `redis-server`; skips or fails the test where there is none."""
-    path = shutil.which("redis-server")
+def needs_redis(program: str = "redis-server") -> str:
+    """The path of `redis-server`, or of a program that takes the same options.
+
+    Skips the test where there is none; fails it where nothing may be missing, unless it is Valkey, which not every
+    system has as a package.
+    """
+    path = shutil.which(program)
+    if path is None and program != "redis-server":
+        pytest.skip(f"needs {program}, which is not installed here")
     if path is None:
         reason = "needs redis-server, version 7 or later (apt-get install redis-server, brew install redis)"
         pytest.fail(reason) if everything_required() else pytest.skip(reason)
@@ -36,8 +42,9 @@ def needs_redis() -> str:
 class RedisServer:
     """One server: on a Unix socket, or on a port of the loopback address."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *options: str, port: int = 0, program: str = "redis-server") -> None:
         self.folder = folder
+        self.program = program
         self.port = port
         self.socket = str(folder / "redis.sock")
         self._options = options
@@ -63,7 +70,11 @@ class RedisServer:
         """Start it with these arguments alone, and do not wait."""
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                (needs_redis(), *arguments), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                (needs_redis(self.program), *arguments),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def wait_until(self, looks: Callable[[], bool]) -> None:
@@ -121,11 +132,13 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str, port: bool = False, started: bool = True) -> Iterator[RedisServer]:
+def redis_server(
+    *options: str, port: bool = False, started: bool = True, program: str = "redis-server"
+) -> Iterator[RedisServer]:
     """A server in a folder of its own, which ends with the block."""
-    needs_redis()
+    needs_redis(program)
     with tempfile.TemporaryDirectory(prefix="mcp-") as name:  # short: the path of a socket has 108 bytes at most
-        server = RedisServer(Path(name), *options, port=free_port() if port else 0)
+        server = RedisServer(Path(name), *options, port=free_port() if port else 0, program=program)
         try:
             if started:
                 server.start()
