@@ -8,6 +8,7 @@ ASGI specification, HTTP & WebSocket ASGI Message Format, HTTP Connection Scope.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ class HostedHead(Head):
 
     __slots__ = ("prefix", "scheme")
 
-    def __init__(self, scope: dict[str, Any], fields: tuple[tuple[bytes, bytes], ...], alias: str) -> None:
+    def __init__(self, scope: Mapping[str, Any], fields: tuple[tuple[bytes, bytes], ...], alias: str) -> None:
         root, path = str(scope.get("root_path") or "").rstrip("/"), str(scope["path"])
         if root and (path == root or path.startswith(f"{root}/")):
             path = path[len(root) :]  # since 2023 the path of a mounted application begins with the prefix
@@ -53,7 +54,7 @@ class HostedHeads:
         self._alias = alias
         self._known: dict[tuple[Any, ...], HostedHead] = {}
 
-    def of(self, scope: dict[str, Any]) -> HostedHead:
+    def of(self, scope: Mapping[str, Any]) -> HostedHead:
         """The head of a request.  Raises a Refusal for a prefix, or a repeated field, that nothing may be made of."""
         fields = tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]])
         key = (

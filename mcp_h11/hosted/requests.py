@@ -13,7 +13,7 @@ ASGI specification, HTTP & WebSocket ASGI Message Format, HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import anyio
@@ -28,7 +28,7 @@ from ..server.access import RecordedReply
 from ..server.deadlines import BODY, Deadlines
 from .heads import HostedHead, HostedHeads
 
-ASGIMessage = dict[str, Any]
+ASGIMessage = MutableMapping[str, Any]  # as the frameworks have it, so that a checker lets them mount us
 ASGIReceive = Callable[[], Awaitable[ASGIMessage]]
 ASGISend = Callable[[ASGIMessage], Awaitable[None]]
 
@@ -60,7 +60,7 @@ class HostedRequest:
     )  # fmt: skip
 
     def __init__(
-        self, server: RequestOwner, scope: dict[str, Any], peer: str, receive: ASGIReceive, send: ASGISend
+        self, server: RequestOwner, scope: Mapping[str, Any], peer: str, receive: ASGIReceive, send: ASGISend
     ) -> None:
         self._server = server
         self._scope = scope

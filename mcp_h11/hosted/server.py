@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from ..endpoint.endpoint import Endpoint
@@ -150,7 +151,7 @@ class HostedServer:
 
     # --- requests --------------------------------------------------------------------------------------------
 
-    async def serve(self, scope: dict[str, Any], receive: ASGIReceive, send: ASGISend) -> None:
+    async def serve(self, scope: Mapping[str, Any], receive: ASGIReceive, send: ASGISend) -> None:
         """Answer one request."""
         client = scope.get("client")
         await HostedRequest(self, scope, str(client[0]) if client else "", receive, send).run()
