@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-BOLD, RED, YELLOW = "1", "1;31", "1;33"  # ECMA-48, section 8.3.117, SGR
+BOLD, RED, GREEN, YELLOW = "1", "1;31", "1;32", "1;33"  # ECMA-48, section 8.3.117, SGR
 
 
 def shows_colours(stream: Any) -> bool:

@@ -28,8 +28,9 @@ from ..protocol.shown import escaped
 from . import tomledit
 from .banner import client_key, print_text, python_path_of
 from .clients import CLIENTS, LINUX, MACOS, WINDOWS, ClientProgram, Machine, ServerLines, Wanted
+from .colours import GREEN, RED, coloured
 from .configfile import ConfigFile
-from .parser import OK, PROG, CommandParser, UsageError
+from .parser import OK, PROG, CommandParser, UsageError, closest, did_you_mean
 from .program import STARTED_BY, bundled_target
 from .target import is_file, load_bundled, load_target, split_target
 
@@ -57,7 +58,7 @@ def parser_of(word: str = "install") -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = CommandParser(prog=f"{PROG} install", usage=_USAGE, epilog=_EPILOG,
                            description="Write a server into the configuration of a client.")  # fmt: skip
-    parser.add_argument("client", metavar="CLIENT", choices=tuple(CLIENTS), help="the program")
+    parser.add_argument("client", metavar="CLIENT", type=_client, choices=tuple(CLIENTS), help="the program")
     parser.add_argument("target", metavar="TARGET", nargs="?", help="file, module or URL; the demo without one")
     parser.add_argument("--http", metavar="URL", type=_url, help="the URL, where you would rather name it so")
     parser.add_argument("--name", type=_name, help="of the server, in the client (its own name)")
@@ -76,6 +77,12 @@ def parser_of(word: str = "install") -> argparse.ArgumentParser:
 
 def _bad(reason: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(reason)
+
+
+def _client(text: str) -> str:
+    if text not in CLIENTS:
+        raise _bad(f"has to be one of {', '.join(CLIENTS)}, not {text!r}{did_you_mean(closest(text, CLIENTS))}")
+    return text
 
 
 def _url(text: str) -> str:
@@ -276,7 +283,12 @@ def _difference(file: ConfigFile, text: str) -> str:
     before, after = (lines[start : len(lines) - end] for lines in (old, new))
     names = str(file.path) if file.before else "a new file", str(file.path)
     found = difflib.unified_diff(before, after, *names, lineterm="", n=CONTEXT)
-    return "\n".join(escaped(_moved(line, start)) for line in found)
+    return "\n".join(_coloured(escaped(_moved(line, start))) for line in found)
+
+
+def _coloured(line: str) -> str:
+    colour = {"+": GREEN, "-": RED}.get(line[:1])
+    return line if colour is None or line.startswith(("+++ ", "--- ")) else coloured(line, colour, sys.stdout)
 
 
 def _moved(line: str, start: int) -> str:

@@ -129,6 +129,7 @@ class Telling:
 
     def changed(self, files: Sequence[str]) -> None:
         names = [Path(file).name for file in files]
+        self._shown = ""  # a file that was saved and is still wrong is worth a line
         self._files = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def told(self, step: str) -> bool:

@@ -272,7 +272,8 @@ def test_a_server_is_removed_by_its_name_and_by_its_target(home: Path, capsys: p
     ("arguments", "reason"),
     [
         ([], "the following arguments are required: CLIENT"),
-        (["emacs"], "invalid choice: 'emacs'"),
+        (["emacs"], "has to be one of claude, claude-desktop, cursor, vscode, codex, gemini, not 'emacs'\n"),
+        (["gemin"], "not 'gemin'; did you mean gemini?"),
         (["claude", "absent.py"], "cannot read absent.py"),
         (["claude", "tools.py", "--http", URL], "TARGET and --http cannot be used together"),
         (["claude", URL, "--token", "a", "--token-env", "B"], "--token and --token-env cannot be used together"),

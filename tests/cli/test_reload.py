@@ -111,6 +111,8 @@ async def test_code_that_cannot_run_is_told_once_and_the_code_before_goes_on(tmp
             await fleet.line(said)
             assert len([line for line in fleet.said.splitlines() if "the code before" in line]) == 1
             assert await fleet.call("version") == "1"
+            save(tmp_path, text + "# and again\n")
+            await fleet.line(said, 2)
             fleet.said = ""
         save(tmp_path, "VERSION = 3\n", "absent.py")  # it was missing, and nothing else changes
         await fleet.line(f" absent.py changed: {SERVED}")
