@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..protocol.shown import escaped
 from .parser import UsageError
 from .vendor_files import MANIFEST, NAME, Files
 from .vendor_record import CopyChanges, CopyRecord, changes_in, read_record
@@ -109,6 +110,6 @@ def _placed(folder: Path, files: Files, record: CopyRecord) -> None:
 
 
 def some_of(paths: list[str]) -> str:
-    """Some of these paths, in one line."""
+    """Some of these paths, in one line, with their control characters shown."""
     more = f" and {len(paths) - SHOWN_PATHS} more" if len(paths) > SHOWN_PATHS else ""
-    return ", ".join(paths[:SHOWN_PATHS]) + more
+    return escaped(", ".join(paths[:SHOWN_PATHS])) + more

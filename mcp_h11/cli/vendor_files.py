@@ -30,9 +30,11 @@ ROOTS = ("h11", "anyio")
 SERVER_ROOTS = ("h11",)  # a server needs no anyio
 # A server on HTTP or on pipes does not need the files whose path begins so.  All names of `__init__` are there without
 # them, except those of which `__getattr__` says that they were left out.
-_CLIENT_SIDE = ("client/", "bridge/")
+_CLIENT_SIDE = ("client/", "bridge/", "http/client.py")
 _OPTIONAL_STORES = ("stores/redis.py", "stores/redis_", "stores/suite", "stores/testing.py")
-_COMMAND_LINE = ("cli/", "__main__.py")
+# The processes of --workers and --reload, and their pages, too.
+_PROCESSES = ("child", "desk", "reloading", "spread", "totals", "worker", "workers")
+_COMMAND_LINE = ("cli/", "__main__.py", *(f"server/{name}.py" for name in _PROCESSES))
 _KEPT = {"stores/redis_url.py"}  # it knows the URLs that are refused
 # Modules of dependencies that only their own programs, pytest and trio load.
 _UNUSED = {"anyio/_backends/_trio.py", "anyio/pytest_plugin.py", "idna/__main__.py", "idna/cli.py"}

@@ -235,13 +235,13 @@ def test_one_file_makes_the_same_copies_as_the_installed_package(made: Path, her
     assert "made without its client" in error(ran(made / "plain.pyz", "vendor", "whole", cwd=here), "plain.pyz")
 
 
-# Bytes: 0.96, 0.75 and 2.3 million today.
+# Bytes: 1.1, 0.9 and 2.6 million today.
 def test_sizes_of_one_file(made: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (made / "tools.pyz").stat().st_size < 1_250_000
-    assert (made / "plain.pyz").stat().st_size < 1_000_000
+    assert (made / "tools.pyz").stat().st_size < 1_400_000
+    assert (made / "plain.pyz").stat().st_size < 1_150_000
     assert command_line(["vendor", "--pyz", "fast.pyz", "--bytecode", "--server-only"]) == 0
     size = Path("fast.pyz").stat().st_size
-    assert size < 3_000_000
+    assert size < 3_300_000
     assert capsys.readouterr().out.splitlines()[1].startswith(f"  {size:,} bytes; inside ")
     # Measured in one way and in one moment: bytecode spares the compiler, which is most of the time.
     plain, fast = (import_time("mcp_h11", [str(path)]) for path in (made / "plain.pyz", here / "fast.pyz"))
