@@ -62,28 +62,20 @@ class SharedStream(BurstStream):
         if self.astray:
             raise StoreError("the store has lost this log, which is begun anew")
         self.newest_reader = reply
-        worker = self.fleet.worker
-        claims = self.session.late_claims
-        name = self.id
-        try:
-            tail = await self.fleet.logs.read(self.session.key, name, after, reader=worker)
-        except StoreError:
-            if len(claims) < MAX_LATE_CLAIMS:
-                claims[name] = None
-            raise
-        if self.id != name:
-            raise StoreError("the store has lost this log, which was begun anew meanwhile")
-        claims.pop(name, None)
+        tail = await self._claim(after)
         self.opened = True
         self.writer, self.last = tail.writer, max(self.last, tail.last)
         if not self.requests and tail.about:
             self.requests = self._requests_in(tail.about)
+        worker = self.fleet.worker
         other = tail.reader or tail.writer or self.session.home
-        if other != worker:
+        if self.is_standalone and not self.session.keeps_notices:
+            self.session.keeps_notices = True  # at once, because the worker before is told so at once
+            self.session.keeps_since = self.session.runtime.loop.time()
+            self.session.runtime.spawn(self._see_off(other))
+        elif other != worker:
             self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)
         self.remote_reader = ""
-        if self.is_standalone and not self.session.keeps_notices:
-            await self._move_here(tail.reader or self.session.home)
         if not reply.alive:
             return
         if self.newest_reader is not reply:
@@ -98,12 +90,28 @@ class SharedStream(BurstStream):
             self.fleet.watch(self.writer, self.orphaned)
         self.wake()
 
-    async def _move_here(self, before: str) -> None:
-        """This worker puts in the notices from now on, and no longer the one before."""
-        self.session.keeps_notices = True  # at once, because the worker before is told so at once
-        self.session.keeps_since = self.session.runtime.loop.time()
-        if not await self.fleet.is_alive(before):
-            self.session.announce_changes()
+    async def _claim(self, after: int) -> Tail:
+        """Read the log, and be its reader from the same moment on.  Raises EventsExpired and StoreError."""
+        claims, name, worker = self.session.late_claims, self.id, self.fleet.worker
+        try:
+            tail = await self.fleet.logs.read(self.session.key, name, after, reader=worker)
+        except StoreError:
+            if len(claims) < MAX_LATE_CLAIMS:
+                claims[name] = None
+            raise
+        if self.id != name:
+            raise StoreError("the store has lost this log, which was begun anew meanwhile")
+        if not tail.writer and not self.is_standalone:
+            raise EventsExpired(name)  # the session's own stream, before or after this worker notices a loss of data
+        claims.pop(name, None)
+        return tail
+
+    async def _see_off(self, before: str) -> None:
+        """Tell the worker that put in the notices until now.  It passes on those that it hears late, if it lives."""
+        names = {"session": self.session.key, "stream": self.id, "by": self.fleet.worker}
+        with suppress(StoreError):  # after which all workers tell that all may have changed
+            if before != self.fleet.worker and not await self.fleet.tell_one(before, "reader", **names):
+                self.session.announce_changes()
 
     def _requests_in(self, about: bytes) -> list[str | int]:
         """The ids that a log names.  Raises EventsExpired where they cannot be read."""

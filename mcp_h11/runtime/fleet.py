@@ -282,18 +282,33 @@ class Fleet:
 
     async def tell(self, kind: str, **body: Any) -> None:
         """Tell all others, and wait until each that lives has heard it, at most HEAR_LIMIT.  Raises StoreError."""
-        ticket = new_id(WORKER_ID_BYTES)
+        await self._tell({*await self._workers()} - {self.worker}, None, kind, body)
+
+    async def _workers(self) -> list[str]:
         try:
-            hearing = _Hearing({*await self.store.inbox.workers()} - {self.worker})
-            self._hearing[ticket] = hearing
-            await self.store.bus.publish(self._encoded(kind, {**body, "teller": self.worker, "ticket": ticket}))
-            if hearing.missing:
+            return await self.store.inbox.workers()
+        except StoreError:
+            self.be_unsure()
+            raise
+
+    async def tell_one(self, worker: str, kind: str, **body: Any) -> bool:
+        """Tell one worker; False where it did not say within HEAR_LIMIT that it has heard.  Raises StoreError."""
+        return await self._tell({worker}, worker, kind, body)
+
+    async def _tell(self, missing: set[str], worker: str | None, kind: str, body: dict[str, Any]) -> bool:
+        ticket, hearing = new_id(WORKER_ID_BYTES), _Hearing(missing)
+        self._hearing[ticket] = hearing
+        try:
+            message = self._encoded(kind, {**body, "teller": self.worker, "ticket": ticket})
+            await self.store.bus.publish(message, worker)
+            if missing:
                 await asyncio.wait({hearing.done}, timeout=HEAR_LIMIT)
         except StoreError:
             self.be_unsure()
             raise
         finally:
-            self._hearing.pop(ticket, None)
+            del self._hearing[ticket]
+        return not missing
 
     async def _hear(self, work: Coroutine[Any, Any, None] | None, teller: str, ticket: str) -> None:
         """Do what a signal asks for, and say to its sender that it was heard, where that one waits for it."""
@@ -354,10 +369,6 @@ class Fleet:
             waiting.pop(died, None)
             if not waiting:
                 del self._watched[worker]
-
-    async def is_alive(self, worker: str) -> bool:
-        """Whether a worker lives, as far as the store tells now.  Raises StoreError."""
-        return worker == self.worker or worker in await self.store.inbox.workers()
 
     async def _look_for_dead(self) -> None:
         try:

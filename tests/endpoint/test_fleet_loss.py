@@ -313,6 +313,29 @@ async def test_the_sessions_own_stream_goes_on_under_another_id(store: Losing) -
         del told
 
 
+async def test_a_log_of_the_sessions_own_stream_under_an_id_of_before_is_read_by_no_client(
+    memory: Losing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "MEND_TIME", SOON)
+    async with fleet(Kept, memory.make, count=2) as workers, roaming(workers[0]) as client:
+        async with client.at(workers[0]).get_stream() as stream:
+            workers.handlers[0].notify_tools_changed()
+            old = await next_of(stream, "notifications/tools/list_changed")
+        session = workers[0].endpoint.legacy.sessions[client.session]
+        for _ in range(2):  # twice, so that the record does not name it any more
+            memory.lose()
+            assert await workers[0].runtime.fleet.lost_data()
+            await until(lambda: session.version > 0 and not session.unsaved_streams)
+        # A worker that had not noticed the loss may have begun that log.
+        logs, name = workers[0].runtime.fleet.logs, old.id.rpartition(".")[0]
+        await logs.open(session.key, name, 60.0, after=1)
+        async with listening_to(client, workers[1], old.id) as refused:
+            assert refused.head.status == 400
+        async with listening_to(client, workers[1]) as again:
+            workers.handlers[0].notify_prompts_changed()
+            assert (await next_of(again, "notifications/prompts/list_changed")).id.rpartition(".")[0] != name
+
+
 async def test_an_answer_at_another_worker_reaches_a_question_that_was_open(store: Losing) -> None:
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0], capabilities=ABLE) as client:
         async with client.at(workers[0]).posting(client.request("tools/call", call("ask"), id="a")) as stream:

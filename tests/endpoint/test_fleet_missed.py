@@ -123,3 +123,24 @@ async def test_what_a_worker_remembers_of_notices_has_a_limit() -> None:
         uris = [one.uri for one in recent.since(0.0)]
         assert uris == [f"test://{number}" for number in range(MAX_RECENT, 0, -1)]
         assert list(recent.since(math.inf)) == []
+
+
+async def test_a_notice_of_the_moment_in_which_the_worker_that_has_the_stream_dies_is_told_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hear = MemoryBus.hear
+
+    def hear_nothing_when_dead(self: Any, message: bytes) -> None:
+        if self is not workers[0].runtime.fleet.store._store.bus:
+            hear(self, message)
+
+    async with fleet(Tools, in_memory()) as workers, roaming(workers[0]) as client:
+        async with client.at(workers[0]).get_stream() as old:
+            assert old.status == 200
+            await client.at(workers[1]).call("ping")  # which drops what it hears: it does not have the stream
+            monkeypatch.setattr(MemoryBus, "hear", hear_nothing_when_dead)
+            workers[2].runtime.handler.notify_tools_changed()
+            recent = workers[1].endpoint.legacy.sessions[client.session].recent
+            await until(lambda: any(recent.since(0.0)))
+        async with client.at(workers[1]).get_stream() as stream:
+            assert "notifications/tools/list_changed" in await methods_of(stream, 2)

@@ -215,9 +215,9 @@ class LegacyClient(Client):
             session = await self._opened()
             try:
                 await self.post(session, {"jsonrpc": "2.0", "method": "notifications/initialized"}, resend=True)
+                session.deaths = self.world.deaths  # before: a worker that takes it may be leaving when it answers
                 answered = await self.post(session, self.request("resources/subscribe", uri=URI), resend=True)
                 session.subscribed = bool(await self.answer(answered))
-                session.deaths = self.world.deaths
                 self.subscribed_at = self.world.loop.now
             except Gone:
                 continue
