@@ -166,6 +166,7 @@ class Worker:
     async def touch(self, label: str) -> str:
         """The resource changes."""
         self.world.touched[URI] = self.world.loop.now
+        self.world.touches.append(self.world.loop.now)
         self.world.trace(self.name, "touches", URI)
         self.handler.notify_resource_updated(URI)
         return label

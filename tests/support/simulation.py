@@ -25,14 +25,15 @@ Sessions
 
 Notices
 - A client that listened at the end has heard of a resource after its last change, whatever died or was lost on the way.
+- When all is calm, a change is told at most once.
 
 Waits
 - Every answer begins within `PATIENCE` seconds.  A call of a session that its worker knows is answered at once, with or
   without a store.
 
 Rounds (2026-07-28)
-- A step of `ctx.once` runs at most once for each first POST, wherever the rounds are played, unless the store lost its
-  data.
+- A step of `ctx.once` runs at most once for each first POST, wherever the rounds are played and however often each is
+  sent, unless the store lost its data.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class World:
         self.running: dict[str, Worker] = {}  # calls by key: where each runs now
         self.steps: dict[str, int] = {}  # steps of `ctx.once`
         self.touched: dict[str, float] = {}  # resources: when they last changed
+        self.touches: list[float] = []  # when any changed
         self.questions: list[tuple[str, str]] = []  # (label, id) of every question that was asked
         self.stream_ids: list[tuple[str, str]] = []  # (label, id) of every event of a call
         self._names = 0
