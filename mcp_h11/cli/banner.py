@@ -65,7 +65,8 @@ def http_banner(name: str, url: str, options: argparse.Namespace) -> str:
         # Last, because it takes every word that follows; in double quotes, because the shell puts in the value.
         header = f' --header "Authorization: Bearer ${ENVIRONMENT_PREFIX}TOKEN"'
     text = _configuration(name, entry, shlex.join(command) + header)
-    return f"{_serves(name)} at {url} {_STOP}\n\n{text}"
+    page = f"In a browser: {url.removesuffix(options.path)}/\n\n" if options.page else ""
+    return f"{_serves(name)} at {url} {_STOP}\n\n{page}{text}"
 
 
 def _root(module: str) -> str:

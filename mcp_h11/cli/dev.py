@@ -19,7 +19,6 @@ from . import reload
 from .banner import http_banner
 from .options import OPTIONS, add_options, read_options
 from .parser import PROG, CommandParser, UsageError
-from .serving import has_page
 from .watch import is_own
 
 logger = logging.getLogger(__name__)
@@ -88,10 +87,8 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
 
     def banner(name: str, url: str, given: argparse.Namespace) -> str:
         options.url = url
-        shows_page = has_page(options) if options.page is None else options.page
         first, _, rest = http_banner(name, url, given).partition("\n")
-        page = "A browser shows a page there to try it.  " if shows_page else ""
-        return f"{first}\n{page}The new code is served when a file changes.\n{rest}"
+        return f"{first}\nThe new code is served when a file changes.\n{rest}"
 
     def on_start(workers: Any) -> None:
         if options.open:

@@ -119,7 +119,8 @@ _OF_COMMANDS = tuple(ENVIRONMENT_PREFIX + name for name in ("CLIENT_TOKEN", "BEA
 _OF_TESTS = tuple(
     ENVIRONMENT_PREFIX + name
     for name in (
-        "CONFORMANCE", "EXAMPLES", "NPM", "PY130", "REQUIRE_ALL", "SCHEDULES", "SCHEDULE_SECONDS", "SCHEMAS",
+        "CONFORMANCE", "EXAMPLES", "NPM", "PICTURES", "PY130", "REQUIRE_ALL", "SCHEDULES", "SCHEDULE_SECONDS",
+        "SCHEMAS",
     )
 )  # fmt: skip
 

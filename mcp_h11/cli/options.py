@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..http.addresses import on_loopback
 from .fields import from_environment, read_field, readers, variable_of
 from .parser import ENVIRONMENT_PREFIX as ENVIRONMENT_PREFIX
 from .parser import FAILED as FAILED
@@ -252,6 +253,14 @@ def _assign_option(given: argparse.Namespace, labels: dict[Option, str], option:
     labels[option] = label
 
 
+def _is_private(options: argparse.Namespace) -> bool:
+    """Whether this machine alone can reach the server; then browsers get the page."""
+    host = options.host.removeprefix("[").removesuffix("]")
+    # A reverse proxy on this machine would serve it to others.
+    published = options.root_path or options.trusted_proxies or options.allowed_hosts
+    return options.uds is None and options.fd is None and on_loopback(host) and not published
+
+
 def read_options(given: argparse.Namespace, environ: Mapping[str, str]) -> argparse.Namespace:
     """Command line over environment over default.
 
@@ -276,6 +285,8 @@ def read_options(given: argparse.Namespace, environ: Mapping[str, str]) -> argpa
     for option in OPTIONS:
         if getattr(given, option.key) is None:
             setattr(given, option.key, option.default)
+    if given.page is None:
+        given.page = _is_private(given)
     given.labels = {option.key: labels.get(option, option.flag) for option in OPTIONS}
     taken = {*(option.variable for option in OPTIONS), *map(variable_of, fields)}
     others, given.warnings = from_environment(environ, taken)

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..handler.handler import ServerHandler
-from ..http.addresses import on_loopback
 from ..protocol.shown import escaping
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
@@ -148,14 +147,6 @@ def _tls(options: argparse.Namespace) -> Any:
         ) from None
 
 
-def has_page(options: argparse.Namespace) -> bool:
-    """Whether browsers get the page where no option says so: where this machine alone can ask for it."""
-    host = options.host.removeprefix("[").removesuffix("]")
-    # A reverse proxy on this machine would serve the page to others.
-    published = options.root_path or options.trusted_proxies or options.allowed_hosts
-    return options.uds is None and options.fd is None and on_loopback(host) and not published
-
-
 def make_settings(options: argparse.Namespace) -> Settings:
     """The settings of a server over HTTP.  Raises UsageError for values that do not go together."""
     legacy_sse = not options.stateless if options.legacy_sse is None else options.legacy_sse
@@ -166,7 +157,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
         "response": options.response,
         "stateless": options.stateless,
         "legacy_sse": legacy_sse,
-        "page": has_page(options) if options.page is None else options.page,
+        "page": options.page,
         "allowed_hosts": options.allowed_hosts,
         "allowed_origins": options.allowed_origins,
         "cors": tuple(options.cors),

@@ -784,7 +784,10 @@ def test_the_banner_has_what_to_paste(served: Served, capsys: pytest.CaptureFixt
         {"mcpServers": {"demo": {"type": "http", "url": url}}},
         f"claude mcp add --transport http demo {url}",
     )
+    assert "\nIn a browser: http://127.0.0.1:54321/\n" in out
     assert err == ""
+    cli_main.main(["--port", "0", "--no-page"])
+    assert "In a browser" not in capsys.readouterr().out
 
 
 def test_the_token_is_never_printed(served: Served, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from chromium import WIDE, Browser, chromium
 from shop import BIG, MARKUP, Shop
 
-from mcp_h11 import start_in_thread
+from mcp_h11 import MCPServer, start_in_thread
 from mcp_h11.cli.clients import CLIENTS, Wanted
 
 pytestmark = pytest.mark.interop
@@ -29,7 +29,7 @@ def shop() -> Shop:
 
 @pytest.fixture(scope="module")
 def thread(shop: Shop) -> Iterator[Any]:
-    running = start_in_thread(shop, port=0, page=True, legacy_sse=True)
+    running = start_in_thread(shop, port=0, page=True, legacy_sse=True, retry=20)
     yield running
     running.stop()
 
@@ -258,6 +258,43 @@ def test_resources_are_read(page: Browser) -> None:
     page.run("arguments[0].form.requestSubmit()", page.find(field(page, "colour"))[0])
     page.see("#panel-resources .run.done", "Order 7/8 in apricot.")
     page.picture("resources")
+
+
+def test_a_stream_that_ends_early_is_read_on(page: Browser) -> None:
+    tool(page, "cut")
+    done(page, "the answer came later")
+    page.see("#journal .label", "GET, the rest of a stream")
+
+
+def test_a_schema_that_grows_without_end_has_a_form(page: Browser) -> None:
+    tool(page, "tree", call=False)
+    page.press("legend label", "root")
+    assert 100 < page.run("return document.querySelectorAll('.detail textarea').length") <= 400
+    page.press("legend label", "root")
+    page.press(".detail button.main")
+    done(page, "{}")
+
+
+def test_it_comes_back_after_the_server_was_started_again(tab: Browser) -> None:
+    first = start_in_thread(MCPServer("first"), port=0, page=True)
+    port = first.port
+    try:
+        tab.open(first.url)
+        tab.see("#panel-tools", "The server has no tools")
+    finally:
+        first.stop()
+    tab.see("#state.bad", "trying again")
+    second = MCPServer("second")
+    second.add_tool(lambda: "new", name="new")
+    again = start_in_thread(second, port=port, page=True)
+    try:
+        tab.see('[data-key="new"]')
+        tab.see("#state.good")
+        assert tab.see("#name").text == "second"
+        tab.driver.get("about:blank")
+    finally:
+        again.stop()
+    assert all("Failed to load resource" in line for line in tab.log())
 
 
 def test_a_prompt_is_made(page: Browser) -> None:

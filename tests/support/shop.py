@@ -39,6 +39,17 @@ EVERY_FIELD: dict[str, Any] = {
     "required": ["name", "count", "size", "place"],
 }  # fmt: skip
 
+# Each node has ten nodes of the same kind, all of them required: a form of all levels has a million fields.
+NODES = {f"n{number}": {"$ref": "#/$defs/node"} for number in range(10)}
+TREE: dict[str, Any] = {
+    "type": "object",
+    "$defs": {
+        "node": {"type": "object", "properties": NODES, "required": list(NODES)},
+        "loop": {"anyOf": [{"$ref": "#/$defs/loop"}, {"type": "null"}]},
+    },
+    "properties": {"root": {"$ref": "#/$defs/node"}, "loop": {"$ref": "#/$defs/loop"}},
+}
+
 
 class Shop(MCPServer):
     """`go` lets a waiting tool end; `calls` are the arguments of the calls of `order`."""
@@ -50,8 +61,9 @@ class Shop(MCPServer):
         self.go = asyncio.Event()
         self.add_tool(self.order, name="order", input_schema=EVERY_FIELD)
         plain = (self.add, self.wait, self.fail, self.show, self.ask_form, self.ask_model, self.ask_roots, self.ask_url)
-        for tool in (*plain, self.grow):
+        for tool in (*plain, self.grow, self.cut):
             self.add_tool(tool, name=tool.__name__)
+        self.add_tool(self.tree, name="tree", input_schema=TREE)
         self.add_tool(self.hostile, name="hostile", title=MARKUP, description=MARKUP,
                       annotations={"destructiveHint": True, "readOnlyHint": False})  # fmt: skip
         self.add_resource("shop://terms", lambda: f"Terms {MARKUP}", name="terms", mime_type="text/plain")
@@ -122,6 +134,15 @@ class Shop(MCPServer):
     async def ask_url(self, ctx: Context, address: str = "https://shop.example/pay") -> str:
         """Ask the user to open an address."""
         return f"it was {(await ctx.elicit_url('Please pay', address)).action}"
+
+    async def cut(self, ctx: Context) -> str:
+        """End the stream before the answer; it is there for a client that comes back."""
+        await ctx.close_sse_stream()
+        return "the answer came later"
+
+    async def tree(self, **arguments: Any) -> str:
+        """Take a tree."""
+        return str(arguments)
 
     async def grow(self, ctx: Context) -> str:
         """Add a tool to the list."""

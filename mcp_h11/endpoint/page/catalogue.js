@@ -25,11 +25,12 @@ class Catalogue {
   draw() {
     const wanted = this.filter.value.toLowerCase();
     const found = this.items.filter(item => !wanted || pretty([item.name, item.title, item.uri, item.description]).toLowerCase().includes(wanted));
-    this.list.replaceChildren(...found.map(item => {
+    this.list.replaceChildren(...found.slice(0, MAX_SHOWN).map(item => {
       const key = this.keyOf(item);
       return el('li', {}, el('button', { type: 'button', 'data-key': key, 'aria-current': key === this.chosen ? 'true' : undefined,
         onclick: () => this.choose(key) }, el('bdi', {}, item.title || item.name || key)));
     }));
+    if (found.length > MAX_SHOWN) this.list.append(el('li', { class: 'quiet' }, `and ${found.length - MAX_SHOWN} more: filter them`));
     if (!found.length) this.list.append(el('li', { class: 'quiet' }, this.items.length ? 'None fits.' : `The server has no ${this.noun}.`));
   }
 
@@ -48,6 +49,7 @@ class Catalogue {
   }
 }
 
+const MAX_SHOWN = 500; // lines of a list; the filter finds the others
 const MAX_RUNS = 10; // results that are kept below a form
 const MAX_LINES = 500; // log lines of one call
 
@@ -91,7 +93,10 @@ async function run(place, title, start, show) {
     end(result.isError ? 'error' : 'done', show(result));
   } catch (error) {
     if (error instanceof Cancelled) end('cancelled');
-    else end('failed', await explained(error));
+    else {
+      end('failed', await explained(error));
+      if (error.status === 401) client.refused(error); // the token has expired
+    }
   } finally {
     clearInterval(ticking);
     bar.hidden = true;

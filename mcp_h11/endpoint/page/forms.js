@@ -4,6 +4,7 @@
 
 const MAX_DEPTH = 6; // of nested forms; deeper values are written as JSON
 const MAX_ITEMS = 200; // of a list that is written field by field
+const MAX_FIELDS = 400; // of one form: schemas that refer to themselves grow at each level
 
 class Wrong extends Error {
   constructor(message, control) {
@@ -51,6 +52,7 @@ function showWrong(control, message) {
 // One field for a schema. `about`: {name, required, root document, depth}.
 function fieldFor(given, about) {
   const schema = simplified(given, about.document);
+  if (--about.room.fields < 0) return jsonField(schema, about);
   const choices = choicesOf(schema);
   if (schema.const !== undefined) return constField(schema, about);
   if (choices) return choiceField(schema, about, choices);
@@ -309,7 +311,7 @@ function filled(values, schema, about, control) {
 // shown the mistake.
 function formFor(schema, { raw = true } = {}) {
   // A tool may want an empty text; a question and a prompt do not.
-  const about = { name: '', required: true, root: true, document: schema, depth: 0, filled: !raw };
+  const about = { name: '', required: true, root: true, document: schema, depth: 0, filled: !raw, room: { fields: MAX_FIELDS } };
   const shape = isObject(schema) ? { ...schema, type: schema.type ?? 'object', properties: schema.properties ?? {} } : {};
   let fields;
   try {

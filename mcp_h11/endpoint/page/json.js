@@ -13,8 +13,11 @@ const numberOf = value => (isRaw(value) ? Number(value.rawJSON) : value);
 
 const pretty = value => JSON.stringify(value, null, 2) ?? '';
 
+const MAX_INDENTED = 2_000_000; // characters
+
 // The same JSON text with line breaks. It is not parsed, so every number and name stays as it was sent.
 function indented(text) {
+  if (text.length > MAX_INDENTED) return text;
   let out = '';
   let depth = 0;
   const line = () => '\n' + '  '.repeat(Math.min(depth, 40));
@@ -51,8 +54,8 @@ function followed(schema, root) {
 const isNull = schema => schema.type === 'null' || schema.const === null;
 
 // A schema in the few forms that a field knows: without $ref, allOf, and null among several types.
-function simplified(schema, root) {
-  let found = followed(schema, root);
+function simplified(schema, root, hops = 0) {
+  let found = hops > MAX_REFERENCES ? {} : followed(schema, root);
   if (Array.isArray(found.allOf)) {
     const { allOf, ...rest } = found;
     for (const part of allOf.map(one => followed(one, root))) {
@@ -68,7 +71,7 @@ function simplified(schema, root) {
     const real = all.filter(one => !isNull(one));
     const { [key]: _, ...rest } = found;
     if (real.length < all.length) rest.nullable = true;
-    if (real.length === 1) return { ...simplified(real[0], root), ...rest };
+    if (real.length === 1) return { ...simplified(real[0], root, hops + 1), ...rest };
     found = { ...rest, alternatives: real };
   }
   if (Array.isArray(found.type)) {

@@ -1,7 +1,6 @@
 // ---- main: the page as a whole -------------------------------------------------------------------------------------
 
 const LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];
-const KINDS = { tools: 'tools', resources: 'resources', prompts: 'prompts' };
 const endpoint = new URL(document.querySelector('meta[name=mcp-endpoint]').content || location.pathname, location.href);
 endpoint.search = endpoint.hash = '';
 
@@ -22,6 +21,14 @@ const client = {
       updated: uri => this.watching.get(uri)?.(),
       logged: params => notices.add(params),
       state,
+      regained: () => {
+        state('', 'good');
+        this.refreshAll(); // the notices of the time between are lost
+      },
+      ended: async () => {
+        await pause(FIRST_PAUSE);
+        if (this.wire === wire) this.connect();
+      },
     });
     wire.token = this.token;
     wire.level = byId('level').value;
@@ -36,7 +43,7 @@ const client = {
     byId('token-form').hidden = true;
     state('', 'good');
     this.describe();
-    await Promise.all(Object.keys(KINDS).map(one => this.refresh(one)));
+    await this.refreshAll();
   },
 
   refused(error) {
@@ -62,6 +69,10 @@ const client = {
     byId('instructions').textContent = instructions;
     byId('about').open = instructions.length < 400;
     panels.connect.node.replaceChildren(clientsView(server.name || 'mcp', endpoint.href, Boolean(this.token) || this.guarded));
+  },
+
+  async refreshAll() {
+    await Promise.all(['tools', 'resources', 'prompts'].map(kind => this.refresh(kind)));
   },
 
   // Ask for the lists of a kind anew.

@@ -151,7 +151,7 @@ function expanded(template, values) {
   return template.replace(EXPRESSION, (_, operator, names) => {
     const [first, between, named] = OPERATORS[operator];
     const keeps = operator === '+' || operator === '#';
-    const parts = names.split(',').map(bareName).filter(name => values[name] !== undefined).map(name => {
+    const parts = names.split(',').map(bareName).filter(name => Object.hasOwn(values, name)).map(name => {
       const text = keeps ? encodeURI(values[name]) : encodeURIComponent(values[name]).replace(/[!'()*]/g, one => `%${one.charCodeAt(0).toString(16).toUpperCase()}`);
       return named ? `${name}${text || operator !== ';' ? '=' : ''}${text}` : text;
     });

@@ -1,6 +1,8 @@
 // ---- questions: what the server asks while a call runs -------------------------------------------------------------
 // Each question is a card above the rest. It ends with an answer, or when its call or the server takes it back.
 
+const MAX_QUESTIONS = 20; // at once
+
 const questions = {
   open: new Map(), // the functions that take a question back, by the id of its request
 
@@ -16,6 +18,9 @@ const questions = {
       'roots/list': rootsCard,
     };
     if (!Object.hasOwn(cards, method)) return Promise.reject(new Failure(`No answer to ${method}`, { code: -32601 }));
+    if (byId('questions').childElementCount >= MAX_QUESTIONS) {
+      return Promise.reject(new Failure('Too many questions at once', { code: -32603 }));
+    }
     return new Promise((resolve, reject) => {
       const before = document.activeElement;
       const keys = [id, params.elicitationId].filter(key => key !== undefined);

@@ -15,7 +15,7 @@ class Session extends Wire {
     this.instructions = String(result.instructions ?? '');
     await this.notify('notifications/initialized');
     if (this.level && this.capabilities.logging) await this.request('logging/setLevel', { level: this.level });
-    this.keepOpen(() => this.listen());
+    if (this.session) this.keepOpen(() => this.listen()); // without a session there is no stream of notices
   }
 
   headers(more) {

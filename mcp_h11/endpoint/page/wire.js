@@ -55,7 +55,7 @@ function headerValue(text) {
 // A client of the endpoint. `session.js` and `stateless.js` derive the two eras.
 //
 // `hooks`: question(method, params, call, signal) gives the result of a question, changed(kind), updated(uri),
-// logged(params), state(text, kind) and over(id).
+// logged(params), state(text, kind), over(id), regained() after a lost connection, and ended() for a session.
 class Wire {
   constructor(address, hooks) {
     this.address = address;
@@ -95,7 +95,7 @@ class Wire {
     const headers = this.headers(options.headers);
     try {
       const response = await fetch(this.address, { cache: 'no-store', redirect: 'error', ...options, headers });
-      if (this.lost) this.hooks.state('', 'good');
+      if (this.lost) this.hooks.regained();
       this.lost = false;
       return response;
     } catch (error) {
@@ -180,7 +180,8 @@ class Wire {
         failures = 0;
         if (wait === undefined) return; // the server has none
       } catch (error) {
-        if (this.closing.signal.aborted || error instanceof Cancelled || error.status === 404) return;
+        if (this.closing.signal.aborted || error instanceof Cancelled) return;
+        if (error.status === 404) return void this.hooks.ended();
         wait = Math.min(FIRST_PAUSE * 2 ** failures++, LAST_PAUSE);
         this.lost = true;
         this.hooks.state('The connection is lost; trying again', 'bad');
