@@ -65,6 +65,8 @@ BY_PUBLIC_NAMES = {"cli.demo"}
 # Imports that wait until a function needs them: what only some servers or commands use.
 LATER = {
     *UPWARD,
+    ("cli.main", "server.logs"),
+    ("cli.serving", "server.logs"),
     ("cli.serving", "cli.completion"),
     ("cli.serving", "cli.demo"),
     ("cli.proxy", "bridge.gateway"),

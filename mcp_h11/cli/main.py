@@ -8,6 +8,8 @@ code.
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +17,13 @@ from pathlib import Path
 from ..protocol.shown import escaped
 from .banner import print_text
 from .colours import RED, coloured
-from .commands import COMMANDS, main_of
+from .commands import COMMANDS, main_of, parser_of
+from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, UsageError, closest, did_you_mean
 from .parser import INTERRUPTED as INTERRUPTED
-from .parser import OK, PROG, UsageError, closest, did_you_mean
 from .target import may_be_target
+
+_FORMAT = "--access-log-format"
+_FORMAT_VARIABLE = f"{ENVIRONMENT_PREFIX}ACCESS_LOG_FORMAT"
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -48,6 +53,28 @@ def _check_word(word: str, following: str = "") -> None:
         raise UsageError(f"{word!r} is no command, no file and no module{hint}")
 
 
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a program reads stderr, which expects JSON; asked also where the options themselves are wrong."""
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    if _FORMAT not in parser_of(command)._option_string_actions:
+        return False
+    wanted = os.environ.get(_FORMAT_VARIABLE, "")
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if word == "--":  # what follows is the command of a bridge
+            break
+        if name == _FORMAT:
+            wanted = value if equals else following
+    return wanted.lower() == "json"
+
+
+def _print_json(exc: UsageError) -> None:
+    from ..server.logs import JSONLines
+
+    fields = {"name": f"{PACKAGE}.cli", "levelname": "ERROR", "msg": str(exc), "exc_text": exc.details.rstrip("\n")}
+    print_text(JSONLines().format(logging.makeLogRecord(fields)), sys.stderr)
+
+
 # What other programs call the command that serves.
 _LEFT_OUT = ("run", "serve", "start")
 
@@ -58,9 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 after a clean stop (SIGINT and SIGTERM drain), 2 where something has to be changed first, 3 where the workers of
     `--workers` end again and again.
     """
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _run(arguments)
     except UsageError as exc:
+        if _wants_json(arguments):
+            _print_json(exc)
+            return exc.code
         if exc.details:
             print_text(exc.details.rstrip("\n"), sys.stderr)
         print_text(f"{PROG}: {coloured('error:', RED, sys.stderr)} {escaped(str(exc))}", sys.stderr)

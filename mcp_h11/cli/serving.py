@@ -108,8 +108,13 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
 
 
 def start_logging(options: argparse.Namespace, form: str = LOG_FORM) -> None:
-    """To stderr, from the level on that the options say."""
-    logging.basicConfig(level=options.log_level.upper(), format=form)
+    """To stderr, from the level on that the options say; as JSON where the lines for requests are."""
+    if options.access_log_format == "json":
+        from ..server.logs import log_as_json  # most logs are read by people
+
+        log_as_json(options.log_level.upper(), **({"process": os.getpid()} if "%(process)d" in form else {}))
+    else:
+        logging.basicConfig(level=options.log_level.upper(), format=form)
     for warning in options.warnings:
         logger.warning("%s", warning)
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 import time
 from contextlib import ExitStack
+from types import TracebackType
 from typing import Any
 
+from ..protocol.shown import TRACE_INDENT, EscapedTrace, escaping
 from ..runtime.settings import Settings
 from .access import logger as access_logger
+
+logger = escaping(logging.getLogger(__name__))
 
 
 class JSONLines(logging.Formatter):
@@ -38,8 +44,12 @@ class JSONLines(logging.Formatter):
             "message": _message(record) if fields is None else _request(fields),
             **(fields or {}),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        exception = record.exc_text or (record.exc_info and self.formatException(record.exc_info))
+        if isinstance(exception, EscapedTrace):
+            # The indentation tells its lines from entries of a log, which a string of JSON does in its own way.
+            exception = exception[len(TRACE_INDENT) :].replace(f"\n{TRACE_INDENT}", "\n")
+        if exception:
+            line["exception"] = exception
         if record.stack_info:
             line["stack"] = record.stack_info
         return json.dumps(line, separators=(",", ":"))
@@ -59,6 +69,29 @@ def _message(record: logging.LogRecord) -> str:
 
 def _request(fields: dict[str, Any]) -> str:
     return f"{fields['method']} {fields['path']} {fields['status'] or '-'}"
+
+
+def log_as_json(level: str, **more: Any) -> None:
+    """Have everything that a program says on stderr be one JSON object a line, from this level on.
+
+    Warnings of Python and uncaught exceptions are records too.  A program that configured logging goes on as it is.
+    """
+    root = logging.root
+    if root.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONLines(**more))
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda found: _uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        logger.critical("uncaught %s", kind.__name__, exc_info=(kind, error or kind(), trace))
 
 
 class _Lonely(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 has no parameter for it

@@ -80,6 +80,10 @@ def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files are rewritten within one tick of mtime
+    # Another test file may have loaded a module of the same name from a folder of its own.
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path.parents[1])):
+            monkeypatch.delitem(sys.modules, name)
     before, level = set(sys.modules), logging.getLogger().level
     yield
     for name in set(sys.modules) - before:
