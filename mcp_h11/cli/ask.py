@@ -175,14 +175,14 @@ async def _listed(client: Client, kind: str) -> list[Any]:
     return await listing[kind]()
 
 
-async def _names(client: Client, kinds: Sequence[str]) -> list[str]:
-    """The names in these lists, for a hint; [] where they cannot be had."""
+async def _resource_hints(client: Client, uri: str) -> list[str]:
+    """A hint by the lists of the server; [] if it refuses them."""
     try:
-        listed = [(kind, objects(await _listed(client, kind))) for kind in kinds if _offers(client, kind)]
+        listed = [(_KEYS[kind], objects(await _listed(client, kind))) for kind in ("resources", "templates")]
     except MCPError:
         return []
-    names = [item.get(_KEYS[kind]) for kind, items in listed for item in items]
-    return [name for name in names if isinstance(name, str)]
+    names = [item.get(key) for key, items in listed for item in items]
+    return hints.name_hint("resource", uri, [name for name in names if isinstance(name, str)])
 
 
 async def _call(client: Client, asked: Asked) -> int:
@@ -201,7 +201,7 @@ async def _call(client: Client, asked: Asked) -> int:
     try:
         result = await _called(client, asked, arguments)
     except MCPError as exc:
-        asked.hints += advice if not isinstance(exc, _NO_ANSWER) else []
+        asked.hints += advice if not isinstance(exc, (*_NO_ANSWER, HTTPStatusError)) else []
         raise
     finally:
         asked.screen.close()
@@ -255,8 +255,7 @@ async def _read(client: Client, asked: Asked) -> int:
         result = await client.read_resource(options.uri)
     except MCPError as exc:
         if not isinstance(exc, (*_NO_ANSWER, HTTPStatusError)):
-            names = await _names(client, ("resources", "templates"))
-            asked.hints += hints.name_hint("resource", options.uri, names)
+            asked.hints += await _resource_hints(client, options.uri)
         raise
     if options.json:
         dump(result)

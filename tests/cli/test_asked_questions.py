@@ -19,11 +19,13 @@ from provision import server_environment
 from terminals import CTRL_C, CTRL_D, AtTerminal
 
 from mcp_h11 import Context, MCPError, MCPServer, start_in_thread
+from mcp_h11.cli.answers import Answers
 from mcp_h11.cli.ask import OK, PROTOCOL_ERROR, main_of
+from mcp_h11.cli.form_fields import MAX_FIELDS
 from mcp_h11.cli.main import INTERRUPTED
 from mcp_h11.cli.parser import FAILED, UsageError
 from mcp_h11.cli.printing import MAX_WAITING_LINES, Screen
-from mcp_h11.cli.questions import MAX_URL, MAX_WRONG_ANSWERS, REJECTED
+from mcp_h11.cli.questions import MAX_URL, MAX_WRONG_ANSWERS, REJECTED, Answerer
 from mcp_h11.cli.terminal import Terminal
 from mcp_h11.protocol.errors import URL_ELICITATION_REQUIRED
 
@@ -259,6 +261,20 @@ def test_a_page_that_an_error_names_is_shown_and_the_call_is_not_repeated_unseen
     code, out, err = run(capsys, "call", url, "locked", *answers("accept=yes"), "--revision", ERAS[0])
     assert (code, out) == (PROTOCOL_ERROR, "") and "call again when the page is done\n" in err and PAGE in err
     assert run(capsys, "call", url, "locked", "--revision", ERAS[0])[:2] == (OK, "open\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ([], "the form has no fields that can be read"),
+        ({"properties": {str(number): {} for number in range(MAX_FIELDS + 1)}}, f"{MAX_FIELDS} are the most"),
+    ],
+)
+def test_a_form_that_cannot_be_shown_is_declined(form, said, capsys):
+    screen = Screen()
+    answerer = Answerer(screen, Terminal(screen), Answers(["0=x"]))
+    answer = asyncio.run(answerer.elicitation({"message": "Well?", "requestedSchema": form}))
+    assert answer == {"action": "decline"} and said in capsys.readouterr().err
 
 
 # --- at a terminal --------------------------------------------------------------------------------------------

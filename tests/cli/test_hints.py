@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mcp_h11 import MCPServer, Principal, start_in_thread
+from mcp_h11 import MCPError, MCPServer, Principal, ServerHandler, start_in_thread
 from mcp_h11.cli import hints
 from mcp_h11.cli.ask import OK, PROTOCOL_ERROR, TOKEN, main_of
 from mcp_h11.cli.hints import (
@@ -151,6 +151,37 @@ def test_metadata_that_cannot_be_read_is_a_hint_less(answer, named, capsys, monk
         )
         lines = asyncio.run(hints.authorization_hints(error, f"{url}/mcp", TOKEN, False))
     assert lines[-1] == (f"tokens come from: {named}" if named else f"where tokens come from is said at {where}")
+
+
+def test_metadata_that_is_not_there_is_a_hint_less(capsys):
+    with refusing(None) as (other, asked):
+        # Of the server itself this time, at a path that it refuses.
+        challenge = f'Bearer resource_metadata="{other}/missing"'
+        error = hints.AuthorizationRequired(401, "no", headers={"www-authenticate": challenge}, error=None)
+        lines = asyncio.run(hints.authorization_hints(error, f"{other}/mcp", TOKEN, False))
+        assert lines[-1] == f"where tokens come from is said at {other}/missing" and asked == ["/missing"]
+
+
+class Listless(ServerHandler):
+    """It offers resources and prompts, and refuses to list them."""
+
+    async def list_resources(self, params: Any, ctx: Any) -> Any:
+        raise MCPError(7, "no list")
+
+    list_prompts = list_resources
+
+    async def read_resource(self, params: Any, ctx: Any) -> Any:
+        raise MCPError(8, "no resource")
+
+    async def get_prompt(self, params: Any, ctx: Any) -> Any:
+        raise MCPError(8, "no prompt")
+
+
+@pytest.mark.parametrize(("words", "said"), [(["read", "a://b"], "no resource"), (["prompt", "p"], "no prompt")])
+def test_a_list_that_is_refused_hides_no_error(words, said, capsys):
+    with start_in_thread(Listless(), port=0) as running:
+        code, out, err = run(capsys, words[0], f"http://127.0.0.1:{running.port}/mcp", *words[1:])
+    assert (code, out, err) == (PROTOCOL_ERROR, "", f"python -m mcp_h11: error 8: {said}\n")
 
 
 def test_a_refusal_without_a_challenge_has_the_hints_that_it_can_have(capsys):

@@ -193,6 +193,23 @@ def test_messages_without_http_have_arrows(era, as_command, tmp_path, capsys):
     assert came and json.loads(came[1])["result"]["content"] == [{"type": "text", "text": "3"}]
 
 
+def test_questions_notifications_and_errors_have_arrows_too(tmp_path, capsys):
+    file = tmp_path / "asks_here.py"
+    file.write_text(
+        "from mcp_h11 import Context, MCPError\n"
+        "async def ask(ctx: Context) -> str:\n"
+        "    await ctx.info('asking')\n"
+        "    await ctx.elicit('Well?', {'type': 'object', 'properties': {}})\n"
+        "    raise MCPError(7, 'no more')\n"
+    )
+    code, out, err = run(capsys, "call", str(file), "ask", "-v", "--decline", "--revision", ERAS[0])
+    assert (code, out) == (PROTOCOL_ERROR, "")
+    heads = [line for line in err.splitlines() if line.startswith(("<--", "-->"))]
+    at = [heads.index(head) for head in ("<-- notifications/message", "<-- elicitation/create", "--> answer")]
+    assert at == sorted(at) and re.fullmatch(r"<-- answer \(#\d+, \d+\.\d ms\)", heads[at[-1] + 1])
+    assert '"action": "decline"' in err and '"code": 7' in err
+
+
 def test_a_command_that_ends_at_the_first_request_is_started_again_as_without_a_trace(tmp_path):
     # As old servers do, it ends at a request before `initialize`.
     script = tmp_path / "old.py"
