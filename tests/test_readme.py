@@ -300,6 +300,20 @@ def test_the_lines_for_a_client_are_those_that_install_writes(
     assert lines and all(line in text for line in lines), printed
 
 
+def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
+    text = (DOCS / "performance.md").read_text("utf-8").split("## Why it is fast")[0]
+    said = re.findall(r"\| ([\d.]+)[^|\d]*\| ([\d.]+)[^|\d]*\|$", text, re.M)
+    table = (ROOT / "bench" / "README.md").read_text("utf-8")
+    rows = (
+        "call on a repeated head, x plain h11", "call on a new head, x plain h11", "one SSE event, x plain h11",
+        "start to listening, ms", "RSS at start, MiB", "idle session with a stream, KiB",
+    )  # fmt: skip
+    measured = [re.search(rf"^\| {row} \| ([\d.]+) \| ≤ ([\d.]+)", table, re.M) for row in rows]
+    assert [(float(a), float(b)) for a, b in said] == [
+        (round(float(found[1]), 2), float(found[2])) for found in measured if found is not None
+    ]
+
+
 # --- tutorial, testing, security, server -------------------------------------------------------------------------
 
 
