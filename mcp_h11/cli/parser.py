@@ -86,6 +86,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Raise UsageError, where argparse would exit the process."""
+        if message.startswith("the following arguments are required"):
+            message = f"{message} ({self.prog} --help)"
         raise UsageError(message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -259,7 +259,7 @@ def test_what_cannot_be_sent_is_wrong_on_the_command_line(verb, target, options,
 def test_what_is_missing_is_named_and_nothing_else(capsys):
     for verb in ("call", "prompt", "list"):
         assert main([verb]) == FAILED
-        assert capsys.readouterr().err.endswith("required: TARGET\n")
+        assert capsys.readouterr().err.endswith(f"required: TARGET (python -m mcp_h11 {verb} --help)\n")
 
 
 PIXEL = "iVBORw0KGgo="

@@ -143,6 +143,51 @@ def test_the_shortest_beginning_or_the_most_alike_is_meant() -> None:
     assert closest("ping", []) == ""
 
 
+COMMANDS_ON_A_FILE = [
+    "{}",
+    "list {}",
+    "call {} add",
+    "read {} x://y",
+    "prompt {} x",
+    "ping {}",
+    "install claude {} --print",
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS_ON_A_FILE)
+def test_every_command_names_a_file_that_is_missing(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, *words.format("toolz.py").split())
+    assert said == "cannot read toolz.py: No such file or directory; did you mean tools.py?"
+
+
+@pytest.mark.parametrize("words", COMMANDS_ON_A_FILE)
+def test_every_command_shows_the_line_of_a_broken_file(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.py").write_text("import json\n\njson.loads('{')\n")
+    assert main(words.format("bad.py").split()) == 2
+    out, err = capsys.readouterr()
+    first, second, *_, last = err.splitlines()
+    assert out == "" and first == "Traceback (most recent call last):"
+    assert second == f'  File "{Path("bad.py").resolve()}", line 3, in <module>'
+    assert last.startswith(f"{PROG}: error: import of bad.py failed: JSONDecodeError: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("call", "the following arguments are required: TARGET (python -m mcp_h11 call --help)"),
+        ("install", "the following arguments are required: CLIENT (python -m mcp_h11 install --help)"),
+        ("detect tools.py", "detect wants a URL"),
+        ("proxy", "say what to serve: -- COMMAND, --url URL or --config FILE"),
+        ("proxy --config gone.json", "gone.json: No such file or directory"),
+        ("proxy -- no-such-program", "there is no command 'no-such-program'"),
+        ("dev tools.py --prot 1", "there is no option --prot; did you mean --port?"),
+        ("--certfile gone.pem", "--certfile gone.pem: No such file or directory"),
+    ],
+)
+def test_what_each_command_lacks_is_said(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, *words.split()) == said
+
+
 # --- factories and packages -------------------------------------------------------------------------------------------
 
 
