@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     code = main_of(words[0], words[1:])
     out, err = capsys.readouterr()
     return code, out, err
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "METADATA_LIMIT", 60.0)  # a busy machine may take longer than a person waits
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------
@@ -160,6 +166,16 @@ def test_metadata_that_is_not_there_is_a_hint_less(capsys):
         error = hints.AuthorizationRequired(401, "no", headers={"www-authenticate": challenge}, error=None)
         lines = asyncio.run(hints.authorization_hints(error, f"{other}/mcp", TOKEN, False))
         assert lines[-1] == f"where tokens come from is said at {other}/missing" and asked == ["/missing"]
+
+
+def test_metadata_that_never_comes_is_a_hint_less(monkeypatch):
+    monkeypatch.setattr(hints, "METADATA_LIMIT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and says nothing
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}/metadata"
+        challenge = f'Bearer resource_metadata="{where}"'
+        error = hints.AuthorizationRequired(401, "no", headers={"www-authenticate": challenge}, error=None)
+        lines = asyncio.run(asyncio.wait_for(hints.authorization_hints(error, where, TOKEN, False), 60))
+    assert lines[-1] == f"where tokens come from is said at {where}"
 
 
 class Listless(ServerHandler):

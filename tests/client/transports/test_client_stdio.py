@@ -477,45 +477,59 @@ log.write("end of input\\n")
 """
 
 
+class Written:
+    """The methods that a child of `WRITES_METHODS_DOWN` has written down."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def methods(self) -> list[str]:
+        return self.path.read_text().split("\n")[:-1] if self.path.exists() else []
+
+    async def until(self, method: str) -> None:
+        while method not in self.methods:
+            await anyio.sleep(0.01)
+
+
 async def test_a_call_that_is_cancelled_with_its_client_is_cancelled_at_the_server_first(
     script: Script, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-
-    def methods() -> list[str]:
-        return log.read_text().split("\n")[:-1] if log.exists() else []
+    written = Written(tmp_path / "log")
 
     async def call() -> None:
-        async with Client([*script(WRITES_METHODS_DOWN), str(log)], revision="2025-11-25") as client:
+        async with Client([*script(WRITES_METHODS_DOWN), str(written.path)], revision="2025-11-25") as client:
             await client.call_tool("never")
 
     with anyio.fail_after(LIMIT):
         task = asyncio.ensure_future(call())
-        while "tools/call" not in methods():
-            await anyio.sleep(0.01)
+        await written.until("tools/call")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert methods()[-3:] == ["tools/call", "notifications/cancelled", "end of input"]
+    assert written.methods[-3:] == ["tools/call", "notifications/cancelled", "end of input"]
 
 
 async def test_the_end_of_a_client_waits_a_limited_time_for_a_cancellation(
-    script: Script, monkeypatch: pytest.MonkeyPatch
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # While the client lives, a cancellation may take CANCEL_LIMIT.  This one would take longer than the test.
+    monkeypatch.setattr(pending, "CANCEL_LIMIT", 100 * LIMIT)
     monkeypatch.setattr(pending, "LAST_CANCELLATIONS", 0.05)
-    transport = StdioTransport(script(WRITES_METHODS_DOWN.replace("sys.argv[1]", "os.devnull")))
-    held = anyio.Event()
+    written, asked = Written(tmp_path / "log"), anyio.Event()
+    transport = StdioTransport([*script(WRITES_METHODS_DOWN), str(written.path)])
 
     async def cancel(request_id: int | str) -> None:
-        await held.wait()
+        asked.set()
+        await anyio.sleep_forever()
 
     monkeypatch.setattr(transport, "cancel", cancel)
-    # Less than CANCEL_LIMIT, which a cancellation may take while the client lives on.
-    with anyio.fail_after(pending.CANCEL_LIMIT - 1):
-        async with Client(transport, revision="2025-11-25") as client:
-            with anyio.move_on_after(0.05):
-                await client.call_tool("never")
-    held.set()
+    with anyio.fail_after(LIMIT):
+        async with Client(transport, revision="2025-11-25") as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "never")
+            await written.until("tools/call")
+            tasks.cancel_scope.cancel()
+    assert asked.is_set() and written.methods[-2:] == ["tools/call", "end of input"]
 
 
 # --- the start ------------------------------------------------------------------------------------------------------
