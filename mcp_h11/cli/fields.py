@@ -91,6 +91,15 @@ def readers() -> dict[str, Read | None]:
     return found
 
 
+def settings_in_words(options: Collection[str]) -> str:
+    """The names for `--set`, as lines for a help, without those that have an option of their own."""
+    import textwrap  # only the long help needs it
+
+    names = ", ".join(name for name, read in readers().items() if read is not None and name not in options)
+    lines = textwrap.fill(names, 78, initial_indent="  ", subsequent_indent="  ")
+    return f"settings for --set, which docs/settings.md explains:\n{lines}"
+
+
 def variable_of(name: str) -> str:
     """The variable of a field."""
     return ENVIRONMENT_PREFIX + name.replace(".", "_").upper()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..http.addresses import on_loopback
-from .fields import from_environment, read_field, readers, variable_of
+from .fields import from_environment, read_field, readers, settings_in_words, variable_of
 from .parser import ENVIRONMENT_PREFIX as ENVIRONMENT_PREFIX
 from .parser import FAILED as FAILED
 from .parser import PACKAGE as PACKAGE
@@ -160,7 +160,7 @@ OPTIONS = (
 )
 
 
-def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+def add_options(parser: CommandParser, options: Sequence[Option]) -> None:
     """Add these options to a parser, in their groups.  All commands that serve share them."""
     groups: dict[str, Any] = {}
     for option in options:
@@ -178,6 +178,7 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     groups[_RUN].add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="any other setting of the server; repeatable"
     )
+    parser.last = lambda: settings_in_words([option.key for option in options])
 
 
 _BY_KEY = {option.key: option for option in OPTIONS}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .program import PACKAGE as PACKAGE
@@ -80,6 +80,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, add_help=False, **details)
         self.rare = frozenset(rare)
         self._mixed = mixed
+        self.last: Callable[[], str] | None = None  # the end of the long help
         self.add_argument("-h", "--help", action="help", help="show this, and end")
         if self.rare:
             self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option, and end")
@@ -118,8 +119,9 @@ class CommandParser(argparse.ArgumentParser):
         return self._format([("arguments", positional), ("options", options)])
 
     def format_all(self) -> str:
-        """The help that `--help-all` prints: every option, in its group."""
-        return self._format([(group.title, group._group_actions) for group in self._action_groups])
+        """The help that `--help-all` prints: every option, in its group, and what `last` makes."""
+        text = self._format([(group.title, group._group_actions) for group in self._action_groups])
+        return text + (f"\n{self.last()}\n" if self.last is not None else "")
 
     def _format(self, sections: Iterable[tuple[str | None, list[argparse.Action]]]) -> str:
         formatter = self._get_formatter()

@@ -71,6 +71,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "metrics_path": ("/numbers", "/numbers"),
     "ops_port": ("0", 0),
     "ops_host": ("::1", "::1"),
+    "ops_hosts": ("a.example, b.example", ["a.example", "b.example"]),
     "ops_uds": ("ops.sock", "ops.sock"),
     "ready_lag": ("none", None),
     "max_threads": ("3", 3),
@@ -89,6 +90,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "max_requests": ("7", 7),
     "write_timeout": ("none", None),
     "grace": ("0", 0.0),
+    "drain_delay": ("1.5", 1.5),
     "max_running": ("7", 7),
     "max_running_session": ("7", 7),
     "max_waiting": ("7", 7),
@@ -120,10 +122,12 @@ NEED_A_VERIFIER = {"required_scopes": "required_scopes needs", "authorization_se
 
 
 def test_every_setting_is_here() -> None:
-    limits = {f"limits.{field.name}" for field in fields(Limits)}
-    assert {*TEXTS, *SECRETS, *OBJECTS, *NEED_A_VERIFIER} == {field.name for field in fields(Settings)} - {
-        "limits"
-    } | limits
+    settable = {field.name for field in fields(Settings)} - {"limits"} | {
+        f"limits.{field.name}" for field in fields(Limits)
+    }
+    assert {*TEXTS, *SECRETS, *OBJECTS, *NEED_A_VERIFIER} == settable, (
+        "a new setting needs a text and its value in TEXTS"
+    )
 
 
 @pytest.mark.parametrize("name", TEXTS)

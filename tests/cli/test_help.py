@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from mcp_h11 import Limits, Settings
 from mcp_h11.cli import commands
 from mcp_h11.cli.main import main
 from mcp_h11.cli.options import OPTIONS
 
+# Settings that no text can give.
+OBJECTS = {"authorize", "verifier", "scope_includes", "ssl", "call_in", "session_manager", "event_store"}
 WIDTH, HEIGHT = 80, 40  # a screen
 
 
@@ -48,6 +53,17 @@ def test_every_option_stands_in_the_long_help(words: list[str], capsys: pytest.C
     for option in OPTIONS:
         assert option.flag in long.replace("[no-]", ""), option.flag
     assert "--trusted-proxies" not in brief
+
+
+@pytest.mark.parametrize("words", [[], ["proxy"], ["dev"]])
+def test_the_long_help_names_each_setting_that_has_no_option(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = helped(capsys, *words, "--help-all")
+    names = long.split("settings for --set, which docs/settings.md explains:\n")[1].replace(",", " ").split()
+    settable = {field.name for field in fields(Settings)} - {option.key for option in OPTIONS} - OBJECTS - {"limits"}
+    assert {*names} == settable | {f"limits.{field.name}" for field in fields(Limits)}
+    assert [line for line in long.splitlines()[-12:] if len(line) > WIDTH] == []
 
 
 def test_each_command_follows_the_convention_of_the_table() -> None:
