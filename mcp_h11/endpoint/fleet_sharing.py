@@ -20,6 +20,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.storage import SessionState
 from ..stores.base import Full, StoreError
 from .fleet_notices import PASSING_TIME, RecentNotices
+from .fleet_times import session_times
 from .fleet_values import FleetValues
 from .streams import Stream, StreamSession
 
@@ -54,8 +55,7 @@ class SharingSession(FleetValues):
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
         self.unsaved_streams: dict[Any, None] = {}  # that have events which their logs have not got
         self.late_claims: dict[str, None] = {}  # ids of streams: see `read_elsewhere`
-        idle = runtime.settings.session_idle
-        self.log_ttl = 86_400.0 if idle is None else idle + 60.0
+        self.log_ttl = session_times(runtime.settings).log
 
     @property
     def own_stream(self) -> Any:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,8 +33,9 @@ from .fleet_notices import RecentNotices
 from .fleet_pinned import PinnedSession
 from .fleet_session import FleetSession
 from .fleet_streams import LEFT
-from .fleet_values import FOREVER, RECORDS, VALUES
-from .session_stores import TOUCH_EVERY, SessionStores
+from .fleet_times import session_times
+from .fleet_values import RECORDS, VALUES
+from .session_stores import SessionStores
 from .session_table import SessionTable
 from .streams import STREAM_ID_BYTES, StreamSession
 
@@ -51,20 +51,14 @@ class FleetStores(SessionStores):
 
     def __init__(self, runtime: Runtime, fleet: Fleet) -> None:
         SessionStores.__init__(self, runtime)
-        settings = runtime.settings
         self.fleet = fleet
         self.records = fleet.records
         self.shared = True
         self.local_only = True
         self.events = None  # a `FleetSession` keeps its events in the logs
         self.used = set()
-        waits = (settings.session_idle or math.inf, settings.session_initialize or math.inf)
-        self._touch_every = min(TOUCH_EVERY, min(waits) / 4)
-        # A worker tells the store of a use only at its next round.
-        self._ttl = FOREVER if settings.session_idle is None else settings.session_idle + 2 * self._touch_every
-        self._first_ttl = self._ttl
-        if settings.session_initialize is not None:
-            self._first_ttl = settings.session_initialize + 2 * self._touch_every
+        self._times = session_times(runtime.settings)
+        self._touch_every = self._times.touch_every
         self._unsaved: dict[FleetSession, None] = {}
         self._recent = RecentNotices(runtime)
         self._fleet_has_room = True  # when the sessions were last counted, or one was opened or refused
@@ -134,7 +128,7 @@ class FleetStores(SessionStores):
         for _ in range(MAX_EVICTIONS + 1):
             try:
                 version = await self.records.create(
-                    RECORDS, session.key, value, self._first_ttl,
+                    RECORDS, session.key, value, self._times.first,
                     group=party, limit=settings.max_sessions, group_limit=settings.max_sessions_peer,
                 )  # fmt: skip
             except Full as exc:
@@ -230,7 +224,9 @@ class FleetStores(SessionStores):
             await self._keep_anew(session)
         for _ in range(MAX_SAVES):
             own = (frozenset(session.state.subscriptions), session.state.log_level)
-            version = await self.records.save(RECORDS, session.key, self._encode(session), session.version, self._ttl)
+            version = await self.records.save(
+                RECORDS, session.key, self._encode(session), session.version, self._times.session
+            )
             if version is not None:
                 known, session.version, session.saved = session.saved, version, own
                 if own == known:
@@ -297,7 +293,7 @@ class FleetStores(SessionStores):
         """
         settings, state = self.runtime.settings, session.state
         own, stream = (frozenset(state.subscriptions), state.log_level), new_id(STREAM_ID_BYTES)
-        ttl = self._ttl if session.initialized else self._first_ttl
+        ttl = self._times.session if session.initialized else self._times.first
         try:
             version = await self.records.create(
                 RECORDS, session.key, self._encode(session, stream), ttl,
@@ -426,10 +422,10 @@ class FleetStores(SessionStores):
         logs = [name for session_id in session_ids for name in self._open_logs(session_id)]
         try:
             keys = [key_of(session_id) for session_id in session_ids]
-            await self.records.touch(RECORDS, keys, self._ttl)
-            await self.records.touch(VALUES, keys, self._ttl)
+            await self.records.touch(RECORDS, keys, self._times.session)
+            await self.records.touch(VALUES, keys, self._times.session)
             if logs:
-                await self.fleet.logs.touch(logs, self._ttl)
+                await self.fleet.logs.touch(logs, self._times.log)
         except StoreError as exc:
             logger.warning("the store was not told which sessions are in use: %s", exc)
             if self.used is not None:

@@ -16,13 +16,13 @@ from ..protocol.errors import ToolError
 from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet
 from ..stores.base import StoreError
+from .fleet_times import session_times
 from .streams import StreamSession
 
 logger = escaping(logging.getLogger(__name__))
 
 RECORDS = "session"  # the space of the records of sessions
 VALUES = "value"  # and of the values that are kept in them
-FOREVER = 10 * 365 * 86_400.0  # seconds: for a server without `session_idle`
 MAX_CHANGES = 100  # tries of one change, each of them lost to another worker's change
 
 
@@ -47,9 +47,7 @@ class FleetValues(StreamSession):
                 await self._change(edit)
 
     async def _change(self, edit: Edit) -> None:
-        records, idle = self.fleet.records, self.runtime.settings.session_idle
-        # As long as the record of the session, which `FleetStores` touches together with this one; a minute more.
-        ttl = FOREVER if idle is None else idle + 60.0
+        records, ttl = self.fleet.records, session_times(self.runtime.settings).session
         for _ in range(MAX_CHANGES):
             record = await records.load(VALUES, self.key)
             values = {} if record is None else unpacked(record.value)

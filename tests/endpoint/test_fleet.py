@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import wire
-from fleets import KINDS, LIMIT, Roaming, Stores, fleet, roaming, stores_of, until, vanish
+from fleets import LIMIT, Roaming, Stores, fleet, roaming, until, vanish
 from rawclient import encode
 from serving import Held
 from sse_support import connected
@@ -19,16 +18,6 @@ from sse_support import connected
 from mcp_h11.runtime import fleet as fleet_module
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=KINDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return stores_of(request, tmp_path)
 
 
 def post(tool: str, request: str | int = 1, **arguments: Any) -> bytes:

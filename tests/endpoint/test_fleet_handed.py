@@ -27,11 +27,6 @@ pytestmark = pytest.mark.anyio
 ROOTS = "notifications/roots/list_changed"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Bridge(ProxyHandler):
     """A bridge that keeps the notifications that it gets; each of its sessions has the same backend."""
 

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 MADE_UP = ["nobody.1-1", ".1", "..", "a" * 5_000 + ".1-1", "\u2028.1", "\ud800.1-1", "x y\r\n.1", "{bus}.1-1", "*.1-1"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def keys_of(server: RedisServer, prefix: str) -> list[str]:
     """The keys of a fleet, without those that every operation of an inbox writes anew."""
     return [key for key in server.keys(prefix) if ":t:" not in key]

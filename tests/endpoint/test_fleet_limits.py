@@ -25,11 +25,6 @@ UNUSED = 0.2
 QUICK: dict[str, Any] = {"session_initialize": 2 * UNUSED}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["memory", "sqlite"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     return in_memory() if request.param == "memory" else in_sqlite(tmp_path)

@@ -26,11 +26,6 @@ pytestmark = pytest.mark.anyio
 BIG = 12_000_000  # bytes: more than a socket takes while its reader does not read
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Talking(Held):
     """Calls that say several things, or go away, when the test says so."""
 

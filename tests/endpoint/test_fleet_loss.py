@@ -34,11 +34,6 @@ SOON = 0.3  # seconds: a short time to mend, where its end is the point
 FLUSH = "for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do redis.call('DEL', key) end"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Kept(Held):
     """With a resource, and tools that log and that keep a value."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Roaming, Stores, fleet, in_memory, roaming, stores_of, until
+from fleets import LIMIT, Roaming, Stores, fleet, in_memory, roaming, until
 from moody import Mood, MoodyStore, fails
 from rawclient import INFO, RawClient, Response, encode
 from serving import LEGACY, Held, call
@@ -22,16 +21,6 @@ from mcp_h11.stores.base import StoreError, StoreRefused
 from mcp_h11.stores.memory import Hub
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=KINDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return stores_of(request, tmp_path)
 
 
 async def begin(server: Any, session: str | None = None) -> Response:

@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 URI = "test://watched"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_lost_signals_are_told_as_changes_of_all_that_the_handler_has_and_the_client_watches() -> None:
     async with fleet(Tools, in_memory()) as workers, roaming(workers[0]) as client:
         assert (await client.at(workers[1]).notify("notifications/initialized")).status == 202  # once more

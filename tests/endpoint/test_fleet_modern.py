@@ -3,27 +3,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import KINDS, Stores, fleet, stores_of
+from fleets import Stores, fleet
 from rawclient import Modern
 
 from mcp_h11 import Context, MCPServer
 
 pytestmark = pytest.mark.anyio
 ABLE = {"elicitation": {"form": {}}}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=KINDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return stores_of(request, tmp_path)
 
 
 def shop(done: list[str]) -> MCPServer:

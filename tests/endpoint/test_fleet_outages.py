@@ -30,11 +30,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long]
 FILE_BYTES = 512 * 1024
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def begin(server: Any) -> Response:
     """The answer to an `initialize`."""
     client = Roaming(server.port, LEGACY, limit=LIMIT)

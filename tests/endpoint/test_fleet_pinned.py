@@ -18,11 +18,6 @@ from mcp_h11 import ProxyHandler
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["memory", "sqlite"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     return in_memory() if request.param == "memory" else in_sqlite(tmp_path)

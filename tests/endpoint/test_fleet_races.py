@@ -21,11 +21,6 @@ from mcp_h11.stores.memory import Hub, MemoryInbox, MemoryStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def moody_fleet(mood: Mood, hub: Hub, make: Any = Held, **options: Any) -> Any:
     """Two workers on a store in a mood."""
     return fleet(make, lambda: MoodyStore(hub, mood), count=2, **options)

@@ -8,13 +8,12 @@ import heapq
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from examples import examples
-from fleets import KINDS, LIMIT, Stores, Workers, fleet, in_memory, stores_of
+from fleets import LIMIT, Stores, Workers, fleet, in_memory
 from hypothesis import given
 from hypothesis import strategies as st
 from rawclient import RawClient
@@ -29,11 +28,6 @@ HOUR = 3600.0  # so that no bucket fills up within a test
 WORKERS = 3
 BUS = 0.05  # virtual seconds that a signal takes
 on_sockets = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 # --- with a virtual clock --------------------------------------------------------------------------------------------
@@ -224,11 +218,6 @@ def test_a_limiter_that_was_closed_tells_nothing_more() -> None:
 
 
 # --- over sockets ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=KINDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return stores_of(request, tmp_path)
 
 
 async def status(server: Any, user: str | None = None) -> int:

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.anyio
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def moody_fleet(mood: Mood, hub: Hub, **options: Any) -> Any:
     """Two workers that serve HTTP+SSE, on a store in a mood."""
     return fleet(Held, lambda: MoodyStore(hub, mood), count=2, legacy_sse=True, health=True, **options)

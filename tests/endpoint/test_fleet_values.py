@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Roaming, Stores, fleet, in_memory, roaming, stores_of
+from fleets import LIMIT, Roaming, Stores, fleet, in_memory, roaming
 from keeping import done, keeper, tried
 
 from mcp_h11.eras.values import MAX_SESSION_VALUES
@@ -21,16 +20,6 @@ from mcp_h11.stores.memory import Hub, MemoryStore
 
 pytestmark = pytest.mark.anyio
 AWAY = "What is kept in this session is out of reach for a moment: its store is away"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=KINDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return stores_of(request, tmp_path)
 
 
 def at(client: Roaming, worker: Any) -> Roaming:

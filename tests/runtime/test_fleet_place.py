@@ -22,11 +22,6 @@ from mcp_h11.stores.memory import Hub, MemoryStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def spawn(work: object) -> object:
     return asyncio.ensure_future(work)  # type: ignore[call-overload]
 
