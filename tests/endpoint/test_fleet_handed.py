@@ -77,7 +77,7 @@ async def dead(workers: Any) -> None:
     vanish(workers[0])
     first, second = (workers[n].runtime.fleet for n in (0, 1))
     with anyio.fail_after(LIMIT):
-        while await second.is_alive(first.worker):
+        while first.worker in await second.store.inbox.workers():
             await anyio.sleep(0.05)
 
 

@@ -127,5 +127,5 @@ async def die(workers: Workers) -> None:
     vanish(workers[0])
     first, second = (workers[n].runtime.fleet for n in (0, 1))
     with anyio.fail_after(LIMIT):
-        while await second.is_alive(first.worker):
+        while first.worker in await second.store.inbox.workers():
             await anyio.sleep(0.05)
