@@ -183,7 +183,8 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 # PEP 552: a file with a hash that is not compared.  Its 16 bytes are the magic number, the flags and the hash.
 _HEAD = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + bytes(8)
-# Later forms mark shared objects, and another process with other modules shares other ones.
+# Later forms mark shared objects, and another process with other modules shares other ones.  Python 3.10 writes sets
+# in the order of their hashes, so there each process gives other bytes.
 _MARSHAL = 2
 
 
