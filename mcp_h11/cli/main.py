@@ -56,7 +56,10 @@ def _check_word(word: str, following: str = "") -> None:
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether a program reads stderr, which expects JSON; asked also where the options themselves are wrong."""
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
-    if _FORMAT not in parser_of(command)._option_string_actions:
+    try:
+        if _FORMAT not in parser_of(command)._option_string_actions:
+            return False
+    except UsageError:  # a command that this copy was made without
         return False
     wanted = os.environ.get(_FORMAT_VARIABLE, "")
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
