@@ -125,11 +125,11 @@ class Telling:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._files = ""
-        self._shown = ""
+        self._shown = "", ""
 
     def changed(self, files: Sequence[str]) -> None:
         names = [Path(file).name for file in files]
-        self._shown = ""  # a file that was saved and is still wrong is worth a line
+        self._shown = "", ""  # a file that was saved and is still wrong is worth a line
         self._files = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def told(self, step: str) -> bool:
@@ -137,11 +137,10 @@ class Telling:
         self._project.learn()
         error = self._project.error
         if step == REPLACED:
-            self._shown = ""
             logger.info("%s changed: the new code is served", self._files)
             return True
-        if error != self._shown or not error:
-            self._shown = error
+        if (step, error) != self._shown or not error:  # several workers fail for one reason
+            self._shown = step, error
             then = "the code before it goes on" if step == STAYS else "waiting until it is mended"
             logger.error("%s (%s)", error or "the new code does not start", then)
         return self._project.mendable

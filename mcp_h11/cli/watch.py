@@ -228,6 +228,7 @@ class Watcher(threading.Thread):
         self._changes: Iterator[Any] | None = None
         try:
             self._watch: Callable[..., Iterator[Any]] | None = importlib.import_module("watchfiles").watch
+            importlib.import_module("watchfiles.main").logger.setLevel(logging.WARNING)  # it tells each event
         except ImportError:
             self._watch = None
 

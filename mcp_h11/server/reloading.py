@@ -63,13 +63,15 @@ class ReloadingWorkers(Workers):
         self._told(STAYS)
 
     def _tell_replaced(self, old: WorkerProcess, new: WorkerProcess) -> None:
-        self._told(REPLACED)
+        """Say nothing yet: the old worker still accepts."""
 
     async def _retire(self, old: WorkerProcess) -> None:
         if old.ready:
             old.tell(do="reload")
+            await old.report(metrics=False)  # its answer comes after that step, or not in time
         else:
             old.kill()
+        self._told(REPLACED)
         self._old = [one for one in (*self._old, old) if not one.ended.is_set()]
         for one in self._old[:-MOST_OLD]:
             one.stop()

@@ -136,6 +136,20 @@ async def test_a_running_call_ends_in_the_code_in_which_it_began_and_holds_up_no
 
 
 @posix
+async def test_a_worker_that_dies_while_the_code_is_broken_comes_back_when_it_is_mended(tmp_path: Path) -> None:
+    with reloading(tmp_path) as fleet:
+        await fleet.started(1)
+        save(tmp_path, "VERSION = (\n")
+        await fleet.line("the code before it goes on")
+        os.kill(int((await fleet.line(r"worker (\d+) is ready"))[1]), signal.SIGKILL)
+        await fleet.line("was ended by SIGKILL")
+        await fleet.line("waiting until it is mended")
+        save(tmp_path, "VERSION = 6\n")
+        await fleet.line(r"worker \d+ is ready|the new code is served", 2)
+        assert await fleet.call("version") == "6"
+
+
+@posix
 async def test_code_that_cannot_run_at_the_start_is_waited_for(tmp_path: Path) -> None:
     save(tmp_path, "VERSION = \n")
     with reloading(tmp_path) as fleet:

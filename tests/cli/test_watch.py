@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import sysconfig
@@ -251,9 +252,11 @@ def test_a_watcher_looks_when_watchfiles_says_so(
             said.wait(0.05)
             yield set()
 
+    watchfiles_logger = logging.getLogger("watchfiles.main")
     monkeypatch.setitem(sys.modules, "watchfiles", SimpleNamespace(watch=watch_files))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "watchfiles.main", SimpleNamespace(logger=watchfiles_logger))  # type: ignore[arg-type]
     assert watched(Project(reports, [str(tools)]), lambda: tools.write_text("two2")) == [str(tools)]
     folders, options = asked[0]
     assert folders == tuple(sorted([str(tools.parent), str(reports)]))
     assert options["recursive"] is False and options["stop_event"].is_set()
-    assert len(asked) == 1
+    assert len(asked) == 1 and not watchfiles_logger.isEnabledFor(logging.INFO)
