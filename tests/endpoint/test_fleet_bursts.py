@@ -30,6 +30,7 @@ class Talking(Held):
         super().__init__()
         self.said = 0
         self.add_tool(self.talk, name="talk")
+        self.add_tool(self.shout, name="shout")
 
     async def talk(self, ctx: Context, sizes: list[int], then: str = "answer") -> str:
         await ctx.info("begins")
@@ -41,6 +42,16 @@ class Talking(Held):
         if then == "wait":
             await asyncio.Event().wait()
         return "talked"
+
+    async def shout(self, ctx: Context) -> str:
+        for word in ("one", "two"):
+            await ctx.info(word)
+        return "shouted"
+
+
+def known(server: Any, client: Roaming, event_id: str) -> Any:
+    """What a worker knows of a stream."""
+    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
 
 
 def talking(mood: Mood | None = None, count: int = 2) -> Any:
@@ -130,8 +141,8 @@ async def test_events_that_were_kept_without_an_answer_are_told_to_their_reader_
         stream.abort()
         client.at(workers[1])
         reader = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
-        known = workers[1].endpoint.legacy.sessions[client.session].streams[event.partition(".")[0]]
-        await until(lambda: known.caught_up)
+        at_reader = known(workers[1], client, event)
+        await until(lambda: at_reader.caught_up)
         part = workers[0].runtime.fleet.logs._logs
 
         def done_and_fails(real: Any) -> Any:
@@ -147,10 +158,14 @@ async def test_events_that_were_kept_without_an_answer_are_told_to_their_reader_
         assert await rest(reader) == numbered(event, [*map(str, range(len(sizes))), "talked"])
 
 
-async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved() -> None:
-    mood = Mood()
+async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the moment in which it fails, and those that come while it is known to be away."""
+    monkeypatch.setattr(fleet_bursts, "MAX_QUEUED_EVENTS", 2)
+    mood, texts = Mood(), ["0", "1", "2", "3", "talked"]
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=[0, 0])
+        stream, event = await begun(stack, client, sizes=[0] * 4)
 
         async def away(name: str) -> None:
             if name in ("append", "take"):
@@ -158,11 +173,32 @@ async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved
 
         mood.of = away
         workers.handlers[0].released.set()
-        assert await rest(stream) == [("", "0"), ("", "1"), ("", "talked")]
+        assert await rest(stream) == [("", text) for text in texts]
         mood.of = None
         await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
         async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as again:
-            assert await rest(again) == numbered(event, ["0", "1", "talked"])
+            assert await rest(again) == numbered(event, texts)
+
+
+async def test_a_call_that_begins_with_several_events_has_all_of_them_in_its_log() -> None:
+    async with talking() as workers, roaming(workers[0]) as client:
+        answer = await client.call("tools/call", call("shout"))
+        assert [one["params"]["data"] for one in answer.notifications] == ["one", "two"]
+        assert (answer.result["content"][0]["text"], asked(workers[0])) == ("shouted", {"extend": 1})
+
+
+async def test_events_after_the_end_of_the_log_or_of_the_stream_are_dropped() -> None:
+    """A worker that was taken for dead may find its log ended by another one."""
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        _, event = await begun(stack, client, sizes=[0, 0])
+        at_writer, logs = known(workers[0], client, event), workers[1].runtime.fleet.logs
+        await logs.finish(at_writer.session.key, at_writer.id, 60.0)
+        workers.handlers[0].released.set()
+        await until(lambda: at_writer.finished)
+        await at_writer.send(b"late")
+        tail = await logs.read(at_writer.session.key, at_writer.id, 0)
+        assert (tail.last, tail.finished) == (1, True)
+        assert (await client.call("ping")).result == {}
 
 
 async def test_what_a_call_said_before_it_was_cancelled_is_sent_and_kept() -> None:
@@ -179,7 +215,9 @@ async def test_what_a_call_said_before_it_was_cancelled_is_sent_and_kept() -> No
         workers.handlers[0].released.set()
         with anyio.fail_after(LIMIT):
             await reached.wait()
+        at_writer = known(workers[0], client, event)
         assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+        at_writer.close()  # once more
         free.set()
         assert await rest(stream) == numbered(event, ["0", "1"])
         async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as again:
