@@ -267,11 +267,13 @@ class LegacyClient(Client):
         await asyncio.sleep(self.random.uniform(0.05, 1.5))
         following.cancelled = True
         losses = self.world.losses
-        exchange = await self.post(
-            session,
-            {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call["id"]}},
-            resend=True,
-        )
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call["id"]}}
+        try:
+            exchange = await self.post(session, cancel, resend=True)
+        except Gone:
+            await asyncio.wait({run})
+            run.exception()  # the same, if it has one
+            raise
         if exchange.status == 202:
             key = call["params"]["arguments"]["key"]
             stopped = await self.until(lambda: key not in self.world.running, self.world.patience.event)
@@ -302,7 +304,7 @@ class LegacyClient(Client):
 
     async def _delete(self, session: Session) -> bool:
         """Whether it is deleted: then, after a while, no worker knows it."""
-        losses = self.world.losses
+        began = self.world.loop.now
         exchange = await self.send("DELETE", self._fields(session), b"")
         if exchange.status not in (204, 404):
             return False
@@ -313,7 +315,7 @@ class LegacyClient(Client):
             except Gone:
                 continue
             # A worker that did not hear of the end may have kept the session anew.
-            came_back = self.world.losses > losses and self.world.kinds != {LOSES}
+            came_back = self.world.lost_since(began) and self.world.kinds != {LOSES}
             gone = exchange.status in (0, 503) or came_back
             self.must(gone, f"{worker.name} answers {exchange.status} in a deleted session")
         return True

@@ -178,6 +178,10 @@ class World:
             for at, holders in self.holders[losses:]
         )
 
+    def lost_since(self, time: float) -> bool:
+        """Whether workers may keep anew what they know, at that time or later."""
+        return any(at + MENDED > time for at, _ in self.holders)
+
     def kill(self, worker: Worker) -> None:
         """It is gone with its memory."""
         self.deaths += 1
