@@ -124,6 +124,7 @@ class FleetLinks:
     def _on_ended(self, body: dict[str, Any]) -> None:
         session = self._session(body)
         if session is not None:
+            session.ending = True
             # Where this worker has just kept its record anew, the other one may not have found it.
             self._table.end(session, forget=self._fleet.mending)
 

@@ -325,12 +325,20 @@ class LoggedStream(Stream):
         return saved
 
     async def _give_up_log(self) -> None:
-        """The log is lost, or has a gap: a client that comes back is told so."""
+        """The log is lost or has a gap: a client that comes back is told so.  Or a reader took this worker for dead."""
         self._lose_log()
+        logs, session_id = self.fleet.logs, self.session.key
         try:
-            await self.fleet.logs.discard(self.session.key, self.id)
+            tail = await logs.read(session_id, self.id, None)
+            if not tail.finished:
+                await logs.discard(session_id, self.id)
+        except EventsExpired:
+            return
         except StoreError as exc:
             logger.debug("a log with a gap is left to its time: %s", exc)
+            return
+        if tail.reader not in ("", self.fleet.worker):
+            self.fleet.signal("events", tail.reader, session=session_id, stream=self.id)
 
     def _event_id(self, index: int) -> str:
         self.named = self.unsaved is None and not self.lost and self.session.keeps_events

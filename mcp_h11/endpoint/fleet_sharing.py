@@ -42,7 +42,7 @@ class SharingSession(FleetValues):
         self.key = key_of(state.id)  # the session's name in the store and among the workers
         self.values_lock = None
         self.leaving = False  # this worker ends, and the session goes on elsewhere
-        self.ending = False  # its record is being deleted
+        self.ending = False  # its record is being deleted, here or at another worker
         # Of all workers one puts notices into the session's own stream: the last one that a client read it from.
         self.keeps_notices = state.home == fleet.worker
         self.version = 0  # of the record; 0 where the store has none

@@ -311,7 +311,7 @@ class FleetStores(SessionStores):
             session.version, session.saved = version, own
             self._move(session, stream, state.stream)
             self.fleet.signal("record", session=session.key)
-        if session.ending or (session.closed and not session.leaving):
+        if session.ending:
             await self.records.delete(RECORDS, session.key)
 
     async def _join(self, session: FleetSession) -> None:

@@ -271,7 +271,8 @@ class SharedStream(BurstStream):
                     await self.fleet.logs.finish(self.session.key, self.id, KEEP_FINISHED)
         except StoreError as exc:
             logger.warning("the stream of a dead worker is not ended yet: %s", exc)
-            self.fleet.watch(self.writer, self.orphaned)
+            if self.session.streams.get(self.id) is self:  # its reader has not left meanwhile
+                self.fleet.watch(self.writer, self.orphaned)
             return
         self.wake()
 

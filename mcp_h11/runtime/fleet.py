@@ -150,9 +150,10 @@ class Fleet:
         return self.mending
 
     def _lose(self) -> None:
+        now = self._loop.time()
+        self._mends_until = now + MEND_TIME
         # The heartbeats are lost as well, and each worker writes its own again.
-        self._mends_until = self._loop.time() + MEND_TIME
-        self._judge_after(self._mends_until)
+        self._judge_after(now + BEAT_EVERY + ALIVE_TIME)
         for lost in self.on_lost:
             lost()
         self.on_missed()

@@ -14,12 +14,12 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from ..stores.base import ALIVE_TIME, BEAT_EVERY, Record, Records, StoreError
+from ..stores.base import Record, Records, StoreError
 from .request_state import new_key
 
 KEYS = "key"  # the space of the records
 MARK, LOST, PRINCIPALS, STATE = "mark", "lost", "principals", "state"
-MEND_TIME = ALIVE_TIME + BEAT_EVERY  # seconds after a loss, in which workers keep their records anew
+MEND_TIME = 10.0  # seconds after a loss, in which workers keep their records anew: three waits for a store that hangs
 MAX_HASHES = 1_024  # principals whose hash is remembered
 
 

@@ -294,8 +294,7 @@ class LegacyClient(Client):
                 stopped = await self.until(lambda: key not in self.world.running, SETTLED)
                 self.must(stopped, f"the call {key} of a deleted session still runs")
             else:
-                session.deleted = False
-                following.cancelled = False
+                following.cancelled = False  # the session may be gone, or not
         finally:
             try:
                 await run
