@@ -499,13 +499,16 @@ def main() -> None:
     parser.add_argument("--stdio", action="store_true", help="speak over stdin and stdout instead of HTTP")
     parser.add_argument("--store", help="the URL of the store that several of these processes share")
     parser.add_argument("--counts", type=Path, help="a folder that they share, for battery_cancel_count")
+    parser.add_argument("--proxied", action="store_true", help="a proxy on this machine names its clients")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     counts = args.counts
     if args.stdio:
         run_stdio(server)
     else:
-        options = {"response": args.response, "legacy_sse": True, "retry": RETRY, "store": args.store}
+        options: dict[str, Any] = {"response": args.response, "legacy_sse": True, "retry": RETRY, "store": args.store}
+        if args.proxied:
+            options["trusted_proxies"] = ["127.0.0.1"]
         run(server, host=args.host, port=args.port, **options)
 
 

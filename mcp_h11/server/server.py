@@ -286,17 +286,12 @@ class Server:
                 server.stop()
             else:
                 server.close()
-        self.leaving = True  # another process accepts already: `aclose` has nothing to wait for
-        # Every answer counts as the last one of its connection from now on, also on connections that are yet to come:
-        # from a TLS handshake, or accepted a moment ago.
-        self.settings = replace(self.settings, max_requests=1)
+        self._close_after_answers()
         if other_code:
             for connection in list(self.connections):
                 connection.drain()
             await self._tell_of_changes()  # while the streams that carry it are open
         self.endpoint.end_idle_streams()
-        for connection in list(self.connections):
-            connection.retire()
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
         began, grace = self.loop.time(), min(limit, 0.0 if other_code else self.settings.grace)
@@ -307,6 +302,16 @@ class Server:
             for wait in waits:
                 wait.cancel()
         await self.runtime.wait_idle(limit - (self.loop.time() - began), self._stopping)
+
+    def _close_after_answers(self) -> None:
+        """From now on each answer is the last one of its connection, so that clients and proxies let go of it.
+
+        This holds for connections that are yet to come too: from a TLS handshake, or accepted a moment ago.
+        """
+        self.leaving = True
+        self.settings = replace(self.settings, max_requests=1)
+        for connection in list(self.connections):
+            connection.retire()
 
     async def _tell_of_changes(self) -> None:
         others = set(self.runtime.tasks)
@@ -333,7 +338,7 @@ class Server:
     async def _close(self, grace: float) -> None:
         self._stopping.set()
         if self.settings.drain_delay is not None and not self.leaving:
-            self.leaving = True
+            self._close_after_answers()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._forced.wait(), self.settings.drain_delay)
         self.draining = self.runtime.draining = True

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Run the official conformance suite against tests/everything_server.py and hold it to the score.
 
-    python tests/conformance/run.py [--keep DIR] [--store URL | --hosted SERVER]
+    python tests/conformance/run.py [--keep DIR] [--store URL | --hosted SERVER | --url URL]
 
 The same again through a bridge, `python -m mcp_h11 proxy`, onto the fixture on pipes.  With a store, the fixture is a
 fleet of three processes instead, behind a proxy that gives each request to the next one; hosted, it is an ASGI
-application in uvicorn or hypercorn.
+application in uvicorn or hypercorn; with a URL, it runs already, behind a proxy for instance.
 
 Fetches the suite and the node it needs from npm into `.cache/` of the clone (or takes the folder that
 MCP_H11_CONFORMANCE names), starts the fixture once for each way of answering, runs the requirement set of each
@@ -32,7 +32,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the suite's results to this new folder")
     parser.add_argument("--store", metavar="URL", help="run a fleet of three that shares this store")
     parser.add_argument("--hosted", metavar="SERVER", help="run it as an ASGI application in uvicorn or hypercorn")
+    parser.add_argument("--url", help="the fixture runs there, and answers by event streams")
     args = parser.parse_args()
     try:
         suite = Suite()
@@ -232,6 +233,10 @@ def main() -> int:
             out = args.keep or Path(scratch) / "results"
             if args.store:
                 score = measure_one(suite, out, everything_fleet(args.store))
+            elif args.url:
+                running = Running(0)
+                running.url = args.url
+                score = measure_one(suite, out, nullcontext(running))
             elif args.hosted:
                 score = measure_one(suite, out, everything_hosted(args.hosted))
             else:
