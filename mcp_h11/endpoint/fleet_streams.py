@@ -19,7 +19,7 @@ from typing import Any
 
 from ..http.reply import UNDECIDED, Reply
 from ..http.sse import encode_event
-from ..protocol.errors import EventsExpired, InternalError
+from ..protocol.errors import EventsExpired, InternalError, session_not_found
 from ..protocol.shown import escaping
 from ..runtime.storage import KEEP_FINISHED
 from ..stores.base import StoreError, Tail
@@ -104,6 +104,8 @@ class SharedStream(BurstStream):
         if not tail.writer and not self.is_standalone:
             raise EventsExpired(name)  # the session's own stream, before or after this worker notices a loss of data
         claims.pop(name, None)
+        if self.session.closed:
+            raise session_not_found()  # it ended meanwhile, and nothing would end this reader
         return tail
 
     async def _see_off(self, before: str) -> None:

@@ -143,7 +143,9 @@ class Fleet:
         Ask this before a thing counts as gone.  A loss that is seen calls `on_lost`, here and at all other workers.
         `set_back` as in `FleetKeys.look`.  Raises StoreError.
         """
-        if self._opened and await self.keys.look(set_back):
+        if not self._opened:
+            raise StoreError("this worker has not seen yet what the store has")
+        if await self.keys.look(set_back):
             logger.warning("the store has lost its data; what the workers know of their sessions is kept anew")
             self._lose()
             self.signal("lost")
