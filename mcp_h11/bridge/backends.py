@@ -18,7 +18,7 @@ import shlex
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,14 @@ from ..client.http.urls import is_url
 from ..client.http.wire import HTTPAnswer
 from ..client.targets import Command, Url
 from ..client.transports.base import Transport
-from ..client.transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
-from ..client.transports.process import STDERR_FOLLOWS
+from ..client.transports.errors import ConnectionLost
 from ..handler.handler import ServerHandler
-from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, MCPError, Refusal, UnsupportedProtocolVersion, overloaded
-from ..protocol.shown import escaped, escaping
+from ..protocol.errors import MCPError, overloaded
+from ..protocol.shown import escaping
 from .calls import MAX_ASKED, BridgedCall, is_of_a_call
 from .interests import Interests
 from .supervisor import CrashLoop, Supervisor
+from .troubles import NO_ANSWER, for_clients, one_line
 
 if TYPE_CHECKING:
     from ..eras.session import Session
@@ -51,10 +51,8 @@ WAIT_TIME = 10.0  # for a call to wait for a backend which is being started agai
 PING_TIMEOUT = 10.0
 MISSED_PINGS = 2  # in a row, then a child is started again
 SUBSCRIBE_TIME = 10.0  # for a backend to take a log level or a subscription
-MAX_SHOWN = 1_000  # characters of the reason, in an error for a client
 
 _NOT_STARTED = "it was not started yet"
-NO_ANSWER = (ConnectionLost, RequestTimeout, HTTPStatusError)
 
 BackendSpec = Command | Url | ServerHandler | Transport
 Target = BackendSpec | str | Sequence[str]
@@ -110,6 +108,21 @@ class ServerInfo:
     instructions: str | None
 
 
+@dataclass
+class Tally:
+    """The numbers of one bridge, for the metrics.
+
+    Attributes:
+        restarts: how often a backend was started or connected again after it had ended, with tries that failed.
+        swaps: how often an operator or a new configuration replaced the backend.
+        failed_swaps: how often the new backend did not start, so that the old one went on.
+    """
+
+    restarts: int = 0
+    swaps: int = 0
+    failed_swaps: int = 0
+
+
 @dataclass(frozen=True)
 class BackendHooks:
     """How backends are connected, and where they report to; the same for all backends of one bridge."""
@@ -122,6 +135,8 @@ class BackendHooks:
     supervisor: Callable[[], Supervisor] = Supervisor
     start_time: float = START_TIME
     wait_time: float = WAIT_TIME
+    name: str | None = None  # of the backend, in logs and metrics; None: the name of its command or address
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,7 @@ class Backend:
         answering: it answered the last ping.
         trouble: why it is not connected, for the log.
         open_until: when it is tried again, while the circuit is open because it kept failing.
+        on_trial: it is the new backend of a swap, which is tried once.
         used: when the last call on it began or ended.
         ended: set when it was stopped.
     """
@@ -198,7 +214,9 @@ class Backend:
         self.answering = True
         self.trouble = _NOT_STARTED
         self.open_until: float | None = None
+        self.on_trial = False
         self.ended = asyncio.Event()
+        self._lost: float | None = None  # when it was lost, if it is away
         self._claimed: Any = None  # params of the notification that a call has just got, see `hearing`
         self._level: str | None = None  # the log level that the server was told last
         self._session_id: str | None = None  # at a server over HTTP
@@ -222,7 +240,12 @@ class Backend:
     @property
     def name(self) -> str:
         """The name of the server in a message, without secrets."""
-        return backend_name(self.spec)
+        return self._hooks.name or backend_name(self.spec)
+
+    def log(self, level: int, text: str, *args: object) -> None:
+        """A line of the log about this backend; its name stands before the text."""
+        # A log of JSON has the name as a field of its own.
+        logger.log(level, f"%s {text}", self.name, *args, extra={"backend": self.name})
 
     # --- from the first connection to the end ----------------------------------------------------------------
 
@@ -233,9 +256,10 @@ class Backend:
                 try:
                     await self._live()
                 except Exception as exc:
-                    self.trouble = _one_line(exc)
+                    self.trouble = one_line(exc)
                 if not self._stopping.is_set():
                     await self._pause()
+                    self._hooks.tally.restarts += not self._stopping.is_set()
         finally:
             self.client = None
             self.ended.set()
@@ -285,7 +309,7 @@ class Backend:
             if self._hooks.ping_every is not None:
                 tasks.start_soon(self._keep_pinging, client, self._hooks.ping_every, tasks.cancel_scope)
             error = await client.wait_closed()
-            self.trouble = _one_line(error) if error is not None else "it ended"
+            self.trouble = one_line(error) if error is not None else "it ended"
             self.client = None  # new calls wait for the next connection from here on
             tasks.cancel_scope.cancel()
         if not self._stopping.is_set():
@@ -308,20 +332,25 @@ class Backend:
             missed = 0 if answered else missed + 1
             if self.answering != answered:
                 self.answering = answered
-                logger.warning("%s %s pings", self.name, "answers" if answered else "does not answer")
+                self.log(logging.WARNING, "answers pings" if answered else "does not answer pings")
             if missed >= MISSED_PINGS and client.transport.duplex:
                 self.trouble = "it does not answer pings"
                 scope.cancel()
 
     async def _pause(self) -> None:
+        if self.on_trial:  # the swap says why it failed, and tries no second time
+            self._note()
+            await self._stopping.wait()
+            return
         now = time.monotonic()
+        self._lost = now if self._lost is None else self._lost
         try:
             delay = self._supervisor.failed(now)
-            logger.warning("%s is away: %s; next try in %.1f s", self.name, self.trouble, delay)
+            self.log(logging.WARNING, "is away: %s; next try in %.1f s", self.trouble, delay)
         except CrashLoop as exc:
             delay = max(0.0, exc.until - now)
             self.open_until = exc.until
-            logger.error("%s keeps failing: %s; it is left alone for %.0f s", self.name, self.trouble, delay)
+            self.log(logging.ERROR, "keeps failing: %s; it is left alone for %.0f s", self.trouble, delay)
         self._note()
         with anyio.move_on_after(delay):
             await self._stopping.wait()
@@ -376,7 +405,7 @@ class Backend:
             await client.subscribe(uri)
             return True
         except MCPError as exc:
-            logger.warning("%s does not take the subscription to %.200s any more: %s", self.name, uri, exc)
+            self.log(logging.WARNING, "does not take the subscription to %.200s any more: %s", uri, exc)
             return False
 
     def _up(self, client: Client) -> None:
@@ -385,7 +414,12 @@ class Backend:
         self.connects += 1
         self.answering = True
         self.trouble = ""
-        self._supervisor.succeeded(time.monotonic())
+        now = time.monotonic()
+        self._supervisor.succeeded(now)
+        if self._lost is not None:
+            # As loud as the line about its end, so that a log which has that one also has this one.
+            self.log(logging.WARNING, "is back again after %.1f s", now - self._lost)
+            self._lost = None
         self._hooks.changed(self)
         self._note()
 
@@ -408,7 +442,7 @@ class Backend:
             while self.client is None and self.open_until is None and not self.ended.is_set():
                 await self._changed.wait()
         if self.client is None:
-            raise overloaded(f"The backend is away: {_for_clients(self.trouble)}")
+            raise overloaded(f"The backend is away: {for_clients(self.trouble)}")
         return self.client
 
     # --- log level and notifications -------------------------------------------------------------------------
@@ -427,7 +461,7 @@ class Backend:
             with anyio.move_on_after(SUBSCRIBE_TIME):
                 await client.set_log_level(level)
         except MCPError as exc:
-            logger.warning("%s does not take the log level %s: %s", self.name, level, exc)
+            self.log(logging.WARNING, "does not take the log level %s: %s", level, exc)
 
     def _hear(self, method: str, params: dict[str, Any]) -> None:
         if params is not self._claimed:
@@ -442,30 +476,3 @@ class Backend:
             call.on_notification(method, params)
 
         return hear
-
-
-def as_answer(exc: MCPError, name: str) -> MCPError:
-    """An error between the bridge and its backend, in words for the bridge's clients.
-
-    An error of the backend is passed on as it is, except for those that are about the bridge's own request.
-    """
-    if isinstance(exc, Refusal):
-        return exc
-    if isinstance(exc, (*NO_ANSWER, InvalidAnswer, HeaderMismatch, UnsupportedProtocolVersion)):
-        # The last two are faults of the bridge's request.  An HTTP status such as 401 concerns the bridge's own
-        # credentials: a client that got it would ask its user for a login.
-        return MCPError(INTERNAL_ERROR, f"The backend {name} did not answer: {_for_clients(_one_line(exc))}")
-    return exc
-
-
-def _one_line(exc: BaseException) -> str:
-    """The reason and the end of a child's stderr, for the log: on one line, and escaped."""
-    inner = getattr(exc, "exceptions", None)
-    if inner:
-        return _one_line(inner[0])
-    return escaped(" ".join(str(exc).split()) or type(exc).__name__)
-
-
-def _for_clients(trouble: str) -> str:
-    """The reason without the stderr of the process, which may be about any other client."""
-    return trouble.partition(STDERR_FOLLOWS)[0][:MAX_SHOWN]

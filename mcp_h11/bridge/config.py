@@ -32,6 +32,7 @@ from .filter import PRECEDENCES, ToolFilter
 
 MAX_SERVERS = 256
 MAX_NAME = 64
+MAX_CHANGES_NAMED = 50  # names of servers in a line of the log, for each of added, removed and changed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # The member that holds the servers, by program: most of them, VS Code, Zed, Codex.
@@ -71,6 +72,16 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        """In words: ``added a, b; removed c; changed d``, or ``nothing changed``."""
+        kinds = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
+        return "; ".join(f"{word} {_listed(names)}" for word, names in kinds if names) or "nothing changed"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - MAX_CHANGES_NAMED
+    return ", ".join(names[:MAX_CHANGES_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_config(

@@ -29,10 +29,11 @@ from ..protocol.methods import (
     METHODS,
     log_rank,
 )
-from .backends import Backend, as_answer
+from .backends import Backend
 from .callers import Caller, declared_capabilities, wanted_log_level
 from .calls import BridgedCall, ParkedCall, Parking, read_state
 from .generations import Generation, Generations
+from .troubles import as_answer
 
 # Members of `_meta` that concern the hop between client and bridge.  The bridge's own client writes its own.
 _ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))

@@ -18,7 +18,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 
@@ -32,6 +32,7 @@ from ..http.origins import HostPolicy
 from ..http.reply import Link, Reply
 from ..protocol.errors import MCPError, Refusal
 from ..protocol.shown import escaping
+from ..runtime.metrics import Metrics
 from ..runtime.runtime import Runtime
 from ..server.ops import OpsEndpoint
 from ..server.server import Server
@@ -39,14 +40,21 @@ from ..server.signals import handle_signals
 from .backends import DRAIN_TIME
 from .config import ServerEntry, changes
 from .configtext import ConfigError
+from .counts import backend_metrics
 from .groups import begin_soon, in_one_task
 from .proxy import ProxyHandler
 
 logger = escaping(logging.getLogger(__name__))
 
 PREFIX = "/servers/"
+READY_WHEN = ("any", "all")
 READY_TIME = 15.0  # seconds for a backend to be there, or to have failed once
 CLOSING_TIME = 30.0  # seconds for everything of a site to end
+
+
+def site_name(path: str) -> str:
+    """The name of a site in a path; empty where the path is not below a site."""
+    return path[len(PREFIX) :].partition("/")[0] if path.startswith(PREFIX) else ""
 
 
 class Site:
@@ -65,6 +73,7 @@ class Site:
             precedence=entry.precedence,
             share_logs=entry.share_logs,
             ping_every=ping_every,
+            label=name,
         )
         # Each site has the paths of a whole server below its own name.
         here = PREFIX + name
@@ -72,7 +81,9 @@ class Site:
         self.runtime = Runtime(self.handler, settings, settings.max_values)
         # The end of the server waits for the calls of all, and its limits hold for all.
         self.runtime.share(root.runtime)
-        self.runtime.metrics = root.runtime.metrics
+        if root.runtime.metrics is not None:
+            # A site that is made anew under the same name counts on.
+            self.runtime.metrics = root.runtime.metrics.backends.setdefault(name, Metrics())
         self._hosts = hosts
         self.endpoint: Endpoint
         self._stopping = asyncio.Event()
@@ -113,7 +124,7 @@ class Site:
                 await self.handler.swap(entry.spec)
             except Exception as exc:  # the other sites go on, and the next reading of the list tries again
                 fault = None if isinstance(exc, MCPError) else exc
-                logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault)
+                logger.error("%s stays as it was: %s", self.name, exc, exc_info=fault, extra={"backend": self.name})
                 # The next reading compares with this, and so tries again.
                 self.entry = old
                 return True
@@ -126,7 +137,8 @@ class Site:
 class Gateway(ServerHandler):
     """The list of sites, for a `GatewayServer`.
 
-    `read` reads the list anew; it raises ConfigError for a list that cannot be used.
+    `read` reads the list anew; it raises ConfigError for a list that cannot be used.  With `ready_when` "any" the whole
+    is ready while one backend is, and with "all" only while all are; each is asked for at `/ready/NAME`.
     """
 
     name = "gateway"
@@ -137,22 +149,35 @@ class Gateway(ServerHandler):
         read: Callable[[], Mapping[str, ServerEntry]] | None = None,
         *,
         ping_every: float | None = None,
+        ready_when: Literal["any", "all"] = "any",
     ) -> None:
+        if ready_when not in READY_WHEN:
+            raise ValueError(f"ready_when is any or all, not {ready_when!r}")
+        self._ready_when = ready_when
         self.sites: dict[str, Site] = {}
         self._entries = dict(entries)
         self._read = read
         self._ping_every = ping_every
         self._make: Callable[[str, ServerEntry], Site]
+        self._uncount: Callable[[str], object]  # drops the numbers of a site that the list has no more
         self._forget: Callable[[], None]  # drops the verdicts kept with request heads: they name the sites of before
         self._tasks: Any = None
         self._reloading: asyncio.Lock
         self._hangup = False  # a SIGHUP came, and the list was not read since
 
     def readiness_problems(self) -> Sequence[str]:
-        """The problems of all sites, each with the name of its site."""
-        return [
-            f"{site.name}: {problem}" for site in self.sites.values() for problem in site.handler.readiness_problems()
-        ]
+        """The problems of all sites, each with the name of its site; none where the sites that are well are enough."""
+        parts = self._parts()
+        if self._ready_when == "any" and not all(parts.values()):
+            return []
+        return [f"{name}: {problem}" for name, problems in parts.items() for problem in problems]
+
+    def _parts(self) -> Mapping[str, Sequence[str]]:
+        return {name: site.handler.readiness_problems() for name, site in self.sites.items()}
+
+    def _metric_lines(self) -> Iterable[str]:
+        each = self.sites.items()
+        return backend_metrics({name: site.handler.counts(site.endpoint.counts().sessions) for name, site in each})
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Gateway]:
@@ -187,9 +212,17 @@ class Gateway(ServerHandler):
 
     async def open(self, server: Server, hosts: HostPolicy) -> None:
         """Begin all sites at once.  If a backend cannot be connected, its site begins without it."""
+        if server.recorder is not None:
+            server.recorder.backend_of = self._backend_of
+        metrics = server.runtime.metrics
+        self._uncount = lambda name: metrics is not None and metrics.backends.pop(name, None)
         self._make = lambda name, entry: Site(name, entry, server, hosts, self._ping_every)
         self._forget = server.heads.forget
         await self._add(self._entries)
+
+    def _backend_of(self, path: str) -> str:
+        name = site_name(path)
+        return name if name in self.sites else ""
 
     async def reload(self) -> None:
         """Read the list again, and change the sites that differ.  Never raises."""
@@ -206,9 +239,10 @@ class Gateway(ServerHandler):
                 logger.exception("the configuration cannot be read, and all stays as it was")
                 return
             found = changes({name: site.entry for name, site in self.sites.items()}, entries)
-            logger.info("configuration read: %d added, %d removed, %d changed", len(found.added), len(found.removed),
-                        len(found.changed))  # fmt: skip
+            logger.info("configuration read: %s", found)
             self._remove(found.removed)
+            for name in found.removed:
+                self._uncount(name)
             # All at once: a site that starts slowly does not delay the others.
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._add, {name: entries[name] for name in found.added})
@@ -236,14 +270,14 @@ class Gateway(ServerHandler):
         try:
             return self._make(name, entry)
         except Exception:  # the other sites go on without it
-            logger.exception("%s cannot be served", name)
+            logger.exception("%s cannot be served", name, extra={"backend": name})
             return None
 
     async def _run(self, site: Site) -> None:
         try:
             await site.run()
         except Exception:
-            logger.exception("%s has ended", site.name)
+            logger.exception("%s has ended", site.name, extra={"backend": site.name})
         finally:
             site.ready.set()
             site.ended.set()
@@ -273,10 +307,7 @@ class GatewayEndpoint(OpsEndpoint):
         return Counts(sum(one.sessions for one in each), sum(one.listeners for one in each))
 
     def _at(self, head: Head) -> Endpoint | None:
-        path = head.path
-        if not path.startswith(PREFIX):
-            return None
-        site = self.gateway.sites.get(path[len(PREFIX) :].partition("/")[0])
+        site = self.gateway.sites.get(site_name(head.path))
         return site.endpoint if site is not None else None
 
     def client(self, head: Head | None, link: Link | Reply) -> str:

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..protocol.errors import overloaded
+from ..protocol.errors import MCPError, overloaded
 from ..runtime.fairness import Shares
 from ..version import __version__
 from .backends import DRAIN_TIME, START_TIME, Backend, BackendHooks, BackendSpec, Identity, Tenant
@@ -265,9 +266,10 @@ class Generations:
         self.now.serve(1, 1)
         await self.now.shared.first_outcome(limit)
 
-    def _begin(self, spec: BackendSpec) -> Generation:
+    def _begin(self, spec: BackendSpec, on_trial: bool = False) -> Generation:
         assert self._tasks is not None
         generation = Generation(spec, self._hooks, self._interests, self._tasks, per_session=self.per_session)
+        generation.shared.on_trial = on_trial
         generation.start()
         return generation
 
@@ -341,15 +343,21 @@ class Generations:
         async with self._swapping:
             new = None
             if spec is not None:
-                new = self._begin(spec)
+                new = self._begin(spec, on_trial=True)
                 try:
                     # One attempt: the caller of `swap` decides whether there is another one.
                     await new.shared.first_outcome(self.start_time)
                     # Raises why it is not connected.
                     await new.shared.connected(0.0)
-                except BaseException:
+                except BaseException as exc:
+                    if isinstance(exc, MCPError):
+                        self._hooks.tally.failed_swaps += 1
+                        text = "goes on as it was, since the new backend does not start: %s"
+                        new.shared.log(logging.ERROR, text, new.shared.trouble)
                     await new.stop()
                     raise
+                new.shared.on_trial = False
+            self._hooks.tally.swaps += 1
             self._replace(new, sessions)
 
     def _replace(self, new: Generation | None, sessions: str) -> None:

@@ -21,11 +21,12 @@ from ..http.auth import subject
 from ..protocol.errors import INTERNAL_ERROR, MCPError
 from ..protocol.methods import log_rank
 from ..protocol.shown import escaping
-from .backends import SUBSCRIBE_TIME, Backend, Tenant, as_answer
+from .backends import SUBSCRIBE_TIME, Backend, Tenant
 from .callers import Caller, is_one_client, lasting_session
 from .generations import Generation, Generations
 from .groups import begin_soon
 from .interests import Interests
+from .troubles import as_answer
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -45,6 +45,7 @@ from .backends import (
     spec_of,
 )
 from .calls import Parking
+from .counts import BackendCounts, backend_metrics
 from .filter import ToolFilter
 from .forwarding import Forwarding, forwardable
 from .generations import Generations
@@ -82,6 +83,7 @@ class ProxyHandler(ServerHandler):
             They may speak of any client's calls, so by default no client gets them.
         forward_headers: names of request headers that are passed on to a backend over HTTP.  Credentials never are.
         ping_every: seconds between pings of the backend; `/ready` shows if they are answered.  None for no pings.
+        label: the name of the backend in logs and metrics; by default the name of its command or address.
         supervisor: makes the policy by which a backend that ends is started again.
         drain_time: seconds for the calls on a backend that is replaced.
         start_time: seconds for a backend to connect.
@@ -104,6 +106,7 @@ class ProxyHandler(ServerHandler):
         share_logs: bool = False,
         forward_headers: Iterable[str] = (),
         ping_every: float | None = None,
+        label: str | None = None,
         supervisor: type[Supervisor] | Any = Supervisor,
         drain_time: float = DRAIN_TIME,
         start_time: float = START_TIME,
@@ -139,10 +142,12 @@ class ProxyHandler(ServerHandler):
             supervisor,
             start_time,
             wait_time,
+            label,
         )
         self._tasks: TaskGroup | None = None
         if self._spec is not None:
             self.name = backend_name(self._spec)
+        self._first_name = self.name  # a connected backend says another one
 
     def _spec_of(self, target: Target | None) -> BackendSpec | None:
         """Raises as the constructor does."""
@@ -220,6 +225,14 @@ class ProxyHandler(ServerHandler):
         if shared.client is None and not (self.per_session and self._server_info is not None):
             return ["backend away"]
         return [] if shared.answering else ["backend does not answer pings"]
+
+    def _metric_lines(self) -> Iterable[str]:
+        return backend_metrics({self._hooks.name or self._first_name: self.counts()})
+
+    def counts(self, sessions: int | None = None) -> BackendCounts:
+        """The numbers of the backend at this moment; `sessions` is the number that the server in front knows."""
+        calls = sum(generation.running for generation in self._generations.all)
+        return BackendCounts(not self.readiness_problems(), calls, self._hooks.tally, sessions)
 
     def _show(self, backend: Backend) -> None:
         """From now on clients see the offer of this backend."""

@@ -32,7 +32,17 @@ PING_EVERY = 30.0
 BEARER = f"{ENVIRONMENT_PREFIX}BEARER"
 
 # Left out of `--help`, beside the options that are rare in every command.
-_RARE = ("share_logs", "inherit_env", "forward_header", "ping_every", "precedence", "workers", "reload", "cwd")
+_RARE = (
+    "share_logs",
+    "inherit_env",
+    "forward_header",
+    "ping_every",
+    "ready_when",
+    "precedence",
+    "workers",
+    "reload",
+    "cwd",
+)
 _USAGE = f"""{PROG} proxy [options] -- COMMAND [ARGUMENT ...]
        {PROG} proxy [options] --url URL
        {PROG} proxy [options] --config FILE"""
@@ -94,6 +104,8 @@ def parser_of(word: str = "proxy") -> argparse.ArgumentParser:
                        help="a header of clients that is passed on to --url; repeatable")  # fmt: skip
     where.add_argument("--ping-every", type=_pings, default=PING_EVERY, metavar="SECONDS",
                        help="between pings of the backend, whose answers /ready shows; 0 for none (30)")  # fmt: skip
+    where.add_argument("--ready-when", choices=("any", "all"),
+                       help="with --config: /ready needs any of its servers, or all (any)")  # fmt: skip
     tools = parser.add_argument_group("which tools")
     tools.add_argument("--allow-tool", action="append", default=[], metavar="GLOB", help="only such; repeatable")
     tools.add_argument("--deny-tool", action="append", default=[], metavar="GLOB", help="no such; repeatable")
@@ -143,19 +155,26 @@ def _check(options: argparse.Namespace, command: list[str]) -> None:
     # Now, and in one line: later it would be a backend that keeps failing.
     if command and not shutil.which(command[0], path=None if options.cwd is None else _path_in(options.cwd)):
         raise UsageError(f"there is no command {command[0]!r}")
-    for flag, used in (("--env", options.env), ("--cwd", options.cwd)):
-        if used and not command:
-            raise UsageError(f"{flag} is for a command")
-    for flag, used in (("--header", options.header), ("--bearer", options.bearer),
-                       ("--forward-header", options.forward_header)):  # fmt: skip
-        if used and not options.url:
-            raise UsageError(f"{flag} is for --url")
+    _check_kind(options, command)
     if options.config:
         for flag, used in (("--stdio", options.stdio), ("--per-session", options.per_session),
                            ("--share-logs", options.share_logs),
                            ("--allow-tool", options.allow_tool), ("--deny-tool", options.deny_tool)):  # fmt: skip
             if used:
                 raise UsageError(f"{flag} and --config cannot be used together: each server of the file has its own")
+
+
+def _check_kind(options: argparse.Namespace, command: list[str]) -> None:
+    """Raises UsageError for options of another kind of backend."""
+    for flag, used in (("--env", options.env), ("--cwd", options.cwd)):
+        if used and not command:
+            raise UsageError(f"{flag} is for a command")
+    if options.ready_when and not options.config:
+        raise UsageError("--ready-when is for --config")
+    for flag, used in (("--header", options.header), ("--bearer", options.bearer),
+                       ("--forward-header", options.forward_header)):  # fmt: skip
+        if used and not options.url:
+            raise UsageError(f"{flag} is for --url")
 
 
 def _path_in(folder: str) -> str:
@@ -222,7 +241,7 @@ def _serve_config(options: argparse.Namespace) -> None:
         entries = read()
     except ConfigError as exc:
         raise UsageError(str(exc)) from None
-    gateway = Gateway(entries, read, ping_every=options.ping_every)
+    gateway = Gateway(entries, read, ping_every=options.ping_every, ready_when=options.ready_when or "any")
     settings = make_settings(options)
     options.path = PREFIX
 

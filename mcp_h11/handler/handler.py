@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import CoroutineType
 from typing import Any
@@ -139,6 +139,14 @@ class ServerHandler:
 
     def readiness_problems(self) -> Sequence[str]:
         """Why new clients should rather go elsewhere, for `/ready`; empty where nothing is the matter."""
+        return ()
+
+    def _parts(self) -> Mapping[str, Sequence[str]]:
+        """The problems of each part that has a name, as `readiness_problems`, for `/ready/NAME`."""
+        return {}
+
+    def _metric_lines(self) -> Iterable[str]:
+        """Lines of further metrics, in Prometheus' text format."""
         return ()
 
     @asynccontextmanager

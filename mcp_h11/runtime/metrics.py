@@ -59,6 +59,7 @@ class Metrics:
         self._tools: set[str] = set()
         self.sessions = Histogram()
         self.responses: Counter[int] = Counter()
+        self.backends: dict[str, Metrics] = {}  # of a gateway: the calls and sessions of each, by the configured name
         # Bytes of the connections that have ended; each open connection counts its own.
         self.received = self.sent = 0
 
@@ -94,16 +95,18 @@ class Metrics:
         `gauges` has the help text and the value of each gauge by its name.  `received` and `sent` are the bytes of the
         connections that are open.  `more` is the lines of further metrics, such as `store_metrics`.
         """
+        counted = [("", self), *self.backends.items()]
         lines: list[str] = []
         name = "mcp_server_operation_duration_seconds"
         lines += heading(name, "histogram", "From a request or notification to the end of its answer.")
-        for (method, tool, error), histogram in sorted(self.operations.items()):
-            labels = {"mcp_method_name": method, "gen_ai_tool_name": tool, "error_type": error}
-            given = [f'{label}="{_escaped(value)}"' for label, value in labels.items() if value]
-            lines += histogram.lines(name, ",".join(given))
+        for backend, metrics in counted:
+            for (method, tool, error), histogram in sorted(metrics.operations.items()):
+                lines += histogram.lines(name, labels(mcp_method_name=method, gen_ai_tool_name=tool, error_type=error,
+                                                      mcp_h11_backend=backend))  # fmt: skip
         name = "mcp_server_session_duration_seconds"
         lines += heading(name, "histogram", "From the opening of a session to its end.")
-        lines += self.sessions.lines(name, "")
+        for backend, metrics in counted:
+            lines += metrics.sessions.lines(name, labels(mcp_h11_backend=backend))
         name = "mcp_h11_responses_total"
         lines += heading(name, "counter", "HTTP answers by their status; refusals are those from 400 on.")
         lines += [f'{name}{{http_response_status_code="{code}"}} {n}' for code, n in sorted(self.responses.items())]
@@ -125,6 +128,11 @@ def heading(name: str, kind: str, text: str) -> list[str]:
 def sample_value(value: float) -> str:
     """A value as the text format has it."""
     return repr(int(value)) if value == int(value) else repr(value)
+
+
+def labels(**values: str) -> str:
+    """The labels of a sample, without those whose value is empty."""
+    return ",".join(f'{label}="{_escaped(value)}"' for label, value in values.items() if value)
 
 
 def _escaped(label: str) -> str:

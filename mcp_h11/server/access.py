@@ -93,10 +93,13 @@ class Recorder:
     def __init__(self, form: Callable[[dict[str, Any]], str] | None, metrics: Metrics | None) -> None:
         self._form = form
         self.metrics = metrics
+        # A gateway says which of its backends is at a path, for the log and the metrics; empty for none.
+        self.backend_of: Callable[[str], str] | None = None
 
     def finished(self, reply: RecordedReply, now: float) -> None:
         """Record an answer that is complete, or ended because its client is gone."""
         seconds, metrics = now - reply.began, self.metrics
+        backend = "" if self.backend_of is None else self.backend_of(reply.request.head.path)
         if metrics is not None:
             metrics.responses[reply.status] += 1
             if reply.method:
@@ -104,16 +107,20 @@ class Recorder:
                 # If the client left before its answer began, it is not known whether the tool exists: the call counts
                 # as an error, so that its name gets no label.
                 error = reply.error or (str(status) if status >= 400 else "" if status else "disconnected")
-                metrics.operation(reply.method, error, seconds, reply.tool)
+                counted = metrics.backends.get(backend, metrics)
+                counted.operation(reply.method, error, seconds, reply.tool)
         if self._form is not None and logger.isEnabledFor(logging.INFO):
-            self._log(reply.fields(seconds))
+            fields = reply.fields(seconds)
+            self._log({**fields, "backend": backend} if backend else fields)
 
     def refused(self, peer: str, method: str, path: str, status: int) -> None:
         """Record a refusal that was sent before the whole request had arrived."""
         if self.metrics is not None:
             self.metrics.responses[status] += 1
         if self._form is not None and logger.isEnabledFor(logging.INFO):
-            self._log(refused_fields(peer, method, path, status))
+            fields = refused_fields(peer, method, path, status)
+            backend = "" if self.backend_of is None else self.backend_of(path)
+            self._log({**fields, "backend": backend} if backend else fields)
 
     def _log(self, fields: dict[str, Any]) -> None:
         assert self._form is not None

@@ -26,7 +26,8 @@ logger = escaping(logging.getLogger(__name__))
 class JSONLines(logging.Formatter):
     """One JSON object for each record: `time`, `level`, `logger`, `message`, and `exception` where there is one.
 
-    A line of the access log has its fields beside these.  `more` are members that every line has.
+    A line of the access log has its fields beside these, and a line about a backend of a bridge its name, `backend`.
+    `more` are members that every line has.
     """
 
     def __init__(self, **more: Any) -> None:
@@ -43,6 +44,7 @@ class JSONLines(logging.Formatter):
             **self._more,
             "message": _message(record) if fields is None else _request(fields),
             **(fields or {}),
+            **({"backend": record.backend} if hasattr(record, "backend") else {}),
         }
         exception = record.exc_text or (record.exc_info and self.formatException(record.exc_info))
         if isinstance(exception, EscapedTrace):

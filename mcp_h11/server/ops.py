@@ -2,7 +2,7 @@
 """`/health`, `/ready` and `/metrics` for the operators of the server, on the server's port or on a port of their own.
 
     /health   200, or 503 where no client could begin: version, uptime and the state of the server
-    /ready    200, or 503 with the reasons not to send new clients here
+    /ready    200, or 503 with the reasons not to send new clients here; /ready/NAME of one backend of a gateway
     /metrics  Prometheus' text format
 
 Rule: the pages ask the handler only for its state.  They never wait, they change nothing, and no client needs them.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -75,6 +75,7 @@ class Pages:
         self._pages: dict[str, Callable[[], Answer]] = {}
         if health:
             self._pages.update({settings.health_path: self.health, settings.ready_path: self.ready})
+        self._parts = f"{settings.ready_path.rstrip('/')}/" if health else None
         if metrics:
             self._pages[settings.metrics_path] = self.metrics
         if server.runtime.fleet is not None and self._pages:
@@ -82,7 +83,13 @@ class Pages:
 
     def has(self, path: str) -> bool:
         """Whether one of the documents has this path."""
-        return path in self._pages
+        return path in self._pages or self._part(path) is not None
+
+    def _part(self, path: str) -> Sequence[str] | None:
+        """The problems of the part whose readiness is at this path; None where there is no such part."""
+        if self._parts is None or not path.startswith(self._parts):
+            return None
+        return self._server.runtime.handler._parts().get(path[len(self._parts) :])  # type: ignore[no-any-return]
 
     def refusal(self, head: Head) -> Refusal | None:
         """The reason why a request for a document is not answered; None where it is."""
@@ -101,7 +108,8 @@ class Pages:
         """Answer with the document of the path, or with the refusal."""
         refusal = self.refusal(head)
         if refusal is None:
-            status, headers, body = self._pages[head.path]()
+            page = self._pages.get(head.path)
+            status, headers, body = page() if page is not None else self.ready_part(head.path)
             reply.answer(status, body, headers + FRESH)
         else:
             body = self._server.runtime.json.error(None, refusal)
@@ -132,10 +140,24 @@ class Pages:
     def ready(self) -> Answer:
         """Tell whether new clients should be sent here."""
         reasons = self.reasons()
+        if not reasons:
+            # Parts that are away, while others still serve clients.
+            parts = self._server.runtime.handler._parts().items()
+            warnings = [f"{name}: {problem}" for name, problems in parts for problem in problems]
+            if warnings:
+                return document(200, ready=True, reasons=[], warnings=warnings)
+        return document(503 if reasons else 200, ready=not reasons, reasons=reasons)
+
+    def ready_part(self, path: str) -> Answer:
+        """Tell whether new clients of one part should be sent here."""
+        reasons = [*self._own_reasons(), *(self._part(path) or ())]
         return document(503 if reasons else 200, ready=not reasons, reasons=reasons)
 
     def reasons(self) -> list[str]:
         """The reasons not to send new clients here; empty where there is none."""
+        return [*self._own_reasons(), *self._server.runtime.handler.readiness_problems()]
+
+    def _own_reasons(self) -> list[str]:
         server = self._server
         settings, runtime = server.settings, server.runtime
         full = (
@@ -150,7 +172,7 @@ class Pages:
             "store away": runtime.store_away,
             "loop lag": late,
         }
-        return [*(reason for reason, holds in found.items() if holds), *runtime.handler.readiness_problems()]
+        return [reason for reason, holds in found.items() if holds]
 
     def metrics(self) -> Answer:
         """The counters, and the gauges of this moment."""
@@ -171,11 +193,11 @@ class Pages:
         }
         received = sum(connection.received for connection in server.connections)
         sent = sum(connection.written for connection in server.connections)
-        more: list[str] = []
+        more = [*runtime.handler._metric_lines()]
         if runtime.fleet is not None:
             from ..runtime.store_metrics import store_metrics  # only a server with a store needs it
 
-            more = store_metrics(runtime.fleet)
+            more += store_metrics(runtime.fleet)
         return 200, (("Content-Type", CONTENT_TYPE),), metrics.render(gauges, received, sent, more)
 
 

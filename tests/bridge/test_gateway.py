@@ -21,11 +21,12 @@ from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, modern, served
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.bridge.config import ServerEntry
+from mcp_h11.bridge.config import MAX_CHANGES_NAMED, ServerEntry, changes
 from mcp_h11.bridge.configtext import ConfigError
 from mcp_h11.bridge.gateway import Gateway, GatewayServer
 from mcp_h11.client.client import Client
 from mcp_h11.client.targets import Command, Url
+from mcp_h11.server.logs import JSONLines
 from mcp_h11.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ async def gateway(entries: dict[str, ServerEntry], **options: Any) -> AsyncItera
             raise lists[-1]
         return lists[-1]  # type: ignore[no-any-return]
 
-    handler = Gateway(entries, read)
+    handler = Gateway(entries, read, ready_when=options.pop("ready_when", "any"))
     options = {"kind": GatewayServer, "health": True, "metrics": True, **options}
     async with served(handler, **options) as server:  # type: ignore[arg-type]
         server.lists = lists
@@ -115,17 +116,138 @@ async def test_what_is_at_no_name_is_404(path: str) -> None:
         assert answer.status == 404 and answer.json()["error"]["message"].startswith("Nothing is served here")
 
 
+BROKEN = ServerEntry(Command((sys.executable, SERVER, "--crash")))
+
+
+def samples(answer: Any) -> dict[str, float]:
+    """The samples of a metrics page, by name and labels."""
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
 async def test_the_pages_are_those_of_all() -> None:
-    broken = ServerEntry(Command((sys.executable, SERVER, "--crash")))
-    async with gateway({"one": entry("one"), "broken": broken}) as server:
+    async with gateway({"one": entry("one"), "broken": BROKEN}) as server:
         assert (await page(server, "/health")).status == 200
         ready = await page(server, "/ready")
-        assert (ready.status, ready.json()["reasons"]) == (503, ["broken: backend away"])
+        said_ready = {"ready": True, "reasons": [], "warnings": ["broken: backend away"]}
+        assert (ready.status, ready.json()) == (200, said_ready)
         async with at(server, "one", Legacy):
             assert b"mcp_h11_sessions 1" in (await page(server, "/metrics")).body
         c = at(server, "broken")
         assert (await c.post(c.request("tools/list"))).status == 503
         assert (await said(at(server, "one")))["name"] == "one"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_each_backend_has_a_readiness_of_its_own(apart: bool) -> None:
+    async with gateway({"one": entry("one"), "broken": BROKEN}, ops_port=0 if apart else None) as server:
+        port = server.ops_port or server.port
+        async with RawClient(port) as client:
+            one = await client.request("GET", "/ready/one")
+            assert (one.status, one.json()) == (200, {"ready": True, "reasons": []})
+            broken = await client.request("GET", "/ready/broken")
+            assert (broken.status, broken.json()["reasons"]) == (503, ["backend away"])
+            assert (await client.request("HEAD", "/ready/one")).status == 200
+            assert (await client.request("POST", "/ready/one")).status == 405
+        for path in ("/ready/", "/ready/none", "/ready/one/", "/ready/one/more", "/readyone"):
+            async with RawClient(port) as client:
+                assert (await client.request("GET", path)).status == 404
+        server.leaving = True
+        async with RawClient(port) as client:
+            assert (await client.request("GET", "/ready/one")).json()["reasons"] == ["draining"]
+        server.leaving = False
+
+
+async def test_the_whole_is_not_ready_when_all_are_away_or_one_where_that_is_asked_for() -> None:
+    async with gateway({"one": BROKEN, "two": BROKEN}) as server:
+        ready = await page(server, "/ready")
+        assert (ready.status, ready.json()["reasons"]) == (503, ["one: backend away", "two: backend away"])
+    async with gateway({"one": entry("one"), "broken": BROKEN}, ready_when="all") as server:
+        ready = await page(server, "/ready")
+        assert (ready.status, ready.json()["reasons"]) == (503, ["broken: backend away"])
+    with pytest.raises(ValueError, match="any or all"):
+        Gateway({}, ready_when="some")  # type: ignore[arg-type]
+
+
+async def test_metrics_name_the_backend_as_the_list_does() -> None:
+    async with gateway({"one": entry("other-name"), "broken": BROKEN}) as server:
+        async with at(server, "one", Legacy) as c:
+            await text(c, "pid")
+            found = samples(await page(server, "/metrics"))
+            assert found['mcp_h11_backend_up{mcp_h11_backend="one"}'] == 1
+            assert found['mcp_h11_backend_up{mcp_h11_backend="broken"}'] == 0
+            assert found['mcp_h11_backend_sessions{mcp_h11_backend="one"}'] == 1
+            assert found['mcp_h11_backend_calls_running{mcp_h11_backend="one"}'] == 0
+            calls = 'mcp_server_operation_duration_seconds_count{mcp_method_name="tools/call",gen_ai_tool_name="pid",'
+            assert found[calls + 'mcp_h11_backend="one"}'] == 1
+            assert not any("other-name" in name for name in found)
+        assert samples(await page(server, "/metrics"))[
+            'mcp_server_session_duration_seconds_count{mcp_h11_backend="one"}'] == 1  # fmt: skip
+        gone = server.runtime.handler.sites["one"]
+        server.lists.append({"broken": BROKEN})
+        await server.runtime.handler.reload()
+        assert not any('"one"' in name for name in samples(await page(server, "/metrics")))
+        with anyio.fail_after(LIMIT):
+            await gone.ended.wait()
+
+
+async def test_a_backend_that_was_away_is_said_to_be_back_and_its_restarts_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with gateway({"one": entry("other-name")}) as server:
+        c = at(server, "one")
+        os.kill(int(await text(c, "pid")), signal.SIGKILL)
+
+        async def counted() -> bool:
+            found = samples(await page(server, "/metrics"))
+            return found['mcp_h11_backend_restarts_total{mcp_h11_backend="one"}'] == 1
+
+        await until(counted)
+        await until(lambda: asyncio.sleep(0, "back again" in caplog.text))
+        lines = [record for record in caplog.records if "away" in record.message or "back again" in record.message]
+        assert [re.sub(r"[0-9.]+ s$", "N s", record.message) for record in lines][-1] == "one is back again after N s"
+        assert lines[0].message.startswith("one is away: ") and len(lines) == 2
+        assert {getattr(record, "backend", None) for record in lines} == {"one"}
+        assert JSONLines().format(lines[-1]).count('"backend":"one"') == 1
+
+
+async def test_the_access_log_names_the_backend(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        async with gateway({"one": entry("other-name")}, access_log=True) as server:
+            await text(at(server, "one"), "pid")
+            c = at(server, "none")
+            await c.post(c.request("tools/list"))
+            long = (
+                "POST /servers/one/mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n"
+            )
+            async with RawClient(server.port) as client:
+                await client.send(long.encode() + b"\r\n")
+                assert (await client.receive("POST")).status >= 400
+    lines = [record.access for record in caplog.records if hasattr(record, "access")]
+    assert [line.get("backend") for line in lines] == ["one", None, "one"]
+
+
+async def test_one_line_says_what_a_reading_changed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        async with gateway({"same": entry("same"), "other": entry("other"), "gone": entry("gone")}) as server:
+            new = {"same": entry("same"), "other": entry("other", deny=("x",)), "a": entry("a"), "b": entry("b")}
+            server.lists.append(new)
+            gone = server.runtime.handler.sites["gone"]
+            await server.runtime.handler.reload()
+            await server.runtime.handler.reload()
+            with anyio.fail_after(LIMIT):
+                await gone.ended.wait()
+    lines = [record.message for record in caplog.records if "configuration" in record.message]
+    assert lines == [
+        "configuration read: added a, b; removed gone; changed other", "configuration read: nothing changed",
+    ]  # fmt: skip
+
+
+def test_the_line_about_a_reading_has_an_end() -> None:
+    names = [f"n{number}" for number in range(MAX_CHANGES_NAMED + 1)]
+    exact = str(changes({}, {name: entry(name) for name in names[:MAX_CHANGES_NAMED]}))
+    assert exact == "added " + ", ".join(names[:MAX_CHANGES_NAMED])
+    assert str(changes({}, {name: entry(name) for name in names})) == exact + " and 1 more"
 
 
 async def test_reading_again_changes_only_what_changed() -> None:
