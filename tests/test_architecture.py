@@ -49,6 +49,10 @@ FLOORS = (
     "bridge",
     "__init__",
     "cli",
+    "cli.asking",
+    "cli.installing",
+    "cli.vendoring",
+    "cli.reloading",
     "__main__",
 )
 # Folders without an event loop, a clock or a socket.  `http.auth` declares what a verifier of tokens awaits.
@@ -83,7 +87,7 @@ LATER = {
     ("server.running", "server.logs"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
-    ("handler.mcpserver", "schema.documents.portable"),
+    ("handler.functions", "schema.documents.portable"),
     ("stores.urls", "stores.redis"),
     ("stores.urls", "stores.sqlite"),
 }

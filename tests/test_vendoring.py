@@ -150,7 +150,7 @@ def test_a_copied_folder_serves_on_stdio(python: Isolated) -> None:
 
 
 # They look for the user's files, and for the folder of this package in tracebacks; no data of ours is read by path.
-MAY_ASK_FOR_PATHS = {"cli/banner.py", "cli/target.py", "cli/watch.py"}
+MAY_ASK_FOR_PATHS = {"cli/banner.py", "cli/target.py", "cli/reloading/watch.py"}
 
 
 def test_the_folder_carries_no_data_that_is_read_by_path() -> None:

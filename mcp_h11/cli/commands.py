@@ -28,16 +28,16 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS = {
-    "list": CommandEntry("ask", "list the tools, resources and prompts of a server"),
-    "call": CommandEntry("ask", "call a tool"),
-    "read": CommandEntry("ask", "read a resource"),
-    "prompt": CommandEntry("ask", "get a prompt"),
-    "ping": CommandEntry("ask", "see that a server answers, and how fast"),
-    "detect": CommandEntry("ask", "tell which transport and revisions a URL speaks"),
+    "list": CommandEntry("asking.ask", "list the tools, resources and prompts of a server"),
+    "call": CommandEntry("asking.ask", "call a tool"),
+    "read": CommandEntry("asking.ask", "read a resource"),
+    "prompt": CommandEntry("asking.ask", "get a prompt"),
+    "ping": CommandEntry("asking.ask", "see that a server answers, and how fast"),
+    "detect": CommandEntry("asking.ask", "tell which transport and revisions a URL speaks"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
-    "dev": CommandEntry("dev", "serve code while you write it, with a page to try it"),
-    "install": CommandEntry("install", "write a server into the configuration of a client"),
-    "vendor": CommandEntry("vendor", "copy this package into a program, or make one file that runs"),
+    "dev": CommandEntry("reloading.dev", "serve code while you write it, with a page to try it"),
+    "install": CommandEntry("installing.install", "write a server into the configuration of a client"),
+    "vendor": CommandEntry("vendoring.vendor", "copy this package into a program, or make one file that runs"),
 }
 
 

@@ -31,7 +31,7 @@ def _run(arguments: Sequence[str]) -> int:
         workers = importlib.import_module(".workers", __package__)
         return int(workers.serve_as_worker(arguments[0], arguments[1:]))
     if arguments and arguments[0].startswith("--reloaded="):
-        reload = importlib.import_module(".reload", __package__)
+        reload = importlib.import_module(".reloading.reload", __package__)
         return int(reload.serve_child_on_pipes(arguments))
     if arguments and arguments[0] in COMMANDS:
         return main_of(arguments[0], arguments[1:])

@@ -97,7 +97,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     """Serve until a signal ends it, and return the exit code.  Raises UsageError."""
     options = read_options(parser_of().parse_args(arguments), os.environ)
     if options.reload:
-        reload = importlib.import_module(".reload", __package__)
+        reload = importlib.import_module(".reloading.reload", __package__)
         return int(reload.serve_reloaded(options, arguments))
     if options.workers is not None and not options.stdio:
         workers = importlib.import_module(".workers", __package__)

@@ -88,7 +88,7 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"{CHANNEL} is for the workers that --workers starts") from None
     hidden = ours.charge.hidden
     if arguments and arguments[0].startswith(RELOADED):
-        reload = importlib.import_module(".reload", __package__)
+        reload = importlib.import_module(".reloading.reload", __package__)
         return int(reload.serve_as_child(arguments, lambda options, load: _serve(ours, options, load), hidden))
     options = worker_options(arguments, hidden)
     start_logging(options, _LOG_FORM)

@@ -316,3 +316,12 @@ def prompt_arguments(signature: Signature) -> list[dict[str, Any]]:
 
 def _nothing_wrong(value: Any) -> list[str]:
     return []
+
+
+def make_portable(tool: ToolEntry) -> None:
+    """List the tool with schemas that every known client takes; its own go on deciding."""
+    from ..schema.documents.portable import portable  # few servers ask for it
+
+    tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
+    if "outputSchema" in tool.definition:
+        tool.definition["outputSchema"] = portable(tool.definition["outputSchema"], result=True)

@@ -33,6 +33,7 @@ from .functions import (
     check_variables,
     decorated,
     defined,
+    make_portable,
     name_of,
     prompt_arguments,
 )
@@ -227,7 +228,7 @@ class MCPServer(CatalogueHandler):
             raise ValueError(f"{name}: an input schema has type object")
         tool = ToolEntry(function, definition, own_input=input_schema is not None, own_output=output_schema is not None)
         if self._portable_schemas:
-            _make_portable(tool)
+            make_portable(tool)
         # Before the timeout and the notice: a name that is taken changes nothing.
         self._catalogue.add("tool", self._catalogue.tools, name, tool, scopes)
         if timeout is not None:
@@ -469,15 +470,6 @@ class MCPServer(CatalogueHandler):
             return
         async with self._lifespan(self) as value:
             yield value
-
-
-def _make_portable(tool: ToolEntry) -> None:
-    """List the tool with schemas that every known client takes; its own go on deciding."""
-    from ..schema.documents.portable import portable
-
-    tool.definition["inputSchema"] = portable(tool.definition["inputSchema"])
-    if "outputSchema" in tool.definition:
-        tool.definition["outputSchema"] = portable(tool.definition["outputSchema"], result=True)
 
 
 def _template(uri: str) -> URITemplate:

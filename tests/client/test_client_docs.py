@@ -12,9 +12,9 @@ import pytest
 
 import mcp_h11
 from mcp_h11 import Context, MCPServer, start_in_thread
-from mcp_h11.cli import ask as commands
 from mcp_h11.cli import main as cli
 from mcp_h11.cli import options
+from mcp_h11.cli.asking import ask as commands
 from mcp_h11.client import client as client_module
 from mcp_h11.client import lists
 from mcp_h11.client.conversation.cache import MAX_CACHED_BYTES, MAX_RESULTS

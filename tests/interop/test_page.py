@@ -16,7 +16,7 @@ from chromium import WIDE, Browser, chromium
 from shop import BIG, MARKUP, Shop
 
 from mcp_h11 import MCPServer, start_in_thread
-from mcp_h11.cli.clients import CLIENTS, Wanted
+from mcp_h11.cli.installing.clients import CLIENTS, Wanted
 
 pytestmark = pytest.mark.interop
 ERAS = {"session": "2025-11-25, session", "stateless": "2026-07-28"}
