@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pages import ROOT
+from pages import ROOT, blocks
 from provision import everything_required
 from rawclient import Legacy
 from worker_processes import LIMIT, Fleet
@@ -176,6 +176,15 @@ def test_prometheus_reads_each_expression(tmp_path: Path) -> None:
     recorded = [{"record": f"r{number}", "expr": text} for number, text in enumerate(expressions().values())]
     (tmp_path / "all.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": recorded}]}))
     promtool("check", "rules", str(tmp_path / "all.yml"))
+
+
+def test_prometheus_reads_the_configuration_of_the_page(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks(ROOT / "docs" / "deploy.md", "yaml") if "scrape_configs" in block]
+    (tmp_path / "prometheus.yml").write_text(text)
+    shutil.copy(ALERTS, tmp_path)
+    promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert job["job_name"] == "mcp"  # the job that the rules name
 
 
 def test_each_rule_fires_and_none_of_them_for_a_healthy_server(tmp_path: Path) -> None:
