@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -49,6 +49,22 @@ _SHARED = Identity(CARRIED, "mcp_h11 proxy", __version__)
 _NAMELESS = Identity(CARRIED, "mcp_h11 proxy", "0")  # for a client that does not say its name
 
 
+@dataclass
+class Drain:
+    """The end of a backend that a swap replaced; `over` is set when it is gone.
+
+    Attributes:
+        calls: how many calls it had still to answer, with those of sessions that kept it.
+        cut: how many of them were ended, because their time was over.
+        seconds: how long it took.
+    """
+
+    calls: int = 0
+    cut: int = 0
+    seconds: float = 0.0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Generation:
     """The backends of one target, from their start until the last call on them has ended.
 
@@ -60,6 +76,7 @@ class Generation:
         opened: a session began under this generation.
         forsaken: set when the generation was replaced and serves no session any more.
         running: how many calls run on its backends.
+        begun: how many calls have begun on them.
         forwarded: the headers that the call of the current task passes on.
     """
 
@@ -72,7 +89,7 @@ class Generation:
         self.forsaken = asyncio.Event()
         self.per_session = per_session
         self.own: dict[Hashable, Backend] = {}
-        self.running = 0
+        self.running = self.begun = 0
         self.forwarded: ContextVar[Mapping[str, str]] = ContextVar("forwarded")
         self._places = Shares(MAX_BACKENDS)
         self._hooks = hooks
@@ -156,6 +173,7 @@ class Generation:
     def run(self, backend: Backend, call: BridgedCall) -> Iterator[None]:
         """Around all that a call does at a backend of this generation."""
         self.running += 1
+        self.begun += 1
         self._calls.add(call)
         backend.runs[call] = None
         try:
@@ -185,16 +203,18 @@ class Generation:
                 self._places.give_back(backend.tenant.party)
                 self._tasks.start_soon(backend.stop)
 
-    async def finish(self, limit: float) -> None:
-        """Wait until no call runs, at most `limit` seconds; then end the calls that are left."""
+    async def finish(self, limit: float) -> int:
+        """Wait until no call runs, at most `limit` seconds; then end the calls that are left, and return how many."""
         with anyio.move_on_after(limit):
             while self.running:
                 self._idle.clear()
                 await self._idle.wait()
-        for call in list(self._calls):
+        left = list(self._calls)
+        for call in left:
             call.scope.cancel()
             if isinstance(call, ParkedCall):
                 call.cancel()
+        return len(left)
 
     async def stop(self) -> None:
         """End every backend, all at the same time."""
@@ -334,7 +354,7 @@ class Generations:
 
     # --- the hot swap ------------------------------------------------------------------------------------------
 
-    async def swap(self, spec: BackendSpec | None, sessions: str) -> None:
+    async def swap(self, spec: BackendSpec | None, sessions: str) -> Drain:
         """Put another backend, or none, in the place of the one in use.  Raises as `ProxyHandler.swap` does."""
         if sessions not in SESSIONS:
             raise ValueError(f"sessions is {', '.join(SESSIONS)}, not {sessions!r}")
@@ -358,9 +378,9 @@ class Generations:
                     raise
                 new.shared.on_trial = False
             self._hooks.tally.swaps += 1
-            self._replace(new, sessions)
+            return self._replace(new, sessions)
 
-    def _replace(self, new: Generation | None, sessions: str) -> None:
+    def _replace(self, new: Generation | None, sessions: str) -> Drain:
         """From here on `new` answers.  Nothing in here waits, so no call sees half of a swap."""
         assert self._tasks is not None
         old, self.now = self.now, new
@@ -373,29 +393,40 @@ class Generations:
             if self.per_session:
                 # It was connected to learn the offer of the target; each session gets a backend of its own.
                 self._tasks.start_soon(new.shared.stop)
-        if old is not None:
+        drain = Drain()
+        if old is None:
+            drain.over.set()
+        else:
             if sessions != "drain":
                 old.serve_no_session()
             self.draining.append(old)
             for replaced in self.draining[:-MAX_DRAINING]:
                 replaced.serve_no_session()
                 replaced.forsaken.set()
-            self._tasks.start_soon(self._retire, old, sessions == "drain" and old.opened)
+            self._tasks.start_soon(self._retire, old, sessions == "drain" and old.opened, drain)
         if new is not None:
             if old is not None:
                 new.adopt(old, sessions == "migrate")
             self._on_change(new.shared)  # clients without a session are answered by the new backend already
+        return drain
 
-    async def _retire(self, old: Generation, wait: bool) -> None:
-        end = anyio.current_time() + self._drain_time
-        if wait:
-            with anyio.move_on_after(self._drain_time):
-                await old.forsaken.wait()
-            old.serve_no_session()
-        await old.finish(max(0.0, end - anyio.current_time()))
-        await old.stop()
-        if old in self.draining:
-            self.draining.remove(old)
+    async def _retire(self, old: Generation, wait: bool, drain: Drain) -> None:
+        began = anyio.current_time()
+        end = began + self._drain_time
+        before = old.begun - old.running
+        try:
+            if wait:
+                with anyio.move_on_after(self._drain_time):
+                    await old.forsaken.wait()
+                old.serve_no_session()
+            drain.cut = await old.finish(max(0.0, end - anyio.current_time()))
+            await old.stop()
+            if old in self.draining:
+                self.draining.remove(old)
+        finally:
+            drain.calls = old.begun - before
+            drain.seconds = anyio.current_time() - began
+            drain.over.set()
 
     def backend_changed(self, backend: Backend) -> None:
         """A backend has connected, or has lost its connection."""

@@ -48,7 +48,7 @@ from .calls import Parking
 from .counts import BackendCounts, backend_metrics
 from .filter import ToolFilter
 from .forwarding import Forwarding, forwardable
-from .generations import Generations
+from .generations import Drain, Generations
 from .groups import in_one_task
 from .interests import Interests
 from .listening import InterestRelay
@@ -227,7 +227,7 @@ class ProxyHandler(ServerHandler):
         return [] if shared.answering else ["backend does not answer pings"]
 
     def _metric_lines(self) -> Iterable[str]:
-        return backend_metrics({self._hooks.name or self._first_name: self.counts()})
+        return backend_metrics({self.label: self.counts()})
 
     def counts(self, sessions: int | None = None) -> BackendCounts:
         """The numbers of the backend at this moment; `sessions` is the number that the server in front knows."""
@@ -293,11 +293,11 @@ class ProxyHandler(ServerHandler):
                 generation.sweep()
             self._listening.forget_closed()
 
-    async def swap(self, backend: Target | None, sessions: str = "drain") -> None:
+    async def swap(self, backend: Target | None, sessions: str = "drain") -> Drain:
         """Puts another backend in the place of this one, or none; returns when the new one answers all new calls.
 
-        Calls that run end on the old backend, within `drain_time` seconds.  The new one is connected before; where that
-        fails nothing has changed.
+        Calls that run end on the old backend, within `drain_time` seconds; then `over` of the result is set.  The new
+        one is connected before; where that fails nothing has changed.
 
         Args:
             sessions: the fate of open sessions.  "drain": they keep the old backend for `drain_time` seconds, then
@@ -309,7 +309,27 @@ class ProxyHandler(ServerHandler):
             RuntimeError: this handler is not being served.
             MCPError: the new backend cannot be connected.
         """
-        await self._generations.swap(self._spec_of(backend), sessions)
+        return await self._generations.swap(self._spec_of(backend), sessions)
+
+    async def restart(self, sessions: str = "migrate") -> Drain:
+        """As `swap`, with the same command or address again: a new process, or a new connection.
+
+        Raises:
+            ValueError: no such word for `sessions`, or a backend that cannot be begun a second time.
+            RuntimeError: this handler is not being served, or has no backend.
+            MCPError: the new backend cannot be connected; the old one goes on.
+        """
+        now = self._generations.now
+        if now is None:
+            raise RuntimeError("there is no backend to start anew")
+        if not isinstance(now.spec, (Command, Url)):
+            raise ValueError(f"a {type(now.spec).__name__} cannot be begun a second time")
+        return await self._generations.swap(now.spec, sessions)
+
+    @property
+    def label(self) -> str:
+        """The name of the backend in logs and metrics."""
+        return self._hooks.name or self._first_name
 
     async def finish(self, limit: float) -> None:
         """Wait until no call runs, at most `limit` seconds; then end the calls that are left."""

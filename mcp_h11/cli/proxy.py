@@ -20,6 +20,7 @@ from pathlib import Path
 from ..bridge.config import ServerEntry, read_config
 from ..bridge.configtext import MAX_CONFIG, ConfigError, decoded
 from ..bridge.filter import PRECEDENCES
+from ..bridge.operated import OperatedProxy
 from ..bridge.proxy import ProxyHandler
 from ..client.targets import Command, Url
 from ..version import __version__
@@ -48,7 +49,7 @@ _USAGE = f"""{PROG} proxy [options] -- COMMAND [ARGUMENT ...]
        {PROG} proxy [options] --config FILE"""
 _EPILOG = f"""\
 COMMAND is started without a shell, and started again when it ends.  Each server
-of FILE is at /servers/NAME/mcp, and SIGHUP reads the file again.
+of FILE is at /servers/NAME/mcp.  SIGHUP reads FILE again, or swaps the backend.
 
 examples:
   {PROG} proxy -- npx -y @modelcontextprotocol/server-everything
@@ -195,7 +196,7 @@ def _spec(options: argparse.Namespace, command: list[str]) -> Command | Url:
 
 def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
     try:
-        return ProxyHandler(
+        return OperatedProxy(
             spec,
             per_session=options.per_session,
             allow=options.allow_tool,
