@@ -57,7 +57,7 @@ examples:
 def parser_of(word: str = "install") -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = CommandParser(prog=f"{PROG} install", usage=_USAGE, epilog=_EPILOG,
-                           description="Write a server into the configuration of a client.")  # fmt: skip
+                           description="Write a server into the configuration of a client.", mixed=True)  # fmt: skip
     parser.add_argument("client", metavar="CLIENT", type=_client, choices=tuple(CLIENTS), help="the program")
     parser.add_argument("target", metavar="TARGET", nargs="?", help="file, module or URL; the demo without one")
     parser.add_argument("--http", metavar="URL", type=_url, help="the URL, where you would rather name it so")
@@ -126,6 +126,8 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     entry = program.make(program, name, wanted)
     pasted = _snippet(program, name, entry)
     if options.print:
+        if sys.stdout.isatty():  # a person wants to know where to; a program gets the lines alone
+            print_text(f"To paste into {path}:\n", sys.stderr)
         print_text(pasted.rstrip("\n"), sys.stdout)
         return OK
     try:

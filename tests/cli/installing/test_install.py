@@ -138,6 +138,24 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+def test_options_may_stand_before_the_target(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "cursor", URL)
+    assert main(["install", "cursor", "--print", URL]) == 0 and capsys.readouterr().out == lines
+    assert main(["install", "cursor", URL, "--name", "x", "--yes"]) == 0
+    assert main(["install", "cursor", "--yes", "--remove", "x"]) == 0
+    assert json.loads((home / ".cursor" / "mcp.json").read_text("utf-8")) == {"mcpServers": {}}
+
+
+def test_a_person_is_told_which_file_the_lines_are_for(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed(capsys, "cursor", URL)
+    assert main(["install", "cursor", URL, "--print"]) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["install", "cursor", URL, "--print"]) == 0
+    assert capsys.readouterr().err == f"To paste into {home / '.cursor' / 'mcp.json'}:\n\n"
+
+
 @pytest.mark.parametrize("client", FORMS)
 def test_a_url_and_its_token_in_the_form_of_each_client(capsys: pytest.CaptureFixture[str], client: str) -> None:
     plain, token = FORMS[client]
