@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import socket
 import ssl as tls
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -246,7 +247,7 @@ class HTTPClient:
         except TimeoutError as error:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
         except (*GONE, anyio.EndOfStream, UnicodeError) as error:
-            raise ConnectError(f"no connection to {where}: {error.__cause__ or error!r}") from error
+            raise ConnectError(f"no connection to {where}: {_reason(error)}") from error
         wire = Wire(stream, sock, origin, self._limits, self._heads, proxy)
         # `aclose` may have been called while the connection was opened, and does not know this wire.
         if self._closed:
@@ -270,6 +271,18 @@ class HTTPClient:
         if self._ssl is None:
             self._ssl = tls_defaults()
         return self._ssl
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, in words where the reason is one that people meet each day."""
+    cause = error.__cause__ or error
+    # anyio has a group of exceptions where a name has several addresses.
+    first = getattr(cause, "exceptions", (cause,))[0]
+    if isinstance(first, ConnectionRefusedError):
+        return "connection refused, no server listens there"
+    if isinstance(first, socket.gaierror) and first.strerror:
+        return first.strerror
+    return repr(cause)
 
 
 def _for_proxy(

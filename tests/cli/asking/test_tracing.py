@@ -145,7 +145,9 @@ def test_the_session_of_http_with_sse_is_hidden_in_its_first_event(capsys):
 
 def test_no_connection_is_shown_as_one(capsys):
     code, out, err = run(capsys, "ping", "http://127.0.0.1:1/mcp", "-v")
-    assert (code, out) == (NO_CONNECTION, "") and "< no answer to #1: no connection to 127.0.0.1:1" in err
+    refused = "no connection to 127.0.0.1:1: connection refused, no server listens there"
+    assert (code, out) == (NO_CONNECTION, "") and f"< no answer to #1: {refused}" in err
+    assert err.endswith(f"{refused}\n")
 
 
 def test_long_texts_are_cut(url, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -372,3 +373,19 @@ async def test_a_unix_socket_and_a_client_of_http_alone_take_no_proxy() -> None:
     sealed = HTTPClient(uds="/no/such/socket", proxies=ForwardProxies({}, P))
     with pytest.raises(ConnectError, match="no connection to /no/such/socket: "):
         await sealed.send(HTTPCall("GET", "http://tools.example/"))
+
+
+async def test_the_reason_of_a_missing_connection_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with HTTPClient() as client:
+        for host in ("127.0.0.1", "localhost"):  # a name may have several addresses, which all refuse
+            with pytest.raises(
+                ConnectError, match=f"^no connection to {host}:1: connection refused, no server listens"
+            ):
+                await client.send(HTTPCall("GET", f"http://{host}:1/"))
+
+        async def unknown(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(anyio, "connect_tcp", unknown)
+        with pytest.raises(ConnectError, match="^no connection to tools.example:80: Name or service not known$"):
+            await client.send(HTTPCall("GET", "http://tools.example/"))
