@@ -231,7 +231,8 @@ def __getattr__(name: str) -> Any:
                 left_out = module.partition(".")[0]
                 if error.name != f"{__name__}.{left_out}":
                     raise
-                raise AttributeError(f"{name} is not here: {__name__} was vendored without {left_out}/") from None
+                # `from ... import NAME` keeps the text of an ImportError, and would replace that of an AttributeError.
+                raise ImportError(f"{name} is not here: {__name__} was vendored without {left_out}/") from None
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
