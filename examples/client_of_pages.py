@@ -42,4 +42,6 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) != 2:
+        sys.exit("give the URL of a server, such as http://127.0.0.1:8000/mcp")
+    asyncio.run(main(sys.argv[1]))

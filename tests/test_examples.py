@@ -205,6 +205,12 @@ async def test_the_handler_serves_its_pages_to_the_client_of_pages(capsys: pytes
     assert "5 resources, 25 so far, the last is rows://25" in out and "ResourceNotFound" in out
 
 
+def test_a_program_that_lacks_an_argument_names_it() -> None:
+    with started("client_of_pages") as program:
+        program.until("^give the URL of a server, such as http://127.0.0.1:8000/mcp$")
+        assert program.process.wait(LIMIT) == 1
+
+
 async def test_a_cart_is_on_each_process_of_a_fleet(tmp_path: Path) -> None:
     """Two servers with one store stand for two processes."""
     from rawclient import Legacy
