@@ -107,6 +107,8 @@ MEANINGS = {
     "ops_host": "the address of that port",
     "ops_hosts": "names of that port, beside `allowed_hosts`, loopback names and numbers of addresses",
     "ops_uds": "a Unix socket instead",
+    "ops_token": "a bearer token for `POST /swap` there, which starts the backends of a bridge anew; `None`: no such "
+    "path",
     "ready_lag": "seconds by which the event loop was late; then not ready",
     "call_in": "runs plain functions where the host wants them",
     "max_threads": "plain functions that run at once",

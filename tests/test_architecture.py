@@ -84,6 +84,7 @@ LATER = {
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
     ("server.ops", "runtime.store_metrics"),
+    ("server.ops", "server.swapping"),
     ("server.running", "server.logs"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import anyio
@@ -42,6 +43,7 @@ from .config import ServerEntry, changes
 from .configtext import ConfigError
 from .counts import backend_metrics
 from .groups import begin_soon, in_one_task
+from .operated import swap_told
 from .proxy import ProxyHandler
 
 logger = escaping(logging.getLogger(__name__))
@@ -178,6 +180,9 @@ class Gateway(ServerHandler):
     def _metric_lines(self) -> Iterable[str]:
         each = self.sites.items()
         return backend_metrics({name: site.handler.counts(site.endpoint.counts().sessions) for name, site in each})
+
+    def _swaps(self) -> Mapping[str, Callable[[], Awaitable[Mapping[str, Any]]]]:
+        return {name: partial(swap_told, site.handler) for name, site in self.sites.items()}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Gateway]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import anyio.lowlevel
 
@@ -61,6 +63,14 @@ async def exchanged(handler: ProxyHandler, sessions: str = SESSIONS_KEPT) -> Exc
     return done
 
 
+async def swap_told(handler: ProxyHandler) -> dict[str, Any]:
+    """As `exchanged`, with the outcome as JSON."""
+    done = await exchanged(handler)
+    if done.reason is not None:
+        return {"swapped": False, "reason": done.reason}
+    return {"swapped": True, "seconds": done.seconds, "calls": done.calls, "cut": done.cut}
+
+
 class OperatedProxy(ProxyHandler):
     """A `ProxyHandler` that starts its backend anew at each SIGHUP."""
 
@@ -75,6 +85,9 @@ class OperatedProxy(ProxyHandler):
                 if hangup is not None:
                     handle_signals(asyncio.get_running_loop(), (hangup,), self._hung_up, stack)
                 yield state
+
+    def _swaps(self) -> Mapping[str, Callable[[], Awaitable[Mapping[str, Any]]]]:
+        return {"": partial(swap_told, self)}
 
     def _hung_up(self) -> None:
         # A swap that has not begun will start the newest program: no second one is needed.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import CoroutineType
 from typing import Any
@@ -148,6 +148,13 @@ class ServerHandler:
     def _metric_lines(self) -> Iterable[str]:
         """Lines of further metrics, in Prometheus' text format."""
         return ()
+
+    def _swaps(self) -> Mapping[str, Callable[[], Awaitable[Mapping[str, Any]]]]:
+        """For `POST /swap`: what starts each backend anew, by its name; one that has no name is the only one.
+
+        The result has `swapped`, and `reason` where that is False, else what is told of the drain.
+        """
+        return {}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Any]:

@@ -59,6 +59,7 @@ class SettingFields(TypedDict, total=False):
     ops_host: str
     ops_hosts: Sequence[str]
     ops_uds: str | None
+    ops_token: str | None
     ready_lag: float | None
     call_in: Callable[[Callable[[], None]], Any] | None
     max_threads: int

@@ -111,6 +111,8 @@ class Settings(_Keywords):
     ops_host: str = "127.0.0.1"
     ops_hosts: Sequence[str] = ()  # names of that port, beside `allowed_hosts`, loopback and numbers of addresses
     ops_uds: str | None = None  # or on a Unix socket
+    # Who carries this bearer token may have a bridge start its backends anew there: POST /swap, on this machine alone.
+    ops_token: str | None = field(default=None, repr=False)
     ready_lag: float | None = 1.0  # `ready_path` says "not ready" when the event loop was later than this
     call_in: Callable[[Callable[[], None]], Any] | None = None  # runs sync tools where the host wants them
     max_threads: int = 40  # worker threads for sync tools
@@ -229,6 +231,8 @@ class Settings(_Keywords):
         paths = [self.path.rstrip("/"), self.health_path, self.ready_path, self.metrics_path]
         if not all(path.startswith("/") and _is_visible(path) for path in paths[1:]) or len(set(paths)) < len(paths):
             raise ValueError("health_path, ready_path and metrics_path begin with a slash, and differ, also from path")
+        if self.ops_token is not None and (not _is_visible(self.ops_token) or self.ops_token == self.token):
+            raise ValueError("ops_token is visible ASCII without blanks, and differs from token")
         guarded = not self.is_open
         if self.metrics and guarded and not self.apart:
             raise ValueError("metrics would be open to anybody here: give them an ops_port or ops_uds of their own")

@@ -17,14 +17,14 @@ import json
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..endpoint.endpoint import Endpoint
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.heads import HeadCache
 from ..http.messages import Head, HTTPRequest
 from ..http.origins import LOOPBACK_HOSTS, HostPolicy, is_literal
-from ..http.reply import STREAMING, Reply
+from ..http.reply import STREAMING, Link, Reply
 from ..protocol.errors import Refusal
 from ..runtime.metrics import CONTENT_TYPE
 from ..runtime.runtime import Runtime
@@ -32,6 +32,9 @@ from ..runtime.settings import Settings
 from ..version import __version__
 from .connection import Connection
 from .owner import ConnectionOwner
+
+if TYPE_CHECKING:
+    from .swapping import SwapPage
 
 MAX_OPS_CONNECTIONS = 64  # on a port that serves these pages alone
 MAX_OPS_BODY = 1024  # bytes; a GET has none
@@ -262,6 +265,12 @@ class OpsListener:
         self.addresses = [sock.getsockname() for sock in sockets]
         hosts = ops_hosts(server.settings, self.addresses)
         self._pages = pages(server, hosts, health=True, metrics=True, literals=True)
+        self._swap: SwapPage | None = None
+        if server.settings.ops_token is not None:
+            from .swapping import SwapPage  # for bridges alone
+
+            local = not any(isinstance(address, tuple) for address in self.addresses)
+            self._swap = SwapPage(server.runtime, hosts, server.settings.ops_token, local=local)
 
     @property
     def now(self) -> float:
@@ -296,6 +305,8 @@ class OpsListener:
 
     def close(self) -> None:
         """Close the sockets, and abort all connections."""
+        if self._swap is not None:
+            self._swap.close()
         for server in self._servers:
             server.close()
         for sock in self.sockets:
@@ -308,14 +319,19 @@ class OpsListener:
     def trusts(self, peer: str) -> bool:
         return False
 
-    def check(self, head: Head, *more: Any) -> Refusal | None:
+    def check(self, head: Head, link: Link) -> Refusal | None:
+        if self._swap is not None and self._swap.has(head.path):
+            return self._swap.refusal(head, link)
         return self._pages.refusal(head)
 
     def refusal_headers(self, head: Head, *more: Any) -> Headers:
         return ()
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
-        self._pages.respond(request.head, reply)
+        if self._swap is not None and self._swap.has(request.head.path):
+            self._swap.respond(request.head, reply)
+        else:
+            self._pages.respond(request.head, reply)
 
 
 def ops_hosts(settings: Settings, addresses: list[Any]) -> HostPolicy:

@@ -12,18 +12,27 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
-from rawclient import LIMIT, Legacy, Modern
+from rawclient import LIMIT, Legacy, Modern, RawClient
 from serving import LEGACY, call, served
 
-from mcp_h11 import MCPServer
+from mcp_h11 import MCPServer, Settings
+from mcp_h11.bridge.config import ServerEntry
+from mcp_h11.bridge.gateway import Gateway, GatewayServer
 from mcp_h11.bridge.operated import Exchanged, OperatedProxy, exchanged
 from mcp_h11.bridge.proxy import ProxyHandler
+from mcp_h11.cli.options import read_options
+from mcp_h11.cli.proxy import parser_of
+from mcp_h11.cli.serving import make_settings
 from mcp_h11.client.client import Client
 from mcp_h11.client.targets import Command, Url
+from mcp_h11.http.messages import Head
+from mcp_h11.http.origins import HostPolicy
+from mcp_h11.server.swapping import SwapPage
 
 pytestmark = pytest.mark.anyio
 
@@ -196,3 +205,121 @@ async def test_what_cannot_be_started_anew_is_said() -> None:
         assert "sessions is drain" in str((await exchanged(handler, "none")).reason)
         assert "away" in str((await exchanged(handler)).reason)
         assert handler.counts().tally.failed_swaps == 1
+
+
+# --- the admin verb ---------------------------------------------------------------------------------------------------
+
+TOKEN = {"Authorization": "Bearer hush"}
+
+
+async def post(port: int, path: str = "/swap", headers: dict[str, str] | None = None, method: str = "POST") -> Any:
+    async with RawClient(port) as client:
+        return await client.request(method, path, TOKEN if headers is None else headers)
+
+
+@asynccontextmanager
+async def operated(**options: Any) -> AsyncIterator[Any]:
+    handler = OperatedProxy(Command((sys.executable, str(SERVER))))
+    async with served(handler, **{"ops_port": 0, "ops_token": "hush", **options}) as server:
+        yield server
+
+
+async def test_the_verb_answers_when_the_drain_is_over() -> None:
+    async with operated() as server:
+        async with Legacy(server.port, LEGACY) as c:
+            first = await text(c, "pid")
+            answer = await post(server.ops_port)
+            told = answer.json()
+            assert (answer.status, told.pop("seconds") >= 0) == (200, True)
+            assert told == {"swapped": True, "calls": 0, "cut": 0}
+            assert not server.runtime.handler._generations.draining
+            assert await text(c, "pid") != first
+        assert (await post(server.port)).status == 404  # never on the port of clients
+
+
+async def test_one_swap_of_a_backend_at_a_time() -> None:
+    async with operated() as server, anyio.create_task_group() as tasks:
+        handler = server.runtime.handler
+        held, statuses = anyio.CancelScope(), list[int]()
+
+        async def hold() -> None:
+            with held:
+                await text(Modern(server.port), "hold")
+
+        async def swap() -> None:
+            statuses.append((await post(server.ops_port)).status)
+
+        tasks.start_soon(hold)
+        await until(lambda: asyncio.sleep(0, handler.counts().calls == 1))
+        tasks.start_soon(swap)
+        await until(lambda: asyncio.sleep(0, handler.counts().tally.swaps == 1))
+        assert (await post(server.ops_port)).status == 409 and not statuses
+        held.cancel()
+        await until(lambda: asyncio.sleep(0, statuses))
+        assert statuses == [200] and (await post(server.ops_port)).status == 200
+
+
+async def test_only_who_may_reaches_the_verb() -> None:
+    async with operated(token="outer") as server:
+        port = server.ops_port
+        for headers in ({}, {"Authorization": "Bearer outer"}, {"Authorization": "Bearer hus"},
+                        {"Authorization": "Basic hush"}, {"Authorization": "hush"}):  # fmt: skip
+            answer = await post(port, headers=headers)
+            assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Bearer")
+        for origin in (f"http://127.0.0.1:{port}", "http://localhost", "null", "https://evil.example"):
+            assert (await post(port, headers={**TOKEN, "Origin": origin})).status == 403
+        assert (await post(port, headers={**TOKEN, "Host": "evil.example"})).status == 403
+        for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
+            answer = await post(port, method=method)
+            assert (answer.status, answer.headers["allow"]) == (405, "POST")
+        for path in ("/swap/", "/swap/one", "/swap/../swap", "/swapped"):
+            assert (await post(port, path)).status in (404, 405)
+        assert server.runtime.handler.counts().tally.swaps == 0
+    async with operated(ops_token=None) as server:
+        assert (await post(server.ops_port)).status == 404
+        assert (await post(server.ops_port, method="GET")).status == 404
+
+
+def test_a_peer_on_another_machine_is_refused() -> None:
+    fields = ((b"host", b"localhost"), (b"authorization", b"Bearer hush"))
+    head = Head("POST", "/swap", "/swap", "1.1", fields)
+    handler = OperatedProxy(None)
+    runtime = SimpleNamespace(handler=handler)
+    for peer, status in (("192.0.2.1", 403), ("::ffff:192.0.2.1", 403), ("", 403), ("2001:db8::1", 403),
+                         ("127.0.0.1", 0), ("::1", 0), ("::ffff:127.0.0.1", 0)):  # fmt: skip
+        refusal = SwapPage(runtime, HostPolicy(["localhost"], None), "hush", local=False).refusal(  # type: ignore
+            head, SimpleNamespace(peer=peer))  # type: ignore  # fmt: skip
+        assert (refusal.status if refusal is not None else 0) == status, peer
+
+
+async def test_a_backend_that_does_not_start_is_told_and_the_old_one_goes_on(program: Path, tmp_path: Path) -> None:
+    entries = {name: ServerEntry(Command((sys.executable, str(path)))) for name, path in
+               (("good", SERVER), ("bad", program))}  # fmt: skip
+    options: dict[str, Any] = {"kind": GatewayServer, "ops_uds": None, "ops_port": 0, "ops_token": "hush"}
+    async with served(Gateway(entries), **options) as server:
+        bad = Modern(server.port, "/servers/bad/mcp")
+        pid = await text(bad, "pid")
+        (program.parent / "broken").touch()
+        answer = await post(server.ops_port)
+        told = answer.json()["backends"]
+        assert answer.status == 502 and told["good"]["swapped"] is True
+        assert told["bad"]["swapped"] is False and "exited with code 1" in told["bad"]["reason"]
+        assert await text(bad, "pid") == pid
+        one = await post(server.ops_port, "/swap/good")
+        assert one.status == 200 and [*one.json()["backends"]] == ["good"]
+        assert (await post(server.ops_port, "/swap/none")).status == 404
+
+
+def test_settings_of_the_token_that_cannot_be_meant_are_refused() -> None:
+    for wrong, says in (({"ops_token": "a b", "ops_port": 1}, "visible"),
+                        ({"ops_token": "", "ops_port": 1}, "visible"),
+                        ({"ops_token": "x", "token": "x", "ops_port": 1}, "differs")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            Settings(**wrong)  # type: ignore[arg-type]
+    assert "hush" not in repr(Settings(ops_token="hush", ops_port=1))
+
+
+def test_the_proxy_reads_the_token_from_its_variable() -> None:
+    given = parser_of().parse_args(["--url", "http://127.0.0.1:1/mcp", "--ops-port", "0"])
+    settings = make_settings(read_options(given, {"MCP_H11_OPS_TOKEN": "hush"}))
+    assert (settings.ops_token, settings.ops_port) == ("hush", 0)

@@ -73,6 +73,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "ops_host": ("::1", "::1"),
     "ops_hosts": ("a.example, b.example", ["a.example", "b.example"]),
     "ops_uds": ("ops.sock", "ops.sock"),
+    "ops_token": ("hush", "hush"),
     "ready_lag": ("none", None),
     "max_threads": ("3", 3),
     "eager": ("0", False),
