@@ -198,7 +198,7 @@ class LoggedStream(Stream):
         try:
             tail = await self.fleet.logs.read(self.session.key, self.id, self.last)
         except EventsExpired:
-            await self._check_astray()
+            await self._check_astray(self.last)
             self._lose_log()  # the session has ended elsewhere
             return None
         if tail.last > self.last:
@@ -207,11 +207,23 @@ class LoggedStream(Stream):
         self.finished = self.finished or tail.finished
         return tail
 
-    async def _check_astray(self) -> None:
-        """Raises StoreError where the log is gone with all other data: then it is begun anew."""
-        await self.fleet.lost_data()
+    async def _check_astray(self, known: int = 0) -> None:
+        """Raises StoreError where the log is begun anew: it is gone with all other data, or the store was set back.
+
+        `known` is the index of an event that was in the log, if there was one.
+        """
+        if not self.astray:
+            mark = self.fleet.keys.mark
+            await self.fleet.lost_data(mark if known and await self._is_shorter(known) else "")
         if self.astray:
             raise StoreError("the store has lost this log")
+
+    async def _is_shorter(self, known: int) -> bool:
+        """Whether the log is there, and ends before an event that was in it."""
+        try:
+            return (await self.fleet.logs.read(self.session.key, self.id, None)).last < known
+        except EventsExpired:
+            return False
 
     def _lose_log(self) -> None:
         """The log is gone.  A reader that was given every event may have the rest without ids; any other one ends."""
