@@ -10,7 +10,9 @@ A module is loaded when its command is used.  It has two functions:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
@@ -39,6 +41,18 @@ COMMANDS = {
     "install": CommandEntry("installing.install", "write a server into the configuration of a client"),
     "vendor": CommandEntry("vendoring.vendor", "copy this package into a program, or make one file that runs"),
 }
+
+
+def commands_here() -> dict[str, CommandEntry]:
+    """The commands that this copy has: all of them, but in one that was made with --server-only."""
+    if importlib.util.find_spec("..client", __package__) is not None:
+        return COMMANDS
+    found = {}
+    for word, entry in COMMANDS.items():
+        with contextlib.suppress(UsageError):
+            _module(word)
+            found[word] = entry
+    return found
 
 
 def _module(word: str) -> ModuleType:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .commands import COMMANDS, parser_of
+from .commands import commands_here, parser_of
 from .fields import readers
 from .parser import PACKAGE, UsageError
 from .values import OneOf
@@ -84,7 +84,7 @@ def _plain(text: Any) -> str:
 
 
 def _shapes() -> list[CommandWords]:
-    return [shape_of(word) for word in ("", *COMMANDS)]
+    return [shape_of(word) for word in ("", *commands_here())]
 
 
 def completion_script(shell: str) -> str:
@@ -194,7 +194,7 @@ def _bash(shapes: Sequence[CommandWords]) -> str:
             last = "*" if shape.repeats and number == len(shape.arguments) - 1 else str(number)
             places.append(f'    "{word} "{last}) {_bash_values(argument)};;')
     return _BASH.format(
-        script=SCRIPT, commands="|".join(COMMANDS), words=" ".join(COMMANDS), takes="|".join(takes),
+        script=SCRIPT, commands="|".join(commands_here()), words=" ".join(commands_here()), takes="|".join(takes),
         values="\n".join(values), options="\n".join(options), places="\n".join(places),
     )  # fmt: skip
 
@@ -237,7 +237,7 @@ fi
 
 
 def _zsh(shapes: Sequence[CommandWords]) -> str:
-    commands = "\n".join(f"      '{word}:{_plain(entry.about)}'" for word, entry in COMMANDS.items())
+    commands = "\n".join(f"      '{word}:{_plain(entry.about)}'" for word, entry in commands_here().items())
     # The command without a word comes last, since its pattern fits every other.
     cases = "\n".join(_zsh_case(shape) for shape in (*shapes[1:], shapes[0]))
     return _ZSH.format(script=SCRIPT, commands=commands, cases=cases)
@@ -272,7 +272,7 @@ def _zsh_values(values: Completions) -> str:
 
 
 def _fish(shapes: Sequence[CommandWords]) -> str:
-    all_words = " ".join(COMMANDS)
+    all_words = " ".join(commands_here())
     lines = [
         f"# fish completion of {SCRIPT}.  Now: {SCRIPT} --completion fish | source",
         f"# For every shell: {SCRIPT} --completion fish > ~/.config/fish/completions/{SCRIPT}.fish",
@@ -280,7 +280,10 @@ def _fish(shapes: Sequence[CommandWords]) -> str:
         f"complete -c {SCRIPT} -f",
     ]
     first = "test (count (commandline -opc)) -eq 1"
-    lines += [f"complete -c {SCRIPT} -n '{first}' -a {word} -d '{_plain(COMMANDS[word].about)}'" for word in COMMANDS]
+    entries = commands_here()
+    lines += [
+        f"complete -c {SCRIPT} -n '{first}' -a {word} -d '{_plain(entry.about)}'" for word, entry in entries.items()
+    ]
     for shape in shapes:
         seen = f"__fish_seen_subcommand_from {shape.word or all_words}"
         here = seen if shape.word else f"not {seen}"

@@ -32,7 +32,7 @@ from ..server.tls import tls_context
 from ..stores.base import StoreRefused
 from ..version import __version__
 from .banner import Banner, print_start, print_text, stdio_banner
-from .commands import COMMANDS
+from .commands import commands_here
 from .fields import settings_of
 from .options import OPTIONS, add_options, read_options
 from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
@@ -64,8 +64,9 @@ examples:
 
 def parser_of(word: str = "") -> argparse.ArgumentParser:
     """The parser of the serving command.  A value that was not given is None: the environment comes next."""
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {command.about}" for name, command in COMMANDS.items())
+    here = commands_here()
+    width = max(map(len, here))
+    commands = "\n".join(f"  {name:<{width}}  {command.about}" for name, command in here.items())
     parser = CommandParser(
         prog=PROG,
         usage="%(prog)s [TARGET] [options]\n       %(prog)s COMMAND ...",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -152,6 +153,10 @@ def test_a_client_is_told_to_start_the_one_file(made: Path) -> None:
 def test_one_file_without_the_client_says_which_commands_it_has_not(made: Path) -> None:
     done = ran(made / "plain.pyz", "call", made / "tools.py", "add", "a=4")
     assert error(done, "plain.pyz") == "call is not here: this copy was made with --server-only"
+    listed = ran(made / "plain.pyz", "--help").stdout.partition("commands,")[2].partition("options:")[0]
+    assert re.findall("(?m)^  ([a-z]+) ", listed) == ["dev", "vendor"]
+    done = ran(made / "plain.pyz", "--completion", "bash")
+    assert (done.returncode, done.stderr) == (0, "") and "'call'" not in done.stdout and "vendor" in done.stdout
 
 
 def test_a_file_that_needs_another_package_says_so_at_its_making_and_at_its_start(
