@@ -323,3 +323,39 @@ def test_the_proxy_reads_the_token_from_its_variable() -> None:
     given = parser_of().parse_args(["--url", "http://127.0.0.1:1/mcp", "--ops-port", "0"])
     settings = make_settings(read_options(given, {"MCP_H11_OPS_TOKEN": "hush"}))
     assert (settings.ops_token, settings.ops_port) == ("hush", 0)
+
+
+async def test_a_fault_of_a_swap_is_502_and_the_next_one_may_come(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(MCPServer):
+        def _swaps(self) -> Any:
+            return {"": self.swapped}
+
+        async def swapped(self) -> Any:
+            raise ZeroDivisionError("secret")
+
+    async with served(Faulty("here", version="1"), ops_port=0, ops_token="hush") as server:
+        for _ in range(2):
+            answer = await post(server.ops_port)
+            assert (answer.status, answer.json()) == (502, {"swapped": False, "reason": "Internal error"})
+    assert "a backend cannot be swapped" in caplog.text
+
+
+async def test_a_swap_that_runs_ends_with_the_server() -> None:
+    begun = asyncio.Event()
+
+    class Slow(MCPServer):
+        def _swaps(self) -> Any:
+            return {"": self.swapped}
+
+        async def swapped(self) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+
+    async with served(Slow("here", version="1"), ops_port=0, ops_token="hush") as server:
+        client = RawClient(server.ops_port)
+        async with client:
+            await client.send(b"POST /swap HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hush\r\n"
+                              b"Content-Length: 0\r\n\r\n")  # fmt: skip
+            with anyio.fail_after(LIMIT):
+                await begun.wait()
+            # `served` looks afterwards that no task is left.
