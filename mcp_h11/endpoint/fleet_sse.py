@@ -45,8 +45,10 @@ class FleetSSE(LegacySSE):
         self._principals: dict[str, Any] = {}  # by session: the client that opened the stream
         self._ids: dict[str, str] = {}  # of the sessions, by the names that the workers use
         self._touch_at = -math.inf
+        self._unkept: list[ChannelSession] = []  # whose records could not be kept anew: the store was away
         fleet.on_letter["channel"] = self._on_letter
         fleet.on_lost.append(self._on_lost)
+        fleet.on_back.append(self._on_back)
 
     # --- the stream ------------------------------------------------------------------------------------------
 
@@ -83,11 +85,18 @@ class FleetSSE(LegacySSE):
         for session, *_ in self.sessions.values():
             self.runtime.spawn(self._keep_anew(session))
 
+    def _on_back(self) -> None:
+        unkept, self._unkept = self._unkept, []
+        for session in unkept:
+            if session.id in self.sessions:
+                self.runtime.spawn(self._keep_anew(session))
+
     async def _keep_anew(self, session: ChannelSession) -> None:
         try:
             await self._keep(session)
         except StoreError as exc:
-            logger.warning("session %s is not at hand elsewhere: %s", session.id[:8], exc)
+            logger.warning("session %s takes no messages until the store is back: %s", session.id[:8], exc)
+            self._unkept.append(session)
         if session.id not in self.sessions:
             await self._forget(session.id)
 

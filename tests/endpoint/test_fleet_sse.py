@@ -244,3 +244,52 @@ async def test_a_message_that_is_refused_after_its_202_is_told_on_the_stream_or_
         await until(lambda: warned(caplog, "was dropped"))
         workers.handlers[0].released.set()
         assert [(await peer.next("tools/call"))["id"] for _ in range(2)] == [0, 1]
+
+
+# --- a store that has lost its data ---------
+
+
+def lose(hub: Hub) -> None:
+    hub.spaces.clear()
+    hub.logs.clear()
+
+
+async def test_a_stream_whose_record_cannot_be_kept_anew_takes_posts_again_when_the_store_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mood, hub = Mood(), Hub()
+    async with moody_fleet(mood, hub) as workers, connected(workers[0].port) as peer:
+        await peer.initialize("2024-11-05")
+        one = workers[0].runtime.fleet
+        one.on_lost.append(lambda: setattr(mood, "of", only("create")))  # away again, as soon as the loss is seen
+        async with connected(workers[0].port) as other:
+            await other.initialize("2024-11-05")
+            lose(hub)
+            assert await one.lost_data()
+            await until(lambda: caplog.text.count("takes no messages until the store is back") == 2)
+        await until(lambda: len(workers[0].endpoint.legacy_sse.sessions) == 1)
+        assert channels(hub) == 0
+        mood.of = None
+        await until(lambda: channels(hub) == 1)  # and none for the stream that ended meanwhile
+        peer.port = workers[1].port
+        assert (await peer.ask(PING))["result"] == {}
+        await until(lambda: one.works)
+        assert channels(hub) == 1
+
+
+async def test_a_stream_that_ends_while_its_record_is_kept_anew_leaves_none() -> None:
+    mood, hub, reached, go_on = Mood(), Hub(), asyncio.Event(), asyncio.Event()
+    async with moody_fleet(mood, hub) as workers:
+        async with connected(workers[0].port) as peer:
+            await peer.initialize("2024-11-05")
+            one = workers[0].runtime.fleet
+            one.on_lost.append(lambda: setattr(mood, "of", waits_at("create", reached, go_on)))
+            lose(hub)
+            assert await one.lost_data()
+            await come(reached)
+        counters = one.guard.counters
+        await until(lambda: "delete" in counters)  # at the end of the stream
+        mood.of = None
+        go_on.set()
+        await until(lambda: counters["delete"].operations == 2)
+        assert channels(hub) == 0
