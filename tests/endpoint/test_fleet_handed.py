@@ -20,6 +20,7 @@ from sessions_support import call as tool_call
 from sse_support import connected
 
 from mcp_h11 import Context, ProxyHandler
+from mcp_h11.stores import memory
 from mcp_h11.stores.base import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,20 @@ async def test_where_the_store_is_away_a_notification_is_refused_and_a_call_fail
         assert (await client.notify(ROOTS)).status == 202
         assert (await client.call("tools/call", call("echo", text="x"))).result["content"][0]["text"] == "x"
         await until(lambda: workers.handlers[0].heard == [ROOTS])
+
+
+async def test_where_the_owners_inbox_is_full_a_notification_is_refused_and_a_call_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with handing() as (workers, client):
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, "MAX_INBOX_MESSAGES", 0)
+            refused = await client.at(workers[1]).notify(ROOTS)
+            assert refused.status == 503 and refused.headers["retry-after"]
+            answer = await client.call("tools/call", call("echo", text="x"))
+            words = "Too many messages wait for the worker of this session"
+            assert refused.json()["error"]["message"] == answer.error["message"] == words
+        assert (await client.call("tools/call", call("echo", text="x"))).result["content"][0]["text"] == "x"
 
 
 async def test_a_cancelled_call_ends_here_also_when_the_owner_cannot_be_told(

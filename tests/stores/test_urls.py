@@ -58,6 +58,19 @@ def test_redis_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("missing, error", [("redis", ImportError), ("redis_link", ModuleNotFoundError)])
+def test_a_copy_that_was_vendored_without_redis_says_so_and_no_other_fault_is_taken_for_it(
+    missing: str, error: type[ImportError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "mcp_h11.stores.redis")
+    monkeypatch.setitem(sys.modules, f"mcp_h11.stores.{missing}", None)
+    with pytest.raises(ImportError) as raised:
+        open_store("redis://user:secret@127.0.0.1")
+    assert raised.type is error
+    assert ("vendored without stores/redis" in str(raised.value)) is (missing == "redis")
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [

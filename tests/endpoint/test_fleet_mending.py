@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: MIT
+"""Workers that keep sessions and streams anew after a loss, and meet another change, another loss or a slow answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from fleets import LIMIT, Roaming, fleet, roaming, until, vanish
+from moody import Mood, MoodyStore
+from rawclient import SSE_TYPE, Stream
+from serving import Held, call
+
+from mcp_h11.endpoint import fleet_streams
+from mcp_h11.runtime.fleet import key_of
+from mcp_h11.stores.base import ALIVE_TIME, StoreError
+from mcp_h11.stores.memory import Hub, MemoryLogs
+
+pytestmark = pytest.mark.anyio
+
+TOOLS, PROMPTS, RESOURCES = (f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+
+
+def lose(hub: Hub) -> None:
+    hub.spaces.clear()
+    hub.logs.clear()
+    for store in hub.workers.values():
+        store.inbox.forget()
+
+
+class Moods:
+    """A fleet of two workers, whose ends of the store have a mood each."""
+
+    def __init__(self, **options: Any) -> None:
+        self.hub = Hub()
+        self.moods = [Mood(), Mood()]
+        self.options = options
+
+    def fleet(self) -> Any:
+        stores = iter([MoodyStore(self.hub, mood) for mood in self.moods])
+        return fleet(Held, lambda: next(stores), count=2, **self.options)
+
+
+def failing(*names: str) -> Callable[[str], Awaitable[None]]:
+    async def mood(name: str) -> None:
+        if name in names:
+            raise StoreError("away")
+
+    return mood
+
+
+def session_at(server: Any, client: Roaming) -> Any:
+    return server.endpoint.legacy.sessions[client.session]
+
+
+async def until_told(stream: Stream, method: str) -> Any:
+    """The next event with this message: the changes that are told after a loss may come before it."""
+    while True:
+        event = await stream.next_event(LIMIT)
+        assert event is not None, f"the stream ended before {method}"
+        if event.data and event.json().get("method") == method:
+            return event
+
+
+async def asked_for(client: Roaming, raw: Any, event: str | None) -> None:
+    """Send a GET, and do not wait for the answer."""
+    heads = {**client.headers_for(None), "Accept": SSE_TYPE, "Content-Type": None}
+    await raw.send_request("GET", client.path, {**heads, "Last-Event-ID": event})
+
+
+class LateRead:
+    """The first answer of `Logs.read` for which `fits` holds comes only when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: Callable[[str, str | None], bool]) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        read = MemoryLogs.read
+
+        async def late(logs: Any, session: str, stream: str, after: Any, *, reader: str | None = None) -> Any:
+            tail = await read(logs, session, stream, after, reader=reader)
+            if fits(stream, reader) and not self.reached.is_set():
+                self.reached.set()
+                await self.go_on.wait()
+            return tail
+
+        monkeypatch.setattr(MemoryLogs, "read", late)
+
+    async def come(self) -> None:
+        with anyio.fail_after(LIMIT):
+            await self.reached.wait()
+
+
+# --- sessions ---------
+
+
+async def test_the_log_level_that_a_client_set_while_the_store_was_away_outlives_a_loss() -> None:
+    """The worker that has it finds the record of another one, which knows only the level of before."""
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        await client.at(workers[1]).call("ping")
+        at.moods[1].of = failing("save", "create")
+        assert (await client.call("logging/setLevel", {"level": "debug"})).result == {}
+        lose(at.hub)
+        assert await workers[0].runtime.fleet.lost_data()
+        await until(lambda: session_at(workers[0], client).version > 0)
+        at.moods[1].of = None
+        one, other = (session_at(server, client) for server in workers.servers)
+        await until(lambda: one.state.log_level == other.state.log_level == "debug")
+        await until(lambda: one.version == other.version)
+        assert one.state.stream == other.state.stream
+
+
+async def test_a_session_whose_room_newer_ones_took_while_it_was_kept_anew_is_gone() -> None:
+    at = Moods(max_sessions=1)
+    async with at.fleet() as workers, roaming(workers[0]) as old:
+        at.moods[0].of = failing("create", "load")
+        lose(at.hub)
+        async with roaming(workers[1]) as new:
+            at.moods[0].of = None
+            assert await workers[0].runtime.fleet.lost_data()
+            await until(lambda: old.session not in workers[0].endpoint.legacy.sessions)
+            assert (await new.at(workers[0]).call("ping")).result == {}
+            assert await workers[1].runtime.fleet.records.count("session") == 1
+
+
+async def test_a_session_that_ends_while_its_change_waits_for_the_store_is_not_saved_again() -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        at.moods[0].of = failing("save")
+        assert (await client.call("logging/setLevel", {"level": "debug"})).result == {}
+        stores = workers[0].endpoint.legacy.stores
+        assert [one.id for one in stores._unsaved] == [client.session]
+        assert (await client.delete()).status == 204
+        at.moods[0].of = None
+        await until(lambda: workers[0].runtime.fleet.works and not stores._unsaved)
+        assert await workers[1].runtime.fleet.records.count("session") == 0
+
+
+# --- streams ---------
+
+
+async def test_a_client_that_comes_back_while_the_sessions_own_stream_moves_to_another_id_is_asked_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        async with client.get_stream() as stream:
+            workers.handlers[0].notify_tools_changed()
+            event = (await until_told(stream, TOOLS)).id
+        session, one = session_at(workers[0], client), workers[0].runtime.fleet
+        name = session.state.stream
+        late = LateRead(monkeypatch, lambda stream, reader: stream == name and reader is not None)
+        async with client.client() as raw:
+            await asked_for(client, raw, event)
+            await late.come()
+            lose(at.hub)
+            assert await one.lost_data()
+            await until(lambda: session.own_stream.id != name)
+            late.go_on.set()
+            answer = await raw.receive_stream()
+            assert answer.status == 503 and answer.headers["retry-after"]
+        async with client.get_stream(event) as again:
+            assert again.status == 200
+            workers.handlers[0].notify_prompts_changed()
+            await until_told(again, PROMPTS)
+
+
+async def test_a_reader_of_a_stream_whose_session_ends_meanwhile_gets_404(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        async with client.posting(client.request("tools/call", call("stream"), id="s")) as stream:
+            event = (await until_told(stream, "notifications/message")).id
+        await client.at(workers[1]).call("ping")
+        other = workers[1].runtime.fleet.worker
+        late = LateRead(monkeypatch, lambda _, reader: reader == other)
+        async with client.client() as raw:
+            await asked_for(client, raw, event)
+            await late.come()
+            assert (await client.at(workers[0]).delete()).status == 204
+            await until(lambda: not workers[1].endpoint.legacy.sessions)
+            late.go_on.set()
+            assert (await raw.receive_stream()).status == 404
+        workers.handlers[0].released.set()
+
+
+async def test_a_worker_remembers_so_many_late_claims_of_one_session_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet_streams, "MAX_LATE_CLAIMS", 2)
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        at.moods[0].of = failing("read")
+        for number in range(3):
+            async with client.get_stream(f"stream{number}.0") as refused:
+                assert refused.status == 503
+        assert [*session_at(workers[0], client).late_claims] == ["stream0", "stream1"]
+
+
+@pytest.mark.parametrize("value", [b"soon", b"9" * 16, b""])
+async def test_a_place_of_the_last_reader_that_cannot_be_read_counts_as_none(value: bytes) -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        async with client.get_stream() as stream:
+            workers.handlers[0].notify_tools_changed()
+            await until_told(stream, TOOLS)
+        await until(lambda: any(kept for space, kept in at.hub.spaces.items() if space.endswith(" left")))
+        (left,) = (kept for space, kept in at.hub.spaces.items() if space.endswith(" left"))
+        left[key_of(client.session)].value = value  # type: ignore[arg-type]
+        async with client.at(workers[1]).get_stream() as again:
+            assert again.status == 200
+            workers.handlers[0].notify_prompts_changed()
+            event = await again.next_event(LIMIT)
+            while not event.data:  # type: ignore[union-attr]
+                event = await again.next_event(LIMIT)
+            assert event.json()["method"] == PROMPTS  # type: ignore[union-attr]
+
+
+async def test_a_store_that_loses_its_data_once_more_while_streams_are_begun_anew_ends_none() -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        losses = 0
+
+        async def loses_more(name: str) -> None:
+            nonlocal losses
+            if name == "read" and losses < 2:
+                losses += 1
+                lose(at.hub)
+
+        request = client.request("tools/call", call("stream"), id="s")
+        async with client.get_stream() as own, client.posting(request) as stream:
+            event = (await until_told(stream, "notifications/message")).id
+            lose(at.hub)
+            at.moods[0].of = loses_more
+            assert await workers[0].runtime.fleet.lost_data()
+            session = session_at(workers[0], client)
+            await until(lambda: losses == 2 and session.version > 0 and not session.unsaved_streams)
+            workers.handlers[0].notify_prompts_changed()
+            assert (await until_told(own, PROMPTS)).id
+            workers.handlers[0].released.set()
+            answer = await stream.next_message(LIMIT)
+        async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as rest:
+            assert await rest.next_message(LIMIT) == answer
+            assert answer["id"] == "s"
+
+
+async def test_a_stream_of_a_dead_worker_that_the_store_cannot_end_yet_is_ended_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        async with client.posting(client.request("tools/call", call("stream"), id="s")) as stream:
+            event = (await until_told(stream, "notifications/message")).id
+        async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as rest:
+            at.moods[1].of = failing("append")
+            vanish(workers[0])
+            now = at.hub.clock() + ALIVE_TIME
+            at.hub.clock = lambda: now
+            await until(lambda: "the stream of a dead worker is not ended yet" in caplog.text)
+            at.moods[1].of = None
+            answer = await rest.next_message(LIMIT)
+            assert answer["id"] == "s" and "is gone" in answer["error"]["message"]
+        workers.handlers[0].released.set()
