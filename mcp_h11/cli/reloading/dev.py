@@ -15,13 +15,14 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from ...protocol.shown import escaping
 from ..banner import http_banner
 from ..options import OPTIONS, add_options, read_options
 from ..parser import PROG, CommandParser, UsageError
 from . import reload
 from .watch import is_own
 
-logger = logging.getLogger(__name__)
+logger = escaping(logging.getLogger(__name__))
 
 _DEFAULTS = {"reload": True, "access_log": True}
 _FORM = "%(asctime)s %(levelname)s %(message)s"
