@@ -326,12 +326,14 @@ async def test_bulk_is_refused_at_its_limit_however_it_comes() -> None:
             for piece in (len(data), 100_000):
                 async with RawClient(server.port) as client:
                     text = data.replace(b"localhost", with_type, 1)
+                    # Read while it is sent: a slow machine may send for longer than the server goes on listening.
+                    receiving = asyncio.ensure_future(client.receive("POST"))
                     try:
                         for at in range(0, len(text), piece):
                             await client.send(text[at : at + piece])
                     except ConnectionError:
                         pass  # it was refused on the way
-                    answer = await client.receive("POST")
+                    answer = await receiving
                     assert (answer.status, answer.headers["connection"]) == (status, "close"), case
             await newcomer_is_served(server.port)
 
