@@ -158,6 +158,39 @@ async def test_events_that_were_kept_without_an_answer_are_told_to_their_reader_
         assert await rest(reader) == numbered(event, [*map(str, range(len(sizes))), "talked"])
 
 
+@pytest.mark.parametrize("sizes", [[0], [0, 0]])
+async def test_events_that_a_reader_beside_the_call_found_in_the_log_are_kept_although_the_store_failed(
+    sizes: list[int],
+) -> None:
+    """The store has done the operation, the reader has its events, and only then the operation fails."""
+    async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, sizes=sizes, then="wait")
+        at_writer, writer, failed = known(workers[0], client, event), workers[0].runtime.fleet, asyncio.Event()
+        part, newest = writer.logs._logs, at_writer.last + len(sizes)
+
+        def done_and_fails(real: Any) -> Any:
+            async def operation(*arguments: Any, **options: Any) -> None:
+                await real(*arguments, **options)
+                del part.append, part.extend
+                names = {"session": at_writer.session.key, "stream": at_writer.id}
+                workers[1].runtime.fleet.signal("events", writer.worker, **names)
+                await until(lambda: at_writer.last == newest)
+                failed.set()
+                raise StoreError("no answer came")
+
+            return operation
+
+        part.append, part.extend = done_and_fails(part.append), done_and_fails(part.extend)
+        workers.handlers[0].released.set()
+        with anyio.fail_after(LIMIT):
+            await failed.wait()
+        assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
+        wanted = numbered(event, [*map(str, range(len(sizes)))])
+        assert await rest(stream) == wanted
+        async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as again:
+            assert await rest(again) == wanted
+
+
 async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

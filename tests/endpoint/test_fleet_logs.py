@@ -127,6 +127,24 @@ async def test_a_call_whose_log_is_lost_goes_on_for_its_reader_without_ids() -> 
             assert late.status == 400
 
 
+async def test_a_log_that_is_lost_while_its_events_wait_for_the_store_is_not_made_again() -> None:
+    mood = Mood()
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        stream, event = await begun(stack, client, "talk", sizes=[1])
+        mood.of = failing("append", "take")
+        workers.handlers[0].released.set()
+        events = [one async for one in stream]
+        assert [one.id for one in events] == [None] * 2 and events[-1].json()["id"] == "c"
+        logs, key, name = workers[1].runtime.fleet.logs, key_of(client.session), event.partition(".")[0]  # type: ignore[arg-type]
+        await logs.discard(key, name)
+        mood.of = None
+        await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+        for worker in workers.servers:
+            async with client.at(worker).get_stream(event) as late:
+                assert late.status == 400
+        assert (await client.call("ping")).result == {}
+
+
 async def test_a_call_that_goes_away_while_the_store_is_away_is_found_when_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -12,9 +12,9 @@ import pytest
 from fleets import LIMIT, Roaming, fleet, roaming, until, vanish
 from moody import Mood, MoodyStore
 from rawclient import SSE_TYPE, Stream
-from serving import Held, call
+from serving import Held, call, turns
 
-from mcp_h11.endpoint import fleet_streams
+from mcp_h11.endpoint import fleet_links, fleet_streams
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import ALIVE_TIME, StoreError
 from mcp_h11.stores.memory import Hub, MemoryLogs
@@ -167,6 +167,27 @@ async def test_a_client_that_comes_back_while_the_sessions_own_stream_moves_to_a
             await until_told(again, PROMPTS)
 
 
+async def test_a_reader_at_hand_goes_on_where_an_answer_of_the_store_comes_after_the_stream_has_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Moods()
+    async with at.fleet() as workers, roaming(workers[0]) as client, client.get_stream() as stream:
+        workers.handlers[0].notify_tools_changed()
+        await until_told(stream, TOOLS)
+        session, one = session_at(workers[0], client), workers[0].runtime.fleet
+        name = session.state.stream
+        late = LateRead(monkeypatch, lambda stream, reader: stream == name and reader is None)
+        one.on_missed()  # so that it looks at the log
+        await late.come()
+        lose(at.hub)
+        assert await one.lost_data()
+        await until(lambda: session.own_stream.id != name)
+        late.go_on.set()
+        workers.handlers[1].notify_prompts_changed()
+        event = await until_told(stream, PROMPTS)
+        assert event.id.partition(".")[0] == session.state.stream
+
+
 async def test_a_reader_of_a_stream_whose_session_ends_meanwhile_gets_404(monkeypatch: pytest.MonkeyPatch) -> None:
     at = Moods()
     async with at.fleet() as workers, roaming(workers[0]) as client:
@@ -262,3 +283,63 @@ async def test_a_stream_of_a_dead_worker_that_the_store_cannot_end_yet_is_ended_
             answer = await rest.next_message(LIMIT)
             assert answer["id"] == "s" and "is gone" in answer["error"]["message"]
         workers.handlers[0].released.set()
+
+
+async def test_a_stream_of_a_dead_worker_is_left_alone_when_its_reader_goes_before_it_is_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    at, reached, go_on = Moods(), asyncio.Event(), asyncio.Event()
+
+    async def fails_late(name: str) -> None:
+        if name == "append":
+            reached.set()
+            await go_on.wait()
+            raise StoreError("away")
+
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        async with client.posting(client.request("tools/call", call("stream"), id="s")) as stream:
+            event = (await until_told(stream, "notifications/message")).id
+        async with client.at(workers[1]).get_stream(event):
+            at.moods[1].of = fails_late
+            vanish(workers[0])
+            now = at.hub.clock() + ALIVE_TIME
+            at.hub.clock = lambda: now
+            with anyio.fail_after(LIMIT):
+                await reached.wait()
+        await until(lambda: not session_at(workers[1], client).streams)
+        go_on.set()
+        await until(lambda: "the stream of a dead worker is not ended yet" in caplog.text)
+        assert not workers[1].runtime.fleet._watched
+        # The next reader finds the worker dead, and ends the stream.
+        at.moods[1].of = None
+        async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as rest:
+            answer = await rest.next_message(LIMIT)
+            assert answer["id"] == "s" and "is gone" in answer["error"]["message"]
+        workers.handlers[0].released.set()
+
+
+async def test_a_session_that_ends_while_a_worker_looks_again_at_the_others_is_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet_links, "LOOKS_AT_ONCE", 1)
+    at, reached, go_on = Moods(), asyncio.Event(), asyncio.Event()
+
+    async def waits(name: str) -> None:
+        if name == "load" and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+
+    async with at.fleet() as workers, roaming(workers[0]) as first, roaming(workers[0]) as second:
+        one = workers[0].runtime.fleet
+        at.moods[0].of = waits
+        loads = one.guard.counters["load"]
+        before = loads.operations
+        one.on_missed()
+        with anyio.fail_after(LIMIT):
+            await reached.wait()
+        assert [*workers[0].endpoint.legacy.sessions] == [first.session, second.session]
+        workers[0].endpoint.legacy.table.end(session_at(workers[0], second), forget=False)
+        go_on.set()
+        assert (await first.call("ping")).result == {}
+        await turns()
+        assert loads.operations == before + 1
