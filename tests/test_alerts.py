@@ -21,6 +21,8 @@ from provision import everything_required
 from rawclient import Legacy
 from worker_processes import LIMIT, Fleet
 
+pytestmark = pytest.mark.long  # real processes, several seconds each
+
 FOLDER = ROOT / "docs" / "deploy"
 ALERTS = FOLDER / "alerts.yml"
 DASHBOARD = FOLDER / "dashboard.json"

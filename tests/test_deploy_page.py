@@ -32,6 +32,8 @@ from mcp_h11 import Settings
 from mcp_h11.cli.commands import parser_of
 from mcp_h11.cli.options import read_options
 
+pytestmark = pytest.mark.long  # real processes, several seconds each
+
 PAGE = ROOT / "docs" / "deploy.md"
 LIMIT = 60.0  # seconds: interpreters start slowly on a busy machine
 SLACK = 3  # seconds that a shutdown takes beside `drain_delay` and `grace`, as the page says

@@ -16,7 +16,7 @@ from rawclient import Legacy, RawClient
 from redis_servers import RedisServer
 from replicas import KINDS, LIMIT, Replicas, SharedStore, replicas, stored_in
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # real processes, several seconds each
 
 FEW, MANY = 60, 10_000
 AT_ONCE = 8  # connections

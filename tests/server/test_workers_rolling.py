@@ -13,7 +13,7 @@ from rawclient import RawClient
 from serving import call, modern
 from worker_processes import LIMIT, Fleet, is_alive, met
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # real processes, several seconds each
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
 
 

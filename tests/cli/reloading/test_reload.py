@@ -20,7 +20,7 @@ from mcp_h11.cli.main import main
 from mcp_h11.cli.reloading import dev, reload
 from mcp_h11.client.transports.stdio import StdioTransport
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # real processes, several seconds each
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
 ROOT = Path(reload.__file__).resolve().parents[3]
 

@@ -26,6 +26,8 @@ from mcp_h11.cli.vendoring import pyz as vendor_pyz
 from mcp_h11.cli.vendoring import vendor
 from mcp_h11.cli.vendoring.measuring import import_time
 
+pytestmark = pytest.mark.long  # real processes, several seconds each
+
 TOOLS = '''\
 """Tools of the file."""
 

@@ -20,6 +20,8 @@ from mcp_h11.cli.main import main as command_line
 from mcp_h11.cli.vendoring import vendor
 from mcp_h11.cli.vendoring.measuring import import_time
 
+pytestmark = pytest.mark.long  # real processes, several seconds each
+
 # A host's own packages, which a copy may neither load nor replace.
 STRANGERS = ("h11", "anyio", "idna", "typing_extensions", "exceptiongroup")
 
