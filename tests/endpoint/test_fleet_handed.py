@@ -103,6 +103,25 @@ async def test_a_notification_for_a_dead_owner_is_a_404() -> None:
         assert (await client.post(client.request("ping"))).status == 404
 
 
+async def test_two_calls_that_find_the_owner_dead_at_once_are_both_404(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with handing() as (workers, client):
+        asked, found = 0, asyncio.Event()
+
+        async def never(*args: Any, **options: Any) -> bool:
+            nonlocal asked
+            asked += 1
+            await found.wait()
+            return False
+
+        monkeypatch.setattr(workers[1].runtime.fleet, "send", never)
+        client.at(workers[1])
+        calls = [asyncio.ensure_future(client.post(client.request("ping"))) for _ in range(2)]
+        await until(lambda: asked == 2)
+        found.set()
+        assert [(await one).status for one in calls] == [404, 404]
+        assert client.session not in workers[1].endpoint.legacy.sessions
+
+
 async def test_a_call_that_streams_already_when_its_owner_is_found_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     async with handing(patience=0.05) as (workers, client):
         fleet_, found = workers[1].runtime.fleet, asyncio.Event()

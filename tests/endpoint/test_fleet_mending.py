@@ -17,7 +17,7 @@ from serving import Held, call, turns
 from mcp_h11.endpoint import fleet_links, fleet_streams
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import ALIVE_TIME, StoreError
-from mcp_h11.stores.memory import Hub, MemoryLogs
+from mcp_h11.stores.memory import Hub, MemoryLogs, MemoryRecords
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +136,54 @@ async def test_a_session_that_ends_while_its_change_waits_for_the_store_is_not_s
         at.moods[0].of = None
         await until(lambda: workers[0].runtime.fleet.works and not stores._unsaved)
         assert await workers[1].runtime.fleet.records.count("session") == 0
+
+
+async def test_a_session_that_a_client_deletes_while_a_worker_keeps_it_anew_does_not_come_back() -> None:
+    at, reached, go_on = Moods(), asyncio.Event(), asyncio.Event()
+
+    async def is_slow(name: str) -> None:
+        if name == "create" and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        await client.at(workers[1]).call("ping")
+        lose(at.hub)
+        workers[0].runtime.fleet.on_lost.append(lambda: setattr(at.moods[0], "of", is_slow))
+        assert await workers[0].runtime.fleet.lost_data()
+        with anyio.fail_after(LIMIT):
+            await reached.wait()
+        assert (await client.delete()).status == 204
+        go_on.set()
+        deletes = workers[0].runtime.fleet.guard.counters
+        await until(lambda: "delete" in deletes)
+        await turns()
+        assert await workers[1].runtime.fleet.records.count("session") == 0
+        assert [server.endpoint.legacy.sessions for server in workers.servers] == [{}, {}]
+
+
+async def test_a_record_that_is_lost_once_more_before_the_second_worker_has_read_it_is_kept_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at, create, losses = Moods(), MemoryRecords.create, []
+
+    async def create_and_lose(records: Any, space: str, key: str, *rest: Any, **options: Any) -> int | None:
+        made = await create(records, space, key, *rest, **options)
+        if made is None and space.endswith(" session") and not losses:
+            losses.append(at.hub.spaces[space].pop(key))
+        return made
+
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        await client.at(workers[1]).call("resources/subscribe", {"uri": "test://it"})
+        monkeypatch.setattr(MemoryRecords, "create", create_and_lose)
+        lose(at.hub)
+        assert await workers[0].runtime.fleet.lost_data()
+        one, other = (session_at(server, client) for server in workers.servers)
+        await until(lambda: len(losses) == 1 and other.version > 0)
+        workers[0].runtime.fleet.on_missed()  # as after each new connection
+        await until(lambda: one.version == other.version > 0)
+        assert one.state.stream == other.state.stream
+        assert {*one.state.subscriptions} == {*other.state.subscriptions} == {"test://it"}
 
 
 # --- streams ---------
