@@ -152,10 +152,7 @@ class FleetStores(SessionStores):
         oldest = await self._idle_longest(party)
         if oldest is None:
             raise overloaded("Too many sessions" if party is None else "Too many sessions from this address")
-        await self._end(oldest)
-        here = self._table.by_key.get(oldest)
-        if here is not None:
-            self._table.end(here, forget=False)
+        await self._end_everywhere(oldest)
 
     async def restore(self, session_id: str, principal: str, peer: str) -> StreamSession | None:
         try:
@@ -312,7 +309,7 @@ class FleetStores(SessionStores):
             self._move(session, stream, state.stream)
             self.fleet.signal("record", session=session.key)
         if session.ending:
-            await self.records.delete(RECORDS, session.key)
+            await self._end_everywhere(session.key)  # a request may have found the record, and taken it for alive
 
     async def _join(self, session: FleetSession) -> None:
         """Add this worker's state of a session to the record that another worker has kept anew."""
@@ -374,6 +371,12 @@ class FleetStores(SessionStores):
                 self.fleet.signal("ended", session=key)
         except StoreError as exc:
             logger.debug("the client is not answered either, and will ask again: %s", exc)
+
+    async def _end_everywhere(self, key: str) -> None:
+        await self._end(key)
+        here = self._table.by_key.get(key)
+        if here is not None:
+            self._table.end(here, forget=False)
 
     async def _end(self, key: str) -> None:
         """Drop everything of a session, and tell the other workers."""

@@ -162,6 +162,34 @@ async def test_a_session_that_a_client_deletes_while_a_worker_keeps_it_anew_does
         assert [server.endpoint.legacy.sessions for server in workers.servers] == [{}, {}]
 
 
+async def test_a_request_that_finds_the_record_of_a_deleted_session_in_that_moment_does_not_bring_it_back() -> None:
+    at, gates = Moods(), {name: (asyncio.Event(), asyncio.Event()) for name in ("create", "delete")}
+
+    async def is_slow(name: str) -> None:
+        if name in gates and not gates[name][0].is_set():
+            gates[name][0].set()
+            await gates[name][1].wait()
+
+    async with at.fleet() as workers, roaming(workers[0]) as client:
+        await client.at(workers[1]).call("ping")
+        session = client.session
+        lose(at.hub)
+        workers[0].runtime.fleet.on_lost.append(lambda: setattr(at.moods[0], "of", is_slow))
+        assert await workers[0].runtime.fleet.lost_data()
+        with anyio.fail_after(LIMIT):
+            await gates["create"][0].wait()
+            gates["delete"][0].set()  # that of the end itself is not slow
+            assert (await client.delete()).status == 204
+            gates["delete"][0].clear()
+            gates["create"][1].set()
+            await gates["delete"][0].wait()
+            client.session = session
+            assert (await client.at(workers[0]).post(client.request("ping"))).status == 200
+            gates["delete"][1].set()
+            await until(lambda: not workers[0].endpoint.legacy.sessions)
+        assert await workers[1].runtime.fleet.records.count("session") == 0
+
+
 async def test_a_record_that_is_lost_once_more_before_the_second_worker_has_read_it_is_kept_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
