@@ -63,6 +63,7 @@ HOSTILE = {
 # --- measures ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long  # it measures, 10 s in all
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_no_json_takes_more_memory_than_it_is_counted_for(data: bytes) -> None:
     gc.collect()

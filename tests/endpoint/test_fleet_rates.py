@@ -130,7 +130,8 @@ def test_the_average_of_a_caller_holds_for_all_workers_together(
     untold = (WORKERS - 1) * (1 + rate * (TELL_EVERY + BUS))
     assert passed <= burst + rate * long + untold + 1
     if more >= 0:  # and no less than one worker would grant, but for bursts that are small beside an interval's tokens
-        assert passed >= alone - untold - 2
+        # Each worker may keep a part of a token that is too small for a request.
+        assert passed >= alone - untold - WORKERS
 
 
 def test_a_burst_is_at_most_one_bucket_of_each_worker() -> None:

@@ -19,7 +19,7 @@ from simulation import digest, play
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 SCHEDULES = 300
-TRIED = SCHEDULES if os.environ.get(VARIABLE) == "all" else SCHEDULES // 3  # by the short run
+TRIED = SCHEDULES if os.environ.get(VARIABLE) == "all" else SCHEDULES // 6  # by the short run
 BATCHES = 15
 LONG_SCHEDULES = int(os.environ.get("MCP_H11_SCHEDULES", "20000"))
 LONG_TIME = float(os.environ.get("MCP_H11_SCHEDULE_SECONDS", "900"))  # of the long run, at most

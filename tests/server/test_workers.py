@@ -17,7 +17,7 @@ from rawclient import Legacy, Modern, RawClient
 from serving import LEGACY, call, modern
 from worker_processes import LIMIT, TOOLS, Fleet, is_alive, is_refused, met
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # real processes, several seconds each
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
 
 QUICK: dict[str, Any] = {"restart_min": 0.05, "restart_max": 0.2}
