@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run that leaves out no marker is a whole run: its hypothesis properties try all their examples."""
     if not config.option.markexpr:
         os.environ.setdefault(VARIABLE, "all")
-    config.option.loadscopereorder = False  # of pytest-xdist: `by_floor` orders the files
+    config.option.loadscopereorder = False  # of pytest-xdist: `mixed` orders the files
     keep_bytecode()
 
 
@@ -58,17 +58,31 @@ def shared_redis() -> Iterator[RedisServer]:
         yield server
 
 
-# The folders whose tests wait: for processes, for a worker to be given up, for a time to pass.  A run of several
-# processes begins with them, since a file of theirs at the end would run on while the other processes have no work.
+# The folders whose tests wait: for processes, for a worker to be given up, for a time to pass.  Long waits first.
 WAITING = ("conformance", "interop", "fleet", "server", "stores", "bridge", "cli", "endpoint", "client")
+COMPUTING = len(WAITING)
 
 
-def by_floor(item: pytest.Item) -> int:
-    """Where the file of a test comes in the order of a run."""
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    if folder == item.path.name:  # no folder: the tests of all of them, which start processes
+def rank(file: Path) -> int:
+    """The place of a file's folder in WAITING, or COMPUTING."""
+    folder = file.relative_to(Path(__file__).parent).parts[0]
+    if folder == file.name:  # no folder: the tests of all of them, which start processes
         return 0
-    return WAITING.index(folder) if folder in WAITING else len(WAITING)
+    return WAITING.index(folder) if folder in WAITING else COMPUTING
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The items with their files in another order: files that wait between files that compute.
+
+    The processes of a run take files in this order.  So some of them wait while others use the processor.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = sorted((path for path in files if rank(path) < COMPUTING), key=rank)
+    kinds = waiting, [path for path in files if rank(path) == COMPUTING]
+    places = [(at / len(kind), path) for kind in kinds for at, path in enumerate(kind)]
+    return [item for _, path in sorted(places, key=lambda place: place[0]) for item in files[path]]
 
 
 LEFT_OUT = pytest.StashKey[str]()
@@ -79,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The specification's repository has the schemas; they are no part of this one.
     """
-    items.sort(key=by_floor)
+    items[:] = mixed(items)
     missing = wire.unavailable()
     left_out = [item for item in items if needed(item) & {*missing}]
     if left_out:
