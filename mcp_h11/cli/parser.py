@@ -41,7 +41,9 @@ def closest(word: str, words: Iterable[str]) -> str:
     if not begun:
         import difflib  # only a mistake needs it
 
-        begun = difflib.get_close_matches(word, known, 1)
+        # Without the dashes, which all options share: they would make any two of them alike.
+        bare = {one.lstrip("-"): one for one in known}
+        begun = [bare[one] for one in difflib.get_close_matches(word.lstrip("-"), bare, 1)]
     return min(begun, key=len, default="")
 
 

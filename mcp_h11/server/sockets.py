@@ -23,10 +23,10 @@ PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens o
 
 # --- what cannot be had ------------------------------------------------------------------------------------------
 _REASONS = {
-    errno.EADDRINUSE: "is already in use",
+    errno.EADDRINUSE: "it is already in use",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
-    errno.EADDRNOTAVAIL: "is no address of this machine",
+    errno.EADDRNOTAVAIL: "it is no address of this machine",
 }
 
 

@@ -648,12 +648,12 @@ def test_a_busy_port_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         line = failure(capsys, "--port", str(port))
-    assert line == f"cannot listen on 127.0.0.1 port {port}: is already in use; --port takes another, 0 any free one"
+    assert line == f"cannot listen on 127.0.0.1 port {port}: it is already in use; --port takes another, 0 any free one"
 
 
 def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
     line = failure(capsys, "--host", "192.0.2.1", "--port", "0", "--allowed-hosts", "any")
-    assert line == "cannot listen on 192.0.2.1 port 0: is no address of this machine"
+    assert line == "cannot listen on 192.0.2.1 port 0: it is no address of this machine"
 
 
 @pytest.mark.parametrize(
@@ -1129,9 +1129,9 @@ def test_a_unix_socket_and_an_inherited_socket_are_served() -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("busy.sock", "is already in use"),
+        ("busy.sock", "it is already in use"),
         ("none/x.sock", "No such file or directory"),
-        ("file.txt", "is already in use"),
+        ("file.txt", "it is already in use"),
         ("x" * 200, "AF_UNIX path too long"),
     ],
 )

@@ -100,6 +100,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("toolz.py", "cannot read toolz.py: No such file or directory; did you mean tools.py?"),
         ("pkg/ohter.py", "cannot read pkg/ohter.py: No such file or directory; did you mean other.py?"),
         ("--prot 9000", "there is no option --prot; did you mean --port?"),
+        ("--bogus", f"there is no option --bogus ({PROG} --help-all shows them)"),
         ("tools.py --prot=9000", "there is no option --prot; did you mean --port?"),
         ("tools.py --acess-log", "there is no option --acess-log; did you mean --access-log?"),
         ("--qqqq", f"there is no option --qqqq ({PROG} --help-all shows them)"),

@@ -81,9 +81,9 @@ def test_a_port_that_is_taken_is_told_by_the_parent(capsys: pytest.CaptureFixtur
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refusal(capsys, "--workers", "2", "--port", str(port))
-        assert said.startswith(f"cannot listen on 127.0.0.1 port {port}: is already in use")
+        assert said.startswith(f"cannot listen on 127.0.0.1 port {port}: it is already in use")
         said = refusal(capsys, "--workers", "2", "--port", "0", "--ops-port", str(port))
-        assert said.startswith(f"cannot listen on the ops port {port} of 127.0.0.1: is already in use")
+        assert said.startswith(f"cannot listen on the ops port {port} of 127.0.0.1: it is already in use")
 
 
 @posix

@@ -202,12 +202,14 @@ def test_arguments_that_do_not_fit_the_message_are_shown_beside_it() -> None:
 async def test_a_busy_port_names_the_address_and_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        said = f"cannot listen on 127.0.0.1 port {port}: is already in use; port=... takes another, port=0 any free one"
+        said = (
+            f"cannot listen on 127.0.0.1 port {port}: it is already in use; port=... takes another, port=0 any free one"
+        )
         for begin in (serve(Plain(), port=port), listening(Plain(), port=port).__aenter__()):
             with pytest.raises(OSError) as caught:
                 await begin
             assert str(caught.value) == said and caught.value.errno in (48, 98, 10048)
-        with pytest.raises(OSError, match=f"^cannot listen on the ops port {port} of 127.0.0.1: is already in use$"):
+        with pytest.raises(OSError, match=f"^cannot listen on the ops port {port} of 127.0.0.1: it is already in use$"):
             async with listening(Plain(), port=0, ops_port=port):
                 pass
 
@@ -215,7 +217,10 @@ async def test_a_busy_port_names_the_address_and_the_way_out() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"host": "192.0.2.1", "port": 0, "allowed_hosts": ["*"]}, "192.0.2.1 port 0: is no address of this machine"),
+        (
+            {"host": "192.0.2.1", "port": 0, "allowed_hosts": ["*"]},
+            "192.0.2.1 port 0: it is no address of this machine",
+        ),
         ({"uds": "none/x.sock"}, "none/x.sock: No such file or directory"),
         ({"uds": "x" * 200}, "x" * 200 + ": AF_UNIX path too long"),
         ({"fd": 1_000_000}, "descriptor 1000000: Bad file descriptor"),
@@ -252,8 +257,8 @@ def test_the_script_of_a_newcomer_says_where_it_is_and_why_it_cannot_be(tmp_path
                 out, err = second.communicate(timeout=LIMIT)
             assert second.returncode == 1 and out == ""
             assert err.splitlines()[-1] == (
-                f"mcp_h11.server.sockets.ListenError: cannot listen on 127.0.0.1 port {found[1]}: is already in use; "
-                "port=... takes another, port=0 any free one"
+                f"mcp_h11.server.sockets.ListenError: cannot listen on 127.0.0.1 port {found[1]}: it is already in use"
+                "; port=... takes another, port=0 any free one"
             )
             assert "During handling" not in err
         finally:

@@ -917,9 +917,7 @@ async def test_an_ops_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[
     async with served() as server:
         arguments = ["--port", "0", "--ops-port", str(server.port)]
         assert await anyio.to_thread.run_sync(cli_main.main, arguments) == 2
-        said = (
-            f"cannot listen on the ops port {server.port} of 127.0.0.1: is already in use; --ops-port takes another\n"
-        )
+        said = f"the ops port {server.port} of 127.0.0.1: it is already in use; --ops-port takes another\n"
     assert capsys.readouterr().err.endswith(said)
 
 

@@ -181,13 +181,13 @@ async def test_a_unix_socket_that_a_dead_server_left_is_replaced(place: str) -> 
 @posix
 async def test_a_unix_socket_that_lives_or_is_a_file_is_not_replaced(place: str, tmp_path: Path) -> None:
     async with served(uds=place):
-        with pytest.raises(OSError, match=f"^cannot listen on {place}: is already in use$"):
+        with pytest.raises(OSError, match=f"^cannot listen on {place}: it is already in use$"):
             async with listening(Held(), uds=place):
                 pass
         async with UnixClient(place) as client:
             await lives(client)
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(OSError, match=r"^cannot listen on .*/file: is already in use$"):
+    with pytest.raises(OSError, match=r"^cannot listen on .*/file: it is already in use$"):
         async with listening(Held(), uds=str(tmp_path / "file")):
             pass
     assert (tmp_path / "file").read_text() == "precious"
@@ -206,7 +206,7 @@ async def test_a_unix_socket_whose_server_is_too_busy_to_answer_lives(
             one.setblocking(False)
             with suppress(BlockingIOError):
                 one.connect(place)
-        with pytest.raises(OSError, match=f"^cannot listen on {place}: is already in use$"):
+        with pytest.raises(OSError, match=f"^cannot listen on {place}: it is already in use$"):
             async with listening(Held(), uds=place):
                 pass
         for one in waiting:
