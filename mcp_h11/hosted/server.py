@@ -123,11 +123,10 @@ class HostedServer:
 
     async def aclose(self) -> None:
         """End in order: streams that only listen, then calls, which have `grace` seconds, then the lifespan."""
-        if self._life is None:
-            return
         if not self._ending.is_set():
             self.stop()
-        await asyncio.shield(self._life)
+        if self._life is not None:
+            await asyncio.shield(self._life)
 
     def _watch_signals(self) -> None:
         """Begin the end when the process is told to end.

@@ -19,6 +19,7 @@ from rawclient import LIMIT
 from mcp_h11 import ASGIApp, Context, Limits, MCPServer, Settings, asgi
 from mcp_h11.hosted.heads import MAX_HEADS
 from mcp_h11.hosted.requests import MAX_LATE
+from mcp_h11.hosted.server import HostedServer
 
 pytestmark = pytest.mark.anyio
 
@@ -607,6 +608,21 @@ async def test_a_handler_that_another_put_around_ours_stays() -> None:
         assert signal.getsignal(signal.SIGTERM) is outer
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_program_that_ends_at_once_by_a_signal_goes_on_so() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        async with application() as (_, app):
+            await ask(app, "tools/list")
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_server_that_was_never_started_ends() -> None:
+    with anyio.fail_after(LIMIT):
+        await HostedServer(Tools(), Settings(), "").aclose()
 
 
 def test_off_the_main_thread_no_signal_is_touched() -> None:

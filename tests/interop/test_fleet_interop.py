@@ -30,4 +30,5 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in OVER_HTTP])
 def test_an_official_client_sees_one_server(fleet: Running, case: Case) -> None:
-    check(case, lambda: fleet)
+    # docs/deploy.md: a notice in the seconds after the client's GET stream moved to another worker may come twice.
+    check(case, lambda: fleet, may_repeat=("changes",))
