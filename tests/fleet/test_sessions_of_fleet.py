@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import anyio
@@ -137,12 +138,20 @@ async def test_a_cancel_that_meets_the_answer_leaves_all_well(fleet: Replicas) -
             assert await text_of(client.at(number), "echo", text="well") == "well"
 
 
-async def hears(stream: Stream, what: str, told: set[str]) -> None:
-    """The next notice is of `what`, or first one of `told` again: docs/deploy.md says when a notice may come twice."""
-    with anyio.fail_after(LIMIT):
-        while (method := (await stream.next_message())["method"]) != f"notifications/{what}/list_changed":
+async def hears(stream: Stream, what: str, told: set[str]) -> str:
+    """The next notice is of `what`, or first one of `told` again: docs/deploy.md says when a notice may come twice.
+
+    Returns the id of its event.
+    """
+    while True:
+        event = await stream.next_event(LIMIT)
+        assert event is not None, f"the stream ended before {what}"
+        if event.data:
+            method = json.loads(event.data)["method"]
+            if method == f"notifications/{what}/list_changed":
+                told.add(what)
+                return str(event.id)
             assert method.split("/")[1] in told, f"{method} was not told since the stream moved"
-    told.add(what)
 
 
 async def test_the_own_stream_of_a_session_hears_all_workers(fleet: Replicas) -> None:
@@ -156,12 +165,14 @@ async def test_the_own_stream_of_a_session_hears_all_workers(fleet: Replicas) ->
                 assert newer.status == 200
                 assert await stream.next_message() is None  # the newest reader wins
                 told: set[str] = set()
+                last = ""
                 for number, what in ((1, "tools"), (0, "prompts"), (2, "resources")):
                     fleet[number].tell(f"notify {what}")
-                    await hears(newer, what, told)
-        # A notice that comes while no stream is open is not lost: the next stream gets it, at any worker.
+                    last = await hears(newer, what, told)
+        # A notice that comes while no stream is open is not lost: a client that comes back gets it, at any worker.  It
+        # names its last event, since the server may have written the notice to the stream that the client just left.
         fleet[1].tell("notify tools")
-        async with client.at(1).get_stream() as stream:
+        async with client.at(1).get_stream(last) as stream:
             await hears(stream, "tools", told - {"tools"})
 
 
