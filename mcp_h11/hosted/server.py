@@ -17,13 +17,12 @@ from ..endpoint.endpoint import Endpoint
 from ..handler.handler import ServerHandler
 from ..http.origins import HostPolicy
 from ..http.reply import Reply
-from ..runtime.metrics import Metrics
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
-from ..server.access import Recorder, as_json, as_text
+from ..server.access import Recorder, recorder_of
 from ..server.ending import end_calls
-from ..server.ops import OpsEndpoint
-from ..server.server import FLUSH_TIME, tick_time
+from ..server.ops import endpoint_of
+from ..server.server import FLUSH_TIME, beats, tick_time
 from ..server.signals import END_SIGNALS
 from .heads import HostedHeads
 from .requests import ASGIReceive, ASGISend, HostedRequest
@@ -46,7 +45,8 @@ class HostedServer:
         self.endpoint: Endpoint
         self.loop = asyncio.get_running_loop()
         self._tick_time = tick_time(settings)
-        self._patience, self._keep_alive = self._beats(settings.patience), self._beats(settings.keep_alive)
+        self._patience = beats(settings.patience, self._tick_time)
+        self._keep_alive = beats(settings.keep_alive, self._tick_time)
         self._began = self._due = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self.loop.create_future()
@@ -85,15 +85,9 @@ class HostedServer:
             self._ready.exception()  # read here, since nothing may wait for it any more
 
     def _set_up(self) -> None:
-        settings, runtime = self.settings, self.runtime
-        if settings.metrics:
-            runtime.metrics = Metrics()
-        if settings.access_log or runtime.metrics is not None:
-            form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
-            self.recorder = Recorder(form, runtime.metrics)
-        hosts = HostPolicy(settings.allowed_hosts, settings.allowed_origins)
-        pages = settings.health or settings.metrics
-        self.endpoint = OpsEndpoint(runtime, hosts, self) if pages else Endpoint(runtime, hosts)
+        hosts = HostPolicy(self.settings.allowed_hosts, self.settings.allowed_origins)
+        self.recorder = recorder_of(self.runtime)
+        self.endpoint = endpoint_of(self.runtime, hosts, self)
         self._tick()
         self._watch_signals()
 
@@ -163,9 +157,6 @@ class HostedServer:
             metrics.sent += sent
 
     # --- the clock -------------------------------------------------------------------------------------------
-
-    def _beats(self, seconds: float | None) -> int:
-        return 0 if seconds is None else max(1, round(seconds / self._tick_time))
 
     def _tick(self) -> None:
         now = self.loop.time()

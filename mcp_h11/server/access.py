@@ -21,6 +21,7 @@ from ..http.reply import COMMENT, Link, Reply
 from ..protocol.jsonrpc import Notification, Request
 from ..protocol.tracecontext import read_trace
 from ..runtime.metrics import Metrics
+from ..runtime.runtime import Runtime
 
 # The name is older than this module, and is kept for the logging configurations that mention it.  A vendored copy logs
 # under the name of its own package.
@@ -126,6 +127,17 @@ class Recorder:
         assert self._form is not None
         # A formatter that writes JSON has the fields beside the line that is made of them.
         logger.info("%s", self._form(fields), extra={"access": fields})
+
+
+def recorder_of(runtime: Runtime) -> Recorder | None:
+    """The recorder that the settings of a server ask for, with the metrics of its runtime, which it makes."""
+    settings = runtime.settings
+    if settings.metrics or settings.apart:
+        runtime.metrics = Metrics()
+    if not settings.access_log and runtime.metrics is None:
+        return None
+    form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
+    return Recorder(form, runtime.metrics)
 
 
 def refused_fields(peer: str, method: str, path: str, status: int) -> dict[str, Any]:

@@ -239,6 +239,13 @@ class OpsEndpoint(Endpoint):
             super().respond(request, reply)
 
 
+def endpoint_of(runtime: Runtime, hosts: HostPolicy, server: Watched) -> Endpoint:
+    """The endpoint of a server, with the pages beside it where the settings want them there."""
+    settings = runtime.settings
+    own = (settings.health or settings.metrics) and not settings.apart
+    return OpsEndpoint(runtime, hosts, server) if own else Endpoint(runtime, hosts)
+
+
 class OpsListener:
     """A port, or a Unix socket, that serves the documents alone.  Its connections use it as their server.
 

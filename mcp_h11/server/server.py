@@ -29,14 +29,13 @@ from ..http.origins import HostPolicy
 from ..http.reply import Reply
 from ..protocol.shown import escaping
 from ..runtime.fairness import Crowd, address_party
-from ..runtime.metrics import Metrics
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from .acceptor import Acceptor
-from .access import Recorder, as_json, as_text
+from .access import Recorder, recorder_of
 from .connection import READ_SIZE, Connection
 from .ending import FORCED_TIME, end_calls
-from .ops import OpsEndpoint, OpsListener
+from .ops import OpsListener, endpoint_of
 from .owner import TOLD_WHY
 from .sockets import (
     close_all,
@@ -108,8 +107,8 @@ class Server:
         self._servers: list[asyncio.Server | Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tick_time = tick_time(self.settings)
-        self._patience = self._beats(self.settings.patience)
-        self._keep_alive = self._beats(self.settings.keep_alive)
+        self._patience = beats(self.settings.patience, self._tick_time)
+        self._keep_alive = beats(self.settings.keep_alive, self._tick_time)
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._closed: asyncio.Task[None] | None = None
@@ -190,14 +189,9 @@ class Server:
             raise
 
     async def _set_up_ops(self, hosts: HostPolicy, stack: AsyncExitStack) -> None:
-        settings = self.settings
-        if settings.metrics or settings.apart:
-            self.runtime.metrics = Metrics()
-        if settings.access_log or self.runtime.metrics is not None:
-            form = as_json if settings.access_log == "json" else as_text if settings.access_log else None
-            self.recorder = Recorder(form, self.runtime.metrics)
+        self.recorder = recorder_of(self.runtime)
         self.endpoint = self._make_endpoint(hosts)
-        if settings.apart:
+        if self.settings.apart:
             await self._open_ops(stack)
 
     async def _open_ops(self, stack: AsyncExitStack) -> None:
@@ -209,9 +203,7 @@ class Server:
         await self.ops.start()
 
     def _make_endpoint(self, hosts: HostPolicy) -> Endpoint:
-        settings = self.settings
-        own = (settings.health or settings.metrics) and not settings.apart
-        return OpsEndpoint(self.runtime, hosts, self) if own else Endpoint(self.runtime, hosts)
+        return endpoint_of(self.runtime, hosts, self)
 
     def _warn(self) -> None:
         # `allowed_hosts` does not silence this warning: it names the server, and does not restrict the clients.
@@ -407,9 +399,6 @@ class Server:
 
     # --- the clock -------------------------------------------------------------------------------------------
 
-    def _beats(self, seconds: float | None) -> int:
-        return 0 if seconds is None else max(1, round(seconds / self._tick_time))
-
     def _tick(self) -> None:
         self.now = now = self.loop.time()
         self.date = http_date(time.time())
@@ -432,6 +421,11 @@ def http_date(seconds: float) -> bytes:
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
     return date.encode("ascii")
+
+
+def beats(seconds: float | None, tick: float) -> int:
+    """A time in ticks of the clock, at least one; 0 for no time."""
+    return 0 if seconds is None else max(1, round(seconds / tick))
 
 
 def tick_time(settings: Settings) -> float:
