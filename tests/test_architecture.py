@@ -43,6 +43,7 @@ FLOORS = (
     "server",
     "hosted",
     "client.http",
+    "client.oauth",
     "client.transports",
     "client.conversation",
     "client",

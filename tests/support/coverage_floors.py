@@ -19,6 +19,7 @@ FLOORS = {
     "client": 94.0,
     "client/conversation": 94.0,
     "client/http": 94.0,
+    "client/oauth": 94.0,
     "client/transports": 94.0,
     "server": 0.0,
     "bridge": 0.0,
