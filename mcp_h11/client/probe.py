@@ -33,6 +33,7 @@ from .transports.errors import (
     ConnectionLost,
     HTTPStatusError,
     InvalidAnswer,
+    LoginFailed,
     RequestTimeout,
 )
 
@@ -97,7 +98,7 @@ async def discover(
     except RequestTimeout:
         if not silence_is_legacy:
             raise
-    except ConnectionLost:
+    except (ConnectionLost, LoginFailed):
         raise
     except MCPError:  # any other error: the server does not know the method, or wants a handshake first
         pass
@@ -201,7 +202,7 @@ def refuses_handshake(error: MCPError) -> bool:
     """Whether a server that does not accept `initialize` answered so.  A server in trouble contradicts nothing."""
     if isinstance(error, HTTPStatusError):
         return error.status < 500 and error.status not in NO_VERDICT
-    return not isinstance(error, (ConnectionLost, RequestTimeout))
+    return not isinstance(error, (ConnectionLost, LoginFailed, RequestTimeout))
 
 
 def _versions(value: Any) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Rule: the answer is handed on as it came.  `OAuth` checks `state` and `iss`, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -56,14 +57,24 @@ class Redirect(Protocol):
     and a cancellation too.
     """
 
-    async def start(self) -> str:
-        """Gets ready for the answer, and returns the redirect URI, which is part of the request."""
+    async def start(self, known: Sequence[str] = ()) -> str:
+        """Gets ready for the answer, and returns the redirect URI, which is part of the request.
+
+        Args:
+            known: the redirect URIs that the client is registered with.  One of them saves a new registration.
+
+        Raises:
+            LoginFailed: there is no way to receive an answer, such as no free port.
+        """
 
     async def authorize(self, url: str) -> AuthorizationResponse:
         """Shows or opens `url` and waits for the answer, without a check of `state` and `iss`.
 
         The `state` that is due is in the query of `url`: an implementation may go on waiting after an answer with
         another one, which any page in the person's browser can send.
+
+        Raises:
+            LoginFailed: the person gave up, or no answer came in time.
         """
 
     async def aclose(self) -> None:

@@ -78,6 +78,7 @@ class Login:
         client: the client as that server knows it.
         tokens: None after a registration whose login has not come to its end.
         token_endpoint: where the tokens are refreshed, so that a process that starts needs no search for it.
+        subject: a name of the person who logged in, if the authorization server gave one; for people to read.
     """
 
     resource: str
@@ -85,6 +86,7 @@ class Login:
     client: Registration
     tokens: Tokens | None = None
     token_endpoint: str | None = None
+    subject: str | None = None
 
     def to_json(self) -> str:
         """The record as one line of JSON.  It holds secrets."""
@@ -114,6 +116,7 @@ class Login:
                 _registration(client if isinstance(client, dict) else {}),
                 None if tokens is None else _tokens(tokens if isinstance(tokens, dict) else {}),
                 _perhaps(found, "token_endpoint"),
+                _perhaps(found, "subject"),
             )
         except (KeyError, TypeError, OverflowError):
             raise ValueError("a stored login has members that are missing or of a wrong type") from None
@@ -166,7 +169,7 @@ def _tokens(found: dict[str, Any]) -> Tokens:
 
 
 class TokenStore(Protocol):
-    """Keeps one `Login` for each key.  Give one as `OAuth(store=...)`; any error it raises ends the request."""
+    """Keeps one `Login` for each key.  Give one as `OAuth(store=...)`; a `TokenStoreError` of it ends the request."""
 
     async def load(self, key: str) -> Login | None:
         """The login that was saved last under `key`, or None."""

@@ -161,3 +161,21 @@ class AuthorizationRequired(HTTPStatusError):
     def www_authenticate(self) -> str | None:
         """The challenge, which names the place to get a token, and the scopes."""
         return self.headers.get("www-authenticate")
+
+
+class LoginFailed(MCPError):
+    """There is no token for the server, because a login or a refresh came to no end.  It says what to do.
+
+    It is no refusal by the MCP server, and says nothing about its era: the same request may succeed after a login.
+
+    Attributes:
+        step: the part that failed: "resource metadata", "server metadata", "registration", "authorization", "token",
+            "refresh", or "" where it is none of these.
+        address: the address that was asked, without its query; "" where none was.
+    """
+
+    def __init__(self, message: str, *, step: str = "", address: str = "") -> None:
+        where = f" ({step}{f' at {address}' if address else ''})" if step else ""
+        super().__init__(CONNECTION_LOST, f"the login failed{where}: {message}")
+        self.step = step
+        self.address = address

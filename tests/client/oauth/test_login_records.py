@@ -15,7 +15,7 @@ from mcp_h11.client.oauth.store import MAX_LOGIN, Login, MemoryTokenStore, Regis
 
 CLIENT = Registration("id-1", "s3cret", "registered", "client_secret_post", ("http://127.0.0.1:5/cb",), 17.0)
 TOKENS = Tokens("acc3ss", "Bearer", "r3fresh", 1234.5, "a b")
-LOGIN = Login("https://mcp.test/mcp", "https://as.test", CLIENT, TOKENS, "https://as.test/token")
+LOGIN = Login("https://mcp.test/mcp", "https://as.test", CLIENT, TOKENS, "https://as.test/token", "ann@example.com")
 
 
 @pytest.mark.parametrize("login", [LOGIN, Login("r", "i", Registration("c"))])
