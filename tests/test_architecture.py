@@ -87,6 +87,8 @@ LATER = {
     ("server.ops", "runtime.store_metrics"),
     ("server.ops", "server.swapping"),
     ("server.running", "server.logs"),
+    ("server.logs", "server.printed"),
+    ("cli.reloading.dev", "server.logs"),
     ("handler.functions", "protocol.uritemplate"),
     ("handler.mcpserver", "protocol.uritemplate"),
     ("handler.functions", "schema.documents.portable"),

@@ -72,10 +72,10 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 
 def _print_json(exc: UsageError) -> None:
-    from ..server.logs import JSONLines
+    from ..server.logs import write_log_line
 
-    fields = {"name": f"{PACKAGE}.cli", "levelname": "ERROR", "msg": str(exc), "exc_text": exc.details.rstrip("\n")}
-    print_text(JSONLines().format(logging.makeLogRecord(fields)), sys.stderr)
+    fields = {"name": f"{PACKAGE}.cli", "levelno": logging.ERROR, "msg": str(exc), "exc_text": exc.details.rstrip("\n")}
+    write_log_line(logging.makeLogRecord(fields), sys.stderr)
 
 
 # What other programs call the command that serves.

@@ -108,12 +108,15 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     return OK
 
 
-def start_logging(options: argparse.Namespace, form: str = LOG_FORM) -> None:
-    """To stderr, from the level on that the options say; as JSON where the lines for requests are."""
+def start_logging(options: argparse.Namespace, form: str = LOG_FORM, *, shared: bool = False) -> None:
+    """To stderr, from the level on that the options say; as JSON where the lines for requests are.
+
+    `shared`: other processes of ours write to the same stderr, so that each line of JSON has the number of its process.
+    """
     if options.access_log_format == "json":
         from ..server.logs import log_as_json  # most logs are read by people
 
-        log_as_json(options.log_level.upper(), **({"process": os.getpid()} if "%(process)d" in form else {}))
+        log_as_json(options.log_level.upper(), process=os.getpid() if shared else None)
     else:
         logging.basicConfig(level=options.log_level.upper(), format=form)
     for warning in options.warnings:

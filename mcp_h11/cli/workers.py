@@ -48,7 +48,7 @@ def serve_by_workers(options: argparse.Namespace, arguments: Sequence[str]) -> i
 
     Raises UsageError where that cannot begin.
     """
-    start_logging(options, _LOG_FORM)
+    start_logging(options, _LOG_FORM, shared=True)
     before = command_before(arguments)
     shown, hidden = without_secrets(options, arguments)
     address, what = address_of(options)
@@ -91,7 +91,7 @@ def serve_as_worker(channel: str, arguments: Sequence[str]) -> int:
         reload = importlib.import_module(".reloading.reload", __package__)
         return int(reload.serve_as_child(arguments, lambda options, load: _serve(ours, options, load), hidden))
     options = worker_options(arguments, hidden)
-    start_logging(options, _LOG_FORM)
+    start_logging(options, _LOG_FORM, shared=True)
     _serve(ours, options, partial(load_handler, options))
     return OK
 

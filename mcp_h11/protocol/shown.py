@@ -94,8 +94,8 @@ _AS_IT_IS = (int, float, type(None), EscapedTrace)
 
 def trace_text(trace: str) -> EscapedTrace:
     """A traceback for a log: its lines indented, the words of the exception escaped, all of it cut to a length."""
-    lines = [f"{TRACE_INDENT}{_cut(escaped(line), MAX_LOGGED_TEXT)}" for line in trace.rstrip("\n").split("\n")]
-    return EscapedTrace(_cut("\n".join(lines), MAX_LOGGED_TRACE))
+    lines = [f"{TRACE_INDENT}{cut(escaped(line), MAX_LOGGED_TEXT)}" for line in trace.rstrip("\n").split("\n")]
+    return EscapedTrace(cut("\n".join(lines), MAX_LOGGED_TRACE))
 
 
 def _trace_of(error: BaseException) -> EscapedTrace:
@@ -124,14 +124,17 @@ class Escaped:
         self.value = value
 
     def __str__(self) -> str:
-        return _cut(escaped(str(self.value)), MAX_LOGGED_TEXT)
+        return cut(escaped(str(self.value)), MAX_LOGGED_TEXT)
 
     def __repr__(self) -> str:
-        return _cut(escaped(repr(self.value)), MAX_LOGGED_TEXT)
+        return cut(escaped(repr(self.value)), MAX_LOGGED_TEXT)
 
 
-def _cut(text: str, limit: int) -> str:
-    """The text, or its beginning and its end where it is too long: a traceback says why at its end."""
+def cut(text: str, limit: int) -> str:
+    """The text, or its beginning and its end where it is too long: a traceback says why at its end.
+
+    The two have at most `limit` characters together; " ... " stands between them.
+    """
     if len(text) <= limit:
         return text
     half = limit // 2

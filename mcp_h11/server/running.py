@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -139,9 +140,16 @@ def _tell(server: Server, *, stoppable: bool) -> None:
     if sys.stderr is None:  # pythonw
         return
     how = " (stop it with Ctrl+C)" if stoppable else ""
+    text = f"{_PACKAGE} serves {server.runtime.handler.name!r} at {escaped(server.url)}{how}"
+    if server.settings.access_log == "json":
+        from .logs import write_log_line
+
+        said = {"name": __name__, "levelno": logging.INFO, "msg": text}
+        write_log_line(logging.makeLogRecord(said), sys.stderr)
+        return
     # Serving goes on without a reader of this line.
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"{_PACKAGE} serves {server.runtime.handler.name!r} at {escaped(server.url)}{how}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 

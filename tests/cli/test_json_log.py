@@ -12,10 +12,12 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shipper import shipped
 
 import mcp_h11
 from mcp_h11.cli.main import main
@@ -23,12 +25,16 @@ from mcp_h11.cli.main import main
 ROOT = Path(mcp_h11.__file__).resolve().parents[1]
 LIMIT = 20  # seconds
 JSON = ("--access-log-format", "json")
-WHEN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 TOOLS = """\
-import asyncio, logging, threading, warnings
+import asyncio, logging, sys, threading, traceback, warnings
 
 def noisy() -> str:
+    print("printed", "words", file=sys.stderr)
+    try:
+        {}["lost"]
+    except KeyError:
+        traceback.print_exc()
     logging.getLogger("tools").warning("two\\nlines of %s", "mine")
     warnings.warn("old")
     thread = threading.Thread(target=lambda: {}["gone"])
@@ -47,9 +53,8 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in text.splitlines()]
-    for one in found:
-        assert re.fullmatch(WHEN, one["time"]) and one["level"] and one["logger"] and one["message"]
+    found = shipped(text.encode())
+    assert all(one["message"] for one in found)
     return found
 
 
@@ -67,10 +72,10 @@ def call(url: str) -> None:
         assert answer.status == 200
 
 
-def said_by(*arguments: str, **environ: str) -> str:
+def said_by(*arguments: str, command: Sequence[str] = (), **environ: str) -> str:
     """The stderr of a process that serves a call, and is stopped."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mcp_h11", "json_tools.py", "--port", "0", *arguments],
+        [sys.executable, "-m", "mcp_h11", *command, "json_tools.py", "--port", "0", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environ},
     )  # fmt: skip
@@ -98,6 +103,8 @@ def test_every_line_of_a_server_is_one_object() -> None:
     request = by_message["POST /mcp 200"]
     assert (request["logger"], request["level"]) == ("mcp_h11.connection.access", "info")
     assert (request["method"], request["status"], request["rpc"]) == ("POST", 200, "tools/call")
+    printed = [one["message"] for one in found if one["logger"] == "stderr"]
+    assert printed[:2] == ["printed words", "Traceback (most recent call last):"] and printed[-1] == "KeyError: 'lost'"
     (warning,) = [one for one in found if one["logger"] == "py.warnings"]
     assert "old" in warning["message"]
     (uncaught,) = [one for one in found if one["level"] == "critical"]
@@ -111,6 +118,28 @@ def test_every_line_of_workers_has_the_number_of_the_process() -> None:
     found = objects(said_by("--workers", "1", MCP_H11_ACCESS_LOG_FORMAT="json", MCP_H11_ACCESS_LOG="1"))
     assert len({one["process"] for one in found}) == 2  # the parent and the worker
     assert any(one["message"] == "POST /mcp 200" for one in found)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
+@pytest.mark.parametrize("command", [("dev",), ()], ids=["dev", "reload"])
+def test_every_line_of_a_server_that_is_reloaded_is_one_object(command: tuple[str, ...]) -> None:
+    Path("json_tools.py").write_text(f"import logging, sys\nlogging.getLogger('tools').debug('mine')\n{TOOLS}")
+    found = objects(said_by(*([] if command else ["--reload"]), "--access-log", *JSON, command=command))
+    assert len({one["process"] for one in found}) == 2  # the parent and the one that serves
+    messages = {one["message"] for one in found}
+    assert {"POST /mcp 200", "printed words", "uncaught KeyError"} <= messages
+    assert ("mine" in messages) is bool(command)  # `dev` shows the debug messages of the user's own code
+
+
+def test_an_end_by_a_text_is_one_object() -> None:
+    Path("json_tools.py").write_text("import sys\nsys.stderr.write('half a line')\nsys.exit('no luck today')")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mcp_h11", "json_tools.py", *JSON], capture_output=True, text=True, timeout=LIMIT,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert ran.returncode
+    messages = [one["message"] for one in objects(ran.stderr)]
+    assert messages == ["half a line", "import of json_tools.py failed: SystemExit: no luck today"]
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import pytest
 from rawclient import Modern
+from shipper import shipped
 
 import mcp_h11
 from mcp_h11 import MCPServer, Server, ServerHandler, listening, run, serve
@@ -73,6 +74,14 @@ async def test_one_line_says_the_name_and_the_address(capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/mcp", url)
     assert (out, err) == ("", f"mcp_h11 serves 'plain' at {url}\n")
+
+
+async def test_it_is_json_where_the_lines_of_requests_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with unconfigured():
+        url = await served_once(client=True, access_log="json")
+    first, request = shipped(capsys.readouterr().err.encode())
+    assert first["message"] == f"mcp_h11 serves 'plain' at {url}"
+    assert (first["level"], first["logger"], request["message"]) == ("info", "mcp_h11.server.running", "POST /mcp 200")
 
 
 async def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

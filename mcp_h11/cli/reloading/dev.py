@@ -73,13 +73,23 @@ def read_dev_options(arguments: Sequence[str], hidden: Mapping[str, Any] | None 
 
 def start_dev_logging(options: argparse.Namespace) -> None:
     """To stderr: all messages from the level on, and without a level also the debug messages of the user's own code."""
-    handler = logging.StreamHandler()
-    if options.debug:
-        handler.addFilter(lambda record: record.levelno >= logging.INFO or is_own(record.pathname))
-    level = logging.DEBUG if options.debug else options.log_level.upper()
-    logging.basicConfig(level=level, format=_FORM, datefmt=_TIME, handlers=[handler])
+    level = "DEBUG" if options.debug else options.log_level.upper()
+    only = _worth_reading if options.debug else None
+    if options.access_log_format == "json":
+        from ...server.logs import log_as_json  # most logs are read by people
+
+        log_as_json(level, only=only, process=os.getpid())
+    else:
+        handler = logging.StreamHandler()
+        if only is not None:
+            handler.addFilter(only)
+        logging.basicConfig(level=level, format=_FORM, datefmt=_TIME, handlers=[handler])
     for warning in options.warnings:
         logger.warning("%s", warning)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or is_own(record.pathname)
 
 
 def main_of(word: str, arguments: Sequence[str]) -> int:

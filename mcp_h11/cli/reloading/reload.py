@@ -67,7 +67,7 @@ def _log(options: argparse.Namespace) -> None:
     if getattr(options, DEV, False):
         importlib.import_module(f".{DEV}", __package__).start_dev_logging(options)
     else:
-        start_logging(options)
+        start_logging(options, shared=True)
 
 
 def serve_as_child(
