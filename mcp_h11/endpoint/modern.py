@@ -164,6 +164,8 @@ class ModernPosts(Modern):
         self._places = Shares(runtime.settings.max_listeners)
         self._gate = Gate(None)
         runtime.notice_listeners.append(self.on_notice)
+        runtime.extended_listeners.append(self.on_notice)
+        self._mirrored = runtime.handler._extended.mirrored
         if runtime.fleet is not None:
             runtime.fleet.on_gap.append(self._on_gap)
 
@@ -197,7 +199,7 @@ class ModernPosts(Modern):
             if version not in MODERN:
                 raise UnsupportedProtocolVersion(version, SUPPORTED)
             check_method_header(head.get_all("mcp-method"), method)
-            check_name_header(head.get_all("mcp-name"), method, message.params)
+            check_name_header(head.get_all("mcp-name"), method, message.params, self._mirrored.get(method))
             # Only values that headers repeat are kept: they are bounded as headers are.
             verdict.mirrored = said if type(name) is str and method in NAME_SOURCE else None
         self.check_method(method)
@@ -245,7 +247,7 @@ class ModernPosts(Modern):
     def _listen(self, message: Request, reply: Reply, principal: Any) -> None:
         if not reply.allow_events and not _reads_events(reply):
             raise Refusal(406, "Not Acceptable: subscriptions/listen is answered with text/event-stream")
-        honoured = self.honoured(message)
+        honoured = self.honoured(message, subject(principal))
         listener = PostedListener(self.runtime, message, reply, honoured, subject(principal))
         if not self._places.may(listener.party):
             raise overloaded("Too many listeners")
@@ -257,7 +259,7 @@ class ModernPosts(Modern):
         self._places.add(listener.party)
         if reply.load is not None:
             listener.load = reply.load
-            listener.load.resize(held_memory(listener.uris))  # only the URIs of the request are kept
+            listener.load.resize(held_memory(listener.uris) + held_memory(listener.heard))  # all that is kept of it
         if listener.uris:
             alive = partial(self.listeners.__contains__, listener)
             self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)

@@ -396,7 +396,6 @@ def _plan(revision: Revision) -> _Plan:
         capabilities=missing(
             (revision.completions_capability, ("completions",)),
             (revision.task_support, ("tasks",)),
-            (revision.modern, ("extensions",)),
         ),
         rewrites=rewrites,
     )

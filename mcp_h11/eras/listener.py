@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..handler.notices import Notice
+from ..handler.notices import EXTENDED, Notice
 from ..protocol.jsonrpc import Request
 from ..protocol.methods import ACKNOWLEDGED, LIST_CHANGED, LISTEN_FLAGS, META_SUBSCRIPTION, RESOURCE_UPDATED
 from ..protocol.uris import spellings
 from ..runtime.runtime import Runtime
 
 
+class Honoured(dict[str, Any]):
+    """The honoured part of a filter, as the client is told it; `heard` are the keys of the notices of extensions."""
+
+    heard: frozenset[str] = frozenset()
+
+
 class Listener:
     """One open `subscriptions/listen`.  Each carrier derives a class from it, with its own way to send notices."""
 
-    __slots__ = ("_json", "_runtime", "_spellings", "id", "kinds", "party", "principal", "uris")
+    __slots__ = ("_json", "_runtime", "_spellings", "heard", "id", "kinds", "party", "principal", "uris")
 
     def __init__(
         self, runtime: Runtime, message: Request, wanted: dict[str, Any], principal: str = "", party: str = ""
@@ -29,13 +35,15 @@ class Listener:
         self.party = party  # the client that the limits count it for
         self.kinds = {kind: LIST_CHANGED[kind] for kind, flag in LISTEN_FLAGS.items() if flag in wanted}
         self.uris = frozenset(wanted.get("resourceSubscriptions", ()))
+        self.heard = wanted.heard if isinstance(wanted, Honoured) else frozenset()
         self._spellings = spellings(self.uris)
         self._runtime = runtime
         self._json = runtime.json
 
     def notification(self, method: str, params: dict[str, Any]) -> bytes:
         """basic/patterns/subscriptions: each notification names the listen request that it belongs to."""
-        return self._json.notification(method, {**params, "_meta": {META_SUBSCRIPTION: self.id}})
+        meta = {**(params.get("_meta") or {}), META_SUBSCRIPTION: self.id}
+        return self._json.notification(method, {**params, "_meta": meta})
 
     def acknowledgement(self, honoured: dict[str, Any]) -> bytes:
         """The first message on the stream: the honoured part of the filter."""
@@ -45,6 +53,8 @@ class Listener:
         """The notification for this listener, or None where it did not ask for it."""
         if notice.kind in self.kinds:
             return self.notification(self.kinds[notice.kind], {})
+        if notice.kind == EXTENDED:
+            return self.notification(notice.method, notice.params) if notice.uri in self.heard else None
         if notice.kind != "updated" or not self.uris:
             return None
         # The notification uses the spelling of the listener, so that the client recognizes the URI.

@@ -38,6 +38,7 @@ from ..protocol.errors import (
 from ..protocol.finite import NotJSON
 from ..protocol.jsonrpc import Notification, Request
 from ..protocol.methods import (
+    CACHEABLE,
     LISTEN_FLAGS,
     META_CAPABILITIES,
     META_CLIENT,
@@ -54,6 +55,7 @@ from ..runtime.request_state import NONCE_BYTES, new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MAX_SUBSCRIBED_SIZE, StoreFull
 from .downgrade import client_request, notification_params, server_fields
+from .listener import Honoured
 
 logger = escaping(logging.getLogger(__name__))
 MAX_STREAM_ID = 1_024  # characters; it is kept, and in every message of the stream
@@ -268,6 +270,7 @@ class Modern:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._cacheable = CACHEABLE | runtime.handler._extended.cacheable
 
     def check_method(self, method: str) -> None:
         """Raises MethodNotFound for a method that this revision removed, or that the server does not offer."""
@@ -278,7 +281,7 @@ class Modern:
             raise MethodNotFound(method)
 
     def capabilities(self) -> dict[str, Any]:
-        """ServerCapabilities as this revision has them."""
+        """ServerCapabilities as this revision has them, without those of extensions."""
         return self.runtime.handler.capabilities()
 
     async def run(self, call: ModernCall) -> None:
@@ -350,8 +353,7 @@ class Modern:
         full.setdefault("resultType", "complete")
         # basic/index, `_meta`: SHOULD be on every result.
         full["_meta"] = {META_SERVER: handler.info(), **(full.get("_meta") or {})}
-        entry = METHODS.get(call.method)
-        if full["resultType"] == "complete" and (call.method == "server/discover" or (entry and entry.cacheable)):
+        if full["resultType"] == "complete" and call.method in self._cacheable:
             if not call.first_round:
                 # server/utilities/caching, Cache Key: results of a retry "MUST NOT be cached".
                 full["ttlMs"], full["cacheScope"] = 0, "private"
@@ -367,21 +369,23 @@ class Modern:
 
     def _discover(self) -> dict[str, Any]:
         handler = self.runtime.handler
-        result: dict[str, Any] = {"supportedVersions": list(SUPPORTED), "capabilities": self.capabilities()}
+        capabilities = handler._extended.offered(self.capabilities(), modern=True)
+        result: dict[str, Any] = {"supportedVersions": list(SUPPORTED), "capabilities": capabilities}
         if handler.instructions:
             result["instructions"] = handler.instructions
         return result
 
     # --- subscriptions/listen (basic/patterns/subscriptions) ----------------------------------------------------
 
-    def honoured(self, message: Request) -> dict[str, Any]:
+    def honoured(self, message: Request, principal: str = "") -> Honoured:
         """The part of the filter that this server can serve.  Raises InvalidParams for a filter that is malformed."""
         if len(str(message.id)) > MAX_STREAM_ID:
             raise InvalidParams(f"The id of a listen stream has at most {MAX_STREAM_ID} characters")
         wanted = message.params.get("notifications")
         if not isinstance(wanted, dict):
             raise InvalidParams("notifications must be an object")
-        offered, honoured = self.capabilities(), dict[str, Any]()
+        offered, honoured = self.capabilities(), Honoured()
+        self._hear_extensions(message, wanted, principal, honoured)
         for capability, flag in LISTEN_FLAGS.items():
             value = wanted.get(flag)
             if value is not None and not isinstance(value, bool):
@@ -401,6 +405,23 @@ class Modern:
         if uris and offered.get("resources", {}).get("subscribe"):
             honoured["resourceSubscriptions"] = uris
         return honoured
+
+    def _hear_extensions(self, message: Request, wanted: dict[str, Any], principal: str, honoured: Honoured) -> None:
+        """Add the members of the filter that belong to extensions.  Raises InvalidParams."""
+        extended = self.runtime.handler._extended
+        if not extended.filters:
+            return
+        meta = message.params.get("_meta")
+        declared = meta.get(META_CAPABILITIES) if isinstance(meta, dict) else None
+        announced = declared.get("extensions") if isinstance(declared, dict) else None
+        members, keys = extended.heard(wanted, announced, principal)
+        limit = self.runtime.settings.max_subscriptions
+        if limit is not None and len(keys) > limit:
+            raise InvalidParams(f"A listener hears of at most {limit} things of extensions")
+        if sum(map(len, keys)) > MAX_SUBSCRIBED_SIZE:
+            raise InvalidParams(f"The filter of a listener has at most {MAX_SUBSCRIBED_SIZE} characters")
+        honoured.update(members)
+        honoured.heard = frozenset(keys)
 
 
 def status_of(error: MCPError) -> int:

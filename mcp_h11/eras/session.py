@@ -184,7 +184,7 @@ class Session(ValueKeeper):
             raise overloaded("Too much is kept of this client")
         result: dict[str, Any] = {
             "protocolVersion": self.revision.name,
-            "capabilities": handler.capabilities(),
+            "capabilities": handler._extended.offered(handler.capabilities(), modern=False),
             "serverInfo": handler.info(),
         }
         if handler.instructions:

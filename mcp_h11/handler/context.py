@@ -93,6 +93,12 @@ class Context(_OfLifespan[LifespanT]):
         """The capabilities that the client declared."""
         return self._exchange.client_capabilities
 
+    def client_extension(self, identifier: str) -> dict[str, Any] | None:
+        """The settings with which the client announced the extension `identifier`; None where it did not."""
+        announced = self._exchange.client_capabilities.get("extensions")
+        settings = announced.get(identifier) if isinstance(announced, dict) else None
+        return settings if isinstance(settings, dict) else None
+
     @property
     def session(self) -> ServerSession | None:
         """The client's session: `await ctx.session.get(key)`, `set(key, value)`, `delete(key)`, and `.id`.

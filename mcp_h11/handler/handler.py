@@ -19,9 +19,12 @@ from typing import Any
 
 from ..protocol.errors import InvalidParams, MCPError, MethodNotFound
 from ..protocol.jsonrpc import JSON
-from ..protocol.methods import LIST_CHANGED, METHODS
+from ..protocol.methods import CACHEABLE, LIST_CHANGED, METHODS
 from ..protocol.shown import escaping
 from .context import Context
+from .extension import Extension, Extensions
+from .extension import Params as Params
+from .extension import Result as Result
 from .notices import Notice, Notices
 from .questions import InputRequired
 
@@ -29,9 +32,6 @@ logger = escaping(logging.getLogger(__name__))
 
 MAX_PROGRESS_TOKEN = 1_024  # bytes of one that is text
 MAX_TOKEN_BITS = 64  # of one that is a number
-
-Params = dict[str, Any]
-Result = Mapping[str, Any]
 
 
 class ScopeSwitch:
@@ -91,6 +91,25 @@ class ServerHandler:
         if "resources" in offered:
             offered["resources"]["subscribe"] = True
         return offered
+
+    def extensions(self) -> Sequence[Extension]:
+        """The extensions that this handler has beside the protocol; asked once, when it is first served.
+
+        Their methods are answered, their wrappers stand around `call_tool`, and their settings are announced.
+        """
+        return ()
+
+    @property
+    def _extended(self) -> Extensions:
+        """The `extensions`, checked; made at first use, and then the same.  Raises as `Extensions` does."""
+        known: Extensions | None = self.__dict__.get("_known_extensions")
+        if known is None:
+            known = self.__dict__["_known_extensions"] = Extensions(self.extensions())
+            # An attribute of the object hides the method of its class, so a call without wrappers pays nothing.
+            wrapped = known.wrapped(self.call_tool)
+            if wrapped is not None:
+                self.__dict__["call_tool"] = wrapped
+        return known
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         """How long a client may keep a result of `method` (milliseconds), and its scope: "public", "private", or None.
@@ -164,10 +183,13 @@ class ServerHandler:
     # --- requests ----------------------------------------------------------------------------------------
 
     async def request(self, method: str, params: Params, ctx: Context) -> Result | InputRequired:
-        """Answer the request `method`: by the table of methods, unless overridden.  An MCPError is a JSON-RPC error."""
+        """Answer the request `method`: by the table of methods, or by the extension that has it.
+
+        An MCPError is a JSON-RPC error.
+        """
         entry = METHODS.get(method)
         if entry is None:
-            raise MethodNotFound(method)
+            return await self._extended.answer(method, params, ctx)
         result = getattr(self, entry.attribute)(params, ctx)
         # The exact type first: `isawaitable` asks three times, and nearly all methods are `async def`.
         if type(result) is CoroutineType or inspect.isawaitable(result):
@@ -262,11 +284,15 @@ class ServerHandler:
         self.notices.publish(Notice("updated", uri))
 
 
-def checked_hints(hints: Mapping[str, tuple[int, str | None]]) -> dict[str, tuple[int, str | None]]:
-    """The values for `cache_hint` by method, as a dict.  Raises ValueError for one that no client may be sent."""
+def checked_hints(
+    hints: Mapping[str, tuple[int, str | None]], more: Collection[str] = ()
+) -> dict[str, tuple[int, str | None]]:
+    """The values for `cache_hint` by method, as a dict; `more` are the cacheable methods of extensions.
+
+    Raises ValueError for a value that no client may be sent.
+    """
     for method, (ttl, scope) in hints.items():
-        entry = METHODS.get(method)
-        if method != "server/discover" and (entry is None or not entry.cacheable):
+        if method not in CACHEABLE and method not in more:
             raise ValueError(f"{method} is nothing that a client may keep")
         # 2026-07-28 server/utilities/caching: an integer of milliseconds, and one of the two
         if type(ttl) is not int or ttl < 0 or scope not in ("public", "private", None):

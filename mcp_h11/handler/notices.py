@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..protocol.uris import normal
+
+EXTENDED = "extended"  # the kind of a notice of an extension
 
 
 @dataclass(frozen=True)
 class Notice:
     """Something changed: `kind` is "tools", "prompts", "resources", or "updated" with the `uri` that was.
+
+    A notice of an extension has the kind EXTENDED; `extended` makes it.
 
     `audience` is called with the principal of a client and the generation of its session (None without a session), and
     returns whether that client gets the notice.  Without an audience every client gets it.  Pipes do not call it, since
@@ -22,6 +27,13 @@ class Notice:
     kind: str
     uri: str | None = None
     audience: Callable[[str, int | None], bool] | None = None
+    method: str = ""  # of an extension: the notification,
+    params: dict[str, Any] = field(default_factory=dict, compare=False)  # and its params
+
+    @classmethod
+    def extended(cls, key: str, method: str, params: dict[str, Any]) -> Notice:
+        """The notification `method` with `params` for each listen stream that has this `key` (`Extension.heard`)."""
+        return cls(EXTENDED, key, None, method, params)
 
     @property
     def normal_uri(self) -> str:

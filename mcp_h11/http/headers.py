@@ -204,15 +204,18 @@ def check_method_header(values: Sequence[str], method: str) -> None:
         raise _differs(METHOD_HEADER, value, method)
 
 
-def check_name_header(values: Sequence[str], method: str, params: Mapping[str, Any]) -> None:
+def check_name_header(
+    values: Sequence[str], method: str, params: Mapping[str, Any], mirrored: str | None = None
+) -> None:
     """Rung 5: for the methods of `NAME_SOURCE`, `Mcp-Name` is there once and equals the member of params.
 
-    If the member of params is missing or no string, this check passes, because the check of params refuses the request.
+    `mirrored` is that member for a method of an extension.  If the member of params is missing or no string, this check
+    passes, because the check of params refuses the request.
 
     Raises:
         HeaderMismatch: the header is missing, repeated, malformed, or different.
     """
-    source = NAME_SOURCE.get(method)
+    source = NAME_SOURCE.get(method, mirrored)
     expected = None if source is None else params.get(source)
     if type(expected) is str:
         value = _single(values, NAME_HEADER)
@@ -359,8 +362,11 @@ def request_headers(
     params: Mapping[str, Any] | None,
     version: str,
     header_map: Mapping[tuple[str, ...], str] | None = None,
+    mirrored: str | None = None,
 ) -> list[tuple[str, str]]:
     """The headers that mirror a request of a modern client; `header_map` belongs to the called tool.
+
+    `mirrored` is the member of params that `Mcp-Name` repeats for a method of an extension.
 
     Raises:
         ValueError: a method or version that no header can carry, or a lone surrogate in a name or argument.
@@ -370,8 +376,9 @@ def request_headers(
             raise ValueError(f"no header can carry {value!r}")
     params = params or {}
     headers = [(VERSION_HEADER, version), (METHOD_HEADER, method)]
-    name = params.get(NAME_SOURCE.get(method, ""))
-    if type(name) is str and method in NAME_SOURCE:
+    source = NAME_SOURCE.get(method, mirrored)
+    name = None if source is None else params.get(source)
+    if type(name) is str:
         headers.append((NAME_HEADER, encode_value(name)))
     for path, suffix in (header_map or {}).items():
         text = _written(_value_at(params.get("arguments"), path))

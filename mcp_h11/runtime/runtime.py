@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..handler.dispatch import answer
 from ..handler.handler import ServerHandler
-from ..handler.notices import Notice
+from ..handler.notices import EXTENDED, Notice
 from ..protocol.errors import overloaded
 from ..protocol.jsonrpc import JSON
 from ..protocol.shown import escaping
 from .admission import FairGate, Gate, HasParty
 from .eager import Eager
+from .extended import ServedExtensions, extensions_served
 from .fairness import Load, Shares, party_of
 from .metrics import Metrics
 from .outbox import Outbox, outbox_of
@@ -79,6 +80,7 @@ class Runtime:
 
     def __init__(self, handler: ServerHandler, settings: Settings, max_values: int | None = None) -> None:
         self.handler = handler
+        self.extended = handler._extended  # checked here, so that a wrong extension is an error of the start
         self.settings = settings
         self.json = JSON(settings.json, max_values)
         self.sealer = Sealer(settings.state_keys, settings.state_ttl)
@@ -91,6 +93,7 @@ class Runtime:
         self.memory = Shares(settings.max_client_memory)  # bytes
         self.lifespan: Any = None
         self.notice_listeners: list[Callable[[Notice], None]] = []
+        self.extended_listeners: list[Callable[[Notice], None]] = []  # of notices of extensions
         self.draining = False
         self.store_away = False  # a store failed, and has not been seen to work since
         self.fleet: Fleet | None = fleet_of(settings)
@@ -110,6 +113,9 @@ class Runtime:
         if self.fleet is not None:
             await self._join(self.fleet)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
+        if self.extended.all:
+            services = ServedExtensions(self, self.fleet, self.spawn)
+            await self._stack.enter_async_context(extensions_served(self.extended.all, services))
         self.handler.notices.subscribe(self._on_notice)
         if self.settings.lag_warning is not None:
             self._watchdog = Watchdog(
@@ -144,7 +150,7 @@ class Runtime:
         self.store_away = False
 
     def _on_remote_notice(self, body: dict[str, Any]) -> None:
-        self._announce(Notice(body["change"], body.get("uri")))
+        self._announce(Notice(body["change"], body.get("uri"), None, body.get("method", ""), body.get("params", {})))
 
     def share(self, other: Runtime) -> None:
         """Count calls together with another server in this process; before the first call."""
@@ -363,8 +369,12 @@ class Runtime:
         """
         self._announce(notice)
         if self.fleet is not None and notice.audience is None:
-            self.fleet.signal("notice", change=notice.kind, uri=notice.uri)
+            if notice.kind == EXTENDED:
+                more = {"method": notice.method, "params": notice.params}
+                self.fleet.signal("notice", None, change=notice.kind, uri=notice.uri, **more)
+            else:
+                self.fleet.signal("notice", change=notice.kind, uri=notice.uri)
 
     def _announce(self, notice: Notice) -> None:
-        for listener in self.notice_listeners:
+        for listener in self.extended_listeners if notice.kind == EXTENDED else self.notice_listeners:
             listener(notice)

@@ -113,6 +113,7 @@ class Pipe:
         self._listeners: dict[str | int, PipeListener] = {}
         self._untold: dict[bytes, None] = {}  # notices that wait until the client reads, in order and each once
         runtime.notice_listeners.append(self._on_notice)
+        runtime.extended_listeners.append(self._tell_listeners)
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -255,9 +256,12 @@ class Pipe:
     def _reply_error(self, request_id: str | int | None, error: MCPError) -> None:
         self.outlet.post(self.runtime.json.error(request_id, error))
 
-    def _on_notice(self, notice: Notice) -> None:
+    def _tell_listeners(self, notice: Notice) -> None:
         for listener in list(self._listeners.values()):
             listener.on_notice(notice)
+
+    def _on_notice(self, notice: Notice) -> None:
+        self._tell_listeners(notice)
         told = self._session.told(notice) if self._initialized else None
         if told is not None:
             self.tell(told)

@@ -176,10 +176,11 @@ KEPT: list[tuple[str, str, list[Any], dict[str, set[str]]]] = [
         "capabilities",
         ["capabilities"],
         {
-            A: set(CAPABILITIES) - {"completions", "extensions", "tasks"},
-            B: set(CAPABILITIES) - {"extensions", "tasks"},
-            C: set(CAPABILITIES) - {"extensions", "tasks"},
-            D: set(CAPABILITIES) - {"extensions"},
+            # Extensions are announced in each revision: SEP-2133 and SEP-1865 show them in an `initialize` of 2024.
+            A: set(CAPABILITIES) - {"completions", "tasks"},
+            B: set(CAPABILITIES) - {"tasks"},
+            C: set(CAPABILITIES) - {"tasks"},
+            D: set(CAPABILITIES),
         },
     ),
     ("server/discover", "capabilities", ["capabilities"], {E: set(CAPABILITIES) - {"tasks"}}),

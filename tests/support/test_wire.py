@@ -71,6 +71,8 @@ GOOD: list[Case] = [
     *((r, "example/custom", result(r, anything={"goes": 1})) for r in ALL),
     *((r, None, result(r, anything={"goes": 1})) for r in ALL),
     (E, "server/discover", cacheable(E, supportedVersions=[E], capabilities={"experimental": {"x": {"y": 0.5}}})),
+    *((r, "initialize", result(r, protocolVersion=r, capabilities={"extensions": {"x/y": {}}}, serverInfo=INFO))
+      for r in LEGACY),
     (E, "server/discover", cacheable(E, supportedVersions=[E], capabilities={"extensions": {"x": {"y": None}}})),
     (E, "tools/call", result(E, content=[], _meta={"io.modelcontextprotocol/serverInfo": INFO})),
     (E, "subscriptions/listen", result(E, **SUBSCRIBED)),
@@ -175,7 +177,7 @@ BAD: list[tuple[str, str | None, Any, str]] = [
     *((r, "initialize", initialized(r, resultType="complete"), "'resultType' was unexpected") for r in LEGACY),
     *((r, "initialize", {**initialized(r), "result": {**initialized(r)["result"], "serverInfo": {**INFO, "icons": []}}},
        "'icons' was unexpected") for r in (A, B, C)),
-    *((r, "initialize", result(r, protocolVersion=r, capabilities={"extensions": {}}, serverInfo=INFO), "'extensions'")
+    *((r, "initialize", result(r, protocolVersion=r, capabilities={"extensions": 5}, serverInfo=INFO), "'object'")
       for r in LEGACY),
     (A, "initialize", result(A, protocolVersion=A, capabilities={"completions": {}}, serverInfo=INFO), "'completions'"),
     (E, "server/discover", cacheable(E, supportedVersions=[E], capabilities={"tasks": {}}), "'tasks' was unexpected"),

@@ -168,8 +168,9 @@ def _pointed(part: dict[str, Any], loose: str) -> dict[str, Any]:
     return {**part, "$ref": loose + part["$ref"]} if "$ref" in part else part
 
 
-# What the models of mcp-types call InputSchema and OutputSchema has no name in the published schemas.
-_OPEN = ("MetaObject", "InputSchema", "OutputSchema")
+# What the models of mcp-types call InputSchema and OutputSchema has no name in the published schemas.  Extensions add
+# members to the filter of a listen stream.
+_OPEN = ("MetaObject", "InputSchema", "OutputSchema", "SubscriptionFilter")
 
 
 def _closed_definitions(definitions: dict[str, Any], loose: str) -> dict[str, Any]:
@@ -181,6 +182,8 @@ def _closed_definitions(definitions: dict[str, Any], loose: str) -> dict[str, An
         if name.endswith(("Request", "Notification")) and "properties" in params:
             params["properties"].setdefault("_meta", {"type": "object"})
     # `{}` is what these results are: 2025-11-25 basic/utilities/ping, "MUST respond promptly with an empty response"
+    # SEP-2133, Negotiation: extensions are announced in the `initialize` of earlier revisions as well.
+    closed["ServerCapabilities"]["properties"].setdefault("extensions", {"type": "object"})
     closed["EmptyResult"] = {**definitions["Result"], "additionalProperties": False}
     if "JSONValue" in closed:
         closed["JSONValue"] = {}  # the generated definition forgets null and fractions
