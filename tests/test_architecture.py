@@ -291,11 +291,13 @@ def test_h11_is_imported_in_one_folder_and_nothing_else_is_needed() -> None:
     assert {module.partition(".")[0] for module in foreign.pop("h11")} == {"http"}
     foreign.pop("anyio", None)
     # What may be there, and is asked for where it is used; `test_loading_...` shows that it is not loaded before.
-    assert set(foreign) <= {"uvloop", "orjson", "pydantic", "annotationlib", "redis", "typing_extensions"}
+    assert set(foreign) <= {
+        "uvloop", "orjson", "pydantic", "annotationlib", "redis", "keyring", "typing_extensions",
+    }  # fmt: skip
     for module, tree in MODULES.items():
         for node, where in imports(tree):
             roots = {name.partition(".")[0] for name in names(node, module)}
-            assert where == "later" or not {"uvloop", "orjson", "pydantic", "redis"} & roots, module
+            assert where == "later" or not {"uvloop", "orjson", "pydantic", "redis", "keyring"} & roots, module
             # Checkers know it without an installation, so it may stand under TYPE_CHECKING.
             assert where == "types" or "typing_extensions" not in roots, module
 
