@@ -114,8 +114,8 @@ class Extension:
     async def call_tool(self, params: Params, ctx: Context, call: CallTool) -> Result | InputRequired:
         """Wrap `tools/call`: return the result of ``await call(params, ctx)``, or do something else.
 
-        Called for all clients: `announced` says whether the one of `ctx` announced the extension.  The extension that
-        the server got first is the outermost.
+        Called for all clients, also in sessions of an extension that is not `legacy`: `announced` says whether the
+        client of `ctx` announced the extension.  The extension that the server got first is the outermost.
         """
         return await call(params, ctx)
 
@@ -219,16 +219,20 @@ class Extensions:
     def heard(self, wanted: Mapping[str, Any], announced: Any, principal: str) -> tuple[dict[str, Any], set[str]]:
         """The honoured members of a listen stream's filter that belong to extensions, and their keys.
 
-        `announced` is `extensions` of the client's capabilities.  Raises InvalidParams.
+        `announced` is `extensions` of the client's capabilities.  Raises InvalidParams, and MissingClientCapability for
+        a member of an extension that was not announced.
         """
         honoured: dict[str, Any] = {}
         keys: set[str] = set()
         for member, extension in self.filters.items():
-            if member in wanted and isinstance(announced, dict) and extension.identifier in announced:
-                part, found = extension.heard(wanted[member], principal)
-                if part is not None and found:
-                    honoured[member] = part
-                    keys.update(found)
+            if member not in wanted:
+                continue
+            if not isinstance(announced, dict) or not isinstance(announced.get(extension.identifier), dict):
+                raise missing(extension.identifier)
+            part, found = extension.heard(wanted[member], principal)
+            if part is not None and found:
+                honoured[member] = part
+                keys.update(found)
         return honoured, keys
 
 
@@ -244,8 +248,6 @@ def _awaitable(call: Callable[[Params, Context], Any]) -> CallTool:
 
 def _within(extension: Extension, call: CallTool) -> CallTool:
     async def wrapped(params: Params, ctx: Context) -> Result | InputRequired:
-        if not (extension.legacy or exchange_of(ctx).revision.modern):
-            return await call(params, ctx)
         return await extension.call_tool(params, ctx, call)
 
     return wrapped
