@@ -37,24 +37,21 @@ from .era_watch import EraWatch
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT
-from .lists import all_pages
-from .options import CLOSE_LIMIT, ClientTarget, Options
+from .named_requests import AS_CONFIGURED, NamedRequests
+from .options import CLOSE_LIMIT, ClientTarget, Options, with_extensions
 from .pings import keep_pinging
 from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
 from .transports.base import Transport
-from .transports.errors import ConnectionLost, InvalidAnswer
+from .transports.errors import ConnectionLost
 
 if TYPE_CHECKING:
     import ssl as tls
 
     from ..protocol import types as wire
 
-# The default of `timeout` in methods: the timeout of the client.
-_AS_CONFIGURED = -1.0
 
-
-class Client:
+class Client(NamedRequests):
     """Use it as ``async with Client(target) as client``; it may be used by many tasks at once.
 
     Args:
@@ -82,6 +79,8 @@ class Client:
             kind ("tools", "prompts", "resources"), the URI, method and params.  A coroutine function, or a plain
             function, which runs on the loop and must not wait.
         capabilities: merged over what follows from the callbacks.
+        extensions: the extensions that this client announces: their settings, by identifier.  Results of types that
+            only an extension has need `result_types` as well.
         max_questions: of the server that are answered at once; more are refused.
         result_types: the result types of declared extensions.
         memory: the eras of origins; share one among clients.
@@ -118,6 +117,7 @@ class Client:
         on_updated: Callable[[str], Any] | None = None,
         on_notification: Callable[[str, dict[str, Any]], Any] | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        extensions: Mapping[str, Mapping[str, Any]] | None = None,
         max_questions: int = MAX_QUESTIONS_AT_ONCE,
         result_types: Collection[str] = (),
         memory: EraMemory | None = None,
@@ -152,7 +152,8 @@ class Client:
             close_timeout=close_timeout,
             result_types=result_types,
         )
-        handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, capabilities, max_questions)
+        declared = with_extensions(capabilities, extensions)
+        handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, declared, max_questions)
         self._question_handlers = handlers
         self._listeners = Listeners(on_log, on_list_changed, on_updated, on_notification)
         self._cache = cache or ResultCache()
@@ -275,6 +276,12 @@ class Client:
         return self._negotiated.capabilities
 
     @property
+    def server_extensions(self) -> dict[str, Any]:
+        """The settings of the extensions that the server announced, by identifier."""
+        extensions = self.server_capabilities.get("extensions")
+        return extensions if isinstance(extensions, dict) else {}
+
+    @property
     def instructions(self) -> str | None:
         """The instructions of the server for models."""
         return self._negotiated.instructions
@@ -302,13 +309,14 @@ class Client:
         params: Mapping[str, Any] | None = None,
         *,
         progress: Progress | None = None,
-        timeout: float | None = _AS_CONFIGURED,
+        timeout: float | None = AS_CONFIGURED,
         safe: bool | None = None,
         on_notification: OnNotification | None = None,
         on_request: OnRequest | None = None,
         rounds: bool = True,
         meta: Mapping[str, Any] | None = None,
         owner: Hashable = None,
+        mirrored: str | None = None,
     ) -> dict[str, Any]:
         """Any request, by its `method` and `params`; gives its result.
 
@@ -324,6 +332,8 @@ class Client:
             meta: more members for `_meta`.
             owner: where one client carries the requests of several others (a bridge), the one that this is for.  On
                 one channel for all an answer may name no request; then its text is logged, and no call sees it.
+            mirrored: the member of `params` that the header `Mcp-Name` repeats, for a method of an extension that
+                demands it; the methods of the protocol and of tasks are known.
 
         Raises:
             MCPError: the server's error, by the class that its code has; or `ConnectionLost`, `RequestTimeout`,
@@ -335,7 +345,7 @@ class Client:
         request = ClientRequest(
             method,
             dict(params or {}),
-            timeout=self._options.timeout if timeout == _AS_CONFIGURED else timeout,
+            timeout=self._options.timeout if timeout == AS_CONFIGURED else timeout,
             progress=progress,
             safe=safe,
             on_notification=on_notification,
@@ -343,6 +353,7 @@ class Client:
             rounds=rounds,
             meta=meta,
             owner=owner,
+            mirrored=mirrored,
         )
         return await self._watch.request(request)
 
@@ -350,83 +361,9 @@ class Client:
         """Sends the notification `method` with `params`.  Raises MCPError where it is not there within `timeout`."""
         await self._conversation.notify(method, params, timeout=self._options.timeout)
 
-    async def list_tools(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Tool]:
-        """All pages, within `timeout` together.
-
-        Tools whose `x-mcp-header` annotations are wrong are left out where they would be used.
-        """
-        return await self._all_pages("tools/list", "tools", timeout)
-
-    async def list_resources(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Resource]:
-        """All pages, within `timeout` together."""
-        return await self._all_pages("resources/list", "resources", timeout)
-
-    async def list_resource_templates(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.ResourceTemplate]:
-        """All pages, within `timeout` together."""
-        return await self._all_pages("resources/templates/list", "resourceTemplates", timeout)
-
-    async def list_prompts(self, *, timeout: float | None = _AS_CONFIGURED) -> list[wire.Prompt]:
-        """All pages, within `timeout` together."""
-        return await self._all_pages("prompts/list", "prompts", timeout)
-
-    async def _all_pages(self, method: str, member: str, timeout: float | None) -> list[Any]:
-        async def send(method: str, params: dict[str, Any], seconds: float | None) -> dict[str, Any]:
-            return await self.request(method, params, timeout=seconds)
-
-        # One budget for the walk: a server must not gain time by sending more pages.
-        seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
-        return await all_pages(send, self._conversation.json, method, member, seconds)
-
-    async def read_resource(self, uri: str) -> wire.ReadResourceResult:
-        """``{"contents": [...]}`` of the resource `uri`.  Raises ResourceNotFound in either era."""
-        return cast("wire.ReadResourceResult", await self.request("resources/read", {"uri": uri}))
-
-    async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> wire.GetPromptResult:
-        """``{"messages": [...]}`` of the prompt `name`; its `arguments` are texts."""
-        params: dict[str, Any] = {"name": name}
-        # Left out where there are none: the member is optional on the wire.
-        if arguments is not None:
-            params["arguments"] = dict(arguments)
-        return cast("wire.GetPromptResult", await self.request("prompts/get", params))
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        progress: Progress | None = None,
-        timeout: float | None = _AS_CONFIGURED,
-    ) -> wire.CallToolResult:
-        """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result.
-
-        `name` and `arguments` are the tool's; `progress` and `timeout` are as for `request`.
-        """
-        params = {"name": name, "arguments": dict(arguments or {})}
-        return cast("wire.CallToolResult", await self.request("tools/call", params, progress=progress, timeout=timeout))
-
-    async def complete(
-        self, ref: Mapping[str, Any], argument: Mapping[str, str], context: Mapping[str, Any] | None = None
-    ) -> wire.Completion:
-        """``{"values": [...], "total": ..., "hasMore": ...}``, the `completion` of the result.
-
-        Args:
-            ref: ``{"type": "ref/prompt", "name": ...}`` or ``{"type": "ref/resource", "uri": ...}``.
-            argument: ``{"name": ..., "value": ...}``.
-            context: ``{"arguments": {...}}`` that are known already.
-        """
-        params: dict[str, Any] = {"ref": dict(ref), "argument": dict(argument)}
-        if context is not None:
-            params["context"] = dict(context)
-        result = await self.request("completion/complete", params)
-        # Checked, since users take members of it.
-        completion = result.get("completion")
-        if not isinstance(completion, dict):
-            raise InvalidAnswer("completion/complete was answered without a completion")
-        return cast("wire.Completion", completion)
-
-    async def ping(self, *, timeout: float | None = _AS_CONFIGURED) -> None:
+    async def ping(self, *, timeout: float | None = AS_CONFIGURED) -> None:
         """Asks for an answer within `timeout`, and raises where none comes.  In 2026-07-28 it is `server/discover`."""
-        seconds = self._options.timeout if timeout == _AS_CONFIGURED else timeout
+        seconds = self._options.timeout if timeout == AS_CONFIGURED else timeout
 
         async def send() -> None:
             await self._conversation.send(ClientRequest("server/discover" if self.modern else "ping", timeout=seconds))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..handler.extension import check_identifier
 from ..handler.handler import ServerHandler
 from ..protocol.revisions import Revision
 from .conversation.cache import Same
@@ -29,6 +30,24 @@ if TYPE_CHECKING:
 ClientTarget = str | Sequence[str] | ServerHandler | Transport | Callable[[], Transport]
 # Seconds for everything that the end of a client may take: a DELETE, or a child process that ignores signals.
 CLOSE_LIMIT = 15.0
+
+
+def with_extensions(
+    capabilities: Mapping[str, Any] | None, extensions: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    """The capabilities that a client declares, with its extensions.
+
+    Raises ValueError for a malformed identifier, and TypeError for settings that are no object.
+    """
+    declared = dict(capabilities or {})
+    for identifier, settings in (extensions or {}).items():
+        check_identifier(identifier, "extensions")
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"the settings of {identifier} are an object, not a {type(settings).__name__}")
+    if extensions:
+        known = declared.get("extensions") or {}
+        declared["extensions"] = {**known, **{name: dict(settings) for name, settings in extensions.items()}}
+    return declared
 
 
 @dataclass(frozen=True)

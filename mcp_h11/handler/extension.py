@@ -257,11 +257,14 @@ def _check(extension: Extension) -> None:
     """Raises as `Extensions` does."""
     if not isinstance(extension, Extension):
         raise TypeError(f"an extension is an instance of Extension, not {extension!r:.100}")
-    name = extension.identifier
+    check_identifier(extension.identifier, type(extension).__name__)
+
+
+def check_identifier(name: Any, owner: str) -> None:
+    """Raises ValueError, which names the `owner`, for a text that cannot be the identifier of an extension."""
     if not isinstance(name, str) or len(name) > MAX_IDENTIFIER or not _IDENTIFIER.fullmatch(name):
         raise ValueError(
-            f'{type(extension).__name__}: an identifier is a prefix, a slash and a name, as in "com.example/search", '
-            f"not {name!r:.100}"
+            f'{owner}: an identifier is a prefix, a slash and a name, as in "com.example/search", not {name!r:.100}'
         )
 
 

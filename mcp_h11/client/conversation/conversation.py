@@ -72,6 +72,7 @@ class ClientRequest:
     Attributes:
         private: its notifications go to its own callback only, not to the callbacks of the client.
         owner: the client of a bridge that the request is for; None for a client that serves one user.
+        mirrored: the member of params that the header `Mcp-Name` repeats, for a method of an extension.
     """
 
     method: str
@@ -85,6 +86,7 @@ class ClientRequest:
     meta: Mapping[str, Any] | None = None
     private: bool = False
     owner: Hashable = None
+    mirrored: str | None = None
 
 
 @dataclass(frozen=True)
@@ -322,7 +324,7 @@ class Conversation:
             if not self.transport.duplex:
                 # Closing the exchange is the cancellation, so that no notification is sent.
                 call.silent = True
-                headers = self._mirrored(request.method, params, revision)
+                headers = self._mirrored(request.method, params, revision, request.mirrored)
         if meta:
             params["_meta"] = meta
         result: dict[str, Any] = await self.calls.call(
@@ -330,10 +332,12 @@ class Conversation:
         )
         return result
 
-    def _mirrored(self, method: str, params: Mapping[str, Any], revision: Revision) -> list[tuple[str, str]]:
+    def _mirrored(
+        self, method: str, params: Mapping[str, Any], revision: Revision, member: str | None = None
+    ) -> list[tuple[str, str]]:
         tool = self.known_tools.headers(params.get("name")) if method == "tools/call" else None
         try:
-            return request_headers(method, params, revision.name, tool)
+            return request_headers(method, params, revision.name, tool, member)
         except ValueError as error:
             raise InvalidParams(str(error)) from None
 
