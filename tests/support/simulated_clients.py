@@ -18,6 +18,7 @@ from simulated_worker import ASK_TIMEOUT, URI
 from virtual import Broken, Exchange
 
 from mcp_h11.endpoint.fleet_notices import PASSING_TIME
+from mcp_h11.runtime.fleet_keys import MEND_TIME
 
 GONE_ERROR = "The server that ran this call is gone"
 LOST_ERROR = "The store has lost events of this call"
@@ -491,10 +492,7 @@ class Following:
         """Read one connection to its end; True where the call is over."""
         client = self.client
         while True:
-            try:
-                event = await exchange.event(client.world.patience.event)
-            except TimeoutError as exc:
-                raise Broken(f"{client.name}: {self.prefix} has {exc} after {self.last}") from None
+            event = await self._event(exchange)
             if event is None:
                 return False
             over = bool(event.data) and await self._take(json.loads(event.data))
@@ -506,6 +504,18 @@ class Following:
             if client.random.random() < self.cuts:
                 exchange.cut()
                 return False
+
+    async def _event(self, exchange: Exchange) -> Event | None:
+        """The next event.  A reader hears that a call is lost when, after a loss of data, nothing comes back any more."""
+        world = self.client.world
+        limit = world.patience.event
+        while True:
+            try:
+                return await exchange.event(limit)
+            except TimeoutError as exc:
+                limit = world.lost_at + SETTLED + MEND_TIME - world.loop.now
+                if limit <= 0:
+                    raise Broken(f"{self.client.name}: {self.prefix} has {exc} after {self.last}") from None
 
     async def _take(self, message: dict[str, Any]) -> bool:
         """Judge a message; True for the end."""

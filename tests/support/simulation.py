@@ -9,7 +9,8 @@ Calls
   was away; a client that resumes after such events gets them again, since it can name no event but the last with an id.
 - Each call ends: with its result, with an error, or with a refusal to resume it (400, 404).  A refusal, and an error
   that the call did not make, come only where a worker died or left, or the store failed, since the call began.  A
-  connection that breaks before the first event with an id leaves nothing to resume.
+  connection that breaks before the first event with an id leaves nothing to resume.  Where a loss of data took the end
+  of a call, its reader hears of that `MEND_TIME` after the loss was noticed: until then its worker may bring it back.
 - A stream that is finished and read (204) has given its client the answer, unless the call was cancelled.
 - The answer to a question, once it was taken (202), reaches its call, unless a worker died or the store lost its data.
 - A cancelled call stops, on whatever worker it runs, unless the store lost its data.
@@ -41,6 +42,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -177,6 +179,11 @@ class World:
             or not any(one.gone_at is None or one.gone_at > at + MENDED for one in holders.get(session_id, []))
             for at, holders in self.holders[losses:]
         )
+
+    @property
+    def lost_at(self) -> float:
+        """When the store last lost its data."""
+        return self.holders[-1][0] if self.holders else -math.inf
 
     def lost_since(self, time: float) -> bool:
         """Whether workers may keep anew what they know, at that time or later."""
