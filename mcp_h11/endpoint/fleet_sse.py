@@ -17,7 +17,6 @@ from typing import Any
 
 from ..eras.channel import ChannelSession
 from ..http.auth import subject
-from ..http.headers import JSON_HEADERS
 from ..http.reply import Reply
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
 from ..protocol.jsonrpc import Batch, Message, Request
@@ -25,7 +24,9 @@ from ..protocol.shown import escaping
 from ..runtime.fleet import Fleet, key_of
 from ..runtime.runtime import Runtime
 from ..stores.base import Full, StoreError
+from .error_answers import answer_error
 from .fleet_messages import TOO_MANY, letter_of, messages_of
+from .fleet_times import CHANNEL_TTL
 from .legacy_sse import LegacySSE
 from .session_stores import TOUCH_EVERY
 from .verdicts import Verdict
@@ -33,7 +34,6 @@ from .verdicts import Verdict
 logger = escaping(logging.getLogger(__name__))
 
 CHANNELS = "channel"  # the space of the records
-CHANNEL_TTL = 4 * TOUCH_EVERY  # seconds that the record of a dead worker's session stays
 
 
 class FleetSSE(LegacySSE):
@@ -60,7 +60,7 @@ class FleetSSE(LegacySSE):
             await self._keep(session)
         except StoreError as exc:
             logger.warning("no new session: %s", exc)
-            self._refuse(reply, overloaded("The session store is away"))
+            answer_error(reply, self.runtime.json, overloaded("The session store is away"))
             return
         if not reply.alive:
             self.runtime.spawn(self._forget(session.id))
@@ -70,7 +70,7 @@ class FleetSSE(LegacySSE):
             self.check_room(session.party)
         except Refusal as exc:
             self.runtime.spawn(self._forget(session.id))
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
             return
         self._principals[session.id] = principal
         self._ids[key_of(session.id)] = session.id
@@ -144,18 +144,14 @@ class FleetSSE(LegacySSE):
             if not await self._fleet.send(worker, "channel", party=self.runtime.party_of(who, reply.peer), **body):
                 raise session_not_found()  # its worker is dead, and its stream with it
         except Full:
-            self._refuse(reply, overloaded(TOO_MANY))
+            answer_error(reply, self.runtime.json, overloaded(TOO_MANY))
         except StoreError as exc:
             logger.warning("a message did not reach its session: %s", exc)
-            self._refuse(reply, overloaded("The session store is away"))
+            answer_error(reply, self.runtime.json, overloaded("The session store is away"))
         except Refusal as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
         else:
             reply.answer(202, b"", ())
-
-    def _refuse(self, reply: Reply, refusal: Refusal) -> None:
-        body = self.runtime.json.error(None, refusal)
-        reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
 
     def _on_letter(self, body: dict[str, Any]) -> None:
         found = self.sessions.get(self._ids.get(body["session"], ""))

@@ -15,6 +15,7 @@ from .session_stores import TOUCH_EVERY
 
 FOREVER = 10 * 365 * 86_400.0  # for a server without `session_idle`
 LOG_OF_FOREVER = 86_400.0  # there, for a log that no worker ended
+CHANNEL_TTL = 4 * TOUCH_EVERY  # of the record of an HTTP+SSE session, which ends with its stream or its worker
 
 
 class SessionTimes(NamedTuple):

@@ -45,6 +45,7 @@ from ..runtime.runtime import Runtime
 from ..runtime.storage import MemoryEventStore, SessionState
 from .batches import BatchedCall, Gathering
 from .calls import PostedCall
+from .error_answers import answer_error
 from .session_stores import SessionStores
 from .session_table import SessionTable
 from .streams import StreamSession
@@ -151,10 +152,10 @@ class Legacy:
         try:
             await forwarding
         except MCPError as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
         except Exception:
             logger.exception("a message did not reach its worker")
-            self._refuse(reply, Refusal(500, "Internal error", code=INTERNAL_ERROR))
+            answer_error(reply, self.runtime.json, Refusal(500, "Internal error", code=INTERNAL_ERROR))
         else:
             reply.answer(202, b"", ())
 
@@ -223,7 +224,7 @@ class Legacy:
                 raise _initialized(message)
             self._handshake(message, reply, principal)
         except MCPError as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
 
     def _handshake(self, message: Request, reply: Reply, principal: Any) -> None:
         """Answer a handshake that begins a session."""
@@ -256,7 +257,7 @@ class Legacy:
         try:
             await self.stores.create(session)
         except Refusal as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
             return
         self._open(session, payload, reply)
 
@@ -290,13 +291,7 @@ class Legacy:
                 self._admit(session)
             then(self._check(session, principal))
         except MCPError as exc:
-            self._refuse(reply, exc)
-
-    def _refuse(self, reply: Reply, error: MCPError) -> None:
-        """Answer with an error that occurred after `serve` had returned, when no caller was left to catch it."""
-        status, headers = (error.status, error.headers) if isinstance(error, Refusal) else (400, ())
-        request_id = error.request_id if isinstance(error, InvalidRequest) else None
-        reply.answer(status, self.runtime.json.error(request_id, error), JSON_HEADERS + headers)
+            answer_error(reply, self.runtime.json, exc)
 
     # --- GET and DELETE ----------------------------------------------------------------------------------------
 
@@ -326,11 +321,11 @@ class Legacy:
             refusal = Refusal(400, "Nothing to resume: this event id is unknown, or what followed it has expired")
             reply.answer(400, self.runtime.json.error(None, refusal))
         except MCPError as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
         except Exception:
             self.runtime.store_away = True
             logger.exception("the event store failed")
-            self._refuse(reply, overloaded("The event store is away"))
+            answer_error(reply, self.runtime.json, overloaded("The event store is away"))
         finally:
             session.count_readers(-1)
 
@@ -353,7 +348,7 @@ class Legacy:
         try:
             await self.stores.end(session.id)
         except MCPError as exc:
-            self._refuse(reply, exc)
+            answer_error(reply, self.runtime.json, exc)
             return
         if not session.closed:
             self.table.end(session, forget=False)

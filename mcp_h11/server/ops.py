@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..endpoint.endpoint import Endpoint
+from ..endpoint.error_answers import answer_error
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.heads import HeadCache
 from ..http.messages import Head, HTTPRequest
@@ -115,8 +116,7 @@ class Pages:
             status, headers, body = page() if page is not None else self.ready_part(head.path)
             reply.answer(status, body, headers + FRESH)
         else:
-            body = self._server.runtime.json.error(None, refusal)
-            reply.answer(refusal.status, body, JSON_HEADERS + refusal.headers)
+            answer_error(reply, self._server.runtime.json, refusal)
 
     # --- the documents -----------------------------------------------------------------------------------------
 

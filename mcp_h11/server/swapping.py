@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from ..endpoint.error_answers import answer_error
 from ..http.addresses import on_loopback
 from ..http.auth import INVALID_TOKEN, challenge
 from ..http.headers import JSON_HEADERS, Headers
@@ -91,7 +92,7 @@ class SwapPage:
         """Swap, and answer when the old backends are gone; or answer with the refusal."""
         refusal = self.refusal(head, reply)
         if refusal is not None:
-            reply.answer(refusal.status, self._runtime.json.error(None, refusal), JSON_HEADERS + refusal.headers)
+            answer_error(reply, self._runtime.json, refusal)
             return
         swaps = self._swaps(head.path)
         # Now, and not in the task: the next request must see it.
