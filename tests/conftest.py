@@ -14,6 +14,7 @@ import wire
 from examples import VARIABLE
 
 if TYPE_CHECKING:
+    from fleets import Stores
     from redis_servers import RedisServer
 
 
@@ -114,3 +115,19 @@ def needed(item: pytest.Item) -> set[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if LEFT_OUT in config.stash:
         terminalreporter.write_line(config.stash[LEFT_OUT])
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    """One store for all workers of a fleet, of each kind."""
+    from fleets import stores_of  # most tests need no store
+
+    return stores_of(request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def local_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    """The same, where Redis would show nothing more."""
+    from fleets import stores_of
+
+    return stores_of(request, tmp_path)

@@ -66,11 +66,6 @@ def grouped(expression: str) -> set[str]:
     return {label.strip() for inside in re.findall(r"\bby\s*\(([^)]*)\)", expression) for label in inside.split(",")}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_the_metrics_and_labels_are_those_of_a_server(tmp_path: Path) -> None:
     options = ("--port", "0", "--ops-port", "0", "--workers", "2", "--store", f"sqlite://{tmp_path}/sessions.db")

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, fleet, roaming, until
+from fleets import LIMIT, Roaming, fleet, roaming, stream_at, until
 from moody import Mood, MoodyStore
 from rawclient import Stream, encode
 from serving import Held, call, turns
@@ -47,11 +47,6 @@ class Talking(Held):
         for word in ("one", "two"):
             await ctx.info(word)
         return "shouted"
-
-
-def known(server: Any, client: Roaming, event_id: str) -> Any:
-    """What a worker knows of a stream."""
-    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
 
 
 def talking(mood: Mood | None = None, count: int = 2) -> Any:
@@ -141,7 +136,7 @@ async def test_events_that_were_kept_without_an_answer_are_told_to_their_reader_
         stream.abort()
         client.at(workers[1])
         reader = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
-        at_reader = known(workers[1], client, event)
+        at_reader = stream_at(workers[1], client, event)
         await until(lambda: at_reader.caught_up)
         part = workers[0].runtime.fleet.logs._logs
 
@@ -165,7 +160,7 @@ async def test_events_that_a_reader_beside_the_call_found_in_the_log_are_kept_al
     """The store has done the operation, the reader has its events, and only then the operation fails."""
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
         stream, event = await begun(stack, client, sizes=sizes, then="wait")
-        at_writer, writer, failed = known(workers[0], client, event), workers[0].runtime.fleet, asyncio.Event()
+        at_writer, writer, failed = stream_at(workers[0], client, event), workers[0].runtime.fleet, asyncio.Event()
         part, newest = writer.logs._logs, at_writer.last + len(sizes)
 
         def done_and_fails(real: Any) -> Any:
@@ -224,7 +219,7 @@ async def test_events_after_the_end_of_the_log_or_of_the_stream_are_dropped() ->
     """A worker that was taken for dead may find its log ended by another one."""
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
         _, event = await begun(stack, client, sizes=[0, 0])
-        at_writer, logs = known(workers[0], client, event), workers[1].runtime.fleet.logs
+        at_writer, logs = stream_at(workers[0], client, event), workers[1].runtime.fleet.logs
         await logs.finish(at_writer.session.key, at_writer.id, 60.0)
         workers.handlers[0].released.set()
         await until(lambda: at_writer.finished)
@@ -248,7 +243,7 @@ async def test_what_a_call_said_before_it_was_cancelled_is_sent_and_kept() -> No
         workers.handlers[0].released.set()
         with anyio.fail_after(LIMIT):
             await reached.wait()
-        at_writer = known(workers[0], client, event)
+        at_writer = stream_at(workers[0], client, event)
         assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
         at_writer.close()  # once more
         free.set()

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from fleets import LIMIT, Roaming, fleet, in_memory, roaming, until, vanish
+from fleets import LIMIT, Roaming, fleet, in_memory, roaming, until, vanish_first
 from rawclient import Answer, encode
 from serving import Held, call
 from sessions_support import Tools
@@ -73,15 +73,6 @@ async def hold(client: Roaming, server: Any, request: Any, answers: list[Answer]
     answers.append(await other.call("tools/call", call("hold"), id=request))
 
 
-async def dead(workers: Any) -> None:
-    """The first worker dies, and the second knows it."""
-    vanish(workers[0])
-    first, second = (workers[n].runtime.fleet for n in (0, 1))
-    with anyio.fail_after(LIMIT):
-        while first.worker in await second.store.inbox.workers():
-            await anyio.sleep(0.05)
-
-
 async def test_notifications_and_answers_go_to_the_owner() -> None:
     async with handing() as (workers, client):
         for number in (1, 2):
@@ -98,7 +89,7 @@ async def test_notifications_and_answers_go_to_the_owner() -> None:
 
 async def test_a_notification_for_a_dead_owner_is_a_404() -> None:
     async with handing(grace=0.2) as (workers, client):
-        await dead(workers)
+        await vanish_first(workers)
         assert (await client.at(workers[1]).notify(ROOTS)).status == 404
         assert (await client.post(client.request("ping"))).status == 404
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, Stores, Workers, fleet, in_memory, in_sqlite, until
+from fleets import LIMIT, Roaming, Stores, Workers, fleet, in_memory, until
 from rawclient import INFO, Response
 from serving import LEGACY, Held, turns
 
@@ -23,11 +22,6 @@ pytestmark = pytest.mark.anyio
 # A session makes room when no worker has used it for this long: twice the time between two reports of use.
 UNUSED = 0.2
 QUICK: dict[str, Any] = {"session_initialize": 2 * UNUSED}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
 
 
 def by_header(head: Any) -> Any:
@@ -68,8 +62,8 @@ async def ended(client: Roaming, server: Any) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_the_number_of_sessions_is_that_of_all_workers_together(stores: Stores) -> None:
-    async with fleet(Held, stores, max_sessions=5) as workers:
+async def test_the_number_of_sessions_is_that_of_all_workers_together(local_stores: Stores) -> None:
+    async with fleet(Held, local_stores, max_sessions=5) as workers:
         clients = [await opened(workers[number % 3]) for number in range(5)]
         for server in workers.servers:  # all of them were used a moment ago
             assert refused(await begin(server), "Too many sessions")
@@ -81,15 +75,15 @@ async def test_the_number_of_sessions_is_that_of_all_workers_together(stores: St
         assert refused(await begin(workers[0]), "Too many sessions")
 
 
-async def test_many_newcomers_at_once_get_exactly_the_places_there_are(stores: Stores) -> None:
-    async with fleet(Held, stores, max_sessions=7) as workers:
+async def test_many_newcomers_at_once_get_exactly_the_places_there_are(local_stores: Stores) -> None:
+    async with fleet(Held, local_stores, max_sessions=7) as workers:
         answers = await asyncio.gather(*(begin(workers[number % 3]) for number in range(30)))
         assert sorted(answer.status for answer in answers) == [200] * 7 + [503] * 23
         assert await workers[0].runtime.fleet.records.count("session") == 7
 
 
-async def test_one_client_has_its_share_of_the_fleet_and_others_have_theirs(stores: Stores) -> None:
-    async with fleet(Held, stores, authorize=by_header, max_sessions_peer=3, max_sessions=4) as workers:
+async def test_one_client_has_its_share_of_the_fleet_and_others_have_theirs(local_stores: Stores) -> None:
+    async with fleet(Held, local_stores, authorize=by_header, max_sessions_peer=3, max_sessions=4) as workers:
         anns = [await opened(server, "ann") for server in workers.servers]
         for server in workers.servers:
             assert refused(await begin(server, "ann"), "Too many sessions from this address")

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fleets import Roaming, fleet, roaming, until, vanish
-from moody import Mood, MoodyStore
+from fleets import Roaming, fleet, messages_of, roaming, stream_at, until, vanish
+from moody import Mood, MoodyStore, failing
 from rawclient import Stream, encode
 from serving import Held, call
 
@@ -63,35 +62,14 @@ async def begun(stack: AsyncExitStack, client: Roaming, tool: str, **arguments: 
     return stream, event.id
 
 
-def of_server(server: Any, client: Roaming, event_id: str) -> Any:
-    """What the worker knows of a stream."""
-    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
-
-
-async def rest(stream: Stream) -> list[Any]:
-    """The messages up to the end."""
-    messages = []
-    while (message := await stream.next_message()) is not None:
-        messages.append(message)
-    return messages
-
-
-def failing(*names: str) -> Callable[[str], Awaitable[None]]:
-    async def mood(name: str) -> None:
-        if name in names:
-            raise StoreError("away")
-
-    return mood
-
-
 async def test_a_call_waits_for_its_slow_reader_and_loses_nothing() -> None:
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
         stream, event = await begun(stack, client, "talk", sizes=[BIG, 1])
-        known = of_server(workers[0], client, event)
+        known = stream_at(workers[0], client, event)
         workers.handlers[0].released.set()
         await until(lambda: len(known.slow_writers) == 1)
         assert known.last == 2  # the next one is not written yet
-        big, small, answer = await rest(stream)
+        big, small, answer = await messages_of(stream)
         assert (len(big["params"]["data"]), small["params"]["data"], answer["id"]) == (BIG, "x", "c")
 
 
@@ -107,12 +85,12 @@ async def test_a_reader_that_comes_back_and_is_slow_makes_room_for_the_next(monk
             await asyncio.sleep(0.001)
         client.at(workers[1])
         slow = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
-        known = of_server(workers[1], client, event)
+        known = stream_at(workers[1], client, event)
         await until(lambda: len(known.slow_writers) == 1)
         newer = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
-        big, answer = await rest(newer)
+        big, answer = await messages_of(newer)
         assert (len(big["params"]["data"]), answer["id"]) == (BIG, "c")
-        assert len(await rest(slow)) == 1  # it was replaced before its second event
+        assert len(await messages_of(slow)) == 1  # it was replaced before its second event
 
 
 async def test_a_call_whose_log_is_lost_goes_on_for_its_reader_without_ids() -> None:
@@ -154,17 +132,17 @@ async def test_a_call_that_goes_away_while_the_store_is_away_is_found_when_it_is
         connection = await stack.enter_async_context(client.client())
         body = encode(client.request("tools/call", call("leave"), id="c"))
         stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
-        assert await rest(stream) == []
+        assert await messages_of(stream) == []
         assert "goes on without its store" in caplog.text
         await workers.handlers[0].until(started=1)
         (name,) = workers[0].endpoint.legacy.sessions[client.session].streams
         workers.handlers[0].released.set()
         mood.of = None
         logs = workers[0].runtime.fleet.logs
-        await until(lambda: workers[0].runtime.fleet.works and not of_server(workers[0], client, name).unsaved)
+        await until(lambda: workers[0].runtime.fleet.works and not stream_at(workers[0], client, name).unsaved)
         assert (await logs.read(key_of(client.session), name, 0)).finished  # type: ignore[arg-type]
         async with client.at(workers[1]).get_stream(f"{name}.0", in_reply_to="tools/call") as found:
-            (answer,) = await rest(found)
+            (answer,) = await messages_of(found)
             assert answer["result"]["content"][0]["text"] == "leave released"
 
 
@@ -245,7 +223,7 @@ async def test_a_reader_elsewhere_gets_an_event_whose_append_was_done_and_failed
         async with client.at(workers[1]).get_stream(first, in_reply_to="tools/call") as other:
             await other.next_event()
             workers.handlers[0].released.set()
-            assert [one["id"] for one in await rest(other)] == ["c"]
+            assert [one["id"] for one in await messages_of(other)] == ["c"]
     assert failed == [2]
 
 
@@ -275,9 +253,9 @@ async def test_of_two_that_come_back_at_once_the_newer_one_reads() -> None:
         older, newer = [await connection.receive_stream() for connection in connections[1:]]
         for one in (older, newer):
             one.judge = lambda message: None  # type: ignore[assignment]
-        assert await rest(older) == []
+        assert await messages_of(older) == []
         workers.handlers[0].released.set()
-        notice, answer = await rest(newer)
+        notice, answer = await messages_of(newer)
         assert (notice["params"]["data"], answer["id"]) == ("x", "c")
 
 
@@ -303,7 +281,7 @@ async def test_a_stream_of_a_dead_worker_that_was_to_answer_nothing_just_ends() 
         await logs.open(key, "abc", 600.0, writer=dead)
         async with client.at(workers[1]).get_stream("abc.0") as stream:
             vanish(workers[0])
-            assert await rest(stream) == []
+            assert await messages_of(stream) == []
         assert (await logs.read(key, "abc", 0)).finished
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Roaming, fleet, in_sqlite, roaming, until
+from fleets import KINDS, LIMIT, Roaming, fleet, in_sqlite, lose_memory, roaming, until, until_told
 from rawclient import Modern, Response, Stream
 from redis_servers import RedisServer, fresh_prefix
 from serving import Held, call
@@ -70,13 +70,6 @@ class Losing:
         self.lose = lose
 
 
-def lose_memory(hub: Hub) -> None:
-    hub.spaces.clear()
-    hub.logs.clear()
-    for store in hub.workers.values():
-        store.inbox.forget()
-
-
 def lose_file(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
@@ -130,15 +123,6 @@ async def listening_to(client: Roaming, worker: Any, last: str | None = None) ->
             await asyncio.sleep(0.02)
 
 
-async def next_of(stream: Stream, method: str) -> Any:
-    """The next event with a message of this method."""
-    while True:
-        event = await stream.next_event(LIMIT)
-        assert event is not None, f"the stream ended before {method}"
-        if event.data and event.json().get("method") == method:
-            return event
-
-
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +136,7 @@ async def test_a_session_that_one_worker_has_at_hand_lives_on_everywhere(store: 
         assert [one["params"]["data"] for one in said.notifications] == ["detail"]
         async with listening_to(client, workers[1]) as stream:
             workers.handlers[2].notify_resource_updated(URI)
-            assert (await next_of(stream, "notifications/resources/updated")).id
+            assert (await until_told(stream, "notifications/resources/updated")).id
         assert (await client.at(workers[0]).delete()).status == 204
 
 
@@ -250,7 +234,7 @@ async def test_a_call_that_streams_goes_on_and_can_be_resumed_behind_the_loss(st
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0]) as client:
         request = client.request("tools/call", call("stream"), id="s")
         async with client.at(workers[0]).posting(request) as stream:
-            first = await next_of(stream, "notifications/message")
+            first = await until_told(stream, "notifications/message")
             store.lose()
             await ping(client, workers[1])
             # The log is there again soon, and the reader has all that it lacks.  Before that it is asked to come again.
@@ -264,7 +248,7 @@ async def test_a_reader_elsewhere_gets_the_answer_of_a_call_whose_log_was_lost(s
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0]) as client:
         request = client.request("tools/call", call("stream"), id="s")
         async with client.at(workers[0]).posting(request) as stream:
-            first = await next_of(stream, "notifications/message")
+            first = await until_told(stream, "notifications/message")
         async with client.at(workers[1]).get_stream(first.id, in_reply_to="tools/call") as rest:
             await rest.next_event(LIMIT)
             store.lose()
@@ -280,7 +264,7 @@ async def test_a_reader_that_lacks_events_which_are_lost_is_told_so(
     async with fleet(Kept, memory.make, count=2) as workers, roaming(workers[0]) as client:
         request = client.request("tools/call", call("stream"), id="s")
         async with client.at(workers[0]).posting(request) as stream:
-            first = await next_of(stream, "notifications/message")
+            first = await until_told(stream, "notifications/message")
             memory.lose()
             await ping(client, workers[1])
             name, _, index = first.id.rpartition(".")
@@ -300,24 +284,24 @@ async def test_the_sessions_own_stream_goes_on_under_another_id(store: Losing) -
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0]) as client:
         async with client.at(workers[0]).get_stream() as stream:
             workers.handlers[1].notify_tools_changed()
-            old = await next_of(stream, "notifications/tools/list_changed")
+            old = await until_told(stream, "notifications/tools/list_changed")
             store.lose()
             await ping(client, workers[1])
-            told = await next_of(stream, "notifications/tools/list_changed")  # it may have changed meanwhile
+            told = await until_told(stream, "notifications/tools/list_changed")  # it may have changed meanwhile
             workers.handlers[1].notify_prompts_changed()
-            new = await next_of(stream, "notifications/prompts/list_changed")
+            new = await until_told(stream, "notifications/prompts/list_changed")
         stream_id = old.id.rpartition(".")[0]
         assert new.id and new.id.rpartition(".")[0] != stream_id
         # A client that names an event of before is told that all may have changed, at any worker.
         async with listening_to(client, workers[1], old.id) as again:
             assert again.head.status == 200
-            event = await next_of(again, "notifications/tools/list_changed")
+            event = await until_told(again, "notifications/tools/list_changed")
             assert event.id.rpartition(".")[0] == new.id.rpartition(".")[0]
         async with listening_to(client, workers[0], event.id) as rest:
             assert rest.head.status == 200
             workers.handlers[1].notify_resource_updated(URI)  # no subscription: not told
             workers.handlers[1].notify_tools_changed()
-            assert (await next_of(rest, "notifications/tools/list_changed")).id
+            assert (await until_told(rest, "notifications/tools/list_changed")).id
         del told
 
 
@@ -328,7 +312,7 @@ async def test_a_log_of_the_sessions_own_stream_under_an_id_of_before_is_read_by
     async with fleet(Kept, memory.make, count=2) as workers, roaming(workers[0]) as client:
         async with client.at(workers[0]).get_stream() as stream:
             workers.handlers[0].notify_tools_changed()
-            old = await next_of(stream, "notifications/tools/list_changed")
+            old = await until_told(stream, "notifications/tools/list_changed")
         session = workers[0].endpoint.legacy.sessions[client.session]
         for _ in range(2):  # twice, so that the record does not name it any more
             memory.lose()
@@ -341,13 +325,13 @@ async def test_a_log_of_the_sessions_own_stream_under_an_id_of_before_is_read_by
             assert refused.head.status == 400
         async with listening_to(client, workers[1]) as again:
             workers.handlers[0].notify_prompts_changed()
-            assert (await next_of(again, "notifications/prompts/list_changed")).id.rpartition(".")[0] != name
+            assert (await until_told(again, "notifications/prompts/list_changed")).id.rpartition(".")[0] != name
 
 
 async def test_an_answer_at_another_worker_reaches_a_question_that_was_open(store: Losing) -> None:
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0], capabilities=ABLE) as client:
         async with client.at(workers[0]).posting(client.request("tools/call", call("ask"), id="a")) as stream:
-            question = (await next_of(stream, "elicitation/create")).json()
+            question = (await until_told(stream, "elicitation/create")).json()
             store.lose()
             answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"it": "yes"}}}
             assert (await served(lambda: client.at(workers[1]).post(answer))).status == 202
@@ -361,7 +345,7 @@ async def test_no_worker_that_lives_is_dead_to_the_others_after_a_loss(
     async with fleet(Kept, memory.make, count=2) as workers, roaming(workers[0]) as client:
         request = client.request("tools/call", call("stream"), id="s")
         async with client.at(workers[0]).posting(request) as stream:
-            first = await next_of(stream, "notifications/message")
+            first = await until_told(stream, "notifications/message")
         async with client.at(workers[1]).get_stream(first.id, in_reply_to="tools/call") as rest:
             await rest.next_event(LIMIT)
             memory.lose()
@@ -387,12 +371,12 @@ async def test_a_state_of_before_the_loss_opens_at_any_worker(store: Losing) -> 
 async def test_a_listener_of_2026_is_told_that_all_may_have_changed(memory: Losing) -> None:
     async with fleet(Kept, memory.make, count=2) as workers, roaming(workers[0]) as client:
         async with Modern(workers[1].port).listen(toolsListChanged=True) as stream:
-            await next_of(stream, "notifications/subscriptions/acknowledged")
+            await until_told(stream, "notifications/subscriptions/acknowledged")
             memory.lose()
             await ping(client, workers[0])
             assert (await client.at(workers[0]).call("tools/call", call("kept"))).result
             await client.at(workers[0]).call("resources/subscribe", {"uri": URI})
-            await next_of(stream, "notifications/tools/list_changed")
+            await until_told(stream, "notifications/tools/list_changed")
 
 
 async def test_a_stream_of_http_sse_takes_posts_at_any_worker_after_a_loss(store: Losing) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, Stores, fleet, in_memory, roaming, until
+from fleets import Roaming, Stores, fleet, in_memory, ready, roaming, said, until, until_ready
 from moody import Mood, MoodyStore, fails
 from rawclient import INFO, RawClient, Response, encode
 from serving import LEGACY, Held, call
@@ -29,24 +29,6 @@ async def begin(server: Any, session: str | None = None) -> Response:
     client.session = session
     params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": INFO}
     return await client.post(client.request("initialize", params))
-
-
-async def ready(server: Any) -> tuple[int, str]:
-    """The status of `/ready`, and its text."""
-    async with RawClient(server.port) as client:
-        answer = await client.request("GET", "/ready")
-    return answer.status, answer.body.decode()
-
-
-async def until_ready(server: Any) -> None:
-    with anyio.fail_after(3 * LIMIT):
-        while (await ready(server))[0] != 200:
-            await asyncio.sleep(0.02)
-
-
-def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
-    """How many lines of the log have this text."""
-    return sum(text in record.getMessage() for record in caplog.records)
 
 
 # --- what no worker of this version has written ---------

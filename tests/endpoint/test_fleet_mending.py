@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, fleet, roaming, until, vanish
-from moody import Mood, MoodyStore
-from rawclient import SSE_TYPE, Stream
+from fleets import LIMIT, Roaming, fleet, lose_memory, roaming, until, until_told, vanish
+from moody import Mood, MoodyStore, failing
+from rawclient import SSE_TYPE
 from serving import Held, call, turns
 
 from mcp_h11.endpoint import fleet_links, fleet_streams
@@ -22,13 +22,6 @@ from mcp_h11.stores.memory import Hub, MemoryLogs, MemoryRecords
 pytestmark = pytest.mark.anyio
 
 TOOLS, PROMPTS, RESOURCES = (f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
-
-
-def lose(hub: Hub) -> None:
-    hub.spaces.clear()
-    hub.logs.clear()
-    for store in hub.workers.values():
-        store.inbox.forget()
 
 
 class Moods:
@@ -44,25 +37,8 @@ class Moods:
         return fleet(Held, lambda: next(stores), count=2, **self.options)
 
 
-def failing(*names: str) -> Callable[[str], Awaitable[None]]:
-    async def mood(name: str) -> None:
-        if name in names:
-            raise StoreError("away")
-
-    return mood
-
-
 def session_at(server: Any, client: Roaming) -> Any:
     return server.endpoint.legacy.sessions[client.session]
-
-
-async def until_told(stream: Stream, method: str) -> Any:
-    """The next event with this message: the changes that are told after a loss may come before it."""
-    while True:
-        event = await stream.next_event(LIMIT)
-        assert event is not None, f"the stream ended before {method}"
-        if event.data and event.json().get("method") == method:
-            return event
 
 
 async def asked_for(client: Roaming, raw: Any, event: str | None) -> None:
@@ -102,7 +78,7 @@ async def test_the_log_level_that_a_client_set_while_the_store_was_away_outlives
         await client.at(workers[1]).call("ping")
         at.moods[1].of = failing("save", "create")
         assert (await client.call("logging/setLevel", {"level": "debug"})).result == {}
-        lose(at.hub)
+        lose_memory(at.hub)
         assert await workers[0].runtime.fleet.lost_data()
         await until(lambda: session_at(workers[0], client).version > 0)
         at.moods[1].of = None
@@ -116,7 +92,7 @@ async def test_a_session_whose_room_newer_ones_took_while_it_was_kept_anew_is_go
     at = Moods(max_sessions=1)
     async with at.fleet() as workers, roaming(workers[0]) as old:
         at.moods[0].of = failing("create", "load")
-        lose(at.hub)
+        lose_memory(at.hub)
         async with roaming(workers[1]) as new:
             at.moods[0].of = None
             assert await workers[0].runtime.fleet.lost_data()
@@ -148,7 +124,7 @@ async def test_a_session_that_a_client_deletes_while_a_worker_keeps_it_anew_does
 
     async with at.fleet() as workers, roaming(workers[0]) as client:
         await client.at(workers[1]).call("ping")
-        lose(at.hub)
+        lose_memory(at.hub)
         workers[0].runtime.fleet.on_lost.append(lambda: setattr(at.moods[0], "of", is_slow))
         assert await workers[0].runtime.fleet.lost_data()
         with anyio.fail_after(LIMIT):
@@ -173,7 +149,7 @@ async def test_a_request_that_finds_the_record_of_a_deleted_session_in_that_mome
     async with at.fleet() as workers, roaming(workers[0]) as client:
         await client.at(workers[1]).call("ping")
         session = client.session
-        lose(at.hub)
+        lose_memory(at.hub)
         workers[0].runtime.fleet.on_lost.append(lambda: setattr(at.moods[0], "of", is_slow))
         assert await workers[0].runtime.fleet.lost_data()
         with anyio.fail_after(LIMIT):
@@ -204,7 +180,7 @@ async def test_a_record_that_is_lost_once_more_before_the_second_worker_has_read
     async with at.fleet() as workers, roaming(workers[0]) as client:
         await client.at(workers[1]).call("resources/subscribe", {"uri": "test://it"})
         monkeypatch.setattr(MemoryRecords, "create", create_and_lose)
-        lose(at.hub)
+        lose_memory(at.hub)
         assert await workers[0].runtime.fleet.lost_data()
         one, other = (session_at(server, client) for server in workers.servers)
         await until(lambda: len(losses) == 1 and other.version > 0)
@@ -231,7 +207,7 @@ async def test_a_client_that_comes_back_while_the_sessions_own_stream_moves_to_a
         async with client.client() as raw:
             await asked_for(client, raw, event)
             await late.come()
-            lose(at.hub)
+            lose_memory(at.hub)
             assert await one.lost_data()
             await until(lambda: session.own_stream.id != name)
             late.go_on.set()
@@ -255,7 +231,7 @@ async def test_a_reader_at_hand_goes_on_where_an_answer_of_the_store_comes_after
         late = LateRead(monkeypatch, lambda stream, reader: stream == name and reader is None)
         one.on_missed()  # so that it looks at the log
         await late.come()
-        lose(at.hub)
+        lose_memory(at.hub)
         assert await one.lost_data()
         await until(lambda: session.own_stream.id != name)
         late.go_on.set()
@@ -323,12 +299,12 @@ async def test_a_store_that_loses_its_data_once_more_while_streams_are_begun_ane
             nonlocal losses
             if name == "read" and losses < 2:
                 losses += 1
-                lose(at.hub)
+                lose_memory(at.hub)
 
         request = client.request("tools/call", call("stream"), id="s")
         async with client.get_stream() as own, client.posting(request) as stream:
             event = (await until_told(stream, "notifications/message")).id
-            lose(at.hub)
+            lose_memory(at.hub)
             at.moods[0].of = loses_more
             assert await workers[0].runtime.fleet.lost_data()
             session = session_at(workers[0], client)

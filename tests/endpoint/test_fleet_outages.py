@@ -14,8 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, fleet, roaming
-from rawclient import INFO, RawClient, Response, encode
+from fleets import LIMIT, Roaming, fleet, ready, roaming, said, until_ready
+from rawclient import INFO, Response, encode
 from redis_servers import RedisServer, fresh_prefix, redis_server
 from serving import LEGACY, Held, call
 
@@ -35,26 +35,6 @@ async def begin(server: Any) -> Response:
     client = Roaming(server.port, LEGACY, limit=LIMIT)
     params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": INFO}
     return await client.post(client.request("initialize", params))
-
-
-async def ready(server: Any) -> tuple[int, str]:
-    """The status of `/ready`, and its text."""
-    async with RawClient(server.port) as client:
-        answer = await client.request("GET", "/ready")
-    return answer.status, answer.body.decode()
-
-
-async def until_ready(*servers: Any) -> None:
-    """Wait until each of them says so."""
-    with anyio.fail_after(3 * LIMIT):
-        for server in servers:
-            while (await ready(server))[0] != 200:
-                await asyncio.sleep(0.05)
-
-
-def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
-    """How many lines of the log have this text."""
-    return sum(text in record.getMessage() for record in caplog.records)
 
 
 async def outlives(

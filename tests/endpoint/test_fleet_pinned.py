@@ -4,23 +4,17 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Stores, Workers, fleet, in_memory, in_sqlite, roaming, until, vanish
+from fleets import Stores, Workers, fleet, in_memory, roaming, until, vanish, vanish_first
 from rawclient import encode
 from serving import Held
 
 from mcp_h11 import ProxyHandler
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
 
 
 class Numbered(Held):
@@ -53,8 +47,8 @@ def call(tool: str, request: Any = 1, **arguments: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request, "method": "tools/call", "params": params}
 
 
-async def test_every_worker_asks_the_backend_of_the_session(stores: Stores) -> None:
-    async with fleet(Bridges(), stores) as workers:
+async def test_every_worker_asks_the_backend_of_the_session(local_stores: Stores) -> None:
+    async with fleet(Bridges(), local_stores) as workers:
         for owner in range(3):
             async with roaming(workers[owner]) as client:
                 for worker in workers.servers:
@@ -66,9 +60,9 @@ async def test_every_worker_asks_the_backend_of_the_session(stores: Stores) -> N
                 assert (await client.at(workers[(owner + 1) % 3]).delete()).status == 204
 
 
-async def test_questions_and_log_messages_pass_through_another_worker(stores: Stores) -> None:
+async def test_questions_and_log_messages_pass_through_another_worker(local_stores: Stores) -> None:
     bridges = Bridges()
-    async with fleet(bridges, stores) as workers, roaming(workers[0], capabilities={"elicitation": {}}) as client:
+    async with fleet(bridges, local_stores) as workers, roaming(workers[0], capabilities={"elicitation": {}}) as client:
 
         def ask(message: Any) -> Any:
             client.at(workers[2])
@@ -83,9 +77,9 @@ async def test_questions_and_log_messages_pass_through_another_worker(stores: St
         assert [one["method"] for one in answer.notifications] == ["notifications/message"]
 
 
-async def test_a_cancellation_reaches_the_backend(stores: Stores) -> None:
+async def test_a_cancellation_reaches_the_backend(local_stores: Stores) -> None:
     bridges = Bridges()
-    async with fleet(bridges, stores) as workers, roaming(workers[0]) as client:
+    async with fleet(bridges, local_stores) as workers, roaming(workers[0]) as client:
         client.at(workers[1])
         async with client.client() as connection:
             body = encode(call("hold", 5))
@@ -99,7 +93,7 @@ async def test_a_cancellation_reaches_the_backend(stores: Stores) -> None:
 async def test_without_its_owner_the_session_is_gone() -> None:
     async with fleet(Bridges(), in_memory(), grace=0.2) as workers, roaming(workers[0]) as client:
         await client.at(workers[1]).call("ping")
-        await die(workers)
+        await vanish_first(workers)
         response = await client.at(workers[1]).post(call("whose"))
         assert response.status == 404, response.body
         await until(lambda: not workers[1].endpoint.legacy.sessions)
@@ -120,12 +114,3 @@ async def test_a_call_at_an_owner_that_dies_ends_with_an_error() -> None:
 async def vanish_when(bridges: Bridges, workers: Workers) -> None:
     await bridges.backends[0].until(started=1)
     vanish(workers[0])
-
-
-async def die(workers: Workers) -> None:
-    """The first worker dies, and the others know it."""
-    vanish(workers[0])
-    first, second = (workers[n].runtime.fleet for n in (0, 1))
-    with anyio.fail_after(LIMIT):
-        while first.worker in await second.store.inbox.workers():
-            await anyio.sleep(0.05)

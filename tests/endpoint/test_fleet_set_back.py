@@ -7,8 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from fleets import fleet, roaming, until
-from rawclient import Stream
+from fleets import fleet, roaming, until, until_told
 from serving import Held, call
 
 from mcp_h11.stores.memory import Hub, MemoryStore
@@ -20,15 +19,6 @@ TOOLS, PROMPTS, RESOURCES = (f"notifications/{kind}/list_changed" for kind in ("
 
 def two_workers(hub: Hub) -> Any:
     return fleet(Held, lambda: MemoryStore(hub), count=2)
-
-
-async def until_told(stream: Stream, method: str) -> Any:
-    """The next event with this message: the changes that are told after a loss may come before it."""
-    while True:
-        event = await stream.next_event()
-        assert event is not None, f"the stream ended before {method}"
-        if event.data and event.json().get("method") == method:
-            return event
 
 
 @pytest.mark.parametrize("reader", [0, 1])

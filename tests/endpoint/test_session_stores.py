@@ -17,11 +17,6 @@ from mcp_h11.runtime.storage import MemoryEventStore, MemorySessionManager
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Manager(MemorySessionManager):
     away = False
     looks = 0

@@ -24,11 +24,6 @@ from mcp_h11.protocol.errors import ToolError
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_value_is_there_in_the_next_call_and_in_no_other_session() -> None:
     async with listening(keeper(), port=0) as server, Legacy(server.port, LEGACY) as client:
         value = '{"a": [1, 2.5, null, true, "\u00e9\\ud800"], "": {}}'

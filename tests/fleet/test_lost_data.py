@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
+from fleets import until_told
 from rawclient import Response
 from redis_servers import redis_server
 from replicas import LIMIT, Replicas, Roaming, SharedStore, replicas, stored_in
@@ -56,14 +56,6 @@ async def served(client: Roaming, worker: int) -> Response:
     return answer
 
 
-async def next_of(stream: Any, method: str) -> Any:
-    while True:
-        event = await stream.next_event()
-        assert event is not None, f"the stream ended before {method}"
-        if event.data and event.json().get("method") == method:
-            return event
-
-
 @pytest.mark.parametrize("way", ["Redis starts again empty", "FLUSHALL", "the file is replaced"])
 async def test_sessions_calls_and_streams_outlive_the_loss(way: str, tmp_path: Path) -> None:
     with loses(way, tmp_path) as (store, lose), replicas(store) as fleet:
@@ -81,7 +73,7 @@ async def go_through(fleet: Replicas, lose: Callable[[], object]) -> None:
         caller.at(0).posting(request) as called,
         listener.at(1).get_stream() as listening,
     ):
-        first = await next_of(called, "notifications/message")
+        first = await until_told(called, "notifications/message")
         await anyio.to_thread.run_sync(lose)
         # Each session was at hand at one worker or two, and the third one has it again.
         for client in (caller, listener, idle):
@@ -91,7 +83,7 @@ async def go_through(fleet: Replicas, lose: Callable[[], object]) -> None:
                 announced = await listener.at(2).call("tools/call", call("announce", what="prompts"))
                 if announced.status == 200:
                     break
-        assert (await next_of(listening, "notifications/prompts/list_changed")).id
+        assert (await until_told(listening, "notifications/prompts/list_changed")).id
         fleet[0].tell("release lost")
         message = await called.next_message()
         while "id" not in message:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
+from fleets import messages_of
 from rawclient import Stream, encode
 from replica import WATCHED
 from replicas import LIMIT, STEP, Replicas, Roaming
@@ -32,14 +33,6 @@ async def is_gone(client: Roaming, session: str) -> None:
         while client.fleet.store.left_of(session):
             await asyncio.sleep(STEP)
     client.session = None
-
-
-async def ends(stream: Stream) -> list[Any]:
-    """The rest of the messages of a stream, which ends."""
-    messages = []
-    while (message := await stream.next_message()) is not None:
-        messages.append(message)
-    return messages
 
 
 @pytest.mark.parametrize("revision", [wire.B, wire.C, wire.D])
@@ -100,7 +93,7 @@ async def test_a_stranger_does_not_answer_a_question(fleet: Replicas) -> None:
             assert (await enemy.at(number).post(wrong)).status in (202, 400)
         right = {**wrong, "result": {"action": "decline"}}
         assert (await asked.at(2).post(right)).status == 202
-        (answer,) = await ends(stream)
+        (answer,) = await messages_of(stream)
         assert answer["result"]["content"][0]["text"].startswith("decline")
     for client in (asked, other, enemy):
         await client.delete()
@@ -117,7 +110,7 @@ async def test_a_call_is_cancelled_at_another_worker(fleet: Replicas) -> None:
                 assert (await client.at(number).notify("notifications/cancelled", cancels(request))).status == 202
                 await fleet[0].line(f"cancelled {label}")
                 stream = await connection.receive_stream("POST")
-                assert not [message for message in await ends(stream) if "id" in message]
+                assert not [message for message in await messages_of(stream) if "id" in message]
             assert (await client.at(number).call("ping")).result == {}
 
 
@@ -132,7 +125,7 @@ async def test_a_cancel_that_meets_the_answer_leaves_all_well(fleet: Replicas) -
             request = client.request("tools/call", call("count", events=number % 4))
             async with client.at(0).posting(request) as stream:
                 assert (await client.at(1).notify("notifications/cancelled", cancels(request))).status == 202
-                answers = [message for message in await ends(stream) if "id" in message]
+                answers = [message for message in await messages_of(stream) if "id" in message]
                 assert len(answers) <= 1
         for number in range(3):
             assert await text_of(client.at(number), "echo", text="well") == "well"
@@ -186,8 +179,8 @@ async def test_a_deleted_session_ends_everywhere(fleet: Replicas) -> None:
         await fleet[0].line("began deleted")
         assert (await client.at(1).delete()).status == 204
         await fleet[0].line("cancelled deleted")
-        assert not [message for message in await ends(running) if "id" in message]
-        assert await ends(own) == []
+        assert not [message for message in await messages_of(running) if "id" in message]
+        assert await messages_of(own) == []
     await is_gone(client, session)
 
 
@@ -209,13 +202,13 @@ async def test_another_principal_finds_no_session(fleet: Replicas) -> None:
 async def test_an_event_of_another_session_is_not_replayed(fleet: Replicas) -> None:
     async with fleet.roaming(user="ann") as ann, fleet.roaming(user="eve") as eve:
         async with ann.posting(ann.request("tools/call", call("count", events=2))) as stream:
-            await ends(stream)
+            await messages_of(stream)
         seen = [event.id for event in stream.seen if event.id is not None]
         for number in range(3):
             async with eve.at(number).get_stream(seen[0]) as stolen:
                 assert stolen.status == 400 or stolen.status == 404
             async with ann.at(number).get_stream(seen[0], in_reply_to="tools/call") as own:
-                assert len(await ends(own)) > 0
+                assert len(await messages_of(own)) > 0
 
 
 async def test_bytes_that_are_no_session_are_refused_alike_everywhere(fleet: Replicas) -> None:

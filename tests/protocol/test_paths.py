@@ -21,11 +21,6 @@ from mcp_h11.protocol.uritemplate import MAX_VALUES, climbs, climbs_anywhere
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Place:
     folder: str

@@ -67,11 +67,6 @@ def named(name: str, operation: str) -> str:
     return f'mcp_h11_store_{name}_total{{db_operation_name="{operation}"}}'
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    return in_memory() if request.param == "memory" else in_sqlite(tmp_path)
-
-
 async def until_sample(port: int, name: str, value: float) -> None:
     with anyio.fail_after(LIMIT):
         while (await samples(port)).get(name) != value:
@@ -84,8 +79,8 @@ async def test_a_server_without_a_store_shows_nothing_of_one() -> None:
         assert await samples(server.port) == {}
 
 
-async def test_metrics_count_what_the_store_was_asked(stores: Stores) -> None:
-    async with fleet(keeper, stores, **ON) as workers, roaming(workers[0]) as client:
+async def test_metrics_count_what_the_store_was_asked(local_stores: Stores) -> None:
+    async with fleet(keeper, local_stores, **ON) as workers, roaming(workers[0]) as client:
         # The session is at hand first: a word of its change on the way would have its record loaded once more.
         await client.at(workers[1]).call("ping")
         before = await samples(workers[1].port)
@@ -158,8 +153,8 @@ async def test_the_numbers_of_a_users_store_cannot_break_the_page(told: Any, sho
     assert kept == shown if shown is not None else len(kept) == MAX_STATISTICS
 
 
-async def test_a_store_that_is_away_is_told_on_all_three_pages_and_so_is_its_return(stores: Stores) -> None:
-    async with fleet(keeper, stores, **ON) as workers, roaming(workers[0]) as client:
+async def test_a_store_that_is_away_is_told_on_all_three_pages_and_so_is_its_return(local_stores: Stores) -> None:
+    async with fleet(keeper, local_stores, **ON) as workers, roaming(workers[0]) as client:
         await done(client, "set", key="k", text="1")
         port, fleet_ = workers[0].port, workers[0].runtime.fleet
         failures = (await samples(port)).get(named("failures", "load"), 0.0)
@@ -244,11 +239,11 @@ async def until_room(server: Any, wanted: tuple[int, str, int, list[str]]) -> No
 
 
 async def test_a_full_fleet_is_full_at_each_worker_and_has_room_again(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch
+    local_stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also at a worker that has no session itself, and for as long as no client comes to ask for one."""
     monkeypatch.setattr(fleet_stores, "COUNT_EVERY", 0.0)  # at each sweep, which `keep_alive` makes often
-    async with fleet(Held, stores, max_sessions=2, **ON, keep_alive=0.2) as workers:
+    async with fleet(Held, local_stores, max_sessions=2, **ON, keep_alive=0.2) as workers:
         one, two, none = workers.servers
         async with roaming(one) as first:
             await until_sample(none.port, "mcp_h11_fleet_sessions", 1)

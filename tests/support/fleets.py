@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from rawclient import Legacy
+from rawclient import Legacy, RawClient, Stream
 from redis_servers import fresh_prefix
 
 from mcp_h11 import MCPServer, listening
@@ -61,6 +61,23 @@ def vanish(server: Any) -> None:
     server.runtime.fleet.reading.cancel()
 
 
+async def vanish_first(workers: Workers) -> None:
+    """The first worker dies, and the second knows it."""
+    vanish(workers[0])
+    first, second = (workers[n].runtime.fleet for n in (0, 1))
+    with anyio.fail_after(LIMIT):
+        while first.worker in await second.store.inbox.workers():
+            await anyio.sleep(0.05)
+
+
+def lose_memory(hub: Hub) -> None:
+    """The store in memory loses all its data."""
+    hub.spaces.clear()
+    hub.logs.clear()
+    for store in hub.workers.values():
+        store.inbox.forget()
+
+
 def in_memory() -> Stores:
     """Stores that share one hub."""
     hub = Hub()
@@ -104,3 +121,45 @@ async def until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(LIMIT):
         while not holds():
             await asyncio.sleep(0.001)
+
+
+async def ready(server: Any) -> tuple[int, str]:
+    """The status of `/ready`, and its text."""
+    async with RawClient(server.port) as client:
+        answer = await client.request("GET", "/ready")
+    return answer.status, answer.body.decode()
+
+
+async def until_ready(*servers: Any) -> None:
+    """Wait until each of them says so."""
+    with anyio.fail_after(3 * LIMIT):
+        for server in servers:
+            while (await ready(server))[0] != 200:
+                await asyncio.sleep(0.02)
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    """How many lines of the log have this text."""
+    return sum(text in record.getMessage() for record in caplog.records)
+
+
+def stream_at(server: Any, client: Roaming, event_id: str) -> Any:
+    """What a worker knows of the stream that this event came from."""
+    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
+
+
+async def until_told(stream: Stream, method: str) -> Any:
+    """The next event with this message: the changes that are told after a loss may come before it."""
+    while True:
+        event = await stream.next_event(LIMIT)
+        assert event is not None, f"the stream ended before {method}"
+        if event.data and event.json().get("method") == method:
+            return event
+
+
+async def messages_of(stream: Stream) -> list[Any]:
+    """The rest of the messages of a stream, which ends."""
+    messages = []
+    while (message := await stream.next_message()) is not None:
+        messages.append(message)
+    return messages

@@ -60,3 +60,13 @@ class MoodyStore:
 
 async def fails(name: str) -> None:
     raise StoreError("away")
+
+
+def failing(*names: str) -> Callable[[str], Awaitable[None]]:
+    """For `Mood.of`: these operations fail."""
+
+    async def mood(name: str) -> None:
+        if name in names:
+            raise StoreError("away")
+
+    return mood

@@ -506,16 +506,15 @@ class Following:
                 return False
 
     async def _event(self, exchange: Exchange) -> Event | None:
-        """The next event.  A reader hears that a call is lost when, after a loss of data, nothing comes back any more."""
+        """The next event.  After a loss of data, a reader hears only late that nothing brings its call back."""
         world = self.client.world
-        limit = world.patience.event
-        while True:
-            try:
-                return await exchange.event(limit)
-            except TimeoutError as exc:
-                limit = world.lost_at + SETTLED + MEND_TIME - world.loop.now
-                if limit <= 0:
-                    raise Broken(f"{self.client.name}: {self.prefix} has {exc} after {self.last}") from None
+        try:
+            return await exchange.event(world.patience.event)
+        except TimeoutError as exc:
+            left = world.lost_at + SETTLED + MEND_TIME - world.loop.now
+            if left <= 0:
+                raise Broken(f"{self.client.name}: {self.prefix} has {exc} after {self.last}") from None
+        return await exchange.event(left)
 
     async def _take(self, message: dict[str, Any]) -> bool:
         """Judge a message; True for the end."""
