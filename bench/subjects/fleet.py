@@ -8,23 +8,9 @@ import asyncio
 import sys
 import time
 
-from mcp_h11 import Context, MCPServer, run
+from counting import server
 
-server = MCPServer("subject", version="1")
-
-
-@server.tool(structured_output=False)
-async def add(a: int, b: int) -> int:
-    "Add two numbers."
-    return a + b
-
-
-@server.tool(structured_output=False)
-async def ticks(n: int, ctx: Context) -> str:
-    "Report progress n times."
-    for i in range(1, n + 1):
-        await ctx.report_progress(i, n)
-    return "done"
+from mcp_h11 import Context, run
 
 
 @server.tool(structured_output=False)

@@ -8,7 +8,9 @@ than a thousand sessions, since all load comes from one.
 import asyncio
 import sys
 
-from mcp_h11 import Context, MCPServer, run
+from counting import server
+
+from mcp_h11 import run
 
 port, words = int(sys.argv[1]), sys.argv[2:]
 options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
@@ -18,22 +20,6 @@ if "speed" in words:
     import orjson
 
     options["json"] = orjson
-
-server = MCPServer("subject", version="1")
-
-
-@server.tool(structured_output=False)
-async def add(a: int, b: int) -> int:
-    "Add two numbers."
-    return a + b
-
-
-@server.tool(structured_output=False)
-async def ticks(n: int, ctx: Context) -> str:
-    "Report progress n times."
-    for i in range(1, n + 1):
-        await ctx.report_progress(i, n)
-    return "done"
 
 
 @server.tool(structured_output=False)
