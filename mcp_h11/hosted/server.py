@@ -26,6 +26,7 @@ from ..server.server import FLUSH_TIME, beats, tick_time
 from ..server.signals import END_SIGNALS
 from .heads import HostedHeads
 from .requests import ASGIReceive, ASGISend, HostedRequest
+from .several import warn_of_workers
 
 
 class HostedServer:
@@ -90,6 +91,7 @@ class HostedServer:
         self.endpoint = endpoint_of(self.runtime, hosts, self)
         self._tick()
         self._watch_signals()
+        warn_of_workers(self.settings)
 
     async def _end(self) -> None:
         self.endpoint.end_idle_streams()
