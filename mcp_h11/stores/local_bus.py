@@ -303,10 +303,15 @@ def file_of(worker: str) -> str:
     return hashlib.blake2b(_encoded(worker), digest_size=10).hexdigest() + SUFFIX
 
 
-def need_unix_sockets() -> None:
-    """Raise StoreRefused where the event loop has none."""
-    if sys.platform == "win32":
-        raise StoreRefused("an SQLite store needs Unix sockets, which asyncio does not have on Windows; use Redis")
+def has_unix_sockets() -> bool:
+    """Whether this system has them.  asyncio has none on Windows, and a sandbox may forbid them."""
+    if sys.platform == "win32" or not hasattr(socket, "AF_UNIX"):
+        return False
+    try:
+        socket.socket(socket.AF_UNIX).close()
+    except OSError:
+        return False
+    return True
 
 
 def make_directory(path: str) -> None:

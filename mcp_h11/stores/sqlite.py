@@ -4,7 +4,8 @@
 A commit is in the file before an operation returns, so `kill -9` of any worker loses nothing that was acknowledged.  (A
 power cut may lose the last commits; it damages nothing.)  Records, logs and inboxes are tables (`sqlite_file`), one
 thread of each worker runs the operations (`sqlite_thread`), and Unix sockets in a directory beside the file are the bus
-(`local_bus`), which also wakes the worker that has got a message.
+(`local_bus`), which also wakes the worker that has got a message.  On a system without Unix sockets, one worker has the
+file for itself (`lone_bus`).
 
 The file must lie on a disk of this machine: SQLite's locks do not hold on network file systems.  Operations that are
 not awaited one after the other have no order, except that writes of one worker keep theirs.
@@ -27,7 +28,8 @@ from .base import (
     Full,
     StoreError,
 )
-from .local_bus import LocalBus, make_directory, need_unix_sockets
+from .local_bus import LocalBus, has_unix_sockets, make_directory
+from .lone_bus import LoneBus
 from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_logs import SQLiteLogs, remove_ended_logs
 from .sqlite_records import SQLiteRecords, remove_ended_records
@@ -163,6 +165,12 @@ def _bury(base: _Base, clock: StoreClock, worker: bytes) -> None:
         base.execute(f"DELETE FROM {table} WHERE worker = ?", (worker,))
 
 
+def _bury_all(base: _Base, clock: StoreClock) -> None:
+    """The file is this worker's own, so no other one lives."""
+    for table in ("inbox", "shares", "workers"):
+        base.execute(f"DELETE FROM {table}")
+
+
 def _sweep(base: _Base, clock: StoreClock) -> bool:
     """Remove what has ended, a bounded part of it; True where there may be more."""
     now = clock.now()
@@ -182,21 +190,28 @@ class SQLiteStore:
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None) -> None:
         self.path = os.path.realpath(path)
-        self._thread = SQLiteThread(self.path, _sweep, max_bytes)
+        alone = not has_unix_sockets()
+        self._thread = SQLiteThread(self.path, _sweep, max_bytes, alone)
         self.records = SQLiteRecords(self._thread)
         self.logs = SQLiteLogs(self._thread)
         self.inbox = SQLiteInbox(self._thread)
-        self.bus = LocalBus(self.path + DIRECTORY_SUFFIX, self._blocking, self.inbox.arrived, self._died)
+        self.bus: LocalBus | LoneBus
+        if alone:
+            self.bus = LoneBus(self.inbox.arrived)
+        else:
+            self.bus = LocalBus(self.path + DIRECTORY_SUFFIX, self._blocking, self.inbox.arrived, self._died)
         self._burying: set[asyncio.Future[None]] = set()
         self._worker = ""
 
     async def open(self, worker: str) -> None:
         """Open the file and the bus.  Raises StoreRefused and StoreError."""
-        need_unix_sockets()
         await self._thread.start()
         try:
             self.inbox.begin(worker, self.bus.wake)
-            await self._thread.run(PLAIN, make_directory, self.bus.directory)
+            if isinstance(self.bus, LocalBus):
+                await self._thread.run(PLAIN, make_directory, self.bus.directory)
+            else:
+                await self._thread.run(WRITE, _bury_all)
             await self.bus.open(worker)
         except BaseException:
             await self._thread.stop()

@@ -106,17 +106,20 @@ def start_of_machine() -> str:
         return ""
 
 
-def open_file(path: str, max_bytes: int | None = None) -> tuple[sqlite3.Connection, StoreClock]:
+def open_file(path: str, max_bytes: int | None = None, alone: bool = False) -> tuple[sqlite3.Connection, StoreClock]:
     """Open the file, which is made where there is none.  Raises StoreRefused and StoreError.
 
-    `max_bytes` bounds the file: an operation that needs more fails as on a full disk.
+    `max_bytes` bounds the file: an operation that needs more fails as on a full disk.  `alone` keeps all others out
+    while this connection is open; the system ends that with the process.
     """
-    with _errors(path):
+    with _errors(path, alone):
         _look(path)
         connection = sqlite3.connect(
             f"{Path(path).as_uri()}?mode=rw", timeout=OPEN_LOCK_TIME, isolation_level=None, uri=True
         )
         try:
+            if alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             _make(connection, path)
             _verify(connection, path)
             _patiently(connection, "PRAGMA journal_mode = WAL")
@@ -151,12 +154,14 @@ def from_key(key: bytes) -> str:
 
 
 @contextmanager
-def _errors(path: str) -> Iterator[None]:
+def _errors(path: str, alone: bool) -> Iterator[None]:
     try:
         yield
     except StoreError:
         raise
     except sqlite3.Error as error:
+        if alone and is_locked(error):
+            raise StoreError(f"another process uses {path}, and two cannot share it without Unix sockets") from None
         if isinstance(error, sqlite3.OperationalError):
             raise StoreError(f"{path}: {error}") from None
         raise StoreRefused(f"{path} is no SQLite database, or a damaged one ({error}); move it away") from None

@@ -65,11 +65,12 @@ class _Operation:
 class SQLiteThread:
     """Runs steps on a connection of its own.  Call `start` on the loop, then `run`, and `stop` at the end."""
 
-    def __init__(self, path: str, sweep: Sweep, max_bytes: int | None = None) -> None:
+    def __init__(self, path: str, sweep: Sweep, max_bytes: int | None = None, alone: bool = False) -> None:
         self.path = path
         self.counts = {"operations": 0.0, "transactions": 0.0, "failures": 0.0, "reopened": 0.0, "bytes": 0.0}
         self._sweep = sweep
         self._max_bytes = max_bytes
+        self._alone = alone
         # On the loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn: list[_Operation] = []  # of this turn of the loop
@@ -293,7 +294,7 @@ class SQLiteThread:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection, self._clock = open_file(self.path, self._max_bytes)
+            self._connection, self._clock = open_file(self.path, self._max_bytes, self._alone)
             self.counts["reopened"] += self._file != (0, 0)
             self._file = self._identity()
         return self._connection

@@ -4,6 +4,7 @@
     memory:                    in this process; a fleet of one worker
     sqlite:///var/lib/mcp.db   a file: with three slashes, the path begins at the root (four mean the same)
     sqlite:mcp.db              a file: without slashes, the path begins at the working directory
+    sqlite:///C:/data/mcp.db   a file on Windows
     redis://host:6379/0        and the other schemes of `redis_url`, for Redis and Valkey
 
 After `?`, `sqlite:` takes `max_bytes`, which bounds the file.  Paths are percent-encoded (`%20` is a space).
@@ -11,6 +12,7 @@ After `?`, `sqlite:` takes `max_bytes`, which bounds the file.  Paths are percen
 
 from __future__ import annotations
 
+import os
 from urllib.parse import parse_qsl, unquote
 
 from .base import Store
@@ -53,6 +55,8 @@ def _sqlite(rest: str) -> Store:
             raise ValueError("sqlite:// names no host; write sqlite:///absolute/path or sqlite:relative/path")
         path = "/" + path.lstrip("/")
     path = unquote(path)
+    if os.name == "nt" and path[:1] == "/" and path[2:3] == ":":
+        path = path[1:]
     if path in ("", "/", ":memory:") or "\0" in path:
         raise ValueError("sqlite: needs the path of a file; write memory: for a store that needs none")
     from .sqlite import SQLiteStore

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -356,16 +355,6 @@ def test_a_directory_that_others_may_enter_is_refused(kind: str, tmp_path: Path)
             await store.open("w")
         with pytest.raises(StoreError, match="not open"):
             await store.records.load("s", "k")
-
-    run(test)
-
-
-def test_a_system_without_unix_sockets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "platform", "win32")
-            with pytest.raises(StoreRefused, match="Windows"):
-                await SQLiteStore(tmp_path / "store.db").open("w")
 
     run(test)
 

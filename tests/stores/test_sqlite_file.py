@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import socket
 import sqlite3
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from stores_support import opened, rows, run, until, without_rights
 
-from mcp_h11 import MCPServer, listening
-from mcp_h11.stores import local_bus, sqlite_file
+from mcp_h11.stores import sqlite_file
 from mcp_h11.stores.base import StoreError, StoreRefused
 from mcp_h11.stores.sqlite import SQLiteStore
 
@@ -425,23 +421,3 @@ def test_a_clock_that_cannot_be_kept_leaves_no_lock(tmp_path: Path) -> None:
         sqlite_file._begin_clock(connection)
     assert not connection.in_transaction
     connection.close()
-
-
-def test_windows_is_refused_in_plain_words_and_no_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused before any of the things is used that Windows lacks."""
-    path = tmp_path / "store.db"
-    lacking = ((socket, "AF_UNIX"), (os, "geteuid"), (asyncio, "open_unix_connection"), (asyncio, "start_unix_server"))
-
-    async def test() -> None:
-        with monkeypatch.context() as windows:  # here, because the loop of this system needs some of them
-            windows.setattr(local_bus, "sys", SimpleNamespace(platform="win32"))
-            for module, name in lacking:
-                windows.delattr(module, name)
-            with pytest.raises(StoreRefused, match="on Windows; use Redis"):
-                await SQLiteStore(path).open("w")
-            with pytest.raises(StoreRefused, match="on Windows; use Redis"):
-                async with listening(MCPServer("x"), port=0, store=f"sqlite:{path}"):
-                    raise AssertionError("it serves")
-
-    run(test)
-    assert not [*tmp_path.iterdir()]
