@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import base64
 import string
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from patience import cheap
 
 from mcp_h11.http.headers import (
     NAME_SOURCE,
@@ -437,16 +437,15 @@ def test_what_passes_on_loopback_is_a_loopback_host_and_a_port(value: str) -> No
 def test_hostile_values_take_linear_time(piece: str) -> None:
     policy = HostPolicy(["a.example"], ["https://a.example"])
     value = piece * (1_000_000 // len(piece))
-    started = time.process_time()
-    policy.check_host(value)
-    policy.check_origin("https://" + value)
-    parse_accept(value)
-    is_json("application/json;" + value)
-    cors_headers("https://a.example", value)
-    encode_value(value)
-    decode_value(value)
     # Anything quadratic in a megabyte would take hours.
-    assert time.process_time() - started < 10
+    with cheap(10.0):
+        policy.check_host(value)
+        policy.check_origin("https://" + value)
+        parse_accept(value)
+        is_json("application/json;" + value)
+        cors_headers("https://a.example", value)
+        encode_value(value)
+        decode_value(value)
 
 
 # --- CORS -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ Two things are reported of a loop that stood still: asyncio's debug mode reports
 watchdog a call that took 250 ms.  On a busy machine any callback takes that long, since other programs have the
 processor.  So a test that demands silence looks at what is left without these reports.
 
-A limit on the work of this process is a limit on its own processor time (`cheap`), which other programs do not spend.
+A limit on the work of this process is a limit on its own processor time (`cheap`), which other programs do not spend;
+two pieces of work are compared by it (`cost`).  In both the garbage collector passes by the objects that other tests
+left: to look through them takes up to a second, and falls into any block that makes objects.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -36,18 +38,26 @@ def heard(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 TRACED = 2  # times the processor time that the same code takes while its coverage is measured (1.8 in a flood)
 
 
+class Cost:
+    """The processor time that a block took, in seconds; infinite until the block ends."""
+
+    seconds = float("inf")
+
+
+@contextmanager
+def cost(clock: Callable[[], float] = time.process_time) -> Iterator[Cost]:
+    """Measures the block by this process's processor time, or by that of this thread (`time.thread_time`)."""
+    measured = Cost()
+    gc.freeze()  # and no unfreeze: the objects of the run, which conftest.py froze, would come back
+    began = clock()
+    yield measured
+    measured.seconds = clock() - began
+
+
 @contextmanager
 def cheap(seconds: float) -> Iterator[None]:
-    """The block costs this process, with all its threads, less than so many seconds of processor time.
-
-    The objects that other tests left are not looked through meanwhile: a collection of them takes a second.
-    """
+    """The block costs this process, with all its threads, less than so many seconds of processor time."""
     limit = seconds if sys.gettrace() is None else TRACED * seconds
-    gc.freeze()
-    try:
-        began = time.process_time()
+    with cost() as measured:
         yield
-        took = time.process_time() - began
-    finally:
-        gc.unfreeze()
-    assert took < limit, f"{took:.2f} s of processor time"
+    assert measured.seconds < limit, f"{measured.seconds:.2f} s of processor time"
