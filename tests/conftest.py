@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import wire
-from examples import VARIABLE
+from examples import VARIABLE, load_profile
 
 if TYPE_CHECKING:
     from fleets import Stores
@@ -22,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run that leaves out no marker is a whole run: its hypothesis properties try all their examples."""
     if not config.option.markexpr:
         os.environ.setdefault(VARIABLE, "all")
+    load_profile()
     config.option.loadscopereorder = False  # of pytest-xdist: `mixed` orders the files
     keep_bytecode()
 
@@ -37,6 +39,14 @@ def keep_bytecode() -> None:
         sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / ".cache" / "pycache")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that runs on asyncio and once more on uvloop, which is an extra, does the second in the whole run."""
+    parameters = getattr(item, "callspec", None)
+    backend = parameters.params.get("anyio_backend") if parameters is not None else None
+    if isinstance(backend, tuple) and backend[1].get("use_uvloop"):
+        item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture
@@ -101,6 +111,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[LEFT_OUT] = f"{len(left_out)} tests were left out: {next(iter(missing.values()))}"
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not needed(item) & {*missing}]
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Nothing that collecting makes is garbage, so the garbage collector rests meanwhile."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """From here on the garbage collector passes by the tests themselves.
+
+    Thousands of items and their modules are most of what a run holds.  Each full collection would look through them,
+    for up to a second, and it would fall into whichever test makes the object that starts it.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def needed(item: pytest.Item) -> set[str]:

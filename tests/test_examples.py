@@ -23,7 +23,7 @@ import pytest
 from mcp_h11 import Client, HTTPStatusError, MCPError
 from mcp_h11.client.transports.errors import AuthorizationRequired
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

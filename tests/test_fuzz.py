@@ -13,10 +13,12 @@ from random import Random
 
 import fuzzing
 import pytest
+from examples import whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-QUICK = settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+TRIED = 250 if whole() else 60
+QUICK = settings(max_examples=TRIED, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 RANDOMS = st.randoms(use_true_random=False)
 
 

@@ -20,6 +20,8 @@ import mcp_h11
 from mcp_h11.cli.main import main as command_line
 from mcp_h11.endpoint.browsers import SCRIPTS
 
+pytestmark = pytest.mark.long
+
 PACKAGE = Path(mcp_h11.__file__).parent
 
 

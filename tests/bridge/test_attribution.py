@@ -305,8 +305,11 @@ MODES: dict[str, tuple[int, Callable[[], Any]]] = {
 }
 
 
+STARTS = [pytest.param(mode, marks=[pytest.mark.long] * mode.startswith("a child")) for mode in MODES]
+
+
 @pytest.mark.parametrize("kind", TABLE)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", STARTS)
 async def test_a_message_reaches_the_clients_that_the_table_says(
     mode: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +341,7 @@ async def test_a_message_reaches_the_clients_that_the_table_says(
 
 
 @pytest.mark.parametrize("kind", TABLE)
+@pytest.mark.long
 async def test_a_bridge_on_pipes_has_one_client(kind: str, tmp_path: Path) -> None:
     seen: list[str] = []
     withdrawn = tmp_path / "asked"

@@ -489,6 +489,7 @@ async def test_one_client_leaves_backends_for_others(monkeypatch: pytest.MonkeyP
             assert await who(c) == "two"
 
 
+@pytest.mark.long
 async def test_memory_and_descriptors_are_flat_after_many_sessions() -> None:
     """A short form of the long run: memory that a session does not give back would show."""
     async with bridge(Named("one")) as front:

@@ -525,6 +525,7 @@ async def test_the_command_serves_a_command() -> None:
             assert (await said(c))["name"] == "served"
 
 
+@pytest.mark.long
 async def test_two_commands_with_one_store_serve_one_session_at_its_own_backend(tmp_path: Path) -> None:
     arguments = ("--store", f"sqlite:{tmp_path / 'fleet.db'}", "--per-session", "--", sys.executable, SERVER)
     with running(*arguments) as (_, port), running(*arguments) as (_, other):
@@ -636,6 +637,7 @@ def test_the_help_says_what_a_call_may_take_here() -> None:
         (["--ping-every", "-1", "--", "cat"], "number of seconds"),
     ],
 )
+@pytest.mark.long
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
     done = subprocess.run([*PROXY, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2

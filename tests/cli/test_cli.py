@@ -1135,6 +1135,7 @@ def test_a_unix_socket_and_an_inherited_socket_are_served() -> None:
         ("x" * 200, "AF_UNIX path too long"),
     ],
 )
+@pytest.mark.long
 def test_a_unix_socket_that_cannot_be_had(path: str, reason: str) -> None:
     write("file.txt", "precious")
     with socket.socket(socket.AF_UNIX) as busy:

@@ -27,7 +27,7 @@ bash, zsh, fish = (
     pytest.mark.skipif(shutil.which(shell) is None, reason=f"there is no {shell} here") for shell in completion.SHELLS
 )
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="shells of POSIX")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="shells of POSIX"), pytest.mark.long]
 
 
 @pytest.fixture

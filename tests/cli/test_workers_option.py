@@ -25,7 +25,7 @@ from mcp_h11.cli.main import main
 from mcp_h11.server.server import MAX_WORKERS
 from mcp_h11.stores.sqlite_file import APPLICATION_ID
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets are handed down on POSIX alone")
 
 

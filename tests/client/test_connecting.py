@@ -112,6 +112,7 @@ async def test_a_function_that_makes_a_transport_is_called_again_where_the_serve
             assert client.server_info["name"] == "near"
 
 
+@pytest.mark.long
 async def test_a_command_that_is_none_is_a_lost_connection() -> None:
     with anyio.fail_after(LIMIT):
         with pytest.raises(ConnectionLost):

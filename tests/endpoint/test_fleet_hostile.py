@@ -29,6 +29,7 @@ def keys_of(server: RedisServer, prefix: str) -> list[str]:
     return [key for key in server.keys(prefix) if ":t:" not in key]
 
 
+@pytest.mark.long
 async def test_made_up_names_make_no_key_in_redis(shared_redis: RedisServer) -> None:
     prefix = fresh_prefix()
     url = shared_redis.url(prefix)

@@ -12,7 +12,7 @@ import pytest
 from replicas import LIMIT, STEP, Replicas, Roaming
 from serving import call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 async def said(client: Roaming, number: int, tool: str, **arguments: Any) -> str:

@@ -411,6 +411,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
+@pytest.mark.long
 async def test_a_flood_does_not_keep_a_neighbour_waiting(flood: str) -> None:
     data, done = FLOODS[flood](), False
     async with (

@@ -803,6 +803,7 @@ async def test_a_signal_ends_open_streams_cleanly_and_the_exit_code_is_0(
 
 @posix
 @pytest.mark.parametrize("tool", ["hold", "nap"])
+@pytest.mark.long
 async def test_a_second_signal_ends_at_once(tool: str, anyio_backend: Any) -> None:
     with program("uvloop" if anyio_backend is UVLOOP else "asyncio", grace=60.0) as server:
         async with RawClient(server.port) as client, Modern(server.port).listen(toolsListChanged=True) as stream:

@@ -828,6 +828,7 @@ def test_nobody_else_reads_stdin(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("tool", ["", "waits", "blocks"])
+@pytest.mark.long
 def test_a_signal_ends_the_process_in_order_though_stdin_is_open(tmp_path: Path, number: int, tool: str) -> None:
     with Child(tmp_path, ", settings=__import__('mcp_h11').Settings(grace=0.1)") as child:
         listen = Modern(0).request("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id="l")

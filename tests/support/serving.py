@@ -12,15 +12,17 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
+from examples import whole
 from rawclient import BOTH, LIMIT, Legacy, Modern, RawClient, encode
 
 from mcp_h11 import Context, MCPServer, listening
-from mcp_h11.runtime.eager import Carrier
 
 LEGACY = "2025-11-25"
-ASYNCIO = ("asyncio", {"debug": True})
+# Debug mode looks for calls from a wrong thread, and takes a quarter of the time of such a test: for the whole run.
+ASYNCIO = ("asyncio", {"debug": whole()})
 UVLOOP = ("asyncio", {"use_uvloop": True})
 TURNS = 10  # of the loop, for what was ended to end
 
@@ -87,25 +89,46 @@ class Held(MCPServer):
         return str(answer.data)
 
 
+class _Open:
+    """How many servers a loop has now, and the tasks that it had before the first of them."""
+
+    def __init__(self) -> None:
+        self.servers = 0
+        self.before = asyncio.all_tasks()
+
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Open] = WeakKeyDictionary()
+
+
 @asynccontextmanager
 async def served(handler: MCPServer | None = None, **options: Any) -> AsyncIterator[Any]:
-    """A running server; afterwards nothing of it is left: no task, no connection."""
-    before = asyncio.all_tasks()
-    async with listening(handler or Held(), **{"port": 0, **options}) as server:
-        yield server
+    """A running server; afterwards nothing of it is left: no task, no connection.
+
+    Tasks do not say to which server they belong, so those of several servers are looked for when the last one ends.
+    """
+    loop = asyncio.get_running_loop()
+    opened = _open.setdefault(loop, _Open())
+    opened.servers += 1
+    try:
+        async with listening(handler or Held(), **{"port": 0, **options}) as server:
+            yield server
+    finally:
+        opened.servers -= 1
+        if not opened.servers:
+            del _open[loop]
     assert not server.connections and not server.replies and not server.runtime.tasks
     assert server.runtime.eager is None or not server.runtime.eager.spare
+    if not opened.servers:
+        await _ended(opened.before)
+
+
+async def _ended(before: set[asyncio.Task[Any]]) -> None:
     for _ in range(TURNS):
-        left = {task for task in asyncio.all_tasks() - before if not _is_spare(task)}
+        left = asyncio.all_tasks() - before
         if not left:
             return
         await asyncio.sleep(0)
     raise AssertionError(f"left behind: {left}")
-
-
-def _is_spare(task: asyncio.Task[Any]) -> bool:
-    """Whether it waits for a call: another server's, which has begun to serve meanwhile."""
-    return isinstance(task.get_coro(), Carrier) and not task.done()
 
 
 async def turns(count: int = TURNS) -> None:

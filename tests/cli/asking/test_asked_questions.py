@@ -29,6 +29,8 @@ from mcp_h11.cli.main import INTERRUPTED
 from mcp_h11.cli.parser import FAILED, UsageError
 from mcp_h11.protocol.errors import URL_ELICITATION_REQUIRED
 
+pytestmark = pytest.mark.long
+
 ERAS = ["2025-11-25", "2026-07-28"]
 PAGE = "https://login.example.com/authorize?state=1"
 

@@ -26,6 +26,8 @@ from mcp_h11.cli.asking.printing import Screen
 from mcp_h11.cli.asking.tracing import MAX_BODY, MAX_TEXT, traced
 from mcp_h11.cli.main import INTERRUPTED
 
+pytestmark = pytest.mark.long
+
 ERAS = ["2025-11-25", "2026-07-28"]
 
 began, ended, shown = threading.Event(), threading.Event(), threading.Event()

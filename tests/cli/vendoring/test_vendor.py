@@ -27,6 +27,8 @@ from mcp_h11.cli.vendoring import imports as vendor_imports
 from mcp_h11.cli.vendoring import record as vendor_record
 from mcp_h11.cli.vendoring import vendor
 
+pytestmark = pytest.mark.long
+
 PACKAGE = Path(mcp_h11.__file__).parent
 
 

@@ -115,6 +115,7 @@ def request(id: int | str, method: str = "ping") -> Outgoing:
 
 
 @pytest.mark.parametrize("revision", [None, *REVISIONS])
+@pytest.mark.long
 async def test_a_real_server_is_spoken_to(revision: str | None) -> None:
     command = [sys.executable, str(ROOT / "tests" / "everything_server.py"), "--stdio"]
     with anyio.fail_after(LIMIT):

@@ -656,6 +656,7 @@ async def test_it_runs_where_it_is_told_to_in_a_group_of_its_own(script: Command
         assert await rest(child) == [str(tmp_path.resolve()).encode(), str(child.pid).encode()]
 
 
+@pytest.mark.long
 async def test_descriptors_and_tasks_are_given_back(script: Command) -> None:
     command = script(ECHO)
     await warm()
