@@ -57,6 +57,11 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .client.http.httpclient import HTTPCall
     from .client.http.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
     from .client.http.wire import HTTPAnswer
+    from .client.oauth.errors import TokenStoreError
+    from .client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
+    from .client.oauth.oauth import OAuth
+    from .client.oauth.redirect import AuthorizationResponse, Redirect
+    from .client.oauth.store import Login, MemoryTokenStore, Registration, Tokens, TokenStore
     from .client.probe import EraMemory
     from .client.subscriptions import ChangeStream
     from .client.targets import Command, Url
@@ -65,6 +70,7 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
         ConnectionLost,
         HTTPStatusError,
         InvalidAnswer,
+        LoginFailed,
         RequestTimeout,
         SessionLost,
     )
@@ -142,6 +148,19 @@ __all__ = (
     "EraMemory",
     "ResultCache",
     "detect",
+    # logins of a client
+    "OAuth",
+    "AuthorizationResponse",
+    "ClientCredentials",
+    "EnterpriseIdentity",
+    "JWTBearer",
+    "Login",
+    "MemoryTokenStore",
+    "Redirect",
+    "Registration",
+    "TokenStore",
+    "TokenStoreError",
+    "Tokens",
     # a bridge to another server
     "Command",
     "ProxyHandler",
@@ -151,6 +170,7 @@ __all__ = (
     "ConnectionLost",
     "HTTPStatusError",
     "InvalidAnswer",
+    "LoginFailed",
     "RequestTimeout",
     "SessionLost",
     # middleware of clients
@@ -186,6 +206,24 @@ _ON_DEMAND = {
         "log_calls",
     ),
     "client.http.wire": ("HTTPAnswer",),
+    "client.oauth.errors": ("TokenStoreError",),
+    "client.oauth.grants": (
+        "ClientCredentials",
+        "EnterpriseIdentity",
+        "JWTBearer",
+    ),
+    "client.oauth.oauth": ("OAuth",),
+    "client.oauth.redirect": (
+        "AuthorizationResponse",
+        "Redirect",
+    ),
+    "client.oauth.store": (
+        "Login",
+        "MemoryTokenStore",
+        "Registration",
+        "TokenStore",
+        "Tokens",
+    ),
     "client.probe": ("EraMemory",),
     "client.subscriptions": ("ChangeStream",),
     "client.targets": (
@@ -197,6 +235,7 @@ _ON_DEMAND = {
         "ConnectionLost",
         "HTTPStatusError",
         "InvalidAnswer",
+        "LoginFailed",
         "RequestTimeout",
         "SessionLost",
     ),

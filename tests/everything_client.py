@@ -2,8 +2,8 @@
 """The fixture for the client scenarios of the official conformance suite.
 
 `everything_client.py URL`, with MCP_CONFORMANCE_SCENARIO, MCP_CONFORMANCE_PROTOCOL_VERSION and, for some scenarios,
-MCP_CONFORMANCE_CONTEXT (JSON) in the environment.  Ends with 0 where the scenario was played to its end.  Scenarios
-that need OAuth are not played: they end with 3.
+MCP_CONFORMANCE_CONTEXT (JSON) in the environment.  Ends with 0 where the scenario was played to its end, with 1 where
+the client refused to go on, which some scenarios want, and with 3 for a scenario that is not played here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
 
 from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
+from mcp_h11.client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
+from mcp_h11.client.oauth.oauth import OAuth
+from mcp_h11.client.oauth.redirect import AuthorizationResponse
 from mcp_h11.protocol.errors import MCPError
 
 LIMIT = 60  # seconds for one scenario
@@ -113,16 +117,66 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-async def play(scenario: Scenario, url: str, revision: str) -> None:
+# --- logins -----------------------------------------------------------------------------------------------------------
+
+# A document that the suite knows; nothing fetches it.
+DOCUMENT = "https://conformance-test.local/client-metadata.json"
+
+
+class Browser:
+    """A person who agrees to everything: follows the redirect of the authorization server, and listens nowhere."""
+
+    async def start(self, known: Sequence[str] = ()) -> str:
+        return "http://localhost:3999/callback"
+
+    async def authorize(self, url: str) -> AuthorizationResponse:
+        async with HTTPClient() as http, await http.send(HTTPCall("GET", url)) as answer:
+            return AuthorizationResponse.from_url(answer.get("location") or "")
+
+    async def aclose(self) -> None:
+        pass
+
+
+def login_for(scenario: str) -> OAuth:
+    """The options that the scenario gives to a client in its context, or those of any client."""
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    client_id, secret = context.get("client_id"), context.get("client_secret")
+    if scenario == "auth/client-credentials-jwt":
+        key, algorithm = context["private_key_pem"], context["signing_algorithm"]
+        return OAuth(client_id=client_id, private_key=key, signing_algorithm=algorithm, grant=ClientCredentials())
+    if scenario == "auth/client-credentials-basic":
+        return OAuth(client_id=client_id, client_secret=secret, grant=ClientCredentials())
+    if scenario == "auth/enterprise-managed-authorization":
+        identity = EnterpriseIdentity(
+            lambda: str(context["idp_id_token"]),
+            token_endpoint=context["idp_token_endpoint"],
+            client_id=context["idp_client_id"],
+        )
+        return OAuth(client_id=client_id, client_secret=secret, grant=identity)
+    if scenario == "auth/wif-jwt-bearer":
+        return OAuth(client_id=client_id, grant=JWTBearer(lambda audience: str(context["valid_jwt"])))
+    document = DOCUMENT if client_id is None else None
+    return OAuth(client_id=client_id, client_secret=secret, client_metadata_url=document, redirect=Browser())
+
+
+async def use_with_login(client: Client) -> None:
+    await client.list_tools()
+    await client.call_tool("test-tool", {})
+
+
+async def play(name: str, url: str, revision: str) -> None:
+    login = login_for(name) if name.startswith("auth/") else None
     with anyio.fail_after(LIMIT):
-        async with Client(url, name="everything-client", version="1.0", revision=revision, on_elicitation=accept) as c:
-            await scenario(c)
+        async with Client(
+            url, name="everything-client", version="1.0", revision=revision, on_elicitation=accept, auth=login
+        ) as client:
+            await (SCENARIOS.get(name) or use_with_login)(client)
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    scenario = SCENARIOS.get(os.environ.get("MCP_CONFORMANCE_SCENARIO", ""))
-    if scenario is None:
+    scenario = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
+    if scenario not in SCENARIOS and not scenario.startswith("auth/"):
         return NOT_PLAYED
     try:
         anyio.run(play, scenario, sys.argv[-1], os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2026-07-28"))

@@ -292,12 +292,14 @@ def test_h11_is_imported_in_one_folder_and_nothing_else_is_needed() -> None:
     foreign.pop("anyio", None)
     # What may be there, and is asked for where it is used; `test_loading_...` shows that it is not loaded before.
     assert set(foreign) <= {
-        "uvloop", "orjson", "pydantic", "annotationlib", "redis", "keyring", "typing_extensions",
+        "uvloop", "orjson", "pydantic", "annotationlib", "redis", "keyring", "joserfc", "typing_extensions",
     }  # fmt: skip
     for module, tree in MODULES.items():
         for node, where in imports(tree):
             roots = {name.partition(".")[0] for name in names(node, module)}
-            assert where == "later" or not {"uvloop", "orjson", "pydantic", "redis", "keyring"} & roots, module
+            assert where == "later" or not {"uvloop", "orjson", "pydantic", "redis", "keyring", "joserfc"} & roots, (
+                module
+            )
             # Checkers know it without an installation, so it may stand under TYPE_CHECKING.
             assert where == "types" or "typing_extensions" not in roots, module
 

@@ -19,7 +19,7 @@ import anyio
 
 from ..protocol.errors import again
 from ..protocol.methods import META_SERVER, ROOTS_CHANGED
-from ..protocol.revisions import REVISIONS, Revision
+from ..protocol.revisions import Revision
 from ..version import __version__
 from .connect import Connecting
 from .conversation.cache import ResultCache
@@ -38,7 +38,7 @@ from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT
 from .named_requests import AS_CONFIGURED, NamedRequests
-from .options import CLOSE_LIMIT, ClientTarget, Options, with_extensions
+from .options import CLOSE_LIMIT, Auth, ClientTarget, Options, revision_named, with_extensions
 from .pings import keep_pinging
 from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
@@ -63,6 +63,7 @@ class Client(NamedRequests):
         headers: sent with every request over HTTP.
         token: a bearer token, or a function or coroutine function that gives one; it outranks middleware, which
             outranks headers.
+        auth: logs in where the server asks for it, and sends and refreshes the token; an `OAuth`.  Not with `token`.
         middleware: ``async (call, next) -> answer``, as in `middleware`.
         ssl: the TLS context for https.
         proxy: "environment" takes the forward proxy that `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say;
@@ -100,6 +101,7 @@ class Client(NamedRequests):
         transport: str | None = None,
         headers: Mapping[str, str] | None = None,
         token: str | TokenProvider | None = None,
+        auth: Auth | None = None,
         middleware: Sequence[Middleware] = (),
         ssl: tls.SSLContext | None = None,
         proxy: str | None = FROM_ENVIRONMENT,
@@ -125,8 +127,6 @@ class Client(NamedRequests):
         cache_partition: str | None = None,
     ) -> None:
         # Mistakes of the program are found here, before anything is connected.
-        if revision is not None and revision not in REVISIONS:
-            raise ValueError(f"no such revision: {revision!r}; there are {', '.join(REVISIONS)}")
         if not isinstance(cache_partition, str | None):
             raise TypeError(f"cache_partition is a text or None, not {type(cache_partition).__name__}")
         check_callbacks(
@@ -136,7 +136,7 @@ class Client(NamedRequests):
             target=target,
             # Sent to the server: the version is that of the user's program, or else of this package.
             info={"name": name, "version": __version__ if version is None else version},
-            revision=REVISIONS[revision] if revision is not None else None,
+            revision=revision_named(revision),
             transport=transport,
             headers=dict(headers or {}),
             token=token,
@@ -151,6 +151,7 @@ class Client(NamedRequests):
             ping_timeout=ping_timeout,
             close_timeout=close_timeout,
             result_types=result_types,
+            auth=auth,
         )
         declared = with_extensions(capabilities, extensions)
         handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, declared, max_questions)

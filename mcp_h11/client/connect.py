@@ -189,8 +189,14 @@ class Connecting:
         middleware = list(options.middleware)
         if options.token is not None:
             middleware.append(_innermost(options.token))
+        if options.auth is not None and options.url is not None:
+            middleware.append(options.auth.middleware(options.url, self._plain_http, self._conversation.calls.patience))
         # No time limit for the head of an answer: a call that is answered in JSON sends its head with its result.
         return HTTPClient(ssl=options.ssl, middleware=middleware, head_timeout=None, proxies=options.proxies())
+
+    def _plain_http(self) -> HTTPClient:
+        """For requests to other servers than this client's: no middleware, whose headers may hold secrets."""
+        return HTTPClient(ssl=self._options.ssl, proxies=self._options.proxies())
 
     # --- for `EraWatch` -------------------------------------------------------------------------------------
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..handler.extension import check_identifier
 from ..handler.handler import ServerHandler
-from ..protocol.revisions import Revision
+from ..protocol.revisions import REVISIONS, Revision
 from .conversation.cache import Same
-from .http.httpclient import Middleware
+from .http.httpclient import HTTPClient, Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT, ForwardProxies
 from .http.urls import is_url, parse_url
@@ -26,6 +27,28 @@ from .transports.base import Transport
 
 if TYPE_CHECKING:
     import ssl as tls
+
+
+class Auth(Protocol):
+    """What `Client(auth=...)` takes, such as an `OAuth`: makes the middleware that sends the tokens for one address."""
+
+    def middleware(
+        self,
+        url: str,
+        http: Callable[[], HTTPClient] | None = None,
+        patience: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Middleware:
+        """A middleware for the requests to `url`.
+
+        Args:
+            http: makes HTTP clients with the same TLS and proxies, without middleware.
+            patience: a context within which the client's requests have no time limit.
+
+        Raises:
+            ValueError: no token can go to this address.
+        """
+        ...
+
 
 ClientTarget = str | Sequence[str] | ServerHandler | Transport | Callable[[], Transport]
 # Seconds for everything that the end of a client may take: a DELETE, or a child process that ignores signals.
@@ -71,6 +94,7 @@ class Options:
     ping_timeout: float = 10.0
     close_timeout: float = CLOSE_LIMIT
     result_types: Collection[str] = ()
+    auth: Auth | None = None
 
     def __post_init__(self) -> None:
         for seconds in (self.timeout, self.ping_every, self.ping_timeout, self.close_timeout):
@@ -84,7 +108,11 @@ class Options:
         # A token of bytes would be sent as "b'...'".
         if self.token is not None and not isinstance(self.token, str) and not callable(self.token):
             raise TypeError(f"token is a text, a function or a coroutine function, not {type(self.token).__name__}")
+        if self.auth is not None and self.token is not None:
+            raise ValueError("auth and token both set the header Authorization: give one of them")
         if self.url is not None:
+            if self.auth is not None:
+                self.auth.middleware(self.url)
             # A secret with a line end would fail at each request, in an error that shows it.  These checks do not.
             parse_url(self.url)
             self.proxies()
@@ -119,3 +147,10 @@ class Options:
             env = frozenset(self.env.items()) if isinstance(self.env, Mapping) else self.env
             return self.target if isinstance(self.target, str) else tuple(self.target), env, self.cwd
         return Same(self.target)
+
+
+def revision_named(name: str | None) -> Revision | None:
+    """The revision with this name; None for None.  Raises ValueError for a name that no revision has."""
+    if name is not None and name not in REVISIONS:
+        raise ValueError(f"no such revision: {name!r}; there are {', '.join(REVISIONS)}")
+    return None if name is None else REVISIONS[name]

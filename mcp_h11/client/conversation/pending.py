@@ -14,7 +14,8 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,21 @@ class Calls:
     def running(self) -> list[PendingCall]:
         """A copy of all waiting calls."""
         return list(self._waiting.values())
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """Stops the timeouts of all calls that wait now: one of them waits for a person's login, and all for its token.
+
+        `MAX_HELD` bounds it, as for questions.
+        """
+        held = self.running()
+        for call in held:
+            call.hold(anyio.current_time())
+        try:
+            yield
+        finally:
+            for call in held:
+                call.release(anyio.current_time())
 
     def answered(self, message: Response | ErrorResponse, via: int | str | None) -> None:
         """Hands an answer to its call, or drops it."""

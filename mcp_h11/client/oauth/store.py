@@ -181,7 +181,7 @@ class TokenStore(Protocol):
         """Forgets `key`, if it is there."""
 
     def locked(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Held while one process refreshes or logs in: it keeps all others that share the store from the same.
+        """Held while one process refreshes or logs in under `key`: it keeps all others that share the store from it.
 
         The one that waited loads the login again, and mostly finds new tokens.  `load`, `save` and `delete` work
         inside and outside of it.

@@ -176,6 +176,6 @@ class LoginFailed(MCPError):
 
     def __init__(self, message: str, *, step: str = "", address: str = "") -> None:
         where = f" ({step}{f' at {address}' if address else ''})" if step else ""
-        super().__init__(CONNECTION_LOST, f"the login failed{where}: {message}")
+        super().__init__(CONNECTION_LOST, escaped(f"the login failed{where}: {message}"))
         self.step = step
         self.address = address

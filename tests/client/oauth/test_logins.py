@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: MIT
+"""Logins on the wire: what the two servers hear, and which token a request carries."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from oauth_parties import REDIRECT_URI, RESOURCE_PATH, SERVER_PATH, World, parties, said
+
+from mcp_h11.client.client import Client
+from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
+from mcp_h11.client.oauth.keeper import MAX_STEP_UPS
+from mcp_h11.client.oauth.oauth import OAuth
+from mcp_h11.client.oauth.redirect import AuthorizationResponse
+from mcp_h11.client.oauth.store import Login, MemoryTokenStore, Registration, Tokens
+from mcp_h11.client.transports.errors import AuthorizationRequired, LoginFailed
+
+Test = Callable[[World], Awaitable[None]]
+
+
+def played(test: Test) -> Callable[[], None]:
+    """Runs a test within a world of its own."""
+
+    async def main() -> None:
+        async with parties() as world:
+            await test(world)
+
+    def run() -> None:
+        anyio.run(main)
+
+    run.__name__, run.__doc__ = getattr(test, "__name__", "test"), test.__doc__
+    return run
+
+
+@played
+async def test_a_refused_request_is_sent_again_after_one_login(world: World) -> None:
+    assert await world.call(world.oauth()) == (200, "access-1")
+    assert world.mcp.paths() == ["/mcp", RESOURCE_PATH, "/mcp"]
+    assert world.server.paths() == [SERVER_PATH, "/register", "/token"]
+    (asked,) = world.person.asked
+    assert {name: asked[name] for name in asked if name not in ("state", "code_challenge")} == {
+        "tenant": "1",
+        "response_type": "code",
+        "client_id": "client-1",
+        "redirect_uri": REDIRECT_URI,
+        "code_challenge_method": "S256",
+        "resource": world.url,
+    }
+    assert len(asked["state"]) >= 32
+    registered = json.loads(world.server.to("/register")[0].body)
+    assert registered == {
+        "client_name": "mcp_h11",
+        "redirect_uris": [REDIRECT_URI],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+        "application_type": "native",
+    }
+    form = world.server.to("/token")[0].form
+    assert len(form.pop("code_verifier")) >= 43
+    assert form == {
+        "grant_type": "authorization_code",
+        "code": "the-code",
+        "redirect_uri": REDIRECT_URI,
+        "client_id": "client-1",
+        "resource": world.url,
+    }
+    assert world.person.closed == 1
+    # No request but those to the MCP server itself carries the token.
+    others = [*world.server.requests, *world.mcp.to(RESOURCE_PATH)]
+    assert not [one for one in others if "authorization" in one.headers]
+
+
+@played
+async def test_a_client_that_knows_the_token_sends_it_at_once(world: World) -> None:
+    store = MemoryTokenStore()
+    assert await world.call(world.oauth(store=store)) == (200, "access-1")
+    login = await store.load(world.url)
+    assert login is not None and login.tokens is not None
+    assert (login.resource, login.issuer, login.client.client_id) == (world.url, world.server.url, "client-1")
+    assert (login.tokens.access_token, login.tokens.refresh_token) == ("access-1", "refresh-1")
+    world.mcp.requests.clear()
+    # As after a restart of the process.
+    assert await world.call(world.oauth(store=store)) == (200, "access-1")
+    assert world.mcp.paths() == ["/mcp"]
+
+
+@played
+async def test_a_registration_is_used_again_where_its_address_is_the_same(world: World) -> None:
+    store = MemoryTokenStore()
+    world.server.refreshable = False
+    await world.call(world.oauth(store=store))
+    world.mcp.accepts = lambda token: token == "access-2"
+    assert await world.call(world.oauth(store=store)) == (200, "access-2")
+    assert len(world.server.to("/register")) == 1
+    assert world.person.known == [(), (REDIRECT_URI,)]
+    world.person.uri = "http://127.0.0.1:7778/callback"
+    world.mcp.accepts = lambda token: token == "access-3"
+    assert await world.call(world.oauth(store=store)) == (200, "access-3")
+    assert len(world.server.to("/register")) == 2
+
+
+@played
+async def test_twenty_requests_wait_for_one_login(world: World) -> None:
+    auth = world.oauth()
+    world.person.gate = anyio.Event()
+    statuses: list[tuple[int, Any]] = []
+
+    async def one() -> None:
+        statuses.append(await world.call(auth))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(one)
+        while len(world.mcp.to("/mcp")) < 20:
+            await anyio.sleep(0.001)
+        world.person.gate.set()
+    assert statuses == [(200, "access-1")] * 20
+    assert len(world.person.asked) == 1 and len(world.server.to("/token")) == 1
+
+
+@played
+async def test_twenty_requests_wait_for_one_refresh_before_the_end_of_the_token(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    assert await world.call(auth) == (200, "access-1")
+    now += 3600 - 59
+    world.server.gate = anyio.Event()
+    statuses: list[tuple[int, Any]] = []
+
+    async def one() -> None:
+        statuses.append(await world.call(auth))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(one)
+        while len(world.server.to("/token")) < 2:
+            await anyio.sleep(0.001)
+        world.server.gate.set()
+    assert statuses == [(200, "access-2")] * 20
+    (form,) = [one.form for one in world.server.to("/token")[1:]]
+    assert form == {
+        "grant_type": "refresh_token", "refresh_token": "refresh-1", "client_id": "client-1", "resource": world.url,
+    }  # fmt: skip
+    # The rotated refresh token is kept, and is the one that is used next.
+    now += 3600
+    assert await world.call(auth) == (200, "access-3")
+    assert world.server.to("/token")[-1].form["refresh_token"] == "refresh-2"
+    assert len(world.person.asked) == 1
+
+
+@played
+async def test_a_token_is_not_refreshed_before_its_last_minute(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    now += 3600 - 61
+    assert await world.call(auth) == (200, "access-1")
+    assert len(world.server.to("/token")) == 1
+
+
+@played
+async def test_a_short_lived_token_is_refreshed_in_its_last_quarter(world: World) -> None:
+    now = 1000.0
+    world.server.lifetime = 40
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    now += 29
+    assert await world.call(auth) == (200, "access-1")
+    now += 2
+    assert await world.call(auth) == (200, "access-2")
+
+
+@played
+async def test_a_server_that_does_not_rotate_leaves_the_refresh_token_as_it_is(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    world.server.refreshable = False
+    for number in (2, 3):
+        now += 3600
+        assert await world.call(auth) == (200, f"access-{number}")
+        assert world.server.to("/token")[-1].form["refresh_token"] == "refresh-1"
+
+
+@played
+async def test_a_refresh_that_fails_keeps_a_token_that_still_holds(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    world.server.refusal = (503, None)
+    now += 3600 - 30
+    assert await world.call(auth) == (200, "access-1")
+    now += 31
+    with pytest.raises(LoginFailed, match=r"refresh at http://127.0.0.1:\d+/token\): status 503") as caught:
+        await world.call(auth)
+    assert caught.value.step == "refresh" and caught.value.address == f"{world.server.url}/token"
+    # It was not lost: the server answers again.
+    world.server.refusal = None
+    assert await world.call(auth) == (200, "access-2")
+    assert len(world.person.asked) == 1
+
+
+@played
+async def test_a_refresh_token_that_has_ended_leads_to_a_login(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    world.server.refresh_token = "revoked"
+    now += 4000
+    assert await world.call(auth) == (200, "access-2")
+    assert len(world.person.asked) == 2 and len(world.server.to("/register")) == 1
+
+
+@played
+async def test_a_client_that_the_server_has_forgotten_is_registered_anew(world: World) -> None:
+    now = 1000.0
+    auth = world.oauth(clock=lambda: now)
+    await world.call(auth)
+    now += 4000
+    world.server.routes["/token"] = lambda heard: (
+        said(401, {"error": "invalid_client"})
+        if heard.form["grant_type"] == "refresh_token"
+        else world.server.token(heard)
+    )
+    assert await world.call(auth) == (200, "access-2")
+    assert len(world.server.to("/register")) == 2
+
+
+@played
+async def test_a_refused_token_is_refreshed_once_and_then_a_person_is_asked(world: World) -> None:
+    auth = world.oauth()
+    await world.call(auth)
+    world.mcp.accepts = lambda token: token == "access-3"
+    # At most one renewal for a request: the answer after it is the one that the caller gets.
+    assert (await world.call(auth))[0] == 401
+    assert [one.form["grant_type"] for one in world.server.to("/token")] == ["authorization_code", "refresh_token"]
+    assert await world.call(auth) == (200, "access-3")
+    assert len(world.person.asked) == 2
+
+
+@played
+async def test_tokens_that_another_process_has_stored_are_taken(world: World) -> None:
+    store = MemoryTokenStore()
+    auth = world.oauth(store=store)
+    await world.call(auth)
+    login = await store.load(world.url)
+    assert login is not None
+    await store.save(world.url, replace(login, tokens=Tokens("from-elsewhere")))
+    world.mcp.accepts = lambda token: token == "from-elsewhere"
+    assert await world.call(auth) == (200, "from-elsewhere")
+    assert len(world.person.asked) == 1 and len(world.server.to("/token")) == 1
+
+
+@played
+async def test_a_running_client_finds_a_login_of_another_process(world: World) -> None:
+    store = MemoryTokenStore()
+    silent = OAuth(store=store)
+    assert (await world.call(silent))[0] == 401
+    await world.oauth(store=store).login(world.url)
+    assert await world.call(silent) == (200, "access-1")
+
+
+@played
+async def test_more_scopes_are_asked_for_with_those_that_were_there(world: World) -> None:
+    world.mcp.challenge += ', scope="read"'
+    auth = world.oauth()
+    await world.call(auth)
+    world.mcp.needs = "write admin"
+    world.person.opened = lambda: setattr(world.mcp, "needs", None)
+    assert await world.call(auth) == (200, "access-2")
+    assert [one["scope"] for one in world.person.asked] == ["read", "read write admin"]
+    # A step-up is a new authorization: a refresh cannot add scopes (RFC 6749, 6).
+    assert [one.form["grant_type"] for one in world.server.to("/token")] == ["authorization_code"] * 2
+
+
+@played
+async def test_scopes_that_were_asked_for_in_vain_are_not_asked_for_again(world: World) -> None:
+    auth = world.oauth()
+    await world.call(auth)
+    world.mcp.needs = "admin"
+    assert (await world.call(auth))[0] == 403
+    assert (await world.call(auth))[0] == 403
+    assert len(world.person.asked) == 2
+
+
+@played
+async def test_a_server_that_always_needs_another_scope_is_followed_a_few_times(world: World) -> None:
+    auth = world.oauth()
+    await world.call(auth)
+    for number in range(MAX_STEP_UPS + 2):
+        world.mcp.needs = f"scope-{number}"
+        assert (await world.call(auth))[0] == 403
+    assert len(world.person.asked) == 1 + MAX_STEP_UPS
+    # An accepted request shows that the scopes were worth asking for.
+    world.mcp.needs = None
+    assert (await world.call(auth))[0] == 200
+    world.mcp.needs = "one-more"
+    await world.call(auth)
+    assert len(world.person.asked) == 2 + MAX_STEP_UPS
+
+
+@pytest.mark.parametrize("challenge", ["", 'error="insufficient_scope"', 'error="invalid_token", scope="a"'])
+def test_a_403_that_names_no_missing_scope_is_handed_on(challenge: str) -> None:
+    async def test(world: World) -> None:
+        auth = world.oauth()
+        await world.call(auth)
+        world.mcp.routes["/mcp"] = lambda heard: said(403, {}, f"WWW-Authenticate: Bearer {challenge}")
+        assert (await world.call(auth))[0] == 403
+        assert len(world.person.asked) == 1
+
+    played(test)()
+
+
+@played
+async def test_another_authorization_server_gets_a_registration_of_its_own(world: World) -> None:
+    store = MemoryTokenStore()
+    await world.call(world.oauth(store=store))
+    async with parties() as other:
+        other.server.registration = {"client_id": "client-2"}
+        world.mcp.server = other.server
+        world.person.server = other.server
+        other.server.issued = 10
+        assert await world.call(world.oauth(store=store)) == (200, "access-11")
+        assert len(other.server.to("/register")) == 1
+        seen = [one.body + one.target.encode() for one in other.server.requests]
+        assert not any(b"client-1" in one or b"refresh-1" in one or b"access-1&" in one for one in seen)
+        login = await store.load(world.url)
+        assert login is not None and login.issuer == other.server.url and login.client.client_id == "client-2"
+
+
+@played
+async def test_nothing_is_asked_of_a_person_at_the_end_of_a_session(world: World) -> None:
+    assert (await world.call(world.oauth(), "DELETE"))[0] == 401
+    assert world.person.asked == []
+
+
+@played
+async def test_without_a_redirect_the_answer_of_the_server_is_handed_on(world: World) -> None:
+    with pytest.raises(AuthorizationRequired) as caught:
+        async with Client(world.url, auth=OAuth(), revision="2026-07-28"):
+            pass
+    assert caught.value.status == 401
+    assert world.server.requests == []
+
+
+@played
+async def test_no_token_follows_a_request_to_another_origin(world: World) -> None:
+    auth = world.oauth()
+    await world.call(auth)
+    async with HTTPClient(middleware=[auth.middleware(world.url)]) as http:
+        answer = await http.send(HTTPCall("GET", f"{world.server.url}/elsewhere"))
+        await answer.aclose()
+    assert "authorization" not in world.server.to("/elsewhere")[0].headers
+
+
+@played
+async def test_logout_revokes_both_tokens_and_forgets_them(world: World) -> None:
+    store = MemoryTokenStore()
+    auth = world.oauth(store=store)
+    await world.call(auth)
+    assert await auth.logout(world.url) is True
+    assert [one.form for one in world.server.to("/revoke")] == [
+        {"token": "refresh-1", "token_type_hint": "refresh_token", "client_id": "client-1"},
+        {"token": "access-1", "token_type_hint": "access_token", "client_id": "client-1"},
+    ]
+    assert await store.load(world.url) is None
+    assert await auth.logout(world.url) is False
+
+
+@played
+async def test_logout_forgets_where_the_authorization_server_is_away(world: World) -> None:
+    store = MemoryTokenStore()
+    auth = world.oauth(store=store)
+    gone = Login(world.url, "http://127.0.0.1:9", Registration("c"), Tokens("t"))
+    await store.save(world.url, gone)
+    assert await auth.logout(world.url) is True
+    assert await store.load(world.url) is None
+
+
+@played
+async def test_a_login_that_was_asked_for_replaces_the_tokens_that_are_there(world: World) -> None:
+    store = MemoryTokenStore()
+    auth = world.oauth(store=store)
+    await world.call(auth)
+    login = await auth.login(world.url)
+    assert login.tokens is not None and login.tokens.access_token == "access-2"
+    assert await store.load(world.url) == login
+    assert await world.call(auth) == (200, "access-2")
+
+
+@played
+async def test_the_person_in_an_id_token_is_kept_for_people_to_read(world: World) -> None:
+    claims = "eyJlbWFpbCI6ImFubkBleGFtcGxlLmNvbSIsInN1YiI6IjEifQ"  # {"email":"ann@example.com","sub":"1"}
+    answer = {"access_token": "t", "token_type": "Bearer", "id_token": f"e30.{claims}.sig"}
+    world.server.routes["/token"] = lambda heard: said(200, answer)
+    assert (await world.oauth().login(world.url)).subject == "ann@example.com"
+
+
+@played
+async def test_a_request_has_no_time_limit_while_a_person_logs_in(world: World) -> None:
+    held: list[str] = []
+
+    class Patience:
+        def __enter__(self) -> None:
+            held.append("held")
+
+        def __exit__(self, *exc_info: object) -> None:
+            held.append("released")
+
+    world.person.opened = lambda: held.append("opened")
+    await world.call(world.oauth(), patience=Patience)
+    assert held == ["held", "opened", "released"]
+
+
+@played
+async def test_no_secret_is_logged(world: World) -> None:
+    seen: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    logger, handler = logging.getLogger("mcp_h11"), Keep(level=0)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(0 or 1)
+    try:
+        now = 1000.0
+        auth = world.oauth(clock=lambda: now)
+        await world.call(auth)
+        now += 4000
+        world.server.refresh_token = "revoked"
+        await world.call(auth)
+        await auth.logout(world.url)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert seen and not [line for line in seen if "access-" in line or "refresh-" in line or "the-code" in line]
+
+
+def refused(change: Callable[[AuthorizationResponse], AuthorizationResponse]) -> Callable[[str], None]:
+    def check(match: str) -> None:
+        async def test(world: World) -> None:
+            world.person.change = change
+            with pytest.raises(LoginFailed, match=match) as caught:
+                await world.call(world.oauth())
+            assert caught.value.step == "authorization"
+            assert "the-code" not in str(caught.value)
+            # The code was sent nowhere, the request was not repeated, and the redirect was closed.
+            assert world.server.to("/token") == [] and len(world.mcp.to("/mcp")) == 1
+            assert world.person.closed == 1
+
+        played(test)()
+
+    return check
+
+
+def test_an_answer_that_is_not_that_of_the_request_is_refused() -> None:
+    refused(lambda answer: replace(answer, state="another"))("another `state`")
+    refused(lambda answer: replace(answer, state=None))("another `state`")
+    refused(lambda answer: replace(answer, iss=None))("no `iss`")
+    refused(lambda answer: replace(answer, iss="https://evil.example"))("another authorization server")
+    refused(lambda answer: replace(answer, iss=f"{answer.iss}/"))("another authorization server")
+    refused(lambda answer: replace(answer, code=None))("no code")
+    refused(lambda answer: replace(answer, code=None, error="access_denied", error_description="not\x1b me"))(
+        r"access_denied: not\\x1b me"
+    )
+    # The error of another issuer is not shown.
+    refused(lambda answer: replace(answer, iss="https://evil.example", error="pay_here"))("^(?!.*pay_here)")
