@@ -240,7 +240,7 @@ class Counter:
         if event != "call" or self._tick is not None or not code.co_filename.startswith(PACKAGE):
             return
         module = code.co_filename[len(PACKAGE) :].removesuffix(".py")
-        if code.co_name == "_tick" and module.endswith("server"):
+        if code.co_name == "_tick" and module.endswith("clock"):
             self._tick = frame
             return
         self.entered.append((module, code.co_name))

@@ -13,53 +13,39 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ..endpoint.endpoint import Endpoint
 from ..handler.handler import ServerHandler
 from ..http.origins import HostPolicy
-from ..http.reply import Reply
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..server.access import Recorder, recorder_of
+from ..server.clock import Ticking
 from ..server.ending import end_calls
 from ..server.ops import endpoint_of
-from ..server.server import FLUSH_TIME, beats, tick_time
+from ..server.server import FLUSH_TIME
 from ..server.signals import END_SIGNALS
 from .heads import HostedHeads
 from .requests import ASGIReceive, ASGISend, HostedRequest
 from .several import warn_of_workers
 
 
-class HostedServer:
+class HostedServer(Ticking):
     """What `Server` is for sockets.  `alias`: a second path of an endpoint at "/".  `start` it, then `aclose` it."""
 
     def __init__(self, handler: ServerHandler, settings: Settings, alias: str) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.runtime = Runtime(handler, settings, settings.max_values)
         self.heads = HostedHeads(alias)
         self.connections: set[Any] = set()  # stays empty: the connections are the other server's
         self.requests: set[HostedRequest] = set()
-        self.replies: set[Reply] = set()
         self.draining = False
         self.leaving = False  # the server around us decides until when requests are served
         self.recorder: Recorder | None = None
-        self.lag = 0.0  # seconds by which the last ticks of the clock were late
-        self.endpoint: Endpoint
         self.loop = asyncio.get_running_loop()
-        self._tick_time = tick_time(settings)
-        self._patience = beats(settings.patience, self._tick_time)
-        self._keep_alive = beats(settings.keep_alive, self._tick_time)
-        self._began = self._due = self.loop.time()
-        self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self.loop.create_future()
         self._ending = asyncio.Event()
         self._forced = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
         self._handlers: dict[int, tuple[Any, Any]] = {}  # of signals: the one of before, and ours
-
-    @property
-    def uptime(self) -> float:
-        """Seconds since it was started."""
-        return self.loop.time() - self._began
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -89,7 +75,7 @@ class HostedServer:
         hosts = HostPolicy(self.settings.allowed_hosts, self.settings.allowed_origins)
         self.recorder = recorder_of(self.runtime)
         self.endpoint = endpoint_of(self.runtime, hosts, self)
-        self._tick()
+        self._begin_ticking()
         self._watch_signals()
         warn_of_workers(self.settings)
 
@@ -104,8 +90,7 @@ class HostedServer:
 
     def _close(self) -> None:
         self.draining = self.runtime.draining = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end_ticking()
         for number, (before, own) in self._handlers.items():
             if signal.getsignal(number) is own:  # else another library has put its own around it, which calls ours
                 signal.signal(number, before)
@@ -160,13 +145,6 @@ class HostedServer:
 
     # --- the clock -------------------------------------------------------------------------------------------
 
-    def _tick(self) -> None:
-        now = self.loop.time()
-        self.lag = max(now - self._due, self.lag / 2)
-        self._due = now + self._tick_time
-        self._timer = self.loop.call_at(self._due, self._tick)
+    def _tick_links(self, now: float) -> None:
         for request in list(self.requests):
             request.tick(now)
-        for reply in list(self.replies):
-            reply.tick(self._patience, self._keep_alive)
-        self.endpoint.sweep()

@@ -26,13 +26,13 @@ from ..endpoint.verdicts import ID_FIELDS
 from ..handler.handler import ServerHandler
 from ..http.heads import HeadCache
 from ..http.origins import HostPolicy
-from ..http.reply import Reply
 from ..protocol.shown import escaping
 from ..runtime.fairness import Crowd, address_party
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from .acceptor import Acceptor
 from .access import Recorder, recorder_of
+from .clock import Ticking
 from .connection import READ_SIZE, Connection
 from .ending import FORCED_TIME, end_calls
 from .ops import OpsListener, endpoint_of
@@ -52,8 +52,6 @@ logger = escaping(logging.getLogger(__name__))
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 MAX_WORKERS = 256  # processes that serve one address (`workers`)
-MAX_TICK = 1.0  # seconds between two checks of the deadlines; a short deadline makes them more frequent
-MIN_TICK = 0.005  # seconds; a deadline near 0 must not make the checks take all of the time
 FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted connections to end
 NOTICE_TIME = 1.0  # seconds for the last notices of a server that is replaced by other code
 SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
@@ -62,7 +60,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class Server:
+class Server(Ticking):
     """One endpoint on its sockets.  `async with listening(...)` makes, starts and ends one.
 
     The arguments are those of `listening`: `handler`, `settings`, and where to listen (`host` and `port`, `uds`, `fd`
@@ -81,7 +79,7 @@ class Server:
         fd: int | None = None,
         sock: socket.socket | Sequence[socket.socket] | None = None,
     ) -> None:
-        self.settings = with_descriptor_limit(settings or Settings())
+        super().__init__(with_descriptor_limit(settings or Settings()))
         self.runtime = Runtime(handler, self.settings, self.settings.max_values)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
@@ -89,26 +87,17 @@ class Server:
         self.connections: set[Connection] = set()
         self._peers = Crowd[Connection]()  # the same connections by client, without those of proxies
         self.handshakes: set[asyncio.Task[None]] = set()  # TLS handshakes under way
-        self.replies: set[Reply] = set()
         self.draining = False
         self.leaving = False  # the end has begun, and requests are still served
         self.recorder: Recorder | None = None
         self.ops: OpsListener | None = None
-        self.lag = 0.0  # seconds by which the last ticks of the clock were late
-        self._began = self._due = 0.0
         self.now = 0.0
         self.date = b""
         self.sockets: list[socket.socket] = []
         self._addresses: list[Any] = []
-        self.loop: asyncio.AbstractEventLoop
-        self.endpoint: Endpoint
         self._bind = (host, port, uds, fd, sock)
         self._uds = uds
         self._servers: list[asyncio.Server | Acceptor] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._tick_time = tick_time(self.settings)
-        self._patience = beats(self.settings.patience, self._tick_time)
-        self._keep_alive = beats(self.settings.keep_alive, self._tick_time)
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._closed: asyncio.Task[None] | None = None
@@ -135,11 +124,6 @@ class Server:
         """The port of `/health`, `/ready` and `/metrics`; 0 where they have none of their own."""
         addresses = self.ops.addresses if self.ops is not None else []
         return next((int(address[1]) for address in addresses if isinstance(address, tuple)), 0)
-
-    @property
-    def uptime(self) -> float:
-        """Seconds since it began to listen."""
-        return self.loop.time() - self._began
 
     @property
     def url(self) -> str:
@@ -174,8 +158,7 @@ class Server:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self.runtime)
                 await self._set_up_ops(hosts, stack)
-                self._began = self._due = self.loop.time()
-                self._tick()
+                self._begin_ticking()
                 stack.callback(self._unlisten)
                 self._warn()
                 for one in self.sockets:
@@ -243,8 +226,7 @@ class Server:
     def _unlisten(self) -> None:
         for server in self._servers:
             server.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end_ticking()
 
     def _unlink(self) -> None:
         remove_socket_file(self._uds)
@@ -351,8 +333,7 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
         await self._wait_deserted(FLUSH_TIME)  # usually takes a turn or two of the loop
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end_ticking()
         if self.ops is not None:
             self.ops.close()
             remove_socket_file(self.settings.ops_uds)
@@ -399,21 +380,13 @@ class Server:
 
     # --- the clock -------------------------------------------------------------------------------------------
 
-    def _tick(self) -> None:
-        self.now = now = self.loop.time()
+    def _tick_links(self, now: float) -> None:
+        self.now = now
         self.date = http_date(time.time())
-        # An old lag is halved at each tick instead of forgotten, so that a probe that asks now and then sees it.
-        self.lag = max(now - self._due, self.lag / 2)
-        self._due = now + self._tick_time
-        self._timer = self.loop.call_at(self._due, self._tick)
         for connection in list(self.connections):
             connection.tick(now)
-        patience, keep_alive = self._patience, self._keep_alive
-        for reply in list(self.replies):
-            reply.tick(patience, keep_alive)
         if self.ops is not None:
             self.ops.tick(now)
-        self.endpoint.sweep()
 
 
 def http_date(seconds: float) -> bytes:
@@ -421,26 +394,6 @@ def http_date(seconds: float) -> bytes:
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
     return date.encode("ascii")
-
-
-def beats(seconds: float | None, tick: float) -> int:
-    """A time in ticks of the clock, at least one; 0 for no time."""
-    return 0 if seconds is None else max(1, round(seconds / tick))
-
-
-def tick_time(settings: Settings) -> float:
-    waits = (
-        settings.first_byte_timeout,
-        settings.head_timeout,
-        settings.body_timeout,
-        settings.idle_timeout,
-        settings.write_timeout,
-        settings.patience,
-        settings.keep_alive,
-        settings.session_idle,
-        settings.session_initialize,
-    )
-    return max(MIN_TICK, min([MAX_TICK, *(wait / 4 for wait in waits if wait is not None)]))
 
 
 def _shield() -> ExitStack:

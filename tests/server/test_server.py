@@ -34,6 +34,7 @@ from mcp_h11.server import acceptor as accepting
 from mcp_h11.server import ending as server_ending
 from mcp_h11.server import server as server_server
 from mcp_h11.server import sockets as server_sockets
+from mcp_h11.server.clock import MIN_TICK
 from mcp_h11.server.owner import TOLD_WHY
 
 pytestmark = pytest.mark.anyio
@@ -940,7 +941,7 @@ async def test_connections_leave_some_descriptors_for_others() -> None:
 async def test_tiny_deadlines_do_not_take_all_of_the_time() -> None:
     async with served(idle_timeout=1e-9) as server:
         await still_serves(server.port)
-        assert server._tick_time >= server_server.MIN_TICK
+        assert server._tick_time >= MIN_TICK
 
 
 async def test_a_body_in_flight_does_not_keep_a_server_that_ends() -> None:

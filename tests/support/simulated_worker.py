@@ -45,8 +45,7 @@ class _Server(Server):
         self.runtime.now = lambda: EPOCH + loop.time()  # type: ignore[method-assign]
         await self.runtime.__aenter__()
         self.endpoint = self._make_endpoint(host_policy(self.settings, []))
-        self._began = self._due = self.loop.time()
-        self._tick()
+        self._begin_ticking()
 
 
 class Worker:
