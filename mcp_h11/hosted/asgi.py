@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ..handler.handler import ServerHandler
 from ..protocol.shown import escaping
 from ..runtime.settings import DEFAULT_PATH, Settings
-from .requests import ASGIMessage, ASGIReceive, ASGISend
+from .requests import ASGIMessage, ASGIReceive, ASGISend, kind_of
 from .server import HostedServer
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ASGIApp:
 
     async def __call__(self, scope: ASGIMessage, receive: ASGIReceive, send: ASGISend) -> None:
         """One request, or the lifespan of the process.  Raises RuntimeError for any other kind of connection."""
-        kind = scope["type"]
+        kind = scope.get("type")
         if kind == "http":
             await (await self._started()).serve(scope, receive, send)
         elif kind == "lifespan":
@@ -114,7 +114,11 @@ class ASGIApp:
             await send({"type": "lifespan.startup.failed", "message": f"{type(exc).__name__}: {exc}"})
             return
         await send({"type": "lifespan.startup.complete"})
-        await _expect("lifespan.shutdown", receive)
+        try:
+            await _expect("lifespan.shutdown", receive)
+        except BaseException:  # the server around us is at its end, and not in order
+            await self.aclose()
+            raise
         try:
             await self.aclose()
         except Exception as exc:
@@ -125,6 +129,6 @@ class ASGIApp:
 
 
 async def _expect(kind: str, receive: ASGIReceive) -> None:
-    message = await receive()
-    if message["type"] != kind:
-        raise RuntimeError(f"the ASGI server sent {message['type']!r} where {kind!r} was due")
+    found = kind_of(await receive())
+    if found != kind:
+        raise RuntimeError(f"the ASGI server sent {found!r:.80} where {kind!r} was due")

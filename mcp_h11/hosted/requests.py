@@ -109,7 +109,8 @@ class HostedRequest:
         if self._server.draining:
             self._refuse(overloaded("The server is shutting down"))
             return None
-        refusal: Refusal | None = endpoint.check(head, self)
+        # A request without a body is whole: the endpoint refuses it in the form that a browser reads.
+        refusal: Refusal | None = None if _has_no_body(head) else endpoint.check(head, self)
         if refusal is None and head.expect_continue and endpoint.asks_who:
             refusal = await endpoint.approve(head, self)  # before `receive`, which invites the body
         if refusal is None:
@@ -134,11 +135,14 @@ class HostedRequest:
         size = 0
         while True:
             message = await self._next(deadlines, settings.body_timeout)
-            if message["type"] == "http.disconnect":
+            kind = kind_of(message)
+            if kind == "http.disconnect":
                 return None
-            if message["type"] != "http.request":
-                raise RuntimeError(f"the ASGI server sent {message['type']!r} where a request's body was due")
+            if kind != "http.request":
+                raise RuntimeError(f"the ASGI server sent {kind!r:.80} where a request's body was due")
             piece = message.get("body", b"")
+            if not isinstance(piece, bytes):
+                raise RuntimeError(f"the ASGI server sent 'http.request' with a body that is {piece!r:.80}")
             size += len(piece)
             if limit is not None and size > limit:
                 raise _too_large(limit)
@@ -227,12 +231,16 @@ class HostedRequest:
 
     async def _watch(self) -> None:
         """Wait until the client leaves."""
-        for _ in range(MAX_LATE):
-            message = await self._receive()
-            if message["type"] != "http.request":
-                break
-        if message["type"] != "http.disconnect":
-            self._fault = f"the ASGI server sent {message['type']!r} after a whole request"
+        kind: object = None
+        try:
+            for _ in range(MAX_LATE):
+                kind = kind_of(await self._receive())
+                if kind != "http.request":
+                    break
+            if kind != "http.disconnect":
+                self._fault = f"the ASGI server sent {kind!r:.80} after a whole request"
+        except Exception as exc:
+            self._fault = f"the ASGI server's `receive` failed after a whole request: {type(exc).__name__}: {exc}"
         self._lost()
 
     def _lost(self) -> None:
@@ -277,7 +285,8 @@ class HostedRequest:
         if close and str(self._scope.get("http_version", "1.1")).startswith("1"):
             headers += (("Connection", "close"),)
         self._messages.append({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
-        self._put(b"" if status in BODILESS else body, True)
+        bodiless = status in BODILESS or self._scope["method"] == "HEAD"
+        self._put(b"" if bodiless else body, True)
 
     def begin(self, headers: Headers, events: bytes, last: bool) -> None:
         self._messages.append({"type": "http.response.start", "status": 200, "headers": _encoded(headers)})
@@ -320,6 +329,17 @@ class HostedRequest:
         self._aborted = True
         if self._task is not None:
             self._task.cancel()
+
+
+def _has_no_body(head: HostedHead) -> bool:
+    # From HTTP/2 on a body needs no field of the head, so only methods that usually have none are taken for whole.
+    no_field = not head.content_length and head.get("transfer-encoding") is None
+    return no_field and head.method in ("GET", "HEAD", "OPTIONS", "DELETE")
+
+
+def kind_of(message: Any) -> object:
+    """The type of a message; the message itself where it has none."""
+    return message["type"] if isinstance(message, Mapping) and "type" in message else message
 
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:

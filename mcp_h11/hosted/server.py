@@ -133,8 +133,9 @@ class HostedServer(Ticking):
 
     async def serve(self, scope: Mapping[str, Any], receive: ASGIReceive, send: ASGISend) -> None:
         """Answer one request."""
-        client = scope.get("client")
-        await HostedRequest(self, scope, str(client[0]) if client else "", receive, send).run()
+        client = scope.get("client")  # None for a Unix socket
+        peer = str(client[0] or "") if client and isinstance(client, (tuple, list)) else ""
+        await HostedRequest(self, scope, peer, receive, send).run()
 
     def count(self, received: int, sent: int) -> None:
         """Count bytes of bodies."""
