@@ -60,11 +60,12 @@ FLOORS = (
 # Folders without an event loop, a clock or a socket.  `http.auth` declares what a verifier of tokens awaits.
 SANS_IO = ("protocol", "http", "schema")
 DECLARES_COROUTINES = {"http.auth"}
-# The one look upward: a user wants one object that serves itself.
+# The one look upward: a user wants one object that serves itself, and has what its tools need.
 UPWARD = {
     ("handler.mcpserver", "server.running"),
     ("handler.mcpserver", "server.stdio"),
     ("handler.mcpserver", "hosted.asgi"),
+    ("handler.mcpserver", "extensions.tasks"),
 }
 # The demo is written with the public names, as a user's program is.
 BY_PUBLIC_NAMES = {"cli.demo"}
@@ -240,10 +241,11 @@ def test_imports_that_wait_are_the_named_ones() -> None:
     assert {pair for pair in inside("later") if pair[0] not in BY_PUBLIC_NAMES} == LATER
 
 
-def test_the_look_upward_is_in_two_methods() -> None:
+def test_the_look_upward_is_in_three_methods() -> None:
     tree = MODULES["handler.mcpserver"]
-    two: list[ast.stmt] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in ("run", "asgi")]
-    found = {name for node, _ in imports(ast.Module(two, [])) for name in names(node, "handler.mcpserver")}
+    known = ("run", "asgi", "_tasks")
+    three: list[ast.stmt] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in known]
+    found = {name for node, _ in imports(ast.Module(three, [])) for name in names(node, "handler.mcpserver")}
     assert {("handler.mcpserver", name) for name in found} == UPWARD
 
 

@@ -388,6 +388,15 @@ class Context(_OfLifespan[LifespanT]):
             exchange.memo[key] = await value if inspect.isawaitable(value) else value
         return exchange.memo[key]
 
+    async def start_task(self, message: str | None = None) -> bool:
+        """Answer the client now with a task, and go on: for a tool with ``task="later"`` (see `MCPServer.add_tool`).
+
+        Ask what has to be known first before this: those questions are rounds of the call, and the function runs again
+        for each.  After it the function runs once.  `message` is the first status that the client sees.  Gives False
+        where the client has no tasks; then the function goes on as a plain call.
+        """
+        return await self._exchange.start_task(message)
+
     async def _ask_one(self, question: Question) -> Any:
         key = self._key("input")
         return (await self._ask_all({key: question}))[key]

@@ -150,6 +150,10 @@ class Exchange:
     async def claim(self) -> None:
         """Claim this round for an action that must not happen twice.  May raise InvalidParams or a Refusal."""
 
+    async def start_task(self, message: str | None) -> bool:
+        """Become a task (`extensions.tasks`); False where the call is none and cannot become one."""
+        return False
+
     def failed(self, kind: int | str) -> None:
         """The answer will be an error.  A carrier that counts answers by kind counts it."""
 

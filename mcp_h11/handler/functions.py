@@ -39,6 +39,8 @@ logger = escaping(logging.getLogger(__name__))
 
 # The treatment of arguments, and of members of objects in them, that the signature does not know.
 ExtraArguments = Literal["ignore", "refuse"]
+# How a tool runs as a task (`extensions.tasks.Tasks`).
+TaskSupport = Literal["optional", "required", "later"]
 MAX_IGNORED_LOGGED = 20  # names in one line of the log
 
 

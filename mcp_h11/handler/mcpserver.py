@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..http.headers import header_map
-from ..protocol.methods import MAX_TOOL_NAME
+from ..protocol.methods import MAX_TOOL_NAME, TASKS
 from ..schema.parameters import refuse_unbound
 from ..schema.tojson import as_plain
 from ..schema.wirewords import in_wire_words
@@ -24,6 +24,7 @@ from .functions import (
     ExtraArguments,
     Function,
     Reading,
+    TaskSupport,
     ToolEntry,
     callable_of,
     decorated,
@@ -147,6 +148,7 @@ class MCPServer(Publisher):
         timeout: float | None = None,
         strict: bool | None = None,
         extra_arguments: ExtraArguments | None = None,
+        task: TaskSupport | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -171,6 +173,7 @@ class MCPServer(Publisher):
         timeout: float | None = None,
         strict: bool | None = None,
         extra_arguments: ExtraArguments | None = None,
+        task: TaskSupport | None = None,
     ) -> None:
         """Add a tool, from any thread.  Its schema comes from the annotations and the docstring of `fn`.
 
@@ -190,6 +193,9 @@ class MCPServer(Publisher):
             thread: False runs a sync function on the event loop itself; only for a function that cannot block.
             timeout: Seconds it may take, instead of the settings' `call_timeout`; `ctx.report_progress` gives it as
                 many again, and `math.inf` is no limit.  The thread of a sync function cannot be stopped.
+            task: Let a client that has tasks come back for the result (docs/tasks.md).  "optional": a client without
+                tasks waits for it; "required": such a client gets an error; "later": the call becomes a task when `fn`
+                calls `ctx.start_task()`.  The first such tool has to be there before the server is served.
 
         Raises:
             TypeError: the signature cannot be expressed as a schema.
@@ -232,7 +238,22 @@ class MCPServer(Publisher):
         if timeout is not None:
             # A new dict, because the loop may be reading the old one.
             self.timeouts = {**self.timeouts, name: timeout}
+        if task is not None:
+            self._tasks().support(name, task)
         self.notify_tools_changed()
+
+    def _tasks(self) -> Any:
+        """The extension `Tasks` of this server; the default one is added where the server was given none."""
+        known = next((one for one in self._extensions if one.identifier == TASKS), None)
+        if known is None:
+            from ..extensions.tasks import Tasks  # upward, as in `run`: only a server with tasks needs it
+
+            known = Tasks()
+            self._extensions += (known,)
+            # Made at their next use, with the new one.
+            self.__dict__.pop("_known_extensions", None)
+            self.__dict__.pop("call_tool", None)
+        return known
 
     def _structured_as(self, wanted: bool | None) -> tuple[bool | None, bool]:
         """Whether a tool's results are structured (None: where it can be), and whether as the official SDK has it."""
@@ -246,6 +267,8 @@ class MCPServer(Publisher):
         self._catalogue.remove(self._catalogue.tools, name)
         # A new dict, because the loop may be reading the old one.
         self.timeouts = {tool: seconds for tool, seconds in self.timeouts.items() if tool != name}
+        if any(one.identifier == TASKS for one in self._extensions):
+            self._tasks().support(name, None)
         self.notify_tools_changed()
 
     def run(self, **options: Unpack[ServerRunOptions]) -> None:

@@ -55,6 +55,10 @@ CACHEABLE = frozenset(("server/discover", *(name for name, method in METHODS.ite
 # The requests that a server may send: as requests of a session, or as questions of a result (2026-07-28
 # basic/patterns/mrtr, Supported Requests).
 QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
+# The extension of tasks (SEP-2663), and its requests.
+TASKS = "io.modelcontextprotocol/tasks"
+TASK_METHODS = ("tasks/get", "tasks/update", "tasks/cancel")
+TASK_ENDS = ("completed", "failed", "cancelled")  # the states that a task stays in
 
 # --- notifications --------------------------------------------------------------------------------------------------
 
@@ -65,7 +69,7 @@ LOG_MESSAGE = "notifications/message"
 PROGRESS = "notifications/progress"
 ROOTS_CHANGED = "notifications/roots/list_changed"
 RESOURCE_UPDATED = "notifications/resources/updated"
-# This package has no tasks.  A bridge needs the prefix to drop their notifications.
+# The extension `io.modelcontextprotocol/tasks`.  The experimental tasks of 2025-11-25 have a prefix that begins alike.
 TASK_NOTIFICATIONS = "notifications/tasks"
 
 # The notifications of changed lists.  The key is also the name of a capability; its member `listChanged` announces that
@@ -86,7 +90,7 @@ LISTS = {
 
 # The labels of the metrics: the methods and notifications that a client may send.  Any other name is counted as
 # "other", so that a client cannot add labels.
-METHOD_LABELS = SERVER_METHODS | {*METHODS, "batch", CANCELLED, INITIALIZED, PROGRESS, ROOTS_CHANGED}
+METHOD_LABELS = SERVER_METHODS | {*METHODS, *TASK_METHODS, "batch", CANCELLED, INITIALIZED, PROGRESS, ROOTS_CHANGED}
 
 # --- keys of `_meta` ------------------------------------------------------------------------------------------------
 
@@ -96,6 +100,7 @@ META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 META_SERVER = "io.modelcontextprotocol/serverInfo"
 META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+META_TASK_PROGRESS = "mcp-h11/progress"  # of a task: progress and total, which SEP-2663 has no member for
 
 # --- logs -----------------------------------------------------------------------------------------------------------
 

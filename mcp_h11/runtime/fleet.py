@@ -373,6 +373,14 @@ class Fleet:
             if not waiting:
                 del self._watched[worker]
 
+    async def is_dead(self, worker: str) -> bool:
+        """Whether a worker is dead.  Raises StoreError, also while that is not known since the store was away."""
+        if worker == self.worker or worker in await self.store.inbox.workers():
+            return False
+        await self.lost_data()  # with the heartbeats
+        self._check_judging()
+        return True
+
     async def _look_for_dead(self) -> None:
         try:
             alive = {*await self.store.inbox.workers(), self.worker}

@@ -34,7 +34,12 @@ JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 BOTH = f"{JSON_TYPE}, {SSE_TYPE}"
 META = "io.modelcontextprotocol/"
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 INFO = {"name": "rawclient", "version": "0"}
 
 
