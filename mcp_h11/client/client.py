@@ -37,11 +37,12 @@ from .era_watch import EraWatch
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider
 from .http.outbound import FROM_ENVIRONMENT
-from .named_requests import AS_CONFIGURED, NamedRequests
+from .named_requests import AS_CONFIGURED
 from .options import CLOSE_LIMIT, Auth, ClientTarget, Options, revision_named, with_extensions
 from .pings import keep_pinging
 from .probe import EraMemory
 from .subscriptions import ChangeStream, Filter, Subscriptions
+from .tasks import TaskCalls
 from .transports.base import Transport
 from .transports.errors import ConnectionLost
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from ..protocol import types as wire
 
 
-class Client(NamedRequests):
+class Client(TaskCalls):
     """Use it as ``async with Client(target) as client``; it may be used by many tasks at once.
 
     Args:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The requests of a `Client` that have a method of their own: lists, reads, prompts, calls and completions.
+"""The requests of a `Client` that have a method of their own: lists, reads, prompts and completions.
+
+`tasks` has the calls.
 
 Each is `Client.request` with the name of the request, and a result of a known shape.
 """
@@ -77,21 +79,6 @@ class NamedRequests:
         if arguments is not None:
             params["arguments"] = dict(arguments)
         return cast("wire.GetPromptResult", await self.request("prompts/get", params))
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        progress: Progress | None = None,
-        timeout: float | None = AS_CONFIGURED,
-    ) -> wire.CallToolResult:
-        """``{"content": [...], "structuredContent": ..., "isError": ...}``: a tool's own error is a result.
-
-        `name` and `arguments` are the tool's; `progress` and `timeout` are as for `request`.
-        """
-        params = {"name": name, "arguments": dict(arguments or {})}
-        return cast("wire.CallToolResult", await self.request("tools/call", params, progress=progress, timeout=timeout))
 
     async def complete(
         self, ref: Mapping[str, Any], argument: Mapping[str, str], context: Mapping[str, Any] | None = None

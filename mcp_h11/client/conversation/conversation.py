@@ -73,6 +73,7 @@ class ClientRequest:
         private: its notifications go to its own callback only, not to the callbacks of the client.
         owner: the client of a bridge that the request is for; None for a client that serves one user.
         mirrored: the member of params that the header `Mcp-Name` repeats, for a method of an extension.
+        announces: extensions that this request announces beside the client's own, each with its result types.
     """
 
     method: str
@@ -87,6 +88,7 @@ class ClientRequest:
     private: bool = False
     owner: Hashable = None
     mirrored: str | None = None
+    announces: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,13 @@ class Conversation:
         if kept is not None:
             return self._learn(request, kept)
         result = first = await self._reliably(request, {})
+        result_types = self._result_types.union(*request.announces.values())
         if request.rounds:
             again = partial(self._reliably, request)
             answer = partial(self.questions.answer, request.on_request)
-            result = await play(request.method, first, answer, again, extra=self._result_types)
+            result = await play(request.method, first, answer, again, extra=result_types)
         else:
-            check_result_type(request.method, first, self._result_types)
+            check_result_type(request.method, first, result_types)
         result = self._learn(request, result)
         # "Clients MUST NOT cache" the result of a retry with answers (2026-07-28 server/utilities/caching).
         if result is first and result.get("resultType") != "input_required" and "inputResponses" not in request.params:
@@ -320,7 +323,7 @@ class Conversation:
         headers: list[tuple[str, str]] = []
         if modern:
             assert revision is not None
-            self._sign(meta, revision)
+            self._sign(meta, revision, request.announces)
             if not self.transport.duplex:
                 # Closing the exchange is the cancellation, so that no notification is sent.
                 call.silent = True
@@ -341,11 +344,13 @@ class Conversation:
         except ValueError as error:
             raise InvalidParams(str(error)) from None
 
-    def _sign(self, meta: dict[str, Any], revision: Revision) -> None:
+    def _sign(self, meta: dict[str, Any], revision: Revision, announces: Collection[str] = ()) -> None:
         """Adds client, version and capabilities, which each request carries (2026-07-28 basic/index, _meta)."""
         capabilities = dict(self.questions.handlers.capabilities)
         if "roots" in capabilities:
             capabilities["roots"] = {}  # 2026-07-28 removed `listChanged`
+        if announces:
+            capabilities["extensions"] = {**(capabilities.get("extensions") or {}), **{name: {} for name in announces}}
         meta[META_VERSION] = revision.name
         # A bridge names its own client in the request, so that is kept.
         meta.setdefault(META_CLIENT, self._info)

@@ -74,7 +74,7 @@ async def _answers(result: dict[str, Any], answer: AnswerQuestion) -> dict[str, 
     if not asked and state is None:
         raise InvalidAnswer("an input_required result has neither questions nor a state")
     # All questions are read before the first is answered: a person is not asked for a result that is refused.
-    questions = {key: _question(value) for key, value in asked.items()}
+    questions = {key: question_of(value) for key, value in asked.items()}
     params: dict[str, Any] = {}
     if questions:
         params["inputResponses"] = {key: await answer(*question) for key, question in questions.items()}
@@ -85,7 +85,8 @@ async def _answers(result: dict[str, Any], answer: AnswerQuestion) -> dict[str, 
     return params
 
 
-def _question(value: Any) -> tuple[str, dict[str, Any]]:
+def question_of(value: Any) -> tuple[str, dict[str, Any]]:
+    """The method and the params of one of `inputRequests`.  Raises InvalidAnswer."""
     method = value.get("method") if isinstance(value, dict) else None
     params = value.get("params", {}) if isinstance(value, dict) else None
     if method not in QUESTIONS or not isinstance(params, dict):
