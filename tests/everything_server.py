@@ -5,8 +5,8 @@
     python tests/everything_server.py --stdio
 
 It refuses nothing and knows nothing of the wire: whatever is in here, a user of the package can write.  Names,
-texts and schemas of `test_*` are the suite's; `battery_*` is what `tests/interop` drives with real clients.
-Extensions (tasks, skills) are left out.
+texts and schemas of `test_*` are the suite's, and so are those of the section on tasks; `battery_*` is what
+`tests/interop` drives with real clients.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mcp_h11 import (
     Image,
     InputRequired,
     ListRoots,
+    MCPError,
     MCPServer,
     MissingClientCapability,
     ParamHeader,
@@ -348,6 +349,61 @@ async def json_schema_2020_12_tool(
 ) -> str:
     """Has a schema that no signature expresses."""
     return f"{name}: {phone or email}"
+
+
+# ------------------------------------------------------------------ tasks
+
+CONFIRM = form(confirm={"type": "boolean"})
+
+
+@server.tool
+async def greet(name: str) -> str:
+    """Answers at once; never a task."""
+    return f"Hello, {name}!"
+
+
+@server.tool(task="optional")
+async def slow_compute(seconds: float, ctx: Context, label: str = "") -> str:
+    """Sleeps, as a task for a client that has tasks."""
+    await ctx.report_progress(0, 1, f"computing {label}")
+    await asyncio.sleep(seconds)
+    return f"Computed {label} in {seconds} s"
+
+
+@server.tool(task="required")
+async def failing_job() -> str:
+    """A task that ends with an error of the tool."""
+    await asyncio.sleep(1)
+    raise ToolError("The job failed")
+
+
+@server.tool(task="required")
+async def protocol_error_job() -> str:
+    """A task that ends with an error of the protocol."""
+    raise MCPError(-32603, "The job broke the protocol")
+
+
+@server.tool(task="required")
+async def confirm_delete(filename: str, ctx: Context) -> str:
+    """A task that asks once."""
+    answer = await ctx.elicit(f"Delete {filename}?", CONFIRM)
+    return f"Deleted {filename}" if answer.accepted else f"Kept {filename}"
+
+
+@server.tool(task="required")
+async def multi_input(ctx: Context) -> str:
+    """A task with two open questions at once."""
+    answers = await ctx.ask(first=Elicit("The first?", NAME), second=Elicit("The second?", NAME))
+    return " and ".join(str((answer.content or {}).get("name")) for answer in answers.values())
+
+
+@server.tool(task="later")
+async def test_tool_with_task(ctx: Context) -> str:
+    """Asks in a round of the call, and becomes a task with the answer."""
+    answers = await ctx.ask(user_name=Elicit("What is your name?", NAME))
+    await ctx.start_task("Greeting")
+    await asyncio.sleep(STEP)
+    return f"Hello, {answers['user_name'].content['name']}!"
 
 
 # ------------------------------------------------------------------ the client battery
