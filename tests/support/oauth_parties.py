@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -263,3 +263,17 @@ async def parties() -> AsyncIterator[World]:
             await mcp.serve(tasks)
             yield World(mcp, server, Person(server))
             tasks.cancel_scope.cancel()
+
+
+def played(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+    """A test that runs within a world of its own."""
+
+    async def main() -> None:
+        async with parties() as world:
+            await test(world)
+
+    def run() -> None:
+        anyio.run(main)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

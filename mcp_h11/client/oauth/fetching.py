@@ -146,7 +146,8 @@ class Fetcher:
         except ValueError:
             addresses = [ip_address(one.partition("%")[0]) for one in await self._lookup(host, port)]
         # IPv4 in IPv6 is the IPv4 address, wherever a packet goes.
-        return any(not (getattr(one, "ipv4_mapped", None) or one).is_global for one in addresses)
+        plain = [getattr(one, "ipv4_mapped", None) or one for one in addresses]
+        return any(one.is_multicast or not one.is_global for one in plain)
 
 
 def _redirected(answer: HTTPAnswer, method: str, url: str) -> str | None:

@@ -247,13 +247,11 @@ class Flow:
         old = login.tokens
         assert old is not None and old.refresh_token is not None
         form = {"grant_type": "refresh_token", "refresh_token": old.refresh_token}
-        address = login.token_endpoint or login.issuer
+        assert login.token_endpoint is not None
         try:
-            if login.token_endpoint is None:
-                raise ValueError("the stored login has no token endpoint")
             tokens, _ = await self._tokens(login, form, old.scope, "refresh", old.refresh_token)
         except (ValueError, ImportError) as error:
-            raise LoginFailed(str(error), step="refresh", address=shown(address)) from None
+            raise LoginFailed(str(error), step="refresh", address=shown(login.token_endpoint)) from None
         return replace(login, tokens=tokens)
 
     async def _tokens(

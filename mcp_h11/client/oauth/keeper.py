@@ -97,7 +97,7 @@ class LoginKeeper:
         tokens = self._current
         if tokens is None or not self._ends_within(tokens, self._lead):
             return tokens
-        if tokens.refresh_token is not None:
+        if tokens.refresh_token is not None and self._login is not None and self._login.token_endpoint is not None:
             try:
                 await self._once(lambda: self._refresh(http), lambda: self._current is not tokens)
             except LoginFailed as error:
@@ -248,9 +248,12 @@ class LoginKeeper:
             flow = self._flow(client)
             # The authorization server may have changed; a token is never asked for at the old one then.
             found = await flow.discover(wanted, None if login is None else login.issuer)
-            if self._may_refresh(found, wanted) and await self._refreshed(flow):
-                self._refreshed_in_vain = True  # until the server accepts a request
-                return
+            if self._may_refresh(found, wanted):
+                assert self._login is not None
+                self._login = replace(self._login, token_endpoint=found.server.token_endpoint)
+                if await self._refreshed(flow):
+                    self._refreshed_in_vain = True  # until the server accepts a request
+                    return
             if able:
                 await self._store(await self._obtain(flow, found, wanted, login if self._login is not None else None))
 
@@ -260,6 +263,7 @@ class LoginKeeper:
             login is not None
             and login.tokens is not None
             and login.tokens.refresh_token is not None
+            and found.server.token_endpoint is not None
             and login.issuer == found.server.issuer
             and login.resource == found.resource.resource
             and wanted.error != "insufficient_scope"

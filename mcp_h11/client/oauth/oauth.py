@@ -166,9 +166,9 @@ class Authorizing:
 
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
         # HTTP+SSE names an address for its POSTs: a token never follows to another origin.
-        if origin_of(call.url) != self._origin:
-            return await following(call)
         keeper = self._keeper
+        if call.url != keeper.url and origin_of(call.url) != self._origin:
+            return await following(call)
         used = await keeper.tokens(self._http)
         _authorize(call, used)
         answer = await following(call)

@@ -5,37 +5,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
-from oauth_parties import REDIRECT_URI, RESOURCE_PATH, SERVER_PATH, World, parties, said
+from oauth_parties import REDIRECT_URI, RESOURCE_PATH, SERVER_PATH, World, parties, played, said
 
 from mcp_h11.client.client import Client
 from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
 from mcp_h11.client.oauth.keeper import MAX_STEP_UPS
 from mcp_h11.client.oauth.oauth import OAuth
-from mcp_h11.client.oauth.redirect import AuthorizationResponse
 from mcp_h11.client.oauth.store import Login, MemoryTokenStore, Registration, Tokens
 from mcp_h11.client.transports.errors import AuthorizationRequired, LoginFailed
-
-Test = Callable[[World], Awaitable[None]]
-
-
-def played(test: Test) -> Callable[[], None]:
-    """Runs a test within a world of its own."""
-
-    async def main() -> None:
-        async with parties() as world:
-            await test(world)
-
-    def run() -> None:
-        anyio.run(main)
-
-    run.__name__, run.__doc__ = getattr(test, "__name__", "test"), test.__doc__
-    return run
 
 
 @played
@@ -246,6 +228,18 @@ async def test_a_refused_token_is_refreshed_once_and_then_a_person_is_asked(worl
 
 
 @played
+async def test_a_stored_login_without_a_token_endpoint_is_refreshed_at_the_one_that_is_found(world: World) -> None:
+    store = MemoryTokenStore()
+    await world.call(world.oauth(store=store))
+    login = await store.load(world.url)
+    assert login is not None and login.tokens is not None
+    ended = replace(login, token_endpoint=None, tokens=replace(login.tokens, expires_at=1.0))
+    await store.save(world.url, ended)
+    assert await world.call(OAuth(store=store)) == (200, "access-2")
+    assert len(world.person.asked) == 1
+
+
+@played
 async def test_tokens_that_another_process_has_stored_are_taken(world: World) -> None:
     store = MemoryTokenStore()
     auth = world.oauth(store=store)
@@ -278,6 +272,30 @@ async def test_more_scopes_are_asked_for_with_those_that_were_there(world: World
     assert [one["scope"] for one in world.person.asked] == ["read", "read write admin"]
     # A step-up is a new authorization: a refresh cannot add scopes (RFC 6749, 6).
     assert [one.form["grant_type"] for one in world.server.to("/token")] == ["authorization_code"] * 2
+
+
+@played
+async def test_the_scopes_of_the_user_come_before_those_of_the_server(world: World) -> None:
+    world.mcp.challenge += ', scope="everything"'
+    auth = world.oauth(scopes=["read"])
+    await world.call(auth)
+    world.mcp.needs = "write"
+    world.person.opened = lambda: setattr(world.mcp, "needs", None)
+    await world.call(auth)
+    assert [one["scope"] for one in world.person.asked] == ["read", "read write"]
+
+
+@played
+async def test_offline_access_is_asked_for_where_the_authorization_server_has_it(world: World) -> None:
+    world.server.metadata = {"scopes_supported": ["read", "offline_access"]}
+    await world.call(world.oauth())
+    world.mcp.metadata = {"scopes_supported": ["read"]}
+    await world.oauth().login(world.url)
+    # Alone it would take the place of the scopes that the server chooses itself.
+    assert "scope" not in world.person.asked[0]
+    assert (world.person.asked[1]["scope"], world.person.asked[1]["prompt"]) == ("read offline_access", "consent")
+    # The registration has all that may be asked for.
+    assert json.loads(world.server.to("/register")[0].body)["scope"] == "read offline_access"
 
 
 @played
@@ -443,34 +461,3 @@ async def test_no_secret_is_logged(world: World) -> None:
         logger.removeHandler(handler)
         logger.setLevel(before)
     assert seen and not [line for line in seen if "access-" in line or "refresh-" in line or "the-code" in line]
-
-
-def refused(change: Callable[[AuthorizationResponse], AuthorizationResponse]) -> Callable[[str], None]:
-    def check(match: str) -> None:
-        async def test(world: World) -> None:
-            world.person.change = change
-            with pytest.raises(LoginFailed, match=match) as caught:
-                await world.call(world.oauth())
-            assert caught.value.step == "authorization"
-            assert "the-code" not in str(caught.value)
-            # The code was sent nowhere, the request was not repeated, and the redirect was closed.
-            assert world.server.to("/token") == [] and len(world.mcp.to("/mcp")) == 1
-            assert world.person.closed == 1
-
-        played(test)()
-
-    return check
-
-
-def test_an_answer_that_is_not_that_of_the_request_is_refused() -> None:
-    refused(lambda answer: replace(answer, state="another"))("another `state`")
-    refused(lambda answer: replace(answer, state=None))("another `state`")
-    refused(lambda answer: replace(answer, iss=None))("no `iss`")
-    refused(lambda answer: replace(answer, iss="https://evil.example"))("another authorization server")
-    refused(lambda answer: replace(answer, iss=f"{answer.iss}/"))("another authorization server")
-    refused(lambda answer: replace(answer, code=None))("no code")
-    refused(lambda answer: replace(answer, code=None, error="access_denied", error_description="not\x1b me"))(
-        r"access_denied: not\\x1b me"
-    )
-    # The error of another issuer is not shown.
-    refused(lambda answer: replace(answer, iss="https://evil.example", error="pay_here"))("^(?!.*pay_here)")
