@@ -100,6 +100,8 @@ MEANINGS = {
     "access_log": "a line for each answer, to the logger `mcp_h11.connection.access`: `text` (`True`) or `json`",
     "health": "serve `health_path` and `ready_path`",
     "metrics": "serve `metrics_path`",
+    "tracing": "spans of OpenTelemetry ([observability.md](observability.md)): `None`: if the program has set a "
+    "provider; `True`: it must have; `False`: none; or a `TracerProvider`",
     "health_path": "200, or 503 where no client could begin",
     "ready_path": "200, or 503 and why no new clients should be sent here",
     "metrics_path": "Prometheus' text format",

@@ -36,6 +36,7 @@ FLOORS = (
     "schema.documents",
     "schema",
     "handler",
+    "telemetry",
     "stores",
     "runtime",
     "eras",
@@ -79,6 +80,8 @@ LATER = {
     ("cli.proxy", "bridge.gateway"),
     ("cli.serving", "stores.urls"),
     ("runtime.runtime", "runtime.fleet"),
+    ("runtime.runtime", "telemetry.serving"),
+    ("client.conversation.conversation", "client.conversation.spans"),
     ("runtime.runtime", "stores.urls"),
     ("runtime.extended", "stores.memory"),
     ("client.connect", "client.transports.memory"),
@@ -294,14 +297,14 @@ def test_h11_is_imported_in_one_folder_and_nothing_else_is_needed() -> None:
     foreign.pop("anyio", None)
     # What may be there, and is asked for where it is used; `test_loading_...` shows that it is not loaded before.
     assert set(foreign) <= {
-        "uvloop", "orjson", "pydantic", "annotationlib", "redis", "keyring", "joserfc", "typing_extensions",
+        "uvloop", "orjson", "pydantic", "annotationlib", "redis", "keyring", "joserfc", "opentelemetry",
+        "typing_extensions",
     }  # fmt: skip
     for module, tree in MODULES.items():
         for node, where in imports(tree):
             roots = {name.partition(".")[0] for name in names(node, module)}
-            assert where == "later" or not {"uvloop", "orjson", "pydantic", "redis", "keyring", "joserfc"} & roots, (
-                module
-            )
+            asked_for = {"uvloop", "orjson", "opentelemetry", "pydantic", "redis", "keyring", "joserfc"}
+            assert where == "later" or not asked_for & roots, module
             # Checkers know it without an installation, so it may stand under TYPE_CHECKING.
             assert where == "types" or "typing_extensions" not in roots, module
 
@@ -581,7 +584,7 @@ def test_loading_brings_nothing_along_that_is_not_needed(compiled: Callable[[str
     heavy = {
         "pydantic", "pydantic_core", "orjson", "uvloop", "ssl", "sqlite3", "redis", "argparse", "typing_extensions",
         "email.message", "http.client", "urllib.request", "unittest", "multiprocessing", "trio", "ctypes",
-        "importlib.metadata", "anyio._backends._asyncio", "mcp_h11.protocol.types",
+        "importlib.metadata", "anyio._backends._asyncio", "mcp_h11.protocol.types", "opentelemetry",
         "mcp_h11.runtime.setting_fields", "mcp_h11.server.options",
         *(f"mcp_h11.{folder}" for folder in ON_DEMAND), *(f"mcp_h11.{module}" for module in ALSO_ON_DEMAND),
     }  # fmt: skip

@@ -65,7 +65,7 @@ _READ: dict[str, Read] = {
     "tuple[int, float]": _rate,
 }
 # A field whose type does not say enough.
-_BY_NAME: dict[str, Read] = {"json": _module}
+_BY_NAME: dict[str, Read] = {"json": _module, "tracing": read_switch}
 
 
 def _reader(name: str, annotation: str) -> Read | None:

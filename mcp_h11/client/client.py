@@ -20,6 +20,7 @@ import anyio
 from ..protocol.errors import again
 from ..protocol.methods import META_SERVER, ROOTS_CHANGED
 from ..protocol.revisions import Revision
+from ..telemetry.providers import tracer_of
 from ..version import __version__
 from .connect import Connecting
 from .conversation.cache import ResultCache
@@ -90,6 +91,7 @@ class Client(TaskCalls):
             them.  A private result is for the client that stored it, and is dropped when that client is left.
         cache_partition: a name of the user, such as an account: clients of one cache that give the same name show each
             other their private results.  One client that serves several users needs a `cache` that keeps nothing.
+        tracing: spans of OpenTelemetry: as the setting of a server with this name (docs/observability.md).
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Client(TaskCalls):
         memory: EraMemory | None = None,
         cache: ResultCache | None = None,
         cache_partition: str | None = None,
+        tracing: Any = None,
     ) -> None:
         # Mistakes of the program are found here, before anything is connected.
         if not isinstance(cache_partition, str | None):
@@ -153,6 +156,7 @@ class Client(TaskCalls):
             close_timeout=close_timeout,
             result_types=result_types,
             auth=auth,
+            tracing=tracing,
         )
         declared = with_extensions(capabilities, extensions)
         handlers = ServerRequestHandlers(on_sampling, on_elicitation, on_roots, declared, max_questions)
@@ -184,7 +188,7 @@ class Client(TaskCalls):
         try:
             self._conversation = Conversation(
                 self._tasks, self._options.info, self._question_handlers, self._listeners, self._cache,
-                owner=self._owner, result_types=self._options.result_types,
+                owner=self._owner, result_types=self._options.result_types, tracer=tracer_of(self._options.tracing),
             )  # fmt: skip
             self._connecting = Connecting(self._options, self._conversation, self._tasks)
             follows_lists = bool(self._listeners.on_list_changed or self._listeners.on_notification)

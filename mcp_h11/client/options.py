@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..handler.extension import check_identifier
 from ..handler.handler import ServerHandler
 from ..protocol.revisions import REVISIONS, Revision
+from ..telemetry.providers import checked_tracing
 from .conversation.cache import Same
 from .http.httpclient import HTTPClient, Middleware
 from .http.middleware import TokenProvider
@@ -95,6 +96,7 @@ class Options:
     close_timeout: float = CLOSE_LIMIT
     result_types: Collection[str] = ()
     auth: Auth | None = None
+    tracing: Any = None
 
     def __post_init__(self) -> None:
         for seconds in (self.timeout, self.ping_every, self.ping_timeout, self.close_timeout):
@@ -103,6 +105,7 @@ class Options:
                 raise ValueError(f"a number of seconds must be positive, or None for no limit: {seconds!r}")
         if not all(map(callable, self.middleware)):
             raise TypeError("middleware is a list of coroutine functions: async (call, next) -> answer")
+        checked_tracing(self.tracing)
         if self.transport not in (None, "http", "sse"):
             raise ValueError(f'transport is "http", "sse" or None, not {self.transport!r}')
         # A token of bytes would be sent as "b'...'".

@@ -50,7 +50,11 @@ class PostedCall(Call):
     def connected(self) -> bool:
         return not self._lost
 
-    def failed(self, kind: int | str) -> None:
+    @property
+    def peer(self) -> str:
+        return self.reply.peer
+
+    def count_failure(self, kind: int | str) -> None:
         self.reply.failed(kind)
 
     async def emit(self, payload: bytes, passing: bool = False) -> None:

@@ -106,7 +106,7 @@ class PinnedSession(FleetSession):
             error = error or self.as_error(exc, call.method)
             payload = encode_error(self.runtime.json, call.request_id, error, call.method)
         if error is not None:
-            call.failed(error.code)
+            call.failed(error.code, error.message)
         if not call.done and not call.cancelled_by_client:
             later = call.finish(payload, error)
             if later is not None:

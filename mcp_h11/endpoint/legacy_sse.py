@@ -159,7 +159,7 @@ class LegacySSE:
         """The handshake."""
         json = self.runtime.json
         try:
-            payload = json.result(message.id, session.initialize(message.params))
+            payload = json.result(message.id, session.shake_hands(message))
             self.initialized.add(session.id)
         except MCPError as exc:
             payload = json.error(message.id, exc)

@@ -67,7 +67,11 @@ class ModernPost(ModernCall):
     def connected(self) -> bool:
         return self.reply.alive
 
-    def failed(self, kind: int | str) -> None:
+    @property
+    def peer(self) -> str:
+        return self.reply.peer
+
+    def count_failure(self, kind: int | str) -> None:
         self.reply.failed(kind)
 
     def on_refusal(self, error: Refusal) -> None:
@@ -225,7 +229,9 @@ class ModernPosts(Modern):
         call = ModernPost(self.runtime, message, reply, principal)
         reply.on_gone, reply.cancel_on_eof = call.lost, True
         reply.on_silence = call.silent
-        self.runtime.start(self.run(call), self._gate, call, self._ended, call)
+        spans = self.runtime.spans
+        job = self.run(call) if spans is None else spans.around(self.run, call)
+        self.runtime.start(job, self._gate, call, self._ended, call)
 
     def _ended(self, call: ModernPost) -> None:
         reply = call.reply

@@ -236,7 +236,7 @@ class Legacy:
         )
         session = self.stores.new_session(state)
         try:
-            result = session.initialize(message.params)
+            result = session.shake_hands(message, reply.request.head)
         except Refusal:
             raise
         except MCPError as exc:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..handler.questions import Question
 from ..protocol.errors import MCPError, MissingClientCapability, ToolError, overloaded
-from ..protocol.jsonrpc import ErrorResponse, Response
+from ..protocol.jsonrpc import ErrorResponse, Request, Response
 from ..protocol.methods import CANCELLED
 from ..protocol.revisions import Revision
 from ..runtime.admission import Gate
@@ -36,6 +36,14 @@ class AskingCall(Protocol):
     @property
     def client_capabilities(self) -> dict[str, Any]:
         """The capabilities that the client declared."""
+
+    @property
+    def carrying_session(self) -> Any:
+        """The session."""
+
+    @property
+    def headers(self) -> Any:
+        """The head of its HTTP request, or None."""
 
     async def emit(self, payload: bytes, passing: bool = False) -> None:
         """Send one message on the way to the answer."""
@@ -64,28 +72,21 @@ class SessionQuestions:
         asking = runtime.asking
         if not asking.may(party):
             raise overloaded("Too many calls wait for their clients")
-        requests: dict[str, bytes] = {}
-        waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
-        for key, question in questions.items():
-            _check_capability(question, call)
-            try:
-                params = client_request(call.revision, question.method, question.params())
-            except ValueError as exc:
-                raise ToolError(str(exc)) from None
-            self._number += 1
-            request_id = f"{self._prefix}{self._number}"
-            waiting[key] = (request_id, runtime.loop.create_future())
-            requests[request_id] = runtime.json.request(request_id, question.method, params)
+        requests = self._requests(questions, call)
+        waiting = {key: (str(one.id), runtime.loop.create_future()) for key, one in requests.items()}
         self._open.update((request_id, (future, call)) for request_id, future in waiting.values())
+        # The spans put the trace context into the params, so the requests are encoded after them.
+        spans = {} if runtime.spans is None else runtime.spans.asked(requests.values(), call)
         asking.add(party)
         if not call.keeps_place:  # a call that waits for a person should not keep others waiting
             gate.leave()
             runtime.gate.leave(party)
-        sent: list[str] = []
+        sent: list[Any] = []
         reason = "cancelled"
         try:
-            for request_id, payload in requests.items():
-                sent.append(request_id)  # before the wait: a call that is cancelled in it has sent the question
+            payloads = [runtime.json.request(one.id, one.method, one.params) for one in requests.values()]
+            for request, payload in zip(requests.values(), payloads, strict=True):
+                sent.append(request.id)  # before the wait: a call that is cancelled in it has sent the question
                 await call.emit(payload)
             results = await _await_answers(waiting, runtime.settings.ask_timeout)
         except ToolError:
@@ -100,6 +101,8 @@ class SessionQuestions:
                 gate.inside += 1
                 runtime.gate.add(party)
             asked = {request_id: self._open.pop(request_id) for request_id, _ in waiting.values()}
+            if spans and runtime.spans is not None:
+                runtime.spans.answered(spans, {request_id: one[0] for request_id, one in asked.items()}, reason)
             # A question whose wait is done was answered, or its session or its client is gone.
             void = {request_id: asked[request_id][1] for request_id in sent if not asked[request_id][0].done()}
             if void:
@@ -111,6 +114,19 @@ class SessionQuestions:
             return {key: question.read(results[key]) for key, question in questions.items()}
         except ValueError as exc:
             raise ToolError(f"The client's answer cannot be used: {exc}") from None
+
+    def _requests(self, questions: dict[str, Question], call: AskingCall) -> dict[str, Request]:
+        """The questions as requests, by the same keys.  Raises MissingClientCapability, or ToolError for a bad one."""
+        requests: dict[str, Request] = {}
+        for key, question in questions.items():
+            _check_capability(question, call)
+            try:
+                params = dict(client_request(call.revision, question.method, question.params()))
+            except ValueError as exc:
+                raise ToolError(str(exc)) from None
+            self._number += 1
+            requests[key] = Request(f"{self._prefix}{self._number}", question.method, params)
+        return requests
 
     def answered(self, message: Response | ErrorResponse, load: object = None) -> None:
         """Take the client's answer to a question; an answer that no call waits for is dropped.

@@ -307,7 +307,7 @@ class Modern:
             else:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
-            call.failed(error.code)
+            call.failed(error.code, error.message)
             if isinstance(error, Refusal):
                 call.on_refusal(error)
             return encode_error(json, call.request_id, error, call.method), status_of(error)

@@ -77,6 +77,10 @@ class Call(Exchange):
         return self._session.party
 
     @property
+    def peer(self) -> str:
+        return self._session.state.peer
+
+    @property
     def client_info(self) -> dict[str, Any]:
         return self._session.state.client_info
 
@@ -162,6 +166,13 @@ class Session(ValueKeeper):
 
     # --- lifecycle ---------------------------------------------------------------------------------------
 
+    def shake_hands(self, message: Request, head: Any = None) -> dict[str, Any]:
+        """Answer an `initialize`, as `initialize` does; `head` is that of its HTTP request."""
+        spans = self.runtime.spans
+        if spans is None:
+            return self.initialize(message.params)
+        return spans.handshake(message, self.initialize, self, head)
+
     def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
         """Settle revision and client, and give the InitializeResult (2025-11-25 basic/lifecycle, Initialization)."""
         info, capabilities = params.get("clientInfo"), params.get("capabilities")
@@ -230,7 +241,9 @@ class Session(ValueKeeper):
         before = self.busy
         self.busy = before + 1
         try:
-            self.runtime.start(self._run(call), self.gate, call, self._ended, call)
+            spans = self.runtime.spans
+            job = self._run(call) if spans is None else spans.around(self._run, call)
+            self.runtime.start(job, self.gate, call, self._ended, call)
         except MCPError:
             call.done = True
             self._ended(call)
@@ -274,7 +287,7 @@ class Session(ValueKeeper):
                 payload = json.result(call.request_id, tool_error(exc.message))
             else:
                 error = self.as_error(exc, call.method)
-                call.failed(error.code)
+                call.failed(error.code, error.message)
                 payload = encode_error(json, call.request_id, error, call.method)
         if not call.done and not call.cancelled_by_client:  # else it was cancelled, and ignored that
             later = call.finish(payload, error)

@@ -137,9 +137,9 @@ class TaskExchange(Exchange):
         if self._call is not None:
             await self._call.claim()
 
-    def failed(self, kind: int | str) -> None:
+    def failed(self, kind: int | str, message: str = "") -> None:
         if self._call is not None:
-            self._call.failed(kind)
+            self._call.failed(kind, message)
 
     async def start_task(self, message: str | None) -> bool:
         if self._call is not None:

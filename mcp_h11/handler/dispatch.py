@@ -89,6 +89,7 @@ async def answer(handler: ServerHandler, method: str, params: Params, ctx: Conte
         logger.exception("%s failed", method)
         exc.__traceback__ = None
         if method == "tools/call":
+            exchange_of(ctx).failed("tool_error")
             return tool_error(describe(exc) if isinstance(exc, Exception) else "The tool tried to end the server")
         raise InternalError() from None
     if not isinstance(result, dict):

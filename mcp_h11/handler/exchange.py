@@ -45,6 +45,13 @@ class Services(Protocol):
         """Run a blocking function off the event loop, in the turn of its client."""
 
 
+class CallSpan(Protocol):
+    """The span of one call, as the handlers' floor sees it: `telemetry.spans.OpenSpan`."""
+
+    def failed(self, kind: int | str, message: str = "") -> None:
+        """The call fails: the code of a JSON-RPC error or the name of another failure, and the message."""
+
+
 class Exchange:
     """One request in flight, as an era keeps it.  Subclasses fill the slots and the four ways to speak."""
 
@@ -62,6 +69,7 @@ class Exchange:
         "request_state",
         "revision",
         "runtime",
+        "span",
         "task",
     )
 
@@ -76,6 +84,7 @@ class Exchange:
     memo: dict[str, Any] | None  # results of `once`
     disconnected: asyncio.Event | None  # made when a handler asks for it
     deadline: Deadline | None  # of a call that has one, while it runs
+    span: CallSpan | None  # where the server makes spans, while it runs
     task: asyncio.Task[Any] | None  # while it runs, or waits for its turn
     done: bool
     keeps_place: bool  # also while it asks its client: its place is one of those reserved for protocol methods
@@ -88,6 +97,7 @@ class Exchange:
         self.params = message.params
         self.principal = principal
         self.input_responses = self.request_state = self.memo = self.disconnected = self.deadline = self.task = None
+        self.span = None
         self.done = self.keeps_place = False
 
     @property
@@ -127,6 +137,11 @@ class Exchange:
         return None
 
     @property
+    def peer(self) -> str:
+        """The address of the client, or empty where there is none."""
+        return ""
+
+    @property
     def connected(self) -> bool:
         """Whether the client is connected and can read the answer now."""
         return True
@@ -154,8 +169,14 @@ class Exchange:
         """Become a task (`extensions.tasks`); False where the call is none and cannot become one."""
         return False
 
-    def failed(self, kind: int | str) -> None:
-        """The answer will be an error.  A carrier that counts answers by kind counts it."""
+    def failed(self, kind: int | str, message: str = "") -> None:
+        """The answer will be an error: the code of a JSON-RPC error or the name of another failure, and the message."""
+        if self.span is not None:
+            self.span.failed(kind, message)
+        self.count_failure(kind)
+
+    def count_failure(self, kind: int | str) -> None:
+        """A carrier that counts answers by the kind of their error counts this one."""
 
     async def close_stream(self) -> None:
         """End the connection of this call but not the call, where the client can come back for the rest."""

@@ -22,6 +22,7 @@ from ..handler.notices import EXTENDED, Notice
 from ..protocol.errors import overloaded
 from ..protocol.jsonrpc import JSON
 from ..protocol.shown import escaping
+from ..telemetry.providers import tracer_of
 from .admission import FairGate, Gate, HasParty
 from .eager import Eager
 from .extended import ServedExtensions, extensions_served
@@ -35,6 +36,7 @@ from .threads import T, ThreadJob, Threads, ignore_end
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from ..telemetry.serving import ServerSpans
     from .fleet import Fleet
 
 logger = escaping(logging.getLogger(__name__))
@@ -53,6 +55,16 @@ def fleet_of(settings: Settings) -> Fleet | None:
     from ..stores.urls import open_store
 
     return Fleet(open_store(settings.store), settings.path)
+
+
+def spans_of(settings: Settings) -> ServerSpans | None:
+    """The spans of a server; None where its program wants none.  Raises RuntimeError as `tracer_of` does."""
+    tracer = tracer_of(settings.tracing)
+    if tracer is None:
+        return None
+    from ..telemetry.serving import ServerSpans  # only a program with a provider of spans needs it
+
+    return ServerSpans(tracer)
 
 
 def _ignore(call: Any) -> None:
@@ -98,6 +110,7 @@ class Runtime:
         self.store_away = False  # a store failed, and has not been seen to work since
         self.fleet: Fleet | None = fleet_of(settings)
         self.metrics: Metrics | None = None
+        self.spans: ServerSpans | None = None  # of each request, where the program wants them
         self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
         self._threads: Threads
@@ -116,6 +129,12 @@ class Runtime:
         if self.extended.all:
             services = ServedExtensions(self, self.fleet, self.spawn)
             await self._stack.enter_async_context(extensions_served(self.extended.all, services))
+        # After the lifespan, which may set the provider.
+        try:
+            self.spans = spans_of(self.settings)
+        except BaseException:
+            await self._stack.aclose()
+            raise
         self.handler.notices.subscribe(self._on_notice)
         if self.settings.lag_warning is not None:
             self._watchdog = Watchdog(

@@ -52,6 +52,7 @@ class SettingFields(TypedDict, total=False):
     access_log: bool | Literal["text", "json"]
     health: bool
     metrics: bool
+    tracing: Any
     health_path: str
     ready_path: str
     metrics_path: str

@@ -19,6 +19,7 @@ from ..http.auth import subject as subject
 from ..http.forwarded import Proxies
 from ..http.messages import Limits
 from ..protocol.jsonrpc import MAX_MESSAGE_VALUES
+from ..telemetry.providers import checked_tracing
 from .storage import EventStore, SessionManager
 
 DEFAULT_PATH = "/mcp"
@@ -104,6 +105,9 @@ class Settings(_Keywords):
     access_log: bool | Literal["text", "json"] = False  # True is text
     health: bool = False  # serve `health_path` and `ready_path`
     metrics: bool = False  # serve `metrics_path`
+    # Spans of OpenTelemetry.  None: if the program has set a provider when the server starts.  True: the same, and no
+    # provider is an error.  False: none.  Or a TracerProvider.
+    tracing: Any = None
     health_path: str = "/health"
     ready_path: str = "/ready"
     metrics_path: str = "/metrics"
@@ -190,6 +194,7 @@ class Settings(_Keywords):
             if not path.startswith("/") or not _is_visible(path) or set(path) & set("?#"):
                 raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
         checked_prefix(self.root_path)
+        checked_tracing(self.tracing)
         self._check_ops()
         if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
             raise ValueError("path, sse_path and messages_path must differ")

@@ -170,7 +170,7 @@ class Pipe:
         elif self._initialized or message.method == "ping":
             self._session.call(ChannelCall(self._session, message))
         elif message.method == "initialize":
-            result = self._session.initialize(message.params)
+            result = self._session.shake_hands(message)
             self._initialized = True
             self.outlet.post(self.runtime.json.result(message.id, result))
         else:
@@ -213,7 +213,9 @@ class Pipe:
             self._listen(message)
             return
         call = PipeModernCall(self.runtime, message, self)
-        self.runtime.start(self.modern.run(call), self._gate, call, self._ended, call)
+        spans, run = self.runtime.spans, self.modern.run
+        job = run(call) if spans is None else spans.around(run, call)
+        self.runtime.start(job, self._gate, call, self._ended, call)
         if call.task is not None:
             self._calls[message.id] = call
 

@@ -66,6 +66,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "access_log": ("json", "json"),
     "health": ("1", True),
     "metrics": ("1", True),
+    "tracing": ("off", False),
     "health_path": ("/live", "/live"),
     "ready_path": ("/well", "/well"),
     "metrics_path": ("/numbers", "/numbers"),

@@ -55,8 +55,7 @@ if TYPE_CHECKING:
 
 logger = escaping(logging.getLogger(__name__))
 
-# Pages of one list.
-MAX_PAGES = 1_000
+MAX_PAGES = 1_000  # of one list
 # Seconds for a request or a notification that has no other limit.
 SEND_LIMIT = 60.0
 
@@ -139,6 +138,7 @@ class Conversation:
         *,
         owner: Hashable = None,
         result_types: Collection[str] = (),
+        tracer: Any = None,
     ) -> None:
         self.json = JSON()
         self.revision: Revision | None = None
@@ -149,6 +149,11 @@ class Conversation:
         self.known_tools = KnownTools()
         self.calls = Calls(self.json, tasks)
         self.questions = Questions(question_handlers, self.calls, self.json, tasks)
+        self._call = self.calls.call
+        if tracer is not None:
+            from .spans import in_spans  # only a program that wants spans loads it
+
+            self._call = in_spans(tracer, self)
         self.notification_queue = NotificationQueue(tasks)
         self._seldom = Seldom(logger)
         self._info = info
@@ -330,7 +335,7 @@ class Conversation:
                 headers = self._mirrored(request.method, params, revision, request.mirrored)
         if meta:
             params["_meta"] = meta
-        result: dict[str, Any] = await self.calls.call(
+        result: dict[str, Any] = await self._call(
             call, params, headers=headers, safe=self.is_safe(request), timeout=request.timeout
         )
         return result

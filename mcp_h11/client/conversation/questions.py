@@ -10,6 +10,8 @@ Rule: the clock of a call stands still while a question is answered for it, sinc
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,6 +21,7 @@ from ...protocol.jsonrpc import JSON, Request
 from ...protocol.shown import escaping
 from ..transports.base import Outgoing, Transport
 from .callbacks import ServerRequestHandlers
+from .input_required import AnswerQuestion
 from .pending import Calls, OnRequest, PendingCall
 from .seldom import Seldom
 
@@ -40,6 +43,8 @@ class Questions:
         self._json = json
         self._tasks = tasks
         self._seldom = Seldom(logger)
+        # Puts a span around the answer to a request.
+        self.around: Callable[[Request, AnswerQuestion], Awaitable[dict[str, Any]]] | None = None
         # By type and id: the ids 1 and True, or 1 and 1.0, are equal keys of a dict, and two requests.
         self._answering: dict[tuple[type, int | str], anyio.CancelScope] = {}
 
@@ -122,7 +127,11 @@ class Questions:
                 able = [one for one in self._calls.running() if one.on_request is not None]
                 call = able[0] if len(able) == 1 else None
             on_request = None if call is None else call.on_request
-            result = await self.answer(on_request, request.method, request.params)
+            answer = partial(self.answer, on_request)
+            if self.around is None:
+                result = await answer(request.method, request.params)
+            else:
+                result = await self.around(request, answer)
             return self._json.result(request.id, result)
         except MCPError as error:
             return self._json.error(request.id, error)
