@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ import pytest
 import yaml
 from pages import ROOT, blocks
 from provision import everything_required
-from rawclient import Legacy
+from rawclient import Legacy, RawClient
+from serving import served
 from worker_processes import LIMIT, Fleet
+
+from mcp_h11.bridge.config import ServerEntry
+from mcp_h11.bridge.gateway import Gateway, GatewayServer
+from mcp_h11.client.targets import Command
 
 pytestmark = pytest.mark.long  # real processes, several seconds each
 
@@ -38,6 +44,7 @@ def add(a: int, b: int) -> int:
     return a + b
 """
 SELECTOR = re.compile(r"\b((?:mcp_|up\b)[a-z0-9_]*)\s*(?:\{([^}]*)\})?")
+GROUPING = re.compile(r"\bby\s*\(([^)]*)\)")
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
 
@@ -57,13 +64,21 @@ def expressions() -> dict[str, str]:
 
 
 def selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    for name, inside in SELECTOR.findall(expression):
+    for name, inside in SELECTOR.findall(GROUPING.sub("", expression)):
         yield name, MATCHER.findall(inside)
 
 
 def grouped(expression: str) -> set[str]:
     """The labels in `by (...)`."""
-    return {label.strip() for inside in re.findall(r"\bby\s*\(([^)]*)\)", expression) for label in inside.split(",")}
+    return {label.strip() for inside in GROUPING.findall(expression) for label in inside.split(",")}
+
+
+async def of_a_bridge() -> list[str]:
+    """The samples of a bridge with one backend, which cannot be started."""
+    handler = Gateway({"files": ServerEntry(Command((sys.executable, "-c", "")))})
+    async with served(handler, kind=GatewayServer, metrics=True) as server, RawClient(server.port) as client:
+        lines = (await client.request("GET", "/metrics")).body.decode().splitlines()
+    return [line.rpartition(" ")[0] for line in lines if "mcp_h11_backend" in line and not line.startswith("#")]
 
 
 @pytest.mark.anyio
@@ -74,7 +89,7 @@ async def test_the_metrics_and_labels_are_those_of_a_server(tmp_path: Path) -> N
         async with Legacy(fleet.port, "2025-11-25", limit=LIMIT) as client:
             for b in (2, -1):
                 await client.call("tools/call", {"name": "add", "arguments": {"a": 1, "b": b}})
-        samples = await fleet.samples()
+        samples = [*await fleet.samples(), *await of_a_bridge()]
     exposed: dict[str, dict[str, set[str]]] = {"up": {}}
     for sample in samples:
         name, _, inside = sample.rstrip("}").partition("{")
@@ -95,7 +110,7 @@ async def test_the_metrics_and_labels_are_those_of_a_server(tmp_path: Path) -> N
 
 
 def test_a_name_that_is_wrong_is_found() -> None:
-    found = list(selectors('sum by (le, tool) (rate(mcp_a_bucket{job="mcp", x!~"a|b"}[5m])) > up and mcp_b == 1'))
+    found = list(selectors('sum by (le, mcp_label) (rate(mcp_a_bucket{job="mcp", x!~"a|b"}[5m])) > up and mcp_b == 1'))
     assert found == [("mcp_a_bucket", [("job", "=", "mcp"), ("x", "!~", "a|b")]), ("up", []), ("mcp_b", [])]
     assert grouped("sum by (le, tool) (x) / max by(instance)(y)") == {"le", "tool", "instance"}
 
@@ -116,6 +131,7 @@ def test_the_dashboard_has_what_grafana_reads() -> None:
 
 CALLS = 'mcp_server_operation_duration_seconds_count{job="mcp",mcp_method_name="tools/call",gen_ai_tool_name="add"'
 BUCKET = 'mcp_server_operation_duration_seconds_bucket{job="mcp",mcp_method_name="tools/call",gen_ai_tool_name="add"'
+BACKEND = '{job="mcp",instance="a",mcp_h11_backend="files"}'
 STATUS = 'mcp_h11_responses_total{job="mcp",http_response_status_code='
 # A minute each, for an hour: `a+bxn` is a, a+b and so on.
 HEALTHY = {
@@ -137,6 +153,10 @@ HEALTHY = {
     'mcp_h11_workers{job="mcp",instance="a"}': "4x30 3x2 4x28",
     'mcp_h11_workers_wanted{job="mcp",instance="a"}': "4x60",
     'mcp_h11_worker_restarts_total{job="mcp",instance="a"}': "0x30 1x30",
+    f"mcp_h11_backend_up{BACKEND}": "1x20 0 1x39",
+    f"mcp_h11_backend_restarts_total{BACKEND}": "0x20 1x40",
+    f"mcp_h11_backend_swaps_total{BACKEND}": "0x20 1x40",
+    f"mcp_h11_backend_failed_swaps_total{BACKEND}": "0x60",
 }
 # What differs from a healthy server for each alert to fire.
 ILL = {
@@ -152,6 +172,9 @@ ILL = {
     "McpRefusesClients": {f'{STATUS}"401"}}': "0+600x60"},
     "McpWorkersMissing": {'mcp_h11_workers{job="mcp",instance="a"}': "3x60"},
     "McpWorkersRestart": {'mcp_h11_worker_restarts_total{job="mcp",instance="a"}': "0+1x60"},
+    "McpBackendAway": {f"mcp_h11_backend_up{BACKEND}": "0x60"},
+    "McpBackendRestarts": {f"mcp_h11_backend_restarts_total{BACKEND}": "0+1x60"},
+    "McpBackendSwapFailed": {f"mcp_h11_backend_failed_swaps_total{BACKEND}": "0x45 1x15"},
 }
 
 

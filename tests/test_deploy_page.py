@@ -326,3 +326,32 @@ def test_the_service_leads_to_the_pods() -> None:
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]  # not the one for operators
     name = service["metadata"]["name"]
     assert {name, f"{name}.default.svc"} <= set(of_pod(container)["MCP_H11_ALLOWED_HOSTS"].split(","))
+
+
+# --- a bridge --------------------------------------------------------------------------------------------------------
+
+
+def test_the_bridge_has_a_readiness_and_a_swap_for_each_backend(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks(PAGE, "sh") if "/swap/" in block]
+    lines = text.splitlines()
+    (command,) = [line.split() for line in lines if line.startswith("python -m mcp_h11 proxy")]
+    (variable,) = re.findall(r"^export (\w+)=", text, re.M)
+    paths = re.findall(r"http://127\.0\.0\.1:9100(/\S+)", text)
+    ops = free_port()
+    command[0] = sys.executable
+    command[command.index("9100")] = str(ops)
+    backend = {"command": sys.executable, "args": ["-m", "mcp_h11", "tools.py", "--stdio"]}
+    (tmp_path / "servers.json").write_text(json.dumps({"mcpServers": {"files": backend}}))
+    token = "a-token-of-32-characters-0123456789"
+    with process([*command, "--port", "0"], tmp_path, **{variable: token}) as server:
+        ready, swap = paths
+        wait_for(ops, ready, server)
+        assert get(ops, "/ready")[0] == 200
+        connection = http.client.HTTPConnection("127.0.0.1", ops, timeout=LIMIT)
+        with contextlib.closing(connection):
+            connection.request("POST", swap, headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            assert answer.status == 200 and json.loads(answer.read())["backends"]["files"]["swapped"] is True
+        assert 'mcp_h11_backend_swaps_total{mcp_h11_backend="files"} 1' in get(ops, "/metrics")[1]
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(LIMIT) == 0
