@@ -88,7 +88,7 @@ class Fleet:
         """
         self._loop = asyncio.get_running_loop()
         self._spawn = spawn
-        self.store.bus.subscribe(self._on_bus, self.on_missed)
+        self.store.bus.subscribe(self._on_bus, self._on_gap)
         try:
             await self._begin()
         except StoreRefused:
@@ -116,9 +116,11 @@ class Fleet:
         if not self._entered:
             await self.store.open(self.worker)
             self._entered = True
+        if not await self.keys.are_kept():
+            await self.tell("lost")  # those that live keep theirs again, before this one makes others
         if await self.keys.look():
             self._lose()
-        if self.keys.made_mark:  # perhaps in the place of one that the store has lost
+        if self.keys.made:  # perhaps in the place of what the store has lost
             self.signal("lost")
         self._opened = True
 
@@ -332,8 +334,12 @@ class Fleet:
             self.be_unsure()
             logger.debug("the other workers were not told: %s", exc)
 
-    def _on_told_gap(self, body: dict[str, Any]) -> None:
+    def _on_gap(self) -> None:
         self.on_missed()
+        self._spawn(self._on_told_loss({}))  # that may have been among them
+
+    def _on_told_gap(self, body: dict[str, Any]) -> None:
+        self._on_gap()
 
     def _on_bus(self, message: bytes) -> None:
         self._dispatch(self.on_signal, message)

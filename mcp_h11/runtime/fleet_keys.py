@@ -32,7 +32,7 @@ class FleetKeys:
         self._kept: dict[str, bytes] = {}
         self._mark: Record | None = None
         self._tried = b""  # the mark that a look found which failed after that
-        self.made_mark = False  # by the newest look
+        self.made = False  # a mark or a key, by the newest look
         self._hashes: dict[str, str] = {}
         self._looking = asyncio.Lock()  # one after the other, so that a loss is seen once
 
@@ -49,7 +49,7 @@ class FleetKeys:
                     return False
                 version = await self._records.save(KEYS, MARK, new := new_key(), found.version, None)
                 found = None if version is None else Record(version, new)
-            self.made_mark = found is None
+            self.made = found is None
             mark = found if found is not None else await self._make(MARK, new_key())
             tried, self._tried = self._tried, mark.value
             for name in (PRINCIPALS, STATE):
@@ -62,6 +62,13 @@ class FleetKeys:
                 lost = True
             self._mark = mark  # not before: where something failed, the next look sees the loss again
             return lost
+
+    async def are_kept(self) -> bool:
+        """Whether the store has all keys.  Raises StoreError."""
+        for name in (PRINCIPALS, STATE):
+            if await self._records.load(KEYS, name) is None:
+                return False
+        return True
 
     @property
     def mark(self) -> str:
@@ -82,7 +89,10 @@ class FleetKeys:
         """Have a key that is made once for the whole fleet.  After a loss, the first worker that keeps its own wins."""
         known = self._kept.get(name)
         kept = await self._records.load(KEYS, name)  # first, because a full store still reads
-        key = kept.value if kept is not None else (await self._make(name, known or new_key())).value
+        if kept is None:
+            self.made = True
+            kept = await self._make(name, known or new_key())
+        key = kept.value
         if key != known:
             self._kept[name] = key
             self._hashes.clear()

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Roaming, fleet, in_sqlite, lose_memory, roaming, until, until_told
+from fleets import KINDS, LIMIT, Roaming, Workers, fleet, in_sqlite, lose_memory, roaming, until, until_told
 from rawclient import Modern, Response, Stream
 from redis_servers import RedisServer, fresh_prefix
 from serving import Held, call
@@ -22,7 +22,7 @@ from mcp_h11 import Context
 from mcp_h11.runtime import fleet as fleet_module
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores import sqlite_thread
-from mcp_h11.stores.memory import Hub, MemoryStore
+from mcp_h11.stores.memory import Hub, MemoryBus, MemoryStore
 from mcp_h11.stores.redis import RedisStore
 
 pytestmark = pytest.mark.anyio
@@ -402,6 +402,50 @@ async def test_a_worker_that_began_after_the_loss_has_its_keys_taken_over(memory
             record = await old.records.load("session", key_of(client.session))
             assert await old.lost_data()
             assert await old.records.load("session", key_of(client.session)) == record  # once is enough
+
+
+async def marked_anew(workers: Workers, lose: Callable[[], object]) -> None:
+    """The store has lost its data, and a worker has died when it had made a mark and no key."""
+    lose()
+    fleet_ = workers[0].runtime.fleet
+    with anyio.fail_after(LIMIT):
+        while not await fleet_.store.inbox.workers():  # its heart beats again
+            await asyncio.sleep(0.01)
+    await fleet_.records.create("key", "mark", b"of a worker that has died", None)
+
+
+async def test_a_worker_that_begins_beside_others_has_their_keys_and_none_of_its_own(store: Losing) -> None:
+    """Else a session that begins at one of them would be no session to the other, until that one misses something."""
+    async with fleet(Kept, store.make, count=1) as workers:
+        able = {"capabilities": ABLE}
+        asked = (await Modern(workers[0].port, **able).call("tools/call", call("once"))).result
+        await marked_anew(workers, store.lose)
+        async with fleet(Kept, store.make, count=1) as late, roaming(workers[0]) as client:
+            assert (await client.at(late[0]).post(client.request("ping"))).status == 200
+            answers = {key: {"action": "accept", "content": {"it": "yes"}} for key in asked["inputRequests"]}
+            state = {"requestState": asked["requestState"], "inputResponses": answers}
+            done = await Modern(late[0].port, **able).call("tools/call", {**call("once"), **state})
+            assert "yes" in done.result["content"][0]["text"]
+
+
+async def test_a_worker_that_was_not_told_of_other_keys_has_them_after_the_gap(
+    memory: Losing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps: list[Callable[[], None]] = []
+    subscribe, hear = MemoryBus.subscribe, MemoryBus.hear
+    monkeypatch.setattr(
+        MemoryBus, "subscribe", lambda self, heard, gap: (gaps.append(gap), subscribe(self, heard, gap))[1]
+    )
+    async with fleet(Kept, memory.make, count=1) as workers:
+        bus = workers[0].runtime.fleet.store._store.bus
+        await marked_anew(workers, memory.lose)
+        monkeypatch.setattr(MemoryBus, "hear", lambda self, message: None if self is bus else hear(self, message))
+        async with fleet(Kept, memory.make, count=1) as late:
+            monkeypatch.undo()
+            gaps[0]()
+            await until(lambda: workers[0].runtime.fleet.hashed("ann") == late[0].runtime.fleet.hashed("ann"))
+            async with roaming(workers[0]) as client:
+                assert (await client.at(late[0]).post(client.request("ping"))).status == 200
 
 
 async def test_a_store_that_is_set_back_to_an_earlier_time_gets_what_the_workers_know() -> None:
