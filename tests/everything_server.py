@@ -6,7 +6,7 @@
 
 It refuses nothing and knows nothing of the wire: whatever is in here, a user of the package can write.  Names,
 texts and schemas of `test_*` are the suite's, and so are those of the section on tasks; `battery_*` is what
-`tests/interop` drives with real clients.
+`tests/interop` drives with real clients.  The skills are those of the folder `everything_skills` beside it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from mcp_h11 import (
     run,
     run_stdio,
 )
+from mcp_h11.extensions.skills import Skills
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
@@ -44,7 +45,12 @@ WAV = base64.b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIA
 RETRY = 100  # milliseconds; test_reconnection is over after 200
 STEP = 0.05  # seconds between two notifications; the suite wants to see them apart
 
-server = MCPServer("everything", version="1.0", instructions="Every feature of the protocol, for tests.")
+server = MCPServer(
+    "everything",
+    version="1.0",
+    instructions="Every feature of the protocol, for tests.",
+    extensions=[Skills(Path(__file__).parent / "everything_skills")],
+)
 
 
 def text(value: str) -> dict[str, Any]:

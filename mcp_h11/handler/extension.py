@@ -163,6 +163,7 @@ class Extensions:
 
     def __init__(self, extensions: Sequence[Extension] = ()) -> None:
         self.all = tuple(extensions)
+        self.wrapper: CallTool | None = None  # what `wrapped` has made, where it is in use
         self.methods: dict[str, tuple[Extension, ExtensionMethod]] = {}
         self.filters: dict[str, Extension] = {}
         known: set[str] = set()

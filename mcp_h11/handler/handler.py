@@ -106,10 +106,17 @@ class ServerHandler:
         if known is None:
             known = self.__dict__["_known_extensions"] = Extensions(self.extensions())
             # An attribute of the object hides the method of its class, so a call without wrappers pays nothing.
-            wrapped = known.wrapped(self.call_tool)
-            if wrapped is not None:
-                self.__dict__["call_tool"] = wrapped
+            known.wrapper = known.wrapped(self.call_tool)
+            if known.wrapper is not None:
+                self.__dict__["call_tool"] = known.wrapper
         return known
+
+    def _renew_extensions(self) -> None:
+        """Ask for the `extensions` once more, and check them.  Raises as `Extensions` does."""
+        known: Extensions | None = self.__dict__.pop("_known_extensions", None)
+        if known is not None and known.wrapper is not None:
+            del self.__dict__["call_tool"]
+        self._extended  # noqa: B018
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         """How long a client may keep a result of `method` (milliseconds), and its scope: "public", "private", or None.

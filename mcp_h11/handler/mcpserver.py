@@ -125,6 +125,18 @@ class MCPServer(Publisher):
         for extension in self._extensions:
             extension.attach(self)
 
+    def add_extension(self, extension: Extension) -> None:
+        """Add an extension, behind those that there are, before the server is served.  Raises as the constructor."""
+        had = self._extensions
+        self._extensions = (*had, extension)
+        try:
+            self._renew_extensions()
+        except (TypeError, ValueError):
+            self._extensions = had
+            self._renew_extensions()
+            raise
+        extension.attach(self)
+
     # --- registering -----------------------------------------------------------------------------------------
 
     @overload
