@@ -92,11 +92,16 @@ def lasting_session(ctx: Context) -> Session | None:
 def declared_capabilities(ctx: Context) -> dict[str, Any]:
     """The capabilities that the client of this call declared, without those that a bridge cannot carry."""
     declared = {key: value for key, value in ctx.client_capabilities.items() if key in _DECLARED}
-    extensions = declared.get("extensions")
-    if isinstance(extensions, dict):
-        # A task lives at one server under an id that the bridge does not follow.
-        declared["extensions"] = {name: value for name, value in extensions.items() if "tasks" not in name}
+    if "extensions" in declared:
+        declared["extensions"] = carried_extensions(declared["extensions"])
     return declared
+
+
+def carried_extensions(announced: Any) -> dict[str, Any]:
+    """The extensions, as one end announced them, that a bridge can carry to the other end."""
+    # A task lives at one server under an id that the bridge does not follow.
+    extensions = announced if isinstance(announced, dict) else {}
+    return {name: settings for name, settings in extensions.items() if "tasks" not in name}
 
 
 def wanted_log_level(ctx: Context) -> str | None:

@@ -19,7 +19,8 @@ from typing import Any
 from ..handler.context import Context, exchange_of
 from ..handler.handler import Params
 from ..handler.questions import InputRequired
-from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError
+from ..http.headers import decode_value
+from ..protocol.errors import INTERNAL_ERROR, HeaderMismatch, InvalidParams, MCPError
 from ..protocol.methods import (
     META_CAPABILITIES,
     META_CLIENT,
@@ -102,6 +103,9 @@ class Forwarding:
             with generation.run(backend, call), call.scope:
                 return await self._ask_backend(generation, backend, call, params, ctx)
         except MCPError as exc:
+            if isinstance(exc, HeaderMismatch) and call.method not in METHODS:
+                # Those headers were the client's: the bridge only passed on what it had.
+                raise HeaderMismatch(exc.message) from None
             raise as_answer(exc, backend.name) from None
         finally:
             generation.forwarded.reset(token)
@@ -144,6 +148,7 @@ class Forwarding:
                 rounds=False,
                 meta=meta or None,
                 owner=None if self._generations.is_alone(backend) else call.owner,
+                mirrored=None if call.method in METHODS else _mirrored(ctx, sent),
             )
         finally:
             backend.interests.levels.pop(call, None)
@@ -155,6 +160,22 @@ class Forwarding:
             return {}
         headers = ctx.headers
         return {name: headers[name] for name in self.headers if name in headers}
+
+
+def _mirrored(ctx: Context, params: Params) -> str | None:
+    """The member of the params that the client repeats in `Mcp-Name`, for a method that the bridge does not know.
+
+    The backend's extension may demand that header, as it demands it of the client.
+    """
+    head = exchange_of(ctx).headers
+    values = [] if head is None else head.get_all("mcp-name")
+    if len(values) != 1:
+        return None
+    try:
+        name = decode_value(values[0].strip(" \t"))
+    except HeaderMismatch:
+        return None
+    return next((member for member, value in params.items() if type(value) is str and value == name), None)
 
 
 # --- input rounds of a 2026-07-28 backend ------------------------------------------------------------------------

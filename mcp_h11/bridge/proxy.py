@@ -44,6 +44,7 @@ from .backends import (
     backend_name,
     spec_of,
 )
+from .callers import carried_extensions
 from .calls import Parking
 from .counts import BackendCounts, backend_metrics
 from .filter import ToolFilter
@@ -62,7 +63,7 @@ FIRST_TIME = 10.0  # seconds that serving waits for the backend before it begins
 SWEEP_TIME = 1.0
 
 # The capabilities of a backend that a bridge can carry to clients.
-_OFFERED = ("completions", "experimental", "logging", "prompts", "resources", "tools")
+_OFFERED = ("completions", "experimental", "extensions", "logging", "prompts", "resources", "tools")
 # Methods that the server in front answers itself, and those that a bridge cannot carry: a task lives at one server
 # under an id that the bridge does not follow.
 _OWN = ("initialize", "ping", "server/", "subscriptions/", "logging/", "resources/subscribe", "resources/unsubscribe",
@@ -240,6 +241,9 @@ class ProxyHandler(ServerHandler):
         if client is None:
             return
         offered = {key: value for key, value in client.server_capabilities.items() if key in _OFFERED}
+        # Methods that this bridge does not know are passed on, and so is the announcement that the backend has them.
+        if "extensions" in offered:
+            offered["extensions"] = carried_extensions(offered["extensions"])
         self._server_info = ServerInfo(offered, client.server_info, client.instructions)
         self.instructions = client.instructions
         self.name = str(client.server_info.get("name") or self.name)

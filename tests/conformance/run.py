@@ -59,7 +59,9 @@ SCORED = {
     "auto": {"2025-11-25": (69, 30), "2026-07-28": (120, 37)},
     "sse": {"2025-11-25": (70, 30), "2026-07-28": (121, 37)},
 }
-UNCLAIMED = re.compile(r"tasks-|sep-2640-skills-")
+UNCLAIMED = re.compile(r"tasks-")
+# Of extensions, in no requirement set, with the number of their checks.
+EXTENSIONS = {"sep-2640-skills-enumeration": 32, "sep-2640-skills-directory": 7, "sep-2640-skills-manifest": 6}
 # No requirement set negotiates an older revision; this scenario does, where it is told to.
 EXTRA = [("server-session-lifecycle", "2025-06-18"), ("server-session-lifecycle", "2025-03-26")]
 # Run with a requirement set but not scored by it; they have to have run, and to have passed.
@@ -172,6 +174,15 @@ def requirement_set(
             score.scenario(label, name, results.get(name), scored=False)
 
 
+def extensions(suite: Suite, score: Score, label: str, url: str, out: Path) -> None:
+    """The scenarios of extensions, each of which has to run all its checks."""
+    for name, due in EXTENSIONS.items():
+        results = suite.run(url, out / f"{label}-{name}".replace(" ", "-"), "--scenario", name)
+        passed = score.scenario(label, name, results.get(name), scored=False)
+        if passed != due:
+            score.complain(f"[{label}] {name}: {passed} checks passed, where {due} are due")
+
+
 def shared_scorer(suite: Suite, score: Score, *subject: str) -> None:
     """The same sets, run and read by the scorer that all groups share; `subject` says how it finds the server."""
     command = [sys.executable, str(SHARED), "--harness", str(suite.folder), "--strict", "--min-scored", "190"]
@@ -195,11 +206,15 @@ def measure(suite: Suite, out: Path) -> Score:
                 folder = out / response / f"{name}-{revision}"
                 results = suite.run(server.url, folder, "--scenario", name, "--spec-version", revision)
                 score.scenario(f"{revision} {response}", name, results.get(name), scored=False)
+            if response == "auto":
+                extensions(suite, score, "extensions", server.url, out)
         # Each scenario is another client: with one backend for all of them, no question and no log message would say
         # which of them it is for.  Those of 2026-07-28 have no sessions, and get each other's log messages.
         with everything_bridge("--response", response, "--per-session", "--share-logs") as server:
             for revision in revisions:
                 requirement_set(suite, score, response, revision, server.url, out, bridged=True)
+            if response == "sse":
+                extensions(suite, score, "extensions bridged", server.url, out)
     if SHARED.exists():
         shared_scorer(suite, score, "--", sys.executable, str(EVERYTHING), "--port", "{port}")
     return score
@@ -211,6 +226,7 @@ def measure_one(suite: Suite, out: Path, subject: AbstractContextManager[Running
     with subject as server:
         for revision in SCORED["sse"]:
             requirement_set(suite, score, "sse", revision, server.url, out)
+        extensions(suite, score, "extensions", server.url, out)
         if SHARED.exists():
             shared_scorer(suite, score, "--url", server.url)
     return score
