@@ -261,10 +261,7 @@ class MCPServer(Publisher):
             from ..extensions.tasks import Tasks  # upward, as in `run`: only a server with tasks needs it
 
             known = Tasks()
-            self._extensions += (known,)
-            # Made at their next use, with the new one.
-            self.__dict__.pop("_known_extensions", None)
-            self.__dict__.pop("call_tool", None)
+            self.add_extension(known)
         return known
 
     def _structured_as(self, wanted: bool | None) -> tuple[bool | None, bool]:
