@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The header `WWW-Authenticate` of a refused request, as values: challenges, and what the one for a token asks for.
+"""The header `WWW-Authenticate` of a refused request, as values: challenges, and the one for a token read.
 
 RFC 9110, 11.6.1 (the grammar), RFC 6750, 3 (`scope`, `error`), RFC 9728, 5.1 (`resource_metadata`).
 
-It reads what a stranger wrote: text that is no challenge is passed over, and nothing here raises.
+A stranger wrote it: text that is no challenge is passed over, and nothing here raises.
 
 Rule: only the challenge for a token counts.  A parameter that stands in the challenge of another scheme is not read.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 MAX_CHALLENGE = 16 * 1024  # characters of all header lines together; the rest is not read
 MAX_CHALLENGES = 20
 MAX_CHALLENGE_PARAMS = 50  # of one challenge
-MAX_SCOPES = 100  # of one list; what is past it is not asked for
+MAX_SCOPES = 100  # of one list; later ones are dropped
 MAX_SCOPE = 256  # characters
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -40,7 +40,7 @@ class Challenge:
 
 @dataclass(frozen=True)
 class TokenWanted:
-    """What a server asks for when it refuses a request.
+    """The challenge for a token, read.
 
     Attributes:
         resource_metadata: the address of its metadata, if it names one.
@@ -88,7 +88,7 @@ def parse_challenges(lines: Iterable[str]) -> list[Challenge]:
 
 
 def wanted_in(lines: Iterable[str]) -> TokenWanted:
-    """What the first challenge for a bearer token asks for; all None where there is no such challenge."""
+    """The first challenge for a bearer token; all None where there is no such challenge."""
     challenges = parse_challenges(lines)
     # A server with DPoP (RFC 9449, 7.1) has the same parameters there.
     for scheme in ("bearer", "dpop"):

@@ -2,7 +2,7 @@
 """The steps of one login, in their order: metadata, client, authorization, token; and the refresh of a token.
 
 Each step decides by the pure modules beside it (`metadata`, `registration`, `tokens`) and asks by `fetching`.  It keeps
-nothing and tries nothing twice: `oauth` says when to log in, and stores what comes of it.
+nothing and tries nothing twice: `keeper` says when to log in, and stores the result.
 
 2026-07-28 basic/authorization.  A server without metadata of its own is its own authorization server, as in 2025-03-26.
 """
@@ -57,7 +57,7 @@ CLOSE_REDIRECT = 5.0  # seconds that the end of a redirect may take
 
 @dataclass(frozen=True)
 class Discovered:
-    """What the metadata says: the MCP server as a resource, and the authorization server that was chosen."""
+    """The metadata of the MCP server, and that of the authorization server that was chosen."""
 
     resource: ResourceMetadata
     server: ServerMetadata
@@ -65,7 +65,7 @@ class Discovered:
 
 @dataclass(frozen=True)
 class Flow:
-    """The steps, with what they all need.
+    """The steps of a login at one MCP server.
 
     Attributes:
         url: the address of the MCP server.
@@ -88,7 +88,7 @@ class Flow:
         """Finds the authorization server of the MCP server.
 
         Args:
-            wanted: what the server asked for when it refused.
+            wanted: the challenge of the server, read.
             issuer: the authorization server of the last login, which is taken again where it is still named.
 
         Raises:
@@ -290,7 +290,7 @@ class Flow:
 
 
 def _check_trouble(answer: Fetched, step: str, address: str) -> None:
-    """Raises LoginFailed for a status that says nothing of what is there: the same address may answer later."""
+    """Raises LoginFailed for a status of trouble: the same address may have a document later."""
     if answer.status >= 500 or answer.status == 429:
         raise LoginFailed(f"status {answer.status}", step=step, address=shown(address))
 

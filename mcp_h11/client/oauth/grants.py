@@ -117,7 +117,7 @@ class EnterpriseIdentity:
         return f"EnterpriseIdentity(token_endpoint={self._endpoint!r}, client_id={self._client_id!r})"
 
     async def fields(self, need: TokenNeed, fetcher: Fetcher) -> dict[str, str]:
-        """Exchanges the ID token by `fetcher`, for what `need` says; the fields of a request with the ID-JAG."""
+        """Exchanges the ID token by `fetcher`, for the audience and resource of `need`; the fields with the ID-JAG."""
         given = self._id_token()
         form = {
             "grant_type": TOKEN_EXCHANGE,
@@ -143,7 +143,7 @@ class EnterpriseIdentity:
 
 
 def _checked(assertion: object) -> str:
-    """Raises LoginFailed for what is no assertion; the error quotes nothing of it."""
+    """The assertion.  Raises LoginFailed for any other value; the error quotes nothing of it."""
     if not isinstance(assertion, str) or not 0 < len(assertion) <= MAX_ASSERTION or not assertion.isascii():
         raise LoginFailed(f"an assertion is a text of at most {MAX_ASSERTION} ASCII characters", step="token")
     return assertion

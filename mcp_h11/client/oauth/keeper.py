@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The login at one MCP server, kept valid: loaded once, refreshed before its end, renewed when the server refuses it.
+"""The login at one MCP server, kept valid: loaded once, refreshed before its end, renewed after a refusal.
 
-It decides when to refresh and when to log in; `flow` does both, and the `TokenStore` keeps what comes of it.
+It decides when to refresh and when to log in; `flow` does both, and the `TokenStore` keeps the result.
 
 Rules:
-- One request to the authorization server serves all that wait for it, here and in other processes: what another one
-  has stored meanwhile is taken.  A failure is told to all that waited: no person sees two windows for one login.
+- One request to the authorization server serves all that wait for it, here and in other processes: tokens that another
+  process has stored meanwhile are taken.  A failure is told to all that waited, so that no person sees two windows for
+  one login.
 - A refresh that has begun is finished and stored, even if its request is cancelled: the old refresh token may be of no
   use any more.
 - A refresh token is dropped only when the authorization server says that it has ended, never for a broken connection.
@@ -39,7 +40,9 @@ from .tokens import INVALID_GRANT, TokenRefused
 logger = escaping(logging.getLogger(__name__))
 
 RENEW_BEFORE = 60.0  # seconds; a token that lives less than four times as long is renewed in its last quarter
-MAX_STEP_UPS = 3  # in a row, without a request that the server has accepted
+# Logins in a row without a request that the server has accepted: for more scopes, and by a person for any reason.
+MAX_STEP_UPS = 3
+MAX_VAIN_LOGINS = 5
 # A client that the authorization server does not know any more (RFC 6749, 5.2).
 _UNKNOWN_CLIENT = ("invalid_client", "unauthorized_client")
 
@@ -81,6 +84,7 @@ class LoginKeeper:
         self._error: Exception | None = None  # of the last round
         self._asked: tuple[str, ...] = ()  # the scopes of the last login
         self._step_ups = 0
+        self._vain_logins = 0
         self._refreshed_in_vain = False
 
     # --- before and after a request -------------------------------------------------------------------------
@@ -105,12 +109,12 @@ class LoginKeeper:
                     raise
                 logger.warning("the token for %s was not refreshed, and still holds: %s", shown(self.url), error)
             tokens = self._current
-        # A token that has ended is not sent: the server says by its refusal what it wants.
+        # A token that has ended is not sent: the refusal without a token names scopes and metadata.
         return None if tokens is None or self._ends_within(tokens, 0.0) else tokens
 
     def accepted(self) -> None:
         """The server has accepted the tokens."""
-        self._step_ups = 0
+        self._step_ups = self._vain_logins = 0
         self._refreshed_in_vain = False
 
     def may_help(self, status: int, wanted: TokenWanted) -> bool:
@@ -173,14 +177,14 @@ class LoginKeeper:
             async with http() as client:
                 await self._flow(client).end(login)
         except LoginFailed as error:
-            # It is forgotten here in any case, which is what the person sees.
+            # It is forgotten here in any case.
             logger.warning("the authorization server was not told of the logout: %s", error)
         return True
 
     # --- one round ------------------------------------------------------------------------------------------
 
     async def _once(self, work: Callable[[], Awaitable[None]], done: Callable[[], bool]) -> None:
-        """Runs `work` for all that wait, or takes what another one has done meanwhile.
+        """Runs `work` for all that wait, or takes the result of another one that ran meanwhile.
 
         A round that is cancelled does not count, so that the next waiter begins its own.
         """
@@ -201,8 +205,8 @@ class LoginKeeper:
 
     async def _refresh(self, http: HTTPMaker) -> None:
         mine = self._current
-        stored = self._usable(await self._options.store.load(self.key))
-        self._take(stored if stored is not None else self._login)
+        # A logout in another process counts here too.
+        self._take(await self._options.store.load(self.key))
         now = self._current
         # Another process has refreshed them.
         if now is None or now.refresh_token is None:
@@ -241,7 +245,9 @@ class LoginKeeper:
         fresh = tokens is not None and tokens.access_token != old and not self._ends_within(tokens, 0.0)
         if fresh and wanted.error != "insufficient_scope":
             return
-        able = self._options.grant is not None or (person and self._options.redirect is not None)
+        # A server that refuses each token would send a person to login after login.
+        person = person and self._options.redirect is not None and self._vain_logins < MAX_VAIN_LOGINS
+        able = self._options.grant is not None or person
         if not able and (tokens is None or tokens.refresh_token is None):
             return
         async with http() as client:
@@ -275,8 +281,8 @@ class LoginKeeper:
         person = options.grant is None
         mine = stored is not None and stored.issuer == found.server.issuer
         scopes = flow.chosen_scopes(wanted, found, self._earlier() if mine else (), refreshable=person)
-        if wanted.error == "insufficient_scope":
-            self._step_ups += 1
+        self._step_ups += wanted.error == "insufficient_scope"
+        self._vain_logins += person
         if options.grant is not None:
             login = await flow.by_grant(found, scopes, stored, options.grant)
         elif options.redirect is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Metadata of MCP servers and of authorization servers, as values: where it is looked for, and what it must say.
+"""Metadata of MCP servers and of authorization servers, as values: where it is looked for, and the checks of it.
 
 RFC 9728 (the resource), RFC 8414 and OpenID Connect Discovery 1.0 (the authorization server); the order of addresses is
 that of 2026-07-28 basic/authorization/authorization-server-discovery.  It fetches nothing.

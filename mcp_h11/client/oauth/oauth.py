@@ -119,7 +119,7 @@ class OAuth:
         return Authorizing(self._keeper(url), http or _default_http, patience)
 
     async def login(self, url: str, http: HTTPMaker | None = None) -> Login:
-        """Logs in at the server `url`, even if there are tokens for it, and gives what was stored.
+        """Logs in at the server `url`, even if there are tokens for it, and gives the login that was stored.
 
         Args:
             http: makes the HTTP client for all requests; None takes the proxies of the environment.
@@ -218,7 +218,7 @@ def _default_http() -> HTTPClient:
 
 
 async def _asked_by(url: str, http: HTTPMaker) -> TokenWanted:
-    """What the MCP server asks for when a request comes without a token."""
+    """The challenge of the MCP server to a request without a token."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode("ascii")
     headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
     try:

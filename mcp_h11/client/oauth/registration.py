@@ -26,7 +26,7 @@ AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_ke
 
 @dataclass(frozen=True)
 class ClientOptions:
-    """What the user says of the client.
+    """The options of the user about the client.
 
     Attributes:
         given: a client that the user registered; None without one.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a login gives, as values that turn into JSON and back, and the places that keep them.
+"""Logins as values that turn into JSON and back, and the places that keep them.
 
 A `TokenStore` keeps one `Login` for each MCP server.  Its key is the canonical URI of the server, which is the
 `resource` of RFC 8707, so that no token is found for another server.  `MemoryTokenStore` forgets all when the process
@@ -70,7 +70,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Login:
-    """One login: what a `TokenStore` keeps for one MCP server.
+    """One login; a `TokenStore` keeps one for each MCP server.
 
     Attributes:
         resource: the URI that the tokens are for: that of the MCP server, or of a path above it (RFC 8707, 2).
@@ -175,7 +175,7 @@ class TokenStore(Protocol):
         """The login that was saved last under `key`, or None."""
 
     async def save(self, key: str, login: Login) -> None:
-        """Keeps `login` in place of what `key` had.  After a crash either the old one or the new one is there."""
+        """Keeps `login` under `key`, in place of an older one.  After a crash one of the two is there, whole."""
 
     async def delete(self, key: str) -> None:
         """Forgets `key`, if it is there."""
@@ -201,7 +201,7 @@ class MemoryTokenStore:
         return self._logins.get(key)
 
     async def save(self, key: str, login: Login) -> None:
-        """Keeps `login` in place of what `key` had."""
+        """Keeps `login` under `key`, in place of an older one."""
         self._logins[key] = login
 
     async def delete(self, key: str) -> None:

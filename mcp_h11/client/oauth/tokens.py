@@ -29,7 +29,7 @@ from .store import Registration, Tokens
 MAX_LIFETIME = 10 * 365 * 86400.0  # seconds; a longer `expires_in` is taken for this
 MAX_SUBJECT = 200  # characters of a person's name
 SHOWN_OF_ERROR = 300  # characters of an authorization server's words in an error
-# What can be asked of the same server again without a person's doing (RFC 6749, 5.2).
+# RFC 6749, 5.2: the refresh token or the code has ended.
 INVALID_GRANT = "invalid_grant"
 
 
@@ -46,7 +46,7 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
-    """One authorization request: where the browser goes, and what its answer is checked by."""
+    """One authorization request: the address for the browser, and the values that its answer is checked by."""
 
     url: str = field(repr=False)
     redirect_uri: str

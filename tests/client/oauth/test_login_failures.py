@@ -414,17 +414,6 @@ async def test_a_store_that_cannot_be_read_ends_the_request(world: World) -> Non
     assert world.mcp.requests == []
 
 
-@played
-async def test_a_client_that_finds_the_era_of_its_server_asks_a_person_once(world: World) -> None:
-    world.person.change = lambda answer: AuthorizationResponse(
-        state=answer.state, iss=answer.iss, error="access_denied"
-    )
-    with pytest.raises(LoginFailed, match="access_denied"):
-        async with Client(world.url, auth=world.oauth()):
-            pass
-    assert len(world.person.asked) == 1 and len(world.mcp.to("/mcp")) == 1
-
-
 def test_options_that_no_login_can_have() -> None:
     for url in ("http://mcp.example/mcp", "http+unix://%2Ftmp%2Fs/mcp", "ftp://mcp.example"):
         with pytest.raises(ValueError):
