@@ -216,6 +216,10 @@ class Flow:
         assert server.registration_endpoint is not None
         # All that may be asked for later: some servers grant no scope that was not registered.
         able = tuple(dict.fromkeys((*scopes, *(found.resource.scopes or ()), *server.scopes)))[:MAX_NAMES]
+        # npm's oidc-provider refuses a registration with scopes that its metadata does not have, such as those of a
+        # resource.  Without any a server decides by itself (RFC 7591, 2).
+        if server.scopes and not set(able) <= set(server.scopes):
+            able = ()
         asked = registration_request(self.client, server, uri, able)
         answer = await self.fetcher.post_json(server.registration_endpoint, asked, step)
         with _failing(step, server.registration_endpoint):

@@ -463,3 +463,26 @@ async def test_no_secret_is_logged(world: World) -> None:
         logger.removeHandler(handler)
         logger.setLevel(before)
     assert seen and not [line for line in seen if "access-" in line or "refresh-" in line or "the-code" in line]
+
+
+@pytest.mark.parametrize(
+    ("known", "registered"),
+    [
+        (None, "files:read"),
+        (["files:read", "other"], "files:read other"),
+        # npm's oidc-provider refuses a registration with scopes of a resource, which its metadata does not have.
+        (["openid"], None),
+    ],
+)
+def test_a_registration_has_no_scopes_that_the_server_does_not_know(
+    known: list[str] | None, registered: str | None
+) -> None:
+    @played
+    async def test(world: World) -> None:
+        world.mcp.metadata["scopes_supported"] = ["files:read"]
+        world.server.metadata["scopes_supported"] = known
+        assert await world.call(world.oauth()) == (200, "access-1")
+        assert json.loads(world.server.to("/register")[0].body).get("scope") == registered
+        assert world.person.asked[0]["scope"] == "files:read"
+
+    test()
