@@ -58,7 +58,10 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .client.http.middleware import BearerToken, CircuitBreaker, CircuitOpen, Token, extra_headers, log_calls
     from .client.http.wire import HTTPAnswer
     from .client.oauth.errors import TokenStoreError
+    from .client.oauth.files import FileTokenStore
     from .client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
+    from .client.oauth.keyring import KeyringTokenStore
+    from .client.oauth.loopback import LoopbackRedirect, PastedRedirect
     from .client.oauth.oauth import OAuth
     from .client.oauth.redirect import AuthorizationResponse, Redirect
     from .client.oauth.store import Login, MemoryTokenStore, Registration, Tokens, TokenStore
@@ -153,9 +156,13 @@ __all__ = (
     "AuthorizationResponse",
     "ClientCredentials",
     "EnterpriseIdentity",
+    "FileTokenStore",
     "JWTBearer",
+    "KeyringTokenStore",
     "Login",
+    "LoopbackRedirect",
     "MemoryTokenStore",
+    "PastedRedirect",
     "Redirect",
     "Registration",
     "TokenStore",
@@ -207,10 +214,16 @@ _ON_DEMAND = {
     ),
     "client.http.wire": ("HTTPAnswer",),
     "client.oauth.errors": ("TokenStoreError",),
+    "client.oauth.files": ("FileTokenStore",),
     "client.oauth.grants": (
         "ClientCredentials",
         "EnterpriseIdentity",
         "JWTBearer",
+    ),
+    "client.oauth.keyring": ("KeyringTokenStore",),
+    "client.oauth.loopback": (
+        "LoopbackRedirect",
+        "PastedRedirect",
     ),
     "client.oauth.oauth": ("OAuth",),
     "client.oauth.redirect": (

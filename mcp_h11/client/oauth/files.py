@@ -61,11 +61,11 @@ def logins_folder(environ: Mapping[str, str], system: str = sys.platform, home: 
 class FileTokenStore:
     """A `TokenStore` in a folder of the user.  Give it to `OAuth(store=...)`.
 
+    Its methods raise TokenStoreError where a file is not safe, or cannot be read or written.
+
     Args:
         folder: made where it is missing; by default `logins_folder(os.environ)`.
         lock_timeout: seconds that `locked` waits for another process.
-
-    Its methods raise TokenStoreError where a file is not safe, or cannot be read or written.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, lock_timeout: float = LOCK_LIMIT) -> None:
@@ -73,7 +73,7 @@ class FileTokenStore:
         self._lock_timeout = lock_timeout
 
     def path_of(self, key: str) -> Path:
-        """The file of a server."""
+        """The file of the server `key`."""
         return self.folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
 
     async def load(self, key: str) -> Login | None:
@@ -100,7 +100,7 @@ class FileTokenStore:
 
     @contextlib.asynccontextmanager
     async def locked(self, key: str) -> AsyncIterator[None]:
-        """Held by one task of one process at a time for each key.
+        """Held by one task of one process at a time for each `key`.
 
         Raises:
             TokenStoreError: another one has held it for `lock_timeout` seconds.
@@ -121,7 +121,7 @@ class FileTokenStore:
     # --- for `KeyringTokenStore` --------------------------------------------------------------------------------------
 
     async def found(self, key: str) -> Login | Marker | None:
-        """The login of a file, or the marker of one in a keyring."""
+        """The login in the file of `key`, or the marker of one in a keyring."""
         path = self.path_of(key)
         data = await in_thread(read_private, path)
         if data is None:
@@ -136,7 +136,7 @@ class FileTokenStore:
         return found
 
     async def mark(self, key: str, marker: Marker) -> None:
-        """Keeps in the place of a login that it is in a keyring."""
+        """Keeps the `marker` of a login in a keyring, in the place of a login for `key`."""
         await self._write(key, {"keyring": marker._asdict()})
 
     async def _write(self, key: str, members: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ class PastedRedirect(LoopbackRedirect):
     def _tell(self, url: str, *, opened: bool) -> None:
         self._show(
             f"To log in, open this address in any browser:\n{escaped(url)}\n"
-            "It ends at a page that cannot be shown; paste the address of that page here, or the code."
+            "It ends at a page that cannot be shown; paste the whole address of that page here, or a code that you see."
         )
 
     async def _wait(self, answer: Awaitable[AuthorizationResponse]) -> AuthorizationResponse | str:

@@ -539,7 +539,7 @@ async def pasted(*lines: str | None, url: str = ASKED) -> tuple[AuthorizationRes
 async def test_an_address_or_a_code_is_pasted(text: str) -> None:
     answer, shown = await pasted(text)
     assert (answer.code, answer.state) == ("the-code", STATE)
-    assert ASKED in shown[0] and "paste the address" in shown[0]
+    assert ASKED in shown[0] and "paste the whole address" in shown[0]
 
 
 async def test_a_wrong_paste_is_told_and_may_be_mended() -> None:
