@@ -36,6 +36,8 @@ COMMANDS = {
     "prompt": CommandEntry("asking.ask", "get a prompt"),
     "ping": CommandEntry("asking.ask", "see that a server answers, and how fast"),
     "detect": CommandEntry("asking.ask", "tell which transport and revisions a URL speaks"),
+    "login": CommandEntry("login.login", "log in at a server that asks for it, or list the logins"),
+    "logout": CommandEntry("login.login", "forget a login"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),
     "dev": CommandEntry("reloading.dev", "serve code while you write it, with a page to try it"),
     "install": CommandEntry("installing.install", "write a server into the configuration of a client"),

@@ -124,7 +124,7 @@ def read_field(name: str, text: str, label: str) -> Any:
 
 
 # Variables that other commands read, and those of the tests of this package.
-_OF_COMMANDS = tuple(ENVIRONMENT_PREFIX + name for name in ("CLIENT_TOKEN", "BEARER", "LOGINS"))
+_OF_COMMANDS = tuple(ENVIRONMENT_PREFIX + name for name in ("CLIENT_TOKEN", "CLIENT_SECRET", "BEARER", "LOGINS"))
 _OF_TESTS = tuple(
     ENVIRONMENT_PREFIX + name
     for name in (

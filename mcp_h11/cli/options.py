@@ -155,7 +155,7 @@ OPTIONS = (
         stdio=True,
         common=True,
     ),
-    Option("access-log", _LOG, "one line for each request", read_switch, default=False, common=True),
+    Option("access-log", _LOG, "one line for each request", read_switch, default=False),
     Option("access-log-format", _LOG, "form of those lines (text)", _FORMATS, "text|json", default="text"),
 )
 

@@ -57,7 +57,6 @@ Each option is a variable too: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  Th
 goes first.  Lists have commas; switches are 1/0, true/false, yes/no, on/off.
 
 examples:
-  {PROG} tools.py --port 9000
   {PROG} package.module:server --stdio    for clients that start it
   {PROG} call http://127.0.0.1:8000/mcp add a=1 b=2"""
 

@@ -63,6 +63,7 @@ class Url:
         token: a bearer token, or a coroutine function that gives one; it replaces an `Authorization` in `headers`.
         transport: "http" or "sse" pins the transport; None lets the client find it.
         revision: pins the revision; None lets the client find it.
+        auth: an `OAuth`, which sends the token of a login in place of `token`.
     """
 
     url: str
@@ -70,6 +71,7 @@ class Url:
     token: Any = field(default=None, repr=False)
     transport: str | None = None
     revision: str | None = None
+    auth: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

@@ -20,12 +20,19 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...client.client import Client
 from ...client.detection import DETECT_LIMIT, detect
+from ...client.http.httpclient import Middleware
 from ...client.http.urls import is_url
-from ...client.transports.errors import AuthorizationRequired, ConnectionLost, HTTPStatusError, RequestTimeout
+from ...client.transports.errors import (
+    AuthorizationRequired,
+    ConnectionLost,
+    HTTPStatusError,
+    LoginFailed,
+    RequestTimeout,
+)
 from ...protocol.errors import URL_ELICITATION_REQUIRED, MCPError
 from ..arguments import arguments_of, target_of
 from ..colours import RED, coloured
@@ -40,6 +47,9 @@ from .questions import Answerer
 from .saving import part_of, save, show, write_out
 from .terminal import Terminal
 from .tracing import HTTPTrace, traced
+
+if TYPE_CHECKING:
+    from .authorizing import LoginInUse
 
 TOOL_ERROR, PROTOCOL_ERROR, NO_CONNECTION = 1, 3, 4  # 2 is `parser.FAILED`, 130 `parser.INTERRUPTED`
 NO_READER = 141  # 128 + SIGPIPE: the reader of the output is gone
@@ -63,20 +73,28 @@ class Asked:
         self.options = options
         self.screen = Screen(progress=not options.json, verbose=bool(options.verbose))
         self.answers = Answers(getattr(options, "answer", ()))
+        self.terminal = Terminal(self.screen)
         self.questions = Answerer(
             self.screen,
-            Terminal(self.screen),
+            self.terminal,
             self.answers,
             decline=getattr(options, "decline", False),
             roots=getattr(options, "root", ()),
         )
         self.hints: list[str] = []
         self.token = options.token or os.environ.get(TOKEN) or None
+        self.login: LoginInUse | None = None
 
     @property
     def middleware(self) -> list[HTTPTrace]:
         """The trace of requests over HTTP, if `--verbose` asks for it."""
-        return [HTTPTrace(self.screen, authorized=self.token is not None)] if self.options.verbose else []
+        authorized = self.token is not None or (self.login is not None and self.login.stored)
+        return [HTTPTrace(self.screen, authorized=authorized)] if self.options.verbose else []
+
+    @property
+    def authorized(self) -> bool:
+        """Whether the person has given credentials, which go before any login."""
+        return self.token is not None or any(name.lower() == "authorization" for name, _ in self.options.header)
 
     def client(self) -> Client:
         """The client that the options describe."""
@@ -89,6 +107,7 @@ class Asked:
                 target,
                 headers=dict(options.header),
                 token=self.token,
+                auth=None if self.login is None else self.login.oauth,
                 middleware=self.middleware,
                 revision=options.revision,
                 timeout=options.timeout or DEFAULT_TIMEOUT,
@@ -107,6 +126,10 @@ class Asked:
     async def run(self) -> int:
         """Run the command and return its exit code.  Raises MCPError, and UsageError."""
         try:
+            if is_url(self.options.target) and not self.authorized:
+                from .authorizing import login_in_use
+
+                self.login = await login_in_use(self.options.target, self.screen, self.terminal)
             if self.word == "detect":
                 return await _detect(self)
             async with self.client() as client:
@@ -121,9 +144,11 @@ class Asked:
         return FAILED if self.questions.failed else code
 
     async def _explain(self, error: AuthorizationRequired) -> None:
-        if is_url(self.options.target):
-            given = self.token is not None or any(name.lower() == "authorization" for name, _ in self.options.header)
-            self.hints += await hints.authorization_hints(error, self.options.target, TOKEN, given)
+        url = self.options.target
+        if is_url(url):
+            in_use = self.login is not None and self.login.stored
+            advice = None if self.authorized else partial(hints.login_advice, url, in_use)
+            self.hints += await hints.authorization_hints(error, url, TOKEN, self.authorized, advice=advice)
 
     def lacks(self, what: str, listed: Sequence[tuple[str, str]]) -> UsageError:
         """The mistake that a name is missing on the command line, after a list of the names that there are."""
@@ -321,7 +346,10 @@ async def _detect(asked: Asked) -> int:
     options = asked.options
     if not is_url(options.target):
         raise UsageError("detect wants a URL")
-    how = {"headers": dict(options.header), "token": asked.token, "middleware": asked.middleware}
+    middleware: list[Middleware] = [*asked.middleware]
+    if asked.login is not None:
+        middleware.append(asked.login.oauth.middleware(options.target))
+    how = {"headers": dict(options.header), "token": asked.token, "middleware": middleware}
     try:
         found = await detect(options.target, timeout=options.timeout or DETECT_LIMIT, **how)
     except ValueError as exc:
@@ -351,7 +379,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     asked = Asked(word, options)
     try:
-        code = asyncio.run(_until_interrupted(asked.run()))
+        code = asyncio.run(until_interrupted(asked.run()))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -369,7 +397,7 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         asked.screen.close()
 
 
-async def _until_interrupted(command: Coroutine[Any, Any, int]) -> int:
+async def until_interrupted(command: Coroutine[Any, Any, int]) -> int:
     """The exit code of a command; Ctrl+C cancels it.
 
     `asyncio.run` does the same from Python 3.11 on.  Before, KeyboardInterrupt ends the loop in the middle of a
@@ -391,7 +419,8 @@ async def _until_interrupted(command: Coroutine[Any, Any, int]) -> int:
 
 def _show_error(error: MCPError, asked: Asked) -> None:
     code = error.status if isinstance(error, HTTPStatusError) else error.code
-    asked.screen.say(f"{PROG}: {coloured(f'error {code}:', RED, sys.stderr)} {line(error)}")
+    label = "error:" if isinstance(error, LoginFailed) else f"error {code}:"
+    asked.screen.say(f"{PROG}: {coloured(label, RED, sys.stderr)} {line(error)}")
     if error.data is not None:
         asked.screen.say(line(json_text(error.data)))
     for text in asked.hints:

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from ...client.http.httpclient import HTTPCall, HTTPClient
-from ...client.http.urls import parse_url
+from ...client.http.urls import parse_url, shown
 from ...client.transports.errors import AuthorizationRequired
+from ...http.addresses import on_loopback
 from ..arguments import types_of
-from ..parser import closest, did_you_mean
-from .printing import objects, shortened
+from ..parser import PROG, closest, did_you_mean
+from .printing import line, objects, shortened
 
 MAX_NAMED = 20  # parameters of a tool, names of a list, addresses: as many as fit a screen
 MAX_HINT_TEXT = 300  # characters of one of them
@@ -122,8 +124,25 @@ def challenge_parameters(challenge: str | None) -> dict[str, str]:
     return found
 
 
+def login_advice(url: str, in_use: bool, scopes: str = "") -> list[str]:
+    """The command by which a person logs in; `in_use` says that there was a login already."""
+    origin = parse_url(url)[0]
+    # Nothing else carries a token, so there would be no login.
+    if not origin.secure and not on_loopback(origin.host):
+        return []
+    command = f"{PROG} login {shlex.quote(line(shown(url)))}"
+    if scopes:
+        return [f"log in with them: {command} --scope {shlex.quote(line(scopes))}"]
+    return [f"{'the login here is not taken any more; log in again' if in_use else 'to log in'}: {command}"]
+
+
 async def authorization_hints(
-    error: AuthorizationRequired, url: str, variable: str, has_token: bool, http: Callable[[], HTTPClient] = HTTPClient
+    error: AuthorizationRequired,
+    url: str,
+    variable: str,
+    has_token: bool,
+    http: Callable[[], HTTPClient] = HTTPClient,
+    advice: Callable[..., list[str]] | None = None,
 ) -> list[str]:
     """The token or scopes that a 401 or a 403 asks for, and the place where a token comes from.
 
@@ -132,6 +151,7 @@ async def authorization_hints(
         variable: of the environment, for the token.
         has_token: whether the request had one.
         http: makes the client that reads the metadata of the resource.
+        advice: gives the lines about a login, for the scopes that are lacking.
     """
     said = challenge_parameters(error.www_authenticate)
     scopes = shortened(said.get("scope", ""), MAX_HINT_TEXT)
@@ -139,11 +159,13 @@ async def authorization_hints(
         if said.get("error") != "insufficient_scope":
             return []
         wanted = f"the token lacks scopes; the server asks for: {scopes}" if scopes else "the token lacks scopes"
-        return [wanted, f"give a token that has them with --token or in {variable}"]
+        said_by = advice(scopes=scopes) if advice is not None and scopes else []
+        return [wanted, *said_by, f"give a token that has them with --token or in {variable}"]
     if has_token:
         lines = [f"the server does not take this token (--token or {variable}): it may have ended, or be for another"]
     else:
-        lines = [f"the server wants a token: give it with --token, or in the environment as {variable}"]
+        lines = advice() if advice is not None else []
+        lines.append(f"the server wants a token: give it with --token, or in the environment as {variable}")
     if scopes:
         lines.append(f"scopes that it asks for: {scopes}")
     where = said.get("resource_metadata")
