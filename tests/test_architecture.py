@@ -79,6 +79,7 @@ LATER = {
     ("cli.serving", "cli.completion"),
     ("cli.serving", "cli.demo"),
     ("cli.proxy", "bridge.gateway"),
+    ("cli.proxy", "cli.logins"),
     ("cli.asking.ask", "cli.asking.authorizing"),
     ("cli.serving", "stores.urls"),
     ("runtime.runtime", "runtime.fleet"),

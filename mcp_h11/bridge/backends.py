@@ -383,7 +383,7 @@ class Backend:
         if isinstance(spec, Command):
             return Client(list(spec.argv), env=spec.env, cwd=spec.cwd, **options)
         if isinstance(spec, Url):
-            return Client(spec.url, headers=spec.headers, token=spec.token, transport=spec.transport,
+            return Client(spec.url, headers=spec.headers, token=spec.token, auth=spec.auth, transport=spec.transport,
                           middleware=(self._forward_headers,), **options)  # fmt: skip
         return Client(spec, **options)
 

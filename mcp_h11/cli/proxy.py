@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bridge.config import ServerEntry, read_config
 from ..bridge.configtext import MAX_CONFIG, ConfigError, decoded
@@ -27,6 +28,9 @@ from ..version import __version__
 from .options import OPTIONS, add_options, read_options
 from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, CommandParser, UsageError
 from .serving import make_settings, serve_on_pipes, serve_over_http, start_logging
+
+if TYPE_CHECKING:
+    from .logins import LoginOfUser
 
 CALL_TIMEOUT = 60.0  # seconds for a call without progress: a backend that hangs is not to hang its clients
 PING_EVERY = 30.0
@@ -189,9 +193,18 @@ def _spec(options: argparse.Namespace, command: list[str]) -> Command | Url:
             # they hold its own secrets.
             env = {n: v for n, v in os.environ.items() if not n.startswith(ENVIRONMENT_PREFIX)}
             return Command(command, {**(env if options.inherit_env else {}), **dict(options.env)}, options.cwd)
-        return Url(options.url, dict(options.header), options.bearer or os.environ.get(BEARER))
+        url = Url(options.url, dict(options.header), options.bearer or os.environ.get(BEARER))
+        # The clients' own credentials are passed on where that is asked for; a login would replace them.
+        own = any(name.lower() == "authorization" for name in options.forward_header)
+        return url if own else _logins_of_user().given_to(url)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
+
+
+def _logins_of_user() -> LoginOfUser:
+    from .logins import LoginOfUser  # a bridge of commands needs none
+
+    return LoginOfUser()
 
 
 def _handler(options: argparse.Namespace, spec: Command | Url) -> ProxyHandler:
@@ -227,12 +240,22 @@ def _serve_config(options: argparse.Namespace) -> None:
     from ..bridge.gateway import PREFIX, Gateway, GatewayServer
 
     path = Path(options.config)
+    logins: list[LoginOfUser] = []
+
+    def with_login(entry: ServerEntry) -> ServerEntry:
+        if not isinstance(entry.spec, Url):
+            return entry
+        # One for all, so that entries of two readings are equal.
+        if not logins:
+            logins.append(_logins_of_user())
+        return replace(entry, spec=logins[0].given_to(entry.spec))
 
     def read() -> dict[str, ServerEntry]:
         try:
             text = _text_of(path)
             toml = path.suffix.lower() == ".toml"
-            return read_config(text, os.environ, folder=_workspace(path), read_file=_text_of, toml=toml)
+            found = read_config(text, os.environ, folder=_workspace(path), read_file=_text_of, toml=toml)
+            return {name: with_login(entry) for name, entry in found.items()}
         except ConfigError as exc:
             raise ConfigError(f"{path}: {exc}") from None
         except OSError as exc:
