@@ -35,6 +35,7 @@ COMMANDS = {
     "read": CommandEntry("asking.ask", "read a resource"),
     "prompt": CommandEntry("asking.ask", "get a prompt"),
     "ping": CommandEntry("asking.ask", "see that a server answers, and how fast"),
+    "tasks": CommandEntry("asking.ask", "come back to a task: its state, its result, its end"),
     "detect": CommandEntry("asking.ask", "tell which transport and revisions a URL speaks"),
     "login": CommandEntry("login.login", "log in at a server that asks for it, or list the logins"),
     "logout": CommandEntry("login.login", "forget a login"),

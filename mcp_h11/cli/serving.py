@@ -46,9 +46,8 @@ logger = escaping(logging.getLogger(__name__))
 _ENTER = Runtime.__aenter__.__code__  # where the user's lifespan is entered
 
 _DESCRIPTION = """\
-Serve an MCP server, or the functions of a Python file, to MCP clients.  TARGET
-is tools.py, package.module, or an object in either (tools.py:server), which is
-an MCPServer or a ServerHandler.  Without one, a small demo is served.
+Serve an MCP server, or the functions of a Python file.  TARGET is tools.py,
+package.module, or an object in either (tools.py:server); without one, a demo.
 
 commands, each with a --help of its own:
 {commands}"""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The client on the command line: `python -m mcp_h11 list|call|read|prompt|detect|ping TARGET ...`.
+"""The client on the command line: `python -m mcp_h11 list|call|read|prompt|detect|ping|tasks TARGET ...`.
 
 One command makes one connection, sends its request, and closes.  Results go to stdout, for a person or (`--json`) for
 a program; all other lines go to stderr.  `Client` has the protocol, `questions` answers the questions of the server,
@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...client.client import Client
+from ...client.conversation.pending import Progress
 from ...client.detection import DETECT_LIMIT, detect
 from ...client.http.httpclient import Middleware
 from ...client.http.urls import is_url
@@ -230,7 +231,14 @@ async def _call(client: Client, asked: Asked) -> int:
         raise
     finally:
         asked.screen.close()
-    if options.json:
+    if result is None:
+        return OK
+    return _told(result, asked, advice)
+
+
+def _told(result: Mapping[str, Any], asked: Asked, advice: Sequence[str] = ()) -> int:
+    """Show the result of a tool, and give the exit code."""
+    if asked.options.json:
         dump(result)
     else:
         _show_result(result, asked)
@@ -241,9 +249,13 @@ async def _call(client: Client, asked: Asked) -> int:
     return TOOL_ERROR
 
 
-async def _called(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _called(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The result; None where the call is a task that is not waited for."""
     progress = asked.screen.progress if asked.screen.shows_progress else None
+    call: Callable[[], Awaitable[Mapping[str, Any] | None]]
     call = partial(client.call_tool, asked.options.tool, arguments, progress=progress)
+    if asked.options.task or asked.options.no_wait:
+        call = partial(_called_as_task, client, asked, arguments, progress)
     try:
         return await call()
     except MCPError as exc:
@@ -252,6 +264,47 @@ async def _called(client: Client, asked: Asked, arguments: Mapping[str, Any]) ->
         if exc.code != URL_ELICITATION_REQUIRED or not pages or not await asked.questions.visit(pages):
             raise
     return await call()
+
+
+async def _called_as_task(
+    client: Client, asked: Asked, arguments: Mapping[str, Any], progress: Progress | None
+) -> Mapping[str, Any] | None:
+    options = asked.options
+    handle = await client.call_tool(options.tool, arguments, progress=progress, task=True)
+    if handle.id is None:
+        asked.screen.say("the server answered at once, and not with a task")
+    elif options.no_wait:
+        if options.json:
+            dump(handle.state)
+        else:
+            out(line(handle.id))
+        return None
+    else:
+        # At once: the task goes on when this command is interrupted.
+        asked.screen.say(f"task {line(handle.id)}  (later: {PROG} tasks TARGET get|result|cancel ID)")
+    return await handle.result()
+
+
+async def _tasks(client: Client, asked: Asked) -> int:
+    options = asked.options
+    handle = client.task(options.id, progress=asked.screen.progress if asked.screen.shows_progress else None)
+    if options.action == "result":
+        try:
+            result = await handle.result()
+        finally:
+            asked.screen.close()
+        return _told(result, asked)
+    if options.action == "cancel":
+        await handle.cancel()
+    state = await handle.status()
+    if options.json:
+        dump(state)
+        return OK
+    about = line(state.get("statusMessage") or (state.get("error") or {}).get("message") or "")
+    out(f"{line(state['status'])}{': ' if about else ''}{about}")
+    for key, asking in (state.get("inputRequests") or {}).items():
+        out(f"  {line(key)}: {line((asking.get('params') or {}).get('message') or asking.get('method'))}")
+    return OK
 
 
 def _show_result(result: Mapping[str, Any], asked: Asked) -> None:
@@ -362,7 +415,14 @@ async def _detect(asked: Asked) -> int:
     return OK
 
 
-VERBS: dict[str, Verb] = {"list": _list, "call": _call, "read": _read, "prompt": _prompt, "ping": _ping}
+VERBS: dict[str, Verb] = {
+    "list": _list,
+    "call": _call,
+    "read": _read,
+    "prompt": _prompt,
+    "ping": _ping,
+    "tasks": _tasks,
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

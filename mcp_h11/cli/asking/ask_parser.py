@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The options of the commands that ask a server: `list`, `call`, `read`, `prompt`, `detect`, `ping`.
+"""The options of the commands that ask a server: `list`, `call`, `read`, `prompt`, `detect`, `ping`, `tasks`.
 
 It reads words, and refuses those that cannot be meant; `ask` acts on them.
 """
@@ -69,8 +69,21 @@ def _call_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tool", nargs="?", metavar="TOOL", help="its name; without one, the tools are listed")
     what = "or KEY:=JSON, or one JSON object of them"
     parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help=what)
+    parser.add_argument("--task", action="store_true", help="as a task: print its id at once, and follow it")
+    parser.add_argument("--no-wait", action="store_true", help="as a task, and print its id alone")
     _output_argument(parser, "save images, sounds and files of the result")
     _question_arguments(parser)
+
+
+def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
+    about = "get its state, await its result, or cancel it"
+    parser.add_argument(
+        "action", choices=("get", "result", "cancel"), metavar="ACTION", help=f"get, result, cancel: {about}"
+    )
+    parser.add_argument("id", metavar="ID", help="of the task, as `call --task` prints it")
+    _output_argument(parser, "save images, sounds and files of the result")
+    _question_arguments(parser)
+    parser.set_defaults(tool="result")
 
 
 def _read_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,10 +119,12 @@ _ABOUT = {
     "prompt": ("Get a prompt.", _ANY_TARGET, ""),
     "detect": ("Tell which transport and revisions a URL speaks.", "a URL", ""),
     "ping": ("See that a server answers, and how fast.", _ANY_TARGET, ""),
+    "tasks": ("Come back to a task: a call that goes on at the server.", _ANY_TARGET, _QUESTIONS),
 }
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "list": _list_arguments,
     "call": _call_arguments,
     "read": _read_arguments,
     "prompt": _prompt_arguments,
+    "tasks": _tasks_arguments,
 }
