@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ from ..protocol.errors import InternalError, InvalidParams, ToolError, overloade
 from ..protocol.methods import TASK_NOTIFICATIONS
 from ..protocol.shown import escaping
 from ..runtime.fairness import Shares
-from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
@@ -42,7 +42,9 @@ from .tasks_state import Task
 
 logger = escaping(logging.getLogger(__name__))
 
-ID_BYTES = 24  # random: "sufficient entropy that a third party cannot enumerate or guess" (Security Considerations)
+# Random: "sufficient entropy that a third party cannot enumerate or guess" (the spec, Security Considerations).  As hex
+# digits, since a person gives an id to a command line, where "-" begins an option.
+ID_BYTES = 20
 MAX_HEARD = 10_000  # keys of tasks that listen streams of this worker asked for; the oldest are forgotten
 WORKER_LOST = "The server process that ran this task has ended"
 
@@ -137,7 +139,7 @@ class TaskEngine:
             raise overloaded("The server is shutting down")
         if not self.places.take(exchange.party):
             raise overloaded("Too many tasks are running")
-        run = TaskRun(self, new_id(ID_BYTES), exchange, call, begun=not mode.late)
+        run = TaskRun(self, os.urandom(ID_BYTES).hex(), exchange, call, begun=not mode.late)
         try:
             if not mode.late:
                 await run.begin()

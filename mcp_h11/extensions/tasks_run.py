@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One task on the worker that runs it: the tool's function, its questions, its progress, and its end.
+"""One task on the worker that runs it: the function of the tool, its questions, its progress, and its end.
 
 A task runs in an asyncio task of its own, which outlives the request.  The function gets a `Context` as in any call;
 behind it is a `TaskExchange`.  With `starts="tool"` the function begins as an ordinary call, whose rounds of questions
@@ -164,7 +164,7 @@ class TaskRun:
         self.begun: asyncio.Future[Task] = engine.runtime.loop.create_future()
         self.runner: asyncio.Task[Any] | None = None
         self._waiting: dict[str, asyncio.Future[Any]] = {}  # by key: open questions
-        self._delivered: set[str] = set()  # keys whose answers are taken, and still in the record
+        self._delivered: set[str] = set()  # keys of answers that are taken and still in the record
         self._keys: set[str] = set()  # that were ever used: each is unique over the life of the task
         self._news: tuple[str | None, tuple[float, float | None] | None] | None = None
         self._teller: asyncio.TimerHandle | None = None

@@ -82,7 +82,7 @@ def asked(task: Task, now: float, questions: Mapping[str, Any]) -> Task:
 
 
 def collected(task: Task, now: float, keys: Collection[str]) -> Task:
-    """The worker has taken these answers, or no longer wants them; what is open of them is withdrawn.  Raises Over."""
+    """The worker has taken these answers, or no longer wants them; open questions among them are withdrawn.  Raises Over."""
     _check(task)
     if not any(key in task.asked or key in task.answers for key in keys):
         return task
@@ -109,7 +109,7 @@ def failed(task: Task, now: float, error: Mapping[str, Any], keep: float, messag
 
 
 def answered(task: Task, now: float, responses: Mapping[str, Any]) -> Task:
-    """The client answers.  What answers no open question is ignored (the spec, Task Update Requests)."""
+    """The client answers.  An answer to no open question is ignored (the spec, Task Update Requests)."""
     fitting = {key: value for key, value in responses.items() if key in task.asked and isinstance(value, dict)}
     if task.over or not fitting:
         return task

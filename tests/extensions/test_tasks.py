@@ -42,7 +42,7 @@ async def test_a_call_is_answered_with_a_task_and_runs_on() -> None:
         assert made["ttlMs"] == 7_200_000 and made["pollIntervalMs"] == 1000
         assert MOMENT.fullmatch(made["createdAt"]) and MOMENT.fullmatch(made["lastUpdatedAt"])
         assert not made.keys() & {"task", "ttl", "result", "error", "inputRequests", "requestState", "content"}
-        assert len(made["taskId"]) == 32
+        assert re.fullmatch("[0-9a-f]{40}", made["taskId"])
         await jobs.noted("began hold")
         working = await client.get(made["taskId"])
         assert working["status"] == "working" and working["resultType"] == "complete" and "result" not in working

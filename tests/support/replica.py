@@ -49,6 +49,8 @@ class Replica(MCPServer):
             self.add_tool(tool, name=tool.__name__)
         for tool in (self.keep, self.kept):
             self.add_tool(tool, name=tool.__name__)
+        for tool in (self.task_now, self.task_hold, self.task_ask):
+            self.add_tool(tool, name=tool.__name__, task="optional")
         self.add_resource(WATCHED, self.watched)
 
     def gate(self, label: str) -> asyncio.Event:
@@ -123,6 +125,17 @@ class Replica(MCPServer):
             getattr(self, f"notify_{what}_changed")()
         else:
             self.notify_resource_updated(what)
+
+    async def task_now(self, text: str) -> str:
+        return text
+
+    async def task_hold(self, label: str) -> str:
+        return await self._wait(label)
+
+    async def task_ask(self, ctx: Context, label: str) -> str:
+        say("began", label)
+        answer = await ctx.elicit("Your name?", {"type": "object", "properties": {"name": {"type": "string"}}})
+        return str((answer.content or {}).get("name"))
 
     async def buy(self, ctx: Context) -> str:
         """Reserve once, ask, charge once."""
