@@ -30,7 +30,7 @@ EXAMPLES = ROOT / "examples"
 LIMIT = 60.0  # seconds for a process to say where it listens, on a busy machine
 
 # Served by the command line; the others are programs with a main part of their own.
-SERVED = ("hello", "notes", "order_form", "slow_job", "own_handler", "cart_in_a_fleet")
+SERVED = ("hello", "notes", "order_form", "slow_job", "own_handler", "cart_in_a_fleet", "report_task")
 PROGRAMS = ("bearer_token", "oauth", "in_asyncio", "beside_a_host", "bridge_hot_swap", "client_of_pages", "test_notes")
 
 
@@ -132,6 +132,20 @@ async def test_the_command_line_serves_it(name: str) -> None:
 async def test_hello_greets() -> None:
     async with Client(load("hello").server) as client:
         assert await text_of(client, "greet", name="Ann") == "Hello, Ann!"
+
+
+async def test_a_report_is_a_task_and_a_plain_call() -> None:
+    module = load("report_task")
+    module.PAUSE = 0.01
+
+    def title(params: dict[str, Any]) -> dict[str, Any]:
+        return {"action": "accept", "content": {"title": "Ships"}}
+
+    async with Client(module.server, on_elicitation=title) as client:
+        assert await text_of(client, "report", pages=2) == "A report of 2 pages"
+        handle = await client.call_tool("report", {"pages": 2}, task=True)
+        result = await handle.result(timeout=LIMIT)
+        assert result["content"][0]["text"] == "Ships, a report of 2 pages"  # type: ignore[typeddict-item]
 
 
 async def test_notes_complete_their_names() -> None:

@@ -82,7 +82,7 @@ def asked(task: Task, now: float, questions: Mapping[str, Any]) -> Task:
 
 
 def collected(task: Task, now: float, keys: Collection[str]) -> Task:
-    """The worker has taken these answers, or no longer wants them; open questions among them are withdrawn.  Raises Over."""
+    """The worker has these answers, or wants them no longer: open questions among them are withdrawn.  Raises Over."""
     _check(task)
     if not any(key in task.asked or key in task.answers for key in keys):
         return task
