@@ -17,7 +17,7 @@ import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import anyio
@@ -29,10 +29,15 @@ from ..http.wire import HTTPAnswer, HTTPFailure, TooLarge
 from .errors import LoginFailed
 from .metadata import checked_address
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
 MAX_DOCUMENT = 256 * 1024  # bytes of one document or answer
 MAX_FETCH_REDIRECTS = 3
 FETCH_LIMIT = 30.0  # seconds for one request, with its redirects
 LOOKUP_LIMIT = 10.0  # seconds for a name
+
+_NAT64 = bytes.fromhex("0064ff9b") + bytes(8)
 
 # Looks a host up: the texts of its addresses, none where that is not known.
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -145,9 +150,19 @@ class Fetcher:
             addresses = [ip_address(host.partition("%")[0])]
         except ValueError:
             addresses = [ip_address(one.partition("%")[0]) for one in await self._lookup(host, port)]
-        # IPv4 in IPv6 is the IPv4 address, wherever a packet goes.
-        plain = [getattr(one, "ipv4_mapped", None) or one for one in addresses]
+        plain = [one if one.version == 4 else _ipv4_inside(one) or one for one in addresses]
         return any(one.is_multicast or not one.is_global for one in plain)
+
+
+def _ipv4_inside(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that packets to an IPv6 address go to; None where there is none in it."""
+    from ipaddress import IPv4Address
+
+    packed = address.packed
+    # NAT64 (RFC 6052, 2.1) and IPv4-compatible (RFC 4291, 2.5.5.1); `::` and `::1` are addresses of IPv6.
+    if packed[:12] == _NAT64 or (packed[:12] == bytes(12) and packed[12:15] != bytes(3)):
+        return IPv4Address(packed[12:])
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo is not None else None)
 
 
 def _redirected(answer: HTTPAnswer, method: str, url: str) -> str | None:

@@ -10,7 +10,7 @@ nothing and tries nothing twice: `keeper` says when to log in, and stores the re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +48,7 @@ from .tokens import (
     code_in,
     read_tokens,
     refusal_in,
+    secrets_in,
     subject_in,
 )
 
@@ -265,7 +266,8 @@ class Flow:
         now = self.clock()
         headers, fields = self._proof(login)
         sent = {**form, "resource": login.resource, **fields}
-        document = _success(await self.fetcher.post_form(login.token_endpoint, sent, step, headers))
+        answer = await self.fetcher.post_form(login.token_endpoint, sent, step, headers)
+        document = _success(answer, secrets_in(sent, login.client.client_secret))
         return read_tokens(document, now, scope, kept), subject_in(document)
 
     async def end(self, login: Login) -> None:
@@ -299,9 +301,13 @@ def _check_trouble(answer: Fetched, step: str, address: str) -> None:
         raise LoginFailed(f"status {answer.status}", step=step, address=shown(address))
 
 
-def _success(answer: Fetched) -> Mapping[str, Any]:
-    """The document of a success.  Raises TokenRefused, or ValueError for a success without a JSON object."""
-    refused = refusal_in(answer.status, answer.document)
+def _success(answer: Fetched, hidden: Collection[str] = ()) -> Mapping[str, Any]:
+    """The document of a success.  Raises TokenRefused, or ValueError for a success without a JSON object.
+
+    Args:
+        hidden: secrets of the request, which the error does not quote.
+    """
+    refused = refusal_in(answer.status, answer.document, hidden)
     if refused is not None:
         raise refused
     if answer.document is None:

@@ -20,7 +20,7 @@ from typing import Protocol
 from .errors import LoginFailed
 from .fetching import Fetcher
 from .metadata import checked_address
-from .tokens import refusal_in
+from .tokens import refusal_in, secrets_in
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -133,7 +133,7 @@ class EnterpriseIdentity:
         if need.scope:
             form["scope"] = need.scope
         answer = await fetcher.post_form(self._endpoint, form, "identity")
-        refused = refusal_in(answer.status, answer.document)
+        refused = refusal_in(answer.status, answer.document, secrets_in(form))
         if refused is not None:
             raise LoginFailed(str(refused), step="identity", address=self._endpoint)
         document = answer.document or {}

@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
@@ -29,6 +29,10 @@ from .store import Registration, Tokens
 MAX_LIFETIME = 10 * 365 * 86400.0  # seconds; a longer `expires_in` is taken for this
 MAX_SUBJECT = 200  # characters of a person's name
 SHOWN_OF_ERROR = 300  # characters of an authorization server's words in an error
+# The fields of a request to a token endpoint that are secrets.
+SECRET_FIELDS = (
+    "assertion", "client_assertion", "client_secret", "code", "code_verifier", "refresh_token", "subject_token",
+)  # fmt: skip
 # RFC 6749, 5.2: the refresh token or the code has ended.
 INVALID_GRANT = "invalid_grant"
 
@@ -202,15 +206,24 @@ def read_tokens(document: Mapping[str, Any], now: float, asked_scope: str | None
     )
 
 
-def refusal_in(status: int, document: Mapping[str, Any] | None) -> TokenRefused | None:
-    """The refusal that an answer of a token or registration endpoint is; None for a success (RFC 6749, 5.2)."""
+def refusal_in(status: int, document: Mapping[str, Any] | None, hidden: Collection[str] = ()) -> TokenRefused | None:
+    """The refusal that an answer of a token or registration endpoint is; None for a success (RFC 6749, 5.2).
+
+    Args:
+        hidden: secrets of the request.  Some servers quote a wrong one, and the text of the error gets into logs.
+    """
     code = None if document is None else document.get("error")
     # Some servers refuse with 200.
     if 200 <= status < 300 and not isinstance(code, str):
         return None
     if document is None or not isinstance(code, str):
         return TokenRefused(f"status {status}")
-    return TokenRefused(f"{_words(code, document.get('error_description'))} (status {status})", code)
+    return TokenRefused(f"{_words(code, document.get('error_description'), hidden)} (status {status})", code)
+
+
+def secrets_in(form: Mapping[str, str], *more: str | None) -> set[str]:
+    """The secrets of a request, which no error quotes."""
+    return {value for value in (*map(form.get, SECRET_FIELDS), *more) if value}
 
 
 def subject_in(document: Mapping[str, Any]) -> str | None:
@@ -247,6 +260,8 @@ def _lifetime(value: object) -> float | None:
     return float(min(value, MAX_LIFETIME))
 
 
-def _words(code: str, description: object) -> str:
+def _words(code: str, description: object, hidden: Collection[str] = ()) -> str:
     said = f"{code}: {description}" if isinstance(description, str) and description else code
+    for secret in sorted(hidden, key=len, reverse=True):  # the longest first: one may hold another
+        said = said.replace(secret, "[hidden]")
     return escaped(" ".join(said.split())[:SHOWN_OF_ERROR])
