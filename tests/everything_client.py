@@ -156,7 +156,10 @@ def login_for(scenario: str) -> OAuth:
     if scenario == "auth/wif-jwt-bearer":
         return OAuth(client_id=client_id, grant=JWTBearer(lambda audience: str(context["valid_jwt"])))
     document = DOCUMENT if client_id is None else None
-    return OAuth(client_id=client_id, client_secret=secret, client_metadata_url=document, redirect=Browser())
+    proofs = scenario.startswith("auth/dpop")
+    return OAuth(
+        client_id=client_id, client_secret=secret, client_metadata_url=document, redirect=Browser(), proofs=proofs
+    )
 
 
 async def use_with_login(client: Client) -> None:

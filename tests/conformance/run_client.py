@@ -7,9 +7,8 @@
 The suite starts a server of its own for each scenario; what it fetches, and what exit statuses mean, is as in `run.py`.
 A warning counts as a failure, and each scenario has to have as many passed checks as it had when this was written.
 
-It holds all that the suite scores (18 and 32 scenarios), those extensions that the suite runs beside them (client
-credentials, enterprise, workload identity), and the two scenarios of 2025-03-26.  `auth/dpop` and `auth/dpop-nonce` are
-not among them: this client sends bearer tokens alone, and has no proofs of possession (RFC 9449).
+It holds all that the suite scores (18 and 32 scenarios), the extensions that the suite runs beside them (client
+credentials, enterprise, workload identity, proofs of possession), and the two scenarios of 2025-03-26.
 """
 
 from __future__ import annotations
@@ -50,6 +49,8 @@ WANTED = {
         "auth/client-credentials-jwt": 8,
         "auth/client-credentials-basic": 8,
         "auth/enterprise-managed-authorization": 9,
+        "auth/dpop": 12,
+        "auth/dpop-nonce": 14,
         "auth/wif-jwt-bearer": 8,
     },
     "2026-07-28": {
@@ -81,6 +82,8 @@ WANTED = {
         "auth/client-credentials-jwt": 7,
         "auth/client-credentials-basic": 7,
         "auth/enterprise-managed-authorization": 8,
+        "auth/dpop": 13,
+        "auth/dpop-nonce": 15,
         "auth/wif-jwt-bearer": 7,
     },
 }

@@ -55,10 +55,11 @@ async def look_up(host: str, port: int) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Fetched:
-    """One answer: its status, and its body where that is a JSON object."""
+    """One answer: its status, its body where that is a JSON object, and the nonce for the next proof (RFC 9449, 8)."""
 
     status: int
     document: dict[str, Any] | None = field(default=None, repr=False)
+    nonce: str | None = None
 
 
 class Fetcher:
@@ -118,7 +119,7 @@ class Fetcher:
             try:
                 elsewhere = _redirected(answer, method, url)
                 if elsewhere is None:
-                    return Fetched(answer.status, _object(await answer.read(MAX_DOCUMENT)))
+                    return Fetched(answer.status, _object(await answer.read(MAX_DOCUMENT)), answer.get("dpop-nonce"))
                 url = elsewhere
             finally:
                 await answer.aclose()

@@ -36,6 +36,7 @@ from .metadata import (
     resource_addresses,
     server_addresses,
 )
+from .proofs import PROOF_ALGORITHM, USE_NONCE, ProofKey
 from .redirect import Redirect
 from .registration import ClientOptions, known_client, read_registration, registration_request
 from .signing import SigningKey
@@ -73,6 +74,7 @@ class Flow:
         client: which client this is.
         scopes: those that the user wants; None takes what the server names.
         key: signs the client's assertions, if it has one.
+        proofs: new tokens are bound to a key of the client's where the authorization server can (DPoP).
         clock: seconds since 1970.
     """
 
@@ -81,6 +83,7 @@ class Flow:
     client: ClientOptions
     scopes: tuple[str, ...] | None = None
     key: SigningKey | None = None
+    proofs: bool = False
     clock: Callable[[], float] = time.time
 
     # --- metadata -------------------------------------------------------------------------------------------
@@ -234,8 +237,10 @@ class Flow:
             if server.token_endpoint is None:
                 raise ValueError("its metadata has no token_endpoint")
             method = auth_method(client, server.auth_methods, has_key=self.key is not None)
+            bound = self.proofs and PROOF_ALGORITHM in server.proof_algorithms
+            proof_key = ProofKey(clock=self.clock).text if bound else None
         client = replace(client, auth_method=method)
-        login = Login(found.resource.resource, server.issuer, client, None, server.token_endpoint)
+        login = Login(found.resource.resource, server.issuer, client, None, server.token_endpoint, proof_key=proof_key)
         with _failing("token", server.token_endpoint):
             tokens, subject = await self._tokens(login, form, " ".join(scopes) or None, "token", None)
         return replace(login, tokens=tokens, subject=subject)
@@ -266,9 +271,20 @@ class Flow:
         now = self.clock()
         headers, fields = self._proof(login)
         sent = {**form, "resource": login.resource, **fields}
-        answer = await self.fetcher.post_form(login.token_endpoint, sent, step, headers)
+        key = None if login.proof_key is None else ProofKey(login.proof_key, self.clock)
+        answer = await self._asked_for_tokens(login.token_endpoint, sent, step, headers, key)
+        # RFC 9449, 8: the server wants its nonce in the proof.  The code or token was not used up.
+        nonce_wanted = answer.status == 400 and (answer.document or {}).get("error") == USE_NONCE
+        if nonce_wanted and key is not None and key.heard(login.token_endpoint, answer.nonce):
+            answer = await self._asked_for_tokens(login.token_endpoint, sent, step, headers, key)
         document = _success(answer, secrets_in(sent, login.client.client_secret))
-        return read_tokens(document, now, scope, kept), subject_in(document)
+        return read_tokens(document, now, scope, kept, proven=key is not None), subject_in(document)
+
+    async def _asked_for_tokens(
+        self, url: str, form: dict[str, str], step: str, headers: list[tuple[str, str]], key: ProofKey | None
+    ) -> Fetched:
+        proof = [] if key is None else [("DPoP", key.proof("POST", url))]
+        return await self.fetcher.post_form(url, form, step, [*headers, *proof])
 
     async def end(self, login: Login) -> None:
         """Tells the authorization server that the tokens are not used any more (RFC 7009).  Raises LoginFailed."""

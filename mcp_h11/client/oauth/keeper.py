@@ -31,6 +31,7 @@ from .errors import LoginFailed
 from .fetching import Fetcher, Lookup, look_up
 from .flow import Discovered, Flow
 from .grants import Grant
+from .proofs import ProofKey
 from .redirect import Redirect
 from .registration import ClientOptions
 from .signing import SigningKey
@@ -60,6 +61,7 @@ class LoginOptions:
     store: TokenStore
     key: SigningKey | None
     private: bool
+    proofs: bool = False
     clock: Callable[[], float] = time.time
     lookup: Lookup = look_up
 
@@ -86,6 +88,7 @@ class LoginKeeper:
         self._step_ups = 0
         self._vain_logins = 0
         self._refreshed_in_vain = False
+        self._proof_key: ProofKey | None = None
 
     # --- before and after a request -------------------------------------------------------------------------
 
@@ -111,6 +114,20 @@ class LoginKeeper:
             tokens = self._current
         # A token that has ended is not sent: the refusal without a token names scopes and metadata.
         return None if tokens is None or self._ends_within(tokens, 0.0) else tokens
+
+    @property
+    def proof_key(self) -> ProofKey | None:
+        """The key that the tokens are bound to; None for bearer tokens.  Raises LoginFailed where it cannot be used."""
+        text = None if self._login is None else self._login.proof_key
+        if text is None:
+            return None
+        # Kept, since it has the nonces and is slow to read.
+        if self._proof_key is None or self._proof_key.text != text:
+            try:
+                self._proof_key = ProofKey(text, self._options.clock)
+            except (ImportError, ValueError) as error:
+                raise LoginFailed(str(error)) from None
+        return self._proof_key
 
     def accepted(self) -> None:
         """The server has accepted the tokens."""
@@ -331,4 +348,4 @@ class LoginKeeper:
     def _flow(self, client: HTTPClient) -> Flow:
         options = self._options
         fetcher = Fetcher(client, self.url, private=options.private, lookup=options.lookup)
-        return Flow(self.url, fetcher, options.client, options.scopes, options.key, options.clock)
+        return Flow(self.url, fetcher, options.client, options.scopes, options.key, options.proofs, options.clock)

@@ -53,6 +53,7 @@ class ServerMetadata:
         auth_methods: how a client may show its secret at the token endpoint; None where the document does not say.
         sends_iss: its authorization responses have `iss` (RFC 9207).
         knows_documents: a client may be the address of a metadata document.
+        proof_algorithms: those that a proof of possession may be signed by (RFC 9449, 5.1).
     """
 
     issuer: str
@@ -65,6 +66,7 @@ class ServerMetadata:
     challenge_methods: tuple[str, ...] = ()
     sends_iss: bool = False
     knows_documents: bool = False
+    proof_algorithms: tuple[str, ...] = ()
 
 
 def checked_address(address: object, server: str) -> str:
@@ -181,6 +183,7 @@ def read_server(document: Mapping[str, Any], issuer: str, server: str) -> Server
         _names(document, "code_challenge_methods_supported") or (),
         document.get("authorization_response_iss_parameter_supported") is True,
         document.get("client_id_metadata_document_supported") is True,
+        _names(document, "dpop_signing_alg_values_supported") or (),
     )
 
 

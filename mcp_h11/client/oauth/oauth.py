@@ -30,6 +30,7 @@ from .challenges import TokenWanted, sound_scopes, wanted_in
 from .errors import LoginFailed
 from .grants import Grant
 from .keeper import HTTPMaker, LoginKeeper, LoginOptions, login_key
+from .proofs import USE_NONCE, ProofKey
 from .redirect import Redirect
 from .registration import ClientOptions, checked_document
 from .signing import SigningKey
@@ -58,6 +59,8 @@ class OAuth:
         issuer: the authorization server that `client_id` belongs to; another one never sees it.
         private_key: as PEM; the client signs assertions with it in place of a secret (`mcp_h11[oauth]`).
         signing_algorithm, key_id: of `private_key`.
+        proofs: binds tokens to a key of this client's where the authorization server can (DPoP, RFC 9449), so that a
+            stolen token is of no use; needs `mcp_h11[oauth]`.
         private: metadata of a public MCP server may name private addresses.
         clock: seconds since 1970.
 
@@ -80,6 +83,7 @@ class OAuth:
         private_key: str | None = None,
         signing_algorithm: str = "ES256",
         key_id: str | None = None,
+        proofs: bool = False,
         private: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -101,6 +105,7 @@ class OAuth:
             MemoryTokenStore() if store is None else store,
             key,
             private,
+            proofs,
             clock,
         )
         self._keepers: dict[str, LoginKeeper] = {}
@@ -170,13 +175,11 @@ class Authorizing:
         if call.url != keeper.url and origin_of(call.url) != self._origin:
             return await following(call)
         used = await keeper.tokens(self._http)
-        _authorize(call, used)
-        answer = await following(call)
-        if answer.status not in (401, 403):
+        answer, wanted = await self._sent(call, following, used)
+        if wanted is None:
             if answer.status < 400 and used is not None:
                 keeper.accepted()
             return answer
-        wanted = wanted_in(value.decode("latin-1") for name, value in answer.headers if name == b"www-authenticate")
         if not keeper.may_help(answer.status, wanted):
             return answer
         try:
@@ -190,16 +193,48 @@ class Authorizing:
             return answer
         # A server that refuses a token has not executed the request, so that any request may be repeated.
         await answer.aclose()
-        _authorize(call, renewed)
-        answer = await following(call)
+        answer, wanted = await self._sent(call, following, renewed)
         if answer.status < 400:
             keeper.accepted()
         return answer
 
+    async def _sent(
+        self, call: HTTPCall, following: Next, tokens: Tokens | None
+    ) -> tuple[HTTPAnswer, TokenWanted | None]:
+        """The answer to the call with these tokens, and its challenge if it is a refusal."""
+        key = self._authorize(call, tokens)
+        answer = await following(call)
+        wanted = _challenge_of(answer)
+        if key is None:
+            return answer, wanted
+        # RFC 9449, 8.2: each answer may bring the next nonce; 9: a refusal may be for the want of it alone.
+        another = key.heard(call.url, answer.get("dpop-nonce"))
+        if another and wanted is not None and wanted.error == USE_NONCE:
+            await answer.aclose()
+            self._authorize(call, tokens)
+            answer = await following(call)
+            key.heard(call.url, answer.get("dpop-nonce"))
+            wanted = _challenge_of(answer)
+        return answer, wanted
 
-def _authorize(call: HTTPCall, tokens: Tokens | None) -> None:
-    if tokens is not None:
-        set_header(call, "Authorization", f"Bearer {tokens.access_token}")
+    def _authorize(self, call: HTTPCall, tokens: Tokens | None) -> ProofKey | None:
+        """Puts the token into the call; gives the key of its proof, None for a bearer token and for no token."""
+        if tokens is None:
+            return None
+        key = self._keeper.proof_key if tokens.token_type == "DPoP" else None
+        if key is None:
+            set_header(call, "Authorization", f"Bearer {tokens.access_token}")
+            return None
+        set_header(call, "Authorization", f"DPoP {tokens.access_token}")
+        set_header(call, "DPoP", key.proof(call.method, call.url, tokens.access_token))
+        return key
+
+
+def _challenge_of(answer: HTTPAnswer) -> TokenWanted | None:
+    """The challenge of a refusal; None for an answer that is none."""
+    if answer.status not in (401, 403):
+        return None
+    return wanted_in(value.decode("latin-1") for name, value in answer.headers if name == b"www-authenticate")
 
 
 def _checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -227,4 +262,4 @@ async def _asked_by(url: str, http: HTTPMaker) -> TokenWanted:
             await answer.aclose()
     except HTTPFailure as error:
         raise LoginFailed(f"the MCP server does not answer: {error}") from None
-    return wanted_in(value.decode("latin-1") for name, value in answer.headers if name == b"www-authenticate")
+    return _challenge_of(answer) or TokenWanted()

@@ -55,7 +55,7 @@ class Tokens:
 
     Attributes:
         access_token: sent with each request to the MCP server.
-        token_type: "Bearer" or "DPoP", as the server wrote it.
+        token_type: "Bearer", or "DPoP" for a token that needs a proof with each request.
         refresh_token: gets the next access token; None if there is none.
         expires_at: seconds since 1970; None if the server did not say.
         scope: the scopes that were granted, with blanks between; None if they are not known.
@@ -79,6 +79,7 @@ class Login:
         tokens: None after a registration whose login has not come to its end.
         token_endpoint: where the tokens are refreshed, so that a process that starts needs no search for it.
         subject: a name of the person who logged in, if the authorization server gave one; for people to read.
+        proof_key: the private key that the tokens are bound to, as JSON; None for bearer tokens.
     """
 
     resource: str
@@ -87,6 +88,7 @@ class Login:
     tokens: Tokens | None = None
     token_endpoint: str | None = None
     subject: str | None = None
+    proof_key: str | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
         """The record as one line of JSON.  It holds secrets."""
@@ -117,6 +119,7 @@ class Login:
                 None if tokens is None else _tokens(tokens if isinstance(tokens, dict) else {}),
                 _perhaps(found, "token_endpoint"),
                 _perhaps(found, "subject"),
+                _perhaps(found, "proof_key"),
             )
         except (KeyError, TypeError, OverflowError):
             raise ValueError("a stored login has members that are missing or of a wrong type") from None

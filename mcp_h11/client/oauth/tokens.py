@@ -177,29 +177,35 @@ def client_proof(
 # --- the answer of a token endpoint -----------------------------------------------------------------------------------
 
 
-def read_tokens(document: Mapping[str, Any], now: float, asked_scope: str | None, kept: str | None = None) -> Tokens:
+def read_tokens(
+    document: Mapping[str, Any], now: float, asked_scope: str | None, kept: str | None = None, *, proven: bool = False
+) -> Tokens:
     """The tokens of a success (RFC 6749, 5.1).
 
     Args:
         now: seconds since 1970, when the request was sent.
         asked_scope: the scope of the request: a server that grants it all need not repeat it.
         kept: the refresh token that was used; a server that does not rotate it does not repeat it.
+        proven: the request had a proof of possession, and its token has to be bound to the key.
 
     Raises:
-        ValueError: the answer is no success, or has no token of the type "Bearer" that a header can carry.
+        ValueError: the answer has no token that a header can carry, or one of another type than "Bearer" ("DPoP" where
+            the request had a proof).
     """
     access, kind = document.get("access_token"), document.get("token_type")
     if not _is_token(access):
         raise ValueError("its answer has no access_token that a header can carry")
     assert isinstance(access, str)
-    if not isinstance(kind, str) or kind.lower() != "bearer":
+    # RFC 9449, 5: a server that does not know proofs gives a bearer token, which a thief could use.
+    wanted = "DPoP" if proven else "Bearer"
+    if not isinstance(kind, str) or kind.lower() != wanted.lower():
         said = f"{kind:.50}" if isinstance(kind, str) else "missing"
-        raise ValueError(f'the token_type of its answer is {escaped(said)}, and not "Bearer"')
+        raise ValueError(f'the token_type of its answer is {escaped(said)}, and not "{wanted}"')
     refresh, scope = document.get("refresh_token"), document.get("scope")
     lifetime = _lifetime(document.get("expires_in"))
     return Tokens(
         access,
-        "Bearer",
+        wanted,
         refresh if isinstance(refresh, str) and _is_token(refresh) else kept,
         None if lifetime is None else now + lifetime,
         scope if isinstance(scope, str) and len(scope) <= MAX_TOKEN else asked_scope,
