@@ -276,7 +276,7 @@ class LegacyClient(Client):
             run.exception()  # the same, if it has one
             raise
         if exchange.status == 202:
-            key = call["params"]["arguments"]["key"]
+            key = f"{session.label}/{call['params']['arguments']['key']}"
             stopped = await self.until(lambda: key not in self.world.running, self.world.patience.event)
             self.must(stopped or self.world.losses > losses, f"the cancelled call {key} still runs")
         await run
@@ -291,7 +291,7 @@ class LegacyClient(Client):
         following.cancelled = session.deleted = True
         try:
             if await self._delete(session):
-                key = call["params"]["arguments"]["key"]
+                key = f"{session.label}/{call['params']['arguments']['key']}"
                 stopped = await self.until(lambda: key not in self.world.running, SETTLED)
                 self.must(stopped, f"the call {key} of a deleted session still runs")
             else:

@@ -148,14 +148,14 @@ class Worker:
     async def count(self, ctx: Context, label: str, key: str, n: int, pause: float) -> str:
         """Say n numbers."""
         assert label.startswith(ctx.principal.subject), (label, ctx.principal)
-        self.world.running[key] = self
+        self.world.running[f"{label}/{key}"] = self
         try:
             for number in range(1, n + 1):
                 await ctx.info(f"{label}/{key}/{number}")
                 await asyncio.sleep(pause)
             return f"{label}/{key}/{n}"
         finally:
-            self.world.running.pop(key, None)
+            self.world.running.pop(f"{label}/{key}", None)
 
     async def ask(self, ctx: Context, label: str, key: str) -> str:
         """Ask the client, and answer with its answer."""

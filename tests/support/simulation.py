@@ -83,7 +83,7 @@ class World:
         self.holders: list[tuple[float, dict[str, list[Worker]]]] = []  # at each loss: who had which session at hand
         self.over = False  # nothing is done any more but looking
         self.patience = Patience(bool(kinds))
-        self.running: dict[str, Worker] = {}  # calls by key: where each runs now
+        self.running: dict[str, Worker] = {}  # calls by label and key: where each runs now
         self.steps: dict[str, int] = {}  # steps of `ctx.once`
         self.touched: dict[str, float] = {}  # resources: when they last changed
         self.touches: list[float] = []  # when any changed
