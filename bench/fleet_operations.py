@@ -28,7 +28,8 @@ from mcp_h11.stores.memory import Hub, MemoryStore
 EVENTS = 10
 SETTLE = 0.05  # seconds; some operations follow the answer
 ANSWER_LIMIT = 30.0
-LEFT_OUT = frozenset(("inbox.take", "inbox.workers", "bus.subscribe", "bus.hear"))
+# The heartbeat, and what a store in memory asks of itself.
+LEFT_OUT = frozenset(("inbox.take", "inbox.is_alive", "inbox.accept", "bus.subscribe", "bus.hear"))
 
 
 class Counted:
