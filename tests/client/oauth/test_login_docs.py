@@ -5,18 +5,27 @@ from __future__ import annotations
 
 import inspect
 import re
+import webbrowser
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from form_browser import FormBrowser
+from login_server import logging_in
 from oauth_parties import World, parties
 from pages import ROOT, program_with
 
+from mcp_h11 import Client
 from mcp_h11.client.oauth.fetching import FETCH_LIMIT, MAX_DOCUMENT
+from mcp_h11.client.oauth.files import LOCK_LIMIT
 from mcp_h11.client.oauth.flow import Flow
 from mcp_h11.client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
 from mcp_h11.client.oauth.keeper import MAX_STEP_UPS, RENEW_BEFORE
+from mcp_h11.client.oauth.keyring import MAX_PIECE
+from mcp_h11.client.oauth.loopback import LOGIN_LIMIT
 from mcp_h11.client.oauth.oauth import OAuth
+from mcp_h11.client.oauth.receiver import MAX_CONNECTIONS, REQUEST_LIMIT
 from mcp_h11.client.oauth.store import Login, Registration, Tokens
 
 PAGE = ROOT / "docs" / "login.md"
@@ -44,6 +53,21 @@ def test_a_login_by_the_terminal_of_the_page(monkeypatch: pytest.MonkeyPatch, ca
     anyio.run(run)
 
 
+def test_the_first_program_of_the_page_logs_in_by_a_browser(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCP_H11_LOGINS", str(tmp_path / "logins"))
+    monkeypatch.setenv("BROWSER", "any")
+    monkeypatch.setattr(webbrowser, "open", FormBrowser().open)
+    program = program_with(PAGE, "async def main")
+    with logging_in() as (issuer, url):
+        program["Client"] = lambda _, auth: Client(url, auth=auth)
+        for _ in range(2):
+            anyio.run(program["main"])
+    assert capsys.readouterr().out == "['who', 'write']\n" * 2
+    assert len(issuer.logins) == 1  # the second start finds it in the file
+
+
 def test_the_store_of_the_page_gives_back_what_it_got() -> None:
     rows = program_with(PAGE, "class Rows")["Rows"]()
 
@@ -67,6 +91,10 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert RENEW_BEFORE == 60 and "a token ends within a minute" in TEXT and "less than four minutes" in TEXT
     assert MAX_STEP_UPS == 3 and "after three such logins in a row" in TEXT
     assert MAX_DOCUMENT == 256 * 1024 and "more than 256 KiB" in TEXT
+    assert LOGIN_LIMIT == 300 and "after `timeout` seconds (300)" in TEXT
+    assert (MAX_CONNECTIONS, REQUEST_LIMIT) == (8, 10) and "At most 8 connections are open, each for 10 s" in TEXT
+    assert LOCK_LIMIT == 60 and "the others wait for it, 60 seconds at most" in TEXT
+    assert MAX_PIECE == 1_200 and "pieces of 1,200 characters" in TEXT
     assert FETCH_LIMIT == 30 and "no answer within 30 s" in TEXT
 
 
