@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -27,8 +26,9 @@ from ..client.oauth.redirect import Redirect
 from ..client.oauth.store import Login
 from ..client.targets import Url
 from ..http.addresses import on_loopback
-from ..protocol.shown import escaped, escaping
-from .parser import ENVIRONMENT_PREFIX, PROG, UsageError
+from ..protocol.shown import escaping
+from .parser import ENVIRONMENT_PREFIX, UsageError
+from .program import login_command
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -85,12 +85,12 @@ def oauth_for(
     """OAuth with the logins of this user.
 
     Args:
-        login: the one that is there, whose client is used again if a person has named it.
+        login: the one that is there; its client is used again if a person has named it.
         redirect: asks the person; without it no login begins.
         client: named by the person.
 
     Raises:
-        UsageError: what is named contradicts itself.
+        UsageError: the options of the client contradict each other.
     """
     client = client or ClientGiven()
     if client.id is None and login is not None and login.client.origin == "given":
@@ -153,8 +153,3 @@ class _Telling:
         elif answer.status < 400:
             self._told = False
         return answer
-
-
-def login_command(url: str) -> str:
-    """The command by which a person logs in at this server."""
-    return f"{PROG} login {shlex.quote(escaped(shown(url)))}"

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Any
+
+from ..protocol.shown import escaped
 
 # A vendored copy shows the name that its host gave it.
 PACKAGE = (__package__ or "").rpartition(".")[0] or "mcp_h11"
@@ -29,6 +32,13 @@ FILE = _file()
 # The words after the interpreter that start it again.
 STARTED_BY = ("-m", PACKAGE) if FILE is None else (FILE,)
 PROG = f"python -m {PACKAGE}" if FILE is None else f"python {os.path.basename(FILE)}"
+
+
+def login_command(url: str, scopes: str = "") -> str:
+    """The command by which a person logs in at a server; `url` is shown without its query."""
+    more = f" --scope {shlex.quote(escaped(scopes))}" if scopes else ""
+    address = url.partition("#")[0].partition("?")[0]
+    return f"{PROG} login {shlex.quote(escaped(address))}{more}"
 
 
 def bundled_target() -> str | None:

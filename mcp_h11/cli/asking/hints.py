@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from ...client.http.httpclient import HTTPCall, HTTPClient
-from ...client.http.urls import parse_url, shown
+from ...client.http.urls import parse_url
 from ...client.transports.errors import AuthorizationRequired
 from ...http.addresses import on_loopback
 from ..arguments import types_of
-from ..parser import PROG, closest, did_you_mean
-from .printing import line, objects, shortened
+from ..parser import closest, did_you_mean
+from ..program import login_command
+from .printing import objects, shortened
 
 MAX_NAMED = 20  # parameters of a tool, names of a list, addresses: as many as fit a screen
 MAX_HINT_TEXT = 300  # characters of one of them
@@ -130,10 +130,10 @@ def login_advice(url: str, in_use: bool, scopes: str = "") -> list[str]:
     # Nothing else carries a token, so there would be no login.
     if not origin.secure and not on_loopback(origin.host):
         return []
-    command = f"{PROG} login {shlex.quote(line(shown(url)))}"
     if scopes:
-        return [f"log in with them: {command} --scope {shlex.quote(line(scopes))}"]
-    return [f"{'the login here is not taken any more; log in again' if in_use else 'to log in'}: {command}"]
+        return [f"log in with them: {login_command(url, scopes)}"]
+    said = "the login here is not taken any more; log in again" if in_use else "to log in"
+    return [f"{said}: {login_command(url)}"]
 
 
 async def authorization_hints(

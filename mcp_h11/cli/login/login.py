@@ -160,7 +160,7 @@ async def _logout(options: argparse.Namespace) -> int:
 
 
 def facts_of(login: Login, now: float | None = None) -> list[tuple[str, str]]:
-    """The lines about a login: who it is, from where, for what, for how long.  No token is among them."""
+    """The lines about a login: the person, the issuer, the scopes, the time that is left.  No token is among them."""
     tokens = login.tokens
     if tokens is None:
         return [("issuer", line(login.issuer)), ("state", "registered, but not logged in")]
