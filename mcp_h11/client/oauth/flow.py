@@ -133,7 +133,7 @@ class Flow:
             # Another of the addresses may be the right one: each document is checked by itself.
             first = first or found
         if first is not None:
-            raise first
+            raise again(first)
         return None
 
     async def _server_at(self, address: str, issuer: str) -> ServerMetadata | LoginFailed | None:
