@@ -111,7 +111,9 @@ class Spans:
         self._tracer = tracer
         self._trace = trace
         self._context = context
-        self._propagate = propagate
+        # Those that are configured by now, as the provider is.
+        self._propagator = propagate.get_global_textmap()
+        self._fields = tuple(self._propagator.fields)
 
     def extracted(self, get: Callable[[str], Any], base: Any, get_all: Callable[[str], list[str]] | None = None) -> Any:
         """The context that a peer sent, over `base`; `base` itself where it sent none that can be used.
@@ -120,24 +122,24 @@ class Spans:
             get: gives the value of a key of `_meta`, or of a header.
             get_all: gives all values of a header; None for `_meta`.
         """
-        propagator = self._propagate.get_global_textmap()
+        if not any(map(get, self._fields)):
+            return base
         # Read strictly first: the propagators of the API log a warning for each malformed value.
         said = read_trace({}, get_all) if get_all is not None else read_trace({name: get(name) for name in _W3C})
         carrier = {}
-        for name in propagator.fields:
+        for name in self._fields:
             value = getattr(said, name, "") if name in _W3C else get(name)
             if type(value) is str and 0 < len(value) <= MAX_BAGGAGE:
                 carrier[name] = value
-        return propagator.extract(carrier, base) if carrier else base
+        return self._propagator.extract(carrier, base) if carrier else base
 
     def inject(self, params: dict[str, Any], context: Any) -> None:
         """Put a context into the `_meta` of params, in place of one that is there."""
         meta = params.get("_meta")
         meta = dict(meta) if isinstance(meta, Mapping) else {}
-        propagator = self._propagate.get_global_textmap()
-        for name in propagator.fields:
+        for name in self._fields:
             meta.pop(name, None)
-        propagator.inject(meta, context)
+        self._propagator.inject(meta, context)
         if meta:
             params["_meta"] = meta
 
