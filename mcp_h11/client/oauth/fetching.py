@@ -70,9 +70,19 @@ class Fetcher:
         server: the address of the MCP server.
         private: requests may go to private addresses even though the MCP server is public.
         lookup: finds the addresses of a host.
+        limit: seconds for one request; None for `FETCH_LIMIT`.
     """
 
-    def __init__(self, http: HTTPClient, server: str, *, private: bool = False, lookup: Lookup = look_up) -> None:
+    def __init__(
+        self,
+        http: HTTPClient,
+        server: str,
+        *,
+        private: bool = False,
+        lookup: Lookup = look_up,
+        limit: float | None = None,
+    ) -> None:
+        self._limit = FETCH_LIMIT if limit is None else limit
         self._http = http
         self._server = server
         self._private = private
@@ -102,10 +112,10 @@ class Fetcher:
     async def _sent(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes, step: str) -> Fetched:
         asked = shown(url)
         try:
-            with anyio.fail_after(FETCH_LIMIT):
+            with anyio.fail_after(self._limit):
                 return await self._followed(method, url, headers, body)
         except TimeoutError:
-            said = f"no answer within {FETCH_LIMIT:.0f} s"
+            said = f"no answer within {self._limit:g} s"
         except TooLarge:
             said = f"the answer has more than {MAX_DOCUMENT} bytes"
         except (HTTPFailure, ValueError) as error:

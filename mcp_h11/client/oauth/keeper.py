@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -41,6 +42,10 @@ from .tokens import INVALID_GRANT, TokenRefused
 logger = escaping(logging.getLogger(__name__))
 
 RENEW_BEFORE = 60.0  # seconds; a token that lives less than four times as long is renewed in its last quarter
+# Seconds for one request of a refresh, which holds up all requests of the client, and its end too.
+REFRESH_LIMIT = 10.0
+# Seconds from a refresh that failed to the next one, while the token still holds.
+REFRESH_PAUSE = 15.0
 # Logins in a row without a request that the server has accepted: for more scopes, and by a person for any reason.
 MAX_STEP_UPS = 3
 MAX_VAIN_LOGINS = 5
@@ -81,6 +86,7 @@ class LoginKeeper:
         self._login: Login | None = None
         self._loaded = False
         self._lead = RENEW_BEFORE
+        self._paused_until = -math.inf  # for refreshing a token that still holds
         self._lock = anyio.Lock()
         self._rounds = 0  # how often the tokens were renewed, or could not be
         self._error: Exception | None = None  # of the last round
@@ -104,12 +110,16 @@ class LoginKeeper:
         tokens = self._current
         if tokens is None or not self._ends_within(tokens, self._lead):
             return tokens
+        if self._options.clock() < self._paused_until and not self._ends_within(tokens, 0.0):
+            return tokens
         if tokens.refresh_token is not None and self._login is not None and self._login.token_endpoint is not None:
             try:
                 await self._once(lambda: self._refresh(http), lambda: self._current is not tokens)
             except LoginFailed as error:
                 if self._ends_within(tokens, 0.0):
                     raise
+                # Each request would wait for a server that does not answer.
+                self._paused_until = self._options.clock() + REFRESH_PAUSE
                 logger.warning("the token for %s was not refreshed, and still holds: %s", shown(self.url), error)
             tokens = self._current
         # A token that has ended is not sent: the refusal without a token names scopes and metadata.
@@ -231,7 +241,7 @@ class LoginKeeper:
         if mine is not None and now.access_token != mine.access_token and not self._ends_within(now, self._lead):
             return
         async with http() as client:
-            await self._refreshed(self._flow(client))
+            await self._refreshed(self._flow(client, REFRESH_LIMIT))
 
     async def _refreshed(self, flow: Flow) -> bool:
         """Refreshes and stores.  False if the refresh token has ended.  Raises LoginFailed for all other failures."""
@@ -274,7 +284,7 @@ class LoginKeeper:
             if self._may_refresh(found, wanted):
                 assert self._login is not None
                 self._login = replace(self._login, token_endpoint=found.server.token_endpoint)
-                if await self._refreshed(flow):
+                if await self._refreshed(self._flow(client, REFRESH_LIMIT)):
                     self._refreshed_in_vain = True  # until the server accepts a request
                     return
             if able:
@@ -330,10 +340,12 @@ class LoginKeeper:
         return None
 
     def _take(self, login: Login | None) -> None:
+        before = self._current
         self._login = self._usable(login)
         self._loaded = True
         tokens = self._current
-        if tokens is not None and tokens.expires_at is not None:
+        # The same tokens, read again, have less time left, and are to be refreshed no later.
+        if tokens is not None and tokens != before and tokens.expires_at is not None:
             left = tokens.expires_at - self._options.clock()
             self._lead = min(RENEW_BEFORE, max(left / 4, 0.0))
 
@@ -345,7 +357,7 @@ class LoginKeeper:
     def _ends_within(self, tokens: Tokens, seconds: float) -> bool:
         return tokens.expires_at is not None and tokens.expires_at - seconds <= self._options.clock()
 
-    def _flow(self, client: HTTPClient) -> Flow:
+    def _flow(self, client: HTTPClient, limit: float | None = None) -> Flow:
         options = self._options
-        fetcher = Fetcher(client, self.url, private=options.private, lookup=options.lookup)
+        fetcher = Fetcher(client, self.url, private=options.private, lookup=options.lookup, limit=limit)
         return Flow(self.url, fetcher, options.client, options.scopes, options.key, options.proofs, options.clock)
