@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 import subprocess
@@ -27,13 +28,13 @@ from provision import (
     stop,
     wait_until_it_listens,
 )
-from rawclient import LIMIT
+from rawclient import LIMIT, RawClient
 from redis_servers import redis_server
 from replicas import stored_in
 from test_conformance import passes
 from test_interop import CASES, Case, check
 
-from mcp_h11 import AuthorizationRequired, Client
+from mcp_h11 import AuthorizationRequired, Client, Context, MCPServer, Settings, listening
 
 pytestmark = [pytest.mark.interop, pytest.mark.anyio]
 
@@ -183,3 +184,64 @@ async def restart_under_load(replicas: list[Replica], url: str) -> None:
                     await anyio.sleep(0.01)
             over.set()
     print(f"{sum(calls)} calls, each answered, through the restart of {len(replicas)} servers")
+
+
+# nginx without the directives of the page: it has a connection to the server for each request, by HTTP/1.0, and
+# asks for it to be closed; answers and bodies are buffered.
+DEFAULTS = {
+    "proxy_http_version": "1.0",
+    "proxy_set_header Connection": "",
+    "proxy_buffering": "",
+    "proxy_request_buffering": "",
+}
+
+
+class Held(MCPServer):
+    """`held` sends its progress, and waits until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__("held")
+        self.released = asyncio.Event()
+        self.add_tool(self.held, name="held")
+
+    async def held(self, ctx: Context) -> str:
+        await ctx.report_progress(1, 2)
+        await self.released.wait()
+        return "done"
+
+
+@pytest.mark.parametrize("revision", ["2026-07-28", "2025-11-25", "2024-11-05"])
+async def test_with_the_defaults_of_nginx_each_era_works_and_events_leave_as_they_come(revision: str) -> None:
+    held = Held()
+    async with listening(held, port=0, trusted_proxies=["127.0.0.1"], legacy_sse=True) as server:
+        with nginx([server.port], tls=False, changed=DEFAULTS) as (front, _):
+            sse: dict[str, Any] = {"transport": "sse"} if revision == "2024-11-05" else {}
+            with anyio.fail_after(LIMIT):
+                async with Client(front.sse_url if sse else front.url, revision=revision, **sse) as client:
+                    # The call ends only when its first event has come through.
+                    result = await client.call_tool("held", {}, progress=lambda *said: held.released.set())
+                    assert result["content"][0]["text"] == "done"
+
+
+async def test_comments_carry_a_silent_stream_over_the_idle_time_of_a_load_balancer() -> None:
+    idle, keep_alive = 3.0, 0.25  # seconds
+    async with listening(
+        Held(), port=0, trusted_proxies=["127.0.0.1"], keep_alive=keep_alive, legacy_sse=True
+    ) as server:
+        with nginx([server.port], tls=False, changed={"proxy_read_timeout": f"{idle:.0f}s"}) as (front, _):
+            async with RawClient(front.port) as client:
+                headers = {"Accept": "text/event-stream", "Host": f"localhost:{front.port}"}
+                stream = await client.open_stream("GET", "/tools/sse", headers)
+                said = b""
+                began = asyncio.get_running_loop().time()
+                while asyncio.get_running_loop().time() - began < 1.3 * idle:
+                    piece = await stream.next_bytes()
+                    assert piece is not None, "nginx has cut the stream"
+                    said += piece
+    assert said.startswith(b"event: endpoint") and said.count(b"\n:") > 1
+
+
+def test_the_limits_of_the_page_fit_those_of_load_balancers() -> None:
+    found = Settings()
+    assert found.keep_alive is not None and found.idle_timeout is not None
+    assert found.keep_alive * 2 <= 30 < 60 < found.idle_timeout  # Google's, and AWS's

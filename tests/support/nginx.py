@@ -12,8 +12,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import trustme
@@ -60,8 +61,13 @@ def replaced(text: str, pattern: str, value: str) -> str:
 
 
 @contextlib.contextmanager
-def nginx(backends: Sequence[int], *, tls: bool = True) -> Iterator[tuple[Running, trustme.CA]]:
-    """nginx before servers on these ports, at `/tools/`; `Running` has the addresses for clients."""
+def nginx(
+    backends: Sequence[int], *, tls: bool = True, changed: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Running, trustme.CA]]:
+    """nginx before servers on these ports, at `/tools/`; `Running` has the addresses for clients.
+
+    `changed`: other values for directives of the page; "" leaves one out, so that nginx has its default.
+    """
     program, ca, port = needs_nginx(), trustme.CA(), free_port()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -76,6 +82,9 @@ def nginx(backends: Sequence[int], *, tls: bool = True) -> Iterator[tuple[Runnin
         site = replaced(site, r"server_name tools\.example;", "server_name localhost 127.0.0.1;")
         site = replaced(site, r"/etc/ssl/tools\.pem", str(folder / "chain"))
         site = replaced(site, r"/etc/ssl/tools\.key", str(folder / "key"))
+        for name, value in changed.items():
+            line = f"        {name} {value};\n" if value else ""
+            site = replaced(site, rf"        {name} [^;]*;[^\n]*\n", line)
         (folder / "nginx.conf").write_text(MAIN.format(folder=folder, site=site))
         with open(folder / "log", "w+b") as log:
             command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
