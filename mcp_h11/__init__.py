@@ -20,6 +20,7 @@ The names in `__all__` are public.  All other names may change.
 from typing import TYPE_CHECKING, Any
 
 from .handler.context import Context
+from .handler.extension import Extension, ExtensionMethod
 from .handler.handler import ServerHandler
 from .handler.mcpserver import MCPServer
 from .handler.questions import Elicit, Elicited, ElicitURL, InputRequired, ListRoots, Sample, Sampled
@@ -77,6 +78,8 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
         RequestTimeout,
         SessionLost,
     )
+    from .extensions.apps import Apps
+    from .extensions.skills import Skills
     from .hosted.asgi import ASGIApp, asgi
     from .server.stdio import run_stdio, serve_stdio
     from .server.thread import ServerThread, start_in_thread
@@ -87,6 +90,11 @@ __all__ = (
     "ServerHandler",
     "Context",
     "ServerSession",
+    # extensions of the protocol
+    "Apps",
+    "Extension",
+    "ExtensionMethod",
+    "Skills",
     # serving
     "Principal",
     "Server",
@@ -252,6 +260,8 @@ _ON_DEMAND = {
         "RequestTimeout",
         "SessionLost",
     ),
+    "extensions.apps": ("Apps",),
+    "extensions.skills": ("Skills",),
     "hosted.asgi": (
         "ASGIApp",
         "asgi",

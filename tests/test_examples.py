@@ -30,7 +30,7 @@ EXAMPLES = ROOT / "examples"
 LIMIT = 60.0  # seconds for a process to say where it listens, on a busy machine
 
 # Served by the command line; the others are programs with a main part of their own.
-SERVED = ("hello", "notes", "order_form", "slow_job", "own_handler", "cart_in_a_fleet", "report_task")
+SERVED = ("hello", "notes", "order_form", "slow_job", "own_handler", "cart_in_a_fleet", "report_task", "app_dice")
 PROGRAMS = ("bearer_token", "oauth", "in_asyncio", "beside_a_host", "bridge_hot_swap", "client_of_pages", "test_notes")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 MAX_FRONT_MATTER = 64 * 1024  # characters
 MAX_NESTING = 16  # mappings and sequences within one another
 
-# What no reader takes as a plain text of its own, or what ends it.
+# No plain text begins with one of these.
 _INDICATORS = frozenset("&*!|>%@`#,[]{}\"'")
 _WHY = {
     "&": "an anchor",
@@ -176,7 +176,7 @@ class _Reader:
         raise self._error(f"a name is a text: put {written!r} in quotes")
 
     def _value(self, content: str, indent: int, depth: int, *, in_sequence: bool) -> Any:
-        """The value whose text begins with `content`, at this line; the next line is the one behind it."""
+        """The value that begins with the text `content`, at this line; the next line is the one behind it."""
         if not content or content.startswith("#"):
             self._at += 1
             return self._nested(indent, depth, in_sequence)

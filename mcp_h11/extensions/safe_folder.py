@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A folder on disk whose files are read without ever leaving it.
+"""A folder on disk: its files are read, and nothing outside of it.
 
 Rule: no symbolic link is followed, at any level below the root, and nothing but folders and regular files is opened.
 Where the system can open a file relative to an open folder (all but Windows), no other process can change that between
@@ -62,7 +62,7 @@ class SafeFolder:
             yield folder
 
     def names(self) -> list[Named]:
-        """What is in it, in the order of the names."""
+        """The names in it, in their order."""
         with os.scandir(self._descriptor if RELATIVE else self._path) as entries:
             found = [
                 Named(one.name, one.is_dir(follow_symlinks=False), one.is_file(follow_symlinks=False))

@@ -37,7 +37,7 @@ MAX_LEVELS = 24  # folders within one another
 MAX_DESCRIPTION = 1_024  # characters; Agent Skills specification, `description`
 _SETTLED = 2.0  # seconds after which a file system has given a changed file another time
 _NAME = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-# RFC 3986, 3.2.2: what may stand in a name in the place of a host beside letters, digits and "-._~"; and the slash.
+# RFC 3986, 3.2.2: the signs of a name in the place of a host, beside letters, digits and "-._~"; and the slash.
 _UNQUOTED = "!$&'()*+,;=/"
 FOLDER_TYPE = "inode/directory"
 # By the end of the name: the tables of the system differ from machine to machine.
@@ -54,7 +54,7 @@ TYPES = {
 
 
 def uri_of(path: str) -> str:
-    """The URI of a path below the folder, whose parts are joined by "/"."""
+    """The URI of a path below the folder; "/" joins the parts of the path."""
     return SCHEME + quote(path, safe=_UNQUOTED)
 
 
@@ -203,7 +203,7 @@ class SkillFolder:
             if one.name.startswith("."):
                 continue
             self._walked += 1
-            if self._walked > MAX_WALKED:  # a skill whose files are not all known is not served
+            if self._walked > MAX_WALKED:  # a skill with files that are not known is not served
                 return
             path = f"{into.path}/{one.name}" if into.path else one.name
             if not _is_utf8(one.name):
@@ -304,7 +304,7 @@ class SkillFolder:
         return found, front
 
     def _served(self, tree: _Folder, skills: list[tuple[_Folder, Skill]]) -> Found:
-        """What is served: the skills, their files, and the folders of them and on the way to them."""
+        """The state that is served: the skills, their files, and the folders of them and on the way to them."""
         by_uri = {skill.uri: skill for _, skill in sorted(skills, key=lambda one: one[1].uri)}
         files = {file.uri: file for skill in by_uri.values() for file in skill.files}
         folders: dict[str, set[str]] = {}

@@ -38,7 +38,7 @@ SKILLS = "io.modelcontextprotocol/skills"
 PAGE_SKILLS = 100
 PAGE_FILES = 2_048  # of all skills of a page together; a skill is never divided
 PAGE_NAMES = 512  # of a folder
-WATCH_EVERY = 5.0  # seconds between two looks for changes that nobody asked for
+WATCH_EVERY = 5.0  # seconds between two looks for changes without a request
 READ_AGE = 1.0  # seconds; a read may rely on a look that is as old as that
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Skills(Extension):
     """Serves the skills below `folder`, or the one skill that it is.
 
     Args:
-        folder: Each folder in it with a SKILL.md is a skill, at any depth, whose name is that of its folder.
+        folder: Each folder in it with a SKILL.md is a skill, at any depth; its name is that of its folder.
             docs/extensions.md says which front matter is read.
         watch_every: Seconds between two looks for changes, of which listening clients are told; None for no looks but
             those of requests.
@@ -65,7 +65,7 @@ class Skills(Extension):
         self._folder = SkillFolder(folder)
         self._watch_every = watch_every
         self._server: MCPServer | None = None
-        self._shown: dict[str, Skill] = {}  # the skills whose SKILL.md is a resource of the server, by its URI
+        self._shown: dict[str, Skill] = {}  # the skills with a SKILL.md among the server's resources, by its URI
         self._told: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
@@ -120,8 +120,8 @@ class Skills(Extension):
     # --- looking ---------------------------------------------------------------------------------------------
 
     def _look(self, max_age: float = 0.0) -> Found:
-        """The state of the folder; the server's resources and its listening clients learn what changed.  Blocks."""
-        with self._lock:  # what changed is told once
+        """The state of the folder; the server's resources follow it, and its listening clients are told.  Blocks."""
+        with self._lock:  # a change is told once
             return self._looked(self._folder.look(max_age))
 
     def _looked(self, found: Found) -> Found:

@@ -44,7 +44,7 @@ class ExtensionMethod:
     Args:
         answer: ``async (params, ctx) -> result``; the result is a dict, and an MCPError is a JSON-RPC error.
         mirrored: the member of the params that clients of 2026-07-28 repeat in the header `Mcp-Name`, where the text of
-            the extension demands that; a request over HTTP whose header differs is refused.
+            the extension demands that; a request over HTTP with another header is refused.
         cacheable: the result says for how long it holds: the server adds `ttlMs` and `cacheScope` in 2026-07-28, by the
             handler's `cache_hint`.
         announced: answer only clients that announced the extension; others get -32021.
@@ -114,6 +114,8 @@ class Extension:
     async def call_tool(self, params: Params, ctx: Context, call: CallTool) -> Result | InputRequired:
         """Wrap `tools/call`: return the result of ``await call(params, ctx)``, or do something else.
 
+        `params` are those of the request, and `call` is the server's own `call_tool`, or the next wrapper.
+
         Called for all clients, also in sessions of an extension that is not `legacy`: `announced` says whether the
         client of `ctx` announced the extension.  The extension that the server got first is the outermost.
         """
@@ -131,15 +133,18 @@ class Extension:
 
     @asynccontextmanager
     async def lifespan(self, services: ExtensionServices) -> AsyncIterator[None]:
-        """Entered once before the first request, after the handler's own lifespan, and left after the last."""
+        """Entered once before the first request, after the handler's own lifespan, and left after the last.
+
+        `services` are the parts of the server that an extension may use.
+        """
         yield
 
     def announced(self, ctx: Context) -> dict[str, Any] | None:
-        """The settings with which the client of this call announced the extension; None where it did not."""
+        """The settings with which the client of the call `ctx` announced the extension; None where it did not."""
         return ctx.client_extension(self.identifier)
 
     def require(self, ctx: Context) -> dict[str, Any]:
-        """As `announced`.  Raises MissingClientCapability where the client did not announce the extension."""
+        """As `announced`.  Raises MissingClientCapability where the client of `ctx` did not announce the extension."""
         settings = self.announced(ctx)
         if settings is None:
             raise missing(self.identifier)
@@ -163,7 +168,7 @@ class Extensions:
 
     def __init__(self, extensions: Sequence[Extension] = ()) -> None:
         self.all = tuple(extensions)
-        self.wrapper: CallTool | None = None  # what `wrapped` has made, where it is in use
+        self.wrapper: CallTool | None = None  # made by `wrapped`, where it is in use
         self.methods: dict[str, tuple[Extension, ExtensionMethod]] = {}
         self.filters: dict[str, Extension] = {}
         known: set[str] = set()
