@@ -74,6 +74,8 @@ MEANINGS = {
     "stateless": "no sessions: GET and DELETE are 405, `initialize` gives no id",
     "page": "browsers that open `path` or `/` get a page that tries the server (the command line turns it on for "
     "loopback addresses)",
+    "card": "the name, such as `com.example/weather`, under which a [server card](extensions.md#the-server-card) is "
+    "published; `None`: no card",
     "legacy_sse": "HTTP+SSE of 2024-11-05, and by a bare GET of `path` (the command line turns it on)",
     "sse_path": "where its stream is",
     "messages_path": "where its messages are posted",

@@ -90,6 +90,8 @@ LATER = {
     ("client.connect", "client.transports.memory"),
     ("client.connect", "client.transports.stdio"),
     ("endpoint.endpoint", "endpoint.browsers"),
+    ("endpoint.endpoint", "extensions.card"),
+    ("cli.serving", "extensions.skills"),
     ("endpoint.endpoint", "endpoint.fleet_sse"),
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),

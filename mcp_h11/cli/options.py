@@ -103,6 +103,8 @@ OPTIONS = (
     Option("stateless", _WHAT, "keep no sessions", read_switch, default=False),
     Option("legacy-sse", _WHAT, "serve HTTP+SSE of 2024-11-05 too (on, unless --stateless)", read_switch),
     Option("page", _WHAT, "a page for browsers, at / and at the endpoint (on at a loopback address)", read_switch),
+    Option("skills", _WHAT, "serve this folder of folders with a SKILL.md too", metavar="DIR", stdio=True),
+    Option("card", _WHAT, "publish a server card under this name, such as com.example/weather", metavar="NAME"),
     Option("allowed-hosts", _WHO, "names that clients may call it by, or 'any'", read_items, "NAMES", common=True),
     Option("allowed-origins", _WHO, "web origins that may call it, or 'any'", read_items, "ORIGINS"),
     Option("cors", _WHO, "web origins whose scripts may read answers", read_items, "ORIGINS", default=()),

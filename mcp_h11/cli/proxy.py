@@ -147,8 +147,11 @@ def _check(options: argparse.Namespace, command: list[str]) -> None:
     if options.workers is not None:
         # Each worker would start every backend once more.  Several proxies with one `--store` are started on purpose.
         raise UsageError(f"{options.labels['workers']} is for tools, and not for the proxy")
-    if options.reload:
-        raise UsageError(f"{options.labels['reload']} is for tools, and not for the proxy")
+    for key in ("reload", "skills"):
+        if getattr(options, key):
+            raise UsageError(f"{options.labels[key]} is for tools, and not for the proxy")
+    if options.card and options.config:
+        raise UsageError(f"{options.labels['card']} and --config cannot be used together: a card names one server")
     kinds = {"a command": command, "--url": options.url, "--config": options.config}
     named = [kind for kind, value in kinds.items() if value]
     if len(named) != 1:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..handler.handler import ServerHandler
+from ..handler.mcpserver import MCPServer
 from ..protocol.shown import escaping
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
@@ -165,6 +166,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
         "stateless": options.stateless,
         "legacy_sse": legacy_sse,
         "page": options.page,
+        "card": options.card,
         "allowed_hosts": options.allowed_hosts,
         "allowed_origins": options.allowed_origins,
         "cors": tuple(options.cors),
@@ -210,15 +212,35 @@ def _store(url: str | None) -> str | None:
 
 
 def load_handler(options: argparse.Namespace) -> ServerHandler:
-    """The server that the target of the command line names.  Raises UsageError."""
+    """The server that the target of the command line names, with the skills of its folder.  Raises UsageError."""
     bundled = bundled_target()
     if options.target is None and bundled is not None:
-        return load_bundled(bundled)
-    if options.target is None:
-        from .demo import server
+        handler = load_bundled(bundled)
+    elif options.target is not None:
+        handler = load_target(options.target)
+    elif options.skills is not None:
+        handler = MCPServer("skills")  # a folder is enough to be served
+    else:
+        from .demo import server as handler
+    if options.skills is not None:
+        _add_skills(handler, options)
+    return handler
 
-        return server
-    return load_target(options.target)
+
+def _add_skills(handler: ServerHandler, options: argparse.Namespace) -> None:
+    label = f"{options.labels['skills']} {options.skills}"
+    if not isinstance(handler, MCPServer):
+        raise UsageError(f"{label}: only an MCPServer takes skills, and the target is a {type(handler).__name__}")
+    try:
+        from ..extensions.skills import Skills  # most servers have none
+
+        handler.add_extension(Skills(options.skills))
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not exc.name.startswith(f"{__package__.rpartition('.')[0]}.extensions"):
+            raise
+        raise UsageError(f"{label}: the package was vendored without extensions/") from None
+    except ValueError as exc:
+        raise UsageError(f"{label}: {exc}") from None
 
 
 def _serve_stdio(options: argparse.Namespace) -> None:

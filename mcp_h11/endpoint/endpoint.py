@@ -46,7 +46,7 @@ from .legacy_sse import LegacySSE
 from .modern import ModernPosts
 from .ratelimit import RateLimiter
 from .sessions import Legacy
-from .verdicts import MESSAGES, METADATA, PAGE, SSE, Examiner, Verdict
+from .verdicts import CARD_PATH, CATALOG, MESSAGES, METADATA, PAGE, PUBLIC, SSE, Examiner, Verdict
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -200,7 +200,7 @@ class Endpoint:
             return
         if self._limiter is not None:
             self._limit(principal, reply.peer)
-        if facts.route == METADATA:
+        if facts.route in PUBLIC:
             self._describe(verdict, reply)
         elif facts.route == PAGE:
             self._show_page(verdict, reply)
@@ -222,15 +222,35 @@ class Endpoint:
             if expires is not None:
                 self._expiring[reply] = expires
 
-    def _describe(self, verdict: Verdict, reply: Reply) -> None:
-        """Where tokens for this server come from (RFC 9728)."""
-        settings, handler = self._settings, self.runtime.handler
-        scopes = settings.scopes_supported or settings.required_scopes
+    def _resource(self, verdict: Verdict) -> str:
+        """The address of this server.  Raises a Refusal where neither the settings nor the client name a host."""
         resource = self._guard.resource(verdict)
         if not resource:  # HTTP/1.0 without a Host, on a server that accepts any host
             raise Refusal(400, "Bad Request: say by the Host header which server is meant")
+        return resource
+
+    def _describe(self, verdict: Verdict, reply: Reply) -> None:
+        """Where tokens for this server come from (RFC 9728), or its card."""
+        if verdict.facts.route != METADATA:
+            return self._show_card(verdict, reply)
+        settings, handler = self._settings, self.runtime.handler
+        scopes = settings.scopes_supported or settings.required_scopes
+        resource = self._resource(verdict)
         document = metadata(resource, settings.authorization_servers, scopes, handler.title or handler.name)
         reply.answer(200, self.runtime.json.dumps(document))
+
+    def _show_card(self, verdict: Verdict, reply: Reply) -> None:
+        """The name and the address of this server, or the catalog that names them (SEP-2127)."""
+        from ..extensions.card import CARD_TYPE, CATALOG_TYPE, card_headers, catalog, server_card  # few servers do
+
+        settings, handler = self._settings, self.runtime.handler
+        url = self._resource(verdict)
+        name = settings.card or ""
+        if verdict.facts.route == CATALOG:
+            document, media_type = catalog(handler, name, url.rstrip("/") + CARD_PATH), CATALOG_TYPE
+        else:
+            document, media_type = server_card(handler, name, url, token=settings.token is not None), CARD_TYPE
+        reply.answer(200, self.runtime.json.dumps(document), card_headers(media_type))
 
     def _show_page(self, verdict: Verdict, reply: Reply) -> None:
         from .browsers import page  # most servers have no page
@@ -431,7 +451,7 @@ def _internal() -> Refusal:
 def _is_public(verdict: Verdict) -> bool:
     """Whether the request needs no principal: a preflight, or a document without any data of the server's users."""
     facts = verdict.facts
-    return facts.preflight is not None or facts.route == METADATA or facts.route == PAGE
+    return facts.preflight is not None or facts.route in PUBLIC or facts.route == PAGE
 
 
 def _limiter(runtime: Runtime) -> RateLimiter | None:

@@ -24,7 +24,11 @@ from ..protocol.errors import Denial, Refusal
 from ..protocol.revisions import MODERN
 from ..runtime.settings import Settings
 
-MCP, SSE, MESSAGES, METADATA, NOWHERE, PAGE = range(6)
+MCP, SSE, MESSAGES, METADATA, NOWHERE, PAGE, CARD, CATALOG = range(8)
+# Documents for everyone, which need no principal: clients read them before they have any right to more.
+PUBLIC = frozenset((METADATA, CARD, CATALOG))
+CARD_PATH = "/server-card"  # behind the endpoint
+CATALOG_PATH = "/.well-known/ai-catalog.json"
 MAX_FACTS = 256  # facts that are kept, for so many sets of fields
 MAX_ACCEPTS = 64  # values of Accept that are kept parsed
 # Ids that may differ in each head: no verdict depends on their values.
@@ -57,8 +61,9 @@ _ALLOWED = {
     MESSAGES: ("POST", "OPTIONS"),
     METADATA: ("GET", "HEAD", "OPTIONS"),
     PAGE: ("GET", "HEAD"),
+    CARD: ("GET", "HEAD", "OPTIONS"),
+    CATALOG: ("GET", "HEAD", "OPTIONS"),
 }
-# The metadata is public, and clients in browsers need it before they have any right to more.
 _ANYBODY: Headers = (("Access-Control-Allow-Origin", "*"),)
 _ANYBODY_PREFLIGHT: Headers = (
     *_ANYBODY,
@@ -157,6 +162,9 @@ class Examiner:
             for path in ("", own, self._prefix + own):
                 self._routes[WELL_KNOWN + path] = METADATA
             self._routes[metadata_path(settings.resource or "")] = METADATA
+        if settings.card is not None:
+            self._routes[settings.path.rstrip("/") + CARD_PATH] = CARD
+            self._routes[CATALOG_PATH] = CATALOG
 
     def examine(self, head: Head, proxied: bool = False) -> Verdict:
         """The verdict on a head; never raises.  `proxied`: a trusted proxy sent it and names the client."""
@@ -216,7 +224,7 @@ class Examiner:
         host = facts.host
         if not self._hosts.check_host(host):
             return Denial(403, f"Host {host!r:.100} is not allowed here; --allowed-hosts adds it")
-        if facts.route == METADATA:
+        if facts.route in PUBLIC:
             return None
         # 2025-11-25 and 2026-07-28 basic/transports: "MUST respond with HTTP 403 Forbidden" to an invalid Origin.
         if len(origins) > 1 or (
@@ -236,7 +244,7 @@ class Examiner:
         return None
 
     def _set_cors(self, facts: Facts, origin: str | None, fields: Fields) -> None:
-        if facts.route == METADATA:
+        if facts.route in PUBLIC:
             facts.cors_headers = _ANYBODY
             if facts.method == "OPTIONS":
                 facts.preflight = _ANYBODY_PREFLIGHT
@@ -277,7 +285,7 @@ class Examiner:
                     406, "Not Acceptable: Accept must allow application/json and text/event-stream"
                 )
             facts.is_post = facts.late_refusal is None
-        elif facts.method == "GET" and facts.route not in (METADATA, PAGE) and not accept.sse:
+        elif facts.method == "GET" and facts.route not in PUBLIC and facts.route != PAGE and not accept.sse:
             facts.late_refusal = Denial(406, "Not Acceptable: Accept must allow text/event-stream")
 
     def _accept_of(self, fields: Fields) -> Accept:

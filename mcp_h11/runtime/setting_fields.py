@@ -31,6 +31,7 @@ class SettingFields(TypedDict, total=False):
     messages_path: str
     root_path: str
     page: bool
+    card: str | None
     strict_accept: bool
     allowed_hosts: Sequence[str] | None
     allowed_origins: Sequence[str] | None

@@ -7,6 +7,7 @@ Rule: None switches a limit off.  A limit of 0 is refused, because one person re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -65,6 +66,9 @@ class _Keywords:
             return hash(tuple(getattr(self, f.name) for f in fields(self)))
 
 
+_CARD_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
+
+
 @_settings(frozen=True, kw_only=True)
 class Settings(_Keywords):
     """All settings of a server.  Times are seconds, sizes are bytes.  docs/settings.md has them as a table."""
@@ -80,6 +84,8 @@ class Settings(_Keywords):
     # The prefix that a reverse proxy strips from the paths that clients ask for.  X-Forwarded-Prefix goes first.
     root_path: str = ""
     page: bool = False  # browsers get a page that tries the server, at `path` and at /
+    # The name of the server, "com.example/weather", under which it publishes a card at `path`/server-card (SEP-2127).
+    card: str | None = None
     strict_accept: bool = False  # refuse a POST whose Accept does not name both types
 
     # None allows the loopback names and the bound address, and is refused where other machines can reach that address.
@@ -195,6 +201,9 @@ class Settings(_Keywords):
                 raise ValueError(f"a path begins with a slash and has no blank, ? or #, not {path!r}")
         checked_prefix(self.root_path)
         checked_tracing(self.tracing)
+        # The schema of a card: one slash, and at most 200 characters.
+        if self.card is not None and not (len(self.card) <= 200 and _CARD_NAME.fullmatch(self.card)):
+            raise ValueError(f"card is a name with a domain turned round, com.example/weather, not {self.card!r:.100}")
         self._check_ops()
         if self.legacy_sse and len({path.rstrip("/") for path in paths}) < len(paths):
             raise ValueError("path, sse_path and messages_path must differ")

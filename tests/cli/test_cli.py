@@ -442,6 +442,8 @@ OTHER_VALUES = {
     "stateless": ("1", True),
     "legacy-sse": ("off", False),
     "page": ("off", False),
+    "skills": ("./skills", "./skills"),
+    "card": ("com.example/x", "com.example/x"),
     "allowed-hosts": ("a.example, b.example:8443", ["a.example", "b.example:8443"]),
     "allowed-origins": ("https://a.example", ["https://a.example"]),
     "cors": ("https://a.example,https://b.example", ["https://a.example", "https://b.example"]),

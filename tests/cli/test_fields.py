@@ -49,6 +49,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "stateless": ("yes", True),
     "legacy_sse": ("off", False),
     "page": ("off", False),
+    "card": ("com.example/x", "com.example/x"),
     "sse_path": ("/events", "/events"),
     "messages_path": ("/post", "/post"),
     "root_path": ("/under", "/under"),
