@@ -427,6 +427,32 @@ async def test_a_long_name_is_cut(recorded: Recorded) -> None:
     assert max(sizes) == 1_024
 
 
+async def test_a_read_that_takes_too_long_is_a_timeout_with_the_code_of_its_answer(
+    recorded: Recorded, caplog: Any
+) -> None:
+    handler = Tools(recorded)
+    handler.add_resource("test://slow", handler.hold, name="slow")
+    async with served(handler, tracing=recorded.provider, call_timeout=0.05) as server:
+        assert (await Modern(server.port).call("resources/read", {"uri": "test://slow"})).error["code"] == -32603
+    assert error_of(recorded.one("resources/read")) == ("ERROR", "timeout", "-32603")
+
+
+class Odd(BaseException):
+    """What no handler should raise."""
+
+
+async def test_a_tool_that_raises_no_exception(recorded: Recorded, caplog: Any) -> None:
+    handler = Tools(recorded)
+
+    async def odd() -> str:
+        raise Odd
+
+    handler.add_tool(odd)
+    async with served(handler, tracing=recorded.provider) as server:
+        assert (await Modern(server.port).call("tools/call", call("odd"))).error["code"] == -32603
+    assert error_of(recorded.one("tools/call odd")) == ("ERROR", "Odd", None)
+
+
 async def test_a_call_that_takes_too_long(recorded: Recorded, caplog: Any) -> None:
     async with serving(recorded, call_timeout=0.05) as server:
         assert (await Modern(server.port).call("tools/call", call("hold"))).result["isError"]
@@ -534,6 +560,24 @@ async def test_a_question_without_an_answer(recorded: Recorded, end: str) -> Non
         await client.delete()
 
 
+@pytest.mark.parametrize(("end", "kind"), [("the pipe ends", "ToolError"), ("the session ends", "cancelled")])
+async def test_a_question_whose_client_is_gone(recorded: Recorded, end: str, kind: str) -> None:
+    if end == "the pipe ends":
+        async with piped(Tools(recorded), tracing=recorded.provider) as pipe:
+            await pipe.initialize(LEGACY, {"elicitation": {}})
+            pipe.request(1, "tools/call", call("asks"), revision=LEGACY)
+            assert (await pipe.receive())["method"] == "elicitation/create"
+    else:
+        async with served(Tools(recorded), tracing=recorded.provider) as server:
+            client = Legacy(server.port, LEGACY)
+            await client.initialize({"elicitation": {}})
+            async with client.posting(client.request("tools/call", call("asks"))) as stream:
+                assert (await stream.next_message())["method"] == "elicitation/create"
+                await client.delete()
+                await recorded.until("elicitation/create")
+    assert error_of(recorded.one("elicitation/create")) == ("ERROR", kind, None)
+
+
 async def test_the_questions_of_2026_07_28_are_results_and_no_spans(recorded: Recorded) -> None:
     async with serving(recorded) as server:
         client = Modern(server.port, capabilities={"elicitation": {"form": {}}})
@@ -563,6 +607,31 @@ async def test_a_processor_that_fails_fails_no_request(where: str, era: str, cap
         assert found.result["content"][0]["text"] == "hi"
     assert any("the span of tools/call" in r.message or "no span could be" in r.message for r in caplog.records)
     assert all(record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def test_a_processor_that_fails_changes_no_refusal_and_no_question(caplog: Any) -> None:
+    recorded = Recorded()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the exporter is broken")
+
+    recorded.on_start = fail  # type: ignore[method-assign]
+    handler = Held()  # the tools of this file begin spans of their own
+    questions = []
+
+    def reply(question: dict[str, Any]) -> dict[str, Any]:
+        questions.append(question)
+        return {"result": {"action": "decline"}}
+
+    async with served(handler, tracing=recorded.provider) as server:
+        client = Legacy(server.port, LEGACY)
+        client.check = False
+        bad = {"protocolVersion": 5, "capabilities": {}, "clientInfo": {}}
+        assert (await client.call("initialize", bad)).error["code"] == -32602
+        await client.initialize({"elicitation": {}})
+        assert (await client.call("tools/call", call("ask"), answerer=reply)).result["content"]
+        await client.delete()
+    assert len(questions) == 1 and "_meta" not in questions[0]["params"]
 
 
 async def test_without_a_provider_there_are_no_spans_and_no_meta() -> None:

@@ -32,7 +32,7 @@ from ...telemetry.spans import (
 )
 from ..http.urls import is_url, origin_of
 from ..transports.base import Transport
-from ..transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, RequestTimeout
+from ..transports.errors import ConnectionLost, HTTPStatusError, InvalidAnswer, LoginFailed, RequestTimeout
 from .pending import Calls, PendingCall
 from .questions import Questions
 
@@ -165,7 +165,7 @@ def _failed(span: OpenSpan, error: MCPError) -> None:
         span.failed("timeout")
     elif isinstance(error, HTTPStatusError) and not error.rpc:
         span.failed(str(error.status))
-    elif isinstance(error, (ConnectionLost, InvalidAnswer)):
+    elif isinstance(error, (ConnectionLost, InvalidAnswer, LoginFailed)):
         span.failed(type(error).__name__)
     else:
         span.failed(error.code, error.message)

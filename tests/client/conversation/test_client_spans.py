@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -24,7 +26,8 @@ from spans_support import (
     trace_of,
 )
 
-from mcp_h11 import Client, ConnectionLost, Context, MCPError, RequestTimeout
+from mcp_h11 import Client, ConnectionLost, Context, MCPError, RequestTimeout, listening
+from mcp_h11.client.transports.errors import LoginFailed
 
 pytestmark = pytest.mark.anyio
 MODERN = "2026-07-28"
@@ -205,6 +208,38 @@ async def test_a_processor_that_fails_fails_no_request(caplog: Any) -> None:
         delattr(recorded, where)
 
 
+async def test_a_login_that_fails_tells_its_kind_and_not_its_words(recorded: Recorded) -> None:
+    async def refuse(request: Any, proceed: Any) -> Any:
+        raise LoginFailed("https://a.example said a secret", step="token")
+
+    async with served(Held(), tracing=False) as server:
+        with pytest.raises(LoginFailed):
+            async with Client(server.url, tracing=recorded.provider, middleware=[refuse]):
+                raise AssertionError("it was let in")
+    span = recorded.ended[0]
+    assert (error_of(span), status_of(span)[1]) == (("ERROR", "LoginFailed", None), None)
+
+
+async def test_a_unix_socket_is_named(recorded: Recorded, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    async with listening(Held(), uds=path, tracing=False):
+        async with Client(f"http+unix://{quote(path, safe='')}/mcp", tracing=recorded.provider) as client:
+            await client.call_tool("echo", {"text": "hi"})
+    said = attributes_of(recorded.one("tools/call echo"))
+    assert (said["network.transport"], said["server.address"]) == ("unix", path)
+    assert "server.port" not in said
+
+
+async def test_spans_without_ids_put_nothing_into_meta() -> None:
+    from opentelemetry.trace import NoOpTracerProvider
+
+    handler = Seen()
+    async with served(handler, tracing=False) as server:
+        async with Client(server.url, revision=LEGACY, tracing=NoOpTracerProvider()) as client:
+            await client.call_tool("echo", {"text": "hi"})
+    assert handler.metas["tools/call"] == {}
+
+
 # --- the server's questions -----------------------------------------------------------------------------------------
 
 
@@ -242,6 +277,38 @@ async def test_a_question_that_cannot_be_answered(recorded: Recorded, caplog: An
                 with pytest.raises(MCPError):
                     await client.call_tool("ask")
     assert error_of(recorded.one("elicitation/create", "SERVER")) == ("ERROR", "-32603", "-32603")
+
+
+async def test_a_processor_that_fails_fails_no_answer(caplog: Any) -> None:
+    recorded = Recorded()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the exporter is broken")
+
+    recorded.on_start = fail  # type: ignore[method-assign]
+    decline = {"action": "decline"}
+    async with served(Held(), tracing=False) as server:
+        async with Client(
+            server.url, revision=LEGACY, tracing=recorded.provider, on_elicitation=lambda params: decline
+        ) as client:
+            assert (await client.call_tool("ask"))["content"]
+
+
+async def test_a_callback_that_is_cancelled(recorded: Recorded) -> None:
+    began = asyncio.Event()
+
+    async def elicit(params: dict[str, Any]) -> dict[str, Any]:
+        began.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async with served(Held(), tracing=False, ask_timeout=0.2) as server:
+        async with Client(server.url, revision=LEGACY, tracing=recorded.provider, on_elicitation=elicit) as client:
+            task = asyncio.create_task(client.call_tool("ask"))
+            with anyio.fail_after(LIMIT):
+                await began.wait()
+                await asyncio.wait([task])
+                assert error_of(await recorded.until("elicitation/create")) == ("ERROR", "cancelled", None)
 
 
 async def test_a_listen_stream_has_no_span_and_no_context(recorded: Recorded) -> None:
