@@ -211,6 +211,7 @@ class Backend:
         self.client: Client | None = None
         self.runs: dict[BridgedCall, None] = {}
         self.used = time.monotonic()
+        self.busy_until = 0.0  # a task may run in it, also while no call does
         self.answering = True
         self.trouble = _NOT_STARTED
         self.open_until: float | None = None
@@ -364,6 +365,7 @@ class Backend:
             "name": identity.name,
             "version": identity.version,
             "capabilities": identity.capabilities,
+            "result_types": ("task",),  # for a client that announced tasks
             "timeout": None,  # the server in front limits the time of a call
             "cache": NoCache(),
             # The client counts the questions of all clients together; the bridge counts them for each.

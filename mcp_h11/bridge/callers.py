@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..handler.context import Context, exchange_of
 from ..http.auth import TOKEN_HOLDER, subject
-from ..protocol.methods import META_LOG_LEVEL
+from ..protocol.methods import META_LOG_LEVEL, TASKS
 
 if TYPE_CHECKING:
     from ..eras.session import Session
@@ -93,15 +93,18 @@ def declared_capabilities(ctx: Context) -> dict[str, Any]:
     """The capabilities that the client of this call declared, without those that a bridge cannot carry."""
     declared = {key: value for key, value in ctx.client_capabilities.items() if key in _DECLARED}
     if "extensions" in declared:
-        declared["extensions"] = carried_extensions(declared["extensions"])
+        modern = exchange_of(ctx).revision.modern
+        declared["extensions"] = carried_extensions(declared["extensions"], tasks=modern)
     return declared
 
 
-def carried_extensions(announced: Any) -> dict[str, Any]:
-    """The extensions, as one end announced them, that a bridge can carry to the other end."""
-    # A task lives at one server under an id that the bridge does not follow.
+def carried_extensions(announced: Any, *, tasks: bool) -> dict[str, Any]:
+    """The extensions, as one end announced them, that a bridge can carry to the other end.
+
+    `tasks` says whether those of tasks are among them: both ends have to be of 2026-07-28.
+    """
     extensions = announced if isinstance(announced, dict) else {}
-    return {name: settings for name, settings in extensions.items() if "tasks" not in name}
+    return {name: settings for name, settings in extensions.items() if tasks or name != TASKS}
 
 
 def wanted_log_level(ctx: Context) -> str | None:

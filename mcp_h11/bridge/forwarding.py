@@ -34,6 +34,7 @@ from .backends import Backend
 from .callers import Caller, declared_capabilities, wanted_log_level
 from .calls import BridgedCall, ParkedCall, Parking, read_state
 from .generations import Generation, Generations
+from .tasks import at_client
 from .troubles import as_answer
 
 # Members of `_meta` that concern the hop between client and bridge.  The bridge's own client writes its own.
@@ -153,7 +154,7 @@ class Forwarding:
         finally:
             backend.interests.levels.pop(call, None)
         await call.flush()
-        return _as_result(generation, result)
+        return at_client(_as_result(generation, result), ctx, backend)
 
     def _passed_on(self, ctx: Context) -> Mapping[str, str]:
         if not self.headers:

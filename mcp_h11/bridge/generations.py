@@ -197,7 +197,8 @@ class Generation:
         for key, backend in list(self.own.items()):
             session = backend.tenant.session
             gone = session is not None and session.closed
-            idle = session is None and not backend.interests.uris and now - backend.used > IDLE_TIME
+            left = max(backend.used + IDLE_TIME, backend.busy_until)
+            idle = session is None and not backend.interests.uris and now > left
             if not backend.runs and (gone or idle):
                 del self.own[key]
                 self._places.give_back(backend.tenant.party)

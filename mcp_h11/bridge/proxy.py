@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..client.targets import Command, Url
-from ..handler.context import Context
+from ..handler.context import Context, exchange_of
+from ..handler.extension import Extension
 from ..handler.handler import Params, ServerHandler
 from ..protocol.errors import InvalidParams, MethodNotFound, overloaded
-from ..protocol.methods import LIST_CHANGED
+from ..protocol.methods import LIST_CHANGED, TASK_METHODS, TASKS
 from .attribution import Attribution
 from .backends import (
     DRAIN_TIME,
@@ -55,6 +56,7 @@ from .interests import Interests
 from .listening import InterestRelay
 from .mirrored import MirroredArguments
 from .supervisor import Supervisor
+from .tasks import BridgedTasks, at_backend
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -64,8 +66,7 @@ SWEEP_TIME = 1.0
 
 # The capabilities of a backend that a bridge can carry to clients.
 _OFFERED = ("completions", "experimental", "extensions", "logging", "prompts", "resources", "tools")
-# Methods that the server in front answers itself, and those that a bridge cannot carry: a task lives at one server
-# under an id that the bridge does not follow.
+# Methods that the server in front answers itself, and the experimental tasks of 2025-11-25, which no bridge carries.
 _OWN = ("initialize", "ping", "server/", "subscriptions/", "logging/", "resources/subscribe", "resources/unsubscribe",
         "tasks/", "notifications/")  # fmt: skip
 
@@ -119,6 +120,7 @@ class ProxyHandler(ServerHandler):
         # Mistakes of the operator are errors here, and not when serving begins.
         self._spec = self._spec_of(backend)
         self._server_info: ServerInfo | None = None
+        self._bridged_tasks = BridgedTasks()
         self._annotations = MirroredArguments()
         self._parking = Parking()
         self._interests = Interests()
@@ -178,6 +180,10 @@ class ProxyHandler(ServerHandler):
         if self._server_info is None:
             raise overloaded(self.unavailable() or "The backend was not connected yet")
         return self._server_info.capabilities
+
+    def extensions(self) -> Sequence[Extension]:
+        """Tasks; other extensions are those of the backend, in `capabilities`."""
+        return (self._bridged_tasks,)
 
     def cache_hint(self, method: str) -> tuple[int, str | None]:
         """No cache may keep an answer of a backend of an earlier revision: it cannot say for how long it holds."""
@@ -243,7 +249,12 @@ class ProxyHandler(ServerHandler):
         offered = {key: value for key, value in client.server_capabilities.items() if key in _OFFERED}
         # Methods that this bridge does not know are passed on, and so is the announcement that the backend has them.
         if "extensions" in offered:
-            offered["extensions"] = carried_extensions(offered["extensions"])
+            announced = offered["extensions"]
+            self._bridged_tasks.offered = client.modern and isinstance(announced, dict) and TASKS in announced
+            # Those of tasks are announced by their own extension, to clients of 2026-07-28 alone.
+            offered["extensions"] = carried_extensions(announced, tasks=False)
+        else:
+            self._bridged_tasks.offered = False
         self._server_info = ServerInfo(offered, client.server_info, client.instructions)
         self.instructions = client.instructions
         self.name = str(client.server_info.get("name") or self.name)
@@ -343,6 +354,8 @@ class ProxyHandler(ServerHandler):
 
     async def request(self, method: str, params: Params, ctx: Context) -> Any:
         """The backend's answer."""
+        if method in TASK_METHODS and self._bridged_tasks.offered and exchange_of(ctx).revision.modern:
+            return await self._forwarding.request(method, at_backend(params, ctx), ctx)
         if method.startswith(_OWN):
             raise MethodNotFound(method)
         if method == "tools/call" and not self.filter.allows(params.get("name")):

@@ -96,8 +96,11 @@ class Extension:
     filter: str | None = None
     needs_store = False
 
-    def settings(self) -> Mapping[str, Any]:
-        """The object that the server announces under the identifier in `capabilities.extensions`; JSON."""
+    def settings(self) -> Mapping[str, Any] | None:
+        """The object that the server announces under the identifier in `capabilities.extensions`; JSON.
+
+        Asked for each client.  None: it is not announced now.
+        """
         return {}
 
     def methods(self) -> Mapping[str, ExtensionMethod | Answering]:
@@ -192,7 +195,8 @@ class Extensions:
 
     def offered(self, capabilities: dict[str, Any], *, modern: bool) -> dict[str, Any]:
         """The handler's capabilities with the settings of the extensions that a client of this era may use."""
-        offered = {one.identifier: dict(one.settings()) for one in self.all if modern or one.legacy}
+        usable = ((one.identifier, one.settings()) for one in self.all if modern or one.legacy)
+        offered = {identifier: dict(settings) for identifier, settings in usable if settings is not None}
         if not offered:
             return capabilities
         return {**capabilities, "extensions": {**capabilities.get("extensions", {}), **offered}}
