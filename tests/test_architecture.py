@@ -264,6 +264,12 @@ def test_a_folder_says_what_lives_there_and_holds_no_code() -> None:
         assert ast.get_docstring(tree) and len(tree.body) == 1, folder
 
 
+def test_a_program_that_does_not_log_in_loads_no_logins() -> None:
+    """A client takes `auth` by its shape, so that a copy without the folder is whole."""
+    users = {importer for importer, imported in every_import() if imported.startswith("client.oauth.")}
+    assert {user.partition(".")[0] for user in users if not user.startswith("client.oauth.")} == {"__init__", "cli"}
+
+
 def test_the_eras_do_not_know_of_each_other() -> None:
     legacy = {*LEGACY_ERA}
     modern = {"eras.modern", "eras.listener", "endpoint.modern"}

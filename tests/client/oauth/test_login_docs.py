@@ -21,7 +21,7 @@ from mcp_h11.client.oauth.fetching import FETCH_LIMIT, MAX_DOCUMENT
 from mcp_h11.client.oauth.files import LOCK_LIMIT
 from mcp_h11.client.oauth.flow import Flow
 from mcp_h11.client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
-from mcp_h11.client.oauth.keeper import MAX_STEP_UPS, REFRESH_LIMIT, REFRESH_PAUSE, RENEW_BEFORE
+from mcp_h11.client.oauth.keeper import MAX_STEP_UPS, MAX_VAIN_LOGINS, REFRESH_LIMIT, REFRESH_PAUSE, RENEW_BEFORE
 from mcp_h11.client.oauth.keyring import MAX_PIECE
 from mcp_h11.client.oauth.loopback import LOGIN_LIMIT
 from mcp_h11.client.oauth.oauth import OAuth
@@ -90,6 +90,7 @@ def test_the_store_of_the_page_gives_back_what_it_got() -> None:
 def test_the_figures_are_those_of_the_code() -> None:
     assert RENEW_BEFORE == 60 and "a token ends within a minute" in TEXT and "less than four minutes" in TEXT
     assert (REFRESH_LIMIT, REFRESH_PAUSE) == (10, 15) and "no answer within 10 s" in TEXT and "15 s later" in TEXT
+    assert MAX_VAIN_LOGINS == 5 and "asked five times in a row at most" in TEXT
     assert MAX_STEP_UPS == 3 and "after three such logins in a row" in TEXT
     assert MAX_DOCUMENT == 256 * 1024 and "more than 256 KiB" in TEXT
     assert LOGIN_LIMIT == 300 and "after `timeout` seconds (300)" in TEXT
