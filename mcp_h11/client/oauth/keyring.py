@@ -12,6 +12,7 @@ Rule: a keyring may ask the person for its password, so its calls run in threads
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -72,9 +73,12 @@ class KeyringTokenStore:
         folder: of the files that say which logins there are; by default `logins_folder(os.environ)`.
         backend: by default the keyring of this system.
         lock_timeout: seconds that `locked` waits for another process.
+        required: without it logins are in files where there is no keyring, and one is looked for when a login is read
+            from it or written: a program that finds no login is not to load the package `keyring`.
 
     Raises:
-        TokenStoreError: there is no keyring.  The methods raise it where the keyring refuses, or does not answer.
+        TokenStoreError: there is no keyring, and it is required.  The methods raise it where the keyring refuses, or
+            does not answer.
     """
 
     def __init__(
@@ -83,11 +87,12 @@ class KeyringTokenStore:
         *,
         backend: SystemKeyring | None = None,
         lock_timeout: float = LOCK_LIMIT,
+        required: bool = True,
     ) -> None:
-        found = backend if backend is not None else system_keyring()
-        if found is None:
+        self._backend = system_keyring() if required and backend is None else backend
+        self._found = required or backend is not None
+        if required and self._backend is None:
             raise TokenStoreError("there is no keyring: install 'mcp_h11[keyring]', or keep logins in a FileTokenStore")
-        self._backend = found
         self._files = FileTokenStore(folder, lock_timeout=lock_timeout)
         self.locked = self._files.locked
         self.keys = self._files.keys
@@ -95,9 +100,10 @@ class KeyringTokenStore:
     async def load(self, key: str) -> Login | None:
         """The login that was saved last under `key`; None where there is none, or not all of it."""
         found = await self._files.found(key)
-        if not isinstance(found, Marker):
-            return found
-        pieces = [await self._call(self._backend.get_password, SERVICE, name) for name in _names(found)]
+        backend = await self._keyring() if isinstance(found, Marker) else None
+        if not isinstance(found, Marker) or backend is None:
+            return await self._files.load(key)
+        pieces = [await self._call(backend.get_password, SERVICE, name) for name in _names(found)]
         try:
             return Login.from_json("".join(piece or "" for piece in pieces))
         except ValueError as error:
@@ -106,13 +112,17 @@ class KeyringTokenStore:
 
     async def save(self, key: str, login: Login) -> None:
         """Keeps `login` under `key`, in place of an older one."""
-        text, before = login.to_json(), await self._files.found(key)
+        backend, before = await self._keyring(), await self._files.found(key)
+        if backend is None:
+            await self._files.save(key, login)
+            return
+        text = login.to_json()
         pieces = [text[start : start + MAX_PIECE] for start in range(0, len(text), MAX_PIECE)]
         if len(pieces) > MAX_PIECES:
             raise TokenStoreError(f"a login of {len(text)} characters is not kept")
         marker = Marker(secrets.token_hex(8), len(pieces))
         for name, piece in zip(_names(marker), pieces, strict=True):
-            await self._call(self._backend.set_password, SERVICE, name, piece)
+            await self._call(backend.set_password, SERVICE, name, piece)
         await self._files.mark(key, marker)
         await self._forget(before)
 
@@ -123,11 +133,18 @@ class KeyringTokenStore:
         await self._forget(before)
 
     async def _forget(self, before: Login | Marker | None) -> None:
-        if isinstance(before, Marker):
+        backend = await self._keyring() if isinstance(before, Marker) else None
+        if isinstance(before, Marker) and backend is not None:
             for name in _names(before):
                 # It may have been removed by hand.
                 with contextlib.suppress(TokenStoreError):
-                    await self._call(self._backend.delete_password, SERVICE, name)
+                    await self._call(backend.delete_password, SERVICE, name)
+
+    async def _keyring(self) -> SystemKeyring | None:
+        if not self._found:
+            self._backend = await self._call(system_keyring)
+            self._found = True
+        return self._backend
 
     async def _call(self, work: Callable[..., _Result], *arguments: str) -> _Result:
         """Raises TokenStoreError."""
@@ -149,6 +166,7 @@ def default_store(environ: Mapping[str, str]) -> FileTokenStore | KeyringTokenSt
 
     A folder in `MCP_H11_LOGINS` is for files in any case.  Raises TokenStoreError where there is no place at all.
     """
-    backend = None if environ.get(VARIABLE) else system_keyring()
     folder = logins_folder(environ)
-    return FileTokenStore(folder) if backend is None else KeyringTokenStore(folder, backend=backend)
+    if environ.get(VARIABLE) or importlib.util.find_spec("keyring") is None:
+        return FileTokenStore(folder)
+    return KeyringTokenStore(folder, required=False)

@@ -177,6 +177,28 @@ async def test_the_keyring_is_used_where_one_works(installed: Small, tmp_path: P
     assert len(installed.entries) == 1 and "secret" not in written(tmp_path)
 
 
+async def test_a_program_that_finds_no_login_looks_for_no_keyring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "get_keyring", lambda: pytest.fail("it was looked for"))
+    store = default_store({"XDG_CONFIG_HOME": str(tmp_path)})
+    async with store.locked(KEY):
+        assert await store.load(KEY) is None and await store.keys() == []
+        await store.delete(KEY)
+
+
+async def test_a_login_whose_keyring_is_gone_says_where_it_was(
+    installed: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await default_store({"XDG_CONFIG_HOME": str(tmp_path)}).save(KEY, login())
+    monkeypatch.setattr(keyring, "get_keyring", fail.Keyring)
+    store = default_store({"XDG_CONFIG_HOME": str(tmp_path)})
+    with pytest.raises(TokenStoreError, match="is in the keyring of this system, which cannot be used here"):
+        await store.load(KEY)
+    await store.delete(KEY)
+    assert await store.load(KEY) is None
+
+
 async def test_a_folder_that_is_named_is_for_files(installed: Small, tmp_path: Path) -> None:
     store = default_store({"MCP_H11_LOGINS": str(tmp_path)})
     assert isinstance(store, FileTokenStore) and store.folder == tmp_path
@@ -190,7 +212,11 @@ async def test_files_are_used_where_no_keyring_works(
     if kind is None:
         found.priority = 0  # type: ignore[misc, assignment]
     monkeypatch.setattr(keyring, "get_keyring", lambda: found)
-    assert isinstance(default_store({"XDG_CONFIG_HOME": str(tmp_path)}), FileTokenStore)
+    store = default_store({"XDG_CONFIG_HOME": str(tmp_path)})
+    await store.save(KEY, login())
+    assert await store.load(KEY) == login() and "secret-access" in written(tmp_path)
+    await store.delete(KEY)
+    assert await store.load(KEY) is None and written(tmp_path) == ""
     with pytest.raises(TokenStoreError, match=r"there is no keyring: install 'mcp_h11\[keyring\]'"):
         KeyringTokenStore(tmp_path)
 
