@@ -140,6 +140,10 @@ class Asked:
         except AuthorizationRequired as exc:
             await self._explain(exc)
             raise
+        except LoginFailed:
+            # A server that takes a token of its operator has no authorization server at all.
+            self.hints.append(f"the server wants a token, which may be given too: by --token, or as {TOKEN}")
+            raise
         for unused in self.answers.unused() if not getattr(self.options, "decline", False) else ():
             self.screen.say(unused)
         return FAILED if self.questions.failed else code

@@ -305,6 +305,19 @@ def test_at_a_terminal_the_browser_opens_and_the_command_goes_on(user: User) -> 
     assert user.run("call", user.url, "who")[:2] == (0, "ann by client-1\n")  # it is kept
 
 
+@posix
+def test_at_a_terminal_a_server_without_logins_says_how_to_give_a_token(user: User) -> None:
+    with start_in_thread(MCPServer("secret"), port=0, token="s3cret") as running:
+        url = f"http://127.0.0.1:{running.port}/mcp"
+        with AtTerminal("list", url, env=user.environment) as person:
+            assert person.end() == 3
+            assert "error:" in person.shown and "the login failed" in person.shown
+            assert "the server wants a token, which may be given too: by --token, or as MCP_H11_CLIENT_TOKEN" in (
+                person.shown
+            )
+    assert user.page == ""
+
+
 @pytest.mark.long
 @posix
 def test_a_terminal_whose_output_a_program_reads_opens_no_browser(user: User) -> None:
