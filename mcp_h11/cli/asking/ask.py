@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +35,13 @@ from ...client.transports.errors import (
 from ...protocol.errors import URL_ELICITATION_REQUIRED, MCPError
 from ..arguments import arguments_of, target_of
 from ..colours import RED, coloured
-from ..parser import FAILED, INTERRUPTED, PROG, UsageError
+from ..parser import FAILED, PROG, UsageError
 from ..parser import OK as OK
 from . import hints
 from .answers import Answers
 from .ask_parser import DEFAULT_TIMEOUT, KINDS, TOKEN
 from .ask_parser import parser_of as parser_of
+from .interrupts import until_interrupted
 from .printing import Screen, dump, first_line, json_text, line, objects, out, rows
 from .questions import Answerer
 from .saving import part_of, save, show, write_out
@@ -459,26 +458,6 @@ def main_of(word: str, arguments: Sequence[str]) -> int:
         return PROTOCOL_ERROR
     finally:
         asked.screen.close()
-
-
-async def until_interrupted(command: Coroutine[Any, Any, int]) -> int:
-    """The exit code of a command; Ctrl+C cancels it.
-
-    `asyncio.run` does the same from Python 3.11 on.  Before, KeyboardInterrupt ends the loop in the middle of a
-    callback, and the server is told nothing.
-    """
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-    if sys.version_info < (3, 11):
-        # Windows has no such handlers, and only the main thread may set one.
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.add_signal_handler(signal.SIGINT, task.cancel)
-    try:
-        return await command
-    except asyncio.CancelledError:
-        if sys.version_info < (3, 11):
-            return INTERRUPTED
-        raise
 
 
 def _show_error(error: MCPError, asked: Asked) -> None:

@@ -20,8 +20,9 @@ from ...client.oauth.errors import LoginFailed, TokenStoreError
 from ...client.oauth.keeper import login_key
 from ...client.oauth.loopback import LOGIN_LIMIT
 from ...client.oauth.store import Login
-from ..asking.ask import PROTOCOL_ERROR, until_interrupted
+from ..asking.ask import PROTOCOL_ERROR
 from ..asking.authorizing import person_redirect
+from ..asking.interrupts import until_interrupted
 from ..asking.printing import Screen, line, out
 from ..asking.terminal import Terminal
 from ..colours import RED, coloured
