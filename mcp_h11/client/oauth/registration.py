@@ -21,6 +21,7 @@ from .metadata import ServerMetadata
 from .store import Login, Registration
 
 MAX_CLIENT_ID = 2048  # characters, and as many for a secret
+MAX_SECRET_END = 1e12  # seconds since 1970; a secret with a later end has none
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 
 
@@ -133,7 +134,6 @@ def read_registration(document: Mapping[str, Any], asked: Mapping[str, Any]) -> 
     method = document.get("token_endpoint_auth_method", asked["token_endpoint_auth_method"])
     if method not in AUTH_METHODS:
         raise ValueError("its answer has a token_endpoint_auth_method that is not known here")
-    ends = document.get("client_secret_expires_at")
     listed = document.get("redirect_uris")
     uris = [one for one in listed if isinstance(one, str)][:10] if isinstance(listed, list) else []
     return Registration(
@@ -142,9 +142,15 @@ def read_registration(document: Mapping[str, Any], asked: Mapping[str, Any]) -> 
         "registered",
         method,
         tuple(uris or asked["redirect_uris"]),
-        # 0 stands for "does not end".
-        float(ends) if isinstance(ends, (int, float)) and not isinstance(ends, bool) and ends > 0 else None,
+        _end_of_secret(document.get("client_secret_expires_at")),
     )
+
+
+def _end_of_secret(said: object) -> float | None:
+    # 0 stands for "does not end", and no clock comes to a time past the limit.
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said < MAX_SECRET_END:
+        return None
+    return float(said)
 
 
 def _wished_method(server: ServerMetadata) -> str:

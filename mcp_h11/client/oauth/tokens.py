@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote_plus, urlencode, urlsplit, urlunsplit
 
 from ...http.auth import MAX_TOKEN
 from ...protocol.shown import escaped
@@ -64,7 +64,7 @@ def authorization_request(
     """A new request, with a `state` and a PKCE verifier of its own.
 
     Raises:
-        ValueError: the server has no authorization endpoint, or no PKCE with S256.  "If
+        ValueError: the server has no authorization endpoint that can be used, or no PKCE with S256.  "If
             `code_challenge_methods_supported` is absent, [...] MCP clients MUST refuse to proceed."
     """
     if server.authorization_endpoint is None:
@@ -87,8 +87,10 @@ def authorization_request(
     # OpenID Connect Core 11: without consent the server ignores the wish for a refresh token.
     if "offline_access" in scope.split():
         query["prompt"] = "consent"
-    # RFC 6749, 3.1: an endpoint may have a query, which stays.
+    # RFC 6749, 3.1: an endpoint may have a query, which stays; no parameter may be there twice.
     parts = urlsplit(server.authorization_endpoint)
+    if not query.keys().isdisjoint(parse_qs(parts.query, keep_blank_values=True)):
+        raise ValueError("its authorization_endpoint has a parameter of the request")
     joined = "&".join(filter(None, (parts.query, urlencode(query))))
     return AuthorizationRequest(urlunsplit(parts._replace(query=joined)), redirect_uri, state, verifier)
 

@@ -11,7 +11,7 @@ import pytest
 from oauth_parties import World, played, said
 from test_login_failures import PUBLIC, fetched
 
-from mcp_h11.client.oauth.store import MemoryTokenStore
+from mcp_h11.client.oauth.store import Login, MemoryTokenStore
 from mcp_h11.client.transports.errors import LoginFailed
 
 
@@ -90,3 +90,33 @@ def test_a_public_ipv4_address_inside_of_one_is_not(address: str) -> None:
         assert "went to" in await fetched("https://as.test/x", "https://mcp.test/mcp", both)
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("query", ["state=known", "tenant=1&client_id=another", "redirect_uri=https://evil.example"])
+def test_an_endpoint_with_a_parameter_of_the_request_is_refused(query: str) -> None:
+    """RFC 6749, 3.1: no parameter twice.  A server that takes the first one would read that of the address."""
+
+    @played
+    async def test(world: World) -> None:
+        world.server.metadata = {"authorization_endpoint": f"{world.server.url}/authorize?{query}"}
+        with pytest.raises(LoginFailed, match="authorization_endpoint has a parameter of the request") as caught:
+            await world.call(world.oauth())
+        assert caught.value.step == "authorization" and world.person.asked == []
+
+    test()
+
+
+@pytest.mark.parametrize(
+    "ends", [10**400, 1e12, float("inf"), float("nan"), -1, "soon", True, 0], ids=lambda one: str(one)[:9]
+)
+def test_a_time_that_no_clock_has_is_none(ends: Any) -> None:
+    @played
+    async def test(world: World) -> None:
+        store = MemoryTokenStore()
+        world.server.registration = {"client_id": "client-1", "client_secret_expires_at": ends}
+        assert await world.call(world.oauth(store=store)) == (200, "access-1")
+        login = await store.load(world.url)
+        assert login is not None and login.client.secret_expires_at is None
+        assert Login.from_json(login.to_json()) == login
+
+    test()
