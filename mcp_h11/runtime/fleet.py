@@ -75,6 +75,7 @@ class Fleet:
         self.alive = 0  # workers, when they were last counted
         self.sessions = 0  # of all workers, when they were last counted
         self.letters = 0  # that were taken from the inbox
+        self._began_without = False  # the store was away when this worker began
         self._entered = False  # the store is open
         self._opened = False  # and the shared keys are here
         self.reading: asyncio.Task[None] | None = None
@@ -94,6 +95,7 @@ class Fleet:
         except StoreRefused:
             raise
         except StoreError as exc:
+            self._began_without = True
             logger.error("the store is away: %s.  New sessions are refused until it answers", exc)
         self.reading = self._loop.create_task(self._read_inbox())
 
@@ -118,7 +120,9 @@ class Fleet:
             self._entered = True
         if not await self.keys.are_kept():
             await self.tell("lost")  # those that live keep theirs again, before this one makes others
-        if await self.keys.look():
+        lost = await self.keys.look()
+        # One that was away and comes without keys is no new one: it has lost its data, as other workers will notice.
+        if lost or (self.keys.made and self._began_without):
             self._lose()
         if self.keys.made:  # perhaps in the place of what the store has lost
             self.signal("lost")

@@ -214,6 +214,20 @@ async def test_a_store_that_is_away_at_the_start_is_used_when_it_comes(mood_of: 
         assert (await begin(server)).status == 200
 
 
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_store_that_comes_back_empty_has_lost_its_data_also_to_a_worker_that_never_saw_it(away: bool) -> None:
+    """Another worker may have a session at hand that it keeps anew in a moment.  A store that is new has lost none."""
+    mood, hub = Mood(), Hub()
+    mood.of = fails if away else None
+    async with listening(Held(), port=0, store=MoodyStore(hub, mood), health=True) as server:
+        mood.of = None
+        await until_ready(server)
+        client = Roaming(server.port, LEGACY)
+        client.session = "of another worker"
+        assert (await client.post(client.request("ping"))).status == (503 if away else 404)
+        client.session = None
+
+
 async def test_a_store_that_turns_out_to_be_foreign_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     mood, hub = Mood(), Hub()
     mood.of = fails
