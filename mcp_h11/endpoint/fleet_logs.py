@@ -433,12 +433,18 @@ class LoggedStream(Stream):
         else:
             self.wake()  # the follower ends the reader when that has every event
         if (self.known or self.opened) and not self.session.leaving:
-            self.session.runtime.spawn(self._finish())
+            self.session.runtime.spawn(self.finish_log())
 
-    async def _finish(self) -> None:
+    @property
+    def is_running(self) -> bool:
+        """Whether a call at this worker writes it, and it has a log."""
+        return self.is_own and self.opened and not self.finished
+
+    async def finish_log(self) -> None:
+        """End the log without a last event; after a failure of the store `save` does, where the session goes on."""
         async with self.lock:
             self.ending = True
-            if self.unsaved is not None:
+            if self.unsaved is not None and not self.session.closed:
                 return  # `save` ends the log after its last events
             try:
                 await self._end_log()

@@ -60,6 +60,14 @@ class FleetSession(SharingSession):
         # Of another worker, perhaps: `resume` raises EventsExpired where no worker has it.
         return SharedStream(self, stream_id) if known is None and self.keeps_events else known
 
+    def close(self) -> None:
+        # The worker that ends the session discards the logs.  Where it cannot, a reader elsewhere that did not hear of
+        # the end would wait for ever.
+        streams = [one for one in self.streams.values() if isinstance(one, SharedStream) and one.is_running]
+        StreamSession.close(self)
+        for stream in streams if not self.leaving else ():
+            self.runtime.spawn(stream.finish_log())
+
     def forward(self, message: Message) -> Coroutine[Any, Any, None] | None:
         if isinstance(message, Notification):
             if message.method == CANCELLED and message.params.get("requestId") not in self.calls:

@@ -395,3 +395,18 @@ async def test_a_session_that_ends_while_a_worker_looks_again_at_the_others_is_n
         assert (await first.call("ping")).result == {}
         await turns()
         assert loads.operations == before + 1
+
+
+async def test_a_reader_that_did_not_hear_of_the_end_of_its_session_ends_with_the_call() -> None:
+    """The worker that ends the session cannot discard its logs, and the word of the end is lost."""
+    moods = Moods()
+    async with moods.fleet() as workers, roaming(workers[0]) as client:
+        request = client.request("tools/call", call("stream"), id="s")
+        async with client.at(workers[0]).posting(request) as stream:
+            first = await until_told(stream, "notifications/message")
+        async with client.at(workers[1]).get_stream(first.id, in_reply_to="tools/call") as rest:
+            del workers[1].runtime.fleet.on_signal["ended"]
+            moods.moods[0].of = failing("discard")
+            assert (await client.at(workers[0]).delete()).status == 204
+            while await rest.next_event(LIMIT) is not None:
+                pass

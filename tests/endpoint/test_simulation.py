@@ -30,8 +30,13 @@ def test_the_promises_of_a_fleet_are_kept(batch: int) -> None:
         play(seed)
 
 
-# The reader of a call whose end was lost twice; equal names of two clients' calls; a worker that made keys of its own.
-FELL_OUT = ((259, frozenset({LOSES})), (264, frozenset[str]()), (13_674, None))
+FELL_OUT = (
+    (259, frozenset({LOSES})),  # the reader of a call whose end was lost twice
+    (264, frozenset[str]()),  # equal names of two clients' calls
+    (13_674, None),  # a worker that made keys of its own
+    (16_667, None),  # a reader that did not hear of the end of its session
+    (30_003, frozenset(KINDS)),  # a worker that never saw the store with its data
+)
 
 
 @pytest.mark.parametrize(("seed", "kinds"), FELL_OUT)

@@ -109,6 +109,12 @@ class Worker:
         self.world.trace(self.name, "has left")
         self.kill()
 
+    @property
+    def keys(self) -> dict[str, bytes]:
+        """The keys of the fleet, as it knows them."""
+        assert self.server.runtime.fleet is not None
+        return self.server.runtime.fleet.keys._kept
+
     def left(self) -> list[str]:
         """What it still keeps of its clients."""
         endpoint, runtime = self.server.endpoint, self.server.runtime

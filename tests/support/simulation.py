@@ -20,6 +20,7 @@ Sessions
   session that a worker had at hand then and has for `MENDED` seconds more; a worker that begins in that time may not
   know it yet.
 - What has the label of one session reaches no other.  An answer that another session sends reaches no call.
+- All workers have the same keys in the end, whatever was lost: else a session of one is none at another.
 - After DELETE was answered with 204, every worker says 404.
 - After the time for idle sessions, no worker keeps anything of a session, and the store has nothing that stays, but
   its keys.
@@ -200,10 +201,15 @@ class World:
     # --- what is left ----------------------------------------------------------------------------------------
 
     def _look_at_workers(self) -> None:
+        keys: dict[tuple[str, bytes], list[str]] = {}
         for worker in self.open_workers:
             left = worker.left()
             if left:
                 raise Broken(f"{worker.name} keeps {left}")
+            for key in worker.keys.items():
+                keys.setdefault(key, []).append(worker.name)
+        if len(keys) > 2:
+            raise Broken(f"the workers have different keys: {sorted(keys.values())}")
 
     def _look_at_store(self) -> None:
         hub = self.chaos.hub
