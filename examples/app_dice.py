@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A tool with a page: hosts with MCP Apps show the dice, and other clients get a text.
 
-python -m mcp_h11 examples/app_dice.py
+    python -m mcp_h11 examples/app_dice.py
+
+The page is one document without sources of its own, so that it asks the host for no origin.
 """
 
 from __future__ import annotations
