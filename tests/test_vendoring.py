@@ -213,6 +213,54 @@ def test_a_copy_without_client_bridge_and_command_line_serves(site: Path, server
     assert answered == [{"result": 3}, ["h11"]]  # anyio is not needed to end in order where the host does not use it
 
 
+def test_a_copy_without_extensions_serves_one_of_its_hosts(site: Path, server_only: Path) -> None:
+    shutil.rmtree(server_only / "plugin" / "_vendor" / "mcp_h11" / "extensions")
+    told = Isolated(server_only, site).run("""
+        import json, urllib.request
+        from plugin._vendor.mcp_h11 import Extension, MCPServer, start_in_thread
+
+        class Words(Extension):
+            identifier = "com.example/words"
+
+            def methods(self):
+                return {"words/find": self.find}
+
+            async def find(self, params, ctx):
+                return {"found": params["word"]}
+
+        capabilities = {"extensions": {"com.example/words": {}}}
+        meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": capabilities}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "words/find", "params": {"word": "a", "_meta": meta}}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+                   "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "words/find"}
+        with start_in_thread(MCPServer("plugin", extensions=[Words()])) as running:
+            request = urllib.request.Request(running.url, json.dumps(call).encode(), headers)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found = json.load(answer)["result"]["found"]
+        try:
+            from plugin._vendor.mcp_h11 import Skills
+        except ImportError as error:
+            print(json.dumps([found, str(error)]))
+    """)
+    assert told == ["a", "Skills is not here: plugin._vendor.mcp_h11 was vendored without extensions/"]
+
+
+def test_a_copy_without_client_bridge_and_command_line_serves_skills(site: Path, server_only: Path) -> None:
+    folder = server_only / "skills" / "pdf"
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").write_text("---\nname: pdf\ndescription: x\n---\n")
+    listed = Isolated(server_only, site).run(f"""
+        import json
+        from plugin._vendor.mcp_h11 import MCPServer, Skills
+
+        skills = Skills({str(folder.parent)!r})
+        server = MCPServer("plugin", extensions=[skills])
+        print(json.dumps([list(skills._look().skills), skills.problems]))
+    """)
+    assert listed == [["skill://pdf/SKILL.md"], []]
+
+
 def test_the_client_of_such_a_copy_is_said_to_be_left_out(site: Path, server_only: Path) -> None:
     told = Isolated(server_only, site).run("""
         import json

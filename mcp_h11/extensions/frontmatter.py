@@ -95,7 +95,7 @@ class _Reader:
 
     def document(self) -> dict[str, Any]:
         """The whole block, which has to be a mapping."""
-        value = self._block(-1, 0) if self._next() else None
+        value = self._block(0) if self._next() else None
         if self._next():
             raise self._error("a line with less indentation than the one before it, or text behind a value")
         if not isinstance(value, dict):
@@ -117,13 +117,11 @@ class _Reader:
         line = self._lines[self._at]
         return len(line) - len(line.lstrip(" "))
 
-    def _block(self, outer: int, depth: int) -> Any:
-        """The mapping or sequence that begins at this line, which has more indentation than `outer`."""
+    def _block(self, depth: int) -> Any:
+        """The mapping or sequence that begins at this line."""
         if depth >= MAX_NESTING:
             raise self._error(f"more than {MAX_NESTING} mappings and sequences within one another")
         indent = self._indent()
-        if indent <= outer:
-            raise self._error("a line with too little indentation")
         if _is_item(self._lines[self._at][indent:]):
             return self._sequence(indent, depth)
         return self._mapping(indent, depth)
@@ -139,7 +137,7 @@ class _Reader:
             if content and not content.startswith("#") and (_is_item(content) or _key_of(content) is not None):
                 # A block within the item: its first line stands behind the dash.
                 self._lines[self._at] = " " * (len(line) - len(content)) + content
-                items.append(self._block(indent, depth + 1))
+                items.append(self._block(depth + 1))
             else:
                 items.append(self._value(content, indent, depth, in_sequence=True))
         self._check_indent(indent)
@@ -167,10 +165,7 @@ class _Reader:
 
     def _name(self, written: str) -> str:
         if written[:1] in ('"', "'"):
-            text, rest = self._quoted(written)
-            if rest:
-                raise self._error("text behind a quoted name")
-            return text
+            return self._quoted(written)[0]
         if isinstance(value := self._plain(written), str):
             return value
         raise self._error(f"a name is a text: put {written!r} in quotes")
@@ -206,7 +201,7 @@ class _Reader:
             return None
         content = self._lines[self._at][inner:]
         if _is_item(content) or _key_of(content) is not None:
-            return self._block(indent, depth + 1)
+            return self._block(depth + 1)
         return self._value(content, indent, depth, in_sequence=in_sequence)
 
     def _check_rest(self, rest: str) -> None:

@@ -46,6 +46,8 @@ GOOD: list[tuple[str, Any]] = [
     ("a: |\nb: x", {"a": "", "b": "x"}),
     ("a: \u00e9\u4e2d\U0001f600", {"a": "\u00e9\u4e2d\U0001f600"}),
     ("  a: 1\n  b: 2", {"a": 1, "b": 2}),
+    ("\"a\\\"b\": 1\n'it''s': 2", {'a"b': 1, "it's": 2}),
+    ("a: |\n   ", {"a": ""}),
 ]  # fmt: skip
 
 
@@ -77,6 +79,9 @@ BAD = [
     ("a: 9007199254740992", "a number that JSON does not keep"),
     ("a: " + "9" * 5000, "a number that JSON does not keep"),
     ("1: x", "a name is a text"),
+    ("[a]: b", "this is no `name: value`"),
+    ("'a: b", "this is no `name: value`"),
+    ("a: 1\n- b", "less indentation than the one before it, or text behind a value"),
     ("true: x", "a name is a text"),
     ("? a\n: b", "this is no `name: value`"),
     ("a: &x b", "an anchor is not read here"),

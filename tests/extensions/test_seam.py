@@ -449,6 +449,16 @@ async def test_the_defaults_of_an_extension_do_nothing() -> None:
         assert (await client.call("server/discover")).result["capabilities"]["extensions"] == {ID: {}}
     assert Bare().heard(["x"], "") == (None, ())
 
+    async def call(params: Any, ctx: Any) -> Any:
+        return params
+
+    assert await Bare().call_tool({"name": "x"}, None, call) == {"name": "x"}  # type: ignore[arg-type]
+
+
+async def test_a_filter_without_the_member_of_an_extension_is_as_without_it() -> None:
+    async with served() as (running, _), Modern(running.port).listen(toolsListChanged=True) as stream:
+        assert (await stream.next_message())["params"]["notifications"] == {"toolsListChanged": True}
+
 
 async def test_a_notice_reaches_the_listeners_of_every_worker() -> None:
     hub = Hub()

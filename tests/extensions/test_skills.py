@@ -549,6 +549,36 @@ def test_a_file_that_goes_between_two_looks_at_it(tmp_path: Path, monkeypatch: p
     assert "pdf/a cannot be read" in found.problems[0]
 
 
+def test_a_file_that_grows_between_two_looks_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = skill(tmp_path, "pdf", a="x")
+    taken = SkillFolder._take_skill
+
+    def take(self: Any, *arguments: Any) -> None:
+        with open(folder / "a", "r+b") as file:
+            file.truncate(MAX_SKILL_BYTES + 1)
+        taken(self, *arguments)
+
+    monkeypatch.setattr(SkillFolder, "_take_skill", take)
+    found = SkillFolder(tmp_path).look()
+    assert not found.skills
+    assert "it has become too large" in found.problems[0]
+
+
+def test_a_folder_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skill(tmp_path, "pdf", sub__b="y")
+    opened = safe_folder.SafeFolder.folder
+
+    def refuse(self: Any, name: str) -> Any:
+        if name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, name)
+
+    monkeypatch.setattr(safe_folder.SafeFolder, "folder", refuse)
+    found = SkillFolder(tmp_path).look()
+    assert found.problems == ("pdf/sub: cannot be read: Permission denied",)
+    assert list(found.files) == ["skill://pdf/SKILL.md"]
+
+
 def test_a_folder_that_goes_is_told(tmp_path: Path) -> None:
     folder = skill(tmp_path, "pdf")
     root = SkillFolder(folder)
