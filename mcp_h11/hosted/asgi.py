@@ -87,9 +87,13 @@ class ASGIApp:
 
     async def aclose(self) -> None:
         """End streams, calls and the handler's lifespan in order.  A later request begins anew."""
-        server, self._server = self._server, None
+        server = self._server
         if server is not None:
-            await server.aclose()
+            try:
+                await server.aclose()
+            finally:
+                if self._server is server:  # until now a request is refused, and does not begin the lifespan anew
+                    self._server = None
 
     async def _started(self) -> HostedServer:
         server = self._server

@@ -131,7 +131,7 @@ class HostedRequest:
         if limit is not None and (head.content_length or 0) > limit:
             raise _too_large(limit)
         deadlines = Deadlines(loop.time())
-        pieces: list[bytes] = []
+        body = bytearray()  # all parts but the last; a list of small parts would take many times their bytes
         size = 0
         while True:
             message = await self._next(deadlines, settings.body_timeout)
@@ -149,10 +149,10 @@ class HostedRequest:
             more = message.get("more_body", False)
             if more or size > SMALL_BODY:
                 self._weigh(head, size)
-            pieces.append(piece)
             if not more:
                 self._server.count(size, 0)
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return bytes(body + piece) if body else piece
+            body += piece
             deadlines.credit(loop.time(), size, settings.min_body_rate)
 
     def _weigh(self, head: HostedHead, size: int) -> None:
@@ -198,6 +198,8 @@ class HostedRequest:
                 await self._send_pending()
                 if self._fault is not None:
                     raise RuntimeError(self._fault)
+                if self._aborted:  # before this task was there to be cancelled
+                    return
                 if self._over and not self._messages:
                     return
                 self._wake = server.loop.create_future()

@@ -123,7 +123,9 @@ class HostedServer(Ticking):
                 continue  # the program does not end in order at this signal
 
             def own(got: int, frame: Any, before: Any = before) -> None:
-                self.loop.call_soon_threadsafe(self.stop)
+                # Another application may have put its own handler around this one, which then stays after the end.
+                if not self.loop.is_closed():
+                    self.loop.call_soon_threadsafe(self.stop)
                 before(got, frame)
 
             signal.signal(number, own)

@@ -17,6 +17,7 @@ import json
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..endpoint.endpoint import Endpoint
@@ -266,6 +267,7 @@ class OpsListener:
         self.buffer, self.shares_buffer = server.buffer, server.shares_buffer
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
+        self._joined: set[Connection] = set()  # those of them that were let in
         self.replies: set[Reply] = set()
         self.sockets = sockets
         self._servers: list[asyncio.Server] = []
@@ -300,15 +302,25 @@ class OpsListener:
             connection.tick(now)
 
     def joined(self, connection: Connection) -> None:
-        """Do nothing: connections of operators are not counted by client."""
+        """Let a connection in.  They are not counted by client: the proxy of a cluster may carry all of them."""
+        self._joined.add(connection)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self.connections.discard(connection)
+        self._joined.discard(connection)
 
     def make_room(self, party: str) -> bool:
-        """End no connection: operators have no shares."""
-        return False
+        """End a connection that waits for a request, or that has not sent one wholly: a probe must not be kept out.
+
+        A connection whose answer is due, as a swap that runs, is never ended.
+        """
+        found = max(self._joined, key=attrgetter("spare"), default=None)
+        if found is None or not found.spare:
+            return False
+        self.lost(found)
+        found.abort()
+        return True
 
     def close(self) -> None:
         """Close the sockets, and abort all connections."""

@@ -973,16 +973,37 @@ async def test_a_body_on_the_ops_port_is_refused_or_dropped() -> None:
             assert (await client.receive("GET")).status == 413
 
 
-async def test_the_ops_port_has_a_limit_of_its_own() -> None:
+@pytest.mark.parametrize("begun", [b"", b"GET /health HTTP/1.1\r\n", None])
+async def test_connections_that_wait_do_not_keep_a_probe_out(begun: bytes | None) -> None:
     async with served(ops_port=0) as server, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(RawClient(server.ops_port)) for _ in range(MAX_OPS_CONNECTIONS)]
+        for client in clients:
+            if begun is None:
+                await client.send(head("/health", method="GET"))
+                assert (await client.receive("GET")).status == 200
+            else:
+                await client.send(begun)
+        assert server.ops is not None
+        for _ in range(3):
+            probe = await stack.enter_async_context(RawClient(server.ops_port))
+            await probe.send(head("/health", method="GET"))
+            assert (await probe.receive("GET")).status == 200
+        assert len(server.ops.connections) <= MAX_OPS_CONNECTIONS
+        # The endpoint has a limit of its own.
+        assert (await Modern(server.port).call("server/discover")).status == 200
+
+
+async def test_a_port_whose_answers_are_all_due_refuses_a_probe() -> None:
+    async with served(ops_port=0) as server, contextlib.AsyncExitStack() as stack:
+        assert server.ops is not None
+        server.ops.respond = lambda request, reply: None  # type: ignore[method-assign]
         for _ in range(MAX_OPS_CONNECTIONS):
             client = await stack.enter_async_context(RawClient(server.ops_port))
-        await client.send(head("/health", method="GET"))
-        assert (await client.receive("GET")).status == 200
+            await client.send(head("/health", method="GET"))
+        while sum(connection.spare == 0 for connection in server.ops.connections) < MAX_OPS_CONNECTIONS:
+            await asyncio.sleep(0)
         client = await stack.enter_async_context(RawClient(server.ops_port))
         assert (await client.receive("GET")).status == 503
-        # The endpoint has its own.
-        assert (await Modern(server.port).call("server/discover")).status == 200
 
 
 async def test_a_stall_that_is_no_call_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:
