@@ -293,12 +293,17 @@ class Flow:
             return
         with _failing("revocation", server.revocation_endpoint):
             headers, fields = self._proof(login)
+        refused: TokenRefused | None = None
         # With the refresh token the server ends the access tokens that came of it (RFC 7009, 2.1).
         for kind in ("refresh_token", "access_token"):
             token = getattr(login.tokens, kind)
             if token is not None:
                 form = {"token": token, "token_type_hint": kind, **fields}
-                await self.fetcher.post_form(server.revocation_endpoint, form, "revocation", headers)
+                answer = await self.fetcher.post_form(server.revocation_endpoint, form, "revocation", headers)
+                hidden = secrets_in(form, token, login.client.client_secret)
+                refused = refused or refusal_in(answer.status, answer.document, hidden)
+        if refused is not None:
+            raise LoginFailed(str(refused), step="revocation", address=shown(server.revocation_endpoint))
 
     def _proof(self, login: Login) -> tuple[list[tuple[str, str]], dict[str, str]]:
         client = login.client

@@ -343,15 +343,16 @@ class LoginKeeper:
         before = self._current
         self._login = self._usable(login)
         self._loaded = True
-        tokens = self._current
-        # The same tokens, read again, have less time left, and are to be refreshed no later.
-        if tokens is not None and tokens != before and tokens.expires_at is not None:
-            left = tokens.expires_at - self._options.clock()
-            self._lead = min(RENEW_BEFORE, max(left / 4, 0.0))
+        # How long stored tokens lived is not known.
+        if self._current != before:
+            self._lead = RENEW_BEFORE
 
     async def _store(self, login: Login) -> None:
         # First in memory: the tokens hold, even if the store cannot be written.
         self._take(login)
+        if login.tokens is not None and login.tokens.expires_at is not None:
+            lifetime = login.tokens.expires_at - self._options.clock()
+            self._lead = min(RENEW_BEFORE, max(lifetime / 4, 0.0))
         await self._options.store.save(self.key, login)
 
     def _ends_within(self, tokens: Tokens, seconds: float) -> bool:

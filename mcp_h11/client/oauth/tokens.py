@@ -170,7 +170,9 @@ def client_proof(
     if method == "client_secret_basic" and secret is not None:
         # Both parts are form-encoded first, so that a colon in the id does not end it.
         pair = f"{quote_plus(client.client_id)}:{quote_plus(secret)}".encode("ascii")
-        return [("Authorization", f"Basic {base64.b64encode(pair).decode('ascii')}")], {}
+        # The id is in the form too: the official SDK's authorization server looks for it there alone.
+        proof = f"Basic {base64.b64encode(pair).decode('ascii')}"
+        return [("Authorization", proof)], {"client_id": client.client_id}
     if method == "client_secret_post" and secret is not None:
         return [], {"client_id": client.client_id, "client_secret": secret}
     return [], {"client_id": client.client_id}

@@ -28,7 +28,9 @@ async def test_a_secret_is_shown_by_http_basic_and_nobody_is_asked(world: World)
     assert world.server.paths() == [SERVER_PATH, "/token"]
     (asked,) = world.server.to("/token")
     assert world.basic(asked) == ("robot:1", "s3+cret")
-    assert asked.form == {"grant_type": "client_credentials", "scope": "a b", "resource": world.url}
+    assert asked.form == {
+        "grant_type": "client_credentials", "scope": "a b", "resource": world.url, "client_id": "robot:1",
+    }  # fmt: skip
 
 
 @played

@@ -291,6 +291,22 @@ async def test_logout_forgets_where_the_authorization_server_is_away(world: Worl
     assert await store.load(world.url) is None
 
 
+def test_logout_says_in_the_log_that_the_tokens_were_not_revoked(caplog: pytest.LogCaptureFixture) -> None:
+    @played
+    async def test(world: World) -> None:
+        auth = world.oauth()
+        await world.call(auth)
+        world.server.routes["/revoke"] = lambda heard: said(
+            400, {"error": "invalid_request", "error_description": f"no {heard.form['token']}"}
+        )
+        assert await auth.logout(world.url) is True
+        assert len(world.server.to("/revoke")) == 2
+
+    test()
+    assert "was not told of the logout" in caplog.text and "invalid_request: no " in caplog.text
+    assert "access-1" not in caplog.text and "refresh-1" not in caplog.text
+
+
 @played
 async def test_a_login_that_was_asked_for_replaces_the_tokens_that_are_there(world: World) -> None:
     store = MemoryTokenStore()

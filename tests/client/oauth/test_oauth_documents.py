@@ -307,7 +307,7 @@ def test_the_proof_of_a_client() -> None:
     assert client_proof(public, "none", None) == ([], {"client_id": "a:b"})
     headers, fields = client_proof(secret, "client_secret_basic", None)
     # RFC 6749, 2.3.1: form-encoded, so that the colon of the id is not the one between.
-    assert fields == {} and headers[0][0] == "Authorization"
+    assert fields == {"client_id": "a:b"} and headers[0][0] == "Authorization"
     assert base64.b64decode(headers[0][1].removeprefix("Basic ")) == b"a%3Ab:s+e%25c"
     assert client_proof(secret, "client_secret_post", None) == ([], {"client_id": "a:b", "client_secret": "s e%c"})
     assert client_proof(secret, "none", None) == ([], {"client_id": "a:b"})

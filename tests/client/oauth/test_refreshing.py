@@ -179,3 +179,12 @@ async def test_a_logout_of_another_process_ends_the_refreshing(world: World) -> 
     now += 4000
     assert await world.call(auth) == (200, "access-2")
     assert [one.form["grant_type"] for one in world.server.to("/token")] == ["authorization_code"] * 2
+
+
+@played
+async def test_a_process_that_starts_in_the_last_minute_of_a_token_refreshes_it(world: World) -> None:
+    now, store = 1000.0, MemoryTokenStore()
+    await world.call(world.oauth(clock=lambda: now, store=store))
+    now += 3600 - 50
+    assert await world.call(OAuth(clock=lambda: now, store=store)) == (200, "access-2")
+    assert len(world.person.asked) == 1
