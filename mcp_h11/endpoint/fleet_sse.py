@@ -77,6 +77,7 @@ class FleetSSE(LegacySSE):
         LegacySSE._begin(self, session, verdict, reply, principal)
 
     async def _keep(self, session: ChannelSession) -> None:
+        await self._fleet.be_sure_of_keys()
         record = {"worker": self._fleet.worker, "principal": self._fleet.hashed(session.state.principal)}
         await self._fleet.records.create(CHANNELS, key_of(session.id), json.dumps(record).encode(), CHANNEL_TTL)
 

@@ -124,6 +124,7 @@ class FleetStores(SessionStores):
 
     async def _create(self, session: FleetSession) -> None:
         settings, state = self.runtime.settings, session.state
+        await self.fleet.be_sure_of_keys()
         value, party = self._encode(session), self.fleet.hashed(session.party)
         for _ in range(MAX_EVICTIONS + 1):
             try:

@@ -157,6 +157,14 @@ class Fleet:
             self.signal("lost")
         return self.mending
 
+    async def be_sure_of_keys(self) -> None:
+        """Call this before a record is made for a client.  Raises StoreError.
+
+        A store that was away may have come back without its data, and with keys of another worker.
+        """
+        if not self.works:
+            await self.lost_data()
+
     def _lose(self) -> None:
         now = self._loop.time()
         self._mends_until = now + MEND_TIME

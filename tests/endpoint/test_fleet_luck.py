@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import Roaming, Stores, fleet, in_memory, ready, roaming, said, until, until_ready
+from fleets import Roaming, Stores, fleet, in_memory, lose_memory, ready, roaming, said, until, until_ready
 from moody import Mood, MoodyStore, fails
 from rawclient import INFO, RawClient, Response, encode
 from serving import LEGACY, Held, call
@@ -18,7 +18,7 @@ from sse_support import connected
 from mcp_h11 import listening
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import StoreError, StoreRefused
-from mcp_h11.stores.memory import Hub
+from mcp_h11.stores.memory import Hub, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -226,6 +226,19 @@ async def test_a_store_that_comes_back_empty_has_lost_its_data_also_to_a_worker_
         client.session = "of another worker"
         assert (await client.post(client.request("ping"))).status == (503 if away else 404)
         client.session = None
+
+
+async def test_a_session_that_begins_as_the_store_comes_back_empty_is_one_of_all_workers() -> None:
+    """Another worker has made keys meanwhile; this one was told of it, and could not look."""
+    mood, hub = Mood(), Hub()
+    async with fleet(Held, lambda: MoodyStore(hub, mood), count=1) as workers:
+        mood.of = fails
+        assert (await begin(workers[0])).status == 503
+        lose_memory(hub)
+        async with fleet(Held, lambda: MemoryStore(hub), count=1) as late:
+            mood.of = None
+            async with roaming(workers[0]) as client:
+                assert (await client.at(late[0]).post(client.request("ping"))).status == 200
 
 
 async def test_a_store_that_turns_out_to_be_foreign_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
