@@ -89,8 +89,8 @@ async def serves_on(handler: ServerHandler) -> None:
 async def asks(client: Client) -> str:
     tools = await client.list_tools()
     print(tools[0]["nmae"])  # wrong: typeddict-item reportGeneralTypeIssues
-    await client.call_tool("add", [1, 2])  # wrong: arg-type reportArgumentType
-    await client.call_tool(name="add", argument={})  # wrong: call-arg reportCallIssue
+    await client.call_tool("add", [1, 2])  # wrong: call-overload reportArgumentType
+    await client.call_tool(name="add", argument={})  # wrong: call-overload reportCallIssue
     result = await client.call_tool("add", {"a": 1})
     print(result["contents"])  # wrong: typeddict-item reportGeneralTypeIssues
     print(result.get("structuredContent"), result["content"][0]["type"])
