@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from ...protocol.shown import escaping
 from ..http.urls import shown
+from .daemons import in_daemon
 from .errors import TokenStoreError
 from .files import LOCK_LIMIT, MAX_PIECES, FileTokenStore, Marker, logins_folder
 from .private import VARIABLE
@@ -150,7 +150,7 @@ class KeyringTokenStore:
         """Raises TokenStoreError."""
         with anyio.move_on_after(KEYRING_LIMIT):
             try:
-                return await anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True)
+                return await in_daemon(work, *arguments)
             # Each backend has its own errors; the name alone, since the words might quote an entry.
             except Exception as error:
                 raise TokenStoreError(f"the keyring of this system refuses: {type(error).__name__}") from None

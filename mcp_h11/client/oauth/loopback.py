@@ -22,6 +22,7 @@ import anyio
 
 from ...protocol.shown import escaped
 from .answers import WrongAnswer, read_answer, state_of
+from .daemons import in_daemon
 from .errors import LoginFailed
 from .receiver import LOOPBACK, RedirectReceiver
 from .redirect import AuthorizationResponse
@@ -143,7 +144,7 @@ class LoopbackRedirect:
 
     async def _open_in_thread(self, opens: OpenBrowser, url: str) -> None:
         try:
-            opened = await anyio.to_thread.run_sync(opens, url, abandon_on_cancel=True)
+            opened = await in_daemon(opens, url)
         except Exception as error:  # a browser that cannot be opened is no reason to end: the address is there
             self._show(f"The browser could not be opened: {escaped(str(error))}")
             return

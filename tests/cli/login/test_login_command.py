@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import os
 import re
@@ -81,9 +82,9 @@ class User:
         assert code == 0, err
         return out
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, pipe: int = subprocess.PIPE) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "mcp_h11", *words]
-        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), pipe)
         return subprocess.Popen(command, text=True, env=self.environment, **pipes)
 
     def ended(self, process: subprocess.Popen[str], typed: str = "") -> tuple[int, str, str]:
@@ -390,6 +391,47 @@ def test_a_login_that_was_revoked_says_to_log_in_again(user: User) -> None:
     assert again in err.splitlines()
     user.log_in()
     assert user.run("call", user.url, "who")[:2] == (0, "ann by client-1\n")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="/proc of Linux")
+def test_nothing_secret_is_in_the_list_of_processes(user: User) -> None:
+    user.env["BROWSER"] = f"{sys.executable} -c 'import time; time.sleep(300)' %s"
+    user.env["MCP_H11_CLIENT_SECRET"] = "s3cret-of-the-client"
+    user.issuer.secrets.add("s3cret-of-the-client")
+    # A browser has the pipes of the program, and may outlive it.
+    process = user.start("login", user.url, "--client-id", "by-hand", pipe=subprocess.DEVNULL)
+    browsers: dict[int, str] = {}
+
+    def has_opened() -> bool:
+        browsers.update({pid: words for pid, words in processes().items() if f"{user.issuer.url}/authorize" in words})
+        return bool(browsers)
+
+    try:
+        until(has_opened)
+        (address,) = {word for words in browsers.values() for word in words.split("\0") if word.startswith("http")}
+        seen = processes()
+        FormBrowser().open(address)
+        # It ends before its browser, which is still there.
+        assert process.wait(LIMIT) == 0 and set(browsers) & set(processes())
+    finally:
+        for pid in browsers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+    shown = "".join([*seen.values(), *browsers.values()])
+    assert f"login\0{user.url}" in shown
+    assert len(user.issuer.secrets) > 3 and [secret for secret in user.issuer.secrets if secret in shown] == []
+
+
+def processes() -> dict[int, str]:
+    """The words of every process of this machine, as `ps` shows them to every user."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found[int(path.parent.name)] = path.read_text("utf-8", "replace")
+    return found
 
 
 # --- without a browser ------------------------------------------------------------------------------------------------
