@@ -39,7 +39,7 @@ MAX_LISTENED = 100  # tasks of one listen stream
 
 
 class Tasks(Extension):
-    """Lets tools run as tasks.
+    """Lets tools run as tasks; give it to ``MCPServer(extensions=[...])`` to set its limits (docs/tasks.md).
 
     Args:
         tools: The tools that may, by name: "optional" runs plainly for a client without tasks, "required" is an error
@@ -85,7 +85,7 @@ class Tasks(Extension):
             self.support(name, support)
 
     def support(self, tool: str, support: TaskSupport | None) -> None:
-        """Say how a tool runs; None takes that back.  Raises ValueError."""
+        """Say by `support` how the tool of that name runs; None takes that back.  Raises ValueError."""
         if support is not None and support not in ("optional", "required", "later"):
             raise ValueError(f'{tool}: task is "optional", "required" or "later", not {support!r}')
         modes = {name: mode for name, mode in self.modes.items() if name != tool}
@@ -107,10 +107,10 @@ class Tasks(Extension):
 
     async def call_tool(self, params: Params, ctx: Context, call: CallTool) -> Result | InputRequired:
         """Answer with a task where the tool has a mode, and the client announced the extension."""
-        name = params.get("name")
-        if not isinstance(name, str) or name not in self.modes:
+        mode = self.modes.get(name) if isinstance(name := params.get("name"), str) else None
+        if mode is None:
             return await call(params, ctx)
-        return await self._engine(ctx).call(params, ctx, call)
+        return await self._engine(ctx).call(params, ctx, call, mode)
 
     def heard(self, wanted: Any, principal: str) -> tuple[Any, Collection[str]]:
         """All ids are agreed to, also those of no task: another answer would say which tasks there are."""

@@ -37,7 +37,7 @@ from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
 from .tasks_records import TaskGone, TaskRecords, TaskStep, TaskTooLarge, away, key_of_task, unknown
-from .tasks_run import TaskExchange, TaskRun
+from .tasks_run import TaskRun
 from .tasks_state import Task
 
 logger = escaping(logging.getLogger(__name__))
@@ -58,7 +58,7 @@ class TaskMode:
 
 
 class TaskOptions(Protocol):
-    """The limits of `Tasks`, which explains them, and the modes of its tools."""
+    """The limits of `Tasks`, which explains them."""
 
     identifier: str
     keep: float
@@ -68,10 +68,6 @@ class TaskOptions(Protocol):
     max_client_tasks: int | None
     max_running: int | None
     max_bytes: int
-
-    @property
-    def modes(self) -> Mapping[str, TaskMode]:
-        """By the name of the tool."""
 
 
 class TaskEngine:
@@ -120,12 +116,9 @@ class TaskEngine:
 
     # --- tools/call ------------------------------------------------------------------------------------------
 
-    async def call(self, params: Params, ctx: Context, call: CallTool) -> Result | InputRequired:
+    async def call(self, params: Params, ctx: Context, call: CallTool, mode: TaskMode) -> Result | InputRequired:
         """Answer a call of a tool that may run as a task.  Raises as the tool does, or MCPError."""
         exchange = exchange_of(ctx)
-        mode = self.options.modes.get(params.get("name"))  # type: ignore[arg-type]
-        if mode is None or isinstance(exchange, TaskExchange):
-            return await call(params, ctx)
         if not exchange.revision.modern or ctx.client_extension(self.options.identifier) is None:
             # "a server MUST NOT return CreateTaskResult to a client that did not include the extension capability"
             if not mode.required:
@@ -162,8 +155,7 @@ class TaskEngine:
             # The client has left, and does not know the id.
             run.runner.cancel()
             await asyncio.wait({run.runner})
-            if run.begun.done():
-                self.runtime.spawn(self.records.delete(run.key))
+            self.runtime.spawn(self.records.delete(run.key))  # of one that was begun in the last moment
             raise
         if run.begun.done():
             return None

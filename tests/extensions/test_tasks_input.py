@@ -161,7 +161,7 @@ async def test_without_tasks_such_a_call_is_plain() -> None:
 
 async def test_a_call_that_ends_before_it_becomes_a_task_is_answered_as_ever() -> None:
     jobs = Jobs()
-    async with served(jobs) as server:
+    async with served(jobs, patience=0.05) as server:
         client = TaskClient(server.port)
         assert (await client.call("tools/call", call("never"))).result["content"][0]["text"] == "at once"
         refused = await client.call("tools/call", call("never", how="error"))
