@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .client.probe import EraMemory
     from .client.subscriptions import ChangeStream
     from .client.targets import Command, Url
+    from .client.tasks import TaskCancelled, TaskHandle
     from .client.transports.errors import (
         AuthorizationRequired,
         ConnectionLost,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     )
     from .extensions.apps import Apps
     from .extensions.skills import Skills
+    from .extensions.tasks import Tasks
     from .hosted.asgi import ASGIApp, asgi
     from .server.stdio import run_stdio, serve_stdio
     from .server.thread import ServerThread, start_in_thread
@@ -95,6 +97,7 @@ __all__ = (
     "Extension",
     "ExtensionMethod",
     "Skills",
+    "Tasks",
     # serving
     "Principal",
     "Server",
@@ -155,6 +158,8 @@ __all__ = (
     # a client
     "Client",
     "ChangeStream",
+    "TaskCancelled",
+    "TaskHandle",
     "Detected",
     "EraMemory",
     "ResultCache",
@@ -251,6 +256,10 @@ _ON_DEMAND = {
         "Command",
         "Url",
     ),
+    "client.tasks": (
+        "TaskCancelled",
+        "TaskHandle",
+    ),
     "client.transports.errors": (
         "AuthorizationRequired",
         "ConnectionLost",
@@ -262,6 +271,7 @@ _ON_DEMAND = {
     ),
     "extensions.apps": ("Apps",),
     "extensions.skills": ("Skills",),
+    "extensions.tasks": ("Tasks",),
     "hosted.asgi": (
         "ASGIApp",
         "asgi",

@@ -108,7 +108,7 @@ LATER = {
 }
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
 ON_DEMAND = ("hosted", "client", "bridge", "cli")
-ALSO_ON_DEMAND = {"server.stdio", "server.thread", "extensions.apps", "extensions.skills"}
+ALSO_ON_DEMAND = {"server.stdio", "server.thread", "extensions.apps", "extensions.skills", "extensions.tasks"}
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.
 IMPURE = {

@@ -60,6 +60,9 @@ class TaskCancelled(MCPError):
 class TaskHandle:
     """One task of a server.  `await handle.result()` follows it to its end.
 
+    `Client.call_tool` and `Client.task` make it: of the client itself (`calls`), the `task_id`, the first `state`, and
+    the callback that hears of `progress`.
+
     Attributes:
         id: keep it to come back later by `Client.task`; None where the server answered the call at once.
         state: the task as the server sent it last: ``{"taskId", "status", "statusMessage", "ttlMs", ...}``.
@@ -96,7 +99,9 @@ class TaskHandle:
     async def update(self, responses: Mapping[str, Any]) -> None:
         """Answers questions of `state["inputRequests"]` by their keys (tasks/update).  `result` does this by itself.
 
-        A response is the result of the question, such as ``{"action": "accept", "content": {...}}``.  Raises MCPError.
+        Each of `responses` is the result of its question, such as ``{"action": "accept", "content": {...}}``.
+
+        Raises MCPError.
         """
         self._answered |= responses.keys()
         if self.id is not None:
