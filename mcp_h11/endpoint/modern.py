@@ -169,7 +169,7 @@ class ModernPosts(Modern):
         self._gate = Gate(None)
         runtime.notice_listeners.append(self.on_notice)
         runtime.extended_listeners.append(self.on_notice)
-        self._mirrored = runtime.handler._extended.mirrored
+        self._mirrored = runtime.extended.mirrored
         if runtime.fleet is not None:
             runtime.fleet.on_gap.append(self._on_gap)
 

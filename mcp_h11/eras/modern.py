@@ -270,7 +270,7 @@ class Modern:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._cacheable = CACHEABLE | runtime.handler._extended.cacheable
+        self._cacheable = CACHEABLE | runtime.extended.cacheable
 
     def check_method(self, method: str) -> None:
         """Raises MethodNotFound for a method that this revision removed, or that the server does not offer."""
@@ -369,7 +369,7 @@ class Modern:
 
     def _discover(self) -> dict[str, Any]:
         handler = self.runtime.handler
-        capabilities = handler._extended.offered(self.capabilities(), modern=True)
+        capabilities = self.runtime.extended.offered(self.capabilities(), modern=True)
         result: dict[str, Any] = {"supportedVersions": list(SUPPORTED), "capabilities": capabilities}
         if handler.instructions:
             result["instructions"] = handler.instructions
@@ -408,7 +408,7 @@ class Modern:
 
     def _hear_extensions(self, message: Request, wanted: dict[str, Any], principal: str, honoured: Honoured) -> None:
         """Add the members of the filter that belong to extensions.  Raises InvalidParams."""
-        extended = self.runtime.handler._extended
+        extended = self.runtime.extended
         if not extended.filters:
             return
         meta = message.params.get("_meta")

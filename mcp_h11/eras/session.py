@@ -195,7 +195,7 @@ class Session(ValueKeeper):
             raise overloaded("Too much is kept of this client")
         result: dict[str, Any] = {
             "protocolVersion": self.revision.name,
-            "capabilities": handler._extended.offered(handler.capabilities(), modern=False),
+            "capabilities": self.runtime.extended.offered(handler.capabilities(), modern=False),
             "serverInfo": handler.info(),
         }
         if handler.instructions:

@@ -195,6 +195,8 @@ class Extensions:
 
     def offered(self, capabilities: dict[str, Any], *, modern: bool) -> dict[str, Any]:
         """The handler's capabilities with the settings of the extensions that a client of this era may use."""
+        if not self.all:
+            return capabilities
         usable = ((one.identifier, one.settings()) for one in self.all if modern or one.legacy)
         offered = {identifier: dict(settings) for identifier, settings in usable if settings is not None}
         if not offered:
