@@ -27,6 +27,8 @@ from .heads import HostedHeads
 from .requests import ASGIReceive, ASGISend, HostedRequest
 from .several import warn_of_workers
 
+LEAVE_TIME = 0.5  # seconds after a signal in which requests are served; uvicorn closes its port within a tenth of one
+
 
 class HostedServer(Ticking):
     """What `Server` is for sockets.  `alias`: a second path of an endpoint at "/".  `start` it, then `aclose` it."""
@@ -38,11 +40,12 @@ class HostedServer(Ticking):
         self.connections: set[Any] = set()  # stays empty: the connections are the other server's
         self.requests: set[HostedRequest] = set()
         self.draining = False
-        self.leaving = False  # the server around us decides until when requests are served
+        self.leaving = False  # the end has begun, and requests are still served
         self.recorder: Recorder | None = None
         self.loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self.loop.create_future()
         self._ending = asyncio.Event()
+        self._closing = asyncio.Event()  # the server around us sends no further request
         self._forced = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
         self._handlers: dict[int, tuple[Any, Any]] = {}  # of signals: the one of before, and ours
@@ -81,12 +84,23 @@ class HostedServer(Ticking):
 
     async def _end(self) -> None:
         self.endpoint.end_idle_streams()
+        await self._leave()
+        self.draining = self.runtime.draining = True
+        self.endpoint.end_idle_streams()
         await end_calls(self.runtime, self.endpoint, self.settings.grace, self._forced)
         tasks = {request.task for request in self.requests if request.task is not None}
         if tasks:
             await asyncio.wait(tasks, timeout=FLUSH_TIME)
         for request in list(self.requests):
             request.abort()
+
+    async def _leave(self) -> None:
+        """Serve the requests that come until the server around us has closed its port, or `drain_delay` is over."""
+        waits = [self.loop.create_task(event.wait()) for event in (self._closing, self._forced)]
+        delay = self.settings.drain_delay
+        await asyncio.wait(waits, timeout=LEAVE_TIME if delay is None else delay, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     def _close(self) -> None:
         self.draining = self.runtime.draining = True
@@ -99,13 +113,15 @@ class HostedServer(Ticking):
         """Begin the end; a second call ends running calls at once.  Returns immediately; `aclose` waits for the end."""
         if self._ending.is_set():
             self._forced.set()
-        self.draining = self.runtime.draining = True
+        self.leaving = True
         self._ending.set()
 
     async def aclose(self) -> None:
         """End in order: streams that only listen, then calls, which have `grace` seconds, then the lifespan."""
+        self._closing.set()
         if not self._ending.is_set():
             self.stop()
+        self.draining = self.runtime.draining = True
         if self._life is not None:
             await asyncio.shield(self._life)
 

@@ -564,8 +564,8 @@ async def test_a_reader_that_stands_still_does_not_hold_the_end_up() -> None:
         await call.end()
 
 
-async def test_a_request_while_it_ends_is_503() -> None:
-    async with application() as (tools, app):
+async def test_after_the_delay_a_request_while_it_ends_is_503() -> None:
+    async with application(drain_delay=0.001) as (tools, app):
         body, fields = modern("tools/call", name="hold", arguments={})
         call = Asked(app, scope_of(fields=fields), whole(body))
         with anyio.fail_after(LIMIT):
@@ -573,6 +573,9 @@ async def test_a_request_while_it_ends_is_503() -> None:
         server = app._server
         assert server is not None
         server.stop()
+        with anyio.fail_after(LIMIT):
+            while not server.draining:
+                await asyncio.sleep(0)
         asked = await ask(app, "tools/list")
         assert asked.status == 503 and "shutting down" in asked.body
         server.stop()  # a second one ends the call at once

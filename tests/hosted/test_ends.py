@@ -51,6 +51,39 @@ async def test_a_request_while_the_lifespan_ends_does_not_begin_it_anew() -> Non
     await app.aclose()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("forced", [False, True])
+async def test_from_the_signal_on_it_is_not_ready_and_serves_until_the_server_has_closed_its_port(forced: bool) -> None:
+    app = MCPServer("tools").asgi(lag_warning=None, health=True, drain_delay=LIMIT)
+    assert (await ask(app, "tools/list")).status == 200
+    server = app._server
+    assert server is not None
+    server.stop()
+    ready = Asked(app, scope_of("GET", "/ready"), whole(b""))
+    await ready.end()
+    assert (ready.status, ready.json["reasons"]) == (503, ["draining"])
+    assert (await ask(app, "tools/list")).status == 200
+    if forced:
+        server.stop()
+    with anyio.fail_after(LIMIT):
+        await app.aclose()  # as the lifespan of ASGI does it, when there are no more requests
+
+
+@pytest.mark.anyio
+async def test_without_a_delay_it_serves_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_h11.hosted.server.LEAVE_TIME", 0.0)
+    app = MCPServer("tools").asgi(lag_warning=None)
+    assert (await ask(app, "tools/list")).status == 200
+    server = app._server
+    assert server is not None
+    server.stop()
+    with anyio.fail_after(LIMIT):
+        while not server.draining:
+            await asyncio.sleep(0)
+    assert (await ask(app, "tools/list")).status == 503
+    await app.aclose()
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_signal_after_the_end_of_two_applications_reaches_the_servers_own_handler(order: tuple[int, int]) -> None:
     seen: list[int] = []

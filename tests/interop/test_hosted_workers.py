@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from provision import everything_hosted, free_port, server_environment, stop, wait_until_it_listens
-from rawclient import LIMIT, Legacy
+from rawclient import LIMIT, Closed, Legacy, Modern, RawClient
 
 pytestmark = [pytest.mark.interop, pytest.mark.anyio]
 REVISION = "2025-11-25"
@@ -105,3 +106,30 @@ async def rest_of(stream: Any) -> AsyncIterator[Any]:
     with anyio.fail_after(LIMIT):
         while (message := await stream.next_message()) is not None:
             yield message
+
+
+async def test_a_server_that_is_told_to_end_refuses_no_request(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(TOOLS)
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "tools:app", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=server_environment(), stdin=subprocess.DEVNULL)
+    statuses: list[int] = []
+    try:
+        await anyio.to_thread.run_sync(wait_until_it_listens, process, port)
+        modern = Modern(port)
+        message = modern.request("server/discover")
+        async with RawClient(port) as raw:
+            with anyio.fail_after(LIMIT), suppress(OSError, Closed):
+                while True:
+                    answer = await raw.request(
+                        "POST", "/mcp", modern.headers_for(message), json.dumps(message).encode()
+                    )
+                    statuses.append(answer.status)
+                    if len(statuses) == 20:
+                        process.terminate()
+        assert len(statuses) >= 20 and set(statuses) == {200}
+        assert await anyio.to_thread.run_sync(process.wait, LIMIT) in (0, -15)
+    finally:
+        process.kill()
+        process.wait()
+    print(f"{len(statuses) - 20} requests after the signal")
