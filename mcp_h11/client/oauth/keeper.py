@@ -28,7 +28,7 @@ from ...protocol.shown import escaping
 from ..http.httpclient import HTTPClient
 from ..http.urls import shown
 from .challenges import TokenWanted, split_scope
-from .errors import LoginFailed
+from .errors import LoginFailed, TokenStoreError
 from .fetching import Fetcher, Lookup, look_up
 from .flow import Discovered, Flow
 from .grants import Grant
@@ -103,7 +103,7 @@ class LoginKeeper:
 
         Raises:
             LoginFailed: the tokens have ended and could not be refreshed.
-            TokenStoreError: the store could not be read or written.
+            TokenStoreError: the store could not be read, or not be written, and the tokens have ended.
         """
         if not self._loaded:
             self._take(await self._options.store.load(self.key))
@@ -115,12 +115,15 @@ class LoginKeeper:
         if tokens.refresh_token is not None and self._login is not None and self._login.token_endpoint is not None:
             try:
                 await self._once(lambda: self._refresh(http), lambda: self._current is not tokens)
-            except LoginFailed as error:
-                if self._ends_within(tokens, 0.0):
+            except (LoginFailed, TokenStoreError) as error:
+                # Where the store alone failed there are new tokens by now.
+                if self._current is None or self._ends_within(self._current, 0.0):
                     raise
                 # Each request would wait for a server that does not answer.
                 self._paused_until = self._options.clock() + REFRESH_PAUSE
-                logger.warning("the token for %s was not refreshed, and still holds: %s", shown(self.url), error)
+                logger.warning(
+                    "the token for %s holds, but it was not refreshed and stored: %s", shown(self.url), error
+                )
             tokens = self._current
         # A token that has ended is not sent: the refusal without a token names scopes and metadata.
         return None if tokens is None or self._ends_within(tokens, 0.0) else tokens

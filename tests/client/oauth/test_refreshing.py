@@ -11,9 +11,10 @@ import pytest
 from oauth_parties import World, played
 
 from mcp_h11.client.oauth import keeper
+from mcp_h11.client.oauth.errors import TokenStoreError
 from mcp_h11.client.oauth.keeper import REFRESH_PAUSE
 from mcp_h11.client.oauth.oauth import OAuth
-from mcp_h11.client.oauth.store import MemoryTokenStore
+from mcp_h11.client.oauth.store import Login, MemoryTokenStore
 from mcp_h11.client.transports.errors import LoginFailed
 
 
@@ -132,7 +133,7 @@ def test_a_refresh_that_hangs_ends_sooner_than_a_login(caplog: pytest.LogCapture
             keeper.REFRESH_LIMIT = limit
 
     test()
-    assert "was not refreshed, and still holds" in caplog.text and "no answer within 0.05 s" in caplog.text
+    assert "holds, but it was not refreshed" in caplog.text and "no answer within 0.05 s" in caplog.text
 
 
 @played
@@ -188,3 +189,26 @@ async def test_a_process_that_starts_in_the_last_minute_of_a_token_refreshes_it(
     now += 3600 - 50
     assert await world.call(OAuth(clock=lambda: now, store=store)) == (200, "access-2")
     assert len(world.person.asked) == 1
+
+
+class Full(MemoryTokenStore):
+    """Keeps the first login, and no later one."""
+
+    async def save(self, key: str, login: Login) -> None:
+        if await self.load(key) is not None:
+            raise TokenStoreError("the disk is full")
+        await super().save(key, login)
+
+
+def test_new_tokens_are_used_though_the_store_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    @played
+    async def test(world: World) -> None:
+        now = 1000.0
+        auth = world.oauth(clock=lambda: now, store=Full())
+        await world.call(auth)
+        now += 4000
+        assert await world.call(auth) == (200, "access-2")
+        assert len(world.person.asked) == 1
+
+    test()
+    assert "the disk is full" in caplog.text
