@@ -17,8 +17,9 @@ import anyio
 import pytest
 from provision import server_environment
 
+from mcp_h11.client.oauth import files
 from mcp_h11.client.oauth.errors import TokenStoreError
-from mcp_h11.client.oauth.files import MAX_LOGINS, FileTokenStore, logins_folder
+from mcp_h11.client.oauth.files import FileTokenStore, logins_folder
 from mcp_h11.client.oauth.private import MAX_LOGIN_FILE
 from mcp_h11.client.oauth.store import Login, Registration, Tokens
 
@@ -78,15 +79,16 @@ async def test_the_servers_are_listed_without_their_tokens(
     assert "secret" not in caplog.text
 
 
-async def test_a_list_has_an_end(store: FileTokenStore) -> None:
+async def test_a_list_has_an_end(store: FileTokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_LOGINS", 3)
     await store.save(KEY, login())
     data = store.path_of(KEY).read_bytes()
     store.path_of(KEY).unlink()
-    for number in range(MAX_LOGINS + 1):
+    for number in range(4):
         path = store.folder / f"{number:04}.json"
         path.touch(0o600)
         path.write_bytes(data.replace(KEY.encode(), f"https://{number:04}.example".encode()))
-    assert len(await store.keys()) == MAX_LOGINS
+        assert len(await store.keys()) == min(number + 1, 3)
 
 
 @posix
@@ -389,6 +391,7 @@ def started(program: str, *arguments: str | os.PathLike[str]) -> subprocess.Pope
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=server_environment())
 
 
+@pytest.mark.long
 async def test_processes_that_refresh_at_the_same_time_refresh_once(store: FileTokenStore, tmp_path: Path) -> None:
     await store.save(KEY, login("old"))
     server = tmp_path / "server"
@@ -463,6 +466,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 @posix
 async def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_login(store: FileTokenStore) -> None:
     await store.save(KEY, login())
