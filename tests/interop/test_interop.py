@@ -62,8 +62,15 @@ EXPECTED: dict[str, Any] = {
         "capabilities": ["completions", "logging", "prompts", "resources", "tools"],
     },
     "tools": TOOLS,
-    "resources": ["test://static-text", "test://static-binary", "test://watched-resource"],
-    "templates": ["test://template/{id}/data"],
+    # The skills come first, since the fixture gets them when it is made.
+    "resources": [
+        "skill://release/SKILL.md",
+        "skill://report-writing/SKILL.md",
+        "test://static-text",
+        "test://static-binary",
+        "test://watched-resource",
+    ],
+    "templates": ["skill://{+path}", "test://template/{id}/data"],
     "prompts": [
         "test_simple_prompt",
         "test_prompt_with_arguments",
