@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # `__getattr__` loads these at their first use
     from .client.oauth.redirect import AuthorizationResponse, Redirect
     from .client.oauth.store import Login, MemoryTokenStore, Registration, Tokens, TokenStore
     from .client.probe import EraMemory
+    from .client.skills import get_skill, list_skills, read_skill, read_skill_file
     from .client.subscriptions import ChangeStream
     from .client.targets import Command, Url
     from .client.tasks import TaskCancelled, TaskHandle
@@ -181,6 +182,11 @@ __all__ = (
     "TokenStore",
     "TokenStoreError",
     "Tokens",
+    # the skills of a server
+    "get_skill",
+    "list_skills",
+    "read_skill",
+    "read_skill_file",
     # a bridge to another server
     "Command",
     "ProxyHandler",
@@ -251,6 +257,12 @@ _ON_DEMAND = {
         "Tokens",
     ),
     "client.probe": ("EraMemory",),
+    "client.skills": (
+        "get_skill",
+        "list_skills",
+        "read_skill",
+        "read_skill_file",
+    ),
     "client.subscriptions": ("ChangeStream",),
     "client.targets": (
         "Command",

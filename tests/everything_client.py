@@ -22,6 +22,7 @@ from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
 from mcp_h11.client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
 from mcp_h11.client.oauth.oauth import OAuth
 from mcp_h11.client.oauth.redirect import AuthorizationResponse
+from mcp_h11.client.skills import list_skills, read_skill, read_skill_file
 from mcp_h11.protocol.errors import MCPError
 
 LIMIT = 60  # seconds for one scenario
@@ -102,6 +103,17 @@ async def echo_schema(client: Client) -> None:
     await client.call_tool(echo["name"], {argument: schema})
 
 
+async def look_at_skills(client: Client) -> None:
+    await list_skills(client)
+
+
+async def load_a_skill(client: Client) -> None:
+    (entry,) = await list_skills(client)
+    await read_skill(client, entry)  # raises: the server sends another file than the entry describes
+    for file in entry["resources"]:
+        await read_skill_file(client, entry, file["uri"])
+
+
 SCENARIOS: dict[str, Scenario] = {
     "initialize": list_only,
     "tools_call": call_add,
@@ -114,6 +126,10 @@ SCENARIOS: dict[str, Scenario] = {
     "http-invalid-tool-headers": call_all,
     "json-schema-ref-no-deref": list_only,
     "json-schema-2020-12-preservation": echo_schema,
+    "sep-2640-client-no-prefetch": look_at_skills,
+    "sep-2640-client-verify-digest": load_a_skill,
+    "sep-2640-client-verify-size": load_a_skill,
+    "sep-2640-client-verify-frontmatter": load_a_skill,
 }
 
 

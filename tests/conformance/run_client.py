@@ -8,7 +8,7 @@ The suite starts a server of its own for each scenario; what it fetches, and wha
 A warning counts as a failure, and each scenario has to have as many passed checks as it had when this was written.
 
 It holds all that the suite scores (18 and 32 scenarios), the extensions that the suite runs beside them (client
-credentials, enterprise, workload identity, proofs of possession), and the two scenarios of 2025-03-26.
+credentials, enterprise, workload identity, proofs of possession), the two scenarios of 2025-03-26, and those of skills.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ WANTED = {
 
 # Scenarios of an older revision, which no requirement set has: servers without metadata of their own.
 OLDER = {"auth/2025-03-26-oauth-metadata-backcompat": 12, "auth/2025-03-26-oauth-endpoint-fallback": 7}
+# The client as a host of skills: no requirement set has these either.
+SKILLS = {f"sep-2640-client-{one}": 1 for one in ("no-prefetch", "verify-digest", "verify-size", "verify-frontmatter")}
 
 
 def play(suite: Suite, score: Score, label: str, what: list[str], wanted: dict[str, int], out: Path) -> None:
@@ -123,6 +125,8 @@ def main() -> int:
                 play(suite, score, f"{revision} client", ["--requirements", revision], wanted, folder / revision)
             for name, due in OLDER.items():
                 play(suite, score, "older client", ["--scenario", name], {name: due}, folder / Path(name).name)
+            for name, due in SKILLS.items():
+                play(suite, score, "skills", ["--scenario", name], {name: due}, folder / name)
     except Unavailable as error:
         print(f"not available: {error}")
         return 3

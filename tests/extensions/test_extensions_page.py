@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pages import ROOT, program_with
 from rawclient import Modern
@@ -28,6 +30,17 @@ async def test_an_extension_of_ones_own_and_its_client() -> None:
         async with Client(url) as client:
             assert client.server_extensions == {"com.example/glossary": {"words": 1}}
             assert "fleet" in str(await client.read_resource("glossary://all"))
+
+
+async def test_a_host_loads_a_skill(tmp_path: Path) -> None:
+    (tmp_path / "pdf").mkdir()
+    (tmp_path / "pdf" / "SKILL.md").write_text("---\nname: pdf\ndescription: x\n---\n")
+    (tmp_path / "pdf" / "a").write_text("b")
+    server = program_with(PAGE, "def make")["make"](str(tmp_path))
+    async with listening(server, port=0) as running:
+        load = program_with(PAGE, "async def load")["load"]
+        text, other = await load(f"http://127.0.0.1:{running.port}/mcp", "pdf")
+    assert (text[:3], other) == (b"---", b"b")
 
 
 async def test_the_app_tells_the_rest_a_text() -> None:
