@@ -528,6 +528,12 @@ def test_no_two_test_modules_have_one_name() -> None:
     assert sorted(found) == sorted(set(found))
 
 
+def test_a_module_is_read_at_one_sitting() -> None:
+    """A longer one has two subjects."""
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {path.name: lines for path, lines in lengths.items() if lines > 480} == {}
+
+
 def test_every_file_says_its_licence_and_what_it_is_for() -> None:
     for path in [*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         lines = path.read_text("utf-8").splitlines()

@@ -32,8 +32,9 @@ from .conversation.callbacks import (
     ServerRequestHandlers,
     check_callbacks,
 )
-from .conversation.conversation import ClientRequest, Conversation, Negotiated
+from .conversation.conversation import Conversation
 from .conversation.pending import OnNotification, OnRequest, Progress
+from .conversation.request import ClientRequest, Negotiated
 from .era_watch import EraWatch
 from .http.httpclient import Middleware
 from .http.middleware import TokenProvider

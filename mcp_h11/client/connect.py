@@ -22,7 +22,8 @@ from ..protocol.methods import INITIALIZED
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Revision
 from ..protocol.shown import escaping
 from . import probe
-from .conversation.conversation import ClientRequest, Conversation, Negotiated
+from .conversation.conversation import Conversation
+from .conversation.request import ClientRequest, Negotiated
 from .http.httpclient import HTTPClient, Middleware
 from .http.middleware import BearerToken, Token, TokenProvider
 from .http.urls import shown

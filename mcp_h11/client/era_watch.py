@@ -25,7 +25,8 @@ import anyio
 from ..protocol.errors import MCPError
 from ..protocol.shown import escaping
 from .connect import Connecting
-from .conversation.conversation import ClientRequest, Conversation, Negotiated
+from .conversation.conversation import Conversation
+from .conversation.request import ClientRequest, Negotiated
 from .probe import contradicts, means_http_sse, refuses_handshake
 from .subscriptions import Subscriptions
 from .transports.errors import ConnectionLost

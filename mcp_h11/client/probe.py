@@ -25,7 +25,7 @@ from ..protocol.errors import (
 )
 from ..protocol.methods import META_SERVER
 from ..protocol.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY, MODERN, Revision
-from .conversation.conversation import Negotiated
+from .conversation.request import Negotiated
 from .http.urls import Origin, origin_of
 from .transports.errors import (
     NO_VERDICT,

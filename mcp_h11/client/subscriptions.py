@@ -22,7 +22,8 @@ from ..protocol.errors import MCPError, again
 from ..protocol.methods import ACKNOWLEDGED, CHANGED_LIST, LIST_CHANGED, LISTEN_FLAGS, RESOURCE_UPDATED
 from ..protocol.shown import escaping
 from ..protocol.uris import normal
-from .conversation.conversation import ClientRequest, Conversation
+from .conversation.conversation import Conversation
+from .conversation.request import ClientRequest
 from .conversation.seldom import Seldom
 from .probe import contradicts
 from .transports.backoff import Backoff

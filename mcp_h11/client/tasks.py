@@ -23,9 +23,9 @@ import anyio
 from ..protocol.errors import REQUEST_CANCELLED, InvalidParams, MCPError
 from ..protocol.methods import ACKNOWLEDGED, META_TASK_PROGRESS, TASK_ENDS, TASK_NOTIFICATIONS, TASKS
 from .conversation.callbacks import check_callbacks
-from .conversation.conversation import ClientRequest
 from .conversation.input_required import MAX_QUESTIONS, question_of
 from .conversation.pending import Progress
+from .conversation.request import ClientRequest
 from .named_requests import AS_CONFIGURED, NamedRequests
 from .transports.backoff import Backoff
 from .transports.errors import (

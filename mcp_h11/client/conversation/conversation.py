@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,8 +44,9 @@ from ..transports.errors import ConnectionLost, RequestTimeout
 from .cache import ResultCache
 from .callbacks import Listeners, NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
-from .pending import Calls, OnNotification, OnRequest, PendingCall, Progress
+from .pending import Calls, OnNotification, PendingCall
 from .questions import Questions
+from .request import ClientRequest, Negotiated
 from .seldom import Seldom
 from .tools import KnownTools
 
@@ -62,47 +62,6 @@ SEND_LIMIT = 60.0
 # Methods without further effect when they are executed twice.
 _SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
 _SAFE |= {"resources/subscribe", "resources/unsubscribe"}
-
-
-@dataclass
-class ClientRequest:
-    """One request, as a user of the client makes it; `Client.request` explains the options.
-
-    Attributes:
-        private: its notifications go to its own callback only, not to the callbacks of the client.
-        owner: the client of a bridge that the request is for; None for a client that serves one user.
-        mirrored: the member of params that the header `Mcp-Name` repeats, for a method of an extension.
-        announces: extensions that this request announces beside the client's own, each with its result types.
-    """
-
-    method: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float | None = None
-    progress: Progress | None = None
-    safe: bool | None = None
-    on_notification: OnNotification | None = None
-    on_request: OnRequest | None = None
-    rounds: bool = True
-    meta: Mapping[str, Any] | None = None
-    private: bool = False
-    owner: Hashable = None
-    mirrored: str | None = None
-    announces: Mapping[str, Collection[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Negotiated:
-    """The answer of a server to a probe or a handshake, and the revision that follows from it.
-
-    Attributes:
-        supported: the versions that the server named, unchanged; this package may not know all of them.
-    """
-
-    revision: Revision
-    server_info: dict[str, Any] = field(default_factory=dict)
-    capabilities: dict[str, Any] = field(default_factory=dict)
-    instructions: str | None = None
-    supported: tuple[str, ...] = ()
 
 
 class Watch(Protocol):
