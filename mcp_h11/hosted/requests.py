@@ -120,7 +120,11 @@ class HostedRequest:
                 exc.__traceback__ = None
                 refusal = exc
             else:
-                return None if body is None else HTTPRequest(head, body)
+                if body is None:
+                    return None
+                if not self._server.draining:  # its body may have come when the handler's lifespan was over
+                    return HTTPRequest(head, body)
+                refusal = overloaded("The server is shutting down")
         self._refuse(refusal, endpoint.refusal_headers(head, self))
         return None
 

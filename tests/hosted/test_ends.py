@@ -113,3 +113,25 @@ async def test_a_body_in_very_many_parts_is_one_body() -> None:
     await asked.end()
     assert asked.status == 200
     await app.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_body_that_is_whole_only_after_the_end_runs_no_call() -> None:
+    ran: list[str] = []
+
+    async def tool() -> str:
+        ran.append("tool")
+        return "done"
+
+    server = MCPServer("tools")
+    server.add_tool(tool, name="tool")
+    app = server.asgi(lag_warning=None, access_log=True)
+    body, fields = modern("tools/call", name="tool", arguments={})
+    asked = Asked(app, scope_of(fields=fields), {"type": "http.request", "body": body[:5], "more_body": True})
+    with anyio.fail_after(LIMIT):
+        while not asked.incoming.empty():
+            await asyncio.sleep(0)
+        await app.aclose()
+    asked.incoming.put_nowait(whole(body[5:]))
+    await asked.end()
+    assert (asked.status, ran) == (503, [])
