@@ -135,3 +135,15 @@ async def test_a_body_that_is_whole_only_after_the_end_runs_no_call() -> None:
     asked.incoming.put_nowait(whole(body[5:]))
     await asked.end()
     assert (asked.status, ran) == (503, [])
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_given_up_before_its_answer_is_sent_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = MCPServer("tools").asgi(lag_warning=None)
+    assert (await ask(app, "tools/list")).status == 200
+    assert app._server is not None
+    monkeypatch.setattr(app._server.endpoint, "respond", lambda request, reply: reply._link.abort())
+    assert (await ask(app, "tools/list")).sent == []
+    await app.aclose()

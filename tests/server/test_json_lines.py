@@ -222,6 +222,14 @@ def test_a_stderr_that_is_gone_is_not_told_of() -> None:
     Lines(stream, shared=False).handle(logging.makeLogRecord({"msg": "closed"}))
 
 
+def test_a_stream_that_has_no_locks_is_written_without_them() -> None:
+    stream = io.StringIO()
+    handler = Lines(stream, shared=True)
+    handler.setFormatter(JSONLines())
+    handler.handle(logging.makeLogRecord({"name": "a", "levelno": 20, "msg": "said"}))
+    assert shipped(stream.getvalue().encode())[0]["message"] == "said"
+
+
 def test_a_formatter_that_fails_is_told_as_logging_does_it(capsys: pytest.CaptureFixture[str]) -> None:
     class Failing(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
