@@ -36,6 +36,9 @@ from .registration import ClientOptions, checked_document
 from .signing import SigningKey
 from .store import Login, MemoryTokenStore, Registration, Tokens, TokenStore
 
+# The steps that fail where nothing at the server's address knows of logins.
+BEFORE_A_PERSON = ("resource metadata", "server metadata", "registration")
+
 # Stops the clocks of the requests that wait for a person.
 Patience = Callable[[], AbstractContextManager[None]]
 
@@ -135,7 +138,16 @@ class OAuth:
             ValueError: tokens cannot go to this address.
         """
         keeper, maker = self._keeper(url), http or _default_http
-        return await keeper.log_in(await _asked_by(url, maker), maker)
+        status, wanted = await _asked_by(url, maker)
+        try:
+            return await keeper.log_in(wanted, maker)
+        except LoginFailed as error:
+            if status in (401, 403) or error.step not in BEFORE_A_PERSON:
+                raise
+            place = f"{error.step} at {error.address}"
+            raise LoginFailed(
+                f"the server asks for none (a request without a token is answered {status}), and has no {place}"
+            ) from None
 
     async def logout(self, url: str, http: HTTPMaker | None = None) -> bool:
         """Forgets the login at `url`, and has its tokens revoked where the authorization server can (RFC 7009).
@@ -252,8 +264,8 @@ def _default_http() -> HTTPClient:
     return HTTPClient(proxies=ForwardProxies(os.environ))
 
 
-async def _asked_by(url: str, http: HTTPMaker) -> TokenWanted:
-    """The challenge of the MCP server to a request without a token."""
+async def _asked_by(url: str, http: HTTPMaker) -> tuple[int, TokenWanted]:
+    """The status of the MCP server's answer to a request without a token, and the challenge in it."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode("ascii")
     headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
     try:
@@ -262,4 +274,4 @@ async def _asked_by(url: str, http: HTTPMaker) -> TokenWanted:
             await answer.aclose()
     except HTTPFailure as error:
         raise LoginFailed(f"the MCP server does not answer: {error}") from None
-    return _challenge_of(answer) or TokenWanted()
+    return answer.status, _challenge_of(answer) or TokenWanted()

@@ -10,7 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from oauth_parties import RESOURCE_PATH, SERVER_PATH, World, parties, played, said
+from oauth_parties import RESOURCE_PATH, SERVER_PATH, AuthServer, Person, World, parties, played, said
+from serving import served
 
 from mcp_h11.client.client import Client
 from mcp_h11.client.http.httpclient import HTTPClient
@@ -438,3 +439,12 @@ async def test_a_login_that_the_server_does_not_ask_for_fails(world: World) -> N
         await world.oauth().login("http://127.0.0.1:9/mcp")
     with pytest.raises(LoginFailed, match=r"give OAuth\(redirect=\.\.\.\)"):
         await OAuth().login(world.url)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_asks_for_no_login_is_said_to_ask_for_none() -> None:
+    async with served() as server:  # a real one, without authorization
+        url = f"http://127.0.0.1:{server.port}/mcp"
+        with pytest.raises(LoginFailed, match=r"asks for none \(a request without a token is answered \d+\)") as caught:
+            await OAuth(redirect=Person(AuthServer())).login(url)
+    assert "registration at http://127.0.0.1:" in str(caught.value)
