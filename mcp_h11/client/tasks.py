@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tasks as a client sees them: a call that the server answers at once with an id, and whose result comes later.
+"""Tasks as a client sees them: the server answers a call at once with an id, and the result comes later.
 
 The extension `io.modelcontextprotocol/tasks`, SEP-2663: stage Final, as of 2026-11-28.  `Client.call_tool` with
 ``task=True`` gives a `TaskHandle`, and so does `Client.task`, by an id that was kept.
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("working", "input_required", *TASK_ENDS)
 DEFAULT_POLL = 1.0  # seconds between two questions for the state, where the server suggests none
-MIN_POLL, MAX_POLL = 0.05, 60.0  # bounds of what it suggests
+MIN_POLL, MAX_POLL = 0.05, 60.0  # seconds: bounds of its suggestion
 HEARD_POLL = 10  # times as long where the server tells of changes by itself
 MAX_FAILURES = 10  # requests for the state that fail in a row
 MAX_ANSWERED = 1_000  # questions of one task
@@ -356,7 +356,7 @@ class TaskCalls(NamedRequests):
 
 
 def _milliseconds(value: Any) -> float | None:
-    """A time of the wire in seconds; None for what is no time."""
+    """A time of the wire in seconds; None for another value."""
     return value / 1000 if type(value) in (int, float) and 0 <= value < math.inf else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tasks of one running server: those that run on this worker, and the requests for all tasks of the fleet.
+"""The tasks of one running server: it runs those of this worker, and answers the requests for all tasks of the fleet.
 
 `tasks` has the extension, of which each server has one engine.  `tasks_run` is one running task, and `tasks_records`
 where all are kept.
@@ -83,7 +83,7 @@ class TaskEngine:
         # By key: the id, and the principal that may hear of the task.
         self._heard: OrderedDict[str, tuple[str, dict[str, None]]] = OrderedDict()
         self._telling: dict[str, bool] = {}  # by key: whether it has to be told once more
-        # By key: the worker of the task, and what is called when that worker is dead.
+        # By key: the worker of the task, and the function to call when that worker is dead.
         self._watched: dict[str, tuple[str, Callable[[], None]]] = {}
 
     def start(self) -> None:
@@ -196,7 +196,7 @@ class TaskEngine:
         return state.detailed(task, task_id, self.options.poll)
 
     async def update(self, params: Params, ctx: Context) -> Result:
-        """Give answers to open questions; what answers none is ignored.  Raises MCPError."""
+        """Give answers to open questions; an answer to no open question is ignored.  Raises MCPError."""
         responses = params.get("inputResponses")
         if not isinstance(responses, dict):
             raise InvalidParams("inputResponses must be an object")

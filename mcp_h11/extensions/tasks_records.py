@@ -218,7 +218,7 @@ class TaskRecords:
         raise StoreError("other workers change this task all the time")
 
     async def delete(self, key: str) -> None:
-        """Forget a task whose client will never hear of it."""
+        """Forget a task: its client has left, and does not know the id."""
         try:
             await self._records.delete(TASK_SPACE, key)
         except StoreError as exc:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One task on the worker that runs it: the function of the tool, its questions, its progress, and its end.
+"""One task on its worker: the function of the tool, its questions, its progress, and its end.
 
 A task runs in an asyncio task of its own, which outlives the request.  The function gets a `Context` as in any call;
 behind it is a `TaskExchange`.  With `starts="tool"` the function begins as an ordinary call, whose rounds of questions

@@ -101,7 +101,7 @@ async def test_a_task_whose_worker_dies_has_failed(workers: Workers) -> None:
         assert (await heard(stream))[0]["status"] == "working"
         vanish(workers[0])
         with anyio.fail_after(LIMIT):
-            # Nobody asks for it: the listener's worker finds out.
+            # No request comes for it: the worker of the listener finds out.
             while (state := (await heard(stream))[0])["status"] != "failed":
                 pass
         assert state["error"] == {"code": -32603, "message": WORKER_LOST} and state["statusMessage"] == WORKER_LOST

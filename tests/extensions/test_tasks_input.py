@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Input rounds inside a task, tasks that begin after the rounds of their call, and what listen streams hear."""
+"""Input rounds inside a task, tasks that begin after the rounds of their call, and notices on listen streams."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class Steps(RuleBasedStateMachine):
 
 
 TestSteps = Steps.TestCase
-TestSteps.settings = settings(examples(100), stateful_step_count=30)
+TestSteps.settings = settings(examples(500), stateful_step_count=12)
 
 
 def test_a_task_that_is_not_readable_is_a_value_error() -> None:
