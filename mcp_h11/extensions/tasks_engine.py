@@ -29,7 +29,7 @@ from ..handler.handler import Params, Result
 from ..handler.notices import Notice
 from ..handler.questions import InputRequired
 from ..http.auth import subject
-from ..protocol.errors import InternalError, InvalidParams, ToolError, overloaded
+from ..protocol.errors import InternalError, InvalidParams, MCPError, ToolError, overloaded
 from ..protocol.methods import TASK_NOTIFICATIONS
 from ..protocol.shown import escaping
 from ..runtime.fairness import Shares
@@ -283,12 +283,30 @@ class TaskEngine:
             return step(task)
 
         after = await self.records.change(key, noted)
+        run = self.runs.get(key)
+        if run is not None:
+            run.task = after
         if after is not seen[0]:
             self._told(key)
             fleet = self.runtime.fleet
             if fleet is not None:
                 fleet.signal("task", key=key)
         return after
+
+    async def revive(self, run: TaskRun) -> bool:
+        """Keep the record of a running task anew, where the store has lost its data; False where the task has expired.
+
+        Raises StoreError where that is not known.
+        """
+        fleet = self.runtime.fleet
+        if fleet is None or run.task is None or run.task.over or not await fleet.lost_data():
+            return False
+        try:
+            await self.records.create(run.key, run.task, run.party)
+        except MCPError as exc:
+            raise StoreError(exc.message) from None
+        self._told(run.key)
+        return True
 
     # --- the other workers -----------------------------------------------------------------------------------
 

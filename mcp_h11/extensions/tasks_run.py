@@ -62,6 +62,9 @@ class TaskKeeper(Protocol):
     async def change(self, key: str, step: TaskStep) -> Task:
         """Make a step, and tell all that listen."""
 
+    async def revive(self, run: TaskRun) -> bool:
+        """Keep the record of a running task anew, where the store has lost it."""
+
     def adopt(self, run: TaskRun, task: asyncio.Task[Any]) -> None:
         """Count the asyncio task of a run."""
 
@@ -272,8 +275,11 @@ class TaskRun:
             try:
                 await self.engine.change(self.key, end)
                 return
-            except (Over, TaskGone):  # noqa: PERF203  # cancelled, or expired
+            except Over:  # noqa: PERF203  # cancelled
                 return
+            except TaskGone:
+                if not await self._revived():
+                    return
             except (TaskTooLarge, ValueError, TypeError) as exc:
                 end = self._failure(InternalError(f"The result cannot be kept: {exc}"))
             except StoreError as exc:
@@ -289,9 +295,19 @@ class TaskRun:
         try:
             self.take(await self.engine.records.load(self.key))
         except TaskGone:
-            self.cancel()
+            if not await self._revived():
+                self.cancel()
         except StoreError as exc:
             logger.debug("a task is looked at again when the store is back: %s", exc)
+
+    async def _revived(self) -> bool:
+        """Whether the record, which is gone, was kept anew or will be; False where the task has expired."""
+        try:
+            return await self.engine.revive(self)
+        except StoreError as exc:
+            logger.debug("the record of a task is kept anew when the store is back: %s", exc)
+            await asyncio.sleep(RETRY_STORE)
+            return not self.engine.runtime.draining
 
     def take(self, task: Task) -> None:
         """Act on a newer form of the record: cancel the function, or give it the answers that came."""

@@ -20,6 +20,7 @@ from virtual import VirtualLoop
 
 from mcp_h11 import Context, MCPError, MCPServer, ServerHandler, Settings, ToolError, listening
 from mcp_h11.client.client import Client
+from mcp_h11.extensions import tasks_run
 from mcp_h11.extensions import tasks_state as state
 from mcp_h11.extensions.tasks import Tasks
 from mcp_h11.extensions.tasks_records import (
@@ -32,6 +33,7 @@ from mcp_h11.extensions.tasks_records import (
 )
 from mcp_h11.extensions.tasks_run import TaskExchange
 from mcp_h11.handler.context import exchange_of
+from mcp_h11.protocol.errors import overloaded
 from mcp_h11.runtime.fairness import Load, Shares
 from mcp_h11.runtime.runtime import Runtime
 from mcp_h11.stores.base import Full, StoreError
@@ -221,6 +223,65 @@ async def test_a_run_whose_record_is_gone_ends() -> None:
         assert (await client.call("tasks/get", {"taskId": gone})).error["code"] == -32602
         await client.start("ask")  # letters and looks for tasks that are no longer here change nothing
         await engine._on_letter({"key": "never was"})
+
+
+async def test_a_running_task_outlives_a_store_that_loses_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    jobs = Jobs()
+    async with listening(jobs, port=0, store=MemoryStore(hub), grace=0.0) as server:
+        client, fleet = TaskClient(server.port), server.runtime.fleet
+        ended = await client.start("fail")
+        await client.until(ended)
+        held, asked = await client.start("hold"), await client.start("ask")
+        await jobs.noted("began hold")
+        await client.until(asked, "input_required")
+        hub.spaces.clear()
+        assert await fleet.lost_data()
+        assert "cancelled hold" not in jobs.log
+        await client_finds(client, held, asked)
+        await client.answer(asked, input="Ada")
+        assert text_of(await client.until(asked)) == "accept {'name': 'Ada'}"
+        assert (await client.call("tasks/get", {"taskId": ended})).error["code"] == -32602
+        # It is lost once more, and the end of the task finds no record.
+        hub.spaces.clear()
+        monkeypatch.setattr(fleet, "on_missed", lambda: None)
+        assert await fleet.lost_data()
+        jobs.released.set()
+        with anyio.fail_after(LIMIT):
+            while engine_of(server).runs:
+                await asyncio.sleep(0.001)
+        assert text_of(await client.get(held)) == "hold released"
+
+
+async def test_a_loss_that_is_not_known_yet_cancels_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_run, "RETRY_STORE", 0.001)
+    hub = Hub()
+    jobs = Jobs()
+    async with listening(jobs, port=0, store=MemoryStore(hub), grace=0.0) as server:
+        client, fleet, engine = TaskClient(server.port), server.runtime.fleet, engine_of(server)
+        task_id = await client.start("hold")
+        await jobs.noted("began hold")
+        create = engine.records.create
+        hub.spaces.clear()
+
+        async def full(*args: Any) -> None:
+            monkeypatch.setattr(engine.records, "create", create)
+            raise overloaded("There are too many tasks")
+
+        monkeypatch.setattr(engine.records, "create", full)
+        assert await fleet.lost_data()
+        (run,) = engine.runs.values()
+        await run.look()
+        await client_finds(client, task_id)
+        assert "cancelled hold" not in jobs.log
+
+
+async def client_finds(client: TaskClient, *ids: str) -> None:
+    """Wait until each of these tasks is known again."""
+    with anyio.fail_after(LIMIT):
+        for task_id in ids:
+            while (await client.call("tasks/get", {"taskId": task_id})).status != 200:
+                await asyncio.sleep(0.005)
 
 
 async def test_a_task_that_does_not_fit_is_not_begun() -> None:
