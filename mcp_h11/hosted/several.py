@@ -32,7 +32,7 @@ def worker_count(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def warn_of_workers(settings: Settings) -> None:
-    """Log what happens where there are several processes, each with sessions of its own."""
+    """Log a warning where several processes would each have sessions of their own."""
     count = worker_count(sys.argv, os.environ)
     if count > 1 and settings.store is None and not settings.stateless:
         logger.warning(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One table of requests for both skins of the endpoint: our own listener, and the application of ASGI.
 
-A browser and a hostile proxy header get the same from both.  What differs is what the server around the application
-writes itself: the date, and the framing of the body.
+A browser and a hostile proxy header get the same from both.  The date and the framing of the body may differ, since
+the server around the application writes them.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ GIVEN_OUT = [
 
 
 def addresses(got: Got) -> str:
-    """All of an answer that a client may take for an address of this server; a refusal only says what it refuses."""
+    """The parts of an answer that a client may take for an address; the body of a refusal only repeats the request."""
     return f"{got.headers} {got.body!r}" if got.status not in (400, 403) else str(got.headers)
 
 
