@@ -409,9 +409,14 @@ class Workers:
 
     async def _wait_ended(self, workers: Sequence[WorkerProcess], limit: float, force: bool = False) -> bool:
         """Wait until these have ended; False after `limit` seconds, or after a second signal unless `force`."""
-        waits = {asyncio.ensure_future(worker.ended.wait()) for worker in workers}
+
+        async def all_ended() -> None:
+            for worker in workers:
+                await worker.ended.wait()
+
+        # A task, because a `gather` that is cancelled and not awaited is reported as an error.
+        everyone: asyncio.Future[Any] = asyncio.ensure_future(all_ended())
         forced: asyncio.Future[Any] = asyncio.ensure_future(asyncio.Event().wait() if force else self._forced.wait())
-        everyone: asyncio.Future[Any] = asyncio.gather(*waits)
         try:
             done, _ = await asyncio.wait({everyone, forced}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             return everyone in done
