@@ -28,6 +28,9 @@ logger = escaping(logging.getLogger(__name__))
 
 TASK_SPACE = "task"
 MAX_CHANGE_TRIES = 50  # of one change, while other workers change the same task
+# Bytes for the reason why a task has ended, beyond its own limit and set aside from its client's memory.  A task always
+# has room to end: else nothing could be said of a result that is too large, and nothing could cancel the task.
+ROOM_TO_END = 2_048
 TaskStep = Callable[[Task], Task]
 
 
@@ -52,13 +55,17 @@ def away() -> MCPError:
 class LocalRecords:
     """As much of `stores.base.Records` as tasks need, in this process; a record that is over is dropped by a timer.
 
-    `load_of` makes the `Load` that counts the memory of the records of a group.
+    Args:
+        load_of: makes the `Load` that counts the memory of the records of a group.
+        room: the bytes by which each record may grow in any case; they are counted from its creation on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, load_of: Callable[[str], Load]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, load_of: Callable[[str], Load], room: int = 0) -> None:
         self._loop = loop
         self._load_of = load_of
-        self._kept: dict[str, tuple[int, bytes, float, str, Load]] = {}  # version, value, end, group, memory
+        self._room = room
+        # Version, value, end, group, memory, and the least bytes that are counted.
+        self._kept: dict[str, tuple[int, bytes, float, str, Load, int]] = {}
         self._groups: dict[str, int] = {}
         self._ends: list[tuple[float, str]] = []  # a heap; an entry may be old
         self._timer: asyncio.TimerHandle | None = None
@@ -82,11 +89,11 @@ class LocalRecords:
             return None
         if group_limit is not None and self._groups.get(group, 0) >= group_limit:
             raise Full(group=True)
-        load = self._load_of(group)
-        if (limit is not None and len(self._kept) >= limit) or not load.resize(len(value)):
+        load, least = self._load_of(group), len(value) + self._room if self._room else 0
+        if (limit is not None and len(self._kept) >= limit) or not load.resize(max(len(value), least)):
             raise Full
         self._groups[group] = self._groups.get(group, 0) + 1
-        return self._keep(key, value, ttl, group, load)
+        return self._keep(key, value, ttl, group, load, least)
 
     async def load(self, space: str, key: str) -> Record | None:
         found = self._kept.get(key)
@@ -96,9 +103,9 @@ class LocalRecords:
         found = self._kept.get(key)
         if found is None or found[0] != version:
             return None
-        if not found[4].resize(len(value)):
+        if not found[4].resize(max(len(value), found[5])):
             raise Full(group=True)
-        return self._keep(key, value, ttl, found[3], found[4])
+        return self._keep(key, value, ttl, *found[3:])
 
     async def delete(self, space: str, key: str) -> bool:
         return self._drop(key)
@@ -111,11 +118,11 @@ class LocalRecords:
         self._groups.clear()
         self._ends.clear()
 
-    def _keep(self, key: str, value: bytes, ttl: float | None, group: str, load: Load) -> int:
+    def _keep(self, key: str, value: bytes, ttl: float | None, group: str, load: Load, least: int) -> int:
         assert ttl is not None, "a task has an end"
         self._versions += 1
         ends = self._loop.time() + ttl
-        self._kept[key] = self._versions, value, ends, group, load
+        self._kept[key] = self._versions, value, ends, group, load, least
         heappush(self._ends, (ends, key))
         if len(self._ends) > 2 * len(self._kept) + 16:  # progress moves an end each time
             self._ends = sorted((kept[2], key) for key, kept in self._kept.items())
@@ -163,7 +170,7 @@ class TaskRecords:
         self.runtime = runtime
         self.fleet: Fleet | None = runtime.fleet
         self.worker = "" if self.fleet is None else self.fleet.worker
-        self._local = LocalRecords(runtime.loop, self._load_of) if self.fleet is None else None
+        self._local = LocalRecords(runtime.loop, self._load_of, ROOM_TO_END) if self.fleet is None else None
         self._records: Any = self._local if self.fleet is None else self.fleet.records
         self._limit, self._group_limit, self._max_bytes = limit, group_limit, max_bytes
         # In a fleet the clock of the worker that asks may be ahead, and a task may not end early for that.
@@ -244,7 +251,9 @@ class TaskRecords:
 
     def _packed(self, task: Task) -> bytes:
         data = encode(task)
-        if len(data) > self._max_bytes:
+        # The end of a task without a result is its reason.
+        room = ROOM_TO_END if task.over and task.result is None else 0
+        if len(data) > self._max_bytes + room:
             raise TaskTooLarge(f"A task has at most {self._max_bytes} bytes, and this one would have {len(data)}")
         return data
 

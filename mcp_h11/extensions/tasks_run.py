@@ -281,7 +281,8 @@ class TaskRun:
                 if not await self._revived():
                     return
             except (TaskTooLarge, ValueError, TypeError) as exc:
-                end = self._failure(InternalError(f"The result cannot be kept: {exc}"))
+                # Shorter than `ROOM_TO_END`, which this end has in any case.
+                end = self._failure(InternalError(f"The result cannot be kept: {exc!s:.200}"))
             except StoreError as exc:
                 if self.engine.runtime.draining:
                     logger.warning("the end of a task is lost, since the store is away: %s", exc)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,10 @@ from serving import served as served_for_long
 from tasks_support import ABLE, NAME, TASKS, Jobs, TaskClient, text_of, users
 
 from mcp_h11 import Context, MCPServer, listening
+from mcp_h11.extensions import tasks_state as state
 from mcp_h11.extensions.tasks import MAX_BYTES, Tasks
 from mcp_h11.extensions.tasks_engine import TaskEngine
+from mcp_h11.extensions.tasks_records import key_of_task
 from mcp_h11.stores.memory import Hub, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -280,6 +283,38 @@ async def test_what_a_client_keeps_counts_as_its_memory() -> None:
         assert server.runtime.memory.total > 60_000
         over = await client.until(await client.start("big", size=60_000))
         assert over["status"] == "failed" and "share of this client" in over["error"]["message"]
+
+
+async def test_a_task_ends_though_its_client_has_no_memory_left() -> None:
+    jobs = Jobs()
+    async with served(jobs, max_client_memory=100_000) as server:
+        client = TaskClient(server.port)
+        small, large, other = [await client.start("hold", label=label) for label in ("a", "b" * 5_000, "c")]
+        await jobs.noted("began a", "began c")
+        engine = engine_of(server)
+        used = server.runtime.memory
+        used.add("127.0.0.1", 100_000)
+        key = key_of_task(other)
+        await engine.change(key, lambda task: state.cancelled(task, server.runtime.now(), 1.0))
+        jobs.released.set()
+        with anyio.fail_after(LIMIT):
+            while engine.runs.keys() - {key}:
+                await asyncio.sleep(0.005)
+        used.give_back("127.0.0.1", 100_000)
+        assert text_of(await client.get(small)) == "a released"
+        over = await client.get(large)
+        assert over["status"] == "failed" and "share of this client" in over["error"]["message"]
+        assert (await client.get(other))["status"] == "cancelled"
+
+
+async def test_a_task_with_no_room_for_its_result_has_room_for_the_reason() -> None:
+    least = len(state.encode(state.Task(state.WORKING, time.time() + 0.123456, time.time() + 0.123456, 7200.0))) + 20
+    async with served(Jobs(max_bytes=least)) as server:
+        client = TaskClient(server.port)
+        over = await client.until(await client.start("big", size=400))
+        assert over["status"] == "failed" and f"at most {least} bytes" in over["error"]["message"]
+        held = await client.start("hold")
+        assert (await client.cancel(held)).status == 200 and (await client.get(held))["status"] == "cancelled"
 
 
 async def test_expiry_frees_everything() -> None:
