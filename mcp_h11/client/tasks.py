@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import anyio
@@ -47,6 +48,7 @@ MIN_POLL, MAX_POLL = 0.05, 60.0  # seconds: bounds of its suggestion
 HEARD_POLL = 10  # times as long where the server tells of changes by itself
 MAX_FAILURES = 10  # requests for the state that fail in a row
 MAX_ANSWERED = 1_000  # questions of one task
+MAX_MILLISECONDS = 2**53  # of a time of the wire; an integer may be too large even to be divided
 _TASKS = {TASKS: ("task",)}  # the extension, and the result type that it adds
 
 
@@ -149,7 +151,7 @@ class TaskHandle:
         told: tuple[Any, ...] = ()
         while True:
             self._changed = anyio.Event()  # before the question: a change after the answer sets it
-            await self._patiently()
+            await self._patiently(self.status)
             new = tuple(self.state.get(name) for name in ("status", "statusMessage", "lastUpdatedAt", "_meta"))
             if new != told:
                 told = new
@@ -163,12 +165,12 @@ class TaskHandle:
             with anyio.move_on_after(self._pause()):
                 await self._changed.wait()
 
-    async def _patiently(self) -> None:
-        """Asks for the state, and once more where the server cannot be reached."""
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> None:
+        """Awaits `ask()`, and once more where the server cannot be reached."""
         backoff = Backoff()
         for failure in range(MAX_FAILURES):
             try:
-                await self.status()
+                await ask()
                 return
             except MCPError as error:  # noqa: PERF203
                 if not _passing(error) or failure + 1 == MAX_FAILURES:
@@ -185,7 +187,8 @@ class TaskHandle:
             raise InvalidAnswer(f"the task asks more than {MAX_ANSWERED} questions")
         for key, (method, params) in fresh.items():
             answer = await self._calls._conversation.questions.answer(None, method, params)
-            await self.update({key: answer})
+            # Again where the server is busy: a person should not be asked twice.
+            await self._patiently(partial(self.update, {key: answer}))
 
     def _pause(self) -> float:
         suggested = _milliseconds(self.state.get("pollIntervalMs"))
@@ -195,9 +198,15 @@ class TaskHandle:
         return min(seconds, max(0.0, self._ends - anyio.current_time()))
 
     async def _tell(self, on_status: Callable[[dict[str, Any]], Any] | None) -> None:
-        said = (self.state.get("_meta") or {}).get(META_TASK_PROGRESS)
+        meta, message = self.state.get("_meta"), self.state.get("statusMessage")
+        said = meta.get(META_TASK_PROGRESS) if isinstance(meta, dict) else None
         if self._progress is not None and isinstance(said, dict) and type(said.get("progress")) in (int, float):
-            heard = self._progress(said["progress"], said.get("total"), self.state.get("statusMessage"))
+            total = said.get("total")
+            heard = self._progress(
+                said["progress"],
+                total if type(total) in (int, float) else None,
+                message if isinstance(message, str) else None,
+            )
             if inspect.isawaitable(heard):
                 await heard
         if on_status is not None:
@@ -260,7 +269,8 @@ class TaskHandle:
 
     def _heard(self, method: str, params: dict[str, Any]) -> None:
         if method == ACKNOWLEDGED:
-            agreed = (params.get("notifications") or {}).get("taskIds")
+            honoured = params.get("notifications")
+            agreed = honoured.get("taskIds") if isinstance(honoured, dict) else None
             self._hears = isinstance(agreed, list) and self.id in agreed
         elif method == TASK_NOTIFICATIONS and params.get("taskId") == self.id:
             self._changed.set()
@@ -357,7 +367,7 @@ class TaskCalls(NamedRequests):
 
 def _milliseconds(value: Any) -> float | None:
     """A time of the wire in seconds; None for another value."""
-    return value / 1000 if type(value) in (int, float) and 0 <= value < math.inf else None
+    return value / 1000 if type(value) in (int, float) and 0 <= value <= MAX_MILLISECONDS else None
 
 
 def _passing(error: MCPError) -> bool:

@@ -17,7 +17,8 @@ from mcp_h11.client.client import Client
 from mcp_h11.client.tasks import TaskCancelled, TaskHandle
 from mcp_h11.client.transports.errors import ConnectionLost, InvalidAnswer, RequestTimeout
 from mcp_h11.handler.extension import Extension, ExtensionMethod
-from mcp_h11.protocol.errors import MCPError
+from mcp_h11.protocol.errors import MCPError, overloaded
+from mcp_h11.protocol.methods import META_TASK_PROGRESS
 from mcp_h11.stores.memory import Hub, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -233,7 +234,7 @@ async def test_a_task_that_never_ends_is_given_up_after_its_time_to_live() -> No
             await client.task("x").result(timeout=LIMIT)
 
 
-@pytest.mark.parametrize("wrong", [None, "soon", -5, float("1e400"), True, 0])
+@pytest.mark.parametrize("wrong", [None, "soon", -5, float("1e400"), 10**400, True, 0])
 async def test_an_interval_that_makes_no_sense_is_bounded(wrong: Any) -> None:
     if wrong == float("inf"):
         wrong = 10**300
@@ -279,3 +280,57 @@ async def test_an_error_of_the_server_ends_the_wait_at_once() -> None:
     async with served(Only(Broken({}))) as server, Client(server.url) as client:
         with pytest.raises(MCPError, match="broken"):
             await client.task("x").result(timeout=LIMIT)
+
+
+async def test_a_time_to_live_past_all_numbers_is_no_limit() -> None:
+    states = [{"ttlMs": 10**400}, {"status": "completed", "result": {"content": []}}]
+    async with served(Only(Wrong(*states))) as server, Client(server.url) as client:
+        assert await client.task("x").result(timeout=LIMIT) == {"content": []}
+
+
+@pytest.mark.parametrize(
+    "meta", ["text", ["list"], {META_TASK_PROGRESS: {"progress": 1, "total": "many"}}, {META_TASK_PROGRESS: [1]}]
+)
+async def test_progress_that_is_malformed_is_no_progress(meta: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    states = [{"_meta": meta, "statusMessage": 5}, {"status": "completed", "result": {"content": []}}]
+
+    async def send(handle: TaskHandle, method: str, params: Any) -> dict[str, Any]:  # a server of ours sends no such
+        return {"taskId": "x", "status": "working", "pollIntervalMs": 1, **states.pop(0)}
+
+    monkeypatch.setattr(TaskHandle, "_send", send)
+    async with served(Jobs()) as server, Client(server.url) as client:
+        handle = client.task("x", progress=lambda *said: heard.append(said))
+        assert await handle.result(timeout=LIMIT) == {"content": []}
+    assert heard == ([(1, None, None)] if isinstance(meta, dict) and meta[META_TASK_PROGRESS] != [1] else [])
+
+
+class BusyAtFirst(Wrong):
+    """Refuses the first answer, as a server does while its store is away."""
+
+    def methods(self) -> dict[str, Any]:
+        methods = super().methods()
+        update = methods["tasks/update"]
+
+        async def busy(params: Any, ctx: Any) -> Any:
+            given = await update.answer(params, ctx)
+            if self.updates == 1:
+                raise overloaded("The store of the tasks is away")
+            self.states = [{"status": "completed", "result": {"content": []}}]
+            return given
+
+        return {**methods, "tasks/update": ExtensionMethod(busy, mirrored="taskId")}
+
+
+async def test_an_answer_that_a_busy_server_refuses_is_sent_again_and_no_person_is_asked_again() -> None:
+    asked: list[Any] = []
+
+    def answer(params: dict[str, Any]) -> dict[str, Any]:
+        asked.append(params)
+        return {"action": "decline"}
+
+    question = {"method": "elicitation/create", "params": {"mode": "form", "message": "?", "requestedSchema": {}}}
+    extension = BusyAtFirst({"status": "input_required", "inputRequests": {"a": question}})
+    async with served(Only(extension)) as server, Client(server.url, on_elicitation=answer) as client:
+        assert await client.task("x").result(timeout=LIMIT) == {"content": []}
+    assert extension.updates == 2 and len(asked) == 1
