@@ -154,7 +154,7 @@ class Forwarding:
         finally:
             backend.interests.levels.pop(call, None)
         await call.flush()
-        return at_client(_as_result(generation, result), ctx, backend)
+        return at_client(call.method, sent, _as_result(generation, result), ctx, backend)
 
     def _passed_on(self, ctx: Context) -> Mapping[str, str]:
         if not self.headers:

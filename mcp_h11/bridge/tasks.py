@@ -19,8 +19,8 @@ from typing import Any
 from ..handler.context import Context, exchange_of
 from ..handler.extension import Extension
 from ..http.auth import subject
-from ..protocol.errors import InvalidParams
-from ..protocol.methods import TASKS
+from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError
+from ..protocol.methods import TASK_METHODS, TASKS
 from .backends import Backend
 
 SEALED_FOR = 10**9  # seconds: the backend knows when a task has expired, and a sealed id does not
@@ -58,22 +58,45 @@ def at_backend(params: Mapping[str, Any], ctx: Context) -> dict[str, Any]:
     return {**params, "taskId": opened["task"]}
 
 
-def at_client(result: Any, ctx: Context, backend: Backend) -> Any:
-    """A result that is a task, with the id that this client may use; any other result as it is."""
-    if not isinstance(result, dict) or not isinstance(result.get("taskId"), str):
+def at_client(method: str, sent: Mapping[str, Any], result: Any, ctx: Context, backend: Backend) -> Any:
+    """A result that is a task, with the id that this client may use; any other result as it is.
+
+    `sent` are the params that the backend got.  Raises MCPError for a task that the client did not ask for.
+    """
+    if not isinstance(result, dict):
         return result
     if result.get("resultType") == "task":
-        ttl: Any = result.get("ttlMs")
-        seconds = min(ttl / 1000, MAX_BUSY) if type(ttl) in (int, float) else MAX_BUSY
-        backend.busy_until = max(backend.busy_until, time.monotonic() + seconds)
+        return _made(result, ctx, backend)
+    # Only the results of these: a method of another extension may have a member of this name, whose value is perhaps
+    # the client's own choice.  Sealed, it would open a task of another principal.
+    if method in TASK_METHODS and "taskId" in result and subject(ctx.principal):
+        if result["taskId"] != sent.get("taskId"):
+            raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} answered with another task")
+        # Its own: a new seal would be another text, and a client compares the ids.
+        return {**result, "taskId": exchange_of(ctx).params.get("taskId")}
+    return result
+
+
+def _made(result: dict[str, Any], ctx: Context, backend: Backend) -> dict[str, Any]:
+    exchange = exchange_of(ctx)
+    if not exchange.revision.modern or ctx.client_extension(TASKS) is None:
+        # "a server MUST NOT return CreateTaskResult to a client that did not include the extension capability"
+        raise MCPError(
+            INTERNAL_ERROR, f"The backend {backend.name} answered with a task, which the client did not ask for"
+        )
+    ttl: Any = result.get("ttlMs")
+    # Compared before the division: an integer may be too large for a float.
+    seconds = ttl / 1000 if type(ttl) in (int, float) and 0 <= ttl < MAX_BUSY * 1000 else MAX_BUSY
+    backend.busy_until = max(backend.busy_until, time.monotonic() + seconds)
     owner = subject(ctx.principal)
     if not owner:
         return result
-    runtime: Any = exchange_of(ctx).runtime
-    return {
-        **result,
-        "taskId": runtime.sealer.seal({"task": result["taskId"]}, _bound(owner), runtime.now() + SEALED_FOR),
-    }
+    runtime: Any = exchange.runtime
+    try:
+        sealed = runtime.sealer.seal({"task": result.get("taskId")}, _bound(owner), runtime.now() + SEALED_FOR)
+    except ValueError:
+        raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} gave a task an id that is too long") from None
+    return {**result, "taskId": sealed}
 
 
 def _bound(owner: str) -> bytes:

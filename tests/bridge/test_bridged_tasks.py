@@ -18,6 +18,7 @@ from mcp_h11 import Client, MCPServer, listening
 from mcp_h11.bridge.generations import IDLE_TIME
 from mcp_h11.bridge.proxy import ProxyHandler
 from mcp_h11.client.targets import Url
+from mcp_h11.handler.extension import Extension, ExtensionMethod
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +135,77 @@ async def test_a_backend_of_one_principal_lives_while_its_task_may_run() -> None
         with anyio.fail_after(LIMIT):
             while backend.client is not None:
                 await anyio.sleep(0.005)
+
+
+class Liar(Extension):
+    """A backend that answers each call with a task, each request for a task with another one, and echoes ids."""
+
+    identifier = TASKS
+
+    def __init__(self, **members: Any) -> None:
+        self.made = {"resultType": "task", "taskId": "raw", "status": "working", "ttlMs": 1_000, **members}
+        self.found = {"taskId": "other", "status": "working"}
+
+    async def call_tool(self, params: Any, ctx: Any, call: Any) -> Any:
+        return self.made
+
+    def methods(self) -> dict[str, Any]:
+        async def get(params: Any, ctx: Any) -> dict[str, Any]:
+            return self.found
+
+        async def echo(params: Any, ctx: Any) -> dict[str, Any]:
+            return {"taskId": params["id"]}
+
+        mirrored = ExtensionMethod(get, mirrored="taskId")
+        return {"tasks/get": mirrored, "example/echo": ExtensionMethod(echo, announced=False)}
+
+
+def lying(**members: Any) -> MCPServer:
+    server = MCPServer("liar", extensions=[Liar(**members)])
+    server.add_tool(lambda: "x", name="tool")
+    return server
+
+
+async def test_the_id_of_a_task_stays_the_same_for_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bridged(Jobs(), authorize=users) as front:
+        anna = TaskClient(front.port, user="anna")
+        task_id = await anna.start("hold")
+        began = front.runtime.now()
+        monkeypatch.setattr(front.runtime, "now", lambda: began + 5.0)
+        assert (await anna.get(task_id))["taskId"] == task_id
+
+
+async def test_a_task_that_the_client_did_not_ask_for_is_an_error() -> None:
+    async with bridged(lying()) as front:
+        refused = await Modern(front.port).call("tools/call", call("tool"))
+        assert refused.error["code"] == -32603 and "did not ask for" in refused.error["message"]
+        async with Legacy(front.port, "2025-11-25") as legacy:
+            assert (await legacy.call("tools/call", call("tool"))).error["code"] == -32603
+        assert (await TaskClient(front.port).call("tools/call", call("tool"))).result["taskId"] == "raw"
+
+
+async def test_another_task_than_the_one_that_was_asked_for_is_an_error() -> None:
+    async with bridged(lying(), authorize=users) as front:
+        anna = TaskClient(front.port, user="anna")
+        refused = await anna.call("tasks/get", {"taskId": await anna.start("tool")})
+        assert refused.error["code"] == -32603 and "another task" in refused.error["message"]
+
+
+@pytest.mark.parametrize("ttl", [10**400, -1, 0, "long", True])
+async def test_a_time_to_live_that_makes_no_sense_passes(ttl: Any) -> None:
+    async with bridged(lying(ttlMs=ttl), authorize=users) as front:
+        anna = TaskClient(front.port, user="anna")
+        assert (await anna.call("tools/call", call("tool"))).result["ttlMs"] == ttl
+
+
+async def test_an_id_that_is_too_long_to_be_sealed_is_an_error_of_the_backend() -> None:
+    async with bridged(lying(taskId="x" * 100_000), authorize=users) as front:
+        refused = await TaskClient(front.port, user="anna").call("tools/call", call("tool"))
+        assert refused.error["code"] == -32603 and "The backend" in refused.error["message"]
+
+
+async def test_no_other_method_of_a_backend_makes_an_id_of_a_task() -> None:
+    async with bridged(lying(), authorize=users) as front:
+        anna = TaskClient(front.port, user="anna")
+        echoed = (await anna.call("example/echo", {"id": "a task of boris"})).result
+        assert echoed["taskId"] == "a task of boris"
