@@ -38,7 +38,8 @@ _W3C = ("traceparent", "tracestate", "baggage")
 
 def as_attribute(text: object) -> str:
     """A text of the peer, or the text form of its value, as an attribute has it."""
-    return str(text)[:MAX_ATTRIBUTE]
+    # An exporter writes many spans as one message in UTF-8, which a lone surrogate would make impossible for all.
+    return str(text)[:MAX_ATTRIBUTE].encode("utf-8", "replace").decode("utf-8")
 
 
 def described(method: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

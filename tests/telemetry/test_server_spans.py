@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -425,6 +426,24 @@ async def test_a_long_name_is_cut(recorded: Recorded) -> None:
         await client.call("resources/read", {"uri": "test://" + "y" * 100_000})
     sizes = {len(str(value)) for span in recorded.ended for value in attributes_of(span).values()}
     assert max(sizes) == 1_024
+
+
+async def test_texts_of_a_client_can_be_written_as_utf_8(recorded: Recorded) -> None:
+    """An exporter writes many spans at once, and none of them where one has a lone surrogate."""
+    odd = "a\ud800b"
+    async with serving(recorded) as server, Legacy(server.port, LEGACY) as client:
+        for method, params in (
+            ("tools/call", {"name": odd, "arguments": {}}),
+            ("prompts/get", {"name": odd}),
+            ("resources/read", {"uri": odd}),
+            (odd, {}),
+        ):
+            message = {"jsonrpc": "2.0", "id": odd, "method": method, "params": params}
+            assert "error" in (await client.post(json.dumps(message).encode())).json()
+    assert len(recorded.ended) == 5
+    for span in recorded.ended:
+        for text in (span.name, span.status.description or "", *(span.attributes or {}).values()):
+            str(text).encode("utf-8")
 
 
 async def test_a_read_that_takes_too_long_is_a_timeout_with_the_code_of_its_answer(

@@ -83,7 +83,7 @@ class ClientSpans(Spans):
             attributes.update(self._of_server())
             context, meta = self._context.get_current(), params.get("_meta")
             if isinstance(meta, Mapping) and META_VERSION in meta:  # `server/discover`, before a revision is settled
-                attributes["mcp.protocol.version"] = meta[META_VERSION]
+                attributes["mcp.protocol.version"] = as_attribute(meta[META_VERSION])
             if self.span_context(context) is None and isinstance(meta, Mapping):
                 context = self.extracted(meta.get, context)
             span = self._tracer.start_span(name, context, self._trace.SpanKind.CLIENT, attributes)
@@ -115,7 +115,7 @@ class ClientSpans(Spans):
             # Only now: the answer to `initialize` brings the session.
             session = getattr(self._view.transport, "session_id", None)
             if session:
-                span.set("mcp.session.id", session)
+                span.set("mcp.session.id", as_attribute(session))
             span.end()
 
     def _of_server(self) -> dict[str, Any]:
