@@ -18,6 +18,7 @@ import base64
 import logging
 import os
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -121,8 +122,10 @@ class Skills(Extension):
 
     def _look(self, max_age: float = 0.0) -> Found:
         """The state of the folder; the server's resources follow it, and its listening clients are told.  Blocks."""
+        asked = time.monotonic()
         with self._lock:  # a change is told once
-            return self._looked(self._folder.look(max_age))
+            # A look that began while this one waited is new enough: else each of many requests would have its own.
+            return self._looked(self._folder.look(max_age + time.monotonic() - asked))
 
     def _looked(self, found: Found) -> Found:
         if found.problems and not self._told.issuperset(found.problems):

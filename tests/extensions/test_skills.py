@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -602,6 +603,47 @@ def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatc
     (folder / "a").write_text("y")
     root.look()
     assert read == [b"y"]
+
+
+class Arrivals:
+    """A lock that counts how many came to it; `more` is notified of each."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+        self.count = 0
+        self.more = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self.more:
+            self.count += 1
+            self.more.notify_all()
+        self.lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
+def test_one_look_is_enough_for_all_that_waited_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skill(tmp_path, "one")
+    served_skills = Skills(tmp_path)
+    lock = served_skills._lock = Arrivals(served_skills._lock)  # type: ignore[assignment]
+    looks: list[int] = []
+    real = SkillFolder._look
+
+    def counted(folder: SkillFolder) -> Any:
+        looks.append(lock.count)
+        if len(looks) == 1:
+            with lock.more:
+                assert lock.more.wait_for(lambda: lock.count == 8, LIMIT)
+        return real(folder)
+
+    monkeypatch.setattr(SkillFolder, "_look", counted)
+    threads = [threading.Thread(target=served_skills._look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert len(looks) == 2
 
 
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are Unicode there")
