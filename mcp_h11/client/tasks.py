@@ -13,6 +13,7 @@ Rule: a question of a task is answered by the callbacks that answer all others, 
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ import anyio
 
 from ..protocol.errors import REQUEST_CANCELLED, InvalidParams, MCPError
 from ..protocol.methods import ACKNOWLEDGED, META_TASK_PROGRESS, TASK_ENDS, TASK_NOTIFICATIONS, TASKS
+from ..protocol.shown import escaping
 from .conversation.callbacks import check_callbacks
 from .conversation.input_required import MAX_QUESTIONS, question_of
 from .conversation.pending import Progress
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
     from ..protocol import types as wire
     from .era_watch import EraWatch
 
+logger = escaping(logging.getLogger(__name__))
+
 STATUSES = ("working", "input_required", *TASK_ENDS)
 DEFAULT_POLL = 1.0  # seconds between two questions for the state, where the server suggests none
-MIN_POLL, MAX_POLL = 0.05, 60.0  # seconds: bounds of its suggestion
+MIN_POLL, MAX_POLL = 0.05, 60.0  # seconds: bounds of its suggestion; the lower one holds for notices too
 HEARD_POLL = 10  # times as long where the server tells of changes by itself
 MAX_FAILURES = 10  # requests for the state that fail in a row
 MAX_ANSWERED = 1_000  # questions of one task
@@ -151,6 +155,7 @@ class TaskHandle:
         told: tuple[Any, ...] = ()
         while True:
             self._changed = anyio.Event()  # before the question: a change after the answer sets it
+            soonest = anyio.current_time() + MIN_POLL
             await self._patiently(self.status)
             new = tuple(self.state.get(name) for name in ("status", "statusMessage", "lastUpdatedAt", "_meta"))
             if new != told:
@@ -164,6 +169,8 @@ class TaskHandle:
                 raise RequestTimeout("the time to live of the task is over, and it has not ended")
             with anyio.move_on_after(self._pause()):
                 await self._changed.wait()
+                # A server may tell of changes without an end: each notice asks for the state once more.
+                await anyio.sleep_until(soonest)
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> None:
         """Awaits `ask()`, and once more where the server cannot be reached."""
@@ -202,13 +209,16 @@ class TaskHandle:
         said = meta.get(META_TASK_PROGRESS) if isinstance(meta, dict) else None
         if self._progress is not None and isinstance(said, dict) and type(said.get("progress")) in (int, float):
             total = said.get("total")
-            heard = self._progress(
-                said["progress"],
-                total if type(total) in (int, float) else None,
-                message if isinstance(message, str) else None,
-            )
-            if inspect.isawaitable(heard):
-                await heard
+            try:  # as in any call: a failure of this callback does not end it
+                heard = self._progress(
+                    said["progress"],
+                    total if type(total) in (int, float) else None,
+                    message if isinstance(message, str) else None,
+                )
+                if inspect.isawaitable(heard):
+                    await heard
+            except Exception:
+                logger.exception("the progress callback of a task failed")
         if on_status is not None:
             heard = on_status(self.state)
             if inspect.isawaitable(heard):

@@ -334,3 +334,37 @@ async def test_an_answer_that_a_busy_server_refuses_is_sent_again_and_no_person_
     async with served(Only(extension)) as server, Client(server.url, on_elicitation=answer) as client:
         assert await client.task("x").result(timeout=LIMIT) == {"content": []}
     assert extension.updates == 2 and len(asked) == 1
+
+
+async def test_a_progress_callback_that_fails_ends_no_task(caplog: pytest.LogCaptureFixture) -> None:
+    def progress(done: float, total: float | None, message: str | None) -> None:
+        raise OverflowError(f"{done:g}")
+
+    meta = {META_TASK_PROGRESS: {"progress": 10**400}}
+    states = [{"_meta": meta}, {"status": "completed", "result": {"content": []}}]
+    async with served(Only(Wrong(*states))) as server, Client(server.url) as client:
+        assert await client.task("x", progress=progress).result(timeout=LIMIT) == {"content": []}
+    assert "the progress callback of a task failed" in caplog.text
+
+
+async def test_notices_without_an_end_do_not_make_a_client_ask_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_h11.client.tasks.MIN_POLL", 3_600.0)
+    asked: list[str] = []
+
+    async def send(handle: TaskHandle, method: str, params: Any) -> dict[str, Any]:
+        asked.append(method)
+        return {"taskId": "x", "status": "working"}
+
+    monkeypatch.setattr(TaskHandle, "_send", send)
+    async with served(Jobs()) as server, Client(server.url) as client, anyio.create_task_group() as group:
+        handle = client.task("x")
+
+        async def flood() -> None:
+            for _ in range(1_000):
+                handle._heard("notifications/tasks", {"taskId": "x"})
+                await anyio.sleep(0)
+            group.cancel_scope.cancel()
+
+        group.start_soon(flood)
+        await handle.result(listen=False)
+    assert asked == ["tasks/get"]
