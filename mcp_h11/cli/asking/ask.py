@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...client.client import Client
+from ...client.conversation.input_required import question_of
 from ...client.conversation.pending import Progress
 from ...client.detection import DETECT_LIMIT, detect
 from ...client.http.httpclient import Middleware
@@ -303,10 +304,12 @@ async def _tasks(client: Client, asked: Asked) -> int:
     if options.json:
         dump(state)
         return OK
-    about = line(state.get("statusMessage") or (state.get("error") or {}).get("message") or "")
+    error, questions = state.get("error"), state.get("inputRequests")
+    about = line(state.get("statusMessage") or (error.get("message") if isinstance(error, dict) else "") or "")
     out(f"{line(state['status'])}{': ' if about else ''}{about}")
-    for key, asking in (state.get("inputRequests") or {}).items():
-        out(f"  {line(key)}: {line((asking.get('params') or {}).get('message') or asking.get('method'))}")
+    for key, asking in questions.items() if isinstance(questions, dict) else ():
+        method, params = question_of(asking)
+        out(f"  {line(key)}: {line(params.get('message') or method)}")
     return OK
 
 

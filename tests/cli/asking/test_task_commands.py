@@ -12,6 +12,7 @@ import pytest
 from mcp_h11 import Context, InvalidParams, MCPServer, ToolError, start_in_thread
 from mcp_h11.cli.asking.ask import OK, PROTOCOL_ERROR, TOOL_ERROR, main_of
 from mcp_h11.cli.main import main
+from mcp_h11.handler.extension import Extension, ExtensionMethod
 
 NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
@@ -120,3 +121,35 @@ def test_without_task_a_call_waits(capsys: Any, url: str) -> None:
     assert run(capsys, "call", url, "add", "a=1") == (OK, "2\n", "")
     code, _, err = run(capsys, "call", url, "ask")
     assert code == PROTOCOL_ERROR and "-32021" in err
+
+
+class Odd(Extension):
+    """A server whose tasks are malformed."""
+
+    identifier = "io.modelcontextprotocol/tasks"
+    state: dict[str, Any] = {}
+
+    def methods(self) -> dict[str, Any]:
+        async def get(params: Any, ctx: Any) -> dict[str, Any]:
+            return {"taskId": params["taskId"], "status": "failed", **self.state}
+
+        return {"tasks/get": ExtensionMethod(get, mirrored="taskId")}
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "out"),
+    [
+        ({"error": "text"}, OK, "failed\n"),
+        ({"statusMessage": ["odd"]}, OK, "failed: ['odd']\n"),
+        ({"error": {"message": {"odd": 1}}}, OK, "failed: {'odd': 1}\n"),
+        ({"status": "input_required", "inputRequests": ["a"]}, OK, "input_required\n"),
+        ({"status": "input_required", "inputRequests": {"a": "b"}}, PROTOCOL_ERROR, "input_required\n"),
+        ({"status": "input_required", "inputRequests": {"a": {"method": "roots/list", "params": []}}}, PROTOCOL_ERROR,
+         "input_required\n"),
+    ],
+)  # fmt: skip
+def test_a_task_that_is_malformed_is_shown_or_is_an_error(capsys: Any, state: Any, code: int, out: str) -> None:
+    extension = Odd()
+    extension.state = state
+    with start_in_thread(MCPServer("odd", extensions=[extension]), port=0) as server:
+        assert run(capsys, "tasks", server.url, "get", "x")[:2] == (code, out)
