@@ -11,7 +11,9 @@ not offered.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,7 +55,7 @@ class Tasks(Extension):
         max_bytes: The most bytes of one task: its result, or its open questions.
 
     Raises:
-        ValueError: a limit is not above 0, or a mode of a tool is none of the three.
+        ValueError: a limit is not above 0, or is a time without an end, or a mode of a tool is none of the three.
     """
 
     identifier = TASKS
@@ -72,10 +74,14 @@ class Tasks(Extension):
         max_running: int | None = MAX_RUNNING,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        for value in (keep, run_limit, poll, max_tasks, max_client_tasks, max_running, max_bytes):
+        # A task ends, and clients are told when: these four are finite.
+        for name, value in (("keep", keep), ("run_limit", run_limit), ("poll", poll), ("max_bytes", max_bytes)):
             # Not `<= 0`: a number that is no number (NaN) is refused as well.
-            if value is not None and not value > 0:
-                raise ValueError(f"a limit of tasks is greater than 0, not {value!r}")
+            if value is None or not 0 < value < math.inf:
+                raise ValueError(f"{name} is a number greater than 0, not {value!r}")
+        for count in (max_tasks, max_client_tasks, max_running):
+            if count is not None and not count > 0:
+                raise ValueError(f"a limit of tasks is greater than 0, not {count!r}")
         self.keep, self.run_limit, self.poll = keep, run_limit, poll
         self.max_tasks, self.max_client_tasks = max_tasks, max_client_tasks
         self.max_running, self.max_bytes = max_running, max_bytes
@@ -118,8 +124,11 @@ class Tasks(Extension):
             raise InvalidParams("notifications.taskIds must be a list of strings")
         if len(wanted) > MAX_LISTENED:
             raise InvalidParams(f"A listener hears of at most {MAX_LISTENED} tasks")
+        # This does not say which server is asked, and another one may run in another thread.
+        loop = asyncio.get_running_loop()
+        engines = [engine for engine in list(self._engines.values()) if engine.runtime.loop is loop]
         for task_id in wanted:
-            for engine in self._engines.values():
+            for engine in engines:
                 engine.heard(task_id, principal)
         return wanted, [heard_key(task_id, principal) for task_id in wanted]
 

@@ -17,7 +17,7 @@ from serving import call
 from serving import served as served_for_long
 from tasks_support import ABLE, NAME, TASKS, Jobs, TaskClient, text_of, users
 
-from mcp_h11 import Context, MCPServer, listening
+from mcp_h11 import Context, MCPServer, listening, start_in_thread
 from mcp_h11.extensions import tasks_state as state
 from mcp_h11.extensions.tasks import MAX_BYTES, Tasks
 from mcp_h11.extensions.tasks_engine import TaskEngine
@@ -337,7 +337,11 @@ async def test_expiry_frees_everything() -> None:
 def test_limits_are_checked_when_they_are_given() -> None:
     for wrong in ({"keep": 0}, {"poll": float("nan")}, {"max_tasks": 0}, {"max_bytes": -1}):
         with pytest.raises(ValueError, match="greater than 0"):
-            Tasks(**wrong)
+            Tasks(**wrong)  # type: ignore[arg-type]
+    for name in ("keep", "run_limit", "poll", "max_bytes"):
+        for wrong in (None, float("inf")):  # a task has to have an end, which clients are told
+            with pytest.raises(ValueError, match=f"{name} is a number greater than 0"):
+                Tasks(**{name: wrong})
     with pytest.raises(ValueError, match='"optional", "required" or "later"'):
         Tasks({"x": "sometimes"})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="sometimes"):
@@ -416,3 +420,22 @@ async def test_a_response_as_an_event_stream_is_the_same() -> None:
     async with served(Jobs(), response="sse") as server:
         client = TaskClient(server.port, capabilities=ABLE)
         assert (await client.get(await client.start("hold")))["status"] == "working"
+
+
+async def test_one_object_in_two_servers_tells_the_listeners_of_each_on_its_own_loop() -> None:
+    tasks = Tasks()
+    servers = [MCPServer(name, extensions=[tasks]) for name in ("here", "there")]
+    with start_in_thread(servers[1], port=0):
+        async with served(servers[0]) as server:
+            here, there = (tasks._engines[runtime] for runtime in [*tasks._engines][::-1])
+            assert here.runtime is server.runtime
+            loop, there.runtime.spawn = there.runtime.loop, refuse_to_spawn  # type: ignore[method-assign]
+            assert loop is not asyncio.get_running_loop()
+            async with TaskClient(server.port).listen(taskIds=["x"]) as stream:
+                assert (await stream.next_message())["params"]["notifications"] == {"taskIds": ["x"]}
+            assert not there._heard
+
+
+def refuse_to_spawn(job: Any) -> None:
+    job.close()
+    raise AssertionError("from another thread")
