@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -104,7 +105,11 @@ async def without_rights_but_modules(folder: Path) -> AsyncIterator[Path]:
         yield inner
 
 
-@pytest.mark.parametrize(("trouble", "reason"), [(full, "full"), (locked, "locked")])
+# SQLite waits 1.5 s for the lock and the guard of the store 2 s for SQLite: on a busy machine the guard may be first.
+LOCKED = "locked|did not answer within 2 s"
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [(full, "full"), (locked, LOCKED)], ids=["full", "locked"])
 async def test_new_clients_wait_and_the_others_go_on(
     trouble: Trouble, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,7 +137,7 @@ async def exercise(trouble: Trouble, reason: str, path: Path, caplog: pytest.Log
                 assert (answer.status, answer.json()["error"]["message"]) == (503, "The session store is away")
                 assert int(answer.headers["retry-after"]) > 0
                 if caplog is not None:
-                    assert [one for one in caplog.messages if "no new session" in one and reason in one]
+                    assert [one for one in caplog.messages if "no new session" in one and re.search(reason, one)]
                 ready, health = await page(port, "/ready"), await page(port, "/health")
                 assert (ready.status, ready.json()["reasons"]) == (503, ["store away"])
                 assert (health.status, health.json()["status"], health.json()["store"]) == (200, "degraded", "away")
