@@ -51,7 +51,8 @@ class Tasks(Extension):
         run_limit: Seconds that a task may run; a tool with a timeout of its own has that.
         poll: Seconds after which a client should ask again.
         max_tasks, max_client_tasks: The most tasks that are kept, in all and of one client; one more is 503.
-        max_running: The most tasks that run in one process; a task that waits for its client is not counted.
+        max_running: The most tasks that run in one process.  A task that waits for its client is not counted, and waits
+            for its turn when it was answered.
         max_bytes: The most bytes of one task: its result, or its open questions.
 
     Raises:

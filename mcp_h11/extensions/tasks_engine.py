@@ -32,7 +32,7 @@ from ..http.auth import subject
 from ..protocol.errors import InternalError, InvalidParams, MCPError, ToolError, overloaded
 from ..protocol.methods import TASK_NOTIFICATIONS
 from ..protocol.shown import escaping
-from ..runtime.fairness import Shares
+from ..runtime.fairness import Turns
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
@@ -79,7 +79,7 @@ class TaskEngine:
         self.runtime = runtime
         self.records = TaskRecords(runtime, options.max_tasks, options.max_client_tasks, options.max_bytes)
         self.runs: dict[str, TaskRun] = {}  # by key: those that run here
-        self.places = Shares(options.max_running)
+        self.places: Turns[asyncio.Future[None]] = Turns(options.max_running)
         # By key: the id, and the principal that may hear of the task.
         self._heard: OrderedDict[str, tuple[str, dict[str, None]]] = OrderedDict()
         self._telling: dict[str, bool] = {}  # by key: whether it has to be told once more
@@ -130,7 +130,7 @@ class TaskEngine:
             )
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
-        if not self.places.take(exchange.party):
+        if not self.places.enter(exchange.party):
             raise overloaded("Too many tasks are running")
         run = TaskRun(self, os.urandom(ID_BYTES).hex(), exchange, call, begun=not mode.late)
         try:
@@ -186,7 +186,38 @@ class TaskEngine:
     def ended(self, run: TaskRun) -> None:
         """The function of a run has ended, and so has its task."""
         self.runs.pop(run.key, None)
+        run.ended = True
+        self.leave_place(run)
+
+    def leave_place(self, run: TaskRun) -> None:
+        """The run waits for its client, or has ended: another may run."""
+        if not run.placed:
+            return
+        run.placed = False
         self.places.give_back(run.party)
+        for party, waiter in self.places.admitted():
+            if waiter.cancelled():  # and its task did not have its turn yet
+                self.places.give_back(party)
+            else:
+                waiter.set_result(None)
+
+    async def enter_place(self, run: TaskRun) -> None:
+        """The run goes on: it waits for its turn.  Tasks that are answered all at once may not run all at once."""
+        async with run.entering:  # a function may ask several times at once
+            if run.placed or run.ended:
+                return
+            waiter: asyncio.Future[None] = self.runtime.loop.create_future()
+            try:
+                if not self.places.enter(run.party):
+                    self.places.join(run.party, waiter)
+                    await waiter
+            finally:
+                if waiter.cancelled():
+                    self.places.quit(run.party, waiter)
+                else:
+                    run.placed = True
+                    if run.ended:
+                        self.leave_place(run)
 
     # --- tasks/get, tasks/update, tasks/cancel ---------------------------------------------------------------
 

@@ -31,7 +31,6 @@ from ..protocol.finite import NotJSON
 from ..protocol.jsonrpc import Request
 from ..protocol.methods import PROGRESS
 from ..protocol.shown import escaping
-from ..runtime.fairness import Shares
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
@@ -53,7 +52,6 @@ class TaskKeeper(Protocol):
 
     runtime: Runtime
     records: TaskRecords
-    places: Shares
     keep: float  # seconds for which the end of a task can be asked for
 
     async def create(self, run: TaskRun, message: str | None) -> Task:
@@ -67,6 +65,12 @@ class TaskKeeper(Protocol):
 
     def adopt(self, run: TaskRun, task: asyncio.Task[Any]) -> None:
         """Count the asyncio task of a run."""
+
+    def leave_place(self, run: TaskRun) -> None:
+        """The run waits for its client: another may run."""
+
+    async def enter_place(self, run: TaskRun) -> None:
+        """Wait for the turn of the run."""
 
     def time_of(self, tool: Any) -> float:
         """Seconds that a task of this tool may run."""
@@ -166,6 +170,9 @@ class TaskRun:
         self.task: Task | None = None  # as this worker knows it
         self.begun: asyncio.Future[Task] = engine.runtime.loop.create_future()
         self.runner: asyncio.Task[Any] | None = None
+        self.placed = True  # it has one of the places for running tasks
+        self.entering = asyncio.Lock()
+        self.ended = False
         self._waiting: dict[str, asyncio.Future[Any]] = {}  # by key: open questions
         self._delivered: set[str] = set()  # keys of answers that are taken and still in the record
         self._keys: set[str] = set()  # that were ever used: each is unique over the life of the task
@@ -357,17 +364,29 @@ class TaskRun:
             params = client_request(self.exchange.revision, question.method, question.params())
             names[name] = key = self._new_key(name)
             requests[key] = {"method": question.method, "params": params}
+        engine.leave_place(self)  # a task that waits for a person should not keep others from running
+        try:
+            answers = await self._answers(requests)
+        except asyncio.CancelledError:  # it ends, and should not wait for that
+            raise
+        except BaseException:
+            await engine.enter_place(self)
+            raise
+        await engine.enter_place(self)
+        return {name: answers[key] for name, key in names.items()}
+
+    async def _answers(self, requests: Mapping[str, Any]) -> dict[str, Any]:
+        """The raw answers to questions, by their keys.  Raises MCPError, ToolError."""
+        engine = self.engine
         futures = {key: engine.runtime.loop.create_future() for key in requests}
         self._waiting.update(futures)
-        self.engine.places.give_back(self.party)  # a task that waits for a person should not keep others from running
         try:
             await self._keep_questions(requests)
             _, left = await asyncio.wait(futures.values(), timeout=engine.runtime.settings.ask_timeout)
             if left:
                 raise ToolError("The client did not answer in time")
-            return {name: futures[key].result() for name, key in names.items()}
+            return {key: future.result() for key, future in futures.items()}
         finally:
-            self.engine.places.add(self.party)
             for key in requests:
                 del self._waiting[key]
             self._delivered.update(requests)

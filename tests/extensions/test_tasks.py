@@ -8,6 +8,7 @@ import json
 import re
 import time
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -253,6 +254,88 @@ async def test_the_limit_of_running_tasks_leaves_out_those_that_wait_for_their_c
         await client.answer(waiting, input="Ada")
         assert text_of(await client.until(waiting)) == "accept {'name': 'Ada'}"
         await client.start("hold")
+
+
+async def test_tasks_that_are_answered_all_at_once_do_not_run_all_at_once() -> None:
+    jobs = Jobs(max_running=2)
+
+    async def ask_and_hold(ctx: Context) -> str:
+        await ctx.elicit("Your name?", NAME)
+        return await jobs.hold("asked")
+
+    jobs.add_tool(ask_and_hold, task="required")
+    async with served(jobs) as server:
+        client, engine = TaskClient(server.port), engine_of(server)
+        ids = []
+        for _ in range(5):
+            ids.append(await client.start("ask_and_hold"))
+            await client.until(ids[-1], "input_required")
+        for task_id in ids:
+            await client.answer(task_id, input="Ada")
+        await jobs.noted("began asked")
+        with anyio.fail_after(LIMIT):
+            while sum(map(len, engine.places.lines.values())) < 3:
+                await asyncio.sleep(0.005)
+        assert jobs.log.count("began asked") == engine.places.total == 2
+        assert (await client.call("tools/call", call("hold"))).status == 503
+        await client.cancel(ids[4])  # of the line, or of those that run
+        jobs.released.set()
+        for task_id in ids[:4]:
+            assert text_of(await client.until(task_id)) == "asked released"
+        assert (await client.until(ids[4]))["status"] == "cancelled"
+        with anyio.fail_after(LIMIT):
+            while engine.runs:
+                await asyncio.sleep(0.005)
+        assert not engine.places.total and not engine.places.lines
+
+
+async def test_a_task_that_asks_several_times_at_once_gives_one_place_back() -> None:
+    jobs = Jobs(max_running=2)
+
+    async def ask_twice(ctx: Context) -> str:
+        answers = await asyncio.gather(ctx.elicit("One?", NAME), ctx.elicit("Two?", NAME))
+        return " ".join(str(answer.action) for answer in answers)
+
+    jobs.add_tool(ask_twice, task="required")
+    async with served(jobs) as server:
+        client, engine = TaskClient(server.port), engine_of(server)
+        task_id = await client.start("ask_twice")
+        with anyio.fail_after(LIMIT):
+            while len((await client.get(task_id)).get("inputRequests", ())) < 2:
+                await asyncio.sleep(0.005)
+        assert engine.places.total == 0
+        await client.start("hold")
+        keys = (await client.get(task_id))["inputRequests"]
+        for key in keys:
+            await client.answer(task_id, **{key: "Ada"})
+        assert text_of(await client.until(task_id)) == "accept accept"
+        jobs.released.set()
+        with anyio.fail_after(LIMIT):
+            while engine.runs:
+                await asyncio.sleep(0.005)
+        assert not engine.places.total
+
+
+@pytest.mark.parametrize("end", ["cancelled", "ended", "resumed"])
+async def test_a_place_is_lost_by_no_end_of_a_wait_for_it(end: str) -> None:
+    async with served(Jobs(max_running=1)) as server:
+        engine = engine_of(server)
+        first: Any = SimpleNamespace(party="p", placed=engine.places.enter("p"), ended=False)
+        second: Any = SimpleNamespace(party="p", placed=False, ended=False, entering=asyncio.Lock())
+        entering = asyncio.ensure_future(engine.enter_place(second))
+        with anyio.fail_after(LIMIT):
+            while not engine.places.lines:
+                await asyncio.sleep(0)
+        if end == "cancelled":
+            entering.cancel()  # its turn comes before it hears of that
+        second.ended = end == "ended"
+        engine.leave_place(first)
+        await asyncio.wait({entering}, timeout=LIMIT)
+        assert entering.done() and entering.cancelled() == (end == "cancelled")
+        assert second.placed == (end == "resumed") and engine.places.total == int(second.placed)
+        await engine.enter_place(second)  # once more has no effect on one that has a place, or has ended
+        engine.leave_place(second)
+        assert not engine.places.total and not engine.places.lines
 
 
 async def test_the_bytes_of_a_task_are_bounded() -> None:
