@@ -62,6 +62,7 @@ class Tasks(Extension):
     identifier = TASKS
     legacy = False
     filter = "taskIds"
+    outermost = True  # another wrapper changes the result of a tool, and has to find it
 
     def __init__(
         self,

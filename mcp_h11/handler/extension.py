@@ -87,6 +87,8 @@ class Extension:
         identifier: a name such as "com.example/search": a domain of yours, turned round, a slash, a name.
         legacy: whether sessions of the revisions up to 2025-11-25 have the extension as well.
         filter: the member of a listen stream's filter that `heard` reads; None for an extension without notices.
+        outermost: whether its wrapper goes around those of all other extensions, in whatever order the server got them:
+            an extension that answers before the tool has run, so that the others see the result of the tool.
         needs_store: whether the extension keeps records.  Without a store of the server's they are in memory then, and
             end with the process.
     """
@@ -94,6 +96,7 @@ class Extension:
     identifier: str = ""
     legacy = True
     filter: str | None = None
+    outermost = False
     needs_store = False
 
     def settings(self) -> Mapping[str, Any] | None:
@@ -120,7 +123,8 @@ class Extension:
         `params` are those of the request, and `call` is the server's own `call_tool`, or the next wrapper.
 
         Called for all clients, also in sessions of an extension that is not `legacy`: `announced` says whether the
-        client of `ctx` announced the extension.  The extension that the server got first is the outermost.
+        client of `ctx` announced the extension.  The extension that the server got first is the outermost, behind those
+        that are `outermost`.
         """
         return await call(params, ctx)
 
@@ -223,6 +227,7 @@ class Extensions:
         wrappers = [one for one in self.all if type(one).call_tool is not Extension.call_tool]
         if not wrappers:
             return None
+        wrappers.sort(key=lambda one: not one.outermost)
         call = _awaitable(call)
         for extension in reversed(wrappers):
             call = _within(extension, call)

@@ -10,10 +10,12 @@ from typing import Any, TypedDict
 import pytest
 from pipes_support import piped
 from rawclient import Legacy, Modern
+from tasks_support import TaskClient, text_of
 from wire import C, D, E
 
 from mcp_h11 import Context, Elicit, InputRequired, MCPServer, ToolError, listening
 from mcp_h11.extensions.apps import PAGE_TYPE, UI, Apps
+from mcp_h11.extensions.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
 
@@ -207,3 +209,20 @@ async def test_the_example_shows_dice() -> None:
         result = await called(Modern(running.port), "roll")
         assert result["content"][0]["text"].startswith("You rolled ")
         assert len((await called(Modern(running.port, capabilities=HOST), "roll"))["structuredContent"]["eyes"]) == 2
+
+
+@pytest.mark.parametrize("given", [(), ("tasks first",), ("apps first",)])
+async def test_a_tool_with_a_page_that_runs_as_a_task_has_its_text_in_the_result_of_the_task(given: Any) -> None:
+    apps = Apps()
+    apps.add_page(PAGE, "<!doctype html>")
+
+    @apps.tool(page=PAGE, fallback=lambda time: f"It is {time['hour']}.", task="optional")
+    async def time_now() -> Time:
+        "The time."
+        return {"hour": 3}
+
+    extensions: list[Any] = {(): [apps], ("tasks first",): [Tasks(), apps], ("apps first",): [apps, Tasks()]}[given]
+    async with listening(MCPServer("clock", extensions=extensions), port=0) as running:
+        client = TaskClient(running.port)
+        ended = await client.until(await client.start("time_now"))
+        assert text_of(ended) == "It is 3."
