@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ..handler.notices import Notice
 from ..protocol.errors import INTERNAL_ERROR, MCPError
 from ..protocol.jsonrpc import JSON
-from ..protocol.methods import CHANGED_LIST, LEVELS, LIST_CHANGED, LOG_MESSAGE, RESOURCE_UPDATED
+from ..protocol.methods import CHANGED_LIST, LIST_CHANGED, LOG_MESSAGE, RESOURCE_UPDATED
 from ..protocol.shown import escaping
 from .backends import Backend
-from .calls import ParkedCall, asker, is_of_a_call
+from .calls import ParkedCall, asker, is_of_a_call, rank_of
 from .generations import Generations
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Attribution:
     def _log_to_all(self, backend: Backend, params: dict[str, Any]) -> None:
         """To the clients of this backend that asked for a level: sessions, and calls that name a level themselves."""
         # A level that no revision has cannot be compared, so the message is dropped.
-        rank = LEVELS.get(params.get("level", ""))
+        rank = rank_of(params.get("level"))
         if rank is None:
             return
         payload = self._json.notification(LOG_MESSAGE, params)

@@ -104,7 +104,12 @@ def carried_extensions(announced: Any, *, tasks: bool) -> dict[str, Any]:
     `tasks` says whether those of tasks are among them: both ends have to be of 2026-07-28.
     """
     extensions = announced if isinstance(announced, dict) else {}
-    return {name: settings for name, settings in extensions.items() if tasks or name != TASKS}
+    # Settings are an object (2026-07-28 schema, ServerCapabilities): the other end may refuse a handshake with others.
+    return {
+        name: settings
+        for name, settings in extensions.items()
+        if isinstance(settings, dict) and (tasks or name != TASKS)
+    }
 
 
 def wanted_log_level(ctx: Context) -> str | None:

@@ -60,6 +60,11 @@ def is_of_a_call(method: str) -> bool:
     return method not in _NOT_OF_A_CALL and not method.startswith(TASK_NOTIFICATIONS)
 
 
+def rank_of(level: Any) -> int | None:
+    """The rank of a level as the backend wrote it; None for one that no revision has, or that is no text."""
+    return LEVELS.get(level) if isinstance(level, str) else None
+
+
 class Inquiry:
     """One question of a backend that waits for its answer.
 
@@ -151,7 +156,7 @@ class BridgedCall:
             if ctx is None:
                 continue
             if method == LOG_MESSAGE:
-                rank = LEVELS.get(params.get("level", ""))
+                rank = rank_of(params.get("level"))
                 # A shared backend has the lowest level of all its clients, so each message is compared again.
                 if rank is None or not exchange_of(ctx).wants_log(rank):
                     continue

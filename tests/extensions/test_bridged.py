@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from rawclient import Legacy, Modern, header_value
 from wire import C, D, E
 
-from mcp_h11 import Context, MCPServer, ProxyHandler, Url, listening
+from mcp_h11 import Context, MCPServer, ProxyHandler, ServerHandler, Url, listening
 from mcp_h11.bridge.config import ServerEntry
 from mcp_h11.bridge.gateway import Gateway, GatewayServer
 from mcp_h11.extensions.skills import Skills
@@ -136,3 +138,37 @@ async def test_each_server_of_a_gateway_has_its_own_extensions() -> None:
                 assert (await client.call("server/discover")).result["capabilities"]["extensions"] == {ID: {"of": name}}
                 answer = await client.call("words/find", {"word": "a"}, headers={"Mcp-Name": "a"})
                 assert answer.result["by"] == name
+
+
+class Odd(ServerHandler):
+    """A backend with settings that are no object, and with a level of a log message that is no text."""
+
+    def capabilities(self) -> dict[str, Any]:
+        return {
+            "tools": {},
+            "logging": {},
+            "extensions": {ID: {"of": "odd"}, "com.example/odd": 5, "com.example/no": None},
+        }
+
+    def list_tools(self, params: Any, ctx: Any) -> Any:
+        return {"tools": []}
+
+    async def call_tool(self, params: Any, ctx: Context) -> Any:
+        for level in ([], {}, None, "loud", "error"):
+            await ctx.notify("notifications/message", {"level": level, "data": str(level)})
+        return {"content": []}
+
+
+async def test_the_messages_after_one_that_is_malformed_reach_the_client() -> None:
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context))
+    async with listening(Odd(), port=0) as behind, listening(ProxyHandler(Url(behind.url)), port=0) as front:
+        client = Modern(front.port)
+        offered = (await client.call("server/discover")).result["capabilities"]["extensions"]
+        assert offered == {ID: {"of": "odd"}}
+        meta = {"io.modelcontextprotocol/logLevel": "debug"}
+        answer = await client.call("tools/call", {"name": "x", "_meta": meta})
+    assert answer.result["content"] == []
+    assert [note["params"]["data"] for note in answer.notifications] == ["error"]
+    gc.collect()  # a task whose exception was not retrieved says so now
+    assert raised == []
