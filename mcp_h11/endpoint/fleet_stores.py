@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The sessions of a fleet in its store: their records, how they are counted, and when they end.
 
-A record is the JSON of a `SessionState`.  It has a version, and a worker saves it only where it has the version that
+`fleet_records` makes and reads a record.  Each has a version, and a worker saves it only where it has the version that
 the worker read; otherwise it reads again and makes its own change anew.
 
 Rules:
@@ -12,25 +12,23 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from ..protocol.errors import MCPError, overloaded
 from ..protocol.methods import log_rank
 from ..protocol.revisions import ASSUMED, LEGACY
 from ..protocol.shown import escaping
-from ..runtime.fairness import held_memory
 from ..runtime.fleet import COUNT_EVERY, Fleet, key_of
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
-from ..runtime.storage import MAX_CLIENT_MEMORY, SessionState
+from ..runtime.storage import SessionState
 from ..stores.base import Full, Record, StoreError
 from .fleet_links import FleetLinks, Loading
 from .fleet_logs import LoggedStream
 from .fleet_notices import RecentNotices
 from .fleet_pinned import PinnedSession
+from .fleet_records import encoded_record, state_in_record
 from .fleet_session import FleetSession
 from .fleet_streams import LEFT
 from .fleet_times import session_times
@@ -41,7 +39,6 @@ from .streams import STREAM_ID_BYTES, StreamSession
 
 logger = escaping(logging.getLogger(__name__))
 
-FORMAT = 1  # of a record
 MAX_EVICTIONS = 3  # sessions that one newcomer may end, where others take the room first
 MAX_SAVES = 20  # tries of one change, each of them lost to another worker's change
 
@@ -69,27 +66,7 @@ class FleetStores(SessionStores):
     # --- records ---------------------------------------------------------------------------------------------
 
     def _encode(self, session: FleetSession, stream: str = "") -> bytes:
-        """The record of a session; with the id of its own stream that follows the one which it has."""
-        state = session.state
-        former = state.stream if stream else state.former
-        record = {
-            "format": FORMAT,
-            "revision": state.revision,
-            "client_info": state.client_info,
-            "client_capabilities": state.client_capabilities,
-            "log_level": state.log_level,
-            "subscriptions": sorted(state.subscriptions),
-            "principal": self.fleet.hashed(state.principal),
-            "created": state.created,
-            "generation": state.generation,
-            "home": state.home,
-            "pinned": state.pinned,
-            "stream": stream or state.stream,
-            "initialized": session.initialized,
-        }
-        if former:
-            record["former"] = former
-        return json.dumps(record, separators=(",", ":")).encode()
+        return encoded_record(session, self.fleet.hashed(session.state.principal), stream)
 
     def _decode(self, session_id: str, record: Record) -> tuple[SessionState, bool] | None:
         """The state in a record, and whether the client is initialized; None where it cannot be read.
@@ -97,7 +74,7 @@ class FleetStores(SessionStores):
         The log tells of such a record once.
         """
         try:
-            return _read(session_id, record.value)
+            return state_in_record(session_id, record.value)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MCPError) as exc:
             # Left as it is: a worker of a newer version may know what to do with it.
             self.fleet.log_once(f"the record of session {session_id[:8]} cannot be read: {exc}")
@@ -452,26 +429,3 @@ class FleetStores(SessionStores):
             if isinstance(one, FleetSession):
                 for stream in list(one.unsaved_streams):
                     self.runtime.spawn(stream.save())
-
-
-def _read(session_id: str, value: bytes) -> tuple[SessionState, bool]:
-    """The state in a record, and whether the client is initialized.  Raises errors of many classes where it is none."""
-    record: dict[str, Any] = json.loads(value)
-    if record.pop("format") != FORMAT:
-        raise ValueError("another format")
-    initialized, subscriptions = bool(record.pop("initialized")), frozenset(record.pop("subscriptions"))
-    state = SessionState(id=session_id, subscriptions=subscriptions, **record)
-    texts = (state.revision, state.log_level, state.principal, state.home, state.stream, state.former, *subscriptions)
-    client = (state.client_info, state.client_capabilities)
-    if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(part, dict) for part in client)
-        and type(state.created) in (int, float)
-        and type(state.generation) is int
-        and type(state.pinned) is bool
-    ):
-        raise ValueError("a member of another type")
-    log_rank(state.log_level)
-    if held_memory(client) > 2 * MAX_CLIENT_MEMORY:
-        raise ValueError("too large")
-    return state, initialized

@@ -10,6 +10,7 @@ LEGACY_ERA = (
     "endpoint.fleet_session",
     "endpoint.fleet_sharing",
     "endpoint.fleet_pinned",
+    "endpoint.fleet_records",
     "endpoint.fleet_sse",
     "endpoint.fleet_stores",
     "endpoint.fleet_streams",
