@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from ..eras.session import encode_notice
+from ..eras.session import Call, encode_notice
 from ..handler.notices import Notice
 from ..protocol.jsonrpc import ErrorResponse, Message, Notification, Response
 from ..protocol.methods import CANCELLED, INITIALIZED, LIST_CHANGED
@@ -72,14 +72,19 @@ class FleetSession(SharingSession):
         if isinstance(message, Notification):
             if message.method == CANCELLED and message.params.get("requestId") not in self.calls:
                 return self._forward_cancellation(message.params.get("requestId"))
-            if message.method == INITIALIZED and not self.initialized:
-                self.initialized = True
-                self.runtime.spawn(self._save())
+            if message.method == INITIALIZED:
+                self.be_ready()
         elif isinstance(message, (Response, ErrorResponse)) and isinstance(message.id, str):
             worker, dot, _ = message.id.partition(".")
             if dot and worker != self.fleet.worker:
                 return self._forward_answer(worker, message)
         return None
+
+    def be_ready(self) -> None:
+        """The client is initialized: let all workers know, which may send it notices from now on."""
+        if not self.initialized:
+            self.initialized = True
+            self.runtime.spawn(self._save())
 
     async def _save(self) -> None:
         await self.changed()
@@ -119,3 +124,28 @@ class FleetSession(SharingSession):
                 self.announce(self.runtime.json.notification(method))
         for uri in self.state.subscriptions:
             self.announce(encode_notice(self.runtime.json, Notice("updated", uri)))
+
+
+class YoungFleetSession(FleetSession):
+    """A session whose client is not known to be ready; it becomes a plain `FleetSession` at the first sign of that.
+
+    The worker that takes `notifications/initialized` saves it behind its 202, and may die before that.  So a stream
+    that the client opens, or a request other than ping, counts as well: without it the worker that opened the session
+    would never send it a notice.  It changes its class, so that a call of an older session looks for nothing.
+    """
+
+    __slots__ = ()
+
+    def call(self, call: Call) -> None:
+        if call.method != "ping":
+            self._grow_up()
+        FleetSession.call(self, call)
+
+    def count_readers(self, by: int) -> None:
+        if by > 0:
+            self._grow_up()
+        FleetSession.count_readers(self, by)
+
+    def _grow_up(self) -> None:
+        self.__class__ = FleetSession  # type: ignore[assignment]
+        self.be_ready()

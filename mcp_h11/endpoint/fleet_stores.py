@@ -29,7 +29,7 @@ from .fleet_logs import LoggedStream
 from .fleet_notices import RecentNotices
 from .fleet_pinned import PinnedSession
 from .fleet_records import encoded_record, state_in_record
-from .fleet_session import FleetSession
+from .fleet_session import FleetSession, YoungFleetSession
 from .fleet_streams import LEFT
 from .fleet_times import session_times
 from .fleet_values import RECORDS, VALUES
@@ -87,7 +87,7 @@ class FleetStores(SessionStores):
     def new_session(self, state: SessionState) -> StreamSession:
         state.home, state.pinned = self.fleet.worker, self.runtime.handler.keeps_sessions
         state.stream = new_id(STREAM_ID_BYTES)
-        session = FleetSession(self.runtime, self.fleet, state, ASSUMED)
+        session = YoungFleetSession(self.runtime, self.fleet, state, ASSUMED)
         session.recent = self._recent
         return session
 
@@ -146,20 +146,21 @@ class FleetStores(SessionStores):
             raise overloaded("The session store is away") from None
         state, initialized = found
         state.principal, state.peer = principal, peer
-        session = self._session(state)
+        session = self._session(state, initialized)
         session.version, session.initialized = record.version, initialized
         session.saved = (frozenset(state.subscriptions), state.log_level)
         if not session.weigh(state.subscriptions):
             raise overloaded("Too much is kept of this client")
         return session
 
-    def _session(self, state: SessionState) -> FleetSession:
+    def _session(self, state: SessionState, initialized: bool) -> FleetSession:
         revision = LEGACY.get(state.revision, ASSUMED)
         if state.pinned and state.home != self.fleet.worker:
             return PinnedSession(self.runtime, self.fleet, state, revision, self._end_here)
         # Generations are numbered by each worker.
         state.generation = self.runtime.handler.generation
-        session = FleetSession(self.runtime, self.fleet, state, revision)
+        kind = FleetSession if initialized else YoungFleetSession
+        session = kind(self.runtime, self.fleet, state, revision)
         session.recent = self._recent
         return session
 
@@ -188,6 +189,8 @@ class FleetStores(SessionStores):
 
     async def save(self, session: StreamSession) -> None:
         assert isinstance(session, FleetSession)
+        if session.initialized:
+            self._table.uninitialized.pop(session.id, None)
         try:
             await self._save(session)
         except StoreError as exc:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fleets import fleet, in_memory, roaming, until
+from fleets import fleet, handshake_lost, in_memory, roaming, until
 from rawclient import SSE_TYPE, Stream
 from sessions_support import Tools
 
@@ -139,3 +139,34 @@ async def test_a_notice_of_the_moment_in_which_the_worker_that_has_the_stream_di
             await until(lambda: any(recent.since(0.0)))
         async with client.at(workers[1]).get_stream() as stream:
             assert "notifications/tools/list_changed" in await methods_of(stream, 2)
+
+
+# --- a worker dies with `notifications/initialized`, which it has answered with 202 -----------------------------------
+
+
+async def test_a_client_that_opens_its_stream_is_told_of_changes_also_where_its_handshake_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fleet(Tools, in_memory()) as workers:
+        client = await handshake_lost(workers, monkeypatch)
+        async with client.at(workers[0]).get_stream() as stream:
+            workers[2].runtime.handler.notify_tools_changed()
+            assert await methods_of(stream, 1) == ["notifications/tools/list_changed"]
+
+
+async def test_a_call_at_any_worker_shows_that_the_client_is_ready_and_a_ping_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fleet(Tools, in_memory()) as workers:
+        client = await handshake_lost(workers, monkeypatch)
+        handler, opened = workers[2].runtime.handler, workers[0].endpoint.legacy
+        for worker in (workers[0], workers[2]):
+            assert (await client.at(worker).call("ping")).result == {}
+        # "The server SHOULD NOT send [...] before receiving the initialized notification" (basic/lifecycle).
+        handler.notify_tools_changed()
+        await until(lambda: any(opened.sessions[client.session].recent.since(0.0)))
+        assert (await client.at(workers[2]).call("tools/list")).result == {"tools": []}
+        await until(lambda: not opened.table.uninitialized)
+        handler.notify_resources_changed()
+        async with client.at(workers[0]).get_stream() as stream:
+            assert await methods_of(stream, 1) == ["notifications/resources/list_changed"]

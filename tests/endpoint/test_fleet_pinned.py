@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import Stores, Workers, fleet, in_memory, roaming, until, vanish, vanish_first
+from fleets import Stores, Workers, fleet, handshake_lost, in_memory, roaming, until, vanish, vanish_first
 from rawclient import encode
 from serving import Held
 
@@ -88,6 +88,19 @@ async def test_a_cancellation_reaches_the_backend(local_stores: Stores) -> None:
             cancelled = await client.at(workers[1]).notify("notifications/cancelled", {"requestId": 5})
             assert cancelled.status == 202
             await bridges.backends[0].until(cancelled=1)
+
+
+async def test_a_call_at_another_worker_shows_the_owner_that_the_client_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bridges = Bridges()
+    async with fleet(bridges, in_memory()) as workers:
+        client = await handshake_lost(workers, monkeypatch)
+        assert (await client.at(workers[2]).post(call("whose"))).status == 200  # which begins the backend
+        async with client.at(workers[2]).get_stream() as stream:
+            await until(lambda: not workers[0].endpoint.legacy.table.uninitialized)
+            bridges.backends[0].notify_tools_changed()
+            assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
 
 
 async def test_without_its_owner_the_session_is_gone() -> None:

@@ -37,6 +37,7 @@ FELL_OUT = (
     (16_667, None),  # a reader that did not hear of the end of its session
     (18_600, None),  # a worker that could not look at the keys when it was told of others
     (30_003, frozenset(KINDS)),  # a worker that never saw the store with its data
+    (42_654, frozenset(KINDS)),  # a worker that died with `notifications/initialized`, which it had answered
 )
 
 

@@ -16,7 +16,7 @@ from rawclient import Legacy, RawClient, Stream
 from redis_servers import fresh_prefix
 
 from mcp_h11 import MCPServer, listening
-from mcp_h11.stores.base import Store
+from mcp_h11.stores.base import Store, StoreError
 from mcp_h11.stores.memory import Hub, MemoryStore
 from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.sqlite import SQLiteStore
@@ -114,6 +114,20 @@ async def roaming(server: Any, revision: str = wire.D, capabilities: Any = None)
     client = Roaming(server.port, revision)
     await client.initialize(capabilities)
     yield client
+
+
+async def handshake_lost(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Roaming:
+    """The client of a session of the first worker; the second one took `initialized`, and died before it was saved."""
+
+    async def fails(*arguments: Any, **options: Any) -> None:
+        raise StoreError("it is away")
+
+    client = Roaming(workers[0].port, wire.D)
+    await client.initialize(complete=False)
+    monkeypatch.setattr(workers[1].runtime.fleet.records, "save", fails)
+    assert (await client.at(workers[1]).notify("notifications/initialized")).status == 202
+    vanish(workers[1])
+    return client
 
 
 async def until(holds: Callable[[], bool]) -> None:
