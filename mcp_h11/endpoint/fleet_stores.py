@@ -102,7 +102,7 @@ class FleetStores(SessionStores):
     async def _create(self, session: FleetSession) -> None:
         settings, state = self.runtime.settings, session.state
         await self.fleet.be_sure_of_keys()
-        value, party = self._encode(session), self.fleet.hashed(session.party)
+        value, party, mark = self._encode(session), self.fleet.hashed(session.party), self.fleet.keys.mark
         for _ in range(MAX_EVICTIONS + 1):
             try:
                 version = await self.records.create(
@@ -114,6 +114,8 @@ class FleetStores(SessionStores):
                 await self._make_room(party if exc.group else None)
                 continue
             assert version is not None, "the id is new"
+            if mark != self.fleet.keys.mark:
+                raise StoreError("the store has lost its data meanwhile, perhaps with this record")
             self._fleet_has_room = True
             session.version = version
             session.saved = (frozenset(), state.log_level)
@@ -198,13 +200,15 @@ class FleetStores(SessionStores):
             self._unsaved[session] = None
 
     async def _save(self, session: FleetSession) -> None:
-        if not session.version:
-            await self._keep_anew(session)
         for _ in range(MAX_SAVES):
-            own = (frozenset(session.state.subscriptions), session.state.log_level)
+            if not session.version:
+                await self._keep_anew(session)
+            own, mark = (frozenset(session.state.subscriptions), session.state.log_level), self.fleet.keys.mark
             version = await self.records.save(
                 RECORDS, session.key, self._encode(session), session.version, self._times.session
             )
+            if mark != self.fleet.keys.mark:
+                continue  # a late answer, of before the loss
             if version is not None:
                 known, session.version, session.saved = session.saved, version, own
                 if own == known:
@@ -269,6 +273,15 @@ class FleetStores(SessionStores):
 
         Raises StoreError.
         """
+        mark = None
+        while not session.version and not session.closed and mark != self.fleet.keys.mark:
+            # An answer that comes after the next loss says nothing of what the store has: then once more.
+            mark = self.fleet.keys.mark
+            await self._keep_once(session, mark)
+        if session.ending:
+            await self._end_everywhere(session.key)  # a request may have found the record, and taken it for alive
+
+    async def _keep_once(self, session: FleetSession, mark: str) -> None:
         settings, state = self.runtime.settings, session.state
         own, stream = (frozenset(state.subscriptions), state.log_level), new_id(STREAM_ID_BYTES)
         ttl = self._times.session if session.initialized else self._times.first
@@ -284,17 +297,17 @@ class FleetStores(SessionStores):
                 self._table.end(session, forget=False)
             return
         if version is None:
-            await self._join(session)
-        else:
+            await self._join(session, mark)
+        elif mark == self.fleet.keys.mark:
             session.version, session.saved = version, own
             self._move(session, stream, state.stream)
             self.fleet.signal("record", session=session.key)
-        if session.ending:
-            await self._end_everywhere(session.key)  # a request may have found the record, and taken it for alive
 
-    async def _join(self, session: FleetSession) -> None:
+    async def _join(self, session: FleetSession, mark: str) -> None:
         """Add this worker's state of a session to the record that another worker has kept anew."""
         record = await self.records.load(RECORDS, session.key)
+        if mark != self.fleet.keys.mark:
+            return
         found = None if record is None else self._decode(session.id, record)
         if record is None or found is None:
             self.fleet.guard.doubt()  # so that it is tried again

@@ -38,6 +38,7 @@ FELL_OUT = (
     (18_600, None),  # a worker that could not look at the keys when it was told of others
     (30_003, frozenset(KINDS)),  # a worker that never saw the store with its data
     (42_654, frozenset(KINDS)),  # a worker that died with `notifications/initialized`, which it had answered
+    (43_307, frozenset(KINDS)),  # an answer of the store that came after the next loss of its data
 )
 
 
