@@ -32,7 +32,7 @@ from ..http.auth import subject
 from ..protocol.errors import InternalError, InvalidParams, MCPError, ToolError, overloaded
 from ..protocol.methods import TASK_NOTIFICATIONS
 from ..protocol.shown import escaping
-from ..runtime.fairness import Turns
+from ..runtime.fairness import Turns, held_memory
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
@@ -169,6 +169,8 @@ class TaskEngine:
         ttl = self.keep + (self.options.run_limit if limit == math.inf else limit)
         owner = self.records.hashed(subject(exchange.principal))
         task = Task(state.WORKING, now, now, ttl, self.records.worker, owner, message)
+        # The arguments live as long as the function, and the request that brought them is over soon.
+        run.load = self.runtime.load(run.party, held_memory([exchange.params]))
         self.runs[run.key] = run
         try:
             await self.records.create(run.key, task, run.party)
@@ -187,6 +189,7 @@ class TaskEngine:
         """The function of a run has ended, and so has its task."""
         self.runs.pop(run.key, None)
         run.ended = True
+        run.load = None
         self.leave_place(run)
 
     def leave_place(self, run: TaskRun) -> None:

@@ -31,6 +31,7 @@ from ..protocol.finite import NotJSON
 from ..protocol.jsonrpc import Request
 from ..protocol.methods import PROGRESS
 from ..protocol.shown import escaping
+from ..runtime.fairness import Load
 from ..runtime.runtime import Runtime
 from ..stores.base import StoreError
 from . import tasks_state as state
@@ -173,6 +174,7 @@ class TaskRun:
         self.placed = True  # it has one of the places for running tasks
         self.entering = asyncio.Lock()
         self.ended = False
+        self.load: Load | None = None  # counts the memory of its arguments
         self._waiting: dict[str, asyncio.Future[Any]] = {}  # by key: open questions
         self._delivered: set[str] = set()  # keys of answers that are taken and still in the record
         self._keys: set[str] = set()  # that were ever used: each is unique over the life of the task

@@ -368,6 +368,31 @@ async def test_what_a_client_keeps_counts_as_its_memory() -> None:
         assert over["status"] == "failed" and "share of this client" in over["error"]["message"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_arguments_of_a_running_task_count_as_memory_of_its_client(late: bool) -> None:
+    jobs = Jobs()
+
+    async def keep(ctx: Context, large: str) -> int:
+        await ctx.start_task()
+        await jobs.hold("one")
+        return len(large)
+
+    jobs.add_tool(keep, task="later" if late else "optional")
+    async with served(jobs, max_client_memory=3_000_000) as server:
+        client, memory = TaskClient(server.port), server.runtime.memory
+        for _ in range(3):
+            await client.start("keep", large="x" * 300_000)
+        with anyio.fail_after(LIMIT):
+            while not 900_000 < memory.total < 1_000_000:  # the requests that brought them are over
+                await asyncio.sleep(0.005)
+        answers = [await client.call("tools/call", call("keep", large="x" * 300_000)) for _ in range(8)]
+        assert answers[-1].status == 503 or "under way" in str(answers[-1].message)
+        jobs.released.set()
+        with anyio.fail_after(LIMIT):
+            while memory.total > 11 * 4_000:  # the records, with their results, are left
+                await asyncio.sleep(0.005)
+
+
 async def test_a_task_ends_though_its_client_has_no_memory_left() -> None:
     jobs = Jobs()
     async with served(jobs, max_client_memory=100_000) as server:
