@@ -192,6 +192,8 @@ class TaskRun:
     async def begin(self, message: str | None = None) -> Task:
         """Keep the task.  When it returns, tasks/get finds the task on every worker.  Raises MCPError."""
         task = await self.engine.create(self, message)
+        if self.begun.done():  # the function has called `start_task` twice at once
+            return self.begun.result()
         self.task = task
         self.exchange.let_go()
         self.begun.set_result(task)

@@ -566,3 +566,22 @@ def test_ten_minutes_of_a_task_and_the_hour_after_it(monkeypatch: pytest.MonkeyP
     finally:
         loop.close()
     assert not loop.failures
+
+
+async def test_a_function_may_begin_its_task_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MCPServer("twice", extensions=[Tasks()])
+
+    @server.tool(task="later")
+    async def twice(ctx: Context) -> str:
+        return str(await asyncio.gather(ctx.start_task(), ctx.start_task()))
+
+    real = TaskRecords.create
+
+    async def slowly(records: TaskRecords, *details: Any) -> None:
+        await asyncio.sleep(0)  # as a store does
+        await real(records, *details)
+
+    monkeypatch.setattr(TaskRecords, "create", slowly)
+    async with served(server) as running:
+        client = TaskClient(running.port)
+        assert text_of(await client.until(await client.start("twice"))) == "[True, True]"
