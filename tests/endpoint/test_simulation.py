@@ -39,6 +39,7 @@ FELL_OUT = (
     (30_003, frozenset(KINDS)),  # a worker that never saw the store with its data
     (42_654, frozenset(KINDS)),  # a worker that died with `notifications/initialized`, which it had answered
     (43_307, frozenset(KINDS)),  # an answer of the store that came after the next loss of its data
+    (50_689, frozenset(KINDS)),  # a client that went on listening in a session which was 404 elsewhere
 )
 
 

@@ -211,6 +211,7 @@ class LegacyClient(Client):
         assert self.session is not None
         if self.session.gone:
             self.session = await self._open()
+            self.listening = False  # in that one
         return self.session
 
     async def _open(self) -> Session:
@@ -365,6 +366,8 @@ class LegacyClient(Client):
             try:
                 event = await exchange.event(max(0.01, left))
             except TimeoutError:
+                if self.session is not session:  # it was 404 at another worker, and this client has begun a new one
+                    break
                 self.listening = True
                 if (self.world.over and not self.ends) or (self.world.loop.now < until and not self.ends):
                     continue
