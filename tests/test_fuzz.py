@@ -17,8 +17,8 @@ from examples import whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-TRIED = 250 if whole() else 60
-QUICK = settings(max_examples=TRIED, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+ROUNDS = 4 if whole() else 1  # dialogues of one draw
 RANDOMS = st.randoms(use_true_random=False)
 
 
@@ -48,7 +48,7 @@ def test_a_connection_answers_what_was_changed_or_refuses_it(response: str, code
             @QUICK
             @given(st.integers(0, 2**32))
             def fuzz(seed: int) -> None:
-                for n in range(4):
+                for n in range(ROUNDS):
                     outcomes[dialogues.run(Random(seed + n))] += 1
 
             fuzz()

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ports import free_port
 from rawclient import LIMIT, Legacy, Modern, ProtocolError
 from serving import LEGACY, Held, call, served
 from test_proxy import ERAS, client
@@ -233,8 +234,8 @@ async def test_what_old_and_new_say_reaches_their_own_sessions_only() -> None:
 
 async def test_a_backend_over_http_that_has_forgotten_its_session_is_a_swap_too() -> None:
     async with AsyncExitStack() as stack:
-        async with listening(Named("one"), port=0) as first:
-            port = first.addresses[0][1]
+        port = free_port()
+        async with listening(Named("one"), port=port) as first:
             front = await stack.enter_async_context(bridge(Url(first.url, revision=LEGACY)))
             c = await initialized(front)
             await c.call("resources/subscribe", {"uri": "test://x"})
@@ -249,8 +250,8 @@ async def test_a_backend_over_http_that_has_forgotten_its_session_is_a_swap_too(
 
 
 async def test_a_server_at_an_address_is_asked_again_until_it_is_there() -> None:
-    async with listening(Named("one"), port=0) as first:
-        port, url = first.addresses[0][1], Url(first.url)
+    port = free_port()
+    url = Url(f"http://127.0.0.1:{port}/mcp")
     tries: list[float] = []
 
     class Eager(Supervisor):

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ports import free_port
 from serving import served as served_for_long
 from tasks_support import Jobs
 
@@ -156,8 +157,8 @@ async def test_an_id_that_was_kept_finds_the_task_after_a_restart_of_both() -> N
 async def test_a_lost_server_is_asked_again_when_it_is_back() -> None:
     hub = Hub()
     jobs = Jobs()
-    async with listening(jobs, port=0, store=MemoryStore(hub), grace=0.0) as first:
-        port = first.port
+    port = free_port()
+    async with listening(jobs, port=port, store=MemoryStore(hub), grace=0.0) as first:
         async with Client(first.url) as client:
             handle = await client.call_tool("hold", task=True)
             jobs.released.set()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from chromium import WIDE, Browser, chromium
+from ports import free_port
 from shop import BIG, MARKUP, Shop
 
 from mcp_h11 import MCPServer, start_in_thread
@@ -276,8 +277,8 @@ def test_a_schema_that_grows_without_end_has_a_form(page: Browser) -> None:
 
 
 def test_it_comes_back_after_the_server_was_started_again(tab: Browser) -> None:
-    first = start_in_thread(MCPServer("first"), port=0, page=True)
-    port = first.port
+    port = free_port()
+    first = start_in_thread(MCPServer("first"), port=port, page=True)
     try:
         tab.open(first.url)
         tab.see("#panel-tools", "The server has no tools")

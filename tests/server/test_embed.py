@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ports import free_port
 from rawclient import LIMIT, Legacy, Modern
 from wire import D
 
@@ -363,9 +364,9 @@ def test_one_handler_may_serve_again_and_in_two_places() -> None:
         opened.append("close")
 
     server = named(lifespan=lifespan)
+    port = free_port()
     for _ in range(2):
-        with start_in_thread(server) as running:
-            port = running.port
+        with start_in_thread(server, port=port):
             assert said(port, "who") == "named"
     assert opened == ["open", "close"] * 2
     with start_in_thread(server, port=port) as first, start_in_thread(server) as second:  # the port is free again

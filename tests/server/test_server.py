@@ -25,6 +25,7 @@ import anyio
 import pytest
 import trustme
 from patience import heard, without_stalls
+from ports import free_port
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, is_closed, lives, modern, served, still_serves, turns
 
@@ -699,8 +700,8 @@ async def test_a_reader_that_has_stopped_does_not_keep_the_server() -> None:
 
 async def test_a_port_can_be_served_again_and_again_and_two_servers_do_not_know_of_each_other() -> None:
     one, two = Held(), Held()
-    async with served(one) as server:
-        port = server.port
+    port = free_port()
+    async with served(one, port=port):
         await still_serves(port)
     for _ in range(3):
         async with served(one, port=port), served(two) as other:

@@ -12,7 +12,7 @@ import os
 
 import pytest
 import redis
-from provision import free_port
+from ports import free_port
 from redis_servers import RedisServer, fresh_prefix, redis_server
 from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again
 

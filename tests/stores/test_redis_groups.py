@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from provision import free_port
+from ports import free_port
 from redis_groups import cluster_url, redis_cluster, redis_sentinel
 from redis_servers import RedisServer, fresh_prefix
 from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again

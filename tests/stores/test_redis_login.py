@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from provision import free_port
+from ports import free_port
 from redis_servers import redis_server
 from redis_stores import fails, opened, works_again
 

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from balancers import Proxy, balancing
+from ports import free_port as free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -117,12 +118,6 @@ def interpreter(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------ our server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def server_environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from provision import free_port
+from ports import free_port
 from redis_servers import RedisServer, redis_server
 
 SLOTS = 16_384

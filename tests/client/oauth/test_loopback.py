@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import anyio
 import pytest
-from provision import free_port
+from ports import free_port
 from rawclient import RawClient, Response
 
 from mcp_h11.client.oauth import receiver
