@@ -42,10 +42,13 @@ def keep_bytecode() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test that runs on asyncio and once more on uvloop, which is an extra, does the second in the whole run."""
+    """A test that runs once more on uvloop, an extra, or on Redis, another program, does that in the whole run."""
     parameters = getattr(item, "callspec", None)
-    backend = parameters.params.get("anyio_backend") if parameters is not None else None
-    if isinstance(backend, tuple) and backend[1].get("use_uvloop"):
+    if parameters is None:
+        return
+    backend = parameters.params.get("anyio_backend")
+    on_uvloop = isinstance(backend, tuple) and backend[1].get("use_uvloop")
+    if on_uvloop or "redis" in [value for value in parameters.params.values() if isinstance(value, str)]:
         item.add_marker(pytest.mark.long)
 
 

@@ -17,6 +17,8 @@ from mcp_h11.stores.redis import TOUCH_AT_ONCE, RedisStore
 from mcp_h11.stores.redis_keys import LONGEST_TTL, REDIS_FORMAT
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
+pytestmark = pytest.mark.long
+
 LONG = 600.0
 
 

@@ -13,6 +13,8 @@ from mcp_h11.stores.base import Store, StoreRefused
 from mcp_h11.stores.redis import RedisStore
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[RedisServer]:
