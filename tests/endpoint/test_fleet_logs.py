@@ -176,6 +176,23 @@ async def test_a_log_has_a_limit_of_events_that_wait_for_the_store(more: int, mo
             assert (tail.last, tail.finished, discards) == (4, True, 0)
 
 
+async def test_a_reader_elsewhere_hears_that_its_log_has_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_logs, "MAX_STREAM_EVENTS", 3)
+    mood = Mood()
+    async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
+        _, event = await begun(stack, client, "talk", sizes=[1] * 3)
+        elsewhere = client.at(workers[1])
+        async with elsewhere.get_stream(event) as reader:
+            mood.of = failing("append", "take")
+            workers.handlers[0].released.set()
+            await until(lambda: workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+            mood.of = None
+            # Its end, and no answer: the events behind the first did not find room.
+            assert [one for one in await messages_of(reader) if "id" in one] == []
+        async with elsewhere.get_stream(event) as late:
+            assert late.status == 400
+
+
 async def test_a_notice_that_never_finds_a_free_place_waits_for_the_store(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -291,7 +291,7 @@ def test_it_comes_back_after_the_server_was_started_again(tab: Browser) -> None:
     try:
         tab.see('[data-key="new"]')
         tab.see("#state.good")
-        assert tab.see("#name").text == "second"
+        tab.see("#name", "second")
         tab.driver.get("about:blank")
     finally:
         again.stop()
