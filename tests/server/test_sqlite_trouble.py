@@ -22,7 +22,11 @@ from stores_support import opened, without_rights
 
 from mcp_h11.stores.base import StoreError
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="the bus has Unix sockets")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.long,
+    pytest.mark.skipif(os.name != "posix", reason="the bus has Unix sockets"),
+]
 
 LIMIT = 30.0
 MAX_BYTES = 512 * 1024

@@ -33,6 +33,7 @@ def test_the_sqlite_store_passes(check: StoreCheck, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", MESSAGE_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.long
 def test_the_bus_and_the_inbox_work_on_uvloop(check: StoreCheck, tmp_path: Path) -> None:
     uvloop = pytest.importorskip("uvloop")
 

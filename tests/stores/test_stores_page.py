@@ -25,6 +25,7 @@ def page() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.long
 def test_the_store_of_the_page_passes(check: StoreCheck, page: dict[str, Any]) -> None:
     async def make() -> Store:
         store: Store = page["DictStore"](page["SHARED"])

@@ -222,6 +222,7 @@ def test_a_gap_between_a_read_and_its_reader_is_found(monkeypatch: pytest.Monkey
     assert isinstance(failure(check), AssertionError)
 
 
+@pytest.mark.long
 def test_a_heartbeat_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite_messages, "ALIVE_TIME", 0.0)
     monkeypatch.setattr(suite_messages, "APPEAR_TIME", 6.0)
