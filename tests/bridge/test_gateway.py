@@ -29,7 +29,7 @@ from mcp_h11.client.targets import Command, Url
 from mcp_h11.server.logs import JSONLines
 from mcp_h11.stores.memory import MemoryStore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 TESTS = Path(__file__).resolve().parents[1]
 SERVER = str(TESTS / "support" / "legacy_server.py")

@@ -30,7 +30,11 @@ from mcp_h11.client.targets import Command
 from mcp_h11.client.transports.errors import ConnectionLost
 from mcp_h11.protocol.errors import MCPError
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+    pytest.mark.long,
+]
 
 SERVER = str(Path(__file__).resolve().parents[1] / "support" / "legacy_server.py")
 SOON = 15.0  # seconds for an error after a death, which no timeout brings: the client sets none

@@ -22,6 +22,8 @@ from shipper import shipped
 import mcp_h11
 from mcp_h11.cli.main import main
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(mcp_h11.__file__).resolve().parents[1]
 LIMIT = 20  # seconds
 JSON = ("--access-log-format", "json")

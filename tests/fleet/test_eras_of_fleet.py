@@ -15,7 +15,7 @@ from replicas import LIMIT, STEP, Replicas
 from serving import call
 from sse_support import connected
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 ABLE = {"elicitation": {"form": {}}}
 
 

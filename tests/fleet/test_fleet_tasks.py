@@ -12,7 +12,7 @@ from rawclient import Modern
 from replicas import LIMIT, REPLY_LIMIT, STEP, Replicas
 from tasks_support import ABLE, TaskClient, text_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 FAILOVER = 6.0  # seconds from the death of a worker until its tasks have failed
 LOST = "The server process that ran this task has ended"
 STOPPED = "The server stopped before the task was done"

@@ -16,7 +16,7 @@ from replica import WATCHED
 from replicas import LIMIT, STEP, Replicas, Roaming
 from serving import call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 async def text_of(client: Roaming, tool: str, **arguments: Any) -> str:

@@ -28,6 +28,8 @@ from mcp_h11.cli.asking.ask import NO_CONNECTION, NO_READER, OK, PROTOCOL_ERROR,
 from mcp_h11.cli.main import INTERRUPTED, main
 from mcp_h11.cli.options import FAILED, UsageError
 
+pytestmark = pytest.mark.long
+
 
 def shop() -> MCPServer:
     server = MCPServer("shop", version="2")

@@ -28,7 +28,11 @@ from mcp_h11.protocol.errors import MCPError
 from mcp_h11.protocol.jsonrpc import ErrorResponse, Message, Notification, Request, Response
 from mcp_h11.protocol.revisions import LATEST_LEGACY
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="the children here are sent signals")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(os.name == "nt", reason="the children here are sent signals"),
+    pytest.mark.long,
+]
 
 LIMIT = 20.0
 ROOT = Path(__file__).resolve().parents[3]
