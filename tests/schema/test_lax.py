@@ -686,8 +686,18 @@ def test_a_number_is_an_integer_where_it_may_be_one() -> None:
         assert same(read(annotation, 5.0), 5.0)
 
 
+def test_a_class_that_knows_the_names_comes_before_one_whose_types_fit_as_they_are() -> None:
+    """As pydantic chooses: by the names first.  Strictly the first class is refused, and the second has a default."""
+    assert same(read(One | Two, {"a": "00"}), One(a=0))
+    assert same(taking(One | Two, strict=True, refuse_extra=True).bind({"value": {"a": "00"}})["value"], Two(b=0))
+
+
+# All but the union of classes with defaults, of which the test above says why.
+ONE_READING = [index for index, annotation in enumerate(TYPES) if annotation != One | Two]
+
+
 @settings(deadline=None, max_examples=200)
-@given(st.integers(0, len(TYPES) - 1), VALUES)
+@given(st.sampled_from(ONE_READING), VALUES)
 def test_what_strict_reads_is_read_as_the_same_value(index: int, value: Any) -> None:
     annotation, signature = SIGNATURES[index]
     strict = outcome(taking(annotation, strict=True, refuse_extra=True).bind, value)
