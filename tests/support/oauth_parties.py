@@ -244,6 +244,23 @@ class World:
             async with await http.send(HTTPCall(method, self.url, body=b"{}")) as answer:
                 return answer.status, json.loads(await answer.read(10_000)).get("token")
 
+    async def calls(
+        self, auth: OAuth, count: int, begun: Callable[[], bool], gate: anyio.Event
+    ) -> list[tuple[int, Any]]:
+        """So many requests at once; the gate is opened when `begun` says so."""
+        found: list[tuple[int, Any]] = []
+
+        async def one() -> None:
+            found.append(await self.call(auth))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(one)
+            while not begun():
+                await anyio.sleep(0.001)
+            gate.set()
+        return found
+
     def basic(self, heard: Heard) -> tuple[str, str]:
         """The id and the secret of a client that shows them by HTTP Basic (RFC 6749, 2.3.1)."""
         kind, _, pair = heard.headers["authorization"].partition(" ")

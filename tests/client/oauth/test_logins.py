@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from typing import Any
 
 import anyio
 import pytest
@@ -90,17 +89,7 @@ async def test_a_registration_is_used_again_where_its_address_is_the_same(world:
 async def test_twenty_requests_wait_for_one_login(world: World) -> None:
     auth = world.oauth()
     world.person.gate = anyio.Event()
-    statuses: list[tuple[int, Any]] = []
-
-    async def one() -> None:
-        statuses.append(await world.call(auth))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(20):
-            tasks.start_soon(one)
-        while len(world.mcp.to("/mcp")) < 20:
-            await anyio.sleep(0.001)
-        world.person.gate.set()
+    statuses = await world.calls(auth, 20, lambda: len(world.mcp.to("/mcp")) >= 20, world.person.gate)
     assert statuses == [(200, "access-1")] * 20
     assert len(world.person.asked) == 1 and len(world.server.to("/token")) == 1
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import anyio
 import pytest
@@ -25,17 +24,7 @@ async def test_twenty_requests_wait_for_one_refresh_before_the_end_of_the_token(
     assert await world.call(auth) == (200, "access-1")
     now += 3600 - 59
     world.server.gate = anyio.Event()
-    statuses: list[tuple[int, Any]] = []
-
-    async def one() -> None:
-        statuses.append(await world.call(auth))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(20):
-            tasks.start_soon(one)
-        while len(world.server.to("/token")) < 2:
-            await anyio.sleep(0.001)
-        world.server.gate.set()
+    statuses = await world.calls(auth, 20, lambda: len(world.server.to("/token")) >= 2, world.server.gate)
     assert statuses == [(200, "access-2")] * 20
     (form,) = [one.form for one in world.server.to("/token")[1:]]
     assert form == {
