@@ -51,8 +51,10 @@ FLOORS = (
     "client",
     "bridge",
     "__init__",
+    "bench",
     "cli",
     "cli.asking",
+    "cli.benching",
     "cli.login",
     "cli.installing",
     "cli.vendoring",
@@ -107,7 +109,7 @@ LATER = {
     ("stores.urls", "stores.sqlite"),
 }
 # Folders whose modules are loaded by a program that uses one of their names, and the modules of other folders.
-ON_DEMAND = ("hosted", "client", "bridge", "cli")
+ON_DEMAND = ("hosted", "client", "bridge", "bench", "cli")
 ALSO_ON_DEMAND = {"server.stdio", "server.thread", "extensions.apps", "extensions.skills", "extensions.tasks"}
 
 # What a sans-IO module may not have: `json` reads no clock, and `os` is there for PathLike.

@@ -35,7 +35,7 @@ def test_a_codec_reads_what_was_changed_or_refuses_it(target: str) -> None:
     assert len(outcomes) > 1  # a fuzzer that sees one outcome sees nothing
 
 
-@pytest.mark.parametrize("codec", [None, "orjson"])
+@pytest.mark.parametrize("codec", [None, pytest.param("orjson", marks=pytest.mark.long)])
 @pytest.mark.parametrize("response", ["auto", "json", "sse"])
 def test_a_connection_answers_what_was_changed_or_refuses_it(response: str, codec: str | None) -> None:
     options = {"response": response, "json": pytest.importorskip(codec) if codec else None}

@@ -136,6 +136,7 @@ class BackendHooks:
     start_time: float = START_TIME
     wait_time: float = WAIT_TIME
     name: str | None = None  # of the backend, in logs and metrics; None: the name of its command or address
+    forwards: bool = False  # headers of the clients' requests are passed on
     tally: Tally = field(default_factory=Tally)
 
 
@@ -376,17 +377,16 @@ class Backend:
             "on_roots": partial(self._hooks.on_request, self, "roots/list"),
         }
         # A `Client` declares a capability for each callback; this one may declare only those of its own clients.
-        for capability, callback in (("sampling", "on_sampling"), ("elicitation", "on_elicitation"),
-                                     ("roots", "on_roots")):  # fmt: skip
+        for capability in ("sampling", "elicitation", "roots"):
             if capability not in identity.capabilities:
-                del options[callback]
+                del options[f"on_{capability}"]
         if isinstance(spec, (Command, Url)):
             options["revision"] = spec.revision
         if isinstance(spec, Command):
             return Client(list(spec.argv), env=spec.env, cwd=spec.cwd, **options)
         if isinstance(spec, Url):
             return Client(spec.url, headers=spec.headers, token=spec.token, auth=spec.auth, transport=spec.transport,
-                          middleware=(self._forward_headers,), **options)  # fmt: skip
+                          middleware=(self._forward_headers,) if self._hooks.forwards else (), **options)  # fmt: skip
         return Client(spec, **options)
 
     async def _forward_headers(self, call: HTTPCall, follow: Next) -> HTTPAnswer:
@@ -408,7 +408,7 @@ class Backend:
             return True
         except MCPError as exc:
             self.log(logging.WARNING, "does not take the subscription to %.200s any more: %s", uri, exc)
-            return False
+        return False
 
     def _up(self, client: Client) -> None:
         self.client = client
@@ -426,8 +426,8 @@ class Backend:
         self._note()
 
     def _note(self) -> None:
-        before, self._changed = self._changed, asyncio.Event()
-        before.set()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def first_outcome(self, limit: float) -> None:
         """Wait until it is connected or has failed once, at most `limit` seconds."""

@@ -105,6 +105,11 @@ class BridgedCall:
         entry = METHODS.get(self.method)
         return entry is not None and entry.input_required
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether a question of the backend waits for an answer of this call's client."""
+        return bool(self._asking)
+
     def end(self, successor: BridgedCall | None = None) -> None:
         """The call is over, and so are its questions.
 

@@ -99,9 +99,10 @@ class Forwarding:
         self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context
     ) -> Any:
         """The backend's part of a call.  Raises only MCPError, and the exceptions that cancel a task."""
-        token = generation.forwarded.set(self._passed_on(ctx))
+        token = generation.forwarded.set(self._passed_on(ctx)) if self.headers else None
+        generation.began(backend, call)
         try:
-            with generation.run(backend, call), call.scope:
+            with call.scope:
                 return await self._ask_backend(generation, backend, call, params, ctx)
         except MCPError as exc:
             if isinstance(exc, HeaderMismatch) and call.method not in METHODS:
@@ -109,7 +110,9 @@ class Forwarding:
                 raise HeaderMismatch(exc.message) from None
             raise as_answer(exc, backend.name) from None
         finally:
-            generation.forwarded.reset(token)
+            generation.over(backend, call)
+            if token is not None:
+                generation.forwarded.reset(token)
         # `call.scope` was cancelled: `Generation.finish` ends the calls that outlast the drain time.
         raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran")
 
@@ -157,8 +160,6 @@ class Forwarding:
         return at_client(call.method, sent, _as_result(generation, result), ctx, backend)
 
     def _passed_on(self, ctx: Context) -> Mapping[str, str]:
-        if not self.headers:
-            return {}
         headers = ctx.headers
         return {name: headers[name] for name in self.headers if name in headers}
 

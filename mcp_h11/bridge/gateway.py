@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 
 import anyio
 
+from ..client.transports.jobs import begin_soon
 from ..endpoint.browsers import listing
 from ..endpoint.endpoint import Counts, Endpoint
 from ..endpoint.verdicts import PAGE, Verdict
@@ -42,7 +43,7 @@ from .backends import DRAIN_TIME
 from .config import ServerEntry, changes
 from .configtext import ConfigError
 from .counts import backend_metrics
-from .groups import begin_soon, in_one_task
+from .groups import in_one_task
 from .operated import swap_told
 from .proxy import ProxyHandler
 

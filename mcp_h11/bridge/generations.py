@@ -18,8 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -169,24 +168,24 @@ class Generation:
                 # It counts as connected once: its first connection tells clients that the lists may have changed.
                 self._begin(self._made(backend.interests, backend.identity, replace(backend.tenant), connects=1))
 
-    @contextmanager
-    def run(self, backend: Backend, call: BridgedCall) -> Iterator[None]:
-        """Around all that a call does at a backend of this generation."""
+    def began(self, backend: Backend, call: BridgedCall) -> None:
+        """A call begins at a backend of this generation; `over` follows."""
         self.running += 1
         self.begun += 1
         self._calls.add(call)
         backend.runs[call] = None
-        try:
-            yield
-        finally:
-            # First, so that the successor, below, is another call.
-            del backend.runs[call]
-            call.end(asker(run for run in backend.runs if run.owner == call.owner) if backend.runs else None)
-            backend.used = time.monotonic()
-            self._calls.discard(call)
-            self.running -= 1
-            if not self.running:
-                self._idle.set()
+
+    def over(self, backend: Backend, call: BridgedCall) -> None:
+        """All that the call does there is done."""
+        # First, so that the successor, below, is another call.
+        del backend.runs[call]
+        # Looked for only where there is a question for it: all calls of the backend are looked at.
+        call.end(asker(run for run in backend.runs if run.owner == call.owner) if call.has_questions else None)
+        backend.used = time.monotonic()
+        self._calls.discard(call)
+        self.running -= 1
+        if not self.running:
+            self._idle.set()
 
     def sweep(self) -> None:
         """End the backends of sessions that are closed, and those without a session that were idle for long."""

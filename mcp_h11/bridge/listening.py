@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..client.transports.jobs import begin_soon
 from ..handler.context import Context
 from ..http.auth import subject
 from ..protocol.errors import INTERNAL_ERROR, MCPError
@@ -24,7 +25,6 @@ from ..protocol.shown import escaping
 from .backends import SUBSCRIBE_TIME, Backend, Tenant
 from .callers import Caller, is_one_client, lasting_session
 from .generations import Generation, Generations
-from .groups import begin_soon
 from .interests import Interests
 from .troubles import as_answer
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import anyio.lowlevel
 
+from ..client.transports.jobs import begin_soon
 from ..protocol.errors import MCPError
 from ..protocol.shown import escaping
 from ..server.signals import handle_signals
-from .groups import begin_soon
 from .proxy import ProxyHandler
 
 logger = escaping(logging.getLogger(__name__))

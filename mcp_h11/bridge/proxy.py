@@ -146,6 +146,7 @@ class ProxyHandler(ServerHandler):
             start_time,
             wait_time,
             label,
+            forwards=bool(headers),
         )
         self._tasks: TaskGroup | None = None
         if self._spec is not None:

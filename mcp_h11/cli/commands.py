@@ -37,6 +37,7 @@ COMMANDS = {
     "ping": CommandEntry("asking.ask", "see that a server answers, and how fast"),
     "tasks": CommandEntry("asking.ask", "come back to a task: its state, its result, its end"),
     "detect": CommandEntry("asking.ask", "tell which transport and revisions a URL speaks"),
+    "bench": CommandEntry("benching.bench", "measure a server under load"),
     "login": CommandEntry("login.login", "log in at a server that asks for it, or list the logins"),
     "logout": CommandEntry("login.login", "forget a login"),
     "proxy": CommandEntry("proxy", "serve what another server offers, or several others"),

@@ -145,6 +145,11 @@ class _Telling:
         self._url = url
         self._told = False
 
+    @property
+    def goes_straight(self) -> bool:
+        """As that of the middleware inside, but for an answer that ends the refusals; see `HTTPClient.begin`."""
+        return not self._told and getattr(self._inner, "goes_straight", False) is True
+
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
         answer = await self._inner(call, following)
         if answer.status == 401 and not self._told:

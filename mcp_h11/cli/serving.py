@@ -56,8 +56,7 @@ _EPILOG = f"""\
 Each option is a variable too: --log-level is {ENVIRONMENT_PREFIX}LOG_LEVEL.  The option
 goes first.  Lists have commas; switches are 1/0, true/false, yes/no, on/off.
 
-examples:
-  {PROG} package.module:server --stdio    for clients that start it
+example:
   {PROG} call http://127.0.0.1:8000/mcp add a=1 b=2"""
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -63,15 +62,26 @@ class EraWatch:
         self._not_before = -math.inf  # the time of the loop from which on the server may be asked again
 
     async def request(self, request: ClientRequest) -> dict[str, Any]:
-        """Sends a request and gives its result.  Raises MCPError."""
-        result: dict[str, Any] = await self.run(request, partial(self._conversation.request, request))
-        return result
+        """Sends a request and gives its result, after another try if the server turns out to be of another era.
+
+        Raises MCPError.
+        """
+        conversation = self._conversation
+        if not conversation.is_known:
+            await conversation.until_known(request)
+        switches, modern = self._switches, conversation.modern
+        try:
+            return await conversation.request(request)
+        except MCPError as error:
+            if not await self._may_repeat(request, error, switches, modern):
+                raise
+        return await conversation.request(request)
 
     async def run(self, request: ClientRequest, send: Callable[[], Awaitable[Any]]) -> Any:
-        """Calls `send`, and calls it once more if the server turns out to be of another era.
+        """As `request`, for a request that `send` sends in a way of its own.
 
         Args:
-            request: the request that `send` sends; its timeout and its safety are used here.
+            request: its timeout and its safety are used here.
 
         Raises:
             MCPError: the last try failed.
@@ -81,17 +91,24 @@ class EraWatch:
         try:
             return await send()
         except MCPError as error:
-            contradiction = contradicts(error, modern)
-            if not contradiction and not isinstance(error, ConnectionLost):
-                raise
-            # Another request may have noticed the switch first, while this one was under way.
-            if contradiction and self._switches == switches:
-                await self.ask_anew()
-            # The server did not execute a request that it refused, nor one that never left.
-            not_executed = contradiction or (isinstance(error, ConnectionLost) and not error.sent)
-            if self._switches == switches or not (not_executed or self._conversation.is_safe(request)):
+            if not await self._may_repeat(request, error, switches, modern):
                 raise
         return await send()
+
+    async def _may_repeat(self, request: ClientRequest, error: MCPError, switches: int, modern: bool) -> bool:
+        """Whether a request that failed is to be sent once more: the server is of another era now.
+
+        `switches` and `modern` are of the time when the request left.
+        """
+        contradiction = contradicts(error, modern)
+        if not contradiction and not isinstance(error, ConnectionLost):
+            return False
+        # Another request may have noticed the switch first, while this one was under way.
+        if contradiction and self._switches == switches:
+            await self.ask_anew()
+        # The server did not execute a request that it refused, nor one that never left.
+        not_executed = contradiction or (isinstance(error, ConnectionLost) and not error.sent)
+        return self._switches != switches and (not_executed or self._conversation.is_safe(request))
 
     # --- the session is lost --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from ..eras.downgrade import notification_params
 from ..eras.session import Call
 from ..http.auth import subject
 from ..http.headers import JSON_HEADERS
@@ -56,6 +57,14 @@ class PostedCall(Call):
 
     def count_failure(self, kind: int | str) -> None:
         self.reply.failed(kind)
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        if self.done:
+            return
+        payload = self.runtime.json.notification(method, notification_params(self.revision, method, params))
+        # Most streams take a notification at once: then there are no coroutines below this one.
+        if self.stream is None or not self.stream.send_now(payload):
+            await self.emit(payload, passing=True)
 
     async def emit(self, payload: bytes, passing: bool = False) -> None:
         stream = self._begin() if self.stream is None or self.done else self.stream

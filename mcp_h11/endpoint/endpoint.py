@@ -41,6 +41,7 @@ from ..protocol.revisions import LEGACY, MODERN, SUPPORTED
 from ..protocol.shown import escaping
 from ..runtime.fairness import address_party, json_memory
 from ..runtime.runtime import Runtime
+from .expiring import ExpiringStreams
 from .guard import Guard, expiry
 from .legacy_sse import LegacySSE
 from .modern import ModernPosts
@@ -79,7 +80,7 @@ class Endpoint:
         # Scopes are checked before a call begins: once a stream has begun there is no status to refuse it with.
         self._scopes = runtime.handler._scope_switch()
         self._required = runtime.handler.required_scopes
-        self._expiring: dict[Reply, float] = {}  # listen streams with a token, and when it expires
+        self._expiring = ExpiringStreams()  # listen streams with a token
         self._settings = settings
 
     @property
@@ -93,7 +94,7 @@ class Endpoint:
 
     def client(self, head: Head | None, link: Link | Reply) -> str:
         """The address of the client: the peer, or the client that the peer names if it is a trusted proxy."""
-        spoken_for = self._verdict(head, True).facts.peer if head is not None and link.proxied else ""
+        spoken_for = self._verdict(head, True).peer if head is not None and link.proxied else ""
         return spoken_for or link.peer
 
     @property
@@ -116,7 +117,7 @@ class Endpoint:
         if not self._open and not _is_public(verdict):
             refusal = self._guard.early(verdict)
             if refusal is not None:
-                return self._counted(refusal, facts.peer or link.peer)
+                return self._counted(refusal, verdict.peer or link.peer)
         return None if facts.late_refusal is None else facts.late_refusal.refusal()
 
     async def approve(self, head: Head, link: Link) -> Refusal | None:
@@ -128,7 +129,7 @@ class Endpoint:
             principal = self._guard.identify(verdict)
             self._guard.known(verdict, await principal if inspect.isawaitable(principal) else principal)
         except Refusal as exc:
-            return self._counted(exc if exc.is_sound else _internal(), verdict.facts.peer or link.peer)
+            return self._counted(exc if exc.is_sound else _internal(), verdict.peer or link.peer)
         except MCPError as exc:
             if not exc.is_sound:
                 logger.error("authorize raised an error that cannot be sent", exc_info=exc)
@@ -148,7 +149,7 @@ class Endpoint:
         verdict: Verdict = request.head.verdict or self._verdict(request.head, False)
         if self._proxies is not None and reply.proxied:
             verdict = self._verdict(request.head, True)
-            reply.client = verdict.facts.peer
+            reply.client = verdict.peer
         facts = verdict.facts
         reply.allow_json, reply.allow_events = facts.allow_json, facts.allow_events
         reply.prefers_events, reply.extra = facts.prefers_events, facts.cors_headers
@@ -220,7 +221,7 @@ class Endpoint:
             # A POST that streams at this point is a listen stream, and may stay open for days after its token expires.
             expires = expiry(principal)
             if expires is not None:
-                self._expiring[reply] = expires
+                self._expiring.add(reply, expires)
 
     def _resource(self, verdict: Verdict) -> str:
         """The address of this server.  Raises a Refusal where neither the settings nor the client name a host."""
@@ -417,19 +418,10 @@ class Endpoint:
         """End the sessions that are idle or outdated, and the streams of expired tokens."""
         self.legacy.sweep()
         self.legacy_sse.sweep()
-        if self._expiring:
-            self._expire()
-
-    def _expire(self) -> None:
-        now = self.runtime.now()
-        for reply, expires in list(self._expiring.items()):
-            if not reply.alive:
-                del self._expiring[reply]
-            elif expires <= now and reply.state == STREAMING:
-                # The client reconnects, gets 401, and may then get a new token.
-                del self._expiring[reply]
-                if not self.modern.expire(reply):
-                    reply.expire()
+        for reply in self._expiring.due(self.runtime.now()) if self._expiring else ():
+            # The client reconnects, gets 401, and may then get a new token.
+            if not self.modern.expire(reply):
+                reply.expire()
 
     def end_idle_streams(self) -> None:
         """Shutting down: end the streams on which nothing runs, each as its revision wants."""

@@ -16,6 +16,7 @@ from typing import Any
 from ..stores.base import StoreError, Taken
 from .fleet_logs import LoggedStream
 from .fleet_sharing import SharingSession
+from .waiting import Pending
 
 MAX_QUEUED_EVENTS = 64  # of one stream, for which its call does not wait
 MAX_QUEUED_BYTES = 64 * 1024
@@ -39,9 +40,12 @@ class BurstStream(LoggedStream):
         await self._flushed()
         await LoggedStream.begin(self)
 
-    async def _send(self, payload: bytes, last: bool, only_reader: str | None = None) -> None:
+    def send_now(self, payload: bytes) -> bool:
+        return False  # each event waits for the store
+
+    async def _send(self, payload: bytes, last: bool, notice: Pending | None = None) -> None:
         if not self.is_own:
-            await LoggedStream._send(self, payload, last, only_reader)
+            await LoggedStream._send(self, payload, last, notice)
             return
         if self.finished or self.closing:
             return

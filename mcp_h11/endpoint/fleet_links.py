@@ -136,7 +136,7 @@ class FleetLinks:
     def _on_passed(self, body: dict[str, Any]) -> None:
         session = self._session(body)
         if session is not None:
-            session.take_passed(body["notice"].encode())
+            session.take_passed(body["notice"].encode(), body.get("names", ("",)))
 
     def _on_events(self, body: dict[str, Any]) -> None:
         stream = self._stream(body)

@@ -13,31 +13,19 @@ import asyncio
 import json
 import logging
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..http.reply import Reply
 from ..protocol.errors import EventsExpired
 from ..protocol.shown import escaping
 from ..runtime.storage import KEEP_FINISHED, MAX_STREAM_EVENTS
-from ..stores.base import StoreError, Tail, Taken
+from ..stores.base import Repeated, StoreError, Tail, Taken
 from .fleet_sharing import SharingSession
 from .streams import Stream
+from .waiting import Pending, Unsaved, untold
 
 logger = escaping(logging.getLogger(__name__))
 
 MAX_APPENDS = 100  # tries of one event, each of them lost to another worker's event
-
-
-class Unsaved(NamedTuple):
-    """An event that the log has not got yet."""
-
-    number: (
-        int  # its index; in a stream of several writers: the index at which it may be, because its append failed; or 0
-    )
-    payload: bytes
-    last: bool
-    only_reader: str | None  # as `SharedStream._append` takes it
-    reader: Reply | None  # the connection that was given it, in a stream of several writers
 
 
 class LoggedStream(Stream):
@@ -121,16 +109,14 @@ class LoggedStream(Stream):
     async def send(self, payload: bytes, *, last: bool = False) -> None:
         await self._send(payload, last)
 
-    async def send_notice(self, payload: bytes) -> None:
-        # Of all workers, the one that a client reads from appends it.  The log decides which one that is.
-        # The notices of a pinned session are known to its owner alone.
-        await self._send(payload, False, None if self.session.is_owned else self.fleet.worker)
+    async def send_notice(self, payload: bytes, pending: Pending) -> None:
+        await self._send(payload, False, pending)
 
-    async def _send(self, payload: bytes, last: bool, only_reader: str | None = None) -> None:
+    async def _send(self, payload: bytes, last: bool, notice: Pending | None = None) -> None:
         async with self.lock:
             if self.finished:
                 return
-            await self._show(await self._keep_or_put_off(payload, last, only_reader), payload, last)
+            await self._show(await self._keep_or_put_off(payload, last, notice), payload, last)
 
     async def _show(self, index: int, payload: bytes, last: bool) -> None:
         """Give an event that has this index to the reader at hand, and wait while that one is slow."""
@@ -144,7 +130,7 @@ class LoggedStream(Stream):
         if not last and not reply.writable:
             await self._room(reply)
 
-    async def _keep_or_put_off(self, payload: bytes, last: bool, only_reader: str | None) -> int:
+    async def _keep_or_put_off(self, payload: bytes, last: bool, notice: Pending | None) -> int:
         """Give an event to the log, now or when the store is back, and return its index; 0 where there is none yet."""
         tried = 0
         if self.lost:
@@ -154,38 +140,57 @@ class LoggedStream(Stream):
         if self.unsaved is None:
             tried = self.last + 1
             try:
-                return await self._append(payload, last, only_reader)
+                return await self._append(payload, last, notice)
             except StoreError as exc:
                 if self.is_own and self.last >= tried:
                     # The follower has found it in the log, so the append was done; only its answer did not come.
                     self.finished = self.finished or last
                     return tried
                 self._store_failed(exc)
-        return self._put_off(payload, last, only_reader, tried)
+        return self._put_off(payload, last, notice, tried)
 
-    async def _append(self, payload: bytes, last: bool, only_reader: str | None = None) -> int:
+    async def _append(self, payload: bytes, last: bool, notice: Pending | None = None) -> int:
         """Take the next free index of the log and return it; 0 where that is not for this worker.
 
-        `only_reader` appends while the log has no reader but this worker.  Raises StoreError where the store fails.
+        Of all workers, the one that a client reads from appends a notice, and the log decides which one that is.  The
+        log also refuses a name that it has, so that near a move the notice is not appended by two workers.
+        Raises StoreError where the store fails.
         """
         logs, session_id = self.fleet.logs, self.session.key
+        # The notices of a pinned session are known to its owner alone.
+        only = None if notice is None or self.session.is_owned else self.fleet.worker
         if not self.opened:
             await self._open()
         for _ in range(MAX_APPENDS):
-            index = self.last + 1
+            index, name = self.last + 1, "" if notice is None else notice.name
+            told = () if notice is None else tuple(notice.names)
             try:
-                reader = await logs.append(session_id, self.id, index, payload, last=last, reader=only_reader)
+                reader = await logs.append(session_id, self.id, index, payload, last=last, reader=only, name=name)
+            except Repeated:
+                assert notice is not None, "nothing else has a name"
+                notice.drop((name,))
+                if notice.names:
+                    continue  # it is to tell of another change as well, which the client may not have heard of
+                # The client may have read it from another worker, and would not hear of changes that came since.
+                left = self.pending_notices.pop(payload, None) if self.pending_notices else None
+                if left is not None and left.names:
+                    self.post(payload, *left.names)
+                return 0
             except Taken:
                 tail = await self._look()
                 if self.lost:
-                    return await self._keep_or_put_off(payload, last, only_reader)
+                    return await self._keep_or_put_off(payload, last, notice)
                 if tail is None or self.finished:
                     return 0
-                if only_reader and tail.reader not in ("", only_reader):
+                if only and tail.reader not in ("", only):
+                    assert notice is not None, "nothing else names its only reader"
+                    notice.drop(told)
                     self._leave_to(tail.reader)
-                    self.session.pass_on(tail.reader, payload)
+                    self.session.pass_on(tail.reader, payload, told)
                     return 0
                 continue
+            if notice is not None:
+                notice.drop(told)
             self.last = max(self.last, index)  # the follower may have seen it, or more, in the log meanwhile
             self.finished = self.finished or last
             self._on_reader(reader)
@@ -247,9 +252,16 @@ class LoggedStream(Stream):
     def _leave_to(self, reader: str) -> None:
         """Another worker reads from now on."""
         if self.is_standalone:
-            self.session.leave_notices(reader)
-        self.pending_notices.clear()
+            self.session.leave_notices(reader, self._untold())
         self.take_over()
+
+    def _forget_pending(self) -> None:
+        for payload, names in self._untold():
+            self.post(payload, *names)
+
+    def _untold(self) -> list[tuple[bytes, list[str]]]:
+        pending, self.pending_notices = self.pending_notices, None
+        return untold(pending) if pending else []
 
     # --- the store is away -----------------------------------------------------------------------------------
 
@@ -262,7 +274,7 @@ class LoggedStream(Stream):
             self.unsaved = deque()
             self.session.unsaved_streams[self] = None
 
-    def _put_off(self, payload: bytes, last: bool, only_reader: str | None, tried: int) -> int:
+    def _put_off(self, payload: bytes, last: bool, notice: Pending | None, tried: int) -> int:
         """Keep an event that the log will get later, and return its index; 0 where only the log can number it."""
         assert self.unsaved is not None, "the store has failed"
         if len(self.unsaved) >= MAX_STREAM_EVENTS:
@@ -273,7 +285,7 @@ class LoggedStream(Stream):
             self.unsaved.append(Unsaved(self.last, payload, last, None, None))
             return self.last
         reader = self.reply if self.caught_up else None
-        self.unsaved.append(Unsaved(tried, payload, last, only_reader, reader))
+        self.unsaved.append(Unsaved(tried, payload, last, notice and notice.taken(), reader))
         if reader is not None:
             self._write(reader, self.cursor, payload, False)
         return 0
@@ -318,7 +330,7 @@ class LoggedStream(Stream):
         """Give the log an event that takes the next free index; False where the stream has ended."""
         index = one.number
         if not index or not await self._is_saved(one):
-            index = await self._append(one.payload, False, one.only_reader)
+            index = await self._append(one.payload, False, one.notice)
         self.last = max(self.last, index)
         if one.reader is not None and one.reader is self.reply and self.cursor == index - 1:
             self.cursor = index  # that connection has it
@@ -352,15 +364,15 @@ class LoggedStream(Stream):
         if tail.reader not in ("", self.fleet.worker):
             self.fleet.signal("events", tail.reader, session=session_id, stream=self.id)
 
-    def _event_id(self, index: int) -> str:
+    def _has_ids(self) -> bool:
         self.named = self.unsaved is None and not self.lost and self.session.keeps_events
-        return f"{self.id}.{index}" if self.named else ""
+        return self.named
 
     # --- the store has lost its data -------------------------------------------------------------------------
 
     def lose_data(self) -> None:
         """The log is gone with all other data of the store."""
-        self.pending_notices.clear()  # they may be gone; all changes are told again
+        self.pending_notices = None  # they may be gone; all changes are told again
         if not self.is_own and not self.is_standalone:
             self.rejoins = True
         elif (self.known or self.opened or self.is_standalone) and (self.unsaved or not self.finished):

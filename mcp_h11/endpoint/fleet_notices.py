@@ -19,22 +19,26 @@ MAX_RECENT = 256  # notices that are remembered; one that was forgotten comes tw
 
 
 class RecentNotices:
-    """Remembers when each notice was heard last."""
+    """Remembers the order in which notices were heard.
+
+    Their times would not do: the clock of an event loop may stand still between two callbacks.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._heard: dict[Notice, float] = {}  # the oldest first
+        self.count = 0  # notices that were heard
+        self._heard: dict[Notice, int] = {}  # each with the count when it was heard last; the oldest first
         runtime.notice_listeners.append(self._remember)
 
     def _remember(self, notice: Notice) -> None:
+        self.count += 1
         self._heard.pop(notice, None)
-        self._heard[notice] = self._runtime.loop.time()
+        self._heard[notice] = self.count
         if len(self._heard) > MAX_RECENT:
             del self._heard[next(iter(self._heard))]
 
-    def since(self, time: float) -> Iterator[Notice]:
-        """Those that were heard at that time or later, the newest first."""
+    def since(self, count: int) -> Iterator[Notice]:
+        """Those that were heard after so many others, the newest first."""
         for notice, at in reversed(self._heard.items()):
-            if at < time:
+            if at <= count:
                 return
             yield notice

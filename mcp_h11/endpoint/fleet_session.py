@@ -46,7 +46,7 @@ class FleetSession(SharingSession):
     def keeps_events(self) -> bool:
         return self.runtime.settings.replay and not self.closed
 
-    def new_stream(self, *, buffers_unread: bool = False, requests: Sequence[str | int] = ()) -> Stream:
+    def new_stream(self, *, requests: Sequence[str | int] = ()) -> Stream:
         if not self.keeps_events:
             return StreamSession.new_stream(self)
         return self.remember(SharedStream(self, writer=self.fleet.worker, requests=requests))
@@ -110,11 +110,11 @@ class FleetSession(SharingSession):
         # still.  Then it hears this when it goes on.
         self.fleet.signal("answer", worker, **body)
 
-    def announce(self, payload: bytes) -> None:
+    def announce(self, payload: bytes, name: str = "") -> None:
         if self.is_owned if self.state.pinned else self.keeps_notices:
-            self.standalone.post(payload)
+            self.standalone.post(payload, name)
         elif not self.state.pinned and self.runtime.loop.time() < self.left_to[1]:
-            self.pass_on(self.left_to[0], payload)
+            self.pass_on(self.left_to[0], payload, (name,))
 
     def announce_changes(self) -> None:
         """Tell the client that every list may have changed: notices may have been lost with a worker."""

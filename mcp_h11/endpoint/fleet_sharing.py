@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class SharingSession(FleetValues):
         self.lost_version = 0  # of the record that the store has lost
         self.initialized = False  # the client has said so, to any worker
         self.recent: RecentNotices | None = None  # of this worker
-        self.keeps_since = 0.0  # when this worker came to know that it puts notices in
+        self.keeps_since = 0  # how many notices this worker had heard when it came to know that it puts them in
         self.left_to = "", 0.0  # the worker that does so now, and until when this one passes notices on to it
         self.home = state.home
         self.saved: tuple[frozenset[str], str] = (frozenset(), "")  # subscriptions and log level in the record
@@ -85,21 +85,28 @@ class SharingSession(FleetValues):
         if stream_id in self.late_claims:
             self.fleet.signal("events", session=self.key, stream=stream_id, passed=True)
 
-    def leave_notices(self, worker: str) -> None:
-        """Another worker puts them into the session's own stream from now on."""
+    def leave_notices(self, worker: str, untold: Iterable[tuple[bytes, Sequence[str]]]) -> None:
+        """Another worker puts them into the session's own stream from now on, also those that are `untold` here."""
+        for payload, names in untold:
+            self.pass_on(worker, payload, names)
         if self.keeps_notices:
             self.keeps_notices = False
             self.left_to = worker, self.runtime.loop.time() + PASSING_TIME
 
-    def pass_on(self, worker: str, payload: bytes) -> None:
+    def pass_on(self, worker: str, payload: bytes, names: Iterable[str]) -> None:
         """Give a notice to the worker that puts it in."""
-        self.fleet.signal("passed", worker, session=self.key, notice=payload.decode())
+        self.fleet.signal("passed", worker, session=self.key, notice=payload.decode(), names=[*names])
 
-    def take_passed(self, payload: bytes) -> None:
+    def take_passed(self, payload: bytes, names: Sequence[str]) -> None:
         """A notice that reached another worker, which no longer puts it in."""
-        recent = () if self.recent is None or not self.keeps_notices else self.recent.since(self.keeps_since)
-        if all(self.told(notice) != payload for notice in recent):  # else this worker has put it in
-            self.standalone.post(payload)
+        here = [] if self.recent is None or not self.keeps_notices else [*self.recent.since(self.keeps_since)]
+        known = {notice.name for notice in here if notice.name}  # this worker puts these in; the log would refuse them
+        # A notice without a name is of a worker's own backend, and another worker's backend may say the like.
+        if "" in names and any(self.told(notice) == payload for notice in here):
+            known.add("")
+        left = [name for name in names if name not in known]
+        if left:
+            self.standalone.post(payload, *left)
 
     def leave(self) -> None:
         # The logs of calls that are cancelled now stay open, so that a reader sees the writer gone and ends them with

@@ -71,7 +71,7 @@ class SharedStream(BurstStream):
         other = tail.reader or tail.writer or self.session.home
         if self.is_standalone and not self.session.keeps_notices:
             self.session.keeps_notices = True  # at once, because the worker before is told so at once
-            self.session.keeps_since = self.session.runtime.loop.time()
+            self.session.keeps_since = 0 if self.session.recent is None else self.session.recent.count
             self.session.runtime.spawn(self._see_off(other))
         elif other != worker:
             self.fleet.signal("reader", other, session=self.session.key, stream=self.id, by=worker)

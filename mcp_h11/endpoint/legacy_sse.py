@@ -15,10 +15,11 @@ from typing import Any
 
 from ..eras.channel import ChannelCall, ChannelSession
 from ..eras.session import encode_notice
+from ..handler.handler import ServerHandler
 from ..handler.notices import Notice
 from ..http.auth import subject
 from ..http.reply import Reply
-from ..http.sse import encode_event
+from ..http.sse import LARGE_PAYLOAD, encode_event, event_parts
 from ..protocol.errors import InvalidRequest, MCPError, Refusal, overloaded, session_not_found
 from ..protocol.jsonrpc import Batch, ErrorResponse, Message, Notification, Request, Response
 from ..protocol.revisions import ASSUMED
@@ -39,6 +40,8 @@ class LegacySSE:
         self.sessions: dict[str, tuple[ChannelSession, Reply]] = {}
         self.initialized: set[str] = set()
         self.peers = Crowd[ChannelSession]()
+        # Only a handler with an answer of its own says that its backends are gone.
+        self._may_end = type(runtime.handler).serves is not ServerHandler.serves
         runtime.notice_listeners.append(self.on_notice)
 
     def open(self, verdict: Verdict, reply: Reply, principal: Any) -> None:
@@ -80,7 +83,10 @@ class LegacySSE:
         # Wait before each message, since all calls of the session write here: one message of each would be too much.
         while reply.alive and not reply.writable:
             await reply.drained()
-        reply.send(encode_event(payload, event="message"))
+        if len(payload) < LARGE_PAYLOAD:
+            reply.send(encode_event(payload, event="message"))
+        else:
+            reply.send_parts(event_parts(payload, event="message"), False)
 
     def named(self, verdict: Verdict) -> str:
         """The id of the session that a POST names.  Raises a Refusal with 400 where it names none."""
@@ -112,7 +118,7 @@ class LegacySSE:
 
     def sweep(self) -> None:
         """End the outdated sessions; clients that only listen send no request that would end theirs."""
-        for session, reply in list(self.sessions.values()):
+        for session, reply in list(self.sessions.values()) if self._may_end else ():
             self._outdated(session, reply)
 
     def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..http.headers import (
     check_version_header,
 )
 from ..http.reply import STREAMING, UNDECIDED, Reply
-from ..http.sse import encode_event
+from ..http.sse import LARGE_PAYLOAD, encode_event, event_parts
 from ..protocol.errors import (
     InternalError,
     InvalidRequest,
@@ -82,11 +83,12 @@ class ModernPost(ModernCall):
         reply = self.reply
         if not reply.allow_events:
             return
-        frame = encode_event(payload)
-        if reply.state == UNDECIDED:
-            reply.open(frame)
+        if len(payload) >= LARGE_PAYLOAD:
+            reply.send_parts(event_parts(payload), False)
+        elif reply.state == UNDECIDED:
+            reply.open(encode_event(payload))
         else:
-            reply.send(frame)
+            reply.send(encode_event(payload))
         if not reply.writable:
             await reply.drained()
 
@@ -95,12 +97,17 @@ class ModernPost(ModernCall):
         self.done = True
         reply = self.reply
         if reply.state == STREAMING:
-            reply.end(encode_event(payload))
+            end: Callable[[bytes], None] = reply.end
         elif status == 200 and reply.allow_events and reply.as_event(payload):
-            reply.stream_once(encode_event(payload))
+            end = reply.stream_once
         else:
             # An error's status is a MUST (Protocol Version Header: 404), and an event stream has none but 200.
             reply.answer(status, payload)
+            return
+        if len(payload) < LARGE_PAYLOAD:
+            end(encode_event(payload))
+        else:
+            reply.send_parts(event_parts(payload), True)
 
     def lost(self) -> None:
         """basic/transports/streamable-http, Cancellation: a closed stream cancels the request."""

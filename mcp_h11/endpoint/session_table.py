@@ -42,6 +42,8 @@ class SessionTable:
         self._forget = forget
         self._used = used
         self._local_only = local_only
+        # Methods that are bound once, or each session would have two of its own, 64 bytes each.
+        self._on_idle, self._on_busy = self._became_idle, self._became_busy
 
     def add(self, session: StreamSession) -> None:
         """Take a new session in; it is idle."""
@@ -49,7 +51,7 @@ class SessionTable:
         if self._local_only:
             self.by_key[session.key] = session
         self.peers.add(session.party, session)
-        session.on_idle, session.on_busy = self._became_idle, self._became_busy
+        session.on_idle, session.on_busy = self._on_idle, self._on_busy
         self._became_idle(session)
 
     # --- rest, expiry, end -----------------------------------------------------------------------------------
@@ -108,21 +110,28 @@ class SessionTable:
             return True
         return False
 
-    def expire(self, now: float) -> None:
-        """End the sessions that have been idle too long, and those that never finished their handshake."""
-        self._expire(self.idle, self.settings.session_idle, now)
-        self._expire(self.uninitialized, self.settings.session_initialize, now)
+    def expire(self, now: float, most: int) -> bool:
+        """End the sessions that have been idle too long, and those that never finished their handshake.
 
-    def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float) -> None:
+        At most `most` of either; True where there are more.
+        """
+        more = self._expire(self.idle, self.settings.session_idle, now, most)
+        return self._expire(self.uninitialized, self.settings.session_initialize, now, most) or more
+
+    def _expire(self, table: OrderedDict[str, float], limit: float | None, now: float, most: int) -> bool:
         while limit is not None and table:
             session_id, since = next(iter(table.items()))
             if now - since < limit:
-                return
+                return False
+            if not most:
+                return True
+            most -= 1
             del table[session_id]
             session = self.sessions.get(session_id)
             # A busy session without `initialized` stays: some clients do not send that notification.
             if session is not None and not session.busy:
                 self.end(session, forget=session.is_owned or not self._local_only)
+        return False
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""

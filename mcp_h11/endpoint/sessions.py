@@ -54,6 +54,7 @@ from .verdicts import Verdict
 logger = escaping(logging.getLogger(__name__))
 
 SESSION_ID_BYTES = 32  # 256 bits from the operating system
+ENDS_PER_TURN = 100  # overdue sessions that end in one turn of the loop
 ALLOW = ("Allow", "GET, POST, DELETE, OPTIONS")
 
 
@@ -71,13 +72,14 @@ class Legacy:
         # Asked at each request, but only where the handler has an answer of its own.
         overridden = type(runtime.handler).serves is not ServerHandler.serves
         self._serves = runtime.handler.serves if overridden else None
+        self._ending = False  # `_end_more` will be called
         runtime.notice_listeners.append(self.on_notice)
 
     # --- POST ----------------------------------------------------------------------------------------------
 
     def serve(self, verdict: Verdict, message: Message | Batch, reply: Reply, principal: Any) -> None:
         """Answer one POST.  Raises a Refusal where it is refused."""
-        revision: Revision = verdict.legacy_revision or _claimed(verdict)
+        revision: Revision = verdict.facts.legacy_revision or _claimed(verdict)
         if type(message) is Request and message.method == "initialize":
             self._initialize(verdict, message, reply, principal)
             return
@@ -374,13 +376,25 @@ class Legacy:
     def sweep(self) -> None:
         """End the sessions that are idle, outdated, or never finished their handshake."""
         now = self.runtime.loop.time()
-        self.table.expire(now)
+        self._end_overdue()
         if self._serves is not None:
             # A client that only listens sends no request that could be refused.  The end of its stream tells it.
-            for session in list(self.sessions.values()):
-                if not self._serves(session.state.generation):
+            generations = {session.state.generation for session in self.sessions.values()}
+            gone = {generation for generation in generations if not self._serves(generation)}
+            for session in list(self.sessions.values()) if gone else ():
+                if session.state.generation in gone:
                     self._outdate(session)
         self.stores.sweep(now, self.table.busy)
+
+    def _end_overdue(self) -> None:
+        """End overdue sessions in turns of the loop, since thousands may have begun in one moment."""
+        if self.table.expire(self.runtime.loop.time(), ENDS_PER_TURN) and not self._ending:
+            self._ending = True
+            self.runtime.loop.call_soon(self._end_more)
+
+    def _end_more(self) -> None:
+        self._ending = False
+        self._end_overdue()
 
     def end_idle_streams(self) -> None:
         """Shutting down: end the streams that only listen; calls still run."""
@@ -405,7 +419,7 @@ class Legacy:
             if session.id not in self.table.uninitialized:
                 told = session.told(notice, payload)
                 if told is not None and notice.is_for(state.principal, state.generation):
-                    session.announce(told)
+                    session.announce(told, notice.name)
 
 
 def stores_of(runtime: Runtime) -> SessionStores:
@@ -452,7 +466,7 @@ def _claimed(verdict: Verdict) -> Revision:
     revision = LEGACY.get(verdict.version)
     if revision is None:
         raise Refusal(400, f"Bad Request: unsupported MCP-Protocol-Version {verdict.version!r:.64}", code=-32000)
-    verdict.legacy_revision = revision
+    verdict.facts.legacy_revision = revision
     return revision
 
 

@@ -18,19 +18,21 @@ from functools import partial
 from typing import Any
 
 from ..eras.session import Session
-from ..http.reply import COMMENT, UNDECIDED, Reply
-from ..http.sse import encode_event
+from ..http.reply import COMMENT, STREAMING, UNDECIDED, Reply
+from ..http.sse import LARGE_PAYLOAD, encode_event, encode_numbered, event_parts, in_pieces
 from ..protocol.errors import EventsExpired
 from ..protocol.jsonrpc import Message
 from ..protocol.revisions import Revision
 from ..protocol.shown import escaping
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
-from ..runtime.storage import MAX_STREAM_EVENTS, EventStore, SessionState
+from ..runtime.storage import MAX_STREAM_EVENTS, EventStore, MemoryEventStore, SessionState
+from .waiting import Pending
 
 logger = escaping(logging.getLogger(__name__))
 
 MAX_STREAMS = 256  # of one session that are remembered; the oldest finished ones are forgotten first
+REPLAYED_BYTES = 64 * 1024  # of events that leave in one write; then a slow reader is waited for
 STREAM_ID_BYTES = 12  # 96 bits, so that the id of another session's stream cannot be guessed
 
 
@@ -38,8 +40,8 @@ class Stream:
     """The events of one answer, or of the session's own GET stream; read by at most one connection at a time."""
 
     __slots__ = (
-        "buffer", "buffers_unread", "caught_up", "cursor", "finished", "id", "last", "lock", "newest_reader",
-        "pending_notices", "reply", "session", "slow_writers",
+        "_lock", "buffer", "buffers_unread", "caught_up", "cursor", "finished", "id", "last", "newest_reader",
+        "pending_notices", "reply", "sending", "session", "slow_writers",
     )  # fmt: skip
 
     def __init__(self, session: StreamSession, *, buffers_unread: bool = False) -> None:
@@ -53,14 +55,22 @@ class Stream:
         self.caught_up = False  # `reply` was given every event up to `last`, so a writer writes its event to `reply`
         self.newest_reader: Reply | None = None  # the newest connection that wants to read
         self.finished = False
-        self.lock = asyncio.Lock()  # one writer at a time, so that indexes and order agree
-        # Dicts serve as ordered sets, because an empty dict is small and most sessions are idle.
-        self.pending_notices: dict[bytes, None] = {}  # notices that no connection has read yet: each waits once
-        self.slow_writers: dict[asyncio.Future[None], None] = {}  # of writers that wait for a slow reader
+        # These are made when they are needed, because most sessions are idle.  Dicts serve as ordered sets.
+        self._lock: asyncio.Lock | None = None
+        self.sending = 0  # writers that have the lock or wait for it
+        self.pending_notices: dict[bytes, Pending] | None = None  # that no connection has read yet: each waits once
+        self.slow_writers: dict[asyncio.Future[None], None] | None = None  # of writers that wait for a slow reader
         # Events that wait for a reader where no store keeps them.  Only the session's own stream has them: a client may
         # open that one at any time, but without a store it cannot find the stream of a call again.
         self.buffers_unread = buffers_unread
         self.buffer: deque[tuple[int, bytes]] | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """One writer at a time, so that indexes and order agree."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
 
     def start(self, reply: Reply, lost: Callable[[], None] | None = None) -> None:
         """Give `reply`, the answer to a POST, every event of the stream; `lost` is called if its connection breaks."""
@@ -84,20 +94,44 @@ class Stream:
 
     async def send(self, payload: bytes, *, last: bool = False) -> None:
         """Append one message, and write it if a connection reads.  Waits while that connection is slow."""
-        async with self.lock:
-            if self.finished:
-                return
-            await self._keep(payload, last)
-            reply = self.reply
-            if reply is None or not self.caught_up:
-                if self.buffers_unread and self.session.store is None:
-                    if self.buffer is None:
-                        self.buffer = deque(maxlen=MAX_STREAM_EVENTS)
-                    self.buffer.append((self.last, payload))
-                return
-            self._write(reply, self.last, payload, last)
-            if not last and not reply.writable:
-                await self._room(reply)
+        self.sending += 1
+        try:
+            async with self._lock or self.lock:
+                await self._send_alone(payload, last)
+        finally:
+            self.sending -= 1
+
+    async def _send_alone(self, payload: bytes, last: bool) -> None:
+        if self.finished:
+            return
+        await self._keep(payload, last)
+        reply = self.reply
+        if reply is None or not self.caught_up:
+            if self.buffers_unread and self.session.store is None:
+                if self.buffer is None:
+                    self.buffer = deque(maxlen=MAX_STREAM_EVENTS)
+                self.buffer.append((self.last, payload))
+            return
+        self._write(reply, self.last, payload, last)
+        if not last and not reply.writable:
+            await self._room(reply)
+
+    def send_now(self, payload: bytes) -> bool:
+        """`send` without a coroutine; False where that may have to wait, and then nothing has happened."""
+        reply, store = self.reply, self.session.store
+        if reply is None or not self.caught_up or self.sending or self.finished or not reply.writable:
+            return False
+        if store is not None:
+            if type(store) is not MemoryEventStore:
+                return False
+            store.keep(self.session.id, self.id, self.last + 1, payload)
+        index = self.last = self.last + 1
+        if reply.state == STREAMING and len(payload) < LARGE_PAYLOAD:
+            self.cursor = index
+            reply.send(self._frame(index, payload))
+        else:
+            self._write(reply, index, payload, False)
+        return True
 
     async def _room(self, reply: Reply) -> None:
         """Wait while `reply` is slow and still reads this stream.
@@ -105,25 +139,32 @@ class Stream:
         The wait ends as soon as another connection takes the stream over, because the old connection may be dead.
         """
         pause = asyncio.ensure_future(reply.drained())
-        self.slow_writers[pause] = None
+        writers = self.slow_writers
+        if writers is None:
+            writers = self.slow_writers = {}
+        writers[pause] = None
         try:
             await asyncio.wait({pause})
         finally:
-            self.slow_writers.pop(pause, None)
+            writers.pop(pause, None)
             pause.cancel()
 
-    def post(self, payload: bytes) -> None:
+    def post(self, payload: bytes, *names: str) -> None:
         """Send a notice without waiting.  A notice that the reader has not read yet is not sent again."""
-        if payload in self.pending_notices:
+        pending = self.pending_notices
+        if pending is None:
+            pending = self.pending_notices = {}
+        elif payload in pending:
+            pending[payload].join(names)
             return
-        if len(self.pending_notices) >= MAX_STREAM_EVENTS:
+        elif len(pending) >= MAX_STREAM_EVENTS:
             # The log of events has no more room than this either.  Log messages that a bridge passes on differ from
             # one another, so a session whose client never listens would remember all of them.
-            del self.pending_notices[next(iter(self.pending_notices))]
-        self.pending_notices[payload] = None
-        self.session.runtime.spawn(self.send_notice(payload))
+            del pending[next(iter(pending))]
+        notice = pending[payload] = Pending(names)
+        self.session.runtime.spawn(self.send_notice(payload, notice))
 
-    async def send_notice(self, payload: bytes) -> None:
+    async def send_notice(self, payload: bytes, pending: Pending) -> None:
         """Append a notice that no reader waits for."""
         await self.send(payload)
 
@@ -160,34 +201,48 @@ class Stream:
             self.finished = True
 
     def _write(self, reply: Reply, index: int, payload: bytes, last: bool) -> None:
-        frame = encode_event(payload, self._event_id(index))
+        if len(payload) < LARGE_PAYLOAD:
+            self._hand_over(reply, index, self._frame(index, payload), last)
+            return
+        (self.pending_notices or {}).pop(payload, None)
+        first = self._prime(index - 1) if reply.state == UNDECIDED and self.session.resumable else b""
+        parts = event_parts(payload, f"{self.id}.{index}" if self._has_ids() else "", before=first)
         self.cursor = index
+        if last:
+            self._release(reply)
+        reply.send_parts(parts, last)
+
+    def _frame(self, index: int, payload: bytes) -> bytes:
+        """An event, as it is written to a connection that reads it now."""
         if self.pending_notices:
             self.pending_notices.pop(payload, None)
+        return encode_numbered(payload, self.id, index) if self._has_ids() else encode_event(payload)
+
+    def _has_ids(self) -> bool:
+        """Whether the events that are written now have ids."""
+        # Not `keeps_events`, which says the same: a property is a call for each event.
+        return self.session.store is not None
+
+    def _hand_over(self, reply: Reply, index: int, frame: bytes, last: bool) -> None:
+        self.cursor = index  # of the newest of the events
         if last:
             self._release(reply)
         if reply.state == UNDECIDED:
             # 2025-11-25 basic/transports, Sending Messages 6: begin with an event that has an id and no data.
             first = self._prime(index - 1) if self.session.resumable else b""
-            if last:
-                reply.stream_once(first + frame)
-            else:
-                reply.open(first + frame)
+            (reply.stream_once if last else reply.open)(first + frame)
         elif last:
             reply.end(frame)
         else:
             reply.send(frame)
-
-    def _event_id(self, index: int) -> str:
-        # Not `keeps_events`, which says the same: a property is a call for each event.
-        return f"{self.id}.{index}" if self.session.store is not None else ""
 
     def _prime(self, index: int | None = None) -> bytes:
         session = self.session
         if not session.resumable:
             return COMMENT
         cursor = self.cursor if index is None else index
-        return encode_event(b"", self._event_id(cursor), retry=session.runtime.settings.retry)
+        event_id = f"{self.id}.{cursor}" if self._has_ids() else ""
+        return encode_event(b"", event_id, retry=session.runtime.settings.retry)
 
     # --- readers -----------------------------------------------------------------------------------------
 
@@ -216,11 +271,15 @@ class Stream:
         """Let `reply` read from the events after `after` on, in the place of the connection that reads now."""
         self.take_over()
         self.reply, self.caught_up, self.cursor = reply, False, after
-        self.pending_notices.clear()
+        self._forget_pending()
         reply.on_gone = self._left
         self.session.count_readers(+1)
         reply.open(self._prime())
         reply.forget()
+
+    def _forget_pending(self) -> None:
+        """The new reader reads each notice that waits for one."""
+        self.pending_notices = None
 
     async def listen(self, reply: Reply) -> None:
         """Give `reply` the events that no connection has read, then all later ones; for a GET without Last-Event-ID."""
@@ -263,14 +322,15 @@ class Stream:
 
     async def _catch_up(self, reply: Reply, events: list[tuple[int, bytes]]) -> None:
         while True:
-            for index, payload in events:
+            frames = ((index, self._frame(index, payload)) for index, payload in events)
+            for index, piece in in_pieces(frames, REPLAYED_BYTES):
                 if self.reply is not reply:
                     return
                 if not reply.writable:
                     await self._room(reply)
                     if self.reply is not reply:
                         return
-                self._write(reply, index, payload, self.finished and index == self.last)
+                self._hand_over(reply, index, piece, self.finished and index == self.last)
             if self.reply is not reply:
                 return
             while self.buffer and self.buffer[0][0] <= self.cursor:
@@ -313,7 +373,7 @@ class Stream:
         self.reply = None
         self.caught_up = False
         reply.on_gone = None
-        for pause in list(self.slow_writers):
+        for pause in list(self.slow_writers or ()):
             pause.cancel()
         self.session.count_readers(-1)
 
@@ -353,7 +413,8 @@ class StreamSession(Session):
     def standalone(self) -> Stream:
         """The stream for messages that belong to no call."""
         if self._standalone is None:
-            self._standalone = self.new_stream(buffers_unread=True)
+            # Not among `streams`: a dict of one entry is 140 bytes larger than an empty one.
+            self._standalone = Stream(self, buffers_unread=True)
         return self._standalone
 
     @property
@@ -371,9 +432,9 @@ class StreamSession(Session):
         elif not before and self.on_busy is not None:
             self.on_busy(self)
 
-    def new_stream(self, *, buffers_unread: bool = False, requests: Sequence[str | int] = ()) -> Stream:
+    def new_stream(self, *, requests: Sequence[str | int] = ()) -> Stream:
         """A stream that can be found again while it or the store remembers it; `requests` are answered on it."""
-        stream = Stream(self, buffers_unread=buffers_unread)
+        stream = Stream(self)
         return self.remember(stream) if self.store is not None else stream
 
     def remember(self, stream: Stream) -> Stream:
@@ -385,7 +446,8 @@ class StreamSession(Session):
 
     def found_stream(self, stream_id: str) -> Stream | None:
         """The stream with this id, where it can be resumed."""
-        return self.streams.get(stream_id)
+        own = self._standalone
+        return own if own is not None and own.id == stream_id else self.streams.get(stream_id)
 
     def forward(self, message: Message) -> Coroutine[Any, Any, None] | None:
         """A coroutine that carries the message to the worker that it is for; None: that is this one.
@@ -401,8 +463,8 @@ class StreamSession(Session):
                 return True
         return False
 
-    def announce(self, payload: bytes) -> None:
-        self.standalone.post(payload)
+    def announce(self, payload: bytes, name: str = "") -> None:
+        self.standalone.post(payload, name)
 
     def close(self) -> None:
         Session.close(self)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..http.addresses import checked_prefix
 from ..http.auth import WELL_KNOWN, metadata_path
-from ..http.forwarded import Proxies
+from ..http.forwarded import Forwarded, Proxies
 from ..http.headers import SESSION_HEADER, VERSION_HEADER, Accept, Headers, is_json, parse_accept
 from ..http.messages import Head
 from ..http.origins import CORS_MAX_AGE, HostPolicy, cors_exposed, cors_headers, is_authority
@@ -30,30 +30,27 @@ PUBLIC = frozenset((METADATA, CARD, CATALOG))
 CARD_PATH = "/server-card"  # behind the endpoint
 CATALOG_PATH = "/.well-known/ai-catalog.json"
 MAX_FACTS = 256  # facts that are kept, for so many sets of fields
+MAX_SPOKEN_FOR = 1024  # facts of proxies that are kept, for so many of their clients
 MAX_ACCEPTS = 64  # values of Accept that are kept parsed
-# Ids that may differ in each head: no verdict depends on their values.
+# Ids that an answer head may repeat, each another one: no verdict depends on their values.
 ID_FIELDS = (SESSION_HEADER, "X-Request-Id", "Traceparent")
 ONCE = ("Mcp-Session-Id", "Last-Event-ID", "Authorization")
 
 # The fields of a head that are looked at here: collected in one pass, since looking for one is a pass as well.
 Fields = dict[bytes, list[str]]
-_WANTED = frozenset(
-    (
-        b"accept",
-        b"access-control-request-headers",
-        b"authorization",
-        b"content-type",
-        b"host",
-        b"last-event-id",
-        b"mcp-session-id",
-        b"origin",
-        VERSION_HEADER.lower().encode("ascii"),
-    )
-)
 _SESSION = SESSION_HEADER.lower().encode("ascii")
 _VERSION = VERSION_HEADER.lower().encode("ascii")
+_AUTHORIZATION = b"authorization"
+_JUDGED = (
+    b"accept", b"access-control-request-headers", b"content-type", b"host", b"last-event-id", b"origin", _VERSION,
+)  # fmt: skip
+_COUNTED = (_SESSION, _AUTHORIZATION)  # of these the number of values is looked at, and no value
+_WANTED = frozenset((*_JUDGED, *_COUNTED))
+# The fields by which a proxy speaks for a client (`http.forwarded`).
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
 _ONCE = {name: name.lower().encode("ascii") for name in ONCE}
 _NONE: list[str] = []
+NOT_FORWARDED = Forwarded()
 
 _ALLOWED = {
     MCP: ("GET", "POST", "DELETE", "OPTIONS"),
@@ -81,8 +78,8 @@ class Facts:
 
     __slots__ = (
         "accepts_events", "accepts_json", "allow_events", "allow_json", "cors_headers", "host", "is_post",
-        "last_event_id", "late_refusal", "method", "peer", "prefers_events", "prefix", "preflight", "refusal", "route",
-        "scheme", "version", "versions",
+        "last_event_id", "late_refusal", "legacy_revision", "method", "prefers_events", "prefix", "preflight",
+        "refusal", "route", "scheme", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, method: str, route: int, fields: Fields) -> None:
@@ -91,14 +88,14 @@ class Facts:
         self.refusal: Denial | None = None  # comes before authorization
         self.late_refusal: Denial | None = None  # of a wrong format; comes after authorization
         self.host: str | None = None  # the authority that the client addressed
-        # The client and the scheme that a trusted proxy names; empty where no proxy does.
-        self.peer = self.scheme = ""
+        self.scheme = ""  # that a trusted proxy names; empty where no proxy does
         self.prefix = ""  # stands before each path that is given out
         self.cors_headers: Headers = ()  # go with every answer
         self.preflight: Headers | None = None  # the answer to OPTIONS
         self.is_post = False  # a POST of a message that nothing in the head refuses
         self.versions = fields.get(_VERSION, [])
         self.version = self.versions[0].strip() if self.versions else None
+        self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
         self.last_event_id = _first(fields, b"last-event-id")
         # The formats that the client can read (accepts), and those it will be sent (allow), which the settings narrow.
         self.accepts_json = self.accepts_events = False
@@ -108,14 +105,15 @@ class Facts:
 class Verdict:
     """The head of a request in the protocol's terms: its `facts`, and the values that belong to this head alone."""
 
-    __slots__ = ("facts", "head", "legacy_revision", "mirrored", "proxied", "session_id")
+    __slots__ = ("facts", "head", "mirrored", "peer", "proxied", "session_id")
 
-    def __init__(self, head: Head, facts: Facts) -> None:
+    def __init__(self, head: Head, facts: Facts, peer: str = "") -> None:
         self.facts = facts
         self.head = head
-        self.session_id = head.get(SESSION_HEADER)
+        session_id = head.fields.get(_SESSION)
+        self.session_id = None if session_id is None else session_id.decode("latin-1")
+        self.peer = peer  # the client that a trusted proxy names
         self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
-        self.legacy_revision: Any = None  # the one that `version` names; None until `sessions` has looked it up
         # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
         self.mirrored: Any = None
 
@@ -148,6 +146,7 @@ class Examiner:
         self._hosts = hosts
         self._accepts: dict[str, Accept] = {}
         self._facts: dict[tuple[Any, ...], Facts] = {}
+        self._said: dict[tuple[bytes | None, ...], Forwarded] = {}
         self._cors = HostPolicy((), settings.cors)
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._prefix = checked_prefix(settings.root_path)
@@ -168,29 +167,52 @@ class Examiner:
 
     def examine(self, head: Head, proxied: bool = False) -> Verdict:
         """The verdict on a head; never raises.  `proxied`: a trusted proxy sent it and names the client."""
-        key: tuple[Any, ...] = ()
-        if not proxied:
-            # A verdict depends on these fields alone, and on the presence of a session id but not on its value.
-            wanted = tuple([(n, v if n != _SESSION else b"") for n, v in head.headers if n in _WANTED])
-            key = (head.method, head.path, wanted, head.prefix, head.scheme)
-            known = self._facts.get(key)
-            if known is not None:
-                return Verdict(head, known)
-        facts = self._examine(head, proxied)
-        if not proxied and facts.refusal is None:
+        said = NOT_FORWARDED
+        if proxied and self.proxies is not None:
+            try:
+                said = self._forwarded(head, self.proxies)
+            except Refusal as exc:
+                facts = self._examine(head, said, Denial(exc.status, exc.message, exc.headers))
+                return Verdict(head, facts)
+        # A verdict depends on these alone, and on the presence of a session id and of a token but not on their values.
+        fields, headers = head.fields, head.headers
+        values: tuple[Any, ...]
+        if len(fields) != len(headers):
+            values = tuple([(n, v if n not in _COUNTED else b"") for n, v in headers if n in _WANTED])
+        else:
+            values = (_SESSION in fields, _AUTHORIZATION in fields, *map(fields.get, _JUDGED))
+        key = (head.method, head.path, head.prefix, head.scheme, said.host, said.scheme, said.prefix, values)
+        known = self._facts.get(key)
+        if known is not None:
+            return Verdict(head, known, said.peer)
+        facts = self._examine(head, said, None)
+        if facts.refusal is None:
             if len(self._facts) >= MAX_FACTS:
                 self._facts.clear()
             self._facts[key] = facts
-        return Verdict(head, facts)
+        return Verdict(head, facts, said.peer)
 
-    def _examine(self, head: Head, proxied: bool) -> Facts:
+    def _forwarded(self, head: Head, proxies: Proxies) -> Forwarded:
+        """The facts that a trusted proxy gives, read once for each client that it speaks for.  Raises a Refusal."""
+        if head.repeats:
+            return proxies.read(head.get_all)
+        key = tuple(map(head.fields.get, _FORWARDED))
+        said = self._said.get(key)
+        if said is None:
+            said = proxies.read(head.get_all)
+            if len(self._said) >= MAX_SPOKEN_FOR:
+                self._said.clear()
+            self._said[key] = said
+        return said
+
+    def _examine(self, head: Head, said: Forwarded, denial: Denial | None) -> Facts:
         # A path is served with and without a final "/": a redirect would lose the body or the credentials on the way.
         path = head.path
         route = self._routes.get(path.rstrip("/") if len(path) > 1 else "", NOWHERE)
         fields = _collect(head)
         facts = Facts(head.method, route, fields)
         origins = fields.get(b"origin", _NONE)
-        facts.refusal = self._set_sender(facts, head, proxied, fields) or self._check_sender(facts, origins)
+        facts.refusal = self._set_sender(facts, head, said, fields) or denial or self._check_sender(facts, origins)
         if facts.refusal is None:
             if facts.method in ("GET", "HEAD") and self._accept_of(fields).browser and _is_bare(fields):
                 facts.refusal = self._set_page(facts, path)
@@ -201,23 +223,18 @@ class Examiner:
             self._set_format(facts, fields)
         return facts
 
-    def _set_sender(self, facts: Facts, head: Head, proxied: bool, fields: Fields) -> Denial | None:
+    def _set_sender(self, facts: Facts, head: Head, said: Forwarded, fields: Fields) -> Denial | None:
         facts.host, facts.prefix, facts.scheme = _first(fields, b"host"), head.prefix or self._prefix, head.scheme
-        if proxied and self.proxies is not None:
-            try:
-                said = self.proxies.read(head.get_all)
-            except Refusal as exc:
-                return Denial(exc.status, exc.message, exc.headers)
-            if said.host and not is_authority(said.host):
-                return Denial(400, "Bad Request: the host that the proxy names is no host")
-            facts.peer, facts.scheme, facts.host = said.peer, said.scheme or facts.scheme, said.host or facts.host
-            if said.prefix is not None:
-                # A server around this one may have been told of the proxy's prefix too.
-                known = head.prefix.startswith(said.prefix)
-                facts.prefix = head.prefix if known else said.prefix + head.prefix
-                # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
-                if head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
-                    facts.route = self._routes.get(WELL_KNOWN, NOWHERE)
+        if said.host and not is_authority(said.host):
+            return Denial(400, "Bad Request: the host that the proxy names is no host")
+        facts.scheme, facts.host = said.scheme or facts.scheme, said.host or facts.host
+        if said.prefix is not None:
+            # A server around this one may have been told of the proxy's prefix too.
+            known = head.prefix.startswith(said.prefix)
+            facts.prefix = head.prefix if known else said.prefix + head.prefix
+            # RFC 9728 section 3.1 has the metadata there; a proxy that strips only at the beginning leaves it so.
+            if head.path.rstrip("/") == f"{WELL_KNOWN}{said.prefix}{self._settings.path.rstrip('/')}":
+                facts.route = self._routes.get(WELL_KNOWN, NOWHERE)
         return None
 
     def _check_sender(self, facts: Facts, origins: list[str]) -> Denial | None:

@@ -36,7 +36,10 @@ class ChannelSession(Session):
         if not self.closed:
             await self._sink(payload)
 
-    def announce(self, payload: bytes) -> None:
+    # The answer to a request; a channel may let it wait for others of the same turn of the loop.
+    answer = send
+
+    def announce(self, payload: bytes, name: str = "") -> None:
         # A notice that already waits for a slow client is not sent twice: one is enough to make it fetch the list anew.
         if payload not in self._unsent:
             self._unsent[payload] = None
@@ -72,7 +75,7 @@ class ChannelCall(Call):
 
     def finish(self, payload: bytes, error: MCPError | None) -> Awaitable[None] | None:
         self.done = True
-        return self._session.send(payload)
+        return self._session.answer(payload)
 
     def cancelled(self) -> None:
         # 2025-11-25 basic/utilities/cancellation: "not send a response".

@@ -56,6 +56,8 @@ logger = escaping(logging.getLogger(__name__))
 # Of the client's capabilities, those that are kept: all that any revision defines.
 CAPABILITIES = frozenset(("elicitation", "experimental", "extensions", "roots", "sampling", "tasks"))
 SMALL_CLIENT = 4 * 1024  # bytes of memory that every session may keep of its client, beside its share
+# At the most, a byte of memory of decoded JSON becomes so many bytes when it is written: a letter as an escape.
+JSON_OF_MEMORY = 6
 MAX_ROUNDS = 10  # of an InputRequired that is answered on the spot; the bound of the official SDKs
 
 
@@ -127,7 +129,7 @@ class Session(ValueKeeper):
     """One session.  A class derived from this one says how messages that belong to no call leave."""
 
     __slots__ = (
-        "_questions", "_spellings", "busy", "calls", "closed", "data", "gate", "load", "log_rank", "on_busy",
+        "_data", "_questions", "_spellings", "busy", "calls", "closed", "gate", "load", "log_rank", "on_busy",
         "on_change", "on_idle", "revision", "runtime", "state",
     )  # fmt: skip
 
@@ -140,7 +142,7 @@ class Session(ValueKeeper):
         self.load: Load | None = None  # counts the memory kept of the client; None while that is little
         self.busy = 0  # calls that run and connections that read
         self.closed = False
-        self.data: dict[str, Any] = {}  # the handler's own, on this worker
+        self._data: dict[str, Any] | None = None  # made when it is asked for
         self.kept_values = b""  # the handler's own, on every worker
         self.on_idle: Callable[[Any], None] | None = None  # called with the session when `busy` falls to 0,
         self.on_busy: Callable[[Any], None] | None = None  # and when it rises from 0
@@ -148,6 +150,17 @@ class Session(ValueKeeper):
         self.log_rank = log_rank(state.log_level)
         self._spellings: tuple[Set[str], dict[str, str]] | None = None  # `spellings` of the subscriptions beside them
         self._questions: SessionQuestions | None = None  # made with the first question: most sessions ask none
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The handler's own, on this worker."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @data.setter
+    def data(self, data: dict[str, Any]) -> None:
+        self._data = data
 
     @property
     def id(self) -> str:
@@ -181,9 +194,13 @@ class Session(ValueKeeper):
         if not isinstance(info, dict) or not isinstance(capabilities, dict):
             raise InvalidParams("initialize needs clientInfo and capabilities")
         capabilities = {key: value for key, value in capabilities.items() if key in CAPABILITIES}
-        if len(self.runtime.json.dumps([info, capabilities])) > MAX_CLIENT_SIZE:
-            raise InvalidParams(f"clientInfo and capabilities have at most {MAX_CLIENT_SIZE} bytes")
         size = held_memory((info, capabilities))
+        # Few clients have to be written to see how long they are.
+        if (
+            size * JSON_OF_MEMORY > MAX_CLIENT_SIZE
+            and len(self.runtime.json.dumps([info, capabilities])) > MAX_CLIENT_SIZE
+        ):
+            raise InvalidParams(f"clientInfo and capabilities have at most {MAX_CLIENT_SIZE} bytes")
         if size > MAX_CLIENT_MEMORY:
             raise InvalidParams(f"clientInfo and capabilities take at most {MAX_CLIENT_MEMORY} bytes of memory")
         state, handler = self.state, self.runtime.handler
@@ -191,7 +208,7 @@ class Session(ValueKeeper):
         state.revision = self.revision.name
         state.generation = handler.generation
         state.client_info, state.client_capabilities = info, capabilities
-        if not self.weigh(()):
+        if not self._weigh(size + len(self.kept_values)):
             raise overloaded("Too much is kept of this client")
         result: dict[str, Any] = {
             "protocolVersion": self.revision.name,
@@ -206,7 +223,9 @@ class Session(ValueKeeper):
         """Count the memory that the session keeps for its client, with these subscriptions; False: it is too much."""
         size = held_memory((self.state.client_info, self.state.client_capabilities))
         size += 2 * held_memory(subscriptions)  # as they came, and as they are compared
-        size += len(self.kept_values)
+        return self._weigh(size + len(self.kept_values))
+
+    def _weigh(self, size: int) -> bool:
         if size <= SMALL_CLIENT:
             self.load = None
             return True
@@ -433,8 +452,8 @@ class Session(ValueKeeper):
         own = uri if uri in subscriptions else known[1].get(uri)
         return None if own is None else encode_notice(self.runtime.json, Notice(notice.kind, own))
 
-    def announce(self, payload: bytes) -> None:
-        """Send a notice that belongs to no call."""
+    def announce(self, payload: bytes, name: str = "") -> None:
+        """Send a notice that belongs to no call; `name` is the one that all workers of a fleet know it by."""
         raise NotImplementedError
 
     async def changed(self) -> None:

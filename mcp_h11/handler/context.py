@@ -206,18 +206,20 @@ class Context(_OfLifespan[LifespanT]):
             return
         self._progress = progress
         # Also without a token: the deadline measures the progress, and not whether the client wants to hear of it.
-        deadline, token = self._exchange.deadline, self.progress_token
-        if deadline is not None:
-            deadline.extend()
-        if token is None:
+        exchange = self._exchange
+        if exchange.deadline is not None:
+            exchange.deadline.extend()
+        meta = exchange.params.get("_meta")
+        token = meta.get("progressToken") if type(meta) is dict else None
+        if type(token) is not str and type(token) is not int:
             return
         params: dict[str, Any] = {"progressToken": token, "progress": progress}
         if total is not None:
             params["total"] = total
         # 2025-03-26 added `message`.
-        if message is not None and self._exchange.revision.progress_message:
+        if message is not None and exchange.revision.progress_message:
             params["message"] = message
-        await self._exchange.notify(PROGRESS, params)
+        await exchange.notify(PROGRESS, params)
 
     async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """Send a log message if the client wants that level.

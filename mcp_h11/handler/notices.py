@@ -29,6 +29,7 @@ class Notice:
     audience: Callable[[str, int | None], bool] | None = None
     method: str = ""  # of an extension: the notification,
     params: dict[str, Any] = field(default_factory=dict, compare=False)  # and its params
+    name: str = field(default="", compare=False)  # one for all workers of a fleet; the runtime gives it
 
     @classmethod
     def extended(cls, key: str, method: str, params: dict[str, Any]) -> Notice:

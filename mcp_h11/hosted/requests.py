@@ -21,9 +21,11 @@ import anyio
 from ..endpoint.endpoint import SMALL_BODY
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.messages import BODILESS, HTTPRequest
-from ..http.reply import Reply
+from ..http.reply import COMMENT, Reply
+from ..http.sse import Parts
 from ..protocol.errors import Refusal, overloaded
 from ..runtime.fairness import Load
+from ..runtime.wheel import Wheel
 from ..server.access import RecordedReply
 from ..server.deadlines import BODY, Deadlines
 from .heads import HostedHead, HostedHeads
@@ -44,9 +46,11 @@ class RequestOwner(Protocol):
     heads: HostedHeads
     loop: asyncio.AbstractEventLoop
     recorder: Any
-    replies: set[Reply]
     runtime: Any
     settings: Any
+    wheel: Wheel[Any]
+    now: float  # the loop's time at the last tick
+    rest: float  # seconds for which a request may be left alone
 
     def count(self, received: int, sent: int) -> None: ...
 
@@ -55,8 +59,8 @@ class HostedRequest:
     """One request on its way through; `run` is the whole of it."""
 
     __slots__ = (
-        "_aborted", "_fault", "_head", "_load", "_messages", "_over", "_receive", "_reply", "_scope", "_send",
-        "_server", "_size", "_stalled", "_task", "_waiters", "_wake", "peer", "proxied",
+        "_aborted", "_fault", "_head", "_load", "_messages", "_over", "_receive", "_scope", "_send", "_server",
+        "_since", "_size", "_stalled", "_task", "_waiters", "_wake", "beat", "peer", "proxied", "reply",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +73,9 @@ class HostedRequest:
         self.proxied = server.endpoint.trusts(peer)
         self._receive, self._send = receive, send
         self._load: Load | None = None  # of a body that arrives
-        self._reply: Reply | None = None
+        self.reply: Reply | None = None  # the one that is under way
+        self.beat = 0  # of the server's wheel
+        self._since = 0.0  # the loop's time of the request, or of the last message
         self._messages: list[ASGIMessage] = []  # not yet sent
         self._size = 0  # bytes of their bodies
         self._over = False  # no further message will be added
@@ -93,9 +99,9 @@ class HostedRequest:
             if request is not None:
                 recorder = server.recorder
                 reply = Reply(self, request) if recorder is None else RecordedReply(self, request, server.loop.time())
-                self._reply = reply
+                self.reply = reply
                 reply.load, self._load = self._load, None
-                server.replies.add(reply)
+                self._since = server.now
                 endpoint.respond(request, reply)
             elif not self._messages:
                 return  # the client left before its request was whole
@@ -182,8 +188,7 @@ class HostedRequest:
         self._load = None
         server, head = self._server, self._head
         if server.recorder is not None:
-            method, path = ("-", "-") if head is None else (head.method, head.path)
-            server.recorder.refused(server.endpoint.client(head, self), method, path, refusal.status)
+            server.recorder.refused(server.endpoint.client(head, self), head, refusal.status)
         body = server.runtime.json.error(None, refusal)
         # The server around us would have to read a body that nothing takes.
         unread = head is None or bool(head.content_length) or head.get("transfer-encoding") is not None
@@ -195,6 +200,7 @@ class HostedRequest:
         server = self._server
         self._task = asyncio.current_task()
         server.requests.add(self)
+        server.wheel.put(self, server.now + server.rest)
         # Nearly every answer is whole here, and then nothing has to watch for a client that leaves.
         watch = None if self._over else server.loop.create_task(self._watch())
         try:
@@ -219,6 +225,7 @@ class HostedRequest:
         finally:
             self._task = None
             server.requests.discard(self)
+            server.wheel.remove(self)
             if watch is not None:
                 watch.cancel()
             self._lost()
@@ -252,7 +259,7 @@ class HostedRequest:
     def _lost(self) -> None:
         """The client is gone, or has its whole answer."""
         self._over = True
-        reply, self._reply = self._reply, None
+        reply, self.reply = self.reply, None
         if reply is not None:
             self._finished(reply)
             reply.gone()
@@ -262,7 +269,6 @@ class HostedRequest:
 
     def _finished(self, reply: Reply) -> None:
         server = self._server
-        server.replies.discard(reply)
         if reply.records:
             server.recorder.finished(reply, server.loop.time())
 
@@ -278,10 +284,17 @@ class HostedRequest:
                 waiter.set_result(None)
 
     def tick(self, now: float) -> None:
-        """End an answer whose reader has taken nothing for `write_timeout` seconds."""
-        limit, since = self._server.settings.write_timeout, self._stalled
-        if limit is not None and since is not None and now - since >= limit:
-            self.abort()
+        """End an answer whose reader has taken nothing for `write_timeout` seconds; look at one that is silent."""
+        server, settings, since, reply = self._server, self._server.settings, self._stalled, self.reply
+        left = server.rest
+        if since is not None and settings.write_timeout is not None:
+            left = min(left, since + settings.write_timeout - now)
+            if left <= 0:
+                self.abort()
+        if reply is not None:
+            left = min(left, reply.tick(now - self._since, settings.patience, settings.keep_alive))
+        if self._task is not None:
+            server.wheel.put(self, now + left)
 
     # --- a Link for the reply ----------------------------------------------------------------------------------
 
@@ -301,16 +314,27 @@ class HostedRequest:
     def send(self, events: bytes, last: bool) -> None:
         self._put(events, last)
 
+    def send_parts(self, headers: Headers | None, event: Parts, last: bool) -> None:
+        events = b"".join(event)  # ASGI knows bytes alone
+        if headers is None:
+            self.send(events, last)
+        else:
+            self.begin(headers, events, last)
+
     def _put(self, body: bytes, last: bool) -> None:
         self._messages.append({"type": "http.response.body", "body": body, "more_body": not last})
+        self._since = self._server.now
         self._size += len(body)
         self._server.count(0, len(body))
         if last:
             self._over = True
-            reply, self._reply = self._reply, None
+            reply, self.reply = self.reply, None
             if reply is not None:
                 self._finished(reply)
         self._stir()
+
+    def comment(self) -> None:
+        self._put(COMMENT, False)
 
     def forget_head(self) -> None:
         """Keep the head: the ASGI server keeps its scope as well."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..handler.handler import ServerHandler
@@ -164,6 +164,6 @@ class HostedServer(Ticking):
 
     # --- the clock -------------------------------------------------------------------------------------------
 
-    def _tick_links(self, now: float) -> None:
-        for request in list(self.requests):
-            request.tick(now)
+    @property
+    def links(self) -> Iterable[HostedRequest]:
+        return self.requests

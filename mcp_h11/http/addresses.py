@@ -24,6 +24,19 @@ def is_ipv6(text: str) -> bool:
         return False
 
 
+# RFC 3986 3.2 without userinfo, which RFC 9110 4.2.4 forbids here: IP-literal, or reg-name (IPv4 is one), then a port.
+_HOST_FIELD = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?"
+)
+
+
+def is_host_field(text: bytes) -> bool:
+    """Whether it is a host, and a port if it likes, as they stand in Host and in an absolute request target."""
+    if not _HOST_FIELD.fullmatch(text):
+        return False
+    return not text.startswith(b"[") or is_ipv6(text[1:].partition(b"]")[0].decode("ascii"))
+
+
 def on_loopback(host: str) -> bool:
     """Whether other machines cannot reach this host: ``localhost``, or a number of loopback, without brackets."""
     host = host.partition("%")[0].lower()

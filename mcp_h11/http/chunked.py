@@ -70,6 +70,30 @@ class _ChunkSizes:
         self.stopped = self.past_limit or not size
 
 
+_HEX = b"0123456789abcdefABCDEF"
+_LONGEST_SIZE = 8  # digits; a longer one is left to h11
+
+
+def plain_chunks(data: bytes, at: int) -> bytes | None:
+    """The body, if the bytes from `at` on are all of its chunks, written without anything that could be left out.
+
+    None for all other bytes: h11 judges chunks with padded sizes, extensions or trailers, and those that are cut.
+    """
+    pieces: list[bytes] = []
+    while True:
+        end = data.find(b"\r\n", at, at + _LONGEST_SIZE + 2)
+        digits = data[at:end]
+        if end <= at or digits.translate(None, _HEX):
+            return None
+        if digits == b"0":
+            return b"".join(pieces) if data[end:] == b"\r\n\r\n" else None
+        stop = end + 2 + int(digits, 16)
+        if digits.startswith(b"0") or data[stop : stop + 2] != b"\r\n":
+            return None
+        pieces.append(data[end + 2 : stop])
+        at = stop + 2
+
+
 class ChunkedBody:
     """A body that h11 decodes, and the count of its overhead (the bytes beside its data), which h11 does not keep."""
 

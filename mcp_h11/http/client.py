@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from enum import Enum
 from sys import maxsize
 from typing import Final
@@ -18,12 +17,16 @@ from typing import Final
 import h11
 
 from ..protocol.errors import again
-from .chunked import ChunkedBody
+from .answers import AT_CLOSE, CHUNKED
+from .answers import MAX_INFORMATIONAL as MAX_INFORMATIONAL
+from .answers import AnswerCache as AnswerCache
+from .answers import AnswerHead as AnswerHead
+from .answers import ClientLimits as ClientLimits
+from .answers import PostHead as PostHead
+from .chunked import ChunkedBody, plain_chunks
 from .heads import BLANK_LINE
-from .messages import BODILESS, MAX_CACHED_HEAD, NEED_DATA, OWN_FIELDS, HTTPError, Signal, tokens_of, translated
+from .messages import BODILESS, NEED_DATA, OWN_FIELDS, HTTPError, Signal, tokens_of, translated
 
-# Answers of status 1xx before the answer: a server sends one or two (100, 103), if any.
-MAX_INFORMATIONAL = 16
 # The bytes beside its data that each chunk of an answer may carry uncounted, since a stream may have no end: a size
 # padded with zeros, a signature of 64 hex digits.
 CHUNK_ALLOWANCE = 256
@@ -45,27 +48,6 @@ class AnswerCutShort(AnswerError):
     """The server's bytes ended before the answer did."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """Limits of a server's answers: sizes in bytes, and counts.
-
-    `max_head` includes the status line and the blank line, and holds for each informational answer, too.
-    `max_chunk_overhead` is for the bytes of a chunked body beside its data and the least framing; each chunk that has
-    ended takes CHUNK_ALLOWANCE off what was counted, so that an event stream may go on for ever.  Bodies have no limit
-    here: they are given out in the pieces in which they come, and nothing of them is kept.
-    """
-
-    max_head: int = 32 * 1024
-    max_fields: int = 100
-    max_chunk_overhead: int = 16 * 1024
-    max_informational: int = MAX_INFORMATIONAL
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) <= 0:
-                raise ValueError(f"{field.name} must be positive")
-
-
 class AnswerEnd(Enum):
     """The result of `ClientConnection.next_event` when no answer is outstanding."""
 
@@ -73,57 +55,6 @@ class AnswerEnd(Enum):
 
 
 END: Final = AnswerEnd.END
-
-
-class AnswerHead:
-    """Status and headers (names in lower case) of one answer.
-
-    Attributes:
-        keep_alive: the connection can carry another request after this answer.
-    """
-
-    __slots__ = ("_values", "headers", "keep_alive", "status")
-
-    def __init__(self, status: int, headers: tuple[tuple[bytes, bytes], ...], keep_alive: bool) -> None:
-        self.status = status
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self._values = dict(reversed(headers))  # the first of a name is the last that is put in
-
-    def get(self, name: str) -> str | None:
-        """The first value of the header `name`, latin-1, or None."""
-        value = self._values.get(name.lower().encode("ascii"))
-        return None if value is None else value.decode("latin-1")
-
-
-class AnswerCache:
-    """Heads as h11 wrote and read them, for the connections of one client; all of them need equal limits.
-
-    `requests` has request heads without their length, so that a body of another length can follow.  `answers` has
-    answer heads under their exact bytes, if they give the length of the body and leave the connection open.  Servers
-    date their answers, so an answer head repeats within one second only; at a lower rate h11 reads each of them.
-    """
-
-    def __init__(self, max_heads: int = 64) -> None:
-        self.limits: ClientLimits | None = None
-        self.requests: dict[tuple[object, ...], bytes] = {}
-        self.answers: dict[bytes, tuple[AnswerHead, int]] = {}
-        self._max_heads = max_heads
-
-    def add_request(self, key: tuple[object, ...], head: bytes, length: int) -> None:
-        """Keep the bytes of a request head before its length.  h11 writes the length last because it is given last."""
-        before, end = head[: -len(b"%d\r\n\r\n" % length)], b"\r\nContent-Length: %d\r\n\r\n" % length
-        if head.endswith(end) and len(head) <= MAX_CACHED_HEAD:
-            if len(self.requests) >= self._max_heads:
-                self.requests.clear()
-            self.requests[key] = before
-
-    def add_answer(self, raw: bytes, head: AnswerHead, size: int) -> None:
-        """Keep an answer head if the length of its body is known and the connection stays open after it."""
-        if size >= 0 and head.keep_alive and len(raw) <= MAX_CACHED_HEAD:
-            if len(self.answers) >= self._max_heads:
-                self.answers.clear()
-            self.answers[raw] = head, size
 
 
 # RFC 9110 8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed
@@ -135,10 +66,6 @@ _QUOTED = re.compile(r":? b['\"]")
 # The body of a request up to this size is kept until its answer has begun: h11 reads an answer only after it was given
 # the request.  For a longer body h11 is given the request at once, so that the body need not be kept.
 MAX_KEPT_BODY = 64 * 1024
-
-# The end of an answer's body: a number of bytes, or one of these two.
-_AT_CLOSE = -1
-_CHUNKED = -2
 
 # Where a client's connection is.
 _IDLE = 0  # nothing is outstanding
@@ -169,7 +96,7 @@ def _write_request(
 
 
 def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> int:
-    """How long the body is: bytes, `_AT_CLOSE` or `_CHUNKED` (RFC 9112 6.3).  Raises ValueError."""
+    """How long the body is: bytes, `AT_CLOSE` or `CHUNKED` (RFC 9112 6.3).  Raises ValueError."""
     if b"transfer-encoding" in names:
         # As `_set_framing`.
         if b"content-length" in names:
@@ -179,10 +106,10 @@ def _body_size(answer: h11.Response, method: str, names: dict[bytes, bytes]) -> 
     if method == "HEAD" or answer.status_code in BODILESS:
         return 0
     if b"transfer-encoding" in names:
-        return _CHUNKED  # h11 refuses all other codings
+        return CHUNKED  # h11 refuses all other codings
     if b"content-length" in names:
         return int(names[b"content-length"])  # h11 has compared repeated ones
-    return _AT_CLOSE
+    return AT_CLOSE
 
 
 class _AnswerBody(ChunkedBody):
@@ -255,11 +182,31 @@ class ClientConnection:
         if method == "CONNECT":
             raise ValueError("CONNECT makes a tunnel, and this connection carries none")
         out = self._write(method, target, headers, body)
+        self._asks(method)
+        return out
+
+    def post(self, head: PostHead, body: bytes) -> bytes | None:
+        """The bytes of a whole POST request, where h11 wrote its head before; else None, and `request` writes it.
+
+        Raises:
+            RuntimeError: as `request`.
+        """
+        before = head.before
+        if before is None:
+            before = head.before = self._cache.requests.get(head.key)
+        if before is None or len(body) > MAX_KEPT_BODY:
+            return None
+        if not self.reusable:
+            raise RuntimeError("the connection cannot take a request")
+        self._asked = ("POST", head.target, head.headers, body)
+        self._asks("POST")
+        return b"%b%d\r\n\r\n%b" % (before, len(body), body)
+
+    def _asks(self, method: str) -> None:
         self._method = method
         self._begun = False
         self._informational = self._scanned = 0
         self._state = _HEAD
-        return out
 
     def _write(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
         if method != "POST" or len(body) > MAX_KEPT_BODY:
@@ -288,6 +235,31 @@ class ClientConnection:
         if type(self._buffer) is not bytearray:
             self._buffer = bytearray(self._buffer)
         self._buffer += data
+
+    def receive_whole(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
+        """The head and the body, if the bytes of one read are one whole answer with a head that was read before.
+
+        None for all other bytes, of which nothing is taken: `receive_data` comes next, as if this had not been called.
+        """
+        if self._state != _HEAD or self._buffer or self._eof or self._informational:
+            return None
+        end = data.find(b"\r\n\r\n") + 4
+        raw = data[:end]
+        known = self._cache.answers.get(raw) if self._method != "HEAD" else None
+        if known is not None:
+            head, size = known
+            body = data[end:] if size == len(data) - end else None
+        else:
+            streamed = self._cache.chunked.get(raw)
+            body = plain_chunks(data, end) if streamed is not None and self._method != "HEAD" else None
+            head = streamed  # type: ignore[assignment]  # not None where there is a body
+        if body is None:
+            return None
+        self._begun = True
+        self._connection = self._asked = None
+        self._left = self._scanned = 0
+        self._state = _IDLE
+        return head, body
 
     def next_event(self) -> AnswerHead | bytes | Signal | AnswerEnd:
         """The answer's head, then pieces of its body, then END; or NEED_DATA: call again after `receive_data`.
@@ -377,9 +349,9 @@ class ClientConnection:
             raise self._refusal(str(error)) from None
         # HTTP/1.0 with keep-alive is left alone: so does h11.
         self.keep_alive = (
-            answer.http_version == b"1.1" and size != _AT_CLOSE and b"close" not in tokens_of(headers, b"connection")
+            answer.http_version == b"1.1" and size != AT_CLOSE and b"close" not in tokens_of(headers, b"connection")
         )
-        if size == _CHUNKED:
+        if size == CHUNKED:
             assert self._connection is not None
             self._chunks = _AnswerBody(self._connection, maxsize, self._limits.max_chunk_overhead)
         self._connection = self._asked = None
@@ -388,17 +360,17 @@ class ClientConnection:
         return AnswerHead(answer.status_code, tuple(headers), self.keep_alive)
 
     def _read_body(self) -> bytes | Signal | AnswerEnd:
-        if self._left == _CHUNKED:
+        if self._left == CHUNKED:
             return self._read_chunks()
         if self._left == 0:
             return self._end()
         if not self._buffer:
-            return self._end() if self._eof and self._left == _AT_CLOSE else NEED_DATA
-        if self._left == _AT_CLOSE or len(self._buffer) <= self._left:
+            return self._end() if self._eof and self._left == AT_CLOSE else NEED_DATA
+        if self._left == AT_CLOSE or len(self._buffer) <= self._left:
             data, self._buffer = bytes(self._buffer), b""
         else:
             data, self._buffer = bytes(self._buffer[: self._left]), self._buffer[self._left :]
-        if self._left != _AT_CLOSE:
+        if self._left != AT_CLOSE:
             self._left -= len(data)
         return data
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A cache of h11's work on heads: it reads each distinct request head once, and writes each distinct answer head once.
+"""A cache of h11's work on heads: of request heads that come again, and of answer heads, each of which it writes once.
 
-Clients and servers repeat their heads byte for byte, and h11 is most of the cost of a small request.  The cache keeps
-only heads that h11 has accepted; it never judges syntax by itself.  `ask_h11` refuses more than h11 does, for every
-head that it reads.
+Clients and servers repeat their heads byte for byte, and h11 is most of the cost of a small request.  Heads that do not
+repeat are read by their lines (`headlines`).  `ask_h11` refuses more than h11 does, for every head that it reads.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 
 import h11
 
-from .addresses import is_ipv6
+from .addresses import is_host_field
+from .headlines import HeadLines
 from .messages import MAX_CACHED_HEAD, OWN_FIELDS, Head, HTTPError, Limits, tokens_of, translated
 
 MAX_CACHED_HEADS = 1024
-MAX_VARIANTS = 256
 MAX_TEMPLATES = 256
+MARKS = 1024  # heads read by lines of which it is known that they came, so that they are kept when they come again
 
 Template = tuple[bytes, bytes, bytes]
-WithoutIds = tuple[bytes, list[int], list[bytes]]  # a head without its ids; where they were; what they were
 
 
 # An id of these characters means nothing to the grammar of HTTP, at any length.
@@ -39,22 +38,17 @@ class HeadCache:
     Each dict is cleared when it is full.  That bounds the memory in O(1), without an order to keep on the hot path.
 
     Args:
-        id_fields: names of fields whose values may differ where everything else repeats: ids of sessions, of requests.
+        id_fields: names of fields whose ids differ from answer to answer: an answer head is written once for all ids.
 
-    A head that h11 has accepted is kept a second time, in `variants`: its key is the head with NULs in the place of
-    each id in those fields.  Another head with the same key differs in the ids alone, because
-
-    - no head with a NUL of its own is looked up here, so all NULs of a key stand for ids.  An id stands between "name:
-      " and a line end and has the length of its NULs, so heads with equal keys have their ids in the same places;
-    - an id is the whole value of its line, and its characters neither end a line nor fold one.  h11 judges a head line
-      by line, and compares the values of the fields in `_FRAMING_FIELDS` only;
-    - every limit was tested on a head's own bytes before the lookup, and a variant has as many fields.
+    A head that is not known is read by its lines where that is certain to give what h11 would (see `HeadLines`), else
+    by h11.  The latter is kept at once, the former when it comes again: behind a proxy no head does, and then none is
+    kept that puts another one out.
 
     Raises:
         ValueError: a field of `id_fields` is one of `_FRAMING_FIELDS`.
     """
 
-    __slots__ = ("_ids", "_id_fields", "heads", "limits", "max_head_bytes", "max_heads", "variants", "templates")
+    __slots__ = ("_id_fields", "_lines", "_marks", "heads", "limits", "max_head_bytes", "max_heads", "templates")
 
     def __init__(
         self,
@@ -68,64 +62,48 @@ class HeadCache:
         self.max_heads = max_heads
         self.max_head_bytes = max_head_bytes
         self.heads: dict[bytes, Head] = {}
-        self.variants: dict[bytes, tuple[Head, list[int]]] = {}  # a head, and the numbers of its fields with ids
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.limits: Limits | None = None
         self._id_fields = id_fields
-        line = rf"(?i:\r\n(?:{'|'.join(map(re.escape, id_fields))})): ({_ID})(?=\r\n)"
-        self._ids = re.compile(line.encode("ascii")).finditer if id_fields else None
+        self._lines = HeadLines()
+        self._marks = [0] * MARKS
 
-    def find_variant(self, raw: bytes) -> tuple[Head | None, WithoutIds | None]:
-        """The head for these bytes if h11 has accepted one that differs in ids alone; else the bytes without ids.
+    def limit(self, limits: Limits) -> None:
+        """Take the limits of a connection.  Raises ValueError where another connection has others."""
+        if self.limits is None:
+            self.limits = limits
+            self._lines.limit(limits)
+        elif self.limits is not limits and self.limits != limits:
+            raise ValueError("connections that share a HeadCache need equal limits")
 
-        Both are None for a head without ids.  Give the second one to `add_head` when h11 has accepted the bytes.
-        """
-        if self._ids is None or len(raw) > self.max_head_bytes or raw.find(b"\0") >= 0:
-            return None, None
-        pieces: list[bytes] = []
-        values: list[bytes] = []
-        places: list[int] = []
-        at = 0
-        for found in self._ids(raw):
-            start, end = found.span(1)
-            pieces += raw[at:start], bytes(end - start)
-            values.append(found[1])
-            places.append(start)
-            at = end
-        if not places:
-            return None, None
-        pieces.append(raw[at:])
-        key = b"".join(pieces)
-        variant = self.variants.get(key)
-        if variant is None:
-            return None, (key, places, values)
-        head = variant[0].with_values(variant[1], values)
-        self.add_head(raw, head, None)
-        return head, None
+    def read_by_lines(self, raw: bytes) -> Head | None:
+        """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadLines`)."""
+        head = self._lines.read(raw)
+        if head is not None:
+            mark = hash(raw)
+            slot = mark % MARKS
+            if self._marks[slot] == mark:
+                self._keep(raw, head)
+            else:
+                self._marks[slot] = mark
+        return head
 
-    def add_head(self, raw: bytes, head: Head, without_ids: WithoutIds | None) -> None:
-        """Keep a plain head that h11 has accepted, and keep it as a variant as well if it has ids."""
+    def add_head(self, raw: bytes, head: Head) -> None:
+        """Keep a plain head that h11 has accepted, and its request line for heads that are read by lines."""
+        self._lines.learn(raw, head)
+        self._keep(raw, head)
+
+    def _keep(self, raw: bytes, head: Head) -> None:
         if len(raw) > self.max_head_bytes:
             return
         if len(self.heads) >= self.max_heads:
             self.heads.clear()
         head.cached = True
         self.heads[raw] = head
-        if without_ids is None:
-            return
-        key, places, values = without_ids
-        # The number of a field is the number of lines before it, without the request line.  That holds because
-        # `ask_h11` has refused obsolete folds (two lines for one field) and repeated lengths (h11 merges the fields).
-        fields = [raw.count(b"\n", 0, place) - 1 for place in places]
-        if head.with_values(fields, values).is_like(head):
-            if len(self.variants) >= MAX_VARIANTS:
-                self.variants.clear()
-            self.variants[key] = (head, fields)
 
     def forget(self) -> None:
         """Drop all request heads and their verdicts: a setting that the verdicts depend on has changed."""
         self.heads.clear()
-        self.variants.clear()
 
     def template(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
@@ -162,17 +140,7 @@ class HeadCache:
 BLANK_LINE = re.compile(rb"\n\r?\n")
 _OBS_FOLD = re.compile(rb"\n[ \t]")
 _CONTENT_LENGTH = re.compile(rb"(?i:\ncontent-length:)[ \t]*([^\r\n]*)")
-# RFC 3986 3.2 without userinfo, which RFC 9110 4.2.4 forbids here: IP-literal, or reg-name (IPv4 is one), then a port.
-_AUTHORITY = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?"
-)
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-
-
-def _is_authority(text: bytes) -> bool:
-    if not _AUTHORITY.fullmatch(text):
-        return False
-    return not text.startswith(b"[") or is_ipv6(text[1:].partition(b"]")[0].decode("ascii"))
 
 
 def _path(method: bytes, target: bytes, host: bytes | None) -> bytes:
@@ -180,7 +148,7 @@ def _path(method: bytes, target: bytes, host: bytes | None) -> bytes:
     if target.startswith(b"/") or target == b"*" or method == b"CONNECT":
         return target
     absolute = _ABSOLUTE_FORM.fullmatch(target)
-    if not absolute or not _is_authority(absolute[1]):
+    if not absolute or not is_host_field(absolute[1]):
         raise HTTPError(400, "Illegal request target")
     # RFC 9112 3.2.2 lets the target win over Host.  The two agree in every honest request, and a target with another
     # host would get round the server's policy on Host.
@@ -237,7 +205,7 @@ def ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     names = dict(headers)
     host = names.get(b"host")
-    if host is not None and not _is_authority(host):
+    if host is not None and not is_host_field(host):
         raise HTTPError(400, "Illegal Host header")
     method = request.method
     head = Head(

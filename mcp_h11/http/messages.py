@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from operator import attrgetter
 from typing import Any, Final
 
 import h11
@@ -65,13 +64,15 @@ class Limits:
 class Head:
     """One request head as h11 read it.  All requests that repeat the head share the object: treat it as read-only.
 
+    `headers` are its fields in order, `fields` the first value of each name; names are in lower case.
+
     `verdict` belongs to the floors above.  They keep there the result of checks that depend on the head alone, so that
     the checks are made once for all requests that repeat it.
     """
 
     __slots__ = (
-        "cached", "chunked", "content_length", "expect_continue", "headers", "keep_alive", "method",
-        "path", "query", "size", "target", "verdict", "version",
+        "cached", "chunked", "content_length", "expect_continue", "fields", "headers", "keep_alive",
+        "method", "path", "query", "size", "target", "verdict", "version",
     )  # fmt: skip
 
     # The scheme of the request, and the prefix of its path that was stripped on the way here, where a server around
@@ -87,6 +88,7 @@ class Head:
         self.path, _, self.query = path.partition("?")
         self.version = version
         self.headers = headers
+        self.fields = dict(reversed(headers))
         self.content_length: int | None = None
         self.chunked = False
         self.keep_alive = True
@@ -96,36 +98,33 @@ class Head:
         # The length of the body behind the head in bytes; -1 for a chunked body, which h11 decodes.
         self.size = 0
 
-    def with_values(self, places: list[int], values: list[bytes]) -> Head:
-        """This head with other values in the fields at `places`.  For plain heads only (see `is_like`)."""
-        fields = list(self.headers)
-        for place, value in zip(places, values, strict=True):
-            fields[place] = (fields[place][0], value)
-        head = Head(self.method, self.target, self.path, self.version, tuple(fields))
-        head.query, head.content_length, head.size = self.query, self.content_length, self.size
+    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...], fields: dict[bytes, bytes]) -> Head:
+        """A plain head without a body that has this one's request line."""
+        head = Head.__new__(Head)
+        head.method, head.target, head.path, head.query = self.method, self.target, self.path, self.query
+        head.version, head.headers, head.fields = self.version, headers, fields
+        head.content_length = head.verdict = None
+        head.chunked = head.expect_continue = head.cached = False
+        head.keep_alive = True
+        head.size = 0
         return head
 
-    def is_like(self, other: Head) -> bool:
-        """Whether all fields are equal, but for what the floors above keep on a head."""
-        return _read_by_h11(self) == _read_by_h11(other)
+    @property
+    def repeats(self) -> bool:
+        """Whether a name stands in several fields."""
+        return len(self.fields) != len(self.headers)
 
     def get(self, name: str) -> str | None:
         """The first value of the header `name`, latin-1, or None."""
-        wanted = name.lower().encode("ascii")
-        for found, value in self.headers:
-            if found == wanted:
-                return value.decode("latin-1")
-        return None
+        value = self.fields.get(name.lower().encode("ascii"))
+        return None if value is None else value.decode("latin-1")
 
     def get_all(self, name: str) -> list[str]:
         """All values of the header `name`, latin-1, in order."""
         wanted = name.lower().encode("ascii")
+        if wanted not in self.fields:
+            return []
         return [value.decode("latin-1") for found, value in self.headers if found == wanted]
-
-
-# `HeadCache` compares these before it keeps a head as the model for others, so a field that `with_values` does not copy
-# costs time, and no head is read wrongly.
-_read_by_h11 = attrgetter(*(name for name in Head.__slots__ if name not in ("cached", "verdict")))
 
 
 class HTTPRequest:

@@ -14,20 +14,25 @@ begun can still choose its status.
     STREAMING  -          -              -          STREAMING  DONE   GONE
     DONE       -          -              -          -          -      DONE
     GONE       -          -              -          -          -      GONE
+
+`send_parts` of a large event is `stream_once` or `open` in the first state, `end` or `send` in the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Protocol
 
 from .headers import JSON_HEADERS, SSE_HEADERS, Headers
 from .messages import Head, HTTPRequest
-from .sse import encode_comment
+from .sse import Parts, encode_comment
 
 UNDECIDED, STREAMING, DONE, GONE = range(4)
 
 COMMENT = encode_comment()
+# The part of its time by which a comment may come too soon, so that the comments of many streams can be spread.
+EARLY = 1 / 8
 # Stands in for the request of a stream that has let its own go (see `forget`).
 FORGOTTEN = HTTPRequest(Head("GET", "", "", "1.1", ()), b"")
 # Official clients refuse a larger event (Python `mcp` 2: 1 MiB), so a larger answer is sent as JSON while it can be.
@@ -51,6 +56,14 @@ class Link(Protocol):
 
     def send(self, events: bytes, last: bool) -> None:
         """Send events; with `last` also the end of the stream, in the same write."""
+        ...
+
+    def send_parts(self, headers: Headers | None, event: Parts, last: bool) -> None:
+        """`send` for an event whose payload is large, and is not copied; with headers `begin`."""
+        ...
+
+    def comment(self) -> None:
+        """Send COMMENT, between two events of a stream."""
         ...
 
     def forget_head(self) -> None:
@@ -95,7 +108,6 @@ class Reply:
         "on_gone",
         "on_silence",
         "prefers_events",
-        "quiet",
         "request",
         "state",
     )
@@ -111,7 +123,6 @@ class Reply:
         self.client = ""  # the address that a trusted proxy speaks for
         self.extra: Headers = ()  # goes with every answer on this exchange: CORS
         self.load: Any = None  # counts the memory of the request, as long as there is a reference to it
-        self.quiet = 0  # ticks of the server's clock since something was written
         self.on_gone: Callable[[], None] | None = None
         self.on_silence: Callable[[], None] | None = None  # undecided for too long
 
@@ -173,7 +184,6 @@ class Reply:
         if self.state != UNDECIDED:
             return
         self.state = STREAMING
-        self.quiet = 0
         self._link.begin(SSE_HEADERS + self.extra, first, False)
 
     def forget(self) -> None:
@@ -194,7 +204,6 @@ class Reply:
         """Encoded events, onto the stream that `open` began."""
         if self.state != STREAMING:
             return
-        self.quiet = 0
         self._link.send(events, False)
 
     def end(self, events: bytes = b"") -> None:
@@ -204,6 +213,16 @@ class Reply:
         self.state = DONE
         self.on_gone = self.on_silence = None
         self._link.send(events, True)
+
+    def send_parts(self, event: Parts, last: bool) -> None:
+        """An event of `event_parts`: it begins the stream where nothing has begun, and ends it with `last`."""
+        if self.state > STREAMING:
+            return
+        headers = SSE_HEADERS + self.extra if self.state == UNDECIDED else None
+        self.state = DONE if last else STREAMING
+        if last:
+            self.on_gone = self.on_silence = None
+        self._link.send_parts(headers, event, last)
 
     def expire(self) -> None:
         """End the stream cleanly, after `on_gone` has told its writer that it has no reader any more."""
@@ -228,17 +247,29 @@ class Reply:
         if callback is not None:
             callback()
 
-    def tick(self, patience: int, keep_alive: int) -> None:
-        """One beat of the server's clock.
+    def tick(self, quiet: float, patience: float | None, keep_alive: float | None) -> float:
+        """Look at the time since the last write, or since the request; `quiet` is in seconds.
 
-        After `patience` beats an undecided answer is handed to `on_silence`; after `keep_alive` beats without a
-        write an open stream gets a comment, so that no proxy takes it for dead.  0 switches either off.
+        After `patience` an undecided answer is handed to `on_silence`; after `keep_alive` an open stream gets a
+        comment, so that no proxy takes it for dead.  None switches either off.
+
+        Returns the seconds until the next look.
         """
-        self.quiet += 1
         if self.state == STREAMING:
+            if keep_alive is None:
+                return inf
+            if quiet < keep_alive * (1 - EARLY):
+                return keep_alive - quiet
             # A stalled reader gets no comments: they would only add to the unread bytes in memory.
-            if keep_alive and self.quiet >= keep_alive and self._link.writable:
-                self.send(COMMENT)
-        elif self.state == UNDECIDED and self.on_silence is not None and patience and self.quiet >= patience:
+            if not self._link.writable:
+                return 0.0
+            self._link.comment()
+            return keep_alive
+        if self.state == UNDECIDED and self.on_silence is not None:
+            if patience is None:
+                return inf
+            if quiet < patience:
+                return patience - quiet
             callback, self.on_silence = self.on_silence, None
             callback()
+        return inf

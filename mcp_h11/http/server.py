@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The server's end of HTTP/1.1, sans-IO: bytes in, whole `HTTPRequest`s out; an answer in, bytes out.
 
-Rule: **h11 is the authority on syntax, and it sees each distinct request head once.**  Clients repeat the same head
-byte for byte, so a plain head that h11 has read (HTTP/1.1, keep-alive, a Content-Length or no body, no Expect, no
-Upgrade, at most 4 KiB) is kept in a `HeadCache` under its exact bytes and used again.  h11 reads every other head each
-time, and decodes chunked bodies.  h11 writes answer heads, once for each status and set of headers; only the length and
-the date are put in afterwards.  A head that differs from a kept one in ids alone is the same head with other ids
-(`HeadCache` gives the proof).
+Rule: **h11 is the authority on syntax, and it sees each request line once.**  Clients repeat the same head byte for
+byte, so a plain head (HTTP/1.1, keep-alive, a Content-Length or no body, no Expect, no Upgrade) of at most 4 KiB is
+kept in a `HeadCache` under its exact bytes and used again.  A plain head that is new, with a request line that h11 has
+accepted, is read by its lines (`HeadLines` says why that gives what h11 would).  h11 reads every other head each time,
+and decodes chunked bodies.  h11 writes answer heads, once for each status and set of headers; only the length and the
+date are put in afterwards.
 
 Where h11 is laxer than a server on the open internet may be, this module refuses, on both paths alike:
 Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encoding on HTTP/1.0, versions other than
@@ -22,18 +22,18 @@ from sys import maxsize
 
 import h11
 
+from .bodies import ArrivingBody
 from .chunked import ChunkedBody
+from .headers import Headers
 from .heads import BLANK_LINE, HeadCache, ask_h11
 from .messages import BODILESS, CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits, Signal
+from .sse import Parts
 
 # RFC 9112 2.2: "a server ... SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
 MAX_LEADING_CRLF = 2
 # The framing of a chunk with less data than this counts as overhead.  It is at least 5 bytes, so that `Limits` has room
 # for 3,276 such chunks in a body; without this rule 4 MiB in chunks of one byte would be 12 s of CPU.
 TINY_CHUNK = 64
-
-
-# --- The connection ------------------------------------------------------------------------------------------------
 
 # Where the connection is.  The order matters to receive_data: bytes are kept up to _RESPONDING, dropped from
 # _DRAINING on.
@@ -58,7 +58,7 @@ _UNWRITTEN = 2  # after HEAD
 class ServerConnection:
     """One connection.  Feed `receive_data`, ask `next_event` until it returns a `Signal`, answer, `response_done()`.
 
-    Hand in the bytes of one read, at most some 64 KiB, so that other connections get their turn.
+    Hand in the bytes of one read, at most some 72 KiB, so that other connections get their turn.
 
     Attributes:
         head: the request that is being received or answered, else None.
@@ -66,20 +66,16 @@ class ServerConnection:
         decoded: pieces of chunked bodies that were decoded, in all; each costs some microseconds.
         eof: the peer will send nothing more (a half-closed peer still gets its answers).
         closing: close the transport now; `next_event` returns CLOSED.
-        awaiting_body: bytes of a length-delimited body that have not arrived.
     """
 
     __slots__ = (
-        "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_framing", "_heads", "_limits",
-        "_max_body", "_max_cached", "_scanned", "_start", "_state", "_templates", "_waiting", "awaiting_body",
-        "closing", "decoded", "eof", "head", "requests",
+        "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_foreseen", "_framing", "_heads",
+        "_limits", "_max_body", "_max_cached", "_scanned", "_start", "_start_of_body", "_state", "_templates",
+        "_waiting", "closing", "decoded", "eof", "head", "requests",
     )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
-        if cache.limits is None:
-            cache.limits = limits
-        elif cache.limits is not limits and cache.limits != limits:
-            raise ValueError("connections that share a HeadCache need equal limits")
+        cache.limit(limits)
         self._cache = cache
         self._heads = cache.heads
         self._templates = cache.templates
@@ -91,8 +87,11 @@ class ServerConnection:
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._scanned = 0
+        # The head that `receive_whole` found at the beginning of the buffer, and where its body begins.
+        self._foreseen: Head | None = None
+        self._start_of_body = 0
         self._blank_lines = 0
-        self._body: bytes | bytearray = b""
+        self._body: ArrivingBody | None = None
         self._chunks: ChunkedBody | None = None
         # The h11 connection of a request that expects 100 (Continue).
         self._waiting: h11.Connection | None = None
@@ -101,7 +100,6 @@ class ServerConnection:
         self._close = False
         self._framing = _CHUNKED
         self.head: Head | None = None
-        self.awaiting_body = 0
         self.requests = self.decoded = 0
         self.eof = False
         self.closing = False
@@ -121,22 +119,24 @@ class ServerConnection:
             self._receive_body(data)
 
     def receive_whole(self, data: bytes) -> HTTPRequest | None:
-        """The request, if `data` is exactly one request, its head is in the cache and no byte came before it.
+        """The request, if `data` is exactly one request, h11 need not be asked and no byte came before it.
 
-        Most reads are like that, and this method costs half of `receive_data` and `next_event`.  Else the result is
-        None: the data is received, and `next_event` comes next.
+        Most reads are like that.  Else the result is None: the data is received, and `next_event` comes next.
         """
         if self._state == _READY and not self._buffer:
-            # The only blank line of a cached head is its last, so bytes up to the first blank line can be looked up.  A
-            # cached head keeps the connection alive, and its body, if any, has a length.
-            end = data.find(b"\r\n\r\n", 0, self._max_cached) + 4
-            head = self._heads.get(data[:end])
-            if head is not None and end + head.size == len(data) and head.size <= self._max_body:
-                self.head = head  # as `_deliver`
-                self._blank_lines = 0
-                self.requests += 1
-                self._state = _RESPONDING
-                return HTTPRequest(head, data[end:])
+            # From behind, since most bodies are short; no head that is found here has a second blank line.  It keeps
+            # the connection alive, and its body, if any, has a length.
+            end = data.rfind(b"\r\n\r\n", 0, self._max_cached) + 4
+            raw = data[:end]
+            head = self._heads.get(raw) or self._cache.read_by_lines(raw)
+            if head is not None:
+                if end + head.size == len(data) and head.size <= self._max_body:
+                    self.head = head  # as `_deliver`
+                    self._blank_lines = 0
+                    self.requests += 1
+                    self._state = _RESPONDING
+                    return HTTPRequest(head, data[end:])
+                self._foreseen, self._start_of_body = head, end
         self.receive_data(data)
         return None
 
@@ -151,18 +151,22 @@ class ServerConnection:
         self._start = 0
 
     def _receive_body(self, data: bytes) -> None:
-        missing = self.awaiting_body
-        if len(data) > missing:
+        body = self._body
+        assert body is not None
+        if len(data) > body.missing:
             # The rest belongs to the next request.
-            self._append(data[missing:])
-            data = data[:missing]
-        self.awaiting_body = missing - len(data)
-        if not self._body:
-            self._body = data
-            return
-        if type(self._body) is bytes:
-            self._body = bytearray(self._body)
-        self._body += data
+            self._append(data[body.missing :])
+            data = data[: body.missing]
+        body.add(data)
+
+    def body_room(self) -> memoryview | None:
+        """Where the next bytes of a body may be read into, and then counted by `fill_body`; None: `receive_data`."""
+        return self._body.room() if self._body is not None else None
+
+    def fill_body(self, count: int) -> None:
+        """So many bytes were read into the `body_room()` that was asked for last.  Call `next_event` next."""
+        if self._body is not None:  # else the answer is due already
+            self._body.fill(count)
 
     def next_event(self) -> HTTPRequest | Head | Signal:
         """The next whole request, once per request preceded by its `Head` if its body has not all arrived.
@@ -178,11 +182,13 @@ class ServerConnection:
             return self._continue()
         buffer = self._buffer
         start = self._start
-        head: Head | None = None
-        # The only blank line of a cached head is its last, so bytes up to the first blank line can be looked up.
-        end = buffer.find(b"\r\n\r\n", start, start + self._max_cached) + 4
-        if end != 3:
-            head = self._heads.get(bytes(buffer[start:end]))
+        head, self._foreseen = self._foreseen, None
+        end = self._start_of_body
+        if head is None:
+            # The only blank line of a cached head is its last, so bytes up to the first blank line can be looked up.
+            end = buffer.find(b"\r\n\r\n", start, start + self._max_cached) + 4
+            if end != 3:
+                head = self._heads.get(bytes(buffer[start:end]))
         if head is None:
             found = self._read_head()
             if type(found) is not Head:
@@ -200,8 +206,7 @@ class ServerConnection:
         length = len(buffer)
         if stop > length:
             self._state = _BODY
-            self._body = bytes(buffer[end:])
-            self.awaiting_body = stop - length
+            self._body = ArrivingBody(bytes(buffer[end:]), stop - length)
             self._forget_buffer()
             return CLOSED if self.eof else head
         if stop == length:
@@ -225,11 +230,12 @@ class ServerConnection:
         """`next_event` anywhere but between requests."""
         state = self._state
         if state == _BODY:
-            if self.awaiting_body:
+            body = self._body
+            assert body is not None and self.head is not None
+            if body.missing:
                 return CLOSED if self.eof else NEED_DATA
-            assert self.head is not None
-            body, self._body = bytes(self._body), b""
-            return self._deliver(self.head, body)
+            self._body = None
+            return self._deliver(self.head, body.take())
         if state == _CHUNKS:
             return self._read_chunks() or (CLOSED if self.eof and not self.more else NEED_DATA)
         return CLOSED if state == _CLOSED else PAUSED
@@ -267,10 +273,7 @@ class ServerConnection:
         return CLOSED if self.eof else NEED_DATA
 
     def _judge(self, raw: bytes) -> Head:
-        head = self._heads.get(raw)
-        if head is not None:
-            return head
-        head, without_ids = self._cache.find_variant(raw)
+        head = self._heads.get(raw) or self._cache.read_by_lines(raw)
         if head is not None:
             return head
         try:
@@ -278,7 +281,7 @@ class ServerConnection:
         except HTTPError as error:
             raise self._refused(error) from None
         if plain:
-            self._cache.add_head(raw, head, without_ids)
+            self._cache.add_head(raw, head)
         elif head.chunked:
             overhead = self._limits.max_chunk_overhead or maxsize
             self._chunks = ChunkedBody(connection, self._max_body, overhead, TINY_CHUNK)
@@ -318,9 +321,7 @@ class ServerConnection:
         """Drop all bytes that arrive from now on; the answer is the last one of this connection."""
         self._state = _DRAINING
         self._forget_buffer()
-        self._body = b""
-        self._chunks = self._waiting = None
-        self.awaiting_body = 0
+        self._body = self._chunks = self._waiting = None
 
     # -- out
 
@@ -331,8 +332,8 @@ class ServerConnection:
             return b""
         return waiting.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
 
-    def respond(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes, *, date: bytes = b"") -> bytes:
-        """A whole answer.  Call `response_done()` when it was written.
+    def respond(self, status: int, headers: Headers, body: bytes, *, date: bytes = b"", apart: bool = False) -> bytes:
+        """A whole answer, or with `apart` its head: then write the body behind it.  `response_done()` comes next.
 
         `Content-Length` and `Connection` are set here.  HEAD, 204 and 304 get no body; 204 and 304 no length either.
         Before a request is complete (a refusal, a timeout) the answer closes the connection.
@@ -351,7 +352,7 @@ class ServerConnection:
             )
             before_date, before_length, rest = template
             head = self.head
-            sent = b"" if head is not None and head.method == "HEAD" else body
+            sent = b"" if apart or (head is not None and head.method == "HEAD") else body
             out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
         # As `_begin_answer`, for the answer that most requests get.
         if self._answer != _NOTHING or self._state == _CLOSED:
@@ -361,7 +362,7 @@ class ServerConnection:
             self._drain()
         return out
 
-    def start_stream(self, status: int, headers: tuple[tuple[str, str], ...], *, date: bytes = b"") -> bytes:
+    def start_stream(self, status: int, headers: Headers, *, date: bytes = b"") -> bytes:
         """The head of an answer of unknown length: chunked on 1.1, up to the close on 1.0.  Then `send_chunk`.
 
         Raises: as `respond`; ValueError also for 204 and 304, which have no body.
@@ -382,10 +383,18 @@ class ServerConnection:
         """The bytes for a piece of the stream; b"" for an empty piece, or after HEAD."""
         if self._answer != _STREAM:
             raise RuntimeError("no stream is open")
-        framing = self._framing
-        if not data or framing == _UNWRITTEN:
-            return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if framing == _CHUNKED else data
+        if data and self._framing == _CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data if self._framing == _PLAIN else b""
+
+    def chunk_parts(self, parts: Parts) -> Parts:
+        """`send_chunk(b"".join(parts))` in parts, to be written one after the other."""
+        if self._answer != _STREAM:
+            raise RuntimeError("no stream is open")
+        before, payload, behind = parts
+        if self._framing == _CHUNKED:
+            return b"%x\r\n%b" % (sum(map(len, parts)), before), payload, behind + b"\r\n"
+        return parts if self._framing == _PLAIN else (b"", b"", b"")
 
     def forget_head(self) -> None:
         """Let go of the request's head: a stream that has begun is written without it, and may last for days."""
@@ -404,6 +413,8 @@ class ServerConnection:
 
         Without a whole answer (a call that was given up, a stream that broke off) the connection cannot go on.
         """
+        if self.head is not None and not self.head.cached:
+            self.head.verdict = None  # it knows its head, and no cycle is left of a head that is not kept
         self.head = None
         if self._state == _RESPONDING and self._answer == _WHOLE and not self._close:
             self._state = _READY
@@ -427,9 +438,7 @@ class ServerConnection:
             # Drop the rest of this request's body; the connection closes after the answer.
             self._drain()
 
-    def _write_head(
-        self, status: int, headers: tuple[tuple[str, str], ...], close: bool, chunked: bool, date: bytes
-    ) -> bytes:
+    def _write_head(self, status: int, headers: Headers, close: bool, chunked: bool, date: bytes) -> bytes:
         """A head without Content-Length."""
         dated = bool(date)
         template = self._templates.get((status, headers, close, False, chunked, dated)) or self._cache.template(
@@ -448,7 +457,14 @@ class ServerConnection:
     @property
     def body_received(self) -> int:
         """Bytes of the body that have arrived of the request that is being received."""
-        return len(self._chunks.data) if self._chunks is not None else len(self._body)
+        if self._chunks is not None:
+            return len(self._chunks.data)
+        return self._body.size if self._body is not None else 0
+
+    @property
+    def awaiting_body(self) -> int:
+        """Bytes of a length-delimited body that have not arrived."""
+        return self._body.missing if self._body is not None else 0
 
     @property
     def idle(self) -> bool:

@@ -10,12 +10,17 @@ end at CR, LF or CRLF and nowhere else: U+2028 and U+0085 are data, which str.sp
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # The limit of a line of stdio, so that the largest result is the same on every transport.
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 # More milliseconds than a century has; longer numbers are nonsense, and the longest ones int() refuses.
 MAX_RETRY_DIGITS = 12
+# A payload from this size on is not copied into its event, but written between two parts (`event_parts`).
+LARGE_PAYLOAD = 32 * 1024
+
+Parts = tuple[bytes, bytes, bytes]  # one event: what stands before the payload, the payload, what stands behind it
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -50,7 +55,50 @@ def encode_event(data: bytes, id: str = "", event: str = "", retry: int | None =
     # `find`, because `in` is slower on bytes.
     if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
-    return head + b"data: " + data + b"\n\n"
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+def event_parts(data: bytes, id: str = "", event: str = "", before: bytes = b"") -> Parts:
+    """`before + encode_event(data, id, event)` in parts, so that a payload of `LARGE_PAYLOAD` bytes is not copied.
+
+    Give them to `Reply.send_parts`.
+
+    Raises:
+        ValueError: as `encode_event`.
+    """
+    if not data or data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
+        return before, encode_event(data, id, event), b""
+    head = encode_event(b"", id, event).removesuffix(b"\n\n")
+    return b"%b%b " % (before, head), data, b"\n\n"
+
+
+def encode_numbered(data: bytes, stream: str, index: int) -> bytes:
+    """One event of a stream of many: `encode_event(data, f"{stream}.{index}")` for half of its cost.
+
+    Raises:
+        ValueError: CR, LF or NUL in `stream`.
+    """
+    # No line end and no NUL is printable.
+    if not data or data.find(b"\n") >= 0 or data.find(b"\r") >= 0 or not stream.isprintable():
+        return encode_event(data, f"{stream}.{index}")
+    return b"id: %b.%d\ndata: %b\n\n" % (stream.encode(), index, data)
+
+
+def in_pieces(events: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
+    """Encoded events with their indexes, joined to pieces of `size` bytes or a little more; the last may be shorter.
+
+    A piece comes with the index of its newest event.
+    """
+    frames: list[bytes] = []
+    length = newest = 0
+    for newest, frame in events:
+        frames.append(frame)
+        length += len(frame)
+        if length >= size:
+            yield newest, b"".join(frames)
+            frames, length = [], 0
+    if frames:
+        yield newest, b"".join(frames)
 
 
 def encode_comment(text: str = "") -> bytes:

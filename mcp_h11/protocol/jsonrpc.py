@@ -15,8 +15,21 @@ import json
 import re
 from typing import Any
 
-from .codec import MAX_DEPTH, SMALL, Codec, StrictJSON, bounded, has_more_values, standard_dumps, too_deep
+from .codec import (
+    MAX_DEPTH,
+    SMALL,
+    Codec,
+    StrictJSON,
+    bounded,
+    has_more_values,
+    long_dumps,
+    says_null,
+    standard_dumps,
+    too_deep,
+)
 from .errors import INTERNAL_ERROR, InvalidRequest, MCPError, ParseError
+from .longtexts import has_long_text
+from .outlines import OUTLINED, outline
 
 # 2025-03-26 is the only revision with batches.
 MAX_BATCH = 100
@@ -247,8 +260,10 @@ class JSON(StrictJSON):
         super().__init__(codec)
         self._max_values = max_values
 
-    def decode(self, body: bytes, checked: bool = False) -> Message | Batch:
+    def decode(self, body: bytes, rough: bytes | None = None) -> Message | Batch:
         """The message in a body, or the messages of an array, where a bad element is an `InvalidRequest` in the list.
+
+        `rough` is for this class: the outline of a large body, whose values were counted.
 
         Raises:
             ParseError: as `loads`.
@@ -259,14 +274,14 @@ class JSON(StrictJSON):
             request = self._canonical(body)
             if request is not None:
                 return request
-        elif len(body) >= LARGE and not checked:
+        elif rough is None and len(body) > OUTLINED:
             return self._decode_large(body)
-        value = self.loads(body)
+        value = self.loads(body, rough)
         if type(value) is list:
             return self._batch(body, value)
         if type(value) is not dict:
             return _message(value)
-        if _may_repeat(body, value):
+        if _may_repeat(body if rough is None else rough, value):
             name = _repeats(_members(body))
             if name:
                 # The error has no id: neither of two ids is certain, and of two methods neither is run.
@@ -276,13 +291,16 @@ class JSON(StrictJSON):
         return _message(value)
 
     def _decode_large(self, body: bytes) -> Message | Batch:
-        if self._max_values is not None and has_more_values(body, self._max_values):
+        rough = outline(body)
+        if len(body) < LARGE:
+            return self.decode(body, rough)
+        if self._max_values is not None and has_more_values(rough, self._max_values, len(body)):
             raise InvalidRequest(f"a message of more than {self._max_values} values (max_values)")
         if not gc.isenabled():
-            return self.decode(body, True)
+            return self.decode(body, rough)
         gc.disable()
         try:
-            return self.decode(body, True)
+            return self.decode(body, rough)
         finally:
             gc.enable()
 
@@ -331,10 +349,14 @@ class JSON(StrictJSON):
             message = {"jsonrpc": "2.0", "id": id, "result": result}
             try:  # as `dumps`
                 written = self._codec_dumps(message)
-                return written if written.find(b"null") < 0 else standard_dumps(message)
+                if len(written) <= OUTLINED:
+                    return written if written.find(b"null") < 0 else standard_dumps(message)
+                return standard_dumps(message) if says_null(written) else written
             except Exception:
                 return standard_dumps(message)
         text = b"%d" % id if type(id) is int else self.dumps(id)
+        if has_long_text(result):
+            return long_dumps(result, b'{"jsonrpc":"2.0","id":%b,"result":' % text, b"}")
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (text, standard_dumps(result))
 
     def result_encoded(self, id: str | int, encoded_result: bytes) -> bytes:

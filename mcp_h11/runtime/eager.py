@@ -45,10 +45,11 @@ _NOTHING: Any = object()
 class Carrier(Coroutine[Any, Any, Any]):
     """The coroutine of a lent task: it waits for a job that has taken its first step, and then runs the rest of it."""
 
-    __slots__ = ("_first", "_job", "_loop", "_over", "_run", "parked")
+    __slots__ = ("_first", "_job", "_loop", "_over", "_run", "ended", "parked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.parked: asyncio.Future[None] | None = None  # the task waits for it while it has no job
+        self.ended: Callable[[BaseException], None] | None = None  # is given what the job's last step raised
         self._loop = loop
         self._job: Coroutine[Any, Any, Any] | None = None
         self._run: Callable[..., Any]
@@ -81,7 +82,7 @@ class Carrier(Coroutine[Any, Any, Any]):
             self.parked = self._loop.create_future()
             return next(self.parked.__await__())
         if first is _NOTHING:
-            return self._run(job.send, value)
+            return self._step(job.send, value)
         self._first = _NOTHING
         if getattr(first, "_asyncio_future_blocking", None) is not None:
             first._asyncio_future_blocking = True
@@ -96,7 +97,17 @@ class Carrier(Coroutine[Any, Any, Any]):
             cancel = getattr(first, "cancel", None)
             if cancel is not None:
                 cancel()
-        return self._run(job.throw, exc, *more)
+        return self._step(job.throw, exc, *more)
+
+    def _step(self, *step: Any) -> Any:
+        try:
+            return self._run(*step)
+        except BaseException as exc:
+            # In this turn: a callback of the task would be called in the next one.
+            ended, self.ended = self.ended, None
+            if ended is not None:
+                ended(exc)
+            raise
 
     def close(self) -> None:
         if self._job is not None:
@@ -149,8 +160,10 @@ class Eager:
         self._references = getrefcount(task)
         return task  # type: ignore[no-any-return]
 
-    def begin(self, job: Coroutine[Any, Any, Any]) -> bool:
-        """Take the first step of a job, with the task that was just lent; False where the job ended in that step.
+    def begin(self, job: Coroutine[Any, Any, Any]) -> Carrier | None:
+        """Take the first step of a job, with the task that was just lent; None where the job ended in that step.
+
+        Else give the carrier what it calls at the job's end (`ended`), before the loop has its next turn.
 
         An exception of the job is logged, as the exception of a task is.  SystemExit and KeyboardInterrupt are raised,
         because they end the process.
@@ -161,17 +174,17 @@ class Eager:
         try:
             first = run(job.send, None)
         except (StopIteration, asyncio.CancelledError):
-            return False
+            return None
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             logger.error("a task failed", exc_info=exc)
-            return False
+            return None
         finally:
             _leave_task(loop, task)
         self.spare = None
         self._carrier.take(job, run, first)
-        return True
+        return self._carrier
 
     async def close(self) -> None:
         """Let the task that waits for a job end."""

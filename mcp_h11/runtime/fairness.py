@@ -18,6 +18,7 @@ from sys import getsizeof
 from typing import Generic, TypeVar
 
 from ..http.forwarded import read_address
+from ..protocol.outlines import outline
 
 W = TypeVar("W")
 
@@ -155,9 +156,12 @@ def json_memory(data: bytes) -> int:
     each kind.
     """
     # The bytes, one str of all of them, and the strings in it.  One character beyond Latin-1 makes all 4 bytes wide.
-    wide = not data.isascii() or b"\\u" in data
+    # The search for one byte is fifty times faster than that for two, and most bodies have no escape.
+    wide = not data.isascii() or (data.find(b"\\") >= 0 and b"\\u" in data)
     size = 4096 + len(data) * (9 if wide else 3)
-    return size + data.count(b"{") * 256 + data.count(b"[") * 128 + data.count(b",") * 96 + data.count(b'"') * 48
+    # Nothing inside of a string is an object of its own.
+    count = outline(data).count
+    return size + count(b"{") * 256 + count(b"[") * 128 + count(b",") * 96 + count(b'"') * 48
 
 
 def held_memory(values: Iterable[object]) -> int:

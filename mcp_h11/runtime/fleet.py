@@ -79,6 +79,7 @@ class Fleet:
         self._entered = False  # the store is open
         self._opened = False  # and the shared keys are here
         self.reading: asyncio.Task[None] | None = None
+        self._notices = 0  # that were named
         self._loop: asyncio.AbstractEventLoop
         self._spawn: Callable[[Coroutine[Any, Any, None]], object]
 
@@ -292,6 +293,11 @@ class Fleet:
     def signal(self, kind: str, worker: str | None = None, **body: Any) -> None:
         """Tell one worker, or all others, without waiting."""
         self._spawn(self._publish(self._encoded(kind, body), worker))
+
+    def name_notice(self) -> str:
+        """A name that no other notice has, of this or another worker."""
+        self._notices += 1
+        return f"{self.worker}.{self._notices}"
 
     def be_unsure(self) -> None:
         """A change was perhaps made, and not told: when the store is back, all workers look again at everything."""

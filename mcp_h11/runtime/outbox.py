@@ -11,13 +11,15 @@ than `HOLD_TIME`, so that no answer waits for a neighbour that takes its time.
 Rule: bytes of one connection leave in the order in which they were made: a connection with held bytes is flushed before
 anything else is done with its transport (`held`).
 
-How many callbacks the turn still has is known of asyncio's own loops alone.  uvloop, for one, does this by itself.
+How many callbacks the turn still has is known of asyncio's own loops alone.  On other loops, as uvloop, a turn is taken
+for one like those before it (`GuessingOutbox`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sized
 from typing import Protocol
 
@@ -25,6 +27,8 @@ from ..protocol.shown import escaping
 
 HOLD_TIME = 0.001  # seconds
 HELD_BYTES = 256 * 1024
+FEW = 3  # answers in a turn that are not worth to be held
+UNHELD = 64  # answers that are written at once after a turn with so few
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -39,10 +43,10 @@ class Sender(Protocol):
     def abort(self) -> None: ...
 
 
-def outbox_of(loop: asyncio.AbstractEventLoop) -> Outbox | None:
-    """One for a server on this loop; None where it has no use."""
+def outbox_of(loop: asyncio.AbstractEventLoop) -> Outbox:
+    """One for a server on this loop."""
     ready = getattr(loop, "_ready", None)
-    return None if ready is None else Outbox(loop, ready)
+    return GuessingOutbox(loop, ()) if ready is None else Outbox(loop, ready)
 
 
 class Outbox:
@@ -90,3 +94,40 @@ class Outbox:
             except Exception:
                 logger.exception("an answer could not be written")
                 sender.abort()
+
+
+class GuessingOutbox(Outbox):
+    """For a loop that does not show its callbacks: answers are held where the turns before had many."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ready: Sized) -> None:
+        super().__init__(loop, ready)
+        self._count = 0  # answers in this turn
+        self._unheld = 0  # answers that are still written at once
+
+    def send(self, sender: Sender, data: bytes) -> None:
+        """Write it, by the end of this turn."""
+        if self._unheld:
+            self._unheld -= 1
+            sender.write(data)
+            return
+        now = time.monotonic()  # the time of uvloop stands still during a turn
+        if not self._senders:
+            self._since = now
+            if not self._due:
+                self._due = 1
+                self._loop.call_soon(self._end)
+        if sender.held:
+            sender.held += data
+        else:
+            sender.held = data
+            self._senders.append(sender)
+        self._count += 1
+        self._size += len(data)
+        if self._size > HELD_BYTES or now - self._since > HOLD_TIME:
+            self.flush()
+
+    def _end(self) -> None:
+        if self._count <= FEW:
+            self._unheld = UNHELD
+        self._count = 0
+        super()._end()

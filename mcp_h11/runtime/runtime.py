@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from ..protocol.jsonrpc import JSON
 from ..protocol.shown import escaping
 from ..telemetry.providers import tracer_of
 from .admission import FairGate, Gate, HasParty
+from .bursts import Bursts
 from .eager import Eager
 from .extended import ServedExtensions, extensions_served
 from .fairness import Load, Shares, party_of
@@ -116,6 +118,7 @@ class Runtime:
         self._threads: Threads
         self.eager: Eager | None = None
         self.outbox: Outbox | None = None
+        self.bursts: Bursts
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
@@ -123,6 +126,7 @@ class Runtime:
         self._threads = Threads(self.loop, self.settings.max_threads)
         self.eager = Eager(self.loop) if self.settings.eager else None
         self.outbox = outbox_of(self.loop) if self.settings.eager else None
+        self.bursts = Bursts(self.loop)
         if self.fleet is not None:
             await self._join(self.fleet)
         self.lifespan = await self._stack.enter_async_context(self.handler.lifespan())
@@ -138,7 +142,10 @@ class Runtime:
         self.handler.notices.subscribe(self._on_notice)
         if self.settings.lag_warning is not None:
             self._watchdog = Watchdog(
-                self.settings.lag_warning, lambda: self.gate.inside or self.tasks, answer.__code__
+                self.settings.lag_warning,
+                lambda: self.gate.inside or self.tasks,
+                answer.__code__,
+                lambda wake: self.gate.rest(wake),
             )
         return self
 
@@ -169,7 +176,8 @@ class Runtime:
         self.store_away = False
 
     def _on_remote_notice(self, body: dict[str, Any]) -> None:
-        self._announce(Notice(body["change"], body.get("uri"), None, body.get("method", ""), body.get("params", {})))
+        method, params, name = body.get("method", ""), body.get("params", {}), body.get("name", "")
+        self._announce(Notice(body["change"], body.get("uri"), None, method, params, name))
 
     def share(self, other: Runtime) -> None:
         """Count calls together with another server in this process; before the first call."""
@@ -220,6 +228,7 @@ class Runtime:
         gate.total += 1
         eager = self.eager
         task = None if eager is None else eager.lend()
+        carrier = None
         if task is None or eager is None:
             task = self.loop.create_task(job)
             if call is not None:
@@ -227,18 +236,20 @@ class Runtime:
         else:
             if call is not None:
                 call.task = task
-            goes_on = False
             try:
-                goes_on = eager.begin(job)
+                carrier = eager.begin(job)
             finally:
-                if not goes_on:
+                if carrier is None:
                     self._release(own, ended, call)
-            if not goes_on:
+            if carrier is None:
                 return
         # The party is looked up and charged only now: most calls end in their first step, and need neither.
         party = whose.party
         gate.charge(party)
         self.tasks.add(task)
+        if carrier is not None:
+            carrier.ended = partial(self._carried, own, gate, party, ended, call, task)
+            return
         # A `finally` in the job would not do: a task that is cancelled before its first step never runs it.  One
         # callback does everything, because the loop handles each callback by itself.
         task.add_done_callback(partial(self._task_done, own, gate, party, ended, call))
@@ -261,6 +272,18 @@ class Runtime:
     ) -> None:
         """The task of a call that had both places has ended."""
         self._reap(task)
+        self._leave_gates(own, gate, party, ended, call)
+
+    def _carried(
+        self, own: Gate, gate: FairGate, party: str, ended: Ended, call: Any, task: asyncio.Task[None], exc: Any
+    ) -> None:
+        """A call that waited has ended by `exc`, in the last step of its task."""
+        self.tasks.discard(task)
+        if not isinstance(exc, StopIteration):
+            task.add_done_callback(self._reap)  # logs it, when the task has it
+        self._leave_gates(own, gate, party, ended, call)
+
+    def _leave_gates(self, own: Gate, gate: FairGate, party: str, ended: Ended, call: Any) -> None:
         own.leave()
         gate.leave(party)
         if call is not None:
@@ -269,6 +292,9 @@ class Runtime:
 
     def _start_in_turn(self, job: Job, own: Gate, whose: HasParty, ended: Ended, call: Any) -> None:
         """Start a call while the session or the server is busy: the party's share decides whether it begins now."""
+        if self.gate.wake():
+            self.start(job, own, whose, ended, call)
+            return
         party, gate = whose.party, self.gate
         if call is not None and call.method in PROTOCOL_METHODS:
             own, gate = Gate(None), self.side_gate
@@ -303,6 +329,7 @@ class Runtime:
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """Run a job as a task.  The task is kept until it ends, and its failure is logged."""
+        self.gate.wake()
         task = self.loop.create_task(job)
         self.tasks.add(task)
         task.add_done_callback(self._reap)
@@ -386,13 +413,14 @@ class Runtime:
 
         A notice for some clients alone is about this worker's backends; the others hear from backends of their own.
         """
-        self._announce(notice)
-        if self.fleet is not None and notice.audience is None:
-            if notice.kind == EXTENDED:
-                more = {"method": notice.method, "params": notice.params}
-                self.fleet.signal("notice", None, change=notice.kind, uri=notice.uri, **more)
-            else:
-                self.fleet.signal("notice", change=notice.kind, uri=notice.uri)
+        if self.fleet is None or notice.audience is not None:
+            self._announce(notice)
+            return
+        more: dict[str, Any] = {"name": self.fleet.name_notice()}
+        if notice.kind == EXTENDED:
+            more |= {"method": notice.method, "params": notice.params}
+        self._announce(replace(notice, name=more["name"]))
+        self.fleet.signal("notice", change=notice.kind, uri=notice.uri, **more)
 
     def _announce(self, notice: Notice) -> None:
         for listener in self.extended_listeners if notice.kind == EXTENDED else self.notice_listeners:

@@ -177,6 +177,10 @@ class MemoryEventStore:
         self._parties[session_id] = party
 
     async def append(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        self.keep(session_id, stream_id, index, data)
+
+    def keep(self, session_id: str, stream_id: str, index: int, data: bytes) -> None:
+        """`append` at once: keep `data` as the event `index` of the stream `stream_id` of `session_id`."""
         logs = self._sessions.get(session_id)
         if logs is None:
             logs = self._sessions[session_id] = OrderedDict()
@@ -188,12 +192,15 @@ class MemoryEventStore:
             self._age.setdefault(self._party(session_id), OrderedDict())[(session_id, stream_id)] = None
             self._grow(session_id, STREAM_OVERHEAD)
         cost = len(data) + EVENT_OVERHEAD
-        log.events.append(data)
+        events = log.events
+        events.append(data)
         log.size += cost
-        self._grow(session_id, cost)
-        if len(log.events) > self._max_events:
+        size = self._sizes[session_id] = self._sizes[session_id] + cost  # as `_grow`
+        self._total += cost
+        self._held.add(self._parties.get(session_id, session_id), cost)
+        if len(events) > self._max_events:
             self._shrink(session_id, log)
-        if self._sizes[session_id] > self._max_session:
+        if size > self._max_session:
             self._evict_from_session(session_id, logs)
         if self._total > self._max_total:
             self._evict()

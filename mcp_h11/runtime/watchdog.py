@@ -2,7 +2,8 @@
 """Names the function that blocks the event loop: a thread asks the loop for a sign of life while calls run.
 
 The loop itself is not slowed: the thread asks a few times a second, and only while a call runs.  It looks at the stack
-of the loop's thread only when no sign comes in time.
+of the loop's thread only when no sign comes in time.  A second after the last call it rests until the next one, so that
+an idle server has no thread that wakes.
 
 Rule: one warning for one stall, and no more than one in `QUIET_TIME`; it names the function, and never its arguments.
 """
@@ -24,22 +25,32 @@ logger = escaping(logging.getLogger(__name__))
 PAUSE = 0.1  # seconds between two questions; a stall shorter than this and the limit together may go unseen
 QUIET_TIME = 10.0  # between two warnings
 JOIN_TIME = 1.0
+IDLE_PAUSES = 10  # without a call, and then the thread rests
+LOOK_TIME = 60.0  # seconds after which a thread that rests looks whether its loop was closed
 
 
 class Watchdog:
     """Watches the loop that it is made on.
 
     `busy` says whether a call runs.  `entry` is the code of the function through which every call goes: its local
-    names `method` and `params` tell which call it is.
+    names `method` and `params` tell which call it is.  `rest` takes a function to call when the next call begins.
     """
 
-    def __init__(self, limit: float, busy: Callable[[], object], entry: CodeType) -> None:
+    def __init__(
+        self,
+        limit: float,
+        busy: Callable[[], object],
+        entry: CodeType,
+        rest: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._limit = limit
         self._busy = busy
         self._entry = entry
+        self._on_call = rest
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._alive = threading.Event()
+        self._wanted = threading.Event()
         self._ended = threading.Event()
         self._said = -QUIET_TIME
         self._unsaid = 0
@@ -50,23 +61,40 @@ class Watchdog:
         """Ask no further questions, and wait for the thread to end."""
         self._ended.set()
         self._alive.set()
-        self._thread.join(JOIN_TIME)  # the thread waits for one of these two events, or writes to the log
+        self._wanted.set()
+        self._thread.join(JOIN_TIME)  # the thread waits for one of these three events, or writes to the log
 
     def _watch(self) -> None:
+        idle = 0
         while not self._ended.wait(PAUSE):
-            if not self._busy():
+            idle = 0 if self._busy() else idle + 1
+            if 0 < idle < IDLE_PAUSES:
                 continue
             self._alive.clear()
+            self._wanted.clear()
             try:
-                self._loop.call_soon_threadsafe(self._alive.set)
+                self._loop.call_soon_threadsafe(self._rest if idle else self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
-            if self._alive.wait(self._limit):
-                continue
-            self._blocked(sys._current_frames().get(self._watched))
-            # A stall gets one warning, however long it lasts.
-            while not self._alive.wait(PAUSE) and not self._loop.is_closed():
-                pass
+            if not self._alive.wait(self._limit):
+                if not idle or self._busy():
+                    self._blocked(sys._current_frames().get(self._watched))
+                # A stall gets one warning, however long it lasts.
+                while not self._alive.wait(PAUSE) and not self._loop.is_closed():
+                    pass
+            elif idle:
+                while not self._wanted.wait(LOOK_TIME):
+                    if self._loop.is_closed():
+                        return
+                idle = 0
+
+    def _rest(self) -> None:
+        """Runs on the loop, where no call can begin meanwhile."""
+        self._alive.set()
+        if self._busy():
+            self._wanted.set()
+        else:
+            self._on_call(self._wanted.set)
 
     def _blocked(self, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -48,7 +48,11 @@ def pydantic_readers(adapter: Any, *, numbers: bool) -> tuple[Reader, Reader]:
         return read
 
     def validate_lax(value: Any) -> Any:
-        made = adapter.validate_python(value)
+        try:
+            made = adapter.validate_python(value)
+        except pydantic.ValidationError:
+            # In a schema 1e19 is an integer; pydantic takes floats of up to 64 bits for one.
+            made = adapter.validate_python(coercion.lax_whole(value))
         # pydantic's lax mode reads "inf" as a float, and no JSON could hold a result with it.  The two walks are spared
         # where the schema has no number, or no text says so.
         if numbers and coercion.says_infinite(value) and coercion.holds_infinite(adapter.dump_python(made)):

@@ -3,6 +3,9 @@
 
 It makes connections, and does not know the protocol that they speak.
 
+A plain connection on asyncio needs no task, since there is nothing to wait for: it is made in the turn that accepted it
+(`transport`).
+
 Rule: a peer counts before its handshake too, because it holds a descriptor from the start.  asyncio's own servers do
 not have this rule: they report a connection only after its handshake, so that a handshake which never ends is not
 counted.  When they are closed, they also lose the connections that they have just accepted.
@@ -20,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from ..protocol.shown import escaping
+from .transport import PlainTransport, fits
 
 ACCEPTS_PER_TURN = 32  # in one turn of the loop; then the accepted connections have their turn
 YIELD_TIME = 0.001  # seconds for which a connection is left to other processes
@@ -32,22 +36,22 @@ logger = escaping(logging.getLogger(__name__))
 
 
 class Acceptor:
-    """Accepts on one bound socket until `close`, with TLS or without, by public means of asyncio only.
+    """Accepts on one bound socket until `close`, with TLS or without.
 
-    `connected` makes the protocol of a connection.  It is given a function, and the protocol calls this function when
-    the connection is made: from then on the connection no longer counts as a handshake.  `full(address)` says whether
-    there is no room for a peer, with the handshakes under way in `handshakes` counted too.  A peer without room is
-    closed without an answer, because TLS has no answer for that.  `leaves` says whether the next connection is left to
-    other processes that accept from the same socket, for a moment.
+    `connected` makes the protocol of a connection, a `BufferedProtocol`.  It may be given a function, and then the
+    protocol calls it with its transport when the connection is made: from then on it no longer counts as a handshake.
+    `full(address)` says whether there is no room for a peer, with the handshakes under way in `handshakes` counted too.
+    A peer without room is closed without an answer, because TLS has no answer for that.  `leaves` says whether the next
+    connection is left to other processes that accept from the same socket, for a moment.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         context: ssl.SSLContext | None,
-        connected: Callable[[Callable[[], None]], asyncio.BaseProtocol],
+        connected: Callable[[Callable[[Any], None] | None], asyncio.BaseProtocol],
         full: Callable[[str], bool],
-        handshakes: set[asyncio.Task[None]],
+        handshakes: set[Any],
         *,
         timeout: float | None,
         backlog: int,
@@ -64,6 +68,9 @@ class Acceptor:
             self._options = {"ssl": context, "ssl_handshake_timeout": NEVER if timeout is None else timeout}
         self._retry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._plain = context is None and fits(self._loop)
+        # As numbers: `accept` of `socket` makes them members of an enum for each connection.
+        self._kind = int(sock.family), int(sock.type), sock.proto
         sock.listen(backlog)
         try:
             self._loop.add_reader(sock, self._accept)
@@ -85,8 +92,8 @@ class Acceptor:
     def close(self) -> None:
         """Accept no more, and cancel the handshakes under way."""
         self.stop()
-        for task in list(self._handshakes):
-            task.cancel()
+        for one in list(self._handshakes):
+            one.cancel()
 
     def _accept(self) -> None:
         leaves = self._leaves
@@ -110,7 +117,8 @@ class Acceptor:
     def _accept_one(self) -> bool:
         """Accept one connection; False where none waits, or the system has no room for one."""
         try:
-            peer, address = self._sock.accept()
+            descriptor, address = self._sock._accept()  # type: ignore[attr-defined]
+            peer = socket.socket(*self._kind, fileno=descriptor)
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -146,6 +154,19 @@ class Acceptor:
         if self._full(str(address[0]) if isinstance(address, tuple) else ""):
             peer.close()
             return
+        if self._plain:
+            try:
+                transport = PlainTransport(self._loop, peer, address, self._connected(None))
+            except Exception:
+                logger.exception("a connection could not be made")
+                peer.close()
+                return
+            try:
+                transport.begin()
+            except Exception:
+                logger.exception("a connection could not be made")
+                transport.abort()
+            return
         task = self._loop.create_task(self._connect(peer))
         self._handshakes.add(task)
         task.add_done_callback(partial(self._ended, peer))
@@ -158,7 +179,10 @@ class Acceptor:
     async def _connect(self, peer: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
-        made = partial(self._handshakes.discard, task)  # the task ends a turn or two of the loop later
+
+        def made(_: Any) -> None:
+            self._handshakes.discard(task)  # the task ends a turn or two of the loop later
+
         try:
             await self._loop.connect_accepted_socket(partial(self._connected, made), peer, **self._options)
         except OSError as exc:  # includes ssl's errors: no TLS, no common version or cipher, too slow, gone

@@ -16,8 +16,9 @@ from typing import Any
 
 from ..http.auth import subject
 from ..http.headers import JSON_HEADERS, Headers
-from ..http.messages import HTTPRequest
+from ..http.messages import Head, HTTPRequest
 from ..http.reply import COMMENT, Link, Reply
+from ..http.sse import Parts
 from ..protocol.jsonrpc import Notification, Request
 from ..protocol.tracecontext import read_trace
 from ..runtime.metrics import Metrics
@@ -72,6 +73,10 @@ class RecordedReply(Reply):
         self.status = self.status or 200
         super().stream_once(events)
 
+    def send_parts(self, event: Parts, last: bool) -> None:
+        self.status = self.status or 200
+        super().send_parts(event, last)
+
     def fields(self, seconds: float) -> dict[str, Any]:
         """The fields of its line, in order; an empty field is left out."""
         head = self.request.head
@@ -114,11 +119,12 @@ class Recorder:
             fields = reply.fields(seconds)
             self._log({**fields, "backend": backend} if backend else fields)
 
-    def refused(self, peer: str, method: str, path: str, status: int) -> None:
-        """Record a refusal that was sent before the whole request had arrived."""
+    def refused(self, peer: str, head: Head | None, status: int) -> None:
+        """Record a refusal that was sent before the whole request had arrived; `head` is None where it is unknown."""
         if self.metrics is not None:
             self.metrics.responses[status] += 1
         if self._form is not None and logger.isEnabledFor(logging.INFO):
+            method, path = ("-", "-") if head is None else (head.method, head.path)
             fields = refused_fields(peer, method, path, status)
             backend = "" if self.backend_of is None else self.backend_of(path)
             self._log({**fields, "backend": backend} if backend else fields)

@@ -2,70 +2,63 @@
 """One connection on the event loop: bytes to `http11`, requests to the endpoint, answers to the transport.
 
 A read costs one callback, and an answer costs one `transport.write`; a connection has no task, queue or stream object.
-Deadlines are checked when the server's clock ticks, so an idle connection costs no timer.
+Deadlines are checked when the server's wheel says so, so an idle connection costs no timer.
 
 Rule: nothing here knows a header or a message.  A failure here ends this connection and no other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
+from sys import intern
 from typing import Any
 
+from ..http.bodies import BLOCK, FIRST_BLOCK
 from ..http.chunked import MAX_CHUNKS
 from ..http.headers import JSON_HEADERS, Headers
 from ..http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest
-from ..http.reply import FORGOTTEN, UNDECIDED, Reply
-from ..http.server import ServerConnection
+from ..http.reply import COMMENT, FORGOTTEN, STREAMING, UNDECIDED, Reply
+from ..http.sse import Parts
 from ..protocol.errors import Refusal, overloaded
 from ..protocol.shown import escaping
 from ..runtime.fairness import Load, address_party
 from .access import RecordedReply
-from .deadlines import ANSWERING, BODY, CLOSING, HEAD, IDLE, LINGER_BYTES, LINGERING, LOST, NEW, Deadlines
+from .deadlines import ANSWERING, BODY, CLOSING, HEAD, IDLE, LINGER_BYTES, LINGERING, LOST, NEW
+from .intake import Intake
 from .owner import TOLD_WHY, ConnectionOwner
-from .sockets import send_at_once
+from .sockets import OPTIONS_PASS_ON, send_at_once
+from .writing import APART, WritingProtocol
 
 logger = escaping(logging.getLogger(__name__))
 
-READ_SIZE = 64 * 1024  # bytes taken from a socket at once
 # In one turn of the loop, a client that pipelines gets at most this number of answers, and at most MAX_CHUNKS chunks of
 # its bodies are decoded.  Then its neighbours have their turn.
 REQUESTS_PER_TURN = 16
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(Intake):
     """An accepted connection, and the `Link` of the reply that is under way."""
 
     __slots__ = (
-        "_again", "_deadlines", "_dropped", "_due", "_http", "_load", "_own_buffer", "_phase", "_pumping", "_reading",
-        "_reply", "_transport", "_waiters", "held", "on_made", "party", "peer", "proxied", "received", "server",
-        "writable", "written",
+        "_again", "_dropped", "_due", "_load", "_pumping", "_reading", "beat", "on_made", "party", "peer", "proxied",
+        "reply",
     )  # fmt: skip
 
     def __init__(self, server: ConnectionOwner) -> None:
-        self.server = server
+        Intake.__init__(self, server)
         self.peer = ""
         self.party: str | None = None  # the client that it counts for; None for a proxy, which serves many clients
         self.proxied = False
-        self.held = b""  # bytes of an answer that the outbox will write
-        self.on_made: Callable[[], None] | None = None
-        self.writable = True
-        self._http = ServerConnection(server.heads, server.settings.limits)
-        self._transport: asyncio.Transport | None = None
-        self._reply: Reply | None = None
+        self.on_made: Callable[[Any], None] | None = None  # is given the transport
+        self.reply: Reply | None = None  # the one that is under way
         self._load: Load | None = None  # of a body that arrives in parts
         self._phase = NEW
-        self._deadlines = Deadlines(server.now)
+        self.beat = 0  # of the server's wheel
         self._pumping = False
         self._again = False
         self._reading = True
-        self._waiters: list[asyncio.Future[None]] = []
-        # A loop that reads ahead in the background (Windows) needs a buffer for each connection.
-        self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
-        self.received = 0  # bytes
-        self.written = 0  # bytes handed to the transport
         self._dropped = 0
         self._due = False  # `_read_on` will be called
 
@@ -73,45 +66,37 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         # The type is Any because uvloop's transports have asyncio's methods, but not its class.
+        server = self.server
+        settings, limit, others = server.settings, server.settings.max_connections, len(server.connections)
         self._transport = transport
         if self.on_made is not None:
-            self.on_made()
+            self.on_made(transport)
             self.on_made = None
-        self._deadlines.since = self.server.now  # again: this object was made before the TLS handshake
-        settings = self.server.settings
+        self.since = now = server.now  # again: this object was made before the TLS handshake
         transport.set_write_buffer_limits(high=settings.write_high)
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
-            self.peer = str(address[0])
-            send_at_once(transport)
-        self.proxied = self.server.endpoint.trusts(self.peer)
-        server, limit = self.server, settings.max_connections
-        others = len(server.connections)
+            self.peer = intern(str(address[0]))  # the same text for all connections of one client or proxy
+            if not OPTIONS_PASS_ON:
+                send_at_once(transport.get_extra_info("socket"))
+        self.proxied = server.endpoint.trusts(self.peer)
+        server.wheel.put(self, now + server.rest)
         server.connections.add(self)
-        full = limit is not None and others >= limit
+        over = -1 if limit is None else others - limit
         if not self.proxied:
             self.party = address_party(self.peer)
-            full = full and not server.make_room(self.party)
+            if over >= 0 and server.make_room(self.party):
+                over = -1
             server.joined(self)
-        if full and limit is not None and others >= limit + TOLD_WHY:
+        if over >= TOLD_WHY:
             transport.abort()
-        elif full:
+        elif over >= 0:
             self._refuse(overloaded("Too many connections"))
-        elif self.server.draining:
+        elif server.draining:
             self._refuse(overloaded("The server is shutting down"))
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        # All connections share one buffer: `buffer_updated` copies the bytes out before the loop reads again.  Without
-        # a buffer of ours asyncio allocates 256 KiB for each read; where malloc maps such blocks, that is three system
-        # calls.
-        return self.server.buffer if self._own_buffer is None else self._own_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        buffer = self.server.buffer if self._own_buffer is None else self._own_buffer
-        self.data_received(bytes(buffer[:nbytes]))
-
     def data_received(self, data: bytes) -> None:
-        """Take the bytes of one read.  They are at most READ_SIZE, so that neighbours get their turn."""
+        """Take the bytes of one read.  They are at most `intake.READ_SIZE`, so that neighbours have turns."""
         phase = self._phase
         if phase >= LINGERING:
             self._dropped += len(data)
@@ -120,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         http = self._http
         self.received += len(data)
-        if phase == IDLE and self.writable:
+        if (phase == IDLE or phase == NEW) and self.writable:
             request = http.receive_whole(data)
             if request is not None:
                 try:  # as `_pump` does; the bytes were one whole request, so `_pump` would find nothing more
@@ -132,8 +117,12 @@ class Connection(asyncio.BufferedProtocol):
         else:
             http.receive_data(data)
         if phase == NEW or phase == IDLE:
-            self._phase, self._deadlines.since = HEAD, self.server.now
-        if phase == ANSWERING or not self.writable:
+            self._phase, self.since = HEAD, self.server.now
+        self._pump_or_pause()
+
+    def _pump_or_pause(self) -> None:
+        http = self._http
+        if self._phase == ANSWERING or not self.writable:
             if self._reading and http.buffered > self.server.settings.read_ahead and self._transport is not None:
                 self._reading = False
                 self._transport.pause_reading()
@@ -141,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pump()
 
     def eof_received(self) -> bool:
-        http, reply, transport = self._http, self._reply, self._transport
+        http, reply, transport = self._http, self.reply, self._transport
         http.receive_data(b"")
         # The peer may have stopped sending only (`nc` does), and then it still gets its answers.  It counts as gone on
         # a stream, and where a client cancels a call by leaving, since most peers that stop sending are gone.  TLS has
@@ -152,37 +141,38 @@ class Connection(asyncio.BufferedProtocol):
                 return True
             if reply is not None and reply.state == UNDECIDED and not reply.cancel_on_eof:
                 return True
-        self.close()
-        return False
+        self._flush()
+        if self._phase < CLOSING:
+            self._phase, self.since = CLOSING, self.server.now
+        return False  # then the transport closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = LOST
         self._transport = self._load = None
+        self.server.wheel.remove(self)
+        self.server.runtime.bursts.taken(self)  # dropped
         self.server.lost(self)
-        self.resume_writing()
-        reply, self._reply = self._reply, None
+        if not self.writable:
+            WritingProtocol.resume_writing(self)
+        reply, self.reply = self.reply, None
         if reply is not None:
-            self.server.replies.discard(reply)
             if reply.records:
                 self.server.recorder.finished(reply, self.server.loop.time())
             reply.gone()
 
     def pause_writing(self) -> None:
-        self.writable = False
+        WritingProtocol.pause_writing(self)
+        self.server.wheel.put(self, self.server.now)
 
     def resume_writing(self) -> None:
-        self.writable = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._reply is None and self._phase < LINGERING and not self._http.idle:
+        WritingProtocol.resume_writing(self)
+        if self.reply is None and self._phase < LINGERING and not self._http.idle:
             # Requests that came meanwhile are answered in a later turn, because a write may be calling this method.
             self.server.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self.writable and self._reply is None and self._phase < LINGERING:
-            self._deadlines.since = self.server.now
+        if self.writable and self.reply is None and self._phase < LINGERING:
+            self.since = self.server.now
             self._resume_reading()
             self._pump()
 
@@ -237,7 +227,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _weigh(self, load: Load) -> bool:
         """Count the arrived bytes of a body and the bytes of a next read; False where the body was refused for them."""
-        head, size = self._http.head, self._http.body_received + READ_SIZE
+        head, size = self._http.head, self._http.body_received
+        # As `ArrivingBody` makes room.
+        size += max(FIRST_BLOCK, min(size, BLOCK))
         if head is not None and head.size >= 0:
             size = min(size, head.size)
         if size <= load.size or load.resize(size):
@@ -256,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         self._due = False
-        if self._reply is None and self._phase < LINGERING:
+        if self.reply is None and self._phase < LINGERING:
             self._pump()
         if not self._due:
             self._resume_reading()
@@ -271,8 +263,8 @@ class Connection(asyncio.BufferedProtocol):
         reply = Reply(self, request) if recorder is None else RecordedReply(self, request, server.loop.time())
         if self._load is not None:
             reply.load, self._load = self._load, None
-        self._reply = reply
-        server.replies.add(reply)
+        self.reply = reply
+        self.since = server.now
         server.endpoint.respond(request, reply)
 
     def _begin_body(self, head: Head) -> None:
@@ -288,7 +280,8 @@ class Connection(asyncio.BufferedProtocol):
         if not self._weigh(load):
             return
         self._phase = BODY
-        self._deadlines.begin_body(self.server.now)
+        self.begin_body(self.server.now)
+        self.server.wheel.put(self, self.server.now)
         if head.expect_continue:
             if self.server.endpoint.asks_who:
                 self.server.runtime.spawn(self._invite(head))
@@ -311,8 +304,7 @@ class Connection(asyncio.BufferedProtocol):
         recorder = self.server.recorder
         if recorder is not None:
             head = self._http.head
-            method, path = ("-", "-") if head is None else (head.method, head.path)
-            recorder.refused(self.server.endpoint.client(head, self), method, path, refusal.status)
+            recorder.refused(self.server.endpoint.client(head, self), head, refusal.status)
         body = self.server.runtime.json.error(None, refusal)
         headers = JSON_HEADERS + refusal.headers + extra
         self._http.close_after()
@@ -325,7 +317,8 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing():
             return
         self._flush()
-        self._phase, self._deadlines.since = LINGERING, self.server.now
+        self._phase, self.since = LINGERING, self.server.now
+        self.server.wheel.put(self, self.server.now)
         if transport.can_write_eof():  # false over TLS; there the peer sees the end by "Connection: close"
             transport.write_eof()
         self._resume_reading()
@@ -336,10 +329,14 @@ class Connection(asyncio.BufferedProtocol):
         server, http = self.server, self._http
         if close:
             http.close_after()
-        data = http.respond(status, headers, body, date=server.date)
+        apart = len(body) > APART and http.head is not None and http.head.method == "POST"
+        data = http.respond(status, headers, body, date=server.date, apart=apart)
         idle = http.response_done()
         outbox = server.runtime.outbox
-        if outbox is None:
+        if apart:
+            self.write(data)
+            self.write(memoryview(body))  # as `write_parts`
+        elif outbox is None:
             self.write(data)
         else:
             outbox.send(self, data)
@@ -347,10 +344,27 @@ class Connection(asyncio.BufferedProtocol):
 
     def begin(self, headers: Headers, events: bytes, last: bool) -> None:
         data = self._http.start_stream(200, headers, date=self.server.date) + self._http.send_chunk(events)
+        self.since = self.server.now
         (self._end_stream if last else self.write)(data)
 
     def send(self, events: bytes, last: bool) -> None:
-        (self._end_stream if last else self.write)(self._http.send_chunk(events))
+        self.since = self.server.now
+        bursts = self.server.runtime.bursts
+        if last:
+            self._end_stream(self._http.send_chunk(bursts.taken(self) + events))
+        else:
+            bursts.send(self, events)
+
+    def send_parts(self, headers: Headers | None, event: Parts, last: bool) -> None:
+        http, server = self._http, self.server
+        self.since = server.now
+        head = b"" if headers is None else http.start_stream(200, headers, date=server.date)
+        before, payload, behind = http.chunk_parts((server.runtime.bursts.taken(self) + event[0], *event[1:]))
+        (self._end_stream if last else self.write)(self.write_parts(head + before, payload, behind))
+
+    def comment(self) -> None:
+        self.since = self.server.now
+        self.write_events(COMMENT)
 
     def _end_stream(self, data: bytes) -> None:
         # One write: a client that closes on the last event must not make the terminator fail.
@@ -358,22 +372,17 @@ class Connection(asyncio.BufferedProtocol):
         idle = self._http.response_done()
         self.write(data)
         self._answered(idle)
+        if self._phase < LINGERING:  # a stream is looked at when it may be silent, and now other waits begin
+            self.server.wheel.put(self, self.server.now + self.server.rest)
 
     def forget_head(self) -> None:
         self._http.forget_head()
 
-    async def drained(self) -> None:
-        if not self.writable:
-            waiter = self.server.loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-
     def _answered(self, idle: bool) -> None:
         """Go on after a whole answer.  `idle`: no byte of a next request has arrived."""
-        server, http, reply = self.server, self._http, self._reply
+        server, http, reply = self.server, self._http, self.reply
         assert reply is not None, "it was answered"
-        server.replies.discard(reply)
-        self._reply = None
+        self.reply = None
         if reply.records:
             self.server.recorder.finished(reply, self.server.loop.time())
         if self._phase >= LINGERING:
@@ -381,7 +390,7 @@ class Connection(asyncio.BufferedProtocol):
         if http.closing:
             self._end()
             return
-        self._deadlines.since = server.now
+        self.since = server.now
         if not self._reading and self.writable:
             self._resume_reading()
         if idle and not http.eof:
@@ -399,38 +408,19 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def write(self, data: bytes) -> None:
-        """Write at once, after the bytes that the outbox holds."""
-        if self.held:
-            self._flush()
-        transport = self._transport
-        # After a failed write the transport closes at once, and `connection_lost` comes some turns later.  asyncio logs
-        # each write in between, so none is made.
-        if transport is not None and data and not transport.is_closing():
-            self.written += len(data)
-            transport.write(data)
-
     def _resume_reading(self) -> None:
         transport = self._transport
         if not self._reading and transport is not None and not transport.is_closing():
             self._reading = True
             transport.resume_reading()
 
-    def _flush(self) -> None:
-        if self.held and self.server.runtime.outbox is not None:
-            self.server.runtime.outbox.flush()
-
     @property
     def spare(self) -> int:
         """How well the connection can be spared: 0 while a call runs on it, 3 while it waits for a next request."""
         if self._phase == ANSWERING:
-            reply = self._reply
+            reply = self.reply
             return 1 if reply is not None and reply.request is FORGOTTEN else 0  # a stream that only listens
         return 3 if self._phase >= IDLE else 2
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     # --- the server's clock and its end ------------------------------------------------------------------------
 
@@ -438,7 +428,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close as soon as all written bytes are sent."""
         self._flush()
         if self._transport is not None and self._phase < CLOSING:
-            self._phase, self._deadlines.since = CLOSING, self.server.now
+            self._phase, self.since = CLOSING, self.server.now
             self._transport.close()
 
     def drain(self) -> None:
@@ -454,26 +444,33 @@ class Connection(asyncio.BufferedProtocol):
             self._http.close_after()
 
     def tick(self, now: float) -> None:
-        """Enforce the deadlines."""
-        transport, phase = self._transport, self._phase
+        """Enforce the deadlines; the wheel calls it when one may be over."""
+        transport, phase, settings, reply = self._transport, self._phase, self.server.settings, self.reply
         if transport is None:
             return
-        settings, deadlines = self.server.settings, self._deadlines
+        when: float | None = now  # while bytes wait to leave, each tick looks at them
         unsent = transport.get_write_buffer_size()
-        if unsent and deadlines.is_stalled(now, self.written - unsent, settings.write_timeout):
+        if unsent and self.is_stalled(now, self.written - unsent, settings.write_timeout):
             self.abort()  # this ends the connection alone: the client can resume its stream on another one
-        if phase == ANSWERING:
-            return
-        if unsent and (phase >= IDLE or not self.writable):
-            deadlines.since = now  # its answer is still leaving; `is_stalled` limits the time for that
-            return
-        if phase == BODY:
-            deadlines.credit(now, self._http.body_received, settings.min_body_rate)
-        if not deadlines.is_over(now, phase, settings):
-            return
+        if phase == ANSWERING and reply is not None:
+            left = reply.tick(now - self.since, settings.patience, settings.keep_alive)
+            when = now if unsent else now + left
+            if reply.state == STREAMING and when < inf:
+                self.server.wheel.put(self, when)
+                return
+        elif unsent and (phase >= IDLE or not self.writable):
+            self.since = now  # its answer is still leaving; `is_stalled` limits the time for that
+        else:
+            when = self.next_look(now, phase, settings, self._http.body_received)
+        if when is None:
+            self._expire(phase)
+            when = now
+        self.server.wheel.put(self, min(when, now + self.server.rest))
+
+    def _expire(self, phase: int) -> None:
         if phase == HEAD or phase == BODY:
             self._refuse(Refusal(408, "Request Timeout: the request did not arrive in time"))
         elif phase == CLOSING:
-            transport.abort()  # a TLS peer that has not confirmed the close
+            self.abort()  # a TLS peer that has not confirmed the close
         else:
             self.close()

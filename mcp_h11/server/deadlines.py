@@ -10,6 +10,8 @@ Rule: this module decides, and `Connection.tick` acts.  It has times and counts 
 
 from __future__ import annotations
 
+from math import inf
+
 from ..runtime.settings import Settings
 
 # A client must be able to read a refusal.  Most clients read nothing before they have written their whole body, so the
@@ -44,7 +46,10 @@ def time_limit(phase: int, settings: Settings) -> float | None:
 
 
 class Deadlines:
-    """The times of one connection.  `since`: the loop's time at which its phase began, or counts as begun."""
+    """The times of one connection.
+
+    `since`: the loop's time at which its phase began, or counts as begun; of ANSWERING, that of the last write.
+    """
 
     __slots__ = ("_credited", "_stalled", "_taken", "since")
 
@@ -71,6 +76,15 @@ class Deadlines:
         """Whether the phase has lasted as long as it may."""
         limit = time_limit(phase, settings)
         return limit is not None and now - self.since >= limit
+
+    def next_look(self, now: float, phase: int, settings: Settings, received: int) -> float | None:
+        """The time at which the phase may be over; None where it is.  `received` counts the bytes of a body."""
+        if phase == BODY:
+            self.credit(now, received, settings.min_body_rate)
+        if self.is_over(now, phase, settings):
+            return None
+        # The time of a body is reckoned at each tick, so that bytes which came fast save up no time.
+        return now if phase == BODY else self.since + (time_limit(phase, settings) or inf)
 
     def is_stalled(self, now: float, taken: int, limit: float | None) -> bool:
         """Whether a reader of an answer has taken nothing for `limit` seconds.

@@ -22,12 +22,16 @@ from ..http.headers import Headers
 from ..http.heads import HeadCache
 from ..http.messages import Head
 from ..http.reply import Reply
+from ..runtime.bursts import Bursts
 from ..runtime.metrics import CONTENT_TYPE
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
+from ..runtime.wheel import Wheel
 from ..version import __version__
-from .connection import READ_SIZE, Connection
-from .ops import FRESH, Answer, OpsListener, Pages, document
+from .clock import look_at, rest_of
+from .connection import Connection
+from .intake import READ_SIZE
+from .ops import FRESH, MAX_OPS_CONNECTIONS, Answer, OpsListener, Pages, document
 from .server import http_date
 
 TICK_TIME = 1.0  # seconds
@@ -56,17 +60,25 @@ class Desk:
         self.workers = workers
         self.settings = workers.settings
         self.loop = asyncio.get_running_loop()
+        # It is never entered, as the parent runs no call.
         self.runtime = Runtime(ServerHandler(), workers.settings)
+        self.runtime.bursts = Bursts(self.loop)
         self.buffer, self.shares_buffer = memoryview(bytearray(READ_SIZE)), True
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
-        self.replies: set[Reply] = set()
+        self.wheel = Wheel[Connection](TICK_TIME)
+        self.rest = rest_of(workers.settings)
         self.endpoint: Any = None
         self.lag = self.now = 0.0
         self.date = b""
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = OpsListener(self, sockets, DeskPages)
+
+    @property
+    def replies(self) -> list[Reply]:
+        """None: the parent has no streams."""
+        return []
 
     @property
     def uptime(self) -> float:
@@ -92,7 +104,9 @@ class Desk:
     def _tick(self) -> None:
         self.now, self.date = self.loop.time(), http_date(time.time())
         self._timer = self.loop.call_later(TICK_TIME, self._tick)
-        self.listener.tick(self.now)
+        self.wheel.turn(self.now)
+        for connection in self.wheel.take(MAX_OPS_CONNECTIONS):
+            look_at(connection, self.now)
 
     def joined(self, connection: Connection) -> None: ...
 

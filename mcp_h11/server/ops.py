@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,7 @@ from ..runtime.settings import Settings
 from ..version import __version__
 from .connection import Connection
 from .owner import ConnectionOwner
+from .sockets import send_at_once
 
 if TYPE_CHECKING:
     from .swapping import SwapPage
@@ -55,9 +56,11 @@ class Watched(Protocol):
     endpoint: Any
     lag: float  # seconds by which the event loop was late at the last ticks
     leaving: bool  # the end has begun, and requests are still served
-    replies: set[Reply]
     runtime: Any
     settings: Settings
+
+    @property
+    def replies(self) -> Collection[Reply]: ...
 
     @property
     def uptime(self) -> float: ...
@@ -268,7 +271,7 @@ class OpsListener:
         self.heads = HeadCache()
         self.connections: set[Connection] = set()
         self._joined: set[Connection] = set()  # those of them that were let in
-        self.replies: set[Reply] = set()
+        self.wheel, self.rest = server.wheel, server.rest
         self.sockets = sockets
         self._servers: list[asyncio.Server] = []
         self.addresses = [sock.getsockname() for sock in sockets]
@@ -292,14 +295,11 @@ class OpsListener:
     async def start(self) -> None:
         for sock in self.sockets:
             sock.setblocking(False)
+            send_at_once(sock)
             self._servers.append(await self.loop.create_server(self._connected, sock=sock, backlog=OPS_BACKLOG))
 
     def _connected(self) -> Connection:
         return Connection(self)
-
-    def tick(self, now: float) -> None:
-        for connection in list(self.connections):
-            connection.tick(now)
 
     def joined(self, connection: Connection) -> None:
         """Let a connection in.  They are not counted by client: the proxy of a cluster may carry all of them."""

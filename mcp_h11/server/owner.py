@@ -10,8 +10,8 @@ import asyncio
 from typing import Any, Protocol
 
 from ..http.heads import HeadCache
-from ..http.reply import Reply
 from ..runtime.settings import Settings
+from ..runtime.wheel import Wheel
 
 # This number of connections past `max_connections` get an answer that says why they are refused.  Any further
 # connection is dropped without an answer, since each one holds a descriptor.
@@ -28,13 +28,14 @@ class ConnectionOwner(Protocol):
         heads: the request heads that h11 has seen.
         now: the event loop's time at the last tick of the clock.
         date: the value of the Date header.
+        wheel: has each connection until the clock is to look at it.
+        rest: seconds for which the clock may leave a connection alone.
         runtime: a `Runtime`.
     """
 
     buffer: memoryview
     shares_buffer: bool
     connections: set[Any]
-    replies: set[Reply]
     draining: bool
     endpoint: Any
     heads: HeadCache
@@ -42,6 +43,8 @@ class ConnectionOwner(Protocol):
     recorder: Any
     runtime: Any
     settings: Settings
+    wheel: Wheel[Any]
+    rest: float
 
     @property
     def now(self) -> float: ...

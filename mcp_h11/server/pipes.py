@@ -23,7 +23,12 @@ class Outlet:
     """Sends lines to the client in the order in which they were given, and counts the bytes that were not sent yet.
 
     A subclass sends the lines: it overrides `put`, and calls `wrote` when bytes have left.
+
+    Attributes:
+        reading: whether the lines of one read are being handled; `flush` follows, so their answers can leave together.
     """
+
+    reading = False
 
     def __init__(self, high: int) -> None:
         self.closed = asyncio.Event()  # the client is gone
@@ -34,19 +39,37 @@ class Outlet:
     @property
     def full(self) -> bool:
         """Whether a caller that can wait should call `drained`."""
-        return self._unwritten > self._high and not self.closed.is_set()
+        return self.holds_more_than(self._high)
 
     def post(self, payload: bytes) -> None:
         """Send one message as a line."""
-        line = encode_line(payload)
-        if not self.closed.is_set():
-            self._unwritten += len(line)
+        line = self.counted(payload)
+        if line is not None:
             self.put(line)
+
+    def answer(self, payload: bytes) -> None:
+        """As `post`, for the answer to a request: it may wait for others of the same turn of the loop."""
+        self.post(payload)
+
+    def counted(self, payload: bytes) -> bytes | None:
+        """The line, which counts as not sent yet; None where the client is gone."""
+        line = encode_line(payload)
+        if self.closed.is_set():
+            return None
+        self._unwritten += len(line)
+        return line
+
+    def flush(self) -> None:
+        """Send all answers that wait for others."""
+
+    def holds_more_than(self, limit: int) -> bool:
+        """Whether so many bytes wait to be written, and a client is there to read them."""
+        return self._unwritten > limit and not self.closed.is_set()
 
     async def drained(self, limit: int | None = None) -> None:
         """Wait until no more than `limit` bytes wait to be written."""
         limit = self._high if limit is None else limit
-        while self._unwritten > limit and not self.closed.is_set():
+        while self.holds_more_than(limit):
             self._room.clear()
             await self._room.wait()
 
@@ -75,15 +98,19 @@ class ThreadOutlet(Outlet):
     The thread is a daemon: a client that does not read must not keep the process from ending.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO, high: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, stdout: BinaryIO | Descriptor, high: int) -> None:
         super().__init__(high)
         self._loop = loop
         self._stdout = stdout
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def put(self, line: bytes | None) -> None:
+        if self._thread is None:
+            if line is None:
+                return
+            self._thread = threading.Thread(target=self._work, name="mcp_h11 stdout", daemon=True)
+            self._thread.start()
         self._lines.put(line)
 
     def _work(self) -> None:
@@ -112,7 +139,7 @@ class ThreadOutlet(Outlet):
         self._stdout.flush()
 
 
-async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
+async def pieces_of(source: Any, loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
     """The bytes of a stream, piece by piece as they come, up to its end."""
     pieces: asyncio.Queue[bytes] = asyncio.Queue()
     room = threading.Semaphore(READ_AHEAD)
@@ -139,7 +166,7 @@ async def pieces_of(source: BinaryIO, loop: asyncio.AbstractEventLoop) -> AsyncI
         room.release()
 
 
-class _Descriptor:
+class Descriptor:
     """A descriptor without a buffer.
 
     A buffered stream has a lock, and the interpreter takes that lock when it ends.  A thread that is left behind in a
@@ -174,7 +201,7 @@ class _Descriptor:
 @contextmanager
 def own_stdin() -> Iterator[Any]:
     """Give the real stdin to the protocol.  For all other code and for child processes, stdin is empty meanwhile."""
-    source = _Descriptor(os.dup(0))
+    source = Descriptor(os.dup(0))
     before = sys.stdin
     with open(os.devnull, encoding="utf-8") as sys.stdin:
         os.dup2(sys.stdin.fileno(), 0)
@@ -195,7 +222,7 @@ def own_stdout() -> Iterator[Any]:
     before = sys.stdout
     if before is not None:
         before.flush()
-    out = _Descriptor(os.dup(1))
+    out = Descriptor(os.dup(1))
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     try:

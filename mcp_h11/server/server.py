@@ -14,7 +14,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
@@ -24,6 +24,7 @@ from typing import Any
 from ..endpoint.endpoint import Endpoint
 from ..endpoint.verdicts import ID_FIELDS
 from ..handler.handler import ServerHandler
+from ..http.bodies import keep_heap
 from ..http.heads import HeadCache
 from ..http.origins import HostPolicy
 from ..protocol.shown import escaping
@@ -33,8 +34,9 @@ from ..runtime.settings import Settings
 from .acceptor import Acceptor
 from .access import Recorder, recorder_of
 from .clock import Ticking
-from .connection import READ_SIZE, Connection
+from .connection import Connection
 from .ending import FORCED_TIME, end_calls
+from .intake import READ_SIZE
 from .ops import OpsListener, endpoint_of
 from .owner import TOLD_WHY
 from .sockets import (
@@ -44,6 +46,7 @@ from .sockets import (
     open_sockets,
     reachable,
     remove_socket_file,
+    send_at_once,
     with_descriptor_limit,
 )
 
@@ -86,12 +89,11 @@ class Server(Ticking):
         self.heads = HeadCache(id_fields=ID_FIELDS)
         self.connections: set[Connection] = set()
         self._peers = Crowd[Connection]()  # the same connections by client, without those of proxies
-        self.handshakes: set[asyncio.Task[None]] = set()  # TLS handshakes under way
+        self.handshakes: set[Any] = set()  # of TLS, under way
         self.draining = False
         self.leaving = False  # the end has begun, and requests are still served
         self.recorder: Recorder | None = None
         self.ops: OpsListener | None = None
-        self.now = 0.0
         self.date = b""
         self.sockets: list[socket.socket] = []
         self._addresses: list[Any] = []
@@ -147,6 +149,7 @@ class Server(Ticking):
         self.loop = asyncio.get_running_loop()
         proactor = getattr(asyncio, "ProactorEventLoop", None)
         self.shares_buffer = proactor is None or not isinstance(self.loop, proactor)
+        keep_heap()
         host, port, uds, fd, sock = self._bind
         if sock is not None:
             self.sockets = [sock] if isinstance(sock, socket.socket) else [*sock]
@@ -163,6 +166,7 @@ class Server(Ticking):
                 self._warn()
                 for one in self.sockets:
                     one.setblocking(False)
+                    send_at_once(one)
                     self._servers.append(await self._listen(one))
                 stack.pop_all()
         except BaseException:
@@ -212,7 +216,7 @@ class Server(Ticking):
     def _connected(self) -> Connection:
         return Connection(self)
 
-    def _accepted(self, made: Callable[[], None]) -> Connection:
+    def _accepted(self, made: Callable[[Any], None] | None) -> Connection:
         connection = Connection(self)
         connection.on_made = made
         return connection
@@ -380,13 +384,13 @@ class Server(Ticking):
 
     # --- the clock -------------------------------------------------------------------------------------------
 
-    def _tick_links(self, now: float) -> None:
-        self.now = now
+    def _tick(self) -> None:
         self.date = http_date(time.time())
-        for connection in list(self.connections):
-            connection.tick(now)
-        if self.ops is not None:
-            self.ops.tick(now)
+        super()._tick()
+
+    @property
+    def links(self) -> Iterable[Connection]:
+        return self.connections
 
 
 def http_date(seconds: float) -> bytes:

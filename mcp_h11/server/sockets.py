@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from ..runtime.settings import Settings
 
 RESERVED_DESCRIPTORS = 64
 PORT_TRIES = 8  # to find one port that is free on both families
+OPTIONS_PASS_ON = sys.platform == "linux"  # an accepted socket has the options of the listening one
 PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens on it
 
 
@@ -199,13 +201,13 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
     return sock
 
 
-def send_at_once(transport: Any) -> None:
+def send_at_once(sock: Any) -> None:
     """Switch Nagle's algorithm off: each event would wait some 40 ms for a delayed acknowledgement otherwise.
 
-    asyncio switches it off for the sockets that it made itself, but not for sockets that were handed to it.
+    asyncio switches it off for the sockets that it made itself, but not for sockets that were handed to it.  `sock` is
+    a listening socket, of which accepted ones inherit the option on Linux, or the socket of a transport.
     """
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -30,7 +30,8 @@ from ..runtime.fairness import EVERYONE
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
 from ..runtime.storage import SessionState
-from .pipes import Outlet, ThreadOutlet, need_stderr, own_stdin, own_stdout, pieces_of
+from .direct import DirectInlet, outlet_to
+from .pipes import Descriptor, Outlet, need_stderr, own_stdin, own_stdout, pieces_of
 from .signals import END_SIGNALS, handle_signals
 
 # Bytes that the client has not taken.  Beyond them the server reads no more from the client.  The number is far above
@@ -57,7 +58,21 @@ class PipeModernCall(ModernCall):
         # have gone on to its end.
         if not self.done:
             self.done = True
-            await self._pipe.send(payload)
+            await self._pipe.answer(payload)
+
+
+class PipeSession(ChannelSession):
+    """The legacy session of the pipe."""
+
+    __slots__ = ("_pipe",)
+
+    def __init__(self, runtime: Runtime, pipe: Pipe) -> None:
+        super().__init__(runtime, SessionState(id=""), ASSUMED, pipe.send)
+        self._pipe = pipe
+
+    async def answer(self, payload: bytes) -> None:
+        if not self.closed:
+            await self._pipe.answer(payload)
 
 
 class PipeListener(Listener):
@@ -100,13 +115,13 @@ class BatchedPipeCall(Batched, ChannelCall):
 class Pipe:
     """The server's end of one pair of streams.  `out` is the stream to write to, or an `Outlet` in its place."""
 
-    def __init__(self, runtime: Runtime, out: BinaryIO | Outlet) -> None:
+    def __init__(self, runtime: Runtime, out: BinaryIO | Descriptor | Outlet) -> None:
         self.runtime = runtime
         self.modern = Modern(runtime)
         high = runtime.settings.write_high
-        self.outlet = out if isinstance(out, Outlet) else ThreadOutlet(runtime.loop, out, high)
+        self.outlet = out if isinstance(out, Outlet) else outlet_to(runtime.loop, out, high)
         self.forced = asyncio.Event()  # set by a second signal: do not wait for running calls
-        self._session = ChannelSession(runtime, SessionState(id=""), ASSUMED, self.send)
+        self._session = PipeSession(runtime, self)
         self._initialized = False
         self._gate = Gate(runtime.settings.max_running_session)
         self._calls: dict[str | int, PipeModernCall] = {}
@@ -120,6 +135,12 @@ class Pipe:
     async def send(self, payload: bytes) -> None:
         """Send one message, and wait while the client does not read."""
         self.outlet.post(payload)
+        if self.outlet.full:
+            await self.outlet.drained()
+
+    async def answer(self, payload: bytes) -> None:
+        """As `send`, for the answer to a request: it may wait for others of the same turn of the loop."""
+        self.outlet.answer(payload)
         if self.outlet.full:
             await self.outlet.drained()
 
@@ -326,6 +347,8 @@ async def serve_stdio(
             finally:
                 for task in (reading, *ends):
                     task.cancel()
+                # Until the loop no longer watches stdin, which is closed behind this.
+                await asyncio.wait((reading,))
                 await pipe.close()
             if reading.done() and not reading.cancelled():
                 reading.result()
@@ -341,11 +364,17 @@ def run_stdio(handler: ServerHandler, *, settings: Settings | None = None) -> No
         asyncio.run(serve_stdio(handler, settings=settings))
 
 
-async def _read(source: BinaryIO, pipe: Pipe) -> None:
-    decoder = LineDecoder()
-    async for piece in pieces_of(source, pipe.runtime.loop):
+async def _read(source: BinaryIO | Descriptor, pipe: Pipe) -> None:
+    decoder, outlet, loop = LineDecoder(), pipe.outlet, pipe.runtime.loop
+
+    def take(piece: bytes) -> None:
         for line in decoder.feed(piece):
             pipe.take_line(line)
-        await pipe.outlet.drained(MAX_UNWRITTEN)
+
+    direct = isinstance(source, Descriptor) and await DirectInlet(loop, source, outlet, take).run(MAX_UNWRITTEN)
+    if not direct:
+        async for piece in pieces_of(source, loop):
+            take(piece)
+            await outlet.drained(MAX_UNWRITTEN)
     for line in decoder.end():
         pipe.take_line(line)

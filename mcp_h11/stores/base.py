@@ -55,6 +55,10 @@ class Taken(StoreError):
     """An event with this index is there already, or the log has ended, or it was discarded."""
 
 
+class Repeated(Taken):
+    """The log has an event with this name."""
+
+
 class Record(NamedTuple):
     """A value and its version.  Versions of one record rise; `Records.save` needs the one that was read.
 
@@ -145,12 +149,23 @@ class Logs(Protocol):
         ...
 
     async def append(
-        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+        self,
+        session: str,
+        stream: str,
+        index: int,
+        data: bytes,
+        *,
+        last: bool = False,
+        reader: str | None = None,
+        name: str = "",
     ) -> str:
         """Keep event `index`, which must be one more than the newest; `last` ends the log.
 
         Returns the reader, as the last `read` with a reader set it, so that the writer knows which worker to tell.
         With `reader`, only while the log has no other reader than this one.  Raises Taken.
+
+        `name` is the event's name, if it has one: several workers may append the same event, and the first one does.
+        Raises Repeated where the log still has an event of this name, and would have taken this one otherwise.
         """
         ...
 

@@ -186,9 +186,17 @@ class GuardedLogs:
         await self._run("open", made)
 
     async def append(
-        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+        self,
+        session: str,
+        stream: str,
+        index: int,
+        data: bytes,
+        *,
+        last: bool = False,
+        reader: str | None = None,
+        name: str = "",
     ) -> str:
-        made = self._logs.append(session, stream, index, data, last=last, reader=reader)
+        made = self._logs.append(session, stream, index, data, last=last, reader=reader, name=name)
         return await self._run("append", made, size=len(data))
 
     async def extend(

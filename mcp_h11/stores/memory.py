@@ -25,6 +25,7 @@ from .base import (
     MAX_PARTY_MESSAGES,
     Full,
     Record,
+    Repeated,
     StoreError,
     Tail,
     Taken,
@@ -45,12 +46,13 @@ class _Kept:
 
 
 class _Log:
-    """One log: `events` have the indexes up to `last`, without gaps."""
+    """One log: `events` and their `names` have the indexes up to `last`, without gaps."""
 
-    __slots__ = ("about", "ends", "events", "finished", "last", "reader", "size", "ttl", "writer")
+    __slots__ = ("about", "ends", "events", "finished", "last", "names", "reader", "size", "ttl", "writer")
 
     def __init__(self, writer: str, about: bytes, ttl: float) -> None:
         self.events: deque[bytes] = deque()
+        self.names: deque[str] = deque()  # "" for an event without a name
         self.last = self.size = 0
         self.finished = False
         self.writer, self.about, self.reader = writer, about, ""
@@ -170,12 +172,22 @@ class MemoryLogs:
             log.ends = self._hub.clock() + ttl
 
     async def append(
-        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+        self,
+        session: str,
+        stream: str,
+        index: int,
+        data: bytes,
+        *,
+        last: bool = False,
+        reader: str | None = None,
+        name: str = "",
     ) -> str:
         log = self._find(session, stream)
         if log is None or log.finished or index != log.last + 1 or (reader and log.reader not in ("", reader)):
             raise Taken(f"event {index} cannot be appended")
-        return self._keep(log, (data,), last)
+        if name and name in log.names:
+            raise Repeated(f"event {name} is there already")
+        return self._keep(log, (data,), last, (name,))
 
     async def extend(
         self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
@@ -183,14 +195,16 @@ class MemoryLogs:
         log = self._find(session, stream)
         if log is None or log.finished or index != log.last + 1:
             raise Taken(f"event {index} cannot be appended")
-        return self._keep(log, events, last)
+        return self._keep(log, events, last, [""] * len(events))
 
-    def _keep(self, log: _Log, events: Sequence[bytes], last: bool) -> str:
+    def _keep(self, log: _Log, events: Sequence[bytes], last: bool, names: Sequence[str]) -> str:
         log.events.extend(events)
+        log.names.extend(names)
         log.last += len(events)
         log.size += sum(map(len, events)) + LOG_EVENT_OVERHEAD * len(events)
         while len(log.events) > MAX_LOG_EVENTS or (log.size > MAX_LOG_BYTES and len(log.events) > 1):
             log.size -= len(log.events.popleft()) + LOG_EVENT_OVERHEAD
+            log.names.popleft()
         log.finished = last
         log.ends = self._hub.clock() + log.ttl
         return log.reader

@@ -25,7 +25,7 @@ import anyio
 
 from ..protocol.errors import EventsExpired
 from . import redis_scripts as scripts
-from .base import Full, Record, StoreError, StoreRefused, Tail, Taken
+from .base import Full, Record, Repeated, StoreError, StoreRefused, Tail, Taken
 from .redis_cluster import RedisCluster
 from .redis_keys import HASHED_NAME, REDIS_FORMAT, redis_bytes, redis_name, redis_text, redis_ttl
 from .redis_link import ANSWER_TIME, OneRedis, RedisCaller, RedisLine
@@ -138,20 +138,33 @@ class RedisLogs:
         await self._caller.run(scripts.OPEN, (log, index), name, redis_ttl(ttl), redis_bytes(writer), about, after)
 
     async def append(
-        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+        self,
+        session: str,
+        stream: str,
+        index: int,
+        data: bytes,
+        *,
+        last: bool = False,
+        reader: str | None = None,
+        name: str = "",
     ) -> str:
-        return await self._append(session, stream, index, last, redis_bytes(reader) if reader else b"", data)
+        alone = redis_bytes(reader) if reader else b""
+        return await self._append(session, stream, index, last, alone, redis_bytes(name), data)
 
     async def extend(
         self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
     ) -> str:
-        return await self._append(session, stream, index, last, b"", *events)
+        return await self._append(session, stream, index, last, b"", b"", *events)
 
-    async def _append(self, session: str, stream: str, index: int, last: bool, alone: bytes, *events: bytes) -> str:
-        log, streams, name = self._keys(session, stream)
-        found = await self._caller.run(scripts.APPEND, (log, streams), name, index, int(last), alone, *events)
+    async def _append(
+        self, session: str, stream: str, index: int, last: bool, alone: bytes, name: bytes, *events: bytes
+    ) -> str:
+        log, streams, place = self._keys(session, stream)
+        found = await self._caller.run(scripts.APPEND, (log, streams), place, index, int(last), alone, name, *events)
         if found is None:
             raise Taken(f"event {index} cannot be appended")
+        if found == 1:
+            raise Repeated(f"event {redis_text(name)} is there already")
         return redis_text(found)
 
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:

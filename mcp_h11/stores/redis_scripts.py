@@ -212,29 +212,35 @@ note(ARGV[1], tonumber(ARGV[2]))
 """,
 )
 
-# ARGV: stream, index, 1 where the last event is among these, the one reader that the log may have or '', the events.
-# Returns the reader, or nothing where the index is taken.
+# ARGV: stream, index, 1 where the last event is among these, the one reader that the log may have or '', its name
+# or '', the events.  An event with a name has two fields more: "=" with the name, and "@" with the index.
+# Returns the reader, or nothing where the index is taken, or 1 where the name is.
 APPEND = RedisScript(
     "",
     _NOW,
     _LOG,
     f"""
-local state = redis.call('HMGET', log, 'last', 'ended', 'first', 'size', 'ttl', 'noted', 'reader')
+local state = redis.call('HMGET', log, 'last', 'ended', 'first', 'size', 'ttl', 'noted', 'reader', 'named')
 local last = tonumber(state[1])
 if not last or state[2] ~= '0' or tonumber(ARGV[2]) ~= last + 1 then return false end
 if ARGV[4] ~= '' and state[7] ~= '' and state[7] ~= ARGV[4] then return false end
+local name = ARGV[5]
+if name ~= '' and redis.call('HEXISTS', log, '=' .. name) == 1 then return 1 end
 local first, size, ttl = tonumber(state[3]), tonumber(state[4]), tonumber(state[5])
 local events = {{}}
-for n = 5, #ARGV do
+for n = 6, #ARGV do
     last = last + 1
     size = size + #ARGV[n] + {LOG_EVENT_OVERHEAD}
     events[#events + 1] = last
     events[#events + 1] = ARGV[n]
 end
 redis.call('HSET', log, 'last', last, 'ended', ARGV[3], unpack(events))
+if name ~= '' then redis.call('HSET', log, '=' .. name, last, '@' .. last, name, 'named', 1) end
 while last - first >= {MAX_LOG_EVENTS} or (size > {MAX_LOG_BYTES} and first < last) do
     size = size - redis.call('HSTRLEN', log, first) - {LOG_EVENT_OVERHEAD}
     redis.call('HDEL', log, first)
+    local gone = state[8] and redis.call('HGET', log, '@' .. first)
+    if gone then redis.call('HDEL', log, '@' .. first, '=' .. gone) end
     first = first + 1
 end
 redis.call('HSET', log, 'first', first, 'size', size)

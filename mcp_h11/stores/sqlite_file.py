@@ -20,7 +20,7 @@ from pathlib import Path
 from .base import StoreError, StoreRefused
 
 APPLICATION_ID = 0x4D435031  # "MCP1", at offset 68 of the file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OPEN_LOCK_TIME = 1.0  # seconds that the file may be locked while it is opened
 MAX_WAL_BYTES = 16 * 1024 * 1024  # of the log that SQLite writes ahead, after a checkpoint
 
@@ -55,8 +55,9 @@ CREATE TABLE logs (
     writer BLOB NOT NULL, reader BLOB NOT NULL, about BLOB NOT NULL, UNIQUE (session, stream)
 );
 CREATE TABLE events (
-    log INTEGER NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (log, n)
+    log INTEGER NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, name BLOB, PRIMARY KEY (log, n)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX events_by_name ON events (log, name) WHERE name IS NOT NULL;
 CREATE TABLE workers (
     worker BLOB PRIMARY KEY, beat REAL NOT NULL, waiting INTEGER NOT NULL, size INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -70,7 +71,7 @@ CREATE TABLE shares (
 """
 PARTS = {
     "clock", "records", "records_by_use", "records_by_party", "records_by_end", "totals", "parties", "record_came",
-    "record_went", "logs", "events", "workers", "inbox", "inbox_by_worker", "shares",
+    "record_went", "logs", "events", "events_by_name", "workers", "inbox", "inbox_by_worker", "shares",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ..protocol.errors import EventsExpired
-from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS, Tail, Taken
+from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS, Repeated, Tail, Taken
 from .sqlite_file import StoreClock, from_key, to_key
 from .sqlite_records import MAX_TOUCHED
 from .sqlite_thread import READ, WRITE, SQLiteThread
@@ -29,15 +29,23 @@ class SQLiteLogs:
         await self._run(WRITE, _open_log, to_key(session), to_key(stream), ttl, to_key(writer), about, after)
 
     async def append(
-        self, session: str, stream: str, index: int, data: bytes, *, last: bool = False, reader: str | None = None
+        self,
+        session: str,
+        stream: str,
+        index: int,
+        data: bytes,
+        *,
+        last: bool = False,
+        reader: str | None = None,
+        name: str = "",
     ) -> str:
-        only = to_key(reader or "")
-        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [data], last, only)
+        only, named = to_key(reader or ""), to_key(name) if name else None
+        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [data], last, only, named)
 
     async def extend(
         self, session: str, stream: str, index: int, events: Sequence[bytes], *, last: bool = False
     ) -> str:
-        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [*events], last, b"")
+        return await self._run(WRITE, _append, to_key(session), to_key(stream), index, [*events], last)
 
     async def read(self, session: str, stream: str, after: int | None, *, reader: str | None = None) -> Tail:
         new = None if reader is None else to_key(reader)
@@ -79,7 +87,8 @@ def _append(
     index: int,
     events: list[bytes],
     last: bool,
-    only: bytes,
+    only: bytes = b"",
+    name: bytes | None = None,
 ) -> str:
     now = clock.now()
     found = base.execute(
@@ -90,7 +99,10 @@ def _append(
     if refused or (only and found[7] not in (b"", only)):
         raise Taken(f"event {index} cannot be appended")
     log, _, ttl, _, kept, size, _, reader = found
-    base.executemany("INSERT INTO events VALUES (?, ?, ?)", [(log, n, data) for n, data in enumerate(events, index)])
+    if name is not None and base.execute("SELECT 1 FROM events WHERE log = ? AND name = ?", (log, name)).fetchone():
+        raise Repeated(f"event {from_key(name)} is there already")
+    rows = [(log, n, data, name) for n, data in enumerate(events, index)]
+    base.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
     index += len(events) - 1
     kept, size = kept + len(events), size + sum(map(len, events)) + LOG_EVENT_OVERHEAD * len(events)
     if kept > MAX_LOG_EVENTS or size > MAX_LOG_BYTES:

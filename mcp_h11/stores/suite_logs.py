@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from ..protocol.errors import EventsExpired
-from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS, Logs, Tail, Taken
+from .base import LOG_EVENT_OVERHEAD, MAX_LOG_BYTES, MAX_LOG_EVENTS, Logs, Repeated, Tail, Taken
 from .suite import BYTES, LONG, SHORT, STALL, TEXTS, Make, equal, eventually, fleet, fresh, in_time, raises
 
 
@@ -232,6 +232,55 @@ async def check_an_append_can_leave_a_log_to_its_reader(make: Make) -> None:
 
 
 @in_time
+async def check_a_name_is_taken_once(make: Make) -> None:
+    """While its event is left: of workers that append the same event one wins.  A name is any text."""
+    async with fleet(make, 2) as (a, b):
+        one, two, session = a.store.logs, b.store.logs, fresh()
+        await one.open(session, "s", LONG)
+        await one.open(session, "t", LONG)
+        names = [text for text in TEXTS if text]
+        for index, name in enumerate(names, 1):
+            await one.append(session, "s", index, b"first", name=name)
+        last = len(names)
+        for name in names:
+            for logs in (one, two):
+                await raises(
+                    Repeated, logs.append(session, "s", last + 1, b"again", name=name), f"{name!r:.20} is taken"
+                )
+            await raises(Taken, two.append(session, "s", last, b"x", name=name), "an index that is taken")
+        await two.append(session, "t", 1, b"other", name=names[0])  # a name is of one log
+        await two.read(session, "s", last, reader=b.name)
+        await raises(Taken, one.append(session, "s", last + 1, b"no", reader=a.name, name="new"), "another reads")
+        equal(await two.append(session, "s", last + 1, b"new", reader=b.name, name="new"), b.name, "a new name")
+        await two.append(session, "s", last + 2, b"")
+        await two.append(session, "s", last + 3, b"")  # events without a name are not equal
+        equal((await one.read(session, "s", 0)).events[last:], [(last + 1, b"new"), (last + 2, b""), (last + 3, b"")],
+              "what was refused is not kept")  # fmt: skip
+
+
+@in_time
+async def check_a_name_goes_with_its_event(make: Make) -> None:
+    """It is free when the log has no room for the event any more, or is gone; until then it is not."""
+    async with fleet(make) as (a,):
+        logs, session = a.store.logs, fresh()
+        await logs.open(session, "s", LONG)
+        await logs.append(session, "s", 1, b"", name="one")
+        await logs.append(session, "s", 2, b"", name="two")
+        await logs.extend(session, "s", 3, [b""] * (MAX_LOG_EVENTS - 2))
+        for name in ("one", "two"):
+            await raises(Repeated, logs.append(session, "s", MAX_LOG_EVENTS + 1, b"", name=name), "it is at the limit")
+        await logs.append(session, "s", MAX_LOG_EVENTS + 1, b"")
+        await raises(Repeated, logs.append(session, "s", MAX_LOG_EVENTS + 2, b"", name="two"), "the second is left")
+        await logs.append(session, "s", MAX_LOG_EVENTS + 2, b"", name="one")
+        await raises(Repeated, logs.append(session, "s", MAX_LOG_EVENTS + 3, b"", name="one"), "it is there anew")
+        await logs.append(session, "s", MAX_LOG_EVENTS + 3, b"y" * (MAX_LOG_BYTES + 1), name="two")
+        await logs.append(session, "s", MAX_LOG_EVENTS + 4, b"", name="one")
+        await logs.discard(session, "s")
+        await logs.open(session, "s", LONG)
+        await logs.append(session, "s", 1, b"", name="one")
+
+
+@in_time
 async def check_no_event_falls_between_a_read_and_its_reader(make: Make) -> None:
     """An event is in the tail that a reader read, or its append returned that reader."""
     async with fleet(make, 2) as (a, b):
@@ -358,6 +407,8 @@ LOG_CHECKS = (
     check_several_events_keep_to_the_limits,
     check_the_reader_is_told_to_the_writer,
     check_an_append_can_leave_a_log_to_its_reader,
+    check_a_name_is_taken_once,
+    check_a_name_goes_with_its_event,
     check_no_event_falls_between_a_read_and_its_reader,
     check_a_log_is_discarded_alone_or_with_its_session,
     check_two_workers_may_open_one_log,

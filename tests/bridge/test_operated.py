@@ -107,6 +107,7 @@ async def running(*arguments: str) -> AsyncIterator[tuple[Running, int]]:
         assert process.returncode == 0, run.lines
 
 
+@pytest.mark.long
 @needs_sighup
 async def test_sighup_starts_the_command_anew_and_sessions_go_on(program: Path) -> None:
     async with running("--", sys.executable, str(program)) as (run, port):

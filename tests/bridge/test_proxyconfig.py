@@ -369,6 +369,7 @@ def test_a_mistake_behind_comments_is_named_where_it_stands() -> None:
             parsed(text)
 
 
+@pytest.mark.long
 def test_a_long_file_of_comments_that_never_end_is_read_in_one_pass() -> None:
     # In a reader that searches for each end anew, the time for these texts grows with the square of their length.
     for text in (

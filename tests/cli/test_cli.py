@@ -1045,6 +1045,7 @@ def post(url: str, message: dict[str, Any], **headers: str) -> tuple[int, Any]:
             return exc.code, exc.read()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_is_served_until_a_signal(signum: int) -> None:
     with Process("--port", "0") as process:
@@ -1102,6 +1103,7 @@ def test_a_token_from_the_environment_is_asked_for_and_not_printed() -> None:
         assert "s3cret-token" not in command + rest + process.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
 def test_a_unix_socket_and_an_inherited_socket_are_served() -> None:
     body = json.dumps(INITIALIZE)
@@ -1216,6 +1218,7 @@ def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
         assert "Traceback" not in process.stderr
 
 
+@pytest.mark.long
 def test_it_runs_under_another_name_inside_another_package() -> None:
     package = Path(mcp_h11.__file__).parent
     vendored = Path("host/_vendor/renamed_mcp")

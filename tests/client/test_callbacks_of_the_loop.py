@@ -12,19 +12,20 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import asking_server
 import pytest
 from anyio._core import _eventloop
+from asking_server import asking
 
-from mcp_h11 import Context, MCPServer, ProxyHandler, listening
+from mcp_h11 import ProxyHandler, listening
 from mcp_h11.bridge.gateway import Gateway
-from mcp_h11.bridge.groups import begin_soon
 from mcp_h11.client.client import Client
 from mcp_h11.client.targets import Url
+from mcp_h11.client.transports.jobs import begin_soon
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = 30.0
-QUESTION = {"type": "object", "properties": {"it": {"type": "string"}}, "required": ["it"]}
 REVISIONS = ["2025-06-18", "2025-11-25", "2026-07-28"]
 
 
@@ -50,27 +51,6 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return used
 
 
-def asking() -> MCPServer:
-    server = MCPServer("asking", version="1")
-
-    @server.tool()
-    async def ask(ctx: Context) -> str:
-        await ctx.info("asking")
-        await ctx.report_progress(1, 2)
-        return str((await ctx.elicit("Which?", QUESTION)).data)
-
-    @server.tool()
-    async def touch(ctx: Context) -> str:
-        await ctx.notify_resource_updated("a://b")
-        return "touched"
-
-    @server.resource("a://b")
-    def read() -> str:
-        return "b"
-
-    return server
-
-
 async def use(target: Any, revision: str, *, touches: bool = True) -> None:
     updated = asyncio.Event()
 
@@ -80,15 +60,31 @@ async def use(target: Any, revision: str, *, touches: bool = True) -> None:
         return {"action": "accept", "content": {"it": "this one"}}
 
     def heard(uri: str) -> None:
+        anyio.current_time()  # a callback may use anyio
         updated.set()
+
+    def logged(params: dict[str, Any]) -> None:
+        logs.append(anyio.current_time())
+
+    def reported(done: float, *_: Any) -> None:
+        anyio.current_time()
+        progress.append(done)
+
+    logs: list[float] = []
+    progress: list[float] = []
 
     with anyio.fail_after(LIMIT):
         async with Client(
-            target, revision=revision, on_elicitation=answer, on_updated=heard, timeout=LIMIT, close_timeout=1.0
+            target,
+            revision=revision,
+            on_elicitation=answer,
+            on_updated=heard,
+            on_log=logged,
+            timeout=LIMIT,
+            close_timeout=1.0,
         ) as client:
-            progress: list[float] = []
             for _ in range(2):
-                said = await client.call_tool("ask", progress=lambda done, *_: progress.append(done))
+                said = await client.call_tool("ask", progress=reported)
                 assert "this one" in said["content"][0]["text"]
             assert progress
             if touches:
@@ -108,6 +104,20 @@ async def test_a_handler_in_this_process_asks(revision: str, strict: list[str]) 
 async def test_a_bridge_in_this_process_asks(revision: str, strict: list[str]) -> None:
     async with listening(asking(), port=0) as server:
         await use(ProxyHandler(Url(f"http://127.0.0.1:{server.port}/mcp")), revision)
+    assert not strict
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_child_asks(revision: str, strict: list[str]) -> None:
+    await use([sys.executable, "-m", "mcp_h11", asking_server.__file__, "--stdio"], revision)
+    assert not strict
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_bridge_to_a_child_asks(revision: str, strict: list[str]) -> None:
+    child = [sys.executable, "-m", "mcp_h11", asking_server.__file__, "--stdio"]
+    async with listening(ProxyHandler(child, per_session=True), port=0) as server:
+        await use(f"http://127.0.0.1:{server.port}/mcp", revision)
     assert not strict
 
 

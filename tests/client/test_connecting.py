@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shlex
-import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import quote
 import anyio
 import pytest
 import trustme
+from certificates import certified, trusting
 from provision import EVERYTHING
 
 from mcp_h11 import Client, ConnectionLost, Context, MCPServer, detect, listening
@@ -72,7 +72,7 @@ async def test_a_handler_in_this_process(revision: str | None) -> None:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("as_text", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_a_command(revision: str | None, as_text: bool) -> None:
     command = [sys.executable, str(EVERYTHING), "--stdio"]
     target: Any = shlex.join(command) if as_text else command
@@ -138,10 +138,10 @@ async def test_an_address_of_tls_or_of_a_unix_socket(way: str, revision: str | N
         return str(answer.data)
 
     bound: dict[str, Any] = {"uds": str(tmp_path / "S.sock")}
-    trusting = None
+    context = None
     if way == "TLS":
-        trusting, bound = ssl.create_default_context(), {"port": 0, "ssl": certified(trusting_of := trustme.CA())}
-        trusting_of.configure_trust(trusting)
+        authority = trustme.CA()
+        context, bound = trusting(authority), {"port": 0, "ssl": certified(authority, "127.0.0.1")}
     options: dict[str, Any] = {"transport": "sse"} if revision == "sse" else {"revision": revision}
     if revision == "2024-11-05":  # has nothing else
         options["transport"] = "sse"
@@ -153,7 +153,7 @@ async def test_an_address_of_tls_or_of_a_unix_socket(way: str, revision: str | N
             else:
                 url = f"http+unix://{quote(bound['uds'], safe='')}{path}"
             kinds = {"on_elicitation": accept, "on_list_changed": heard.append}
-            async with Client(url, ssl=trusting, timeout=LIMIT, **kinds, **options) as client:
+            async with Client(url, ssl=context, timeout=LIMIT, **kinds, **options) as client:
                 assert client.server_info["name"] == "far"
                 if client.revision.elicitation:
                     assert (await client.call_tool("ask"))["content"][0]["text"] == "{'it': 'me'}"
@@ -161,23 +161,17 @@ async def test_an_address_of_tls_or_of_a_unix_socket(way: str, revision: str | N
                 while not heard:
                     await anyio.sleep(0.01)
             if path == "/mcp":
-                assert (await detect(url, ssl=trusting)).revisions[0] == "2026-07-28"
+                assert (await detect(url, ssl=context)).revisions[0] == "2026-07-28"
             assert not running.endpoint.legacy.sessions
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_a_connection_that_never_was() -> None:
-    async with listening(MCPServer("far", version="1"), port=0, ssl=certified(trustme.CA())) as running:
+    async with listening(MCPServer("far", version="1"), port=0, ssl=certified(trustme.CA(), "127.0.0.1")) as running:
         for target in (f"https://127.0.0.1:{running.port}/mcp", f"https://127.0.0.1:{running.port}/sse"):
             with anyio.fail_after(LIMIT), pytest.raises(ConnectionLost, match="certificate") as caught:
                 async with Client(target):
                     raise AssertionError
             assert not caught.value.sent
-
-
-def certified(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
 
 
 def test_what_no_request_can_carry_is_refused_when_the_client_is_made() -> None:

@@ -341,6 +341,7 @@ def read_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         browsers.frame.cache_clear()
 
 
+@pytest.mark.long
 def test_the_page_is_read_from_a_zip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = Path(mcp_h11.__file__).parent
     with zipfile.ZipFile(tmp_path / "copy.zip", "w") as archive:

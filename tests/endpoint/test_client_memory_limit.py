@@ -13,12 +13,15 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rawclient import LIMIT, Legacy, Modern, RawClient, encode
 from serving import ASYNCIO, LEGACY, Held, call, head, modern, served, still_serves, turns
 
 from mcp_h11 import MCPServer, Principal
 from mcp_h11.endpoint.endpoint import SMALL_BODY
-from mcp_h11.eras.session import SMALL_CLIENT
+from mcp_h11.eras.session import JSON_OF_MEMORY, SMALL_CLIENT
+from mcp_h11.protocol.jsonrpc import JSON
 from mcp_h11.runtime.fairness import Load, Shares, held_memory, json_memory
 from mcp_h11.runtime.storage import MAX_CLIENT_MEMORY, MAX_CLIENT_SIZE
 
@@ -75,6 +78,23 @@ def test_no_json_takes_more_memory_than_it_is_counted_for(data: bytes) -> None:
         tracemalloc.stop()
     assert json_memory(data) >= len(data) + peak
     assert held_memory([value]) >= 0.95 * current  # spare places at the end of a list are not in its size
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=8),
+    )
+)
+@example("\x00" * 5_000)
+@example("\xe9" * 5_000 + "\ud800")  # a lone surrogate has all written as escapes
+@example("\u4e00" * 5_000 + "\ud800")
+@example("\U0001f600" * 5_000 + "\ud800")
+@example(10**4_000)
+@example(-1.2345678901234567e-300)
+@example([[]] * 1_000)
+def test_no_value_is_longer_as_json_than_its_memory_says(value: Any) -> None:
+    assert len(JSON().dumps(value)) <= JSON_OF_MEMORY * held_memory([value])
 
 
 def test_a_plain_upload_is_counted_for_little_more_than_it_takes() -> None:

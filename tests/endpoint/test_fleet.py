@@ -136,6 +136,7 @@ async def test_notices_of_all_workers_come_on_the_one_stream(stores: Stores) -> 
                 assert (await newer.next_message())["method"] == "notifications/prompts/list_changed"
 
 
+@pytest.mark.long  # it waits until a worker counts as dead
 async def test_a_dead_worker_leaves_a_definite_error(stores: Stores) -> None:
     async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         async with client.client() as connection:

@@ -80,6 +80,7 @@ async def test_a_session_id_of_a_mebibyte_is_refused_before_the_store_hears_of_i
         await still_serves(workers[0].port)
 
 
+@pytest.mark.long
 async def test_many_cancellations_of_nothing_leave_nothing() -> None:
     async with fleet(Held, in_memory(), count=2) as workers, roaming(workers[0]) as client:
         receiver = workers[1].runtime.fleet

@@ -164,7 +164,7 @@ async def is_full(name: str) -> None:
         raise StoreError("full")
 
 
-@pytest.mark.parametrize("mood_of", [fails, fails_oddly, hangs, is_full])
+@pytest.mark.parametrize("mood_of", [fails, fails_oddly, pytest.param(hangs, marks=pytest.mark.long), is_full])
 async def test_what_a_client_sees_while_the_store_fails(mood_of: Any, caplog: pytest.LogCaptureFixture) -> None:
     mood, hub = Mood(), Hub()
     async with (

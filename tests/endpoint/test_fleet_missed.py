@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -87,7 +86,7 @@ async def test_a_notice_that_meets_the_move_of_a_stream_comes_once(heard: str, m
             await until(held.is_set)
             workers[2].runtime.handler.notify_prompts_changed()
             sessions = workers[1].endpoint.legacy.sessions
-            await until(lambda: any(one.kind == "prompts" for one in sessions[session].recent.since(0.0)))
+            await until(lambda: any(one.kind == "prompts" for one in sessions[session].recent.since(0)))
             go_on.set()
             new = await moving
             assert await old.next_message() is None
@@ -115,9 +114,9 @@ async def test_what_a_worker_remembers_of_notices_has_a_limit() -> None:
         recent = workers[0].endpoint.legacy.sessions[client.session].recent
         for number in range(MAX_RECENT + 1):
             workers[0].runtime.handler.notify_resource_updated(f"test://{number}")
-        uris = [one.uri for one in recent.since(0.0)]
+        uris = [one.uri for one in recent.since(0)]
         assert uris == [f"test://{number}" for number in range(MAX_RECENT, 0, -1)]
-        assert list(recent.since(math.inf)) == []
+        assert list(recent.since(recent.count)) == []
 
 
 async def test_a_notice_of_the_moment_in_which_the_worker_that_has_the_stream_dies_is_told_by_the_next(
@@ -136,7 +135,7 @@ async def test_a_notice_of_the_moment_in_which_the_worker_that_has_the_stream_di
             monkeypatch.setattr(MemoryBus, "hear", hear_nothing_when_dead)
             workers[2].runtime.handler.notify_tools_changed()
             recent = workers[1].endpoint.legacy.sessions[client.session].recent
-            await until(lambda: any(recent.since(0.0)))
+            await until(lambda: any(recent.since(0)))
         async with client.at(workers[1]).get_stream() as stream:
             assert "notifications/tools/list_changed" in await methods_of(stream, 2)
 
@@ -164,7 +163,7 @@ async def test_a_call_at_any_worker_shows_that_the_client_is_ready_and_a_ping_do
             assert (await client.at(worker).call("ping")).result == {}
         # "The server SHOULD NOT send [...] before receiving the initialized notification" (basic/lifecycle).
         handler.notify_tools_changed()
-        await until(lambda: any(opened.sessions[client.session].recent.since(0.0)))
+        await until(lambda: any(opened.sessions[client.session].recent.since(0)))
         assert (await client.at(workers[2]).call("tools/list")).result == {"tools": []}
         await until(lambda: not opened.table.uninitialized)
         handler.notify_resources_changed()

@@ -103,6 +103,7 @@ async def test_a_call_at_another_worker_shows_the_owner_that_the_client_is_ready
             assert (await stream.next_message())["method"] == "notifications/tools/list_changed"
 
 
+@pytest.mark.long  # it waits until a worker counts as dead
 async def test_without_its_owner_the_session_is_gone() -> None:
     async with fleet(Bridges(), in_memory(), grace=0.2) as workers, roaming(workers[0]) as client:
         await client.at(workers[1]).call("ping")
@@ -114,6 +115,7 @@ async def test_without_its_owner_the_session_is_gone() -> None:
         assert response.status == 404
 
 
+@pytest.mark.long  # it waits until a worker counts as dead
 async def test_a_call_at_an_owner_that_dies_ends_with_an_error() -> None:
     bridges = Bridges()
     async with fleet(bridges, in_memory(), grace=0.2) as workers, roaming(workers[0]) as client:

@@ -106,6 +106,7 @@ def limiters(
     return clock, made, ends.ends
 
 
+@pytest.mark.long
 @examples(100)
 @given(
     rate=st.integers(1, 50),

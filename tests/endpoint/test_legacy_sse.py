@@ -150,6 +150,7 @@ async def test_notices_reach_the_initialized_and_updates_the_subscribed() -> Non
             await early.initialize(wire.A)  # the next message of this client is its answer
 
 
+@pytest.mark.long
 async def test_a_stream_that_is_not_read_costs_bounded_memory() -> None:
     uri = "test://" + PORT_FILLER
     handler = Tools(echo=echo)

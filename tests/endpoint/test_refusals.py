@@ -318,6 +318,7 @@ async def test_a_refusal_that_is_given_three_thousand_times_leaves_nothing(
 # Functions that raise an exception which their caller caught: (module, function).
 CAUGHT_BEFORE = {
     ("answers", "_failure"),  # the one exception of a group
+    ("drive", "_fail"),  # it was made or caught a moment before, at each of its calls
     ("exchange", "_deliver"),  # one of the messages of a payload, which were read a moment before
     ("era_watch", "_find_other"),
     ("connect", "go_by_sse"),

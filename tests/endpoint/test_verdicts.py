@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
-from mcp_h11.endpoint.verdicts import MAX_FACTS, Examiner, Facts, Verdict
+from mcp_h11.endpoint.verdicts import MAX_FACTS, MAX_SPOKEN_FOR, Examiner, Facts, Verdict
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import Head, HTTPRequest, Limits
 from mcp_h11.http.origins import LOOPBACK_HOSTS, HostPolicy
@@ -415,8 +416,69 @@ async def test_a_kept_verdict_is_the_one_that_a_new_look_would_give(what: str, p
 async def test_kept_verdicts_are_few() -> None:
     keeper = Examiner(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
     for number in range(MAX_FACTS + 1):
-        keeper.examine(read_head({**SEEN, "Authorization": f"Bearer {number}"}))
+        keeper.examine(read_head({**SEEN, "Last-Event-ID": f"a.{number}"}))
         assert len(keeper._facts) == number % MAX_FACTS + 1
+
+
+async def test_tokens_sessions_and_ids_share_the_facts_of_a_verdict() -> None:
+    keeper = Examiner(Settings(), HostPolicy(LOOPBACK_HOSTS, ()))
+    differing = ("Authorization", "Mcp-Session-Id", "Traceparent", "X-Forwarded-For", "Cookie")
+    found = [keeper.examine(read_head({**SEEN, **dict.fromkeys(differing, str(n))})) for n in range(3)]
+    assert found[0].facts is found[1].facts is found[2].facts
+    assert [one.session_id for one in found] == ["0", "1", "2"]
+
+
+def forwarded(address: str, **fields: str) -> Head:
+    return read_head({**SEEN, "X-Forwarded-For": address, **fields})
+
+
+async def test_clients_of_a_proxy_share_facts_and_each_keeps_its_address() -> None:
+    settings = Settings(trusted_proxies=["127.0.0.1"])
+    keeper = Examiner(settings, HostPolicy(LOOPBACK_HOSTS, ()))
+    heads = [forwarded(f"192.0.2.{n}", **{"X-Forwarded-Proto": "https"}) for n in (1, 2, 1)]
+    found = [keeper.examine(one, True) for one in heads]
+    assert [one.peer for one in found] == ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
+    assert found[0].facts is found[1].facts is found[2].facts and found[0].facts.scheme == "https"
+    other = keeper.examine(forwarded("192.0.2.1", **{"X-Forwarded-Proto": "http"}), True)
+    assert other.facts.scheme == "http" and other.peer == "192.0.2.1"
+    assert keeper.examine(heads[0]).facts.scheme == "" and keeper.examine(heads[0]).peer == ""
+    twice = read_head({**SEEN, "X-Forwarded-For": "192.0.2.7", "x-forwarded-for": "192.0.2.8"})
+    assert keeper.examine(twice, True).peer == "192.0.2.8"
+
+
+async def test_what_a_proxy_says_is_kept_for_a_bounded_number_of_clients() -> None:
+    keeper = Examiner(Settings(trusted_proxies=["127.0.0.1"]), HostPolicy(LOOPBACK_HOSTS, ()))
+    for number in range(MAX_SPOKEN_FOR + 1):
+        address = f"192.0.{number // 200}.{number % 200}"
+        assert keeper.examine(forwarded(address), True).peer == address
+        assert len(keeper._said) == number % MAX_SPOKEN_FOR + 1
+
+
+async def test_a_refusal_of_what_a_proxy_says_is_not_kept() -> None:
+    keeper = Examiner(Settings(trusted_proxies=["127.0.0.1"]), HostPolicy(LOOPBACK_HOSTS, ()))
+    for _ in range(2):
+        found = keeper.examine(read_head({**SEEN, "Forwarded": "for="}), True)
+        assert found.facts.refusal is None
+        refused = keeper.examine(forwarded("192.0.2.1", Forwarded="for=192.0.2.2"), True)
+        assert refused.facts.refusal is not None and refused.facts.refusal.status == 400
+        nowhere = keeper.examine(forwarded("192.0.2.1", **{"X-Forwarded-Host": "a b"}), True)
+        assert nowhere.facts.refusal is not None and "no host" in nowhere.facts.refusal.message
+    assert len(keeper._facts) == 1
+
+
+async def test_heads_that_come_once_leave_nothing_for_the_garbage_collector() -> None:
+    async with served(trusted_proxies=["127.0.0.1"]) as server, RawClient(server.port) as client:
+        try:
+            for number in range(23):
+                if number == 3:
+                    gc.collect()
+                    gc.disable()
+                await client.send(modern("server/discover", X_Forwarded_For=f"192.0.2.{number}", X_Serial=str(number)))
+                assert (await client.receive("POST")).status == 200
+            left = [one for one in gc.get_objects(generation=0) if type(one) in (Verdict, Head)]
+        finally:
+            gc.enable()
+        assert len(left) <= 1  # the last one, until its reply has ended
 
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'

@@ -673,6 +673,7 @@ async def test_a_very_old_finished_stream_is_forgotten_and_a_running_one_is_not(
             assert await rest(stream) == ["done"]
 
 
+@pytest.mark.long
 async def test_streams_that_still_run_are_remembered_however_many_there_are() -> None:
     release, count = asyncio.Event(), MAX_STREAMS + 1
 

@@ -258,6 +258,7 @@ def test_each_event_comes_once_and_in_order_wherever_the_connection_is_cut(
     assert not any(one.refused for one in work)
 
 
+@pytest.mark.long
 @PROPERTY
 @given(
     script=ACTIONS,
@@ -273,6 +274,7 @@ def test_a_store_that_takes_its_time_loses_nothing_and_repeats_nothing(
     assert not any(one.refused for one in work)
 
 
+@pytest.mark.long
 @PROPERTY
 @given(script=ACTIONS, calls=st.integers(1, 3), good=st.integers(0, 20))
 def test_a_store_that_fails_midway_leaves_no_gap_and_no_call_unanswered(
@@ -378,6 +380,7 @@ async def stalled(client: Legacy, count: Callable[[], int]) -> int:
     return before
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize("revision", LEGACY_HTTP)
 async def test_a_reader_that_does_not_read_stops_its_own_call_and_no_other(revision: str) -> None:
@@ -398,6 +401,7 @@ async def test_a_reader_that_does_not_read_stops_its_own_call_and_no_other(revis
             stream.abort()
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_notices_for_a_reader_that_does_not_read_do_not_pile_up() -> None:
     uri = "test://" + PORT_FILLER
@@ -894,4 +898,4 @@ async def test_notices_that_no_client_reads_are_remembered_up_to_a_limit() -> No
         async with client.get_stream() as stream:
             for number in range(1, MAX_STREAM_EVENTS + 1):
                 assert await stream.next_message() == updated(f"test://{number}")
-            assert not pending
+            assert not session.standalone.pending_notices

@@ -40,6 +40,26 @@ async def test_a_value_is_there_in_the_next_call_and_in_no_other_session() -> No
         assert await done(client, "get", key="") == "null"
 
 
+async def test_the_data_of_a_session_are_objects_that_its_next_call_finds() -> None:
+    mcp = MCPServer("data", version="1")
+
+    @mcp.tool()
+    async def count(ctx: Context, *, anew: bool = False) -> str:
+        assert ctx.session is not None
+        if anew:
+            ctx.session.data = {"seen": [object()]}
+        else:
+            ctx.session.data.setdefault("seen", []).append(object())
+        return str(len(ctx.session.data["seen"]))
+
+    async with listening(mcp, port=0) as server, Legacy(server.port, LEGACY) as client:
+        assert [await done(client, "count") for _ in range(3)] == ["1", "2", "3"]
+        async with Legacy(server.port, LEGACY) as other:
+            assert await done(other, "count") == "1"
+        assert await done(client, "count", anew=True) == "1"
+        assert await done(client, "count") == "2"
+
+
 async def test_a_function_in_a_thread_keeps_values_as_well() -> None:
     async with listening(keeper(), port=0) as server, Legacy(server.port, LEGACY) as client:
         assert await done(client, "sync", key="k") == "by a thread"

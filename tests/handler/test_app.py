@@ -1444,6 +1444,7 @@ async def test_a_tool_that_adds_one_is_heard_before_its_own_answer() -> None:
         assert "already" in failure(await call(client, "grows"))
 
 
+@pytest.mark.long
 async def test_a_list_that_threads_change_all_the_time_is_always_whole() -> None:
     server = MCPServer(page_size=7)
     for number in range(20):

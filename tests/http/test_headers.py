@@ -431,6 +431,7 @@ def test_what_passes_on_loopback_is_a_loopback_host_and_a_port(value: str) -> No
         assert LOOPBACK.check_host(value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "piece", ["a", ".", "a.", ":", "[", "[:", "]", "@", ",", ";q=", "=", "%", "http://", "x;", " "]
 )

@@ -20,7 +20,8 @@ from requests_support import CHUNKED, GET, REFUSED, SMUGGLED
 from mcp_h11.http import heads as http_heads
 from mcp_h11.http import server
 from mcp_h11.http.chunked import MAX_CHUNKS
-from mcp_h11.http.heads import MAX_TEMPLATES, MAX_VARIANTS, HeadCache
+from mcp_h11.http.headlines import MAX_STARTS
+from mcp_h11.http.heads import MARKS, MAX_TEMPLATES, HeadCache
 from mcp_h11.http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits
 from mcp_h11.http.server import MAX_LEADING_CRLF, TINY_CHUNK, ServerConnection
 
@@ -392,7 +393,7 @@ def test_a_head_that_differs_in_its_ids_from_known_ones_is_read_as_h11_would(fou
         wanted = one_fault(reference(one, SMALL), one)
         assert run(cache, [one]) == wanted
     random.shuffle(every)
-    cache.heads.clear()  # what is left are the models
+    cache.heads.clear()  # what is left are the lines
     for one in every:
         wanted = one_fault(reference(one, SMALL), one)
         assert run(cache, [one]) == wanted
@@ -401,7 +402,7 @@ def test_a_head_that_differs_in_its_ids_from_known_ones_is_read_as_h11_would(fou
 
 @examples(800)
 @given(IDS, st.integers(0, 120), st.integers(0, 255), st.booleans())
-def test_a_head_that_differs_in_one_byte_from_a_model_is_read_as_h11_would(value, at, byte, insert):
+def test_a_head_that_differs_in_one_byte_from_a_forgotten_one_is_read_as_h11_would(value, at, byte, insert):
     first = b"POST /mcp HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nContent-Length: 2\r\n\r\n{}" % value
     at %= len(first)
     second = first[:at] + bytes([byte]) + first[at + (not insert) :]
@@ -563,63 +564,78 @@ def asked_h11(monkeypatch):
     return heads
 
 
-def test_h11_sees_a_head_once_for_all_ids_of_one_length(asked_h11):
-    cache = HeadCache(id_fields=ID_FIELDS)
-    for number in range(9):
+def test_h11_sees_a_head_once_for_all_ids(asked_h11):
+    cache = HeadCache()
+    for number in range(12):  # the last two ids are longer
         request = fed(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), cache).next_event()
         assert request.head.get("mcp-session-id") == f"s-{number}"
         assert request.head.get("x-request-id") == f"r_{number % 2}"
         assert summary(request) == reference(of_session(b"s-%d" % number, b"r_%d" % (number % 2)), Limits())[0][0]
-        assert request.head.verdict is None and request.head.cached
+        assert request.head.verdict is None
         request.head.verdict = number
     assert len(asked_h11) == 1
-    fed(of_session(b"s-10"), cache).next_event()
-    assert len(asked_h11) == 2  # another length, another head
 
 
-def test_a_head_made_from_a_model_has_each_field_that_h11_would_have_read(asked_h11):
-    cache = HeadCache(id_fields=ID_FIELDS)
+def test_a_head_that_is_read_by_its_lines_is_kept_when_it_comes_again(asked_h11):
+    cache = HeadCache()
+    one, two = of_session(b"one"), of_session(b"two")
+    assert fed(one, cache).next_event().head.cached  # by h11
+    heads = [fed(two, cache).next_event().head for _ in range(3)]
+    assert heads[0] is not heads[1] is heads[2] and heads[1].cached
+    assert len(asked_h11) == 1 and len(cache.heads) == 2
+
+
+def test_heads_that_come_once_put_no_other_head_out(asked_h11):
+    cache = HeadCache(max_heads=2)
+    kept = fed(of_session(b"kept"), cache).next_event().head
+    for number in range(2 * MARKS):
+        assert not fed(of_session(b"s-%d" % number), cache).next_event().head.cached
+    assert fed(of_session(b"kept"), cache).next_event().head is kept
+    assert len(asked_h11) == 1 and len(cache.heads) == 1
+
+
+def test_a_head_read_by_its_lines_has_each_field_that_h11_would_have_read(asked_h11):
+    cache = HeadCache()
     one, other = (of_session(session_id).replace(b"/mcp", b"/mcp?a=b") for session_id in (b"one", b"two"))
     fed(one, cache).next_event()
-    made = fed(other, cache).next_event().head
+    made = [fed(other, cache).next_event().head for _ in range(2)][1]
     assert len(asked_h11) == 1
-    read = fed(other, HeadCache(id_fields=ID_FIELDS)).next_event().head
+    read = fed(other, HeadCache()).next_event().head
     for name in Head.__slots__:
         assert getattr(made, name) == getattr(read, name), name
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("chunked", True), ("expect_continue", True), ("keep_alive", False), (None, None)],
-)
-def test_a_head_with_a_value_that_a_copy_would_lose_is_no_model(field, value):
-    cache = HeadCache(id_fields=ID_FIELDS)
-    raw = of_session(b"a").removesuffix(b"{}")
-    head = fed(of_session(b"a")).next_event().head
-    if field:
-        setattr(head, field, value)
-    cache.add_head(raw, head, cache.find_variant(raw)[1])
-    assert cache.heads == {raw: head}
-    assert len(cache.variants) == (0 if field else 1)
-
-
-def test_h11_sees_each_head_of_a_cache_that_knows_no_ids(asked_h11):
+@pytest.mark.parametrize("field", [b"", b"Expect: 100-continue", b"Connection: close", b"Upgrade: h2c"])
+def test_h11_reads_each_head_that_is_not_plain_though_its_request_line_is_known(field, asked_h11):
     cache = HeadCache()
-    for session_id in (b"a", b"b"):
-        fed(of_session(session_id), cache).next_event()
-    assert len(asked_h11) == 2 and cache.variants == {}
+    fed(POST, cache).next_event()
+    unusual = POST.replace(b"Content-Type: application/json", field) if field else CHUNKED + b"0\r\n\r\n"
+    for number in (2, 3):
+        connection = fed(unusual, cache)
+        assert not connection.next_event().head.cached
+        assert len(asked_h11) == number
+    assert len(cache.heads) == 1
 
 
-@pytest.mark.parametrize("value", [b"a=b", b"a b", b"a,b", b"a.b", b"\xe9\xe9\xe9", b"a\tb"])
-def test_what_is_no_id_is_read_by_h11_each_time_it_differs(value, asked_h11):
-    cache = HeadCache(id_fields=ID_FIELDS)
-    for session_id in (b"abc", value, value[::-1]):
-        fed(of_session(session_id), cache).next_event()
-    assert len(asked_h11) == len({b"abc", value, value[::-1]})
+def test_a_head_that_is_not_plain_teaches_nothing(asked_h11):
+    cache = HeadCache()
+    fed(POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), cache).next_event()
+    fed(POST, cache).next_event()
+    assert len(asked_h11) == 2
 
 
-def test_what_stands_where_a_model_is_blank_is_judged_too():
-    cache = HeadCache(id_fields=ID_FIELDS)
+@pytest.mark.parametrize("value", [b"a=b", b"a b", b"a,b", b"a.b", b"\xe9\xe9\xe9", b"a\tb", b"", b"x" * 3000])
+def test_any_value_of_a_field_that_frames_nothing_is_read_by_its_line(value, asked_h11):
+    cache = HeadCache()
+    fed(of_session(b"abc"), cache).next_event()
+    for session_id in (value, value[::-1]):
+        head = fed(of_session(session_id), cache).next_event().head
+        assert head.get("mcp-session-id") == session_id.decode("latin-1")
+    assert len(asked_h11) == 1
+
+
+def test_what_stands_where_another_head_is_blank_is_judged_too():
+    cache = HeadCache()
     two = b"GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: %b\r\nX-Request-Id: %b\r\n\r\n"
     assert drive(connect(cache), [two % (b"a", b"b")])[1] == "end"
     for blank in ((b"a", b"\0"), (b"\0", b"b"), (b"\0", b"\0")):
@@ -632,23 +648,27 @@ def test_a_field_that_h11_looks_at_cannot_vary(name):
         HeadCache(id_fields=("X-Request-Id", name))
 
 
-def test_models_are_few_and_cleared_when_full():
-    cache = HeadCache(id_fields=ID_FIELDS)
-    for number in range(MAX_VARIANTS + 1):
-        fed(of_session(b"a", b"%d" % number).replace(b"/mcp", b"/%d" % number), cache).next_event()
-        assert len(cache.variants) == number % MAX_VARIANTS + 1
+def test_request_lines_are_few_and_cleared_when_full(asked_h11):
+    cache = HeadCache()
+    for number in range(MAX_STARTS + 1):
+        fed(of_session(b"a").replace(b"/mcp", b"/%d" % number), cache).next_event()
+    asked_h11.clear()
+    fed(of_session(b"b").replace(b"/mcp", b"/%d" % MAX_STARTS), cache).next_event()
+    assert asked_h11 == []
+    fed(of_session(b"b").replace(b"/mcp", b"/0"), cache).next_event()  # was dropped by the last one
+    assert len(asked_h11) == 1
 
 
-def test_heads_are_models_up_to_the_size_limit_of_heads(asked_h11):
-    for size, asked in ((4096, 1), (4097, 2)):
+def test_heads_past_the_size_limit_are_read_by_their_lines_and_not_kept(asked_h11):
+    for size, kept in ((4096, 1), (4097, 0)):
         asked_h11.clear()
-        cache = HeadCache(id_fields=ID_FIELDS)
+        cache = HeadCache()
         field = b"\r\nX-Request-Id: a"
         head = padded(size - len(field)).replace(b"\r\nX:", field + b"\r\nX:")
         assert len(head) == size
-        for request in (head, head.replace(b"Id: a", b"Id: b")):
+        for request in (head, *[head.replace(b"Id: a", b"Id: b")] * 2):
             fed(request, cache).next_event()
-        assert len(asked_h11) == asked and len(cache.variants) == 2 - asked
+        assert len(asked_h11) == 1 and len(cache.heads) == 2 * kept
 
 
 def test_an_answer_head_is_written_once_for_all_ids():
@@ -1403,6 +1423,7 @@ def test_a_backlog_is_not_copied_with_each_read():
     assert quickest(work, 50_000) < quickest(work, 1) * 3 + one_copy * 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("begun", "piece"),
     [
@@ -1419,6 +1440,7 @@ def test_many_small_reads_cost_linear_time(begun, piece):
     assert quickest(work, 24_000) / quickest(work, 6000) < 9
 
 
+@pytest.mark.long
 def test_a_body_in_tiny_pieces_is_held_in_its_own_size():
     for begun, piece in ((POST.replace(b": 2", b": 4000000")[:-2], b"ab"), (CHUNKED, b"2\r\nab\r\n")):
         connection = fed(begun, max_chunk_overhead=None)

@@ -23,6 +23,7 @@ from mcp_h11.http.client import (
     AnswerHead,
     ClientConnection,
     ClientLimits,
+    PostHead,
 )
 from mcp_h11.http.messages import NEED_DATA, Signal
 
@@ -38,11 +39,19 @@ def asked(method="GET", limits=None, cache=None):
     return connection
 
 
-def answer(pieces, method="GET", limits=None, connection=None):
-    """Feeds, asks; (status, headers, keep-alive of the head; the body; "end", "more" or the error; reusable)."""
+def answer(pieces, method="GET", limits=None, connection=None, at_once=False):
+    """Feeds, asks; (status, headers, keep-alive of the head; the body; "end", "more" or the error; reusable).
+
+    With `at_once` each piece is offered as a whole answer first, as the client does that has no task.
+    """
     connection = connection or asked(method, limits)
     head, body = None, b""
     for piece in pieces:
+        found = connection.receive_whole(piece) if at_once else None
+        if found is not None:
+            assert head is None and body == b""
+            head, body = (found[0].status, found[0].headers, found[0].keep_alive), found[1]
+            continue
         connection.receive_data(piece)
         try:
             while True:
@@ -77,6 +86,8 @@ def both(data, *, eof=False, **how):
         for _ in range(3):
             connection = asked(how.get("method", "GET"), how.get("limits"), cache)
             assert answer([data, *last], **how, connection=connection) == whole
+        connection = asked(how.get("method", "GET"), how.get("limits"), cache)
+        assert answer([data, *last], **how, connection=connection, at_once=True) == whole
     return whole
 
 
@@ -433,6 +444,7 @@ def test_each_chunk_takes_its_allowance_off_what_was_counted() -> None:
     assert verdict(CHUNKED + padded(1000) + b"0;" + b"e" * 256 + b"\r\n\r\n", limits) == too_much
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", [b"0000000000000005", b"5;signature=" + b"f" * 64, b"5;" + b"e" * 255])
 @pytest.mark.parametrize("together", [1, 1000])
 def test_a_stream_of_padded_chunks_goes_on_for_ever(line: bytes, together: int) -> None:
@@ -623,6 +635,9 @@ def test_so_many_heads_are_remembered_and_then_none() -> None:
     connection.request("POST", "/3", HOST)
     answer([DATED % 3], connection=connection)
     assert (len(cache.requests), len(cache.answers)) == (1, 1)
+    for number, kept in ((1, 1), (2, 2), (3, 3), (4, 1)):
+        answer([OK + b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % number], connection=asked(cache=cache))
+        assert len(cache.chunked) == kept
 
 
 def test_connections_with_different_limits_cannot_share_what_they_remember() -> None:
@@ -631,6 +646,71 @@ def test_connections_with_different_limits_cannot_share_what_they_remember() -> 
     ClientConnection(ClientLimits(), cache)
     with pytest.raises(ValueError, match="equal limits"):
         ClientConnection(ClientLimits(max_fields=3), cache)
+
+
+def test_a_post_goes_out_as_h11_wrote_it_once_its_head_is_known(told_h11) -> None:
+    cache = AnswerCache()
+    connection = ClientConnection(cache=cache)
+    head = PostHead("/mcp", FIELDS)
+    assert connection.post(head, b"{}") is None  # and nothing was begun
+    sent = connection.request("POST", "/mcp", FIELDS, b"{}")
+    with pytest.raises(RuntimeError, match="cannot take a request"):
+        connection.post(head, b"[]")
+    answer([DATED % 1], connection=connection)
+    assert connection.post(head, b"x" * (MAX_KEPT_BODY + 1)) is None
+    for body in (b"{}", b"", b"x" * MAX_KEPT_BODY):
+        written = connection.post(head, body)
+        assert written == sent.replace(b"Length: 2\r\n\r\n{}", b"Length: %d\r\n\r\n%b" % (len(body), body))
+        assert answer([DATED % 1], connection=connection, at_once=True)[2:] == ("end", True)
+    assert told_h11 == [b"{}"]
+    # An answer that nobody knows has h11 told of the request, as after `request`.
+    connection.post(head, b"3")
+    assert answer([DATED % 2], connection=connection, at_once=True)[2:] == ("end", True)
+    assert told_h11 == [b"{}", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("body", "plain"),
+    [
+        (b"1\r\nx\r\n0\r\n\r\n", True),
+        (b"0\r\n\r\n", True),
+        (b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", True),
+        (b"1\r\nx\r\n0\r\n\r\nH", False),  # behind the end
+        (b"1\r\nx\r\n0\r\n", False),
+        (b"1\r\nx\r\n", False),
+        (b"2\r\nx\r\n0\r\n\r\n", False),
+        (b"01\r\nx\r\n0\r\n\r\n", False),
+        (b"00\r\n\r\n", False),
+        (b"1;a=b\r\nx\r\n0\r\n\r\n", False),
+        (b"1\r\nx\r\n0\r\nT: t\r\n\r\n", False),
+        (b"+1\r\nx\r\n0\r\n\r\n", False),
+        (b"1_0\r\n0123456789abcdef\r\n0\r\n\r\n", False),
+        (b"\r\n", False),
+        (b"", False),
+        (b"000000001\r\nx\r\n0\r\n\r\n", False),
+    ],
+)
+def test_chunks_without_anything_that_could_be_left_out_are_one_whole_answer(body, plain) -> None:
+    cache = AnswerCache()
+    answer([CHUNKED + b"0\r\n\r\n"], connection=asked(cache=cache))
+    found = asked(cache=cache).receive_whole(CHUNKED + body)
+    assert (found is not None) == plain
+    told = answer([CHUNKED + body])
+    assert found is None or (found[1], "end", True) == told[1:]
+    assert answer([CHUNKED + body], connection=asked(cache=cache), at_once=True) == told
+    assert asked("HEAD", cache=cache).receive_whole(CHUNKED + body) is None
+
+
+def test_bytes_are_no_whole_answer_where_others_came_before_them() -> None:
+    cache = AnswerCache()
+    answer([DATED % 1], connection=asked(cache=cache))
+    for before in (b"H", HINT):
+        connection = asked(cache=cache)
+        connection.receive_data(before)
+        connection.next_event()
+        assert connection.receive_whole(DATED % 1) is None
+    assert ClientConnection(cache=cache).receive_whole(DATED % 1) is None  # nothing was asked
+    assert asked(cache=cache).receive_whole(b"") is None
 
 
 # --- any cut ----------------------------------------------------------------------------------------------------------
@@ -669,3 +749,5 @@ def test_the_same_answer_however_it_is_cut(parts, method, cuts, eof, start) -> N
     assert answer(each(data) + last, method, limits) == whole
     for _ in range(2):
         assert answer(pieces + last, connection=asked(method, WARM.limits, WARM)) == whole
+    for cut in ([data] if data else [], pieces):
+        assert answer(cut + last, connection=asked(method, WARM.limits, WARM), at_once=True) == whole

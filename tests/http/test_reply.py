@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import HTTPRequest, Limits
 from mcp_h11.http.reply import COMMENT, DONE, GONE, STREAMING, UNDECIDED, Reply
 from mcp_h11.http.server import ServerConnection
+from mcp_h11.http.sse import Parts, event_parts
 
 DATE = b"Thu, 01 Jan 2026 00:00:00 GMT"
 EVENT = b"data: {}\n\n"
@@ -44,6 +46,15 @@ class Wire:
         data = head + self.http.send_chunk(events)
         self.written.append(data + self.http.end_stream() if last else data)
         self.complete += last
+
+    def send_parts(self, headers: Headers | None, event: Parts, last: bool) -> None:
+        head = b"" if headers is None else self.http.start_stream(200, headers, date=DATE)
+        data = head + b"".join(self.http.chunk_parts(event))
+        self.written.append(data + self.http.end_stream() if last else data)
+        self.complete += last
+
+    def comment(self) -> None:
+        self.send(COMMENT, False)
 
     def forget_head(self) -> None:
         self.http.forget_head()
@@ -144,12 +155,38 @@ def test_a_stream_to_http_1_0_ends_with_its_connection() -> None:
     assert connection.closing
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_an_event_in_parts_is_the_bytes_of_the_event(version: str) -> None:
+    in_parts, whole = (reply_on(version) for _ in range(2))
+    for reply, _, _ in (in_parts, whole):
+        reply.extra = (("X-Extra", "1"),)
+    parts = event_parts(b"{}")
+    for last in (False, False, True):
+        in_parts[0].send_parts(parts, last)
+    whole[0].open(EVENT)
+    whole[0].send(EVENT)
+    whole[0].end(EVENT)
+    assert in_parts[1].written == whole[1].written
+    once, alone = reply_on(version), reply_on(version)
+    once[0].send_parts(parts, True)
+    alone[0].stream_once(EVENT)
+    assert once[1].written == alone[1].written
+
+
+def test_the_parts_of_an_event_need_an_open_stream() -> None:
+    _, _, connection = reply_on()
+    with pytest.raises(RuntimeError, match="no stream is open"):
+        connection.chunk_parts(event_parts(b"{}"))
+
+
 ACTS: dict[str, Callable[[Reply], None]] = {
     "answer": lambda r: r.answer(200, b"{}"),
     "stream_once": lambda r: r.stream_once(EVENT),
     "open": lambda r: r.open(),
     "send": lambda r: r.send(EVENT),
     "end": lambda r: r.end(EVENT),
+    "send_parts": lambda r: r.send_parts(event_parts(b"{}"), False),
+    "the last send_parts": lambda r: r.send_parts(event_parts(b"{}"), True),
     "gone": lambda r: r.gone(),
 }
 REACH: dict[int, Callable[[Reply], None]] = {
@@ -160,10 +197,10 @@ REACH: dict[int, Callable[[Reply], None]] = {
 }
 # The table of the module's docstring; None where nothing happens.
 TABLE = {
-    UNDECIDED: (DONE, DONE, STREAMING, None, None, GONE),
-    STREAMING: (None, None, None, STREAMING, DONE, GONE),
-    DONE: (None,) * 6,
-    GONE: (None,) * 6,
+    UNDECIDED: (DONE, DONE, STREAMING, None, None, STREAMING, DONE, GONE),
+    STREAMING: (None, None, None, STREAMING, DONE, STREAMING, DONE, GONE),
+    DONE: (None,) * 8,
+    GONE: (None,) * 8,
 }
 
 
@@ -188,7 +225,7 @@ def test_who_waits_is_told_once_that_the_connection_is_lost() -> None:
         reach(reply)
         reply.gone()
         reply.gone()
-        reply.tick(1, 1)
+        reply.tick(9, 1, 1)
     assert told == ["gone", "gone"]
     reply, _, _ = reply_on()
     reply.gone()  # nobody waits
@@ -214,48 +251,37 @@ def test_what_the_link_knows_the_reply_tells() -> None:
     assert not reply.writable
 
 
-def test_an_undecided_answer_is_handed_over_after_so_many_beats_once() -> None:
+def test_an_undecided_answer_is_handed_over_after_its_time_once() -> None:
     reply, link, _ = reply_on()
-    told: list[int] = []
-    reply.on_silence = lambda: told.append(reply.quiet)
-    for _ in range(5):
-        reply.tick(3, 1)
-    assert told == [3] and link.written == []
+    told: list[str] = []
+    reply.on_silence = lambda: told.append("silent")
+    assert [reply.tick(quiet, 15, 1) for quiet in (0, 14)] == [15, 1] and told == []
+    assert [reply.tick(quiet, 15, 1) for quiet in (15, 16)] == [inf, inf] and told == ["silent"]
+    assert link.written == []
     reply, _, _ = reply_on()
-    reply.on_silence = lambda: told.append(0)
-    for _ in range(5):
-        reply.tick(0, 1)
+    reply.on_silence = lambda: told.append("never")
+    assert reply.tick(1e9, None, 1) == inf
     reply.on_silence = None
-    for _ in range(5):
-        reply.tick(1, 1)
-    assert told == [3]
+    assert reply.tick(1e9, 1, 1) == inf and told == ["silent"]
 
 
-def test_a_silent_stream_gets_a_comment_after_so_many_beats_and_a_busy_or_full_one_none() -> None:
+def test_a_silent_stream_gets_a_comment_after_its_time_and_a_busy_or_full_one_none() -> None:
     reply, link, _ = reply_on()
-    for _ in range(4):
-        reply.tick(0, 2)
-    reply.open(EVENT)  # the beats before do not count
-    reply.tick(0, 2)
+    reply.open(EVENT)
+    assert [reply.tick(quiet, 1, 16) for quiet in (0, 1, 13)] == [16, 15, 3]
     assert len(link.written) == 1
-    reply.tick(0, 2)
-    assert link.written[1:] == [chunk(COMMENT)]
-    reply.tick(0, 2)
-    reply.send(EVENT)
-    reply.tick(0, 2)
-    assert link.written[2:] == [chunk(EVENT)]
+    assert reply.tick(14, 1, 16) == 16  # an eighth too soon, where the comments of many streams are spread
+    assert reply.tick(16, 1, 16) == 16
+    assert link.written[1:] == [chunk(COMMENT)] * 2
     link.writable = False
-    for _ in range(5):
-        reply.tick(0, 2)
+    assert reply.tick(1e9, 1, 16) == 0  # it is looked at again when it may be read
     assert len(link.written) == 3
     link.writable = True
-    reply.tick(0, 2)
+    reply.tick(16, 1, 16)
     assert link.written[3:] == [chunk(COMMENT)]
-    for _ in range(5):
-        reply.tick(0, 0)
+    assert reply.tick(1e9, 1, None) == inf
     reply.end()
-    for _ in range(5):
-        reply.tick(1, 1)
+    assert reply.tick(1e9, 1, 1) == inf
     assert len(link.written) == 5
 
 

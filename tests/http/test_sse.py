@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_h11.http.sse import MAX_RETRY_DIGITS, Event, EventDecoder, SSEError, encode_comment, encode_event
+from mcp_h11.http.sse import (
+    MAX_RETRY_DIGITS,
+    Event,
+    EventDecoder,
+    SSEError,
+    encode_comment,
+    encode_event,
+    encode_numbered,
+    event_parts,
+)
 
 
 def read(data: bytes, size: int = 0) -> list[Event]:
@@ -124,6 +133,36 @@ STREAMS: list[tuple[bytes, list[Event]]] = [
     (b"data: a\n", []),
     (b"data: a\n\ndata: b", [message("a")]),
 ]
+
+
+@settings(max_examples=200)
+@given(
+    st.one_of(st.binary(), st.text(alphabet="a\r\n").map(str.encode)),
+    st.sampled_from(["", "s.1", "a\nb"]),
+    st.sampled_from(["", "message", "a\rb"]),
+    st.sampled_from([b"", b": \n\n"]),
+)
+def test_the_parts_of_an_event_are_its_bytes(data: bytes, id: str, event: str, before: bytes) -> None:
+    try:
+        expected = before + encode_event(data, id, event)
+    except ValueError:
+        with pytest.raises(ValueError, match="CR, LF and NUL"):
+            event_parts(data, id, event, before)
+        return
+    parts = event_parts(data, id, event, before)
+    assert b"".join(parts) == expected
+    assert parts[1] is data or not data or b"\n" in data or b"\r" in data  # it is not copied
+
+
+@given(
+    st.text(alphabet="{}a\r\n\x00\u2028", max_size=12), st.text("ab_\r\n\x00é", min_size=1, max_size=6), st.integers(0)
+)
+def test_a_numbered_event_is_the_event_with_that_id(data: str, stream: str, index: int) -> None:
+    if set("\r\n\x00") & set(stream):
+        with pytest.raises(ValueError, match="cannot be written"):
+            encode_numbered(data.encode(), stream, index)
+    else:
+        assert encode_numbered(data.encode(), stream, index) == encode_event(data.encode(), f"{stream}.{index}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7])

@@ -218,6 +218,7 @@ def seconds(template: URITemplate, uri: str) -> float:
     return best
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("template", "unit"),
     [

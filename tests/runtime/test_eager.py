@@ -366,6 +366,44 @@ async def test_what_ends_the_process_is_passed_on_and_the_next_job_runs(starter:
     assert await starter.start(_nothing()) == [None]
 
 
+@pytest.mark.parametrize("how", ["returns", "fails", "is cancelled", "is cancelled at once"])
+async def test_the_end_of_a_job_that_waited_is_told_in_its_last_step(starter: Starter, how: str) -> None:
+    order: list[str] = []
+    future: asyncio.Future[None] = starter.loop.create_future()
+
+    async def job() -> None:
+        try:
+            await future
+        finally:
+            starter.loop.call_soon(order.append, "the next turn")
+            order.append("last step")
+        if how == "fails":
+            raise ValueError
+
+    def begin() -> None:
+        assert starter.eager.lend() is not None
+        carrier = starter.eager.begin(job())
+        assert carrier is not None
+        carrier.ended = lambda exc: order.append(type(exc).__name__)
+        task = next(task for task in asyncio.all_tasks() if task.get_coro() is carrier)
+        if how == "is cancelled at once":  # before the task has had a step
+            task.cancel()
+        begun.set_result(task)
+
+    begun: asyncio.Future[asyncio.Task[Any]] = starter.loop.create_future()
+    starter.loop.call_soon(begin)
+    task = await begun
+    await turns()
+    if how == "is cancelled":
+        task.cancel()
+    elif how != "is cancelled at once":
+        future.set_result(None)
+    await asyncio.wait({task}, timeout=LIMIT)
+    raised = {"returns": "StopIteration", "fails": "ValueError"}.get(how, "CancelledError")
+    assert order == ["last step", raised, "the next turn"]
+    assert task.cancelled() if raised == "CancelledError" else type(task.exception()).__name__ in (raised, "NoneType")
+
+
 async def test_calls_leave_nothing_for_the_garbage_collector(anyio_backend: Any) -> None:
     async with served() as server, Legacy(server.port, "2025-11-25") as session:
         await session.call("tools/call", call("echo", text="warm"))

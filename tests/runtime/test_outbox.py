@@ -11,39 +11,10 @@ import pytest
 from fuzzing import FakeTransport
 from rawclient import LIMIT
 from serving import ASYNCIO, UVLOOP, Held, call, head, modern, served, turns
+from turn_of_the_loop import Loop, Sender
 
-from mcp_h11.runtime.outbox import HELD_BYTES, HOLD_TIME, Outbox, outbox_of
+from mcp_h11.runtime.outbox import FEW, HELD_BYTES, HOLD_TIME, UNHELD, GuessingOutbox, Outbox, outbox_of
 from mcp_h11.server.connection import Connection
-
-
-class Loop:
-    """A turn with so many callbacks left; what is scheduled is one more."""
-
-    def __init__(self) -> None:
-        self.ready: list[Any] = []
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_soon(self, callback: Any) -> None:
-        self.ready.append(callback)
-
-
-class Sender:
-    def __init__(self, log: list[tuple[str, bytes]], name: str, broken: bool = False) -> None:
-        self.held = b""
-        self.log = log
-        self.name = name
-        self.broken = broken
-
-    def write(self, data: bytes) -> None:
-        if self.broken:
-            raise RuntimeError("broken")
-        self.log.append((self.name, data))
-
-    def abort(self) -> None:
-        self.log.append((self.name, b"aborted"))
 
 
 @pytest.fixture
@@ -139,11 +110,85 @@ def test_one_that_cannot_be_written_to_harms_no_other(loop: Loop, log: list[Any]
     assert log == [("a", b"x"), ("b", b"aborted"), ("c", b"x")]
 
 
+# --- a loop that does not show its callbacks ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guessing(loop: Loop) -> GuessingOutbox:
+    return GuessingOutbox(loop, ())  # type: ignore[arg-type]
+
+
+def a_turn(outbox: Outbox, log: list[Any], count: int) -> list[tuple[str, bytes]]:
+    """The writes that so many answers cause before the end of their turn."""
+    log.clear()
+    for number in range(count):
+        outbox.send(Sender(log, str(number)), b"x")
+    return list(log)
+
+
+def test_answers_of_a_turn_are_held_to_its_end(loop: Loop, log: list[Any], guessing: GuessingOutbox) -> None:
+    for _ in range(3):
+        assert a_turn(guessing, log, FEW + 1) == [] and len(loop.ready) == 1
+        loop.ready.pop()()
+        assert log == [(str(number), b"x") for number in range(FEW + 1)]
+
+
+def test_after_a_turn_with_few_answers_the_next_ones_leave_at_once(
+    loop: Loop, log: list[Any], guessing: GuessingOutbox
+) -> None:
+    assert a_turn(guessing, log, FEW) == []
+    loop.ready.pop()()
+    assert len(log) == FEW
+    assert len(a_turn(guessing, log, UNHELD)) == UNHELD and loop.ready == []
+    assert a_turn(guessing, log, FEW + 1) == []  # it looks again
+    loop.ready.pop()()
+    assert a_turn(guessing, log, 1) == []
+    loop.ready.pop()()
+    assert a_turn(guessing, log, 1) == [("0", b"x")]
+
+
+def test_answers_of_one_connection_that_are_held_keep_their_order(
+    loop: Loop, log: list[Any], guessing: GuessingOutbox
+) -> None:
+    a, b = Sender(log, "a"), Sender(log, "b")
+    for sender, data in ((a, b"1"), (b, b"2"), (a, b"3")):
+        guessing.send(sender, data)
+    assert (a.held, b.held) == (b"13", b"2")
+    loop.ready.pop()()
+    assert log == [("a", b"13"), ("b", b"2")] and a.held == b.held == b""
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_so_many_bytes_are_held_there_too(log: list[Any], guessing: GuessingOutbox, past: int) -> None:
+    for _ in range(2):
+        log.clear()
+        guessing.send(Sender(log, "a"), b"x")
+        guessing.send(Sender(log, "b"), b"y" * (HELD_BYTES - 1 + past))
+        assert [name for name, _ in log] == ["a", "b"][: 2 * past]
+        guessing.flush()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_is_held_for_longer_there_although_the_time_of_the_loop_stands_still(
+    log: list[Any], guessing: GuessingOutbox, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    now = [3.0]
+    monkeypatch.setattr("mcp_h11.runtime.outbox.time.monotonic", lambda: now[0])
+    for _ in range(2):
+        log.clear()
+        now[0] += 1
+        guessing.send(Sender(log, "a"), b"x")
+        now[0] += HOLD_TIME * (1.5 if late else 0.5)
+        guessing.send(Sender(log, "b"), b"y")
+        assert len(log) == 2 * late
+        guessing.flush()
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
-async def test_a_loop_that_does_it_by_itself_has_none(anyio_backend: Any) -> None:
+async def test_a_loop_that_does_not_show_its_callbacks_has_one_that_guesses(anyio_backend: Any) -> None:
     there = outbox_of(asyncio.get_running_loop())
-    assert (there is None) is (type(asyncio.get_running_loop()).__module__.startswith("uvloop"))
+    assert (type(there) is GuessingOutbox) is (type(asyncio.get_running_loop()).__module__.startswith("uvloop"))
 
 
 # --- connections --------------------------------------------------------------------------------------------------
@@ -180,7 +225,7 @@ ASKED = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", [ASYNCIO], ids=["asyncio"])
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("asked", ASKED)
 async def test_what_a_connection_does_next_comes_after_the_answer_that_is_held(asked: str, anyio_backend: Any) -> None:
     data, expected = ASKED[asked]
@@ -201,16 +246,17 @@ async def test_what_a_connection_does_next_comes_after_the_answer_that_is_held(a
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", [ASYNCIO], ids=["asyncio"])
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
 async def test_a_connection_that_closes_or_is_lost_with_an_answer_held(
     anyio_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A process that has to wait for its turn on the machine would write it for that reason.
     monkeypatch.setattr("mcp_h11.runtime.outbox.HOLD_TIME", 3600.0)
     log: list[tuple[str, str]] = []
-    async with served(Held()) as server:
-        for ending, expected in (("close", [("a", "200"), ("a", "closed")]), ("abort", [("a", "closed")])):
-            log.clear()
+    for ending, expected in (("close", [("a", "200"), ("a", "closed")]), ("abort", [("a", "closed")])):
+        log.clear()
+        # A server each: under uvloop an outbox goes by the turns that it has seen.
+        async with served(Held()) as server:
             connection = Connection(server)
             transport = Wire(connection, log, "a")
             transport.abort = transport.close  # type: ignore[method-assign]

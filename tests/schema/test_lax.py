@@ -459,6 +459,7 @@ def test_plain_values_are_read_as_the_official_sdk_reads_them(index: int) -> Non
         assert same(ours, theirs) or differs_for_a_reason(annotation, value), (annotation, value, ours, theirs)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=400)
 @given(st.integers(0, len(TYPES) - 1), VALUES)
 def test_so_are_others(index: int, value: Any) -> None:
@@ -690,6 +691,17 @@ def test_a_class_that_knows_the_names_comes_before_one_whose_types_fit_as_they_a
     """As pydantic chooses: by the names first.  Strictly the first class is refused, and the second has a default."""
     assert same(read(One | Two, {"a": "00"}), One(a=0))
     assert same(taking(One | Two, strict=True, refuse_extra=True).bind({"value": {"a": "00"}})["value"], Two(b=0))
+
+
+def test_an_integer_may_be_written_as_a_float_of_any_size() -> None:
+    """In a schema 1e19 is an integer; pydantic takes floats of up to 64 bits for one."""
+    positive = Annotated[int, pydantic.Field(ge=1)]
+    for number in (1e19, 1e300):
+        assert same(read(int, number), int(number))
+        assert same(read(positive, number), int(number))
+        assert same(read(list[positive], [number, "7"]), [int(number), 7])  # type: ignore[valid-type]
+    with pytest.raises(BadArguments):
+        read(positive, -1e19)
 
 
 # All but the union of classes with defaults, of which the test above says why.

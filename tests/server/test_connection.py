@@ -658,6 +658,7 @@ async def test_an_answer_that_nobody_takes_ends_however_small_it_is() -> None:
         client.abort()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("last", ["Connection: close", "max_requests"])
 async def test_a_large_last_answer_is_read_to_its_end_however_slowly(
     last: str, monkeypatch: pytest.MonkeyPatch

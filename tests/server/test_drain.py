@@ -3,7 +3,8 @@
 
 The promise for idle streams is 100 ms: 1,000 of them end in 35 to 65 ms of CPU on 2 cores, 1.6 to 1.8 times what bare
 connections take.  What is asserted is that ratio, since neighbours on a busy machine add to a clock on the wall, and a
-slow machine to any clock; and a generous limit on the wall's.
+slow machine to any clock; and a generous limit on the wall's.  Both are measured in turns, and the least of each is
+taken, since a machine changes its speed between two measurements; and without coverage: it slows Python code alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import anyio
 import pytest
 from fuzzing import FakeTransport
 from hurrying import HurryingLoop
-from patience import cost
+from patience import cost, untraced
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, Stream
 from serving import LEGACY, UVLOOP, Held, call, is_closed, modern, served, turns
 
@@ -45,6 +46,7 @@ QUICK = GRACE / 4  # seconds for what is promised at once: less than any wait th
 START = 60.0  # for a process to listen
 SUPERVISORS_WAIT = 10.0  # seconds: docker stop
 TIMES_BARE = 4.0  # of the CPU that bare connections take to end
+ROUNDS = 3
 
 
 async def refused(port: int) -> bool:
@@ -94,41 +96,47 @@ class Bare(asyncio.Protocol):
         self.lost.set_result(None)
 
 
-async def bare_end(stack: contextlib.AsyncExitStack) -> float:
+async def bare_end() -> float:
     """Seconds of CPU for as many connections to get a last chunk and to be closed."""
     made: list[Bare] = []
     server = await asyncio.get_running_loop().create_server(lambda: Bare(made), "127.0.0.1", 0)
-    for _ in range(STREAMS):
-        await stack.enter_async_context(RawClient(server.sockets[0].getsockname()[1]))
-    with anyio.fail_after(LIMIT):
-        while len(made) < STREAMS:
-            await asyncio.sleep(0)
-        with cost(time.thread_time) as ending:
-            for connection in made:
-                connection.transport.write(b"0\r\n\r\n")
-                connection.transport.close()
-            for connection in made:
-                await connection.lost
-    server.close()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(STREAMS):
+            await stack.enter_async_context(RawClient(server.sockets[0].getsockname()[1]))
+        with anyio.fail_after(LIMIT):
+            while len(made) < STREAMS:
+                await asyncio.sleep(0)
+            with untraced(), cost(time.thread_time) as ending:
+                for connection in made:
+                    connection.transport.write(b"0\r\n\r\n")
+                    connection.transport.close()
+                for connection in made:
+                    await connection.lost
+        server.close()
     return ending.seconds
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], ids=["asyncio", "uvloop"])
 async def test_a_thousand_open_streams_end_cleanly_and_at_once(descriptors: None) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        bare = await bare_end(stack)
+    bare, ours = [], []
+    for _ in range(ROUNDS):
+        bare.append(await bare_end())
+        ours.append(await streams_end())
+    said = f"{STREAMS} streams ended in {min(ours) * 1000:.0f} ms of CPU; bare: {min(bare) * 1000:.0f}"
+    print(said)
+    assert min(ours) < TIMES_BARE * min(bare), said
+
+
+async def streams_end() -> float:
+    """Seconds of CPU for a server to end its open streams; each has its last bytes."""
     async with served() as server, contextlib.AsyncExitStack() as stack:
         gets, listens = await open_streams(server.port, stack)
         assert len(server.connections) == STREAMS
         began = time.monotonic()
-        with cost(time.thread_time) as ending:
+        with untraced(), cost(time.thread_time) as ending:
             await server.aclose()
-        took, cpu = time.monotonic() - began, ending.seconds
-        said = f"{STREAMS} streams ended in {took * 1000:.0f} ms, {cpu * 1000:.0f} of CPU; bare: {bare * 1000:.0f}"
-        print(said)
-        assert cpu < TIMES_BARE * bare, said
-        assert took < QUICK
+        assert time.monotonic() - began < QUICK
         assert not server.connections
         for stream in gets:
             # To the chunk that ends it: a cut would raise.
@@ -136,6 +144,7 @@ async def test_a_thousand_open_streams_end_cleanly_and_at_once(descriptors: None
         for stream in listens:
             last = (await stream.read()).messages()[-1]
             assert last["result"]["resultType"] == "complete"
+    return ending.seconds
 
 
 async def test_the_port_is_given_back_at_once_whatever_still_runs() -> None:

@@ -29,7 +29,7 @@ from mcp_h11.eras.modern import MAX_STREAM_ID
 from mcp_h11.http.chunked import MAX_CHUNKS
 from mcp_h11.http.server import TINY_CHUNK
 from mcp_h11.runtime.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
-from mcp_h11.server.connection import READ_SIZE
+from mcp_h11.server.intake import READ_SIZE
 
 pytestmark = pytest.mark.anyio
 SOON = 1.0  # seconds of our own time within which a new client is served, whatever happened before
@@ -864,6 +864,7 @@ def anyio_backend(request: Any) -> Any:
     return getattr(request, "param", ("asyncio", {}))
 
 
+@pytest.mark.long
 @both_loops
 @pytest.mark.parametrize("ends", [False, True], ids=["goes on", "half-closes"])
 async def test_who_does_not_read_its_answers_is_given_no_more_of_them(ends: bool) -> None:

@@ -20,6 +20,7 @@ from rawclient import Legacy, encode
 from serving import LEGACY, Held, call, head, modern, request, served, turns
 
 from mcp_h11 import Context
+from mcp_h11.endpoint.sessions import ENDS_PER_TURN
 from mcp_h11.server.connection import Connection
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -178,11 +179,11 @@ async def test_ten_thousand_sessions_that_are_forgotten_are_small_and_expire_to_
         # Nine in ten never said that they were initialized; they go sooner.
         clock.ahead += server.settings.session_initialize + 1
         server.endpoint.sweep()
-        await turns()
+        await turns(50 + sessions // ENDS_PER_TURN)
         assert len(legacy.sessions) == sessions // 10
         clock.ahead += server.settings.session_idle
         server.endpoint.sweep()
-        await turns()
+        await turns(50 + sessions // ENDS_PER_TURN)
         assert (
             not legacy.sessions and not legacy.table.idle and not legacy.table.uninitialized and not legacy.table.peers
         )

@@ -11,7 +11,9 @@ from serving import ASYNCIO, head, served, turns
 
 from mcp_h11.http.messages import HTTPRequest
 from mcp_h11.http.reply import Reply
+from mcp_h11.http.sse import encode_event, event_parts
 from mcp_h11.server.connection import Connection
+from mcp_h11.server.writing import APART
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [ASYNCIO], ids=["asyncio"])]
 
@@ -96,3 +98,56 @@ async def test_an_answer_to_head_has_no_body_in_either_form() -> None:
     assert await answered(
         lambda reply: reply.open(EVENT), lambda reply: reply.send(EVENT), lambda reply: reply.end(), method="HEAD"
     ) == ([b""], True)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("last", [False, True])
+async def test_an_event_in_parts_is_one_write_up_to_a_size_and_its_payload_one_of_its_own_past_it(
+    more: int, last: bool
+) -> None:
+    payload = b"x" * (APART + more)
+    event = encode_event(payload)
+    expected = b"%x\r\n%b\r\n" % (len(event), event) + (END if last else b"")
+    for before in ((), (lambda reply: reply.open(EVENT),)):
+        writes, _ = await answered(*before, lambda reply: reply.send_parts(event_parts(payload), last))
+        del writes[: len(before)]
+        assert b"".join(writes) == expected
+        assert len(writes) == (3 if more else 1)
+        if more:
+            assert isinstance(writes[1], memoryview) and writes[1].obj is payload
+
+
+async def test_an_event_in_parts_comes_behind_the_events_of_a_burst() -> None:
+    events = [b"data: %d\n\n" % number for number in range(20)]
+
+    def act(reply: Reply) -> None:
+        reply.open(EVENT)
+        for event in events:
+            reply.send(event)
+        reply.send_parts(event_parts(b"x" * APART), False)
+        reply.end(b"data: end\n\n")
+
+    writes, goes_on = await answered(act)
+    body, _ = dechunked(b"".join(writes))
+    assert body == b"".join([EVENT, *events, encode_event(b"x" * APART), b"data: end\n\n"])
+    assert goes_on
+
+
+async def test_an_event_in_parts_is_no_body_for_head() -> None:
+    for size in (2, APART + 1):
+        parts = event_parts(b"x" * size)
+        assert await answered(lambda reply, parts=parts: reply.send_parts(parts, True), method="HEAD") == ([b""], True)
+
+
+def dechunked(data: bytes) -> tuple[bytes, int]:
+    """The bytes of whole chunks up to the end of the stream, and how many chunks."""
+    found, at = [], 0
+    while True:
+        end = data.index(b"\r\n", at)
+        size = int(data[at:end], 16)
+        at = end + 2 + size + 2
+        assert data[at - 2 : at] == b"\r\n"
+        if not size:
+            assert at == len(data)
+            return b"".join(found), len(found)
+        found.append(data[end + 2 : at - 2])

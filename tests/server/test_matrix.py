@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-import trustme
+from certificates import both_ends
 from rawclient import BOTH, LIMIT, MAX_HEAD, Legacy, Modern, RawClient, within
 from serving import LEGACY, UVLOOP, Held, call, head, modern, request, served
 
@@ -88,20 +87,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+def tls() -> tuple[Any, Any]:
+    return both_ends("localhost", "127.0.0.1", "::1")
 
 
 @pytest.fixture(params=["plain", "TLS"])
-def contexts(request: pytest.FixtureRequest, authority: trustme.CA) -> tuple[Any, Any]:
+def contexts(request: pytest.FixtureRequest, tls: tuple[Any, Any]) -> tuple[Any, Any]:
     """Of the server, and of the client."""
-    if request.param == "plain":
-        return None, None
-    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(ours)
-    theirs = ssl.create_default_context()
-    authority.configure_trust(theirs)
-    return ours, theirs
+    return (None, None) if request.param == "plain" else tls
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,8 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from mcp_h11.runtime import watchdog
 from mcp_h11.runtime.metrics import BUCKETS, MAX_SERIES, MAX_TOOLS, Histogram, Metrics
 from mcp_h11.runtime.storage import MemoryEventStore, MemorySessionManager
 from mcp_h11.server.ops import MAX_OPS_BODY, MAX_OPS_CONNECTIONS
+from mcp_h11.server.server import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -869,6 +872,70 @@ async def test_a_server_at_rest_is_not_woken(monkeypatch: pytest.MonkeyPatch) ->
         assert not asked and not server.runtime.tasks
 
 
+@pytest.fixture
+def soon_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog rests some milliseconds after the last call."""
+    monkeypatch.setattr(watchdog, "PAUSE", 0.002)
+    monkeypatch.setattr(watchdog, "IDLE_PAUSES", 2)
+
+
+async def rests(server: Server) -> None:
+    """Until the watchdog of the server waits for the next call."""
+    with anyio.fail_after(LIMIT):
+        while server.runtime.gate.easy:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("tool", ["stall", "inline"])
+async def test_a_watchdog_at_rest_wakes_for_a_call(
+    tool: str, caplog: pytest.LogCaptureFixture, soon_at_rest: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "QUIET_TIME", 0.0)
+    async with served(Blocking()) as server:
+        for number in range(2):
+            await rests(server)
+            await Modern(server.port).call("tools/call", call(tool, seconds=0.5))
+            told = [line for line in warnings(caplog) if f"by tools/call '{tool}', in {tool} at " in line]
+            assert len(told) == number + 1
+
+
+async def test_a_watchdog_at_rest_wakes_for_a_notification(
+    caplog: pytest.LogCaptureFixture, soon_at_rest: None
+) -> None:
+    class Told(Held):
+        async def notification(self, method: str, params: Any, ctx: Any) -> None:
+            await asyncio.sleep(0)
+            time.sleep(0.8)
+
+    async with served(Told()) as server, Legacy(server.port, LEGACY) as client:
+        await rests(server)
+        await client.notify("notifications/custom")
+        await client.call("ping")
+        assert [line for line in warnings(caplog) if ", in notification at " in line]
+
+
+async def test_a_watchdog_that_asks_to_rest_is_silent_about_the_programs_own_stalls(
+    caplog: pytest.LogCaptureFixture, soon_at_rest: None
+) -> None:
+    async with served(Blocking(), lag_warning=0.01) as server:
+        for _ in range(3):
+            await Modern(server.port).call("tools/call", call("stall", seconds=0))
+            said = warnings(caplog)
+            time.sleep(0.3)  # the thread asks meanwhile whether it may rest
+            await rests(server)
+            assert warnings(caplog) == said
+
+
+async def test_a_call_wakes_all_that_rest_at_its_gate(soon_at_rest: None) -> None:
+    async with served(Blocking()) as server:
+        await rests(server)
+        woken: list[int] = []
+        for number in (1, 2):
+            server.runtime.gate.rest(partial(woken.append, number))
+        assert (await Modern(server.port).call("tools/call", call("stall", seconds=0))).status == 200
+        assert woken == [1, 2] and server.runtime.gate.easy
+
+
 async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
     def watching() -> int:
         return sum(thread.name == "mcp_h11 watchdog" for thread in threading.enumerate())
@@ -1021,7 +1088,7 @@ async def test_a_stall_that_is_no_call_is_told_as_well(caplog: pytest.LogCapture
 
 def test_a_watchdog_ends_with_its_loop_also_where_nobody_ends_it() -> None:
     async def watch() -> watchdog.Watchdog:
-        return watchdog.Watchdog(0.05, lambda: True, watch.__code__)
+        return watchdog.Watchdog(0.05, lambda: True, watch.__code__, lambda wake: None)
 
     before = set(threading.enumerate())
     loop = asyncio.new_event_loop()
@@ -1030,3 +1097,35 @@ def test_a_watchdog_ends_with_its_loop_also_where_nobody_ends_it() -> None:
     loop.close()
     thread.join(LIMIT)
     assert not thread.is_alive()
+
+
+def test_a_watchdog_at_rest_ends_with_its_loop_as_well(soon_at_rest: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_TIME", 0.02)
+    rested: list[Callable[[], None]] = []
+
+    async def watch() -> None:
+        watchdog.Watchdog(0.05, lambda: False, watch.__code__, rested.append)
+        while not rested:
+            await asyncio.sleep(0)
+
+    before = set(threading.enumerate())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.wait_for(watch(), LIMIT))
+    (thread,) = set(threading.enumerate()) - before
+    loop.close()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+
+
+def test_a_call_that_begins_before_the_watchdog_rests_keeps_it_awake() -> None:
+    busy: list[bool] = []
+
+    async def watch() -> None:
+        rested: list[Callable[[], None]] = []
+        dog = watchdog.Watchdog(LIMIT, lambda: busy, watch.__code__, rested.append)
+        busy.append(True)
+        dog._rest()  # as the loop runs it after the call began
+        assert dog._wanted.is_set() and not rested
+        dog.close()
+
+    asyncio.run(watch())

@@ -23,7 +23,7 @@ from typing import Any
 
 import anyio
 import pytest
-import trustme
+from certificates import both_ends
 from patience import heard, without_stalls
 from ports import free_port
 from rawclient import LIMIT, Closed, Legacy, Modern, RawClient, encode
@@ -264,11 +264,7 @@ async def test_a_handler_or_a_listen_that_fails_leaves_nothing(monkeypatch: pyte
 
 @pytest.fixture(scope="module")
 def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    authority = trustme.CA()
-    ours, theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1", "localhost").configure_cert(ours)
-    authority.configure_trust(theirs)
-    return ours, theirs
+    return both_ends("127.0.0.1", "localhost")
 
 
 async def test_tls_serves_refuses_and_streams(tls: Any) -> None:
@@ -393,13 +389,24 @@ class Full:
     def __init__(self, sock: socket.socket, number: int) -> None:
         self.sock, self.failures = sock, [number] * 3
 
-    def accept(self) -> Any:
+    def _accept(self) -> Any:
         if self.failures:
             raise OSError(self.failures.pop(), "no room")
-        return self.sock.accept()
+        return self.sock._accept()  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each connection is asked")
+async def test_events_leave_at_once_on_a_socket_that_was_handed_in() -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)  # no protocol is named: asyncio leaves such sockets alone
+    sock.bind(("127.0.0.1", 0))
+    async with served(sock=sock) as server, RawClient(server.port) as client:
+        await lives(client)
+        (connection,) = server.connections
+        made = connection._transport.get_extra_info("socket")
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # uvloop accepts plain connections itself.

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pipes_support
 import pytest
 from patience import without_stalls
 from pipes_support import Held, Wire, piped
@@ -31,6 +32,18 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 META = "io.modelcontextprotocol/"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of `piped` runs on both kinds of ends, and one of a process of its own once."""
+    kinds = ["descriptors", "streams"] if "piped" in metafunc.function.__code__.co_names else ["descriptors"]
+    metafunc.parametrize("ends", kinds, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ends that `piped` gives the server."""
+    monkeypatch.setattr(pipes_support, "STREAMS", request.param == "streams")
 
 
 def texts(result: Any) -> list[str]:
@@ -843,6 +856,7 @@ def test_a_signal_ends_the_process_in_order_though_stdin_is_open(tmp_path: Path,
         assert child.stderr.endswith("closed\n") and "Traceback" not in child.stderr, child.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_a_second_signal_does_not_wait_for_what_runs(tmp_path: Path) -> None:
     with Child(tmp_path) as child:  # ten seconds of grace
@@ -857,6 +871,7 @@ def test_a_second_signal_does_not_wait_for_what_runs(tmp_path: Path) -> None:
         assert child.process.wait(LIMIT) == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_a_client_that_does_not_read_does_not_keep_the_process(tmp_path: Path) -> None:
     with Child(tmp_path, ", settings=__import__('mcp_h11').Settings(grace=0.1)", "no more") as child:

@@ -21,6 +21,7 @@ from worker_processes import LIMIT, ROOT
 
 from mcp_h11 import Settings
 from mcp_h11.runtime.metrics import Metrics
+from mcp_h11.server import acceptor as acceptor_module
 from mcp_h11.server.acceptor import Acceptor
 from mcp_h11.server.child import WAIT_JITTER, Restarts, WorkerProcess, ending
 from mcp_h11.server.server import MAX_WORKERS
@@ -160,14 +161,15 @@ def test_the_memory_needs_no_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     test_a_worker_that_is_ahead_of_the_last_one_leaves_a_connection_to_others()
 
 
-class Counting(asyncio.Protocol):
+class Counting(asyncio.BufferedProtocol):
     """Notes each connection of one acceptor, and closes it."""
 
-    def __init__(self, name: str, made: Callable[[], None], seen: list[str]) -> None:
+    def __init__(self, name: str, made: Callable[[Any], None] | None, seen: list[str]) -> None:
         self.name, self.made, self.seen = name, made, seen
 
     def connection_made(self, transport: Any) -> None:
-        self.made()
+        if self.made is not None:
+            self.made(transport)
         self.seen.append(self.name)
         transport.close()
 
@@ -204,3 +206,34 @@ async def test_a_connection_that_others_leave_is_accepted_after_a_moment(anyio_b
         assert len(seen) == 10
         for acceptor in acceptors:
             acceptor.close()
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["made-at-once", "made-in-a-task"])
+async def test_a_connection_counts_as_a_handshake_until_it_is_made_and_is_dropped_at_the_end(
+    plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not plain:  # as on loops whose transports are not asyncio's
+        monkeypatch.setattr(acceptor_module, "fits", lambda loop: False)
+    elif not acceptor_module.fits(asyncio.get_running_loop()):
+        pytest.skip("this loop makes its own transports")
+    seen: list[str] = []
+    coming: set[Any] = set()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        acceptor = Acceptor(
+            sock.dup(), None, partial(Counting, "made", seen=seen), lambda peer: len(coming) + len(seen) >= 2, coming,
+            timeout=None, backlog=10,
+        )  # fmt: skip
+        clients = [socket.create_connection(sock.getsockname(), LIMIT) for _ in range(3)]
+        for count in (1, 2, 2):  # all in one turn of the loop; the third one has no room
+            assert acceptor._accept_one()
+            assert (len(coming), len(seen)) == ((0, count) if plain else (count, 0))
+        acceptor.close()
+        with anyio.fail_after(LIMIT):
+            while coming:
+                await anyio.sleep(0)
+        await anyio.sleep(0)  # the turn in which the transports of closed connections end
+        assert len(seen) == (2 if plain else 0), "a task that was dropped makes no connection"
+        for client in clients:
+            with client:
+                assert client.recv(1) == b""

@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from stores_support import ALL_CHECKS
 
 from mcp_h11.stores.base import Store
 from mcp_h11.stores.memory import Hub, MemoryStore
-from mcp_h11.stores.testing import CHECKS, StoreCheck
+from mcp_h11.stores.testing import StoreCheck
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", ALL_CHECKS)
 def test_the_store_in_memory_passes(check: StoreCheck) -> None:
     hub = Hub()
 

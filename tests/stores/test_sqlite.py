@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from stores_support import LIMIT, opened, rows, run, until
+from stores_support import ALL_CHECKS, LIMIT, opened, rows, run, until
 
 from mcp_h11.protocol.errors import EventsExpired
 from mcp_h11.stores import sqlite, sqlite_thread
@@ -21,10 +21,10 @@ from mcp_h11.stores.base import Full, Record, Store, StoreError, Taken
 from mcp_h11.stores.sqlite import SQLiteStore
 from mcp_h11.stores.sqlite_thread import PLAIN, READ, WRITE
 from mcp_h11.stores.suite_messages import MESSAGE_CHECKS
-from mcp_h11.stores.testing import CHECKS, StoreCheck
+from mcp_h11.stores.testing import StoreCheck
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", ALL_CHECKS)
 def test_the_sqlite_store_passes(check: StoreCheck, tmp_path: Path) -> None:
     async def make() -> Store:
         return SQLiteStore(tmp_path / "store.db")

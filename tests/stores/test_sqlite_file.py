@@ -148,6 +148,7 @@ def test_a_file_without_a_folder_is_an_error(tmp_path: Path) -> None:
     run(test)
 
 
+@pytest.mark.long
 def test_two_workers_that_come_first_at_once_make_one_file(tmp_path: Path) -> None:
     """Processes, because one process has one lock on a file."""
     code = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_h11.stores import suite, suite_logs, suite_messages, suite_records
-from mcp_h11.stores.base import Full, Record, Store, Taken
+from mcp_h11.stores.base import Full, Record, Repeated, Store, Taken
 from mcp_h11.stores.memory import Hub, MemoryBus, MemoryInbox, MemoryLogs, MemoryRecords, MemoryStore
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
@@ -63,6 +63,36 @@ def append_again(right: Any) -> Any:
             return await right(self, session, stream, index, data, **named)
         except Taken:
             return ""
+
+    return broken
+
+
+def names_of_all_logs(right: Any) -> Any:
+    """A name is taken in all logs of the session."""
+    known: set[tuple[str, str]] = set()
+
+    async def broken(self: Any, session: str, stream: str, *arguments: Any, name: str = "", **named: Any) -> Any:
+        if name and (session, name) in known and not any(name in log.names for log in self._hub.logs[session].values()):
+            known.discard((session, name))
+        elif name and (session, name) in known:
+            raise Repeated(name)
+        done = await right(self, session, stream, *arguments, name=name, **named)
+        known.add((session, name))
+        return done
+
+    return broken
+
+
+def names_for_ever(right: Any) -> Any:
+    """A name stays when its event goes."""
+    known: set[tuple[str, str]] = set()
+
+    async def broken(self: Any, session: str, stream: str, *arguments: Any, name: str = "", **named: Any) -> Any:
+        if name and (session, name) in known:
+            raise Repeated(name)
+        done = await right(self, session, stream, *arguments, name=name, **named)
+        known.add((session, name))
+        return done
 
     return broken
 
@@ -169,6 +199,9 @@ BROKEN = [
     breaks(suite_logs.check_no_event_follows_the_end, MemoryLogs, "append", without("last")),
     breaks(suite_logs.check_the_reader_is_told_to_the_writer, MemoryLogs, "read", without("reader")),
     breaks(suite_logs.check_an_append_can_leave_a_log_to_its_reader, MemoryLogs, "append", without("reader")),
+    breaks(suite_logs.check_a_name_is_taken_once, MemoryLogs, "append", without("name")),
+    breaks(suite_logs.check_a_name_is_taken_once, MemoryLogs, "append", names_of_all_logs),
+    breaks(suite_logs.check_a_name_goes_with_its_event, MemoryLogs, "append", names_for_ever),
     breaks(suite_logs.check_a_log_is_discarded_alone_or_with_its_session, MemoryLogs, "discard", does_nothing()),
     breaks(suite_messages.check_a_message_reaches_a_live_worker_once, MemoryInbox, "take", take_twice),
     breaks(suite_messages.check_a_message_reaches_a_live_worker_once, MemoryInbox, "put", does_nothing(True)),

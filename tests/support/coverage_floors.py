@@ -23,6 +23,8 @@ FLOORS = {
     "client/transports": 94.0,
     "server": 0.0,
     "bridge": 0.0,
+    "bench": 90.0,  # the rest is for sockets that fail, and systems without /proc
+    "cli/benching": 90.0,
     **dict.fromkeys(("cli", "cli/asking", "cli/login", "cli/installing", "cli/reloading", "cli/vendoring"), 0.0),
     "": 0.0,  # the public names, and `__main__`
 }

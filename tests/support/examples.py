@@ -2,7 +2,7 @@
 """How many examples the hypothesis properties try.
 
 A property that needs thousands of examples to be believed tries a tenth of them in the short run (`python -m pytest`),
-and all of them in the whole run (`python -m pytest -m ""`, which CI does).  Any other property tries 30 and 100.
+and all of them in the whole run (`python -m pytest -m ""`, which CI does).  Any other property tries 20 and 100.
 MCP_H11_EXAMPLES=all asks for all of them in any run.
 """
 
@@ -13,11 +13,12 @@ import os
 from hypothesis import settings
 
 # No example of any property has a deadline, 200 ms of the clock otherwise: a machine is busy at times.
-settings.register_profile("short", deadline=None, max_examples=30)
+settings.register_profile("short", deadline=None, max_examples=20)
 settings.register_profile("whole", deadline=None)
 
 VARIABLE = "MCP_H11_EXAMPLES"
-SHARE = 10  # the short run tries one example in so many
+SHARE = 10  # the short run tries one example in so many,
+LEAST = 25  # and at least these
 
 
 def whole() -> bool:
@@ -32,5 +33,5 @@ def load_profile() -> None:
 
 def examples(number: int) -> settings:
     """Settings for a property of `number` examples."""
-    wanted = number if whole() else max(number // SHARE, 50)
+    wanted = number if whole() else max(number // SHARE, LEAST)
     return settings(max_examples=min(wanted, number))

@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
+from headlines_support import Reader
 from rawclient import EventParser, Legacy, Modern, encode
 
 from mcp_h11 import Context, MCPServer, listening
+from mcp_h11.bench.heads import Traffic
 from mcp_h11.http import headers as http_headers
 from mcp_h11.http import origins as http_origins
 from mcp_h11.http.heads import HeadCache
@@ -157,6 +159,30 @@ def http11(random: Random) -> str:
     return outcomes[0]
 
 
+FRAMING = [
+    b"Host: localhost", b"host: b", b"Content-Length: 2", b"content-length:0", b"Content-Length: 2, 2",
+    b"Connection: x", b"Connection: close", b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"Upgrade: h2c",
+    b"X: \xe9", b" fold",
+]  # fmt: skip
+
+
+def heads(random: Random) -> str:
+    """Heads as proxies send them, one after the other and changed: their lines give what h11 gives, or nothing."""
+    traffic, reader, found = Traffic(random.getrandbits(32), host="localhost", clients=2), Reader(), "h11"
+    for _ in range(random.randint(1, 4)):
+        fields = {"Mcp-Session-Id": f"{random.getrandbits(64):x}"}
+        lines = traffic.head(random.choice((None, 2, random.randrange(10**9))), fields).split(b"\r\n")
+        for _ in range(random.choice((0, 0, 1, 3))):
+            lines.insert(random.randint(0, len(lines) - 2), random.choice((*FRAMING, random.choice(lines))))
+        if random.random() < 0.1:
+            random.shuffle(lines)
+        raw = b"\r\n".join(lines)
+        reader.agrees(raw)
+        for _ in range(5):
+            found = reader.agrees(changed(random, raw, 2))
+    return found
+
+
 CODECS: list[JSON] = [JSON()]
 with contextlib.suppress(ImportError):
     import orjson
@@ -261,7 +287,7 @@ def headers(random: Random) -> str:
 
 
 CODEC_TARGETS: dict[str, Callable[[Random], str]] = {
-    "http11": http11, "jsonrpc": jsonrpc, "lines": lines, "sse": sse, "headers": headers,
+    "heads": heads, "http11": http11, "jsonrpc": jsonrpc, "lines": lines, "sse": sse, "headers": headers,
 }  # fmt: skip
 
 
@@ -464,13 +490,15 @@ def _check(text: str) -> None:
 # --- for as long as it is told ----------------------------------------------------------------------------------------
 
 
-def run_for(seconds: float, seed: int, share: float = 1.0) -> int:
-    """Every target in turn, with that share of a core; prints what came of them.  1 if anything failed."""
+def run_for(seconds: float, seed: int, share: float = 1.0, only: str = "") -> int:
+    """Every target in turn, or one, with that share of a core; prints what came of them.  1 if anything failed."""
     loop = asyncio.new_event_loop()
     counts: dict[str, Counter[str]] = {}
     end, number, failed = time.monotonic() + seconds, seed << 32, 0
     with _dialogues(loop) as dialogues:
         targets = {**CODEC_TARGETS, "connection": dialogues.run}
+        if only:
+            targets = {only: targets[only]}
         next_line = 0.0
         while (began := time.monotonic()) < end:
             for name, target in targets.items():

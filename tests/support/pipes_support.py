@@ -16,7 +16,10 @@ from rawclient import INFO, LIMIT, Modern, encode, within
 from wire import D, E
 
 from mcp_h11 import Context, Elicit, InputRequired, MCPServer, Settings, serve_stdio
+from mcp_h11.server.pipes import Descriptor
 
+# Whether `piped` gives the server streams, which threads read and write, or descriptors as a program's own.
+STREAMS = False
 QUESTION = {"type": "object", "properties": {"it": {"type": "string"}}, "required": ["it"]}
 
 
@@ -176,8 +179,9 @@ async def piped(handler: MCPServer | None = None, **settings: Any) -> AsyncItera
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), open(out[0], "rb"))
     client = Wire(reader, into[1])
     with open(into[0], "rb") as stdin, open(out[1], "wb") as stdout:
+        ends: Any = (stdin, stdout) if STREAMS else (Descriptor(stdin.fileno()), Descriptor(stdout.fileno()))
         serving = loop.create_task(
-            serve_stdio(handler or Held(), settings=Settings(**settings), stdin=stdin, stdout=stdout, signals=False)
+            serve_stdio(handler or Held(), settings=Settings(**settings), stdin=ends[0], stdout=ends[1], signals=False)
         )
         try:
             yield client
@@ -189,3 +193,16 @@ async def piped(handler: MCPServer | None = None, **settings: Any) -> AsyncItera
             with suppress(asyncio.CancelledError):
                 await serving
             transport.close()
+
+
+class Unwatched:
+    """A loop that cannot watch descriptors, as asyncio's of Windows; in all else the loop that it is given."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def add_reader(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)

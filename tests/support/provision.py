@@ -25,13 +25,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from balancers import Proxy, balancing
+from made_once import made_once
 from ports import free_port as free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 EVERYTHING = ROOT / "tests" / "everything_server.py"
 HOSTED = ROOT / "tests" / "support" / "hosted_server.py"
-MARKER = "complete.json"
 INSTALL_LIMIT = 600  # seconds for one pip or npm install
 START_LIMIT = 30.0  # seconds until a server accepts connections
 WORKERS = 3  # of a fleet
@@ -50,30 +50,10 @@ def everything_required() -> bool:
 # ------------------------------------------------------------------ packages
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process that held it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: the folders are made by one test run at a time there
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def made(name: str, packages: Sequence[str], make: Callable[[Path], None]) -> Path:
     """The folder `.cache/<name>` that holds `packages`, made by `make` if it is not there."""
     folder = CACHE / name
-    with locked(CACHE / f"{name}.lock"):
-        marker = folder / MARKER
-        if not marker.exists() or json.loads(marker.read_text()) != list(packages):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            make(folder)
-            marker.write_text(json.dumps(list(packages)))
+    made_once(folder, json.dumps(list(packages)), make)
     return folder
 
 

@@ -139,6 +139,8 @@ class Client:
 class LegacyClient(Client):
     """A client of 2025-11-25 with one session, and now and then another one."""
 
+    stays = (0.5, 3.0, 30.0)  # seconds that it reads its own stream at one worker, at most
+
     def __init__(self, world: Any, number: int) -> None:
         principal = "ann" if number < 2 else "bob"
         Client.__init__(self, world, f"{principal}{number}", principal)
@@ -357,7 +359,7 @@ class LegacyClient(Client):
 
     async def _read(self, session: Session, exchange: Exchange) -> None:
         """Read the stream for a while, or until it ends."""
-        until = self.world.loop.now + self.random.choice((0.5, 3.0, 30.0)) * self.random.random()
+        until = self.world.loop.now + self.random.choice(self.stays) * self.random.random()
         loose = False
         while True:
             left = until - self.world.loop.now

@@ -39,7 +39,6 @@ class _Server(Server):
     async def start(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.connections = Ordered()  # type: ignore[assignment]
-        self.replies = Ordered()  # type: ignore[assignment]
         self.runtime.tasks = Ordered()  # type: ignore[assignment]
         loop = self.loop
         self.runtime.now = lambda: EPOCH + loop.time()  # type: ignore[method-assign]

@@ -275,7 +275,11 @@ def kinds_of(seed: int) -> frozenset[str]:
 
 def play(seed: int, kinds: frozenset[str] | None = None, *, detailed: bool = False) -> World:
     """Run the schedule of a seed; `detailed` puts every operation of the store into the trace.  Raises Broken."""
-    world = World(seed, kinds_of(seed) if kinds is None else kinds)
+    return played(World(seed, kinds_of(seed) if kinds is None else kinds), detailed)
+
+
+def played(world: World, detailed: bool = False) -> World:
+    """Run a schedule to its end.  Raises Broken."""
     world.chaos.detailed = detailed
     loop = world.loop
     with _seeded(world) as errors:
@@ -295,7 +299,7 @@ def play(seed: int, kinds: frozenset[str] | None = None, *, detailed: bool = Fal
     if problem:
         tail = "\n".join(world.lines if detailed else world.lines[-150:])
         kinds_text = ", ".join(sorted(world.kinds)) or "none"
-        raise Broken(f"seed {seed} (faults: {kinds_text}): {problem}\n{tail}") from error
+        raise Broken(f"seed {world.seed} (faults: {kinds_text}): {problem}\n{tail}") from error
     return world
 
 

@@ -11,7 +11,13 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from mcp_h11.stores.sqlite import SQLiteStore
+from mcp_h11.stores.suite_logs import check_a_log_ends_after_its_time
+from mcp_h11.stores.suite_messages import check_a_worker_lives_as_long_as_it_takes
+from mcp_h11.stores.suite_records import check_save_and_touch_begin_the_time_anew
+from mcp_h11.stores.testing import CHECKS
 
 LIMIT = 30.0  # seconds for anything that a test waits for
 NOBODY = 65534
@@ -65,3 +71,14 @@ def rows(path: Path, question: str) -> list[tuple[object, ...]]:
         return connection.execute(question).fetchall()
     finally:
         connection.close()
+
+
+# Each of them waits for three or four seconds to be over.
+SLOW_CHECKS = (
+    check_a_log_ends_after_its_time,
+    check_a_worker_lives_as_long_as_it_takes,
+    check_save_and_touch_begin_the_time_anew,
+)
+ALL_CHECKS = [
+    pytest.param(check, id=check.__name__, marks=[pytest.mark.long] if check in SLOW_CHECKS else []) for check in CHECKS
+]

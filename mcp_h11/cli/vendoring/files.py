@@ -30,7 +30,7 @@ ROOTS = ("h11", "anyio")
 SERVER_ROOTS = ("h11",)  # a server needs no anyio
 # A server on HTTP or on pipes does not need the files whose path begins so.  All names of `__init__` are there without
 # them, except those of which `__getattr__` says that they were left out.
-_CLIENT_SIDE = ("client/", "bridge/", "http/client.py")
+_CLIENT_SIDE = ("client/", "bridge/", "bench/", "http/client.py")
 _OPTIONAL_STORES = ("stores/redis.py", "stores/redis_", "stores/suite", "stores/testing.py")
 # The processes of --workers and --reload, and their pages, too.
 _PROCESSES = ("child", "desk", "reloading", "spread", "totals", "worker", "workers")

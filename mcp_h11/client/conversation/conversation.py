@@ -13,7 +13,7 @@ Rule: the methods of `Receiver` never wait; work that takes time runs in a task 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,6 +41,7 @@ from ...protocol.revisions import MODERN, Revision
 from ...protocol.shown import escaping
 from ..transports.base import Outgoing, Transport
 from ..transports.errors import ConnectionLost, RequestTimeout
+from .arrivals import Arrivals
 from .cache import ResultCache
 from .callbacks import Listeners, NotificationQueue, ServerRequestHandlers
 from .input_required import check_result_type, play
@@ -58,6 +59,10 @@ logger = escaping(logging.getLogger(__name__))
 MAX_PAGES = 1_000  # of one list
 # Seconds for a request or a notification that has no other limit.
 SEND_LIMIT = 60.0
+
+# Mirror headers that are kept, and characters of the name of a tool whose headers are.
+MAX_KEPT_HEADERS = 64
+MAX_KEPT_NAME = 256
 
 # Methods without further effect when they are executed twice.
 _SAFE = CACHEABLE | {"prompts/get", "completion/complete", "ping", "logging/setLevel"}
@@ -80,6 +85,7 @@ class Conversation:
     Attributes:
         revision: the form of requests; None during a handshake, and before the first one.
         negotiated: the last answer of the server to a probe or a handshake; None before it.
+        is_known: the era of the server is known, and not being asked for: requests may leave.
         log_level: the lowest level of log messages that is wanted; requests of 2026-07-28 name it themselves.
         watch: renews sessions, and asks the server for its era again; set before a transport starts.
         on_end: called once when the transport is over.
@@ -107,6 +113,7 @@ class Conversation:
         self.extra_listeners: list[OnNotification] = []
         self.known_tools = KnownTools()
         self.calls = Calls(self.json, tasks)
+        self._arrivals = Arrivals(tasks, self._on_message)
         self.questions = Questions(question_handlers, self.calls, self.json, tasks)
         self._call = self.calls.call
         if tracer is not None:
@@ -121,9 +128,10 @@ class Conversation:
         self._server: Hashable = None
         self._owner = owner
         self._result_types = frozenset(result_types)
-        # Set while the era of the server is known, that is, whenever requests may leave.
+        self._headers: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+        # The era of the server is known: requests may leave.  While it is not, they wait for the event.
+        self.is_known = True
         self._known = anyio.Event()
-        self._known.set()
 
     @property
     def transport(self) -> Transport:
@@ -133,7 +141,7 @@ class Conversation:
 
     def use(self, transport: Transport, server: Hashable) -> None:
         """Sends all messages by this transport from now on.  `server` is the key of the server in the cache."""
-        self.calls.transport = transport
+        self.calls.use(transport)
         self._server = server
 
     @property
@@ -154,14 +162,16 @@ class Conversation:
     def requests_held(self) -> Iterator[None]:
         """Holds back all requests while the block runs: the form of a request depends on the era that it asks for."""
         self._known = anyio.Event()
+        self.is_known = False
         try:
             yield
         finally:
+            self.is_known = True
             self._known.set()
 
     async def until_known(self, request: ClientRequest) -> None:
         """Waits while requests are held back.  Raises RequestTimeout past the time of this request."""
-        if self._known.is_set():
+        if self.is_known:
             return
         with anyio.move_on_after(request.timeout):
             await self._known.wait()
@@ -182,13 +192,15 @@ class Conversation:
         if kept is not None:
             return self._learn(request, kept)
         result = first = await self._reliably(request, {})
-        result_types = self._result_types.union(*request.announces.values())
-        if request.rounds:
+        result_types = self._result_types
+        if request.announces:
+            result_types = result_types.union(*request.announces.values())
+        if not check_result_type(request.method, first, result_types):
+            pass  # no questions
+        elif request.rounds:
             again = partial(self._reliably, request)
             answer = partial(self.questions.answer, request.on_request)
             result = await play(request.method, first, answer, again, extra=result_types)
-        else:
-            check_result_type(request.method, first, result_types)
         result = self._learn(request, result)
         # "Clients MUST NOT cache" the result of a retry with answers (2026-07-28 server/utilities/caching).
         if result is first and result.get("resultType") != "input_required" and "inputResponses" not in request.params:
@@ -263,32 +275,33 @@ class Conversation:
 
     async def send(self, request: ClientRequest, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Sends one request in the form of the negotiated revision, and waits for its result.  Raises MCPError."""
-        await self.until_known(request)
+        if not self.is_known:
+            await self.until_known(request)
         return await self.send_as(self.revision, request, extra)
 
     async def send_as(
         self, revision: Revision | None, request: ClientRequest, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """As `send`, in the form of that revision; None before a revision is negotiated.  Raises MCPError."""
-        modern = revision is not None and revision.modern
         call = PendingCall(
             self.calls.next_id(), request.method, request.progress, request.on_notification, request.on_request
         )
         # Plain attributes, since only subscriptions and bridges set them.
         call.private = request.private
         call.owner = request.owner
-        params = {**request.params, **(extra or {})}
+        params = dict(request.params)
+        if extra:
+            params.update(extra)
         meta = {**(params.pop("_meta", None) or {}), **(request.meta or {})}
         if request.progress is not None or (
             request.on_notification is not None and request.method != "subscriptions/listen"
         ):
             # Servers send progress only to a token.  Other notifications of the call name it as well.
             meta.setdefault("progressToken", call.id)
-        headers: list[tuple[str, str]] = []
-        if modern:
-            assert revision is not None
-            self._sign(meta, revision, request.announces)
-            if not self.transport.duplex:
+        headers: Sequence[tuple[str, str]] = ()
+        if revision is not None and revision.modern:
+            meta = self._signed(meta, revision, request.announces)
+            if not self.calls.duplex:
                 # Closing the exchange is the cancellation, so that no notification is sent.
                 call.silent = True
                 headers = self._mirrored(request.method, params, revision, request.mirrored)
@@ -301,26 +314,38 @@ class Conversation:
 
     def _mirrored(
         self, method: str, params: Mapping[str, Any], revision: Revision, member: str | None = None
-    ) -> list[tuple[str, str]]:
-        tool = self.known_tools.headers(params.get("name")) if method == "tools/call" else None
-        try:
-            return request_headers(method, params, revision.name, tool, member)
-        except ValueError as error:
-            raise InvalidParams(str(error)) from None
+    ) -> Sequence[tuple[str, str]]:
+        name = params.get("name") if method == "tools/call" else None
+        tool = self.known_tools.headers(name) if name is not None else None
+        # The headers of a tool that repeats no argument depend on its name alone.
+        key = (name, revision.name) if type(name) is str and not tool and len(name) <= MAX_KEPT_NAME else None
+        found = None if key is None else self._headers.get(key)
+        if found is None:
+            try:
+                found = tuple(request_headers(method, params, revision.name, tool, member))
+            except ValueError as error:
+                raise InvalidParams(str(error)) from None
+            if key is not None:
+                if len(self._headers) >= MAX_KEPT_HEADERS:
+                    self._headers.clear()
+                self._headers[key] = found
+        return found
 
-    def _sign(self, meta: dict[str, Any], revision: Revision, announces: Collection[str] = ()) -> None:
-        """Adds client, version and capabilities, which each request carries (2026-07-28 basic/index, _meta)."""
-        capabilities = dict(self.questions.handlers.capabilities)
+    def _signed(self, meta: dict[str, Any], revision: Revision, announces: Collection[str] = ()) -> dict[str, Any]:
+        """The `_meta` with client, version and capabilities (2026-07-28 basic/index, _meta).  Do not change it."""
+        capabilities = self.questions.handlers.capabilities
         if "roots" in capabilities:
-            capabilities["roots"] = {}  # 2026-07-28 removed `listChanged`
+            capabilities = {**capabilities, "roots": {}}  # 2026-07-28 removed `listChanged`
         if announces:
-            capabilities["extensions"] = {**(capabilities.get("extensions") or {}), **{name: {} for name in announces}}
-        meta[META_VERSION] = revision.name
+            named: dict[str, Any] = {name: {} for name in announces}
+            capabilities = {**capabilities, "extensions": {**(capabilities.get("extensions") or {}), **named}}
+        signed = {**meta, META_VERSION: revision.name}
         # A bridge names its own client in the request, so that is kept.
-        meta.setdefault(META_CLIENT, self._info)
-        meta.setdefault(META_CAPABILITIES, capabilities)
+        signed.setdefault(META_CLIENT, self._info)
+        signed.setdefault(META_CAPABILITIES, capabilities)
         if self.log_level is not None:
-            meta.setdefault(META_LOG_LEVEL, self.log_level)
+            signed.setdefault(META_LOG_LEVEL, self.log_level)
+        return signed
 
     async def notify(
         self,
@@ -337,12 +362,11 @@ class Conversation:
         """
         if self.calls.ended is not None:
             raise again(self.calls.ended)
-        headers: list[tuple[str, str]] = []
+        headers: Sequence[tuple[str, str]] = ()
         if self.revision is not None and self.modern:
-            meta = dict((params or {}).get("_meta") or {})
-            self._sign(meta, self.revision)
+            meta = self._signed((params or {}).get("_meta") or {}, self.revision)
             params = {**(params or {}), "_meta": meta}
-            headers = [] if self.transport.duplex else self._mirrored(method, params, self.revision)
+            headers = () if self.transport.duplex else self._mirrored(method, params, self.revision)
         payload = self.json.notification(method, None if params is None else dict(params))
         with anyio.move_on_after(timeout):
             await self.transport.send(Outgoing(payload, method, None, headers))
@@ -352,7 +376,11 @@ class Conversation:
     # --- Receiver -------------------------------------------------------------------------------------------
 
     def message(self, message: Message, via: int | str | None) -> None:
-        """Hands an incoming message to its call, its callbacks or the questions."""
+        """Takes an incoming message."""
+        self._arrivals.came(message, via)
+
+    def _on_message(self, message: Message, via: int | str | None) -> None:
+        """Hands a message to its call, its callbacks or the questions."""
         try:
             if isinstance(message, (Response, ErrorResponse)):
                 self.calls.answered(message, via)
@@ -370,6 +398,7 @@ class Conversation:
 
     def closed(self, error: Exception | None) -> None:
         """The transport has ended, and every call ends with it."""
+        self._arrivals.flush()
         if error is None:  # ended by this client: it is closing, or tries another transport
             return
         if not isinstance(error, MCPError):

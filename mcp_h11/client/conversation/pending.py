@@ -11,10 +11,11 @@ Rule: a call ends exactly once, by an answer, an error, its timeout or its calle
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -81,8 +82,11 @@ class PendingCall:
         self.owner: Hashable = None
         self.outcome: Any = None
         self.done = False
-        self.scope = anyio.CancelScope()
-        self._changed = anyio.Event()
+        self.expired = False
+        self.deadline = math.inf
+        self.deadlines: CallTimes | None = None
+        self.scope: anyio.CancelScope | None = None
+        self._news: asyncio.Future[None] | None = None
         self._waiting: list[Awaitable[None]] = []
         self._held = 0
         self._held_since = 0.0
@@ -95,7 +99,19 @@ class PendingCall:
         if not self.done:
             self.outcome = outcome
             self.done = True
-            self._changed.set()
+            self._wake()
+
+    def expire(self) -> None:
+        """The time of the call is over."""
+        self.expired = True
+        if self.scope is not None:
+            self.scope.cancel()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def progressed(self, params: dict[str, Any]) -> None:
         """Runs the progress callback.  If it is a coroutine function, the task of the call awaits it, in order."""
@@ -115,10 +131,10 @@ class PendingCall:
             if len(self._waiting) >= MAX_PROGRESS:
                 _forget(self._waiting.pop(0))
             self._waiting.append(waiting)
-            self._changed.set()
+            self._wake()
 
     async def outcome_when_done(self) -> Any:
-        """Waits for the end of the call, and gives its result or raises its exception."""
+        """Waits for the end of the call, and gives its result or raises its exception; TimeoutError if it expires."""
         while True:
             # Before the result: its caller expects no progress after the call has returned.
             while self._waiting:
@@ -126,10 +142,12 @@ class PendingCall:
                     await self._waiting.pop(0)
                 except Exception:  # noqa: PERF203
                     self._failed()
-            if self.done:
+            if self.done or self.expired:
                 break
-            self._changed = anyio.Event()
-            await self._changed.wait()
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        if not self.done:
+            raise TimeoutError
         if isinstance(self.outcome, BaseException):
             raise again(self.outcome)
         return self.outcome
@@ -152,15 +170,52 @@ class PendingCall:
         self._held += 1
         if self._held == 1:
             self._held_since = now
-            self.scope.deadline += self._may_hold
+            self.deadline += self._may_hold
 
     def release(self, now: float) -> None:
         """Lets the timeout go on after a question.  The time of the question does not count."""
         self._held -= 1
         if self._held == 0 and not self.done:
             used = min(now - self._held_since, self._may_hold)
-            self.scope.deadline -= self._may_hold - used
+            self.deadline -= self._may_hold - used
             self._may_hold -= used
+            if self.deadlines is not None:
+                self.deadlines.watch(self.deadline)
+
+
+class CallTimes:
+    """One timer for all calls of a client: it runs to the earliest deadline that was seen, and looks at all calls.
+
+    A timer for each call would be set and cancelled with nearly every one of them, since few calls time out.
+    """
+
+    def __init__(self, waiting: Mapping[int, PendingCall]) -> None:
+        self._waiting = waiting
+        self._until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, deadline: float) -> None:
+        """Looks at the calls again at this time of the loop, or before."""
+        if deadline < self._until:
+            self.close()
+            self._until = deadline
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        # The clock of the loop may be a little behind the time of the timer.
+        now = max(self._until, asyncio.get_running_loop().time())
+        self.close()
+        for call in list(self._waiting.values()):
+            if call.deadline <= now:
+                call.expire()
+        self.watch(min((call.deadline for call in self._waiting.values() if not call.expired), default=math.inf))
+
+    def close(self) -> None:
+        """Cancels the timer."""
+        self._until = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Calls:
@@ -168,17 +223,27 @@ class Calls:
 
     def __init__(self, json: JSON, tasks: TaskGroup) -> None:
         self.transport: Transport | None = None
+        self.duplex = False
+        self.begin: Callable[[Outgoing], bool] | None = None
         self.ended: MCPError | None = None
         self._json = json
         self._tasks = tasks
         self._ids = count(1)
         self._waiting: dict[int, PendingCall] = {}
+        self._deadlines = CallTimes(self._waiting)
         self._tokens: dict[int | str, PendingCall] = {}
         self._seldom = Seldom(logger)
         self._cancelling = 0
         self._told = anyio.Event()
         # The calls that waited when a message without a request id came: it may be the answer to any of them.
         self._doubted: dict[PendingCall, None] = {}
+
+    def use(self, transport: Transport) -> None:
+        """Sends all requests by this transport from now on."""
+        self.transport = transport
+        self.duplex = transport.duplex
+        # A transport of the user's own need not have it.
+        self.begin = getattr(transport, "begin", None)
 
     def next_id(self) -> int:
         """An id that no request had before (2025-11-25 basic/index, Requests)."""
@@ -203,26 +268,41 @@ class Calls:
             raise again(self.ended)
         transport = self.transport
         assert transport is not None
-        token = (params.get("_meta") or {}).get("progressToken")
+        token = params["_meta"].get("progressToken") if "_meta" in params else None
         if isinstance(token, (str, int)):
             self._tokens[token] = call
         # Before it is sent: the answer may come while `send` still waits.
         self._waiting[call.id] = call
         sent = False
-        call.scope.deadline = anyio.current_time() + (math.inf if timeout is None else timeout)
+        if timeout is not None:
+            call.deadline = asyncio.get_running_loop().time() + timeout
+            call.deadlines = self._deadlines
+            self._deadlines.watch(call.deadline)
         try:
-            with call.scope:
-                payload = self._json.request(call.id, call.method, params)
-                await transport.send(Outgoing(payload, call.method, call.id, headers, safe))
+            out = Outgoing(self._json.request(call.id, call.method, params), call.method, call.id, headers, safe)
+            straight = timeout is None or call.progress is None
+            if straight and self.begin is not None and self.begin(out):
                 sent = True
                 return await call.outcome_when_done()
+            # Whatever waits here ends with the time of the call: the sending, and callbacks that hear of progress.
+            with anyio.CancelScope() as call.scope:
+                if call.expired:
+                    call.scope.cancel()
+                await transport.send(out)
+                sent = True
+                return await call.outcome_when_done()
+            raise TimeoutError
+        except TimeoutError:
+            if not call.expired:
+                raise
             self._abandon(call, sent, "timeout")
-            raise RequestTimeout(f"no answer to {call.method} within {timeout:g} s")
+            raise RequestTimeout(f"no answer to {call.method} within {timeout:g} s") from None
         except anyio.get_cancelled_exc_class():
             self._abandon(call, sent, "cancelled by the caller")
             raise
         finally:
             del self._waiting[call.id]
+            call.deadlines = None
             if isinstance(token, (str, int)) and self._tokens.get(token) is call:
                 del self._tokens[token]
             call.close()
@@ -366,6 +446,7 @@ class Calls:
             self.ended = error
         self._seldom.close()
         self.fail(error)
+        self._deadlines.close()
 
     def fail(self, error: MCPError) -> None:
         """Ends every call with this error.  Later calls are allowed."""

@@ -8,17 +8,20 @@ Rule: if a step fails, no socket stays open.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl as tls
+import sys
 from collections.abc import Callable
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
+from .line import SocketLine
 from .outbound import ForwardProxy
 from .urls import Origin, authority_of
-from .wire import ConnectError, Pollable
+from .wire import ConnectError
 
 # Bytes of a proxy's answer to CONNECT.
 MAX_TUNNEL_HEAD = 16 * 1024
@@ -40,35 +43,52 @@ def tls_defaults() -> tls.SSLContext:
 
 
 async def open_stream(
-    origin: Origin, proxy: ForwardProxy | None, context: Callable[[], tls.SSLContext]
-) -> tuple[ByteStream, Pollable]:
-    """A stream to the origin, and its socket.  Raises ConnectError, or an exception of anyio or TLS.
+    origin: Origin, proxy: ForwardProxy | None, context: Callable[[], tls.SSLContext], buffer: bytearray
+) -> tuple[ByteStream, SocketLine]:
+    """A stream to the origin, and the line that it is or that carries it.
+
+    Raises ConnectError, or an exception of anyio or TLS.
 
     Args:
         context: makes the TLS context, which takes long, when it is needed.
+        buffer: as for `SocketLine`.
     """
-    stream: ByteStream
     if origin.uds is not None:
-        stream = await anyio.connect_unix(origin.uds)
+        line = await _adopted(await anyio.connect_unix(origin.uds), buffer)
     elif proxy is not None:
-        stream = await anyio.connect_tcp(proxy.host, proxy.port)
+        line = await _connected(proxy.host, proxy.port, buffer)
     else:
-        stream = await anyio.connect_tcp(origin.host, origin.port)
+        line = await _connected(origin.host, origin.port, buffer)
     try:
-        # The socket is asked for now: a connection that is reset later does not give it any more.
-        sock = stream.extra(SocketAttribute.raw_socket)
         # Without TLS a proxy is sent the request itself, in its absolute form (`httpclient._for_proxy`).
         if not origin.secure:
-            return stream, sock
+            return line, line
         if proxy is not None:
-            await _tunnel(stream, origin, proxy)
-        wrapped = await TLSStream.wrap(stream, server_side=False, hostname=origin.host, ssl_context=context())
+            await _tunnel(line, origin, proxy)
+        return await TLSStream.wrap(line, server_side=False, hostname=origin.host, ssl_context=context()), line
     except BaseException:
+        line.close()
+        raise
+
+
+async def _connected(host: str, port: int, buffer: bytearray) -> SocketLine:
+    if sys.platform == "win32":  # pragma: no cover - there a socket cannot change its transport
+        return (await asyncio.get_running_loop().create_connection(lambda: SocketLine(buffer), host, port))[1]
+    # anyio tries all addresses of a name, a little after one another (RFC 8305).
+    return await _adopted(await anyio.connect_tcp(host, port), buffer)
+
+
+async def _adopted(stream: SocketStream, buffer: bytearray) -> SocketLine:
+    """A line on the socket of a stream that was opened just now, and is over."""
+    sock = stream.extra(SocketAttribute.raw_socket).dup()
+    try:
         # Shielded: a cancelled connection still has a socket to close.
         with anyio.CancelScope(shield=True):
             await stream.aclose()
+        return (await asyncio.get_running_loop().create_connection(lambda: SocketLine(buffer), sock=sock))[1]
+    except BaseException:
+        sock.close()
         raise
-    return wrapped, sock
 
 
 async def _tunnel(stream: ByteStream, origin: Origin, proxy: ForwardProxy) -> None:

@@ -20,13 +20,17 @@ import ssl as tls
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urljoin
 
 import anyio
+import anyio.lowlevel
 
-from ...http.client import AnswerCache, ClientLimits
+from ...http.client import AnswerCache, ClientLimits, PostHead
 from .dialing import open_stream, tls_defaults
+from .line import PIECE
 from .outbound import ForwardProxies, ForwardProxy
+from .straight import Post, Straight
 from .urls import Origin, authority_of, parse_url
 from .wire import GONE, BadAnswer, BrokenAnswer, ConnectError, HTTPAnswer, TooLarge, Wire
 
@@ -117,15 +121,19 @@ class HTTPClient:
         self._idle_time = idle_time
         self._proxies = proxies
         self._clock = clock
+        self._buffer = bytearray()  # for reads, when there is a connection
         self._open: set[Wire] = set()
         self._idle: list[Wire] = []  # the longest idle first
         self._closed = False
-        chain: Next = self._send
-        ordered = sorted(middleware, key=_priority)
-        for one in ordered[::-1]:  # not `reverse=True`, which leaves equals in their order
+        self._ordered = sorted(middleware, key=_priority)
+        self._chain = self._around(self._send)
+
+    def _around(self, chain: Next) -> Next:
+        """The middleware with this inside of it."""
+        for one in self._ordered[::-1]:  # not `reverse=True`, which leaves equals in their order
             # From the inside out, so that the first one is called first.
             chain = _wrapped(one, chain)
-        self._chain = chain
+        return chain
 
     async def __aenter__(self) -> HTTPClient:
         return self
@@ -150,20 +158,30 @@ class HTTPClient:
         self._closed = True
         self._idle.clear()
         while self._open:
-            await self._open.pop().aclose()
+            self._open.pop().close()
+        # The sockets are closed in the next turn of the loop.
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
 
     # -- one call
 
+    def _place(self, url: str) -> tuple[Origin, str, str]:
+        if url != self._url:
+            self._parsed = parse_url(url, self._uds)
+            self._url = url
+        return self._parsed
+
     async def _send(self, call: HTTPCall) -> HTTPAnswer:
-        if call.url != self._url:
-            self._parsed = parse_url(call.url, self._uds)
-            self._url = call.url
-        origin, authority, target = self._parsed
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._attempt(origin, authority, target, call)
-            if answer.status not in (307, 308):
-                return answer
-            elsewhere = _redirected(answer.get("location"), origin, authority, target)
+        origin, authority, target = self._place(call.url)
+        return await self._follow(call, await self._attempt(origin, authority, target, call))
+
+    async def _follow(self, call: HTTPCall, answer: HTTPAnswer) -> HTTPAnswer:
+        """The answer, or that of the place to which it redirects."""
+        origin, authority, target = self._place(call.url)
+        for _ in range(MAX_REDIRECTS):
+            elsewhere = None
+            if answer.status in (307, 308):
+                elsewhere = _redirected(answer.get("location"), origin, authority, target)
             if elsewhere is None:
                 return answer
             target = elsewhere
@@ -172,11 +190,15 @@ class HTTPClient:
                 await answer.read(MAX_REDIRECT_BODY)
             except TooLarge:
                 pass
-        raise BadAnswer(f"more than {MAX_REDIRECTS} redirects")
+            answer = await self._attempt(origin, authority, target, call)
+        if answer.status in (307, 308) and _redirected(answer.get("location"), origin, authority, target) is not None:
+            answer.close()
+            raise BadAnswer(f"more than {MAX_REDIRECTS} redirects")
+        return answer
 
     async def _attempt(self, origin: Origin, authority: str, target: str, call: HTTPCall) -> HTTPAnswer:
         headers = _with_defaults(call.headers, authority)
-        wire = await self._take_idle(origin)
+        wire = self._take_idle(origin)
         if wire is not None:
             try:
                 return await self._exchange(wire, target, headers, call)
@@ -186,52 +208,122 @@ class HTTPClient:
                     raise
         return await self._exchange(await self._connect(origin), target, headers, call)
 
+    # -- one call without a task
+
+    def post_of(self, url: str, headers: Sequence[tuple[str, str]]) -> Post:
+        """The POST requests to `url` with these headers, for `begin`.  Raises ValueError."""
+        origin, authority, target = self._place(url)
+        return Post(url, list(headers), origin, PostHead(target, _with_defaults(headers, authority)))
+
+    def begin(
+        self, post: Post, body: bytes, repeatable: bool, heard: Callable[[Straight], None], owner: Any
+    ) -> Straight | None:
+        """Writes a POST now, and calls `heard` in the turn of the loop that reads its answer; with `owner` on it.
+
+        None where it cannot be so, and `send` has to wait: for a connection, for middleware, or for h11 to write a head
+        that was not sent before.  Middleware with an attribute `goes_straight` that is true has nothing to add to a
+        request now, and needs no answer but refusals, which `go_on` shows it.
+        """
+        if self._ordered and not all(getattr(one, "goes_straight", False) is True for one in self._ordered):
+            return None
+        if self._head_timeout is not None or not self._idle or self._closed:
+            return None
+        wire = self._take_idle(post.origin)
+        if wire is None:
+            return None
+        data = wire.http.post(post.head, body) if wire.plain else None
+        if data is None:
+            self._idle.append(wire)
+            return None
+        straight = Straight(post, body, repeatable, wire, self._give_back, heard, owner)
+        try:
+            straight.write(data, self._write_timeout)
+        except GONE:
+            self._discard(wire)
+            return None
+        return straight
+
+    async def go_on(self, straight: Straight) -> HTTPAnswer:
+        """The answer of a request that was begun, where it needs a task: it has an `answer`, or is sent `again`.
+
+        Raises as `send`.
+        """
+        call = HTTPCall("POST", straight.post.url, list(straight.post.headers), straight.body, straight.repeatable)
+        begun: Straight | None = straight
+
+        async def rest(call: HTTPCall) -> HTTPAnswer:
+            nonlocal begun
+            straight, begun = begun, None
+            if straight is not None and call.headers == straight.post.headers:
+                return await self._rest_of(straight, call)
+            # The middleware has a token by now, which the request was sent without.
+            if straight is not None and straight.answer is not None:
+                if straight.answer.status != 401:
+                    return await self._rest_of(straight, call)
+                await straight.answer.aclose()
+            return await self._send(call)
+
+        try:
+            return await self._around(rest)(call)
+        finally:
+            if begun is not None and begun.answer is not None:  # a middleware has failed before
+                begun.answer.close()
+
+    async def _rest_of(self, straight: Straight, call: HTTPCall) -> HTTPAnswer:
+        if straight.answer is not None:
+            if straight.whole:
+                straight.answer.has_come(straight.whole)
+            return await self._follow(call, straight.answer)
+        origin, authority, target = self._place(call.url)
+        headers = _with_defaults(call.headers, authority)
+        return await self._follow(call, await self._exchange(await self._connect(origin), target, headers, call))
+
     async def _exchange(self, wire: Wire, target: str, headers: list[tuple[str, str]], call: HTTPCall) -> HTTPAnswer:
         if wire.proxy is not None:
             target, headers = _for_proxy(wire.proxy, wire.origin, target, headers)
         try:
             data = wire.http.request(call.method, target, headers, call.body)
             head = await wire.exchange(data, self._write_timeout, self._head_timeout)
-            coding = head.get("content-encoding")
             # The request accepts only "identity".  A compressed body could grow past every limit when it is unpacked.
-            if coding is not None and coding.strip().lower() not in ("", "identity"):
+            if head.encoded:
                 raise BadAnswer(f"status {head.status} with a Content-Encoding that was not asked for")
         except BaseException:
-            await self._discard(wire)
+            self._discard(wire)
             raise
         return HTTPAnswer(head, wire, self._give_back)
 
     # -- the pool
 
-    async def _take_idle(self, origin: Origin) -> Wire | None:
+    def _take_idle(self, origin: Origin) -> Wire | None:
         """The idle connection to `origin` that was used last: the server is least likely to have closed it."""
-        await self._expire()
-        for wire in reversed(self._idle):
-            if wire.origin == origin:
-                self._idle.remove(wire)
-                if not wire.stale():
+        self._expire()
+        for place in range(len(self._idle) - 1, -1, -1):
+            wire = self._idle[place]
+            if wire.origin is origin or wire.origin == origin:
+                del self._idle[place]
+                if not wire.line.stale():
                     return wire
-                await self._discard(wire)
-                return await self._take_idle(origin)
+                self._discard(wire)
         return None
 
-    async def _expire(self) -> None:
+    def _expire(self) -> None:
         oldest = self._clock() - self._idle_time
         while self._idle and (self._idle[0].idle_since <= oldest or len(self._idle) > self._max_idle):
-            await self._discard(self._idle.pop(0))
+            self._discard(self._idle.pop(0))
 
-    async def _give_back(self, wire: Wire) -> None:
+    def _give_back(self, wire: Wire) -> None:
         if not wire.reusable or self._closed:
-            await self._discard(wire)
+            self._discard(wire)
             return
         # The end of the list is the newest, and `_expire` looks at its beginning alone.
         wire.idle_since = self._clock()
         self._idle.append(wire)
-        await self._expire()
+        if len(self._idle) > self._max_idle:
+            self._expire()
 
-    async def _discard(self, wire: Wire) -> None:
+    def _discard(self, wire: Wire) -> None:
         self._open.discard(wire)
-        await wire.aclose()
+        wire.close()
 
     async def _connect(self, origin: Origin) -> Wire:
         """Raises ConnectError."""
@@ -241,17 +333,19 @@ class HTTPClient:
         proxy = self._proxy_for(origin)
         if proxy is not None:
             where = f"{where} through the proxy {proxy.name}"
+        if not self._buffer:
+            self._buffer = bytearray(PIECE)
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream, sock = await open_stream(origin, proxy, self._tls)
+                stream, line = await open_stream(origin, proxy, self._tls, self._buffer)
         except TimeoutError as error:
             raise ConnectError(f"no connection to {where} within {self._connect_timeout} s") from error
         except (*GONE, anyio.EndOfStream, UnicodeError) as error:
             raise ConnectError(f"no connection to {where}: {_reason(error)}") from error
-        wire = Wire(stream, sock, origin, self._limits, self._heads, proxy)
+        wire = Wire(stream, line, origin, self._limits, self._heads, proxy)
         # `aclose` may have been called while the connection was opened, and does not know this wire.
         if self._closed:
-            await wire.aclose()
+            wire.close()
             raise ConnectError("the client is closed")
         # Noted as open until it is discarded: `aclose` closes these, and not the idle ones alone.
         self._open.add(wire)

@@ -10,13 +10,10 @@ bytes is not known any more.
 
 from __future__ import annotations
 
-import select
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
 
 from ...http.client import (
     AnswerCache,
@@ -28,12 +25,10 @@ from ...http.client import (
     ClientLimits,
 )
 from ...http.messages import NEED_DATA
+from .line import PIECE, SocketLine
 from .outbound import ForwardProxy
 from .urls import Origin
 
-# Bytes of one read, and of one write, which has a timeout of its own.  A request up to this size is written whole
-# before its answer is read.
-PIECE = 64 * 1024
 # Seconds to wait for an answer after writing failed: the server may have answered (413, 503) before it stopped reading.
 LAST_WORDS = 1.0
 
@@ -82,29 +77,22 @@ class TooLarge(HTTPFailure):
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
-class Pollable(Protocol):
-    def fileno(self) -> int: ...
-
-
-def _is_readable(sock: Pollable) -> bool:
-    """Whether something has come on an idle connection, which is nearly always its end."""
-    descriptor = sock.fileno()
-    if descriptor < 0:
-        return True
-    if not hasattr(select, "poll"):  # pragma: no cover - Windows, whose select has no largest descriptor
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+def broken_by(error: Exception, sent: bool = True) -> BrokenAnswer:
+    """The failure of an answer whose connection ended with an exception of `GONE`."""
+    return BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}", sent)
 
 
 class Wire:
-    """One connection: a stream of bytes and the state of HTTP on it."""
+    """One connection: a stream of bytes and the state of HTTP on it.
+
+    Args:
+        stream: the line, or TLS above it.
+    """
 
     def __init__(
         self,
         stream: ByteStream,
-        sock: Pollable,
+        line: SocketLine,
         origin: Origin,
         limits: ClientLimits,
         cache: AnswerCache,
@@ -118,22 +106,19 @@ class Wire:
         self.idle_since = 0.0
         self.heard = False  # a byte of the answer to the last request has come
         self.written = False  # the last request was handed over whole
+        self.line = line
+        # Requests may be written, and answers heard, without a task: nothing stands between the line and HTTP.
+        self.plain = stream is line and self.proxy is None
         self._stream = stream
-        self._socket = sock
+        self._socket = line.socket
 
     @property
     def reusable(self) -> bool:
-        return self.written and self.http.reusable
+        return self.written and self.line.writable and self.http.reusable
 
-    def stale(self) -> bool:
-        """Whether the server has closed the idle connection, or sent something unasked."""
-        return _is_readable(self._socket)
-
-    async def aclose(self) -> None:
-        # Below TLS, whose closing handshake might never end.  Shielded, so that a cancelled caller closes it as well.
-        stream = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
-        with anyio.CancelScope(shield=True):
-            await stream.aclose()
+    def close(self) -> None:
+        """Closes the line, below TLS, whose closing handshake might never end."""
+        self.line.close()
 
     async def next_event(self) -> AnswerHead | bytes | AnswerEnd:
         """Raises BrokenAnswer, BadAnswer."""
@@ -146,9 +131,13 @@ class Wire:
             except anyio.EndOfStream:
                 data = b""
             except GONE as error:
-                raise BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}") from error
-            self.heard = self.heard or bool(data)
-            self.http.receive_data(data)
+                raise broken_by(error) from error
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Hands the bytes of one read to HTTP; b"" is the end."""
+        self.heard = self.heard or bool(data)
+        self.http.receive_data(data)
 
     def buffered_event(self) -> AnswerHead | bytes | AnswerEnd | None:
         """The next event in the bytes that were read already, or None.  Raises BrokenAnswer, BadAnswer."""
@@ -170,9 +159,14 @@ class Wire:
         if len(data) > PIECE:
             return await self._exchange_large(data, write_timeout, head_timeout)
         await self._write(data, write_timeout)
-        with anyio.move_on_after(head_timeout):
+        return await self._read_head_within(head_timeout)
+
+    async def _read_head_within(self, limit: float | None) -> AnswerHead:
+        if limit is None:
             return await self._read_head()
-        raise AnswerTimeout(f"no answer within {head_timeout} s")
+        with anyio.move_on_after(limit):
+            return await self._read_head()
+        raise AnswerTimeout(f"no answer within {limit} s")
 
     async def _exchange_large(self, data: bytes, write_timeout: float | None, head_timeout: float | None) -> AnswerHead:
         """Reads while it writes: a server may refuse a body (413) without reading it, and would never read the rest."""
@@ -210,15 +204,26 @@ class Wire:
         start = 0
         try:
             for start in range(0, len(data), PIECE):
-                with anyio.fail_after(limit):
-                    await self._stream.send(data[start : start + PIECE])
+                await self._write_piece(data[start : start + PIECE], limit)
         except TimeoutError:
             raise AnswerTimeout(f"the server has read nothing for {limit} s") from None
         except GONE as error:
             # If a piece was left over, the server cannot have executed the request.
             sent = start + PIECE >= len(data)
-            raise BrokenAnswer(f"the connection was lost: {error.__cause__ or error!r}", sent) from error
+            raise broken_by(error, sent) from error
         self.written = True
+
+    async def _write_piece(self, piece: bytes, limit: float | None) -> None:
+        """Raises TimeoutError, or an exception of `GONE`."""
+        line = self.line
+        if self._stream is line and line.writable:
+            line.write(piece)
+            if not line.writable:
+                with anyio.fail_after(limit):
+                    await line.drained()
+            return
+        with anyio.fail_after(limit):
+            await self._stream.send(piece)
 
     async def _read_head(self) -> AnswerHead:
         event = await self.next_event()
@@ -234,12 +239,16 @@ class HTTPAnswer:
         headers: names in lower case, values as the server sent them.
     """
 
-    def __init__(self, head: AnswerHead, wire: Wire, give_back: Callable[[Wire], Awaitable[None]]) -> None:
+    def __init__(
+        self, head: AnswerHead, wire: Wire | None, give_back: Callable[[Wire], None], pieces: Iterable[bytes] = ()
+    ) -> None:
         self.status = head.status
         self.headers = head.headers
+        self.media_type = head.media_type
         self._head = head
-        self._wire: Wire | None = wire
+        self._wire = wire
         self._give_back = give_back
+        self._pieces = list(pieces)  # of the body, that have come already
         self._closed = False
 
     def get(self, name: str) -> str | None:
@@ -268,6 +277,8 @@ class HTTPAnswer:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._pieces:
+            return self._pieces.pop(0)
         wire = self._wire
         if wire is None:
             if self._closed:
@@ -278,12 +289,16 @@ class HTTPAnswer:
         except BaseException:
             # After a cancellation, too, it is not known how much was read.
             self._closed = True
-            await self._leave(wire)
+            self._leave(wire)
             raise
         if type(event) is bytes:
             return event
-        await self._leave(wire)
+        self._leave(wire)
         raise StopAsyncIteration
+
+    def has_come(self, piece: bytes) -> None:
+        """The next piece of the body, which was read from the connection already."""
+        self._pieces.append(piece)
 
     async def read(self, limit: int) -> bytes:
         """The whole body, or the part that was not read yet.
@@ -296,12 +311,17 @@ class HTTPAnswer:
         async for piece in self:
             body += piece
             if len(body) > limit:
-                await self.aclose()
+                self.close()
                 raise TooLarge(f"a body of more than {limit} bytes")
         return bytes(body)
 
     async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+    def close(self) -> None:
         """Gives the connection back if the body has been read to its end, or all of it has arrived; else closes it."""
+        self._pieces.clear()
         wire = self._wire
         if wire is None:
             return
@@ -311,8 +331,8 @@ class HTTPAnswer:
                 pass
         except HTTPFailure:
             pass  # the wire has noted the failure, and is not used again
-        await self._leave(wire)
+        self._leave(wire)
 
-    async def _leave(self, wire: Wire) -> None:
+    def _leave(self, wire: Wire) -> None:
         self._wire = None
-        await self._give_back(wire)
+        self._give_back(wire)

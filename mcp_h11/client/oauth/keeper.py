@@ -129,6 +129,11 @@ class LoginKeeper:
         return None if tokens is None or self._ends_within(tokens, 0.0) else tokens
 
     @property
+    def has_no_tokens(self) -> bool:
+        """Whether `tokens` gives None without waiting."""
+        return self._loaded and self._current is None
+
+    @property
     def proof_key(self) -> ProofKey | None:
         """The key that the tokens are bound to; None for bearer tokens.  Raises LoginFailed where it cannot be used."""
         text = None if self._login is None else self._login.proof_key

@@ -181,6 +181,11 @@ class Authorizing:
         self._patience = patience
         self._origin = origin_of(keeper.url)
 
+    @property
+    def goes_straight(self) -> bool:
+        """Whether requests are sent without a token, until one is refused; see `HTTPClient.begin`."""
+        return self._keeper.has_no_tokens
+
     async def __call__(self, call: HTTPCall, following: Next) -> HTTPAnswer:
         # HTTP+SSE names an address for its POSTs: a token never follows to another origin.
         keeper = self._keeper

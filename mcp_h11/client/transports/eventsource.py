@@ -53,23 +53,42 @@ class EventReader:
         Raises:
             SSEError: an event is too large.
         """
-        decoder = EventDecoder(self._max_event_size)
-        decoder.last_event_id = self.last_event_id
+        decoder = self._decoder()
         try:
             async for piece in pieces:
-                for event in decoder.feed(piece):
-                    # MCP uses only events of type "message", which is also the type of an event without one.
-                    if event.data and event.event == "message":
-                        self.progressed = True
-                        deliver(event.data.encode("utf-8"))
-                    if event.id is not None and event.id != self.last_event_id:
-                        self.progressed = True
-                        self.last_event_id = event.id
+                self._feed(decoder, piece, deliver)
         finally:
-            self.last_event_id = decoder.last_event_id
-            if decoder.retry is not None:
-                self.retry = decoder.retry / 1000
+            self._noted(decoder)
         return self.took_progress()
+
+    def read_whole(self, body: bytes, deliver: Callable[[bytes], None]) -> None:
+        """As `read`, of a connection whose bytes are all here; `took_progress` says whether there was progress."""
+        decoder = self._decoder()
+        try:
+            self._feed(decoder, body, deliver)
+            self._feed(decoder, b"", deliver)  # raises for an event that was too large, after those before it
+        finally:
+            self._noted(decoder)
+
+    def _decoder(self) -> EventDecoder:
+        decoder = EventDecoder(self._max_event_size)
+        decoder.last_event_id = self.last_event_id
+        return decoder
+
+    def _feed(self, decoder: EventDecoder, piece: bytes, deliver: Callable[[bytes], None]) -> None:
+        for event in decoder.feed(piece):
+            # MCP uses only events of type "message", which is also the type of an event without one.
+            if event.data and event.event == "message":
+                self.progressed = True
+                deliver(event.data.encode("utf-8"))
+            if event.id is not None and event.id != self.last_event_id:
+                self.progressed = True
+                self.last_event_id = event.id
+
+    def _noted(self, decoder: EventDecoder) -> None:
+        self.last_event_id = decoder.last_event_id
+        if decoder.retry is not None:
+            self.retry = decoder.retry / 1000
 
     progressed = False
 

@@ -10,8 +10,11 @@ The HTTP exchange shows which request is meant, and servers write ids carelessly
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
-from typing import Any
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,6 +25,13 @@ from .base import Outgoing, Receiver, deliver
 from .errors import InvalidAnswer
 from .lenient import Unreadable
 
+if TYPE_CHECKING:
+    from ..http.straight import Straight
+    from .eventsource import EventReader
+
+# Seconds that an exchange of a session stays open after its cancellation.  A server need not answer a cancelled request
+# (2025-11-25 basic/utilities/cancellation), so without this limit the exchange could stay open for ever.
+AFTER_CANCEL = 5.0
 # Seconds that an event stream has to end after its answer.  If it ends in time, its connection can be used again.
 AFTER_ANSWER = 1.0
 
@@ -36,24 +46,55 @@ class HTTPExchange:
         modern: the request is one of 2026-07-28, which alone has mirror headers.
         sent: the request may have reached the server.
         answered: the receiver has the answer.
-        ended: set when nothing more comes.
+        ended: set when nothing more comes; of `initialize` alone, which `HTTPTransport.aclose` waits for.
+        straight: the request while it needs no task.
+        scope: ends the task of the exchange, once it has begun.
+        generation, session: of the session in which a straight request was sent.
+        timer: ends a straight request that was cancelled.
+        reader: has read the first connection of the event stream to its end, and found no answer.
     """
+
+    generation = 0
+    session: str | None = None
+    straight: Straight | None = None
+    timer: asyncio.TimerHandle | None = None
+    scope: anyio.CancelScope | None = None
+    reader: EventReader | None = None
+    context: Context
 
     def __init__(self, out: Outgoing, json: JSON, receiver: Receiver, skip: Callable[[Unreadable], None]) -> None:
         assert out.request_id is not None
         self.id = out.request_id
         self.out = out
         self.modern = bool(out.headers)
-        # A client that leaves during a handshake may leave a session behind.  Only the answer names that session, so
-        # `HTTPTransport.aclose` waits for it, and no cancellation ends the exchange before.
-        self.scope = anyio.CancelScope(shield=out.method == "initialize")
         self.sent = False
         self.answered = False
-        self.ended = anyio.Event()
+        self.ended = anyio.Event() if out.method == "initialize" else None
+        self._deadline = math.inf
         self._json = json
         self._receiver = receiver
         self._skip = skip
         self._unread: Unreadable | None = None
+
+    def takes_a_task(self) -> anyio.CancelScope:
+        """The task that runs the exchange calls it, and runs inside of the scope."""
+        # A client that leaves during a handshake may leave a session behind.  Only the answer names that session, so
+        # `HTTPTransport.aclose` waits for it, and no cancellation ends the exchange before.
+        self.scope = anyio.CancelScope(deadline=self._deadline, shield=self.out.method == "initialize")
+        return self.scope
+
+    def goes_straight(self, generation: int, session: str | None) -> None:
+        """The request is sent without a task.  What its answer causes runs in the caller's context all the same."""
+        self.sent = True
+        self.generation = generation
+        self.session = session
+        self.context = copy_context()
+
+    def end_within(self, seconds: float) -> None:
+        """Ends the task after so many seconds at most, also one that begins later."""
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + seconds)
+        if self.scope is not None:
+            self.scope.deadline = self._deadline
 
     def take_body(self, status: int, body: bytes, revision: Revision | None) -> None:
         """Delivers a JSON body.  Raises InvalidAnswer if it does not answer the request."""
@@ -102,4 +143,5 @@ class HTTPExchange:
         self._receiver.message(message, self.id)
         if message.id == self.id:
             self.answered = True
-            self.scope.deadline = min(self.scope.deadline, anyio.current_time() + AFTER_ANSWER)
+            if self.scope is not None:
+                self.end_within(AFTER_ANSWER)

@@ -18,10 +18,11 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from ...http.headers import JSON_TYPE, SESSION_HEADER, SSE_TYPE, VERSION_HEADER
 from ...http.sse import MAX_EVENT_SIZE, SSEError
@@ -31,6 +32,7 @@ from ...protocol.methods import INITIALIZED
 from ...protocol.revisions import Revision
 from ...protocol.shown import escaping
 from ..http.httpclient import HTTPCall, HTTPClient
+from ..http.straight import Straight
 from ..http.urls import shown
 from ..http.wire import HTTPAnswer
 from .backoff import Backoff
@@ -41,6 +43,7 @@ from .exchange import HTTPExchange
 from .lenient import Unreadable
 from .responses import END_LIMIT, leave, lost, media_type, refusal, start_of, whole
 from .session import HTTPSession
+from .straightway import Straightway
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -49,9 +52,6 @@ logger = escaping(logging.getLogger(__name__))
 
 # Bytes of one JSON answer: the limit of an event and of a line of stdio, so that a result that fits one fits all.
 MAX_ANSWER = MAX_EVENT_SIZE
-# Seconds that an exchange of a session stays open after its cancellation.  A server need not answer a cancelled request
-# (2025-11-25 basic/utilities/cancellation), so without this limit the exchange could stay open for ever.
-AFTER_CANCEL = 5.0
 # Seconds that `listen` waits for the head of the GET stream: some servers send no head before the first event.
 GET_HEAD_WAIT = 2.0
 # Seconds that `aclose` waits for the answer to an `initialize` under way.  The answer names the session to end.
@@ -59,7 +59,7 @@ LATE_SESSION_WAIT = 0.5
 RESUME_ATTEMPTS = 5  # in a row without a new event
 
 
-class HTTPTransport:
+class HTTPTransport(Straightway):
     """A transport over POST requests.
 
     Args:
@@ -85,6 +85,7 @@ class HTTPTransport:
         resume_attempts: int = RESUME_ATTEMPTS,
         backoff: Backoff | None = None,
     ) -> None:
+        super().__init__()
         self.url = url
         self._http = http
         self._headers = tuple(headers)
@@ -145,9 +146,9 @@ class HTTPTransport:
         if exchange is None:
             return
         if exchange.modern or not exchange.sent:
-            exchange.scope.cancel()
+            self._drop(exchange)
         else:
-            exchange.scope.deadline = min(exchange.scope.deadline, anyio.current_time() + AFTER_CANCEL)
+            self._drop_later(exchange)
 
     async def listen(self) -> None:
         """Opens the GET stream.  A server without one answers 405 (2025-11-25, Listening for Messages 3)."""
@@ -165,11 +166,11 @@ class HTTPTransport:
             self._listening.cancel()
         try:
             with anyio.move_on_after(LATE_SESSION_WAIT):
-                for exchange in [one for one in self._exchanges.values() if one.out.method == "initialize"]:
-                    await exchange.ended.wait()
+                for ended in [one.ended for one in self._exchanges.values() if one.ended is not None]:
+                    await ended.wait()
         finally:
             for exchange in list(self._exchanges.values()):
-                exchange.scope.cancel()
+                self._drop(exchange)
         session, self._session.id = self._session.id, None
         try:
             if session is not None:
@@ -223,11 +224,13 @@ class HTTPTransport:
         finally:
             await leave(answer)
 
-    async def _run(self, exchange: HTTPExchange) -> None:
+    async def _run(self, exchange: HTTPExchange, straight: Straight | None = None) -> None:
         error: Exception | None = None
         try:
-            with exchange.scope:
-                await self._exchange(exchange)
+            with exchange.takes_a_task():
+                if straight is None:
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # nothing is sent for a caller who gave up
+                await self._exchange(exchange, straight)
         except SSEError as exc:
             error = InvalidAnswer(str(exc))
         except Exception as exc:
@@ -237,19 +240,20 @@ class HTTPTransport:
                 logger.exception("an exchange with %s failed", self.why)
             error = exc
         finally:
-            if self._exchanges.get(exchange.id) is exchange:
-                del self._exchanges[exchange.id]
-            exchange.ended.set()
-        if not exchange.answered:
-            self._receiver.lost(exchange.id, error or ConnectionLost("the exchange ended without an answer"))
+            self._over(exchange, error)
 
-    async def _exchange(self, exchange: HTTPExchange) -> None:
+    async def _exchange(self, exchange: HTTPExchange, straight: Straight | None) -> None:
         out, repeated = exchange.out, False
         while True:
-            await self._ready(out)
-            generation, session = self._session.generation, self._session_of(out)
-            exchange.sent = True
-            answer = await self._http_send(self._call(out, session))
+            if straight is not None:
+                generation, session = exchange.generation, exchange.session
+                answer = await self._http_answer(self._http.go_on(straight))
+                straight = None
+            else:
+                await self._ready(out)
+                generation, session = self._session.generation, self._session_of(out)
+                exchange.sent = True
+                answer = await self._http_send(self._call(out, session))
             if not await self._read_answer(exchange, answer, session):
                 return
             await self._session.renewed(generation, sent=True)
@@ -314,7 +318,7 @@ class HTTPTransport:
 
     async def _stream(self, exchange: HTTPExchange, answer: HTTPAnswer, session: str | None) -> bool:
         """Reads the events of one exchange, resuming the stream if need be.  Returns True if the session is gone."""
-        reader = EventReader(self._backoff, self._max_event_size)
+        reader = exchange.reader or EventReader(self._backoff, self._max_event_size)
         failures = 0
         while True:
             try:
@@ -453,8 +457,11 @@ class HTTPTransport:
 
     async def _http_send(self, call: HTTPCall) -> HTTPAnswer:
         """Raises ConnectionLost, or the MCPError of a middleware."""
+        return await self._http_answer(self._http.send(call))
+
+    async def _http_answer(self, answer: Awaitable[HTTPAnswer]) -> HTTPAnswer:
         try:
-            return await self._http.send(call)
+            return await answer
         except MCPError:
             raise
         except Exception as error:

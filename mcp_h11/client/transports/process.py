@@ -34,6 +34,7 @@ import anyio
 
 from ...protocol.lines import MAX_LINE, LineDecoder, LineTooLong, encode_line
 from ...protocol.shown import escaping
+from .pipes import reader_of, writer_of
 from .spawning import child_environment, spawn
 
 logger = escaping(logging.getLogger(__name__))
@@ -87,6 +88,7 @@ class Child:
         self.write_time = WRITE_TIME
         self._decoder = LineDecoder(max_line)
         self._lines: deque[bytes | LineTooLong] = deque()
+        self._take: Callable[[bytes | LineTooLong], None] | None = None
         self._untaken = 0
         self._paused = False  # stdout is not read for now
         self._came = asyncio.Event()  # set by a new line, and by the end of stdout
@@ -99,7 +101,7 @@ class Child:
         self._writable.set()
         self._turn = asyncio.Lock()
         self._closed = asyncio.Event()
-        self._pipes: list[Any] = []  # transports: stdin, stdout, stderr
+        self._pipes: list[Any] = []  # stdin, stdout, stderr
         self._open = 3
         self._group_empty = False
         self._stopping: asyncio.Task[None] | None = None
@@ -130,7 +132,7 @@ class Child:
         try:
             child._process = spawn(command, child_environment(env), cwd)
             try:
-                # This takes one turn of the event loop for each pipe: a cancellation may wait for it.
+                # On Windows this takes a turn of the event loop for each pipe: a cancellation may wait for it.
                 await _to_its_end(child._loop.create_task(child._connect()))
             except BaseException:  # no thread, or a cancellation: the caller has no `Child` to stop
                 child._signal(_KILL)
@@ -147,12 +149,10 @@ class Child:
         process, loop = self._process, self._loop
         self.pid = process.pid
         threading.Thread(target=self._wait, name="mcp_h11 child", daemon=True).start()
-        into = _Pipe(self._stdin_lost, full=self._writable.clear, room=self._writable.set)
-        self._pipes.append((await loop.connect_write_pipe(lambda: into, process.stdin))[0])
-        out = _Pipe(self._stdout_lost, self._on_stdout)
-        self._pipes.append((await loop.connect_read_pipe(lambda: out, process.stdout))[0])
-        errors = _Pipe(self._stderr_lost, self._stderr.feed)
-        self._pipes.append((await loop.connect_read_pipe(lambda: errors, process.stderr))[0])
+        into = writer_of(loop, process.stdin, self._stdin_lost, self._writable.clear, self._writable.set)
+        self._pipes.append(await into)
+        self._pipes.append(await reader_of(loop, process.stdout, self._stdout_lost, self._on_stdout))
+        self._pipes.append(await reader_of(loop, process.stderr, self._stderr_lost, self._stderr.feed))
 
     def _wait(self) -> None:
         returncode = self._process.wait()
@@ -186,22 +186,34 @@ class Child:
             Gone: the line was not written.
             ValueError: the line has a line feed in it.
         """
-        line = encode_line(payload)
-        if self._writable.is_set() and not self._turn.locked():
-            self._put(line)
+        if self.write_now(payload):
             return
         try:
             with anyio.fail_after(self.write_time):
                 async with self._turn:
                     await self._writable.wait()
-                    self._put(line)
+                    self._put(encode_line(payload))
         except TimeoutError:
             raise Gone(f"{self.name} (pid {self.pid}) has read nothing for {self.write_time:g} s") from None
+
+    def write_now(self, payload: bytes) -> bool:
+        """As `write`, if no line waits to be written; else returns False, and writes nothing."""
+        if not self._writable.is_set() or self._turn.locked():
+            return False
+        self._put(encode_line(payload))
+        return True
 
     def _put(self, line: bytes) -> None:
         if self._no_stdin:
             raise Gone(f"nothing can be written to {self.why}")
         self._pipes[0].write(line)
+
+    def hand_lines_to(self, take: Callable[[bytes | LineTooLong], None]) -> None:
+        """Calls `take` with each line that comes, in the turn of the loop that reads it; `lines` then only ends.
+
+        `take` must not wait, and must not raise.
+        """
+        self._take = take
 
     async def lines(self) -> AsyncIterator[bytes | LineTooLong]:
         """Each line of its stdout, for one reader.  A `LineTooLong` stands in the place of a line past the limit.
@@ -304,6 +316,11 @@ class Child:
         # that cannot write cannot end.
         if not lines or (self._stopping is not None and self._untaken > MAX_UNTAKEN):
             return
+        # Behind lines that came before there was `take`, and during `stop`, the queue keeps their order.
+        if self._take is not None and not self._lines and self._stopping is None:
+            for line in lines:
+                self._take(line)
+            return
         self._lines += lines
         self._untaken += sum(map(_size, lines))
         self._came.set()
@@ -378,29 +395,6 @@ async def _to_its_end(task: asyncio.Task[None]) -> None:
     if cancelled is not None:
         raise cancelled
     task.result()
-
-
-def _ignore(*_: object) -> None:
-    """The callback for an event without consequence."""
-
-
-class _Pipe(asyncio.Protocol):
-    """Passes the event loop's news of one pipe on to callbacks."""
-
-    def __init__(
-        self,
-        lost: Callable[[], None],
-        data: Callable[[bytes], None] = _ignore,
-        full: Callable[[], None] = _ignore,
-        room: Callable[[], None] = _ignore,
-    ) -> None:
-        self._lost = lost
-        self.data_received = data  # type: ignore[method-assign, assignment]
-        self.pause_writing = full  # type: ignore[method-assign]
-        self.resume_writing = room  # type: ignore[method-assign]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
 
 
 class _Stderr:

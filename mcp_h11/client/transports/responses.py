@@ -40,6 +40,8 @@ END_LIMIT = 5.0
 
 def media_type(answer: HTTPAnswer) -> str:
     """The media type without parameters, in lower case; "" if there is none."""
+    if type(answer) is HTTPAnswer:
+        return answer.media_type
     return (answer.get("content-type") or "").partition(";")[0].strip().lower()
 
 
@@ -55,6 +57,10 @@ async def whole(answer: HTTPAnswer, limit: int) -> bytes:
 
 async def leave(answer: HTTPAnswer) -> None:
     """Gives the connection back, or closes it if the body was not read to its end; even in a cancelled task."""
+    if type(answer) is HTTPAnswer:
+        answer.close()
+        return
+    # A middleware may give an answer of its own.
     with anyio.CancelScope(shield=True), anyio.move_on_after(END_LIMIT):
         await answer.aclose()
 

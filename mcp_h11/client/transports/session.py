@@ -128,9 +128,14 @@ class HTTPSession:
 
     # --- a new one ------------------------------------------------------------------------------------------
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready` has nothing to wait for."""
+        return self._renewal is None and not self._forgotten
+
     async def ready(self) -> None:
         """Waits while a new handshake is made.  Raises ConnectionLost if there is no session to be had."""
-        if self._renewal is not None or self._forgotten:
+        if not self.is_ready:
             # A request that waits here has not left, so that it may be repeated without harm.
             await self.renewed(self.generation, sent=False)
 

@@ -101,6 +101,7 @@ class StdioTransport:
             raise ConnectionLost(str(error), sent=False) from error
         child.write_time = self._write
         self._child = child
+        child.hand_lines_to(self._on_line)
         tasks.start_soon(self._read, child)
 
     async def send(self, out: Outgoing) -> None:
@@ -123,6 +124,22 @@ class StdioTransport:
         finally:
             if not sent and out.request_id is not None:
                 self._waiting.discard(out.request_id)
+
+    def begin(self, out: Outgoing) -> bool:
+        """As `send`, if the line can be written at once; else returns False, and `send` is to be awaited."""
+        if self._child is None:
+            return False
+        if out.request_id is not None:
+            self._waiting.add(out.request_id)
+        sent = False
+        try:
+            sent = self._child.write_now(out.payload)
+        except Gone as error:
+            raise ConnectionLost(str(error), sent=False) from error
+        finally:
+            if not sent and out.request_id is not None:
+                self._waiting.discard(out.request_id)
+        return sent
 
     async def cancel(self, request_id: int | str) -> None:
         """Forgets the request.  The client sends notifications/cancelled to the child."""

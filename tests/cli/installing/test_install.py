@@ -326,6 +326,7 @@ def test_a_folder_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixtu
     assert f"cannot write {home / '.claude.json'}: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_long_file_is_changed_soon_and_the_difference_has_its_line_numbers(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ class Loaded(Report):
         project.learn()
 
 
+@pytest.mark.long
 def test_what_is_of_the_project(tmp_path: Path) -> None:
     assert is_own(str(tmp_path / "tools.py"))
     site = tmp_path / ".venv" / "lib" / "python3" / "site-packages" / "x.py"
@@ -192,6 +193,7 @@ def test_the_number_of_files_has_a_limit(
     assert len(project.changed()) == 4
 
 
+@pytest.mark.long
 def test_the_report_is_written_again_when_a_module_was_loaded(
     tools: Path, reports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

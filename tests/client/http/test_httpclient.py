@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from certificates import certified, trusting
 from serving import UVLOOP, Held, served
 
 from mcp_h11.client.http import httpclient
@@ -532,9 +533,10 @@ async def test_a_refusal_is_read_while_the_body_is_written() -> None:
         await release.wait()
 
     release = anyio.Event()
+    body = bytes(1024 * PIECE)  # more than the buffers of two sockets: Linux may be set to let one grow to 32 MiB
     async with scripted(handler) as script, HTTPClient() as client:
         for connections in (1, 2):
-            async with await client.send(HTTPCall("POST", script.url, [], bytes(64 * PIECE))) as answer:
+            async with await client.send(HTTPCall("POST", script.url, [], body)) as answer:
                 assert (answer.status, await answer.read(2)) == (413, b"no")
             assert script.connections == connections
 
@@ -823,18 +825,6 @@ async def test_a_redirect_without_a_place_is_an_answer_and_one_with_a_large_body
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def certified(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 async def test_tls(authority: trustme.CA) -> None:

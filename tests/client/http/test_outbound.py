@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from certificates import certified, trusting
 from scripted import Peer, Seen, result, scripted, session_server
 
 from mcp_h11.client.client import Client
@@ -281,8 +282,6 @@ def authority() -> trustme.CA:
 @asynccontextmanager
 async def secure(authority: trustme.CA, name: str) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A TLS server that answers each request with `ok`: its port, and the heads that it saw."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name).configure_cert(context)
     heads: list[bytes] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -290,14 +289,8 @@ async def secure(authority: trustme.CA, name: str) -> AsyncIterator[tuple[int, l
             heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    async with serving(connected, context) as port:
+    async with serving(connected, certified(authority, name)) as port:
         yield port, heads
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 16])

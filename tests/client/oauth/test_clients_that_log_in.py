@@ -57,7 +57,7 @@ async def test_a_person_may_take_longer_than_a_request(world: World) -> None:
 
     def opened() -> None:
         (call,) = client._conversation.calls.running()
-        left.append(call.scope.deadline - anyio.current_time())
+        left.append(call.deadline - anyio.current_time())
 
     world.person.opened = opened
     client = Client(world.url, auth=world.oauth(), timeout=30)

@@ -32,7 +32,7 @@ from mcp_h11.client.client import Client
 from mcp_h11.client.conversation.cache import ResultCache
 from mcp_h11.client.http.httpclient import HTTPClient
 from mcp_h11.client.http.middleware import BearerToken, CircuitBreaker, Token, extra_headers
-from mcp_h11.client.transports import exchange
+from mcp_h11.client.transports import exchange, straightway
 from mcp_h11.client.transports import http as client_http
 from mcp_h11.client.transports.backoff import Backoff
 from mcp_h11.client.transports.errors import (
@@ -851,7 +851,7 @@ async def test_a_session_is_told_of_a_cancellation_and_the_late_answer_finds_nob
 async def test_a_session_is_not_told_of_a_cancellation_by_a_connection_that_closes(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_http, "AFTER_CANCEL", 0.3)
+    monkeypatch.setattr(straightway, "AFTER_CANCEL", 0.3)
     closed_at, begun = 0.0, asyncio.Event()
 
     async def serve(seen: Seen, peer: Peer) -> None:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Where the bytes of a read go: a buffer that connections share, or the body that they belong to."""
+
+from __future__ import annotations
+
+from ..http.server import ServerConnection
+from .deadlines import BODY
+from .owner import ConnectionOwner
+from .writing import WritingProtocol
+
+# Bytes taken from a socket at once; of a large body up to `http.bodies.BLOCK`.  A text of 64 KiB, as programs often cut
+# theirs, comes in one read with the head and the message around it.
+READ_SIZE = 72 * 1024
+
+
+class Intake(WritingProtocol):
+    """The part of a connection that gives the event loop its buffers.  `_phase` is that of `deadlines`."""
+
+    __slots__ = ("_own_buffer", "_phase", "_room", "received")
+
+    _phase: int
+
+    def __init__(self, server: ConnectionOwner) -> None:
+        WritingProtocol.__init__(self, server, ServerConnection(server.heads, server.settings.limits))
+        # A loop that reads ahead in the background (Windows) needs a buffer for each connection.
+        self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
+        self._room: memoryview | None = None  # of a large body: the loop was told to read into it
+        self.received = 0  # bytes
+
+    def data_received(self, data: bytes) -> None:
+        """Take the bytes of one read."""
+        raise NotImplementedError
+
+    def _pump_or_pause(self) -> None:
+        raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._phase == BODY:
+            room = self._room = self._http.body_room()
+            if room is not None:
+                return room
+        # All connections share one buffer: `buffer_updated` copies the bytes out before the loop reads again.  Without
+        # a buffer of ours asyncio allocates 256 KiB for each read; where malloc maps such blocks, that is three system
+        # calls.
+        return self.server.buffer if self._own_buffer is None else self._own_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        room = self._room
+        if room is None:
+            buffer = self.server.buffer if self._own_buffer is None else self._own_buffer
+            self.data_received(bytes(buffer[:nbytes]))
+            return
+        self._room = None
+        if self._phase == BODY:
+            self.received += nbytes
+            self._http.fill_body(nbytes)
+            self._pump_or_pause()
+        else:  # the request was refused in the meantime
+            self.data_received(bytes(room[:nbytes]))
