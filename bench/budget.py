@@ -89,3 +89,38 @@ def _sizes(found: Mapping[str, Any], sizes: Mapping[str, float]) -> Iterator[Row
         limit = sizes["p99_over_p50_at_100"]
         tail = statistics.median(run["p99_us"] / run["p50_us"] for run in runs)
         yield "p99 / p50 at concurrency 100", f"{tail:.1f}", f"≤ {limit:g}", tail <= limit
+
+
+# ------------------------------------------------------------------ of a run of clients.py or bridges.py
+
+
+def ends(found: Mapping[str, Any], subject: str = "ours") -> Iterator[Row]:
+    """CPU of a call of our client over that of its server, table by table: the median of the rounds."""
+    limit = read()["ends"]["client over server"]
+    for (table, concurrency), runs in _tables(found, subject).items():
+        ratio = statistics.median(run["cpu_us"] / run["behind_us"] for run in runs)
+        yield f"client over server, {table}, {concurrency} at a time", f"{ratio:.2f}", f"≤ {limit:g}", ratio <= limit
+
+
+def both(found: Mapping[str, Any], parts: Mapping[str, tuple[str, str]]) -> Iterator[Row]:
+    """CPU of a call of our bridge over that of one client and one server alone: of the rounds that have all three.
+
+    `parts` names these two, by the table that they stand in; their ratios are to the bridge of the moment before.
+    """
+    limit = read()["ends"]["bridge over both"]
+    for table, (client, server) in parts.items():
+        alone = [_tables(found, name) for name in (client, server)]
+        for key in alone[0].keys() & alone[1].keys():
+            rounds = [{run["round"]: run["ratio"] for run in one[key]} for one in alone]
+            sums = [rounds[0][number] + rounds[1][number] for number in rounds[0].keys() & rounds[1].keys()]
+            if key[0] == table and sums:
+                ratio = statistics.median(1 / one for one in sums)
+                yield f"bridge over both, {table}, {key[1]} at a time", f"{ratio:.2f}", f"≤ {limit:g}", ratio <= limit
+
+
+def _tables(found: Mapping[str, Any], subject: str) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in found["runs"]:
+        if run["subject"] == subject:
+            grouped.setdefault((run["table"], run["concurrency"]), []).append(run)
+    return grouped

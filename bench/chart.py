@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Draws bench/results/chart.svg from bench/results/latest.json, with matplotlib: server CPU of one call."""
+"""Draws the charts of bench/README.md into bench/results, with matplotlib: one for each question.
 
-import json
-import statistics
-from pathlib import Path
+    python bench/chart.py       the cost of a call, payloads, memory, growth; from the JSON files in results
 
+The same figures give the same bytes: no date, no ids by chance.  Each file has a title and the figures as text.
+"""
+
+import sys
+
+import figures
 import matplotlib
 
 matplotlib.use("svg")
@@ -12,41 +16,122 @@ matplotlib.rcParams.update({"svg.hashsalt": "mcp_h11", "svg.fonttype": "none", "
 
 import matplotlib.pyplot as pyplot
 
-HERE = Path(__file__).resolve().parent
-OURS, FLOOR, OTHERS = "#1f6f8b", "#888888", "#c9a26b"
+OURS, FLOOR, OTHERS, INK = "#1f6f8b", "#888888", "#c9a26b", "#444444"
+LINES = {
+    "ours-speed": "#0b4f6c", "ours": "#2a9bc1", "rmcp-stateless": "#b7410e", "go-json": "#6a994e",
+    "zeromcp": "#8e7cc3", "ts-sdk-json": "#c9a227", "mcp-json": "#7f7f7f",
+}  # fmt: skip
 
 
-def bars(found):
-    """(title, name, median, lowest, highest) of a call at concurrency 20, cheapest last."""
-    rows = {}
-    for run in found["runs"]:
-        if run["scenario"] == "call" and run["concurrency"] == 20:
-            rows.setdefault(run["subject"], []).append(run["cpu_us"])
-    made = [
-        (found["subjects"][name]["title"], name, statistics.median(values), min(values), max(values))
-        for name, values in rows.items()
-    ]
-    return sorted(made, key=lambda row: -row[2])
+def colour(name):
+    return FLOOR if name in figures.FLOORS else OURS if name.startswith(figures.OURS) else OTHERS
+
+
+def save(figure, name, title, text):
+    figure.tight_layout()
+    about = {"Date": None, "Creator": None, "Title": title, "Description": text}
+    figure.savefig(figures.RESULTS / f"{name}.svg", metadata=about)
+    pyplot.close(figure)
+
+
+def bare(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def cost(found, text):
+    rows = [row for row in figures.costs(found) if row[0] in figures.ROWS]
+    figure, axes = pyplot.subplots(figsize=(9, 0.34 * len(rows) + 1.4))
+    values = [row[1] for row in rows]
+    reach = [[max(0, row[1] - row[2]) for row in rows], [max(0, row[3] - row[1]) for row in rows]]
+    names = [figures.title(found, row[0]) for row in rows]
+    lines = {"lw": 1, "ecolor": INK}
+    axes.barh(names, values, color=[colour(row[0]) for row in rows], xerr=reach, error_kw=lines)
+    marked = [(row[4], position) for position, row in enumerate(rows) if row[4] is not None]
+    if marked:
+        axes.plot(*zip(*marked, strict=True), "d", color="#111111", markersize=4, label="behind a proxy: each head new")
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
+    for position, row in enumerate(rows):
+        end = max(row[3], row[4] or 0)
+        said = f"   {row[1]:,.0f}" + ("" if row[4] is None else f", {row[4]:,.0f}")
+        axes.annotate(said, (end, position), va="center", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlim(left=min(values) / 2, right=max(max(row[3], row[4] or 0) for row in rows) * 3)
+    axes.set_xlabel(
+        "microseconds of server CPU for one call, 20 connections (logarithmic)\n"
+        "blue: this library; grey: a loop that checks nothing; thin lines: all rounds"
+    )
+    bare(axes)
+    save(figure, "chart", "Server CPU of one call", text)
+
+
+def payloads(found, text):
+    figure, axes = pyplot.subplots(figsize=(9, 4.6))
+    for name, points in figures.payloads(found):
+        sizes, values = zip(*points, strict=True)
+        width = 2.4 if name.startswith(figures.OURS) else 1.4
+        axes.plot(sizes, values, "o-", color=LINES[name], lw=width, ms=4, label=figures.title(found, name))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    sizes = [size for _, size in figures.PAYLOADS]
+    axes.set_xticks(sizes, ["a small call", "1 KiB", "64 KiB", "1 MiB"], minor=False)
+    axes.set_ylabel("microseconds of server CPU\n(logarithmic)")
+    axes.set_xlabel("there and back")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, "payloads", "Server CPU of a call by the size of its payload", text)
+
+
+def memory(found, text):
+    rows = figures.memory(found)
+    names = [figures.title(found, row[0]) for row in rows]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 0.3 * len(rows) + 1.2), sharey=True)
+    parts = ((left, [row[1] for row in rows], "MiB when it listens"),
+             (right, [row[2] or 0 for row in rows], "KiB for an idle session with an open stream"))  # fmt: skip
+    for axes, values, label in parts:
+        axes.barh(names, values, color=[colour(row[0]) for row in rows])
+        for position, value in enumerate(values):
+            axes.annotate(f" {value:,.0f}" if value >= 10 else f" {value:.1f}" if value else " –", (value, position),
+                          va="center", fontsize=8)  # fmt: skip
+        axes.set_xlabel(label)
+        axes.set_xlim(right=max([*values, 1]) * 1.15)
+        bare(axes)
+    save(figure, "memory", "Memory of a server and of a session", text)
+
+
+def growth(found, text):
+    figure, panels = pyplot.subplots(1, 3, figsize=(9, 3.6))
+    parts = (("idle_share", 100, "% of a core when idle"), ("call_us", 1, "µs of CPU for a call beside them"),
+             ("rss_mib", 1, "MiB of memory"))  # fmt: skip
+    for axes, (key, factor, label) in zip(panels, parts, strict=True):
+        for place, (name, title, rows) in enumerate(figures.grown(found)):
+            colours = dict(LINES, rmcp=LINES["rmcp-stateless"])
+            width = 2.4 if name.startswith(figures.OURS) else 1.4
+            points = [max(row["sessions"], 1) for row in rows], [row[key] * factor for row in rows]
+            axes.plot(*points, "o-", color=colours.get(name, f"C{place}"), lw=width, ms=4, label=title)
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_title(label, fontsize=9)
+        axes.set_xlabel("idle sessions (logarithmic)", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    save(figure, "growth", "Cost of idle sessions", text)
+
+
+DRAWN = {"chart": cost, "payloads": payloads, "memory": memory}
 
 
 def main():
-    found = json.loads((HERE / "results" / "latest.json").read_text())
-    rows = bars(found)
-    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(rows) + 1.2))
-    colours = [FLOOR if row[1] in ("h11", "asyncio") else OURS if row[1].startswith("ours") else OTHERS for row in rows]
-    medians = [row[2] for row in rows]
-    errors = [[row[2] - row[3] for row in rows], [row[4] - row[2] for row in rows]]
-    axes.barh([row[0] for row in rows], medians, color=colours, xerr=errors, error_kw={"lw": 1, "ecolor": "#444444"})
-    for position, row in enumerate(rows):
-        axes.annotate(f" {row[2]:,.0f}", (row[4], position), va="center", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xlim(right=max(row[4] for row in rows) * 2)
-    axes.set_xlabel(
-        "microseconds of server CPU for one tools/call, 20 connections\n(logarithmic; thin lines: all rounds)"
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(HERE / "results" / "chart.svg", metadata={"Date": None, "Creator": None})
+    found = figures.read("latest")
+    texts = dict(figures.alternatives(found))
+    for name, draw in DRAWN.items():
+        if name in texts:
+            draw(found, texts[name])
+    grown = figures.read("growth")
+    if figures.grown(grown):
+        growth(grown, figures.growth_alternative(grown))
+    print("drawn", file=sys.stderr)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,45 +6,63 @@
     python bench/compare.py --only ours,mcp --scenario call,stream
 
 Subjects take turns, A B A B, on servers that stay up; the first round warms up and is thrown away.  The plain h11 loop
-has its turn before the others and again after every few of them, and each figure is a ratio to its latest one.  What
-is reported is the median of the rounds, with the lowest and the highest.  Every answer is checked; a wrong one counts
-as an error, and one error makes the whole run fail.
+has its turn before the others and again after every few of them, and each figure is a ratio to the mean of its turns
+before and after.  The median of the rounds is reported, with the lowest and the highest.  Every answer is checked; a
+wrong one is an error.  A subject that fails twice in a scenario has no further turn there; the page names it, and the
+status of the run is 1.  An error of our own server or of the loop leaves the page as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import process
+import clone  # noqa: F401  the clone goes first on the path
 import report
 import subjects
-from drive import Result, hold_idle, measure
-from process import Failed, Server
-from scenarios import SCENARIOS, Load
-from subjects import FLOOR, Missing, Subject
-from talk import Wrong
+from subjects import FLOOR, FLOORS, Missing, Subject
+
+from mcp_h11.bench import process
+from mcp_h11.bench.heads import Traffic
+from mcp_h11.bench.lines import hold_idle
+from mcp_h11.bench.measuring import Measured, measure
+from mcp_h11.bench.process import StartedServer
+from mcp_h11.bench.scenarios import PREPARED, SCENARIOS, LoadPlan
 
 HERE = Path(__file__).resolve().parent
+OWN = (HERE.parent / "mcp_h11" / "version.py").read_text().split('"')[-2]
 RESULTS = HERE / "results"
 FLOOR_EVERY = 4  # subjects between two turns of the floor
 PAIRS = 5
-DURATION, WARMUP = 0.6, 0.2  # seconds of each run: 1,800 of them make half an hour
-QUICK = ("call", "call-new-head", "modern", "session", "stream")
+FEW = 3  # rounds of a peer that is FAR from ours, or of each peer where the time is short
+FAR = 10  # times the cheapest of ours, of their first rounds
+CLOSE = ("ours", "rmcp", "go", *FLOORS)  # how the names of those begin that have all rounds in any case
+DURATION, WARMUP = 0.5, 0.15  # seconds of each run: some 2,500 of them make half an hour
+MINUTES = (
+    31  # of the scenarios of a whole run, before two of memory and start: peers get fewer rounds before it takes longer
+)
+ESSENTIAL = (*FLOORS, *(name for name, one in subjects.SUBJECTS.items() if name.startswith("ours") and not one.only))
+STRIKES = 2  # failures in one scenario, before a subject has no further turn there
+TRAFFIC = Traffic()  # goes on through all runs: no head comes twice
+QUICK = ("call", "call-new-head", "behind-proxy", "modern", "session", "stream")
 USUAL = 20  # connections, where a scenario has several
-IDLE_SESSIONS = 1000
-STARTS = 5  # of which the median counts
+IDLE_SESSIONS = 1000  # and half as many of peers that are not among CLOSE
+STARTS, IDLES = 5, 3  # of which the median counts; 3 and 1 of peers that are not among CLOSE
+REDIS = ("redis-server", "--port", "{port}", "--bind", "127.0.0.1", "--save", "", "--dir")
 EXTRA = ("idle", "start")
 
 
@@ -56,6 +74,7 @@ class Plan:
     duration: float
     warmup: float
     concurrency: tuple[int, ...] | None = None
+    minutes: float = MINUTES
 
     def runs(self, scenario: str) -> tuple[int, ...]:
         return self.concurrency or SCENARIOS[scenario].concurrency
@@ -71,6 +90,7 @@ class Found:
     missing: dict[str, str] = field(default_factory=dict)  # who could not run, and why
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # scenario to subject to reason
     runs: list[dict[str, Any]] = field(default_factory=list)
+    floors: list[dict[str, Any]] = field(default_factory=list)  # each turn of the loop that counts
     idle: dict[str, list[float]] = field(default_factory=dict)  # KiB a session
     start: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -80,8 +100,16 @@ class Progress:
     """A line for each step, with how far we are."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = self._measuring = time.monotonic()
         self._line = ""
+
+    def seconds(self) -> float:
+        """Since the first of the measurements."""
+        return time.monotonic() - self._measuring
+
+    def measure(self) -> None:
+        """Everything is installed."""
+        self._measuring = time.monotonic()
 
     def say(self, text: str) -> None:
         self.clear()
@@ -100,29 +128,45 @@ class Progress:
 
 
 class Servers:
-    """The servers that are up, one for each distinct command."""
+    """The servers that are up, one for each distinct command, and the Redis of those that want one."""
 
     def __init__(self, pythons: dict[str, str]) -> None:
         self._pythons = pythons
-        self._up: dict[tuple[str, ...], Server] = {}
+        self._up: dict[tuple[str, ...], StartedServer] = {}
+        self._redis: StartedServer | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
 
-    def of(self, subject: Subject, scenario: str) -> Server:
+    def of(self, subject: Subject, scenario: str) -> StartedServer:
         command = tuple(self.command(subject, scenario))
         server = self._up.get(command)
         if server is None or server.process.poll() is not None:
             server = self._up[command] = process.start(command, subjects.environment(subject))
         return server
 
+    def drop(self, subject: Subject, scenario: str) -> None:
+        """End a server that gave a wrong answer: the next turn has a new one."""
+        server = self._up.pop(tuple(self.command(subject, scenario)), None)
+        if server is not None:
+            process.stop(server)
+
     def command(self, subject: Subject, scenario: str = "") -> list[str]:
-        return subject.command(self._pythons[subject.name], scenario)
+        command = subject.command(self._pythons[subject.name], scenario)
+        return [*command, f"store=redis://127.0.0.1:{self.redis().port}/0"] if subject.redis else command
+
+    def redis(self) -> StartedServer:
+        """It keeps nothing on disk, and serves this run alone."""
+        if self._redis is None:
+            self._redis = process.start([*REDIS, self._folder.name])
+        return self._redis
 
     def python(self, subject: Subject) -> str:
         return self._pythons[subject.name]
 
     def close(self) -> None:
-        for server in self._up.values():
+        for server in (*self._up.values(), *([self._redis] if self._redis else [])):
             process.stop(server)
         self._up.clear()
+        self._folder.cleanup()
 
 
 # ------------------------------------------------------------------ measuring
@@ -130,59 +174,113 @@ class Servers:
 
 def turns(found: Found, servers: Servers, plan: Plan, chosen: Sequence[Subject], name: str, progress: Progress) -> None:
     """One scenario at each of its concurrencies: round after round, each subject in its turn."""
-    taking_part = []
     for subject in chosen:
         reason = subject.why_not(name)
-        if reason is None:
-            taking_part.append(subject)
-        else:
+        if reason is not None:
             found.left_out.setdefault(name, {})[subject.name] = reason
     for concurrency in plan.runs(name):
-        # How a server behaves under more or less concurrency is shown by one or two variants of each.
-        these = [one for one in taking_part if one.quick or concurrency == USUAL or len(plan.runs(name)) == 1]
-        progress.say(f"{name}, concurrency {concurrency}: {len(these)} subjects, {plan.pairs} rounds")
-        out: set[str] = set()
+        these = taking_part(plan, chosen, name, concurrency)
+        short = late(plan, chosen, name, concurrency, found, progress)
+        few = min(FEW, plan.pairs)
+        rounds = {one.name: few if short and not close(one) else plan.pairs for one in these}
+        progress.say(
+            f"{name}, concurrency {concurrency}: {len(these)} subjects, {plan.pairs} rounds" + (", peers 3" * short)
+        )
+        strikes: Counter[str] = Counter()
         for number in range(-1, plan.pairs):
-            for position, subject in enumerate(these):
-                if position % FLOOR_EVERY == 0:
-                    floor = one(found, servers, plan, subjects.SUBJECTS[FLOOR], "call", concurrency)
-                if subject.name in out:
-                    continue
-                progress.show(f"{name} x{concurrency}, round {number + 1} of {plan.pairs}: {subject.name}")
-                result = one(found, servers, plan, subject, name, concurrency)
-                if result is None:
-                    out.add(subject.name)
-                    progress.say(found.errors[-1])
-                elif number >= 0 and floor is not None and floor.cpu_us and result.cpu_us is not None:
-                    keep(found, subject, name, number, result, floor)
+            turn = functools.partial(one, found, servers, plan, concurrency=concurrency, number=number)
+            floor = floor_of(found, turn, name)
+            present = [subject for subject in these if number < rounds[subject.name]]
+            for start in range(0, len(present), FLOOR_EVERY):
+                results = []
+                for subject in present[start : start + FLOOR_EVERY]:
+                    if strikes[subject.name] < STRIKES:
+                        progress.show(f"{name} x{concurrency}, round {number + 1} of {plan.pairs}: {subject.name}")
+                        result = turn(subject, name)
+                        results.append((subject, result))
+                        if result is None:
+                            strikes[subject.name] += 1
+                            progress.say(found.errors[-1])
+                before, floor = floor, floor_of(found, turn, name)
+                around = [one.cpu_us for one in (before, floor) if one is not None and one.cpu_us]
+                for subject, result in results if number >= 0 and around else ():
+                    if result is not None and result.cpu_us is not None:
+                        keep(found, subject, name, number, result, statistics.mean(around))
+            if number == 0:
+                rounds.update(dict.fromkeys(far(found, these, name, concurrency), few))
 
 
-def keep(found: Found, subject: Subject, name: str, number: int, result: Result, floor: Result) -> None:
-    assert result.cpu_us is not None and floor.cpu_us is not None
-    found.runs.append(
-        {
-            "subject": subject.name,
-            "round": number,
-            "ratio": result.cpu_us / floor.cpu_us,
-            "floor_us": floor.cpu_us,
-            "floor_others": floor.others_share,
-            **asdict(result),
-            "scenario": name,
-        }
-    )
+def floor_of(found: Found, turn: functools.partial[Measured | None], name: str) -> Measured | None:
+    """A turn of the loop, which answers calls whatever the scenario is."""
+    floor = turn(subjects.SUBJECTS[FLOOR], "call")
+    if floor is not None and turn.keywords["number"] >= 0:
+        about = {"scenario": name, "concurrency": floor.concurrency, "cpu_us": floor.cpu_us}
+        found.floors.append({**about, "others": floor.others_share})
+    return floor
 
 
-def one(found: Found, servers: Servers, plan: Plan, subject: Subject, name: str, concurrency: int) -> Result | None:
-    """One run; None, and an error on record, where it failed."""
+def taking_part(plan: Plan, chosen: Sequence[Subject], name: str, concurrency: int) -> list[Subject]:
+    """One or two variants of each subject show its behaviour under more or less concurrency."""
+    able = [subject for subject in chosen if subject.why_not(name) is None]
+    return [one for one in able if one.quick or concurrency == USUAL or len(plan.runs(name)) == 1]
+
+
+def close(subject: Subject) -> bool:
+    return subject.name.startswith(CLOSE)
+
+
+def far(found: Found, these: Sequence[Subject], name: str, concurrency: int) -> list[str]:
+    """The peers whose first round says already that they cost many times what ours do."""
+    first = {
+        run["subject"]: run["ratio"]
+        for run in found.runs
+        if (run["scenario"], run["concurrency"], run["round"]) == (name, concurrency, 0)
+    }
+    ours = min((ratio for subject, ratio in first.items() if subject.startswith("ours")), default=float("inf"))
+    return [one.name for one in these if not close(one) and first.get(one.name, 0) > FAR * ours]
+
+
+def late(plan: Plan, chosen: Sequence[Subject], name: str, concurrency: int, found: Found, progress: Progress) -> bool:
+    """Whether the rest of the run would take longer than it may, at the pace so far."""
+    names = [one for one in found.plan["scenarios"] if one in SCENARIOS]
+    cells = [(one, count) for one in names for count in plan.runs(one)]
+    costs = [len(taking_part(plan, chosen, *cell)) for cell in cells]
+    at = cells.index((name, concurrency))
+    each = (plan.pairs + 1) * (plan.duration + plan.warmup) * (1 + 1 / FLOOR_EVERY) * 1.2
+    pace = progress.seconds() / sum(costs[:at]) if at else each
+    return progress.seconds() + pace * sum(costs[at:]) > plan.minutes * 60
+
+
+def keep(found: Found, subject: Subject, name: str, number: int, result: Measured, floor_us: float) -> None:
+    assert result.cpu_us is not None
+    ratio = result.cpu_us / floor_us
+    about = {"subject": subject.name, "round": number, "ratio": ratio, "floor_us": floor_us}
+    found.runs.append({**about, **asdict(result), "scenario": name})
+
+
+def one(
+    found: Found, servers: Servers, plan: Plan, subject: Subject, name: str, concurrency: int, number: int = 0
+) -> Measured | None:
+    """One run; None, and an error on record, where it failed in any way: the others go on."""
     scenario = SCENARIOS[name]
+    warming = number < 0
     try:
         server = servers.of(subject, name)
         era = "modern" if name == "modern" else "legacy"
-        load = Load(scenario, server.port, era=era, concurrency=concurrency, duration=plan.duration, warmup=plan.warmup)
-        return measure(load, server.group)
-    except (Wrong, Failed, OSError) as error:
+        duration = plan.duration / 2 if warming else plan.duration
+        load = LoadPlan(scenario, server.port, era=era, concurrency=concurrency, duration=duration, warmup=plan.warmup)
+        load.traffic, load.prepared = TRAFFIC, needed(found, subject, plan)
+        return measure(load, server.group, servers.redis().group if subject.redis else None)
+    except Exception as error:
         found.errors.append(f"{subject.name}, {name} x{concurrency}: {brief(error)}")
+        servers.drop(subject, name)
         return None
+
+
+def needed(found: Found, subject: Subject, plan: Plan) -> int:
+    """How many requests with heads of their own to make before a run, by what the subject answered before."""
+    known = [run["throughput"] for run in found.runs if run["subject"] == subject.name and run["concurrency"] == USUAL]
+    return int(1.5 * max(known) * (plan.duration + plan.warmup)) if known else PREPARED
 
 
 def brief(error: Exception) -> str:
@@ -200,12 +298,12 @@ def idle(found: Found, servers: Servers, chosen: Sequence[Subject], sessions: in
             continue
         progress.show(f"idle: {subject.name}")
         try:
-            for _ in range(3):
+            for _ in range(IDLES if close(subject) else 1):
                 with process.running(servers.command(subject), subjects.environment(subject)) as server:
-                    load = Load(SCENARIOS["session"], server.port)
-                    held = hold_idle(load, server.group, sessions)
+                    load = LoadPlan(SCENARIOS["session"], server.port)
+                    held = hold_idle(load, server.group, sessions if close(subject) else sessions // 2)
                     found.idle.setdefault(subject.name, []).append(held.kib_each)
-        except (Wrong, Failed, OSError) as error:
+        except Exception as error:
             found.errors.append(f"{subject.name}, idle: {brief(error)}")
             progress.say(found.errors[-1])
 
@@ -213,10 +311,12 @@ def idle(found: Found, servers: Servers, chosen: Sequence[Subject], sessions: in
 def start_up(found: Found, servers: Servers, chosen: Sequence[Subject], progress: Progress) -> None:
     """From the start of the process to listening; memory then; what an import costs above asyncio's."""
     for subject in chosen:
+        if subject.only:
+            continue
         progress.show(f"start: {subject.name}")
         try:
             times, sizes = [], []
-            for _ in range(STARTS):
+            for _ in range(STARTS if close(subject) else FEW):
                 with process.running(servers.command(subject), subjects.environment(subject)) as server:
                     times.append(server.started)
                     sizes.append(server.group.usage().rss)
@@ -224,7 +324,7 @@ def start_up(found: Found, servers: Servers, chosen: Sequence[Subject], progress
             if subject.imports:
                 figures["import_ms"] = import_time(servers.python(subject), subject)
             found.start[subject.name] = figures
-        except (Failed, OSError, subprocess.SubprocessError) as error:
+        except Exception as error:
             found.errors.append(f"{subject.name}, start: {brief(error)}")
             progress.say(found.errors[-1])
 
@@ -283,8 +383,16 @@ def prepared(chosen: Sequence[Subject], found: Found, progress: Progress) -> dic
         python = installed(subject, found, progress)
         if python is not None:
             pythons[subject.name] = python
-            found.subjects[subject.name] = {"title": subject.title, "version": subject.version()}
+            found.subjects[subject.name] = {"title": subject.title, "version": named(subject, python, found.machine)}
     return pythons
+
+
+def named(subject: Subject, python: str, machine: dict[str, Any]) -> str:
+    """The versions of its packages, of this clone and of the language under it."""
+    version = subject.version().replace("this clone", f"mcp_h11 {OWN} ({machine['commit']})")
+    names = {"python": "CPython", "node": "Node.js", "go": "Go", "rust": "Rust"}
+    under = version_of(python, "--version") if subject.kind == "python" else machine[subject.kind]
+    return f"{version}, {names[subject.kind]} {under}"
 
 
 def installed(subject: Subject, found: Found, progress: Progress) -> str | None:
@@ -327,6 +435,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="under two minutes; a look, not a measurement")
     parser.add_argument("--pairs", type=int, help=f"rounds that count (default {PAIRS}, with --quick 2)")
     parser.add_argument("--duration", type=float, help=f"seconds of each run (default {DURATION}, with --quick 0.25)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="that all may take (default %(default)s)")
     parser.add_argument("--write", action="store_true", help="into bench/results and bench/README.md, though not whole")
     parser.add_argument("--strict", action="store_true", help="a subject that cannot run here is a failure")
     parser.add_argument("--list", action="store_true", help="name subjects and scenarios, and end")
@@ -357,35 +466,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         duration=options.duration or (0.25 if options.quick else DURATION),
         warmup=0.1 if options.quick else WARMUP,
         concurrency=tuple(int(x) for x in options.concurrency.split(",") if x) or ((USUAL,) if options.quick else None),
+        minutes=options.minutes,
     )
     found = Found(machine(), {**asdict(plan), "quick": options.quick, "scenarios": names})
     pythons = prepared(chosen, found, progress)
     if FLOOR not in pythons:
-        raise SystemExit("the plain h11 loop cannot run, so there is nothing to measure against")
+        raise SystemExit(f"the plain h11 loop cannot run, so there is nothing to measure against: {found.missing}")
     if options.install:
         return 0
     able = [subject for subject in chosen if subject.name in pythons]
-    subjects.freeze()
     servers = Servers(pythons)
-    began = time.monotonic()
+    progress.measure()
+    spent: dict[str, float] = {}
     try:
         for name in names:
+            began = time.monotonic()
             if name == "idle":
                 idle(found, servers, able, IDLE_SESSIONS, progress)
             elif name == "start":
                 start_up(found, servers, able, progress)
             else:
                 turns(found, servers, plan, able, name, progress)
+            spent[name] = time.monotonic() - began
     finally:
         servers.close()
         progress.clear()
-    found.machine["minutes"] = (time.monotonic() - began) / 60
-    return finish(asdict(found), options, whole=not (options.quick or options.only or options.scenario))
+    found.machine |= {"minutes": progress.seconds() / 60, "seconds": spent}
+    part = (options.quick, options.only, options.scenario, options.concurrency, options.pairs, options.duration)
+    return finish(asdict(found), options, whole=not any(part))
 
 
 def finish(found: dict[str, Any], options: argparse.Namespace, whole: bool) -> int:
     """Keep, print, and say what went wrong."""
-    folder = RESULTS if (whole or options.write) and not found["errors"] else subjects.CACHE
+    own = [error for error in found["errors"] if error.partition(",")[0] in ESSENTIAL]
+    folder = RESULTS if (whole or options.write) and not own else subjects.CACHE
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(json.dumps(report.rounded(found), indent=1) + "\n")
     print(report.text(found))

@@ -19,14 +19,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import process
+import budget
+import clone  # noqa: F401  the clone goes first on the path
 import subjects
 from compare import PAIRS, Progress, brief, machine
-from drive import BUSY
-from process import Failed
-from report import CALM, STEADY, rounded
+from figures import CALM, STEADY
+from report import rounded
 from subjects import Missing
-from talk import Wrong
+
+from mcp_h11.bench import process
+from mcp_h11.bench.measuring import BUSY
+from mcp_h11.bench.process import Failed
+from mcp_h11.bench.talk import Wrong
 
 HERE = Path(__file__).resolve().parent
 CONCURRENCY = (1, 20)
@@ -217,7 +221,11 @@ def arguments(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement; writes no page")
     parser.add_argument("--pairs", type=int, help=f"rounds that count (default {PAIRS}, with --quick 1)")
     parser.add_argument("--duration", type=float, help="seconds of each run")
-    parser.add_argument("--strict", action="store_true", help="a subject that cannot run here is a failure")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="a subject that cannot run here is a failure, and so is a budget that is not met",
+    )
     parser.add_argument("--json", metavar="FILE", help="the figures, besides where they are kept")
     return parser
 
@@ -245,20 +253,39 @@ def plan_of(options: argparse.Namespace, duration: float, warmup: float) -> dict
 
 def package(quick: bool) -> dict[str, str]:
     """What our own processes need to find the package: a copy, so that a long run measures one state of it."""
-    return {"PYTHONPATH": str(subjects.ROOT if quick else subjects.CACHE / "frozen")}
+    return {"PYTHONPATH": str(subjects.ROOT if quick else subjects.frozen())}
 
 
 def begin(name: str, base: str, plan: dict[str, Any]) -> Found:
     if not plan["quick"]:
-        subjects.freeze()
+        subjects.frozen()  # the state that the page names, whatever changes while peers are installed
     return Found(name, {**machine(), "began": time.monotonic()}, plan, base)
 
 
-def finish(found: Found, options: argparse.Namespace, say: Callable[[Found], str], whole: bool = True) -> int:
-    """Keep, print, and say what went wrong; a page is written of a whole run without errors."""
+def judged(rows: Iterable[budget.Row]) -> str:
+    """The budgets of a run, as a table."""
+    lines = ["| budget | measured | limit | |", "|---|--:|--:|---|"]
+    lines += [
+        f"| {what} | {figure} | {limit} | {'met' if met else '**not met**'} |" for what, figure, limit, met in rows
+    ]
+    return "\n".join([*lines, ""]) if len(lines) > 2 else ""
+
+
+def finish(
+    found: Found,
+    options: argparse.Namespace,
+    say: Callable[[Found], str],
+    whole: bool = True,
+    rows: Iterable[budget.Row] = (),
+) -> int:
+    """Keep, print, and say what went wrong; a page is written of a whole run without errors.
+
+    With --strict a budget among `rows` that is not met is a failure.
+    """
+    rows = list(rows)
     whole = whole and not (options.quick or options.only or options.table or options.concurrency)
     found.machine["minutes"] = (time.monotonic() - found.machine.pop("began")) / 60
-    text = say(found)
+    text = "\n".join(part for part in (say(found), judged(rows)) if part)
     kept = whole and not found.errors
     folder = HERE / "results" if kept else subjects.CACHE
     folder.mkdir(parents=True, exist_ok=True)
@@ -273,6 +300,7 @@ def finish(found: Found, options: argparse.Namespace, say: Callable[[Found], str
     failures = list(found.errors)
     if options.strict:
         failures += [f"{name} cannot run: {reason}" for name, reason in found.missing.items()]
+        failures += [f"{what} is {figure}, the limit {limit}" for what, figure, limit, met in rows if not met]
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -27,15 +27,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import clone  # noqa: F401  the clone goes first on the path
 import fleet_operations
-import process
 from compare import Progress, brief
-from drive import ANSWER_LIMIT, READ, Line, listening, measure, percentile, shake_hands
 from ends import Figures, Found, arguments, begin, cells, chosen, finish, limited, median, noise, package, paired
-from process import Failed, Group, Server
-from scenarios import SCENARIOS, Load, Scenario, Script, adding, opened, repeated
 from subjects import HERE, Missing, python_with
-from talk import Answer, Dialect, Reader, Wrong, result_of
+
+from mcp_h11.bench import process
+from mcp_h11.bench.drive import READ_AT_ONCE, SILENCE_LIMIT
+from mcp_h11.bench.lines import Line, shake_hands, stream_opened
+from mcp_h11.bench.measuring import measure, percentile
+from mcp_h11.bench.process import Failed, Group, StartedServer
+from mcp_h11.bench.scenarios import SCENARIOS, LoadPlan, Scenario, Script, adding, opened, repeated
+from mcp_h11.bench.talk import AnswerReader, Dialect, WholeAnswer, Wrong, result_of
 
 PROGRAM = str(HERE / "fleet.py")
 DURATION, WARMUP = 0.8, 0.3  # seconds of each run
@@ -88,7 +92,7 @@ NAMES = {
 class Several(Group):
     """The processes of several servers."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[StartedServer]) -> None:
         Group.__init__(self, servers[0].group.leader)
         self._groups = [server.group for server in servers]
 
@@ -104,8 +108,8 @@ class Up:
         self._peer = python_of_peer
         self._stack = contextlib.ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        self._servers: dict[str, list[Server]] = {}
-        self.redis: Server | None = None
+        self._servers: dict[str, list[StartedServer]] = {}
+        self.redis: StartedServer | None = None
 
     def __enter__(self) -> Up:
         return self
@@ -126,22 +130,22 @@ class Up:
             return f"redis://127.0.0.1:{self.redis.port}/0?prefix={name}"
         return None
 
-    def start(self, command: Sequence[str]) -> Server:
+    def start(self, command: Sequence[str]) -> StartedServer:
         server = process.start(command, self._env)
         self._stack.callback(process.stop, server)
         return server
 
-    def worker(self, store: str, name: str) -> Server:
+    def worker(self, store: str, name: str) -> StartedServer:
         url = self.url(store, name)
         return self.start([sys.executable, PROGRAM, "{port}", *([url] if url else [])])
 
-    def of(self, name: str) -> list[Server]:
+    def of(self, name: str) -> list[StartedServer]:
         """The workers of a variant."""
         if name not in self._servers:
             self._servers[name] = self._made(name)
         return self._servers[name]
 
-    def _made(self, name: str) -> list[Server]:
+    def _made(self, name: str) -> list[StartedServer]:
         kind, _, rest = name.partition("-")
         if kind == "workers":
             words = ["--port", "{port}", "--workers", rest, "--log-level", "warning"]
@@ -159,7 +163,7 @@ class Up:
         concurrency *= WORKERS.get(name, 1)
         makers = {"round": functools.partial(going_round, ports, concurrency), "paced": pacing}
         scenario = makers[table.scenario]() if table.scenario in makers else SCENARIOS[table.scenario]
-        load = Load(
+        load = LoadPlan(
             scenario, ports[0], ports=ports, concurrency=concurrency, duration=plan["duration"], warmup=plan["warmup"]
         )
         beside = self.redis.group if self.redis is not None and name.endswith(REDIS) else None
@@ -175,13 +179,13 @@ def pacing() -> Scenario:
     """Events that come one by one, each of them written alone."""
     count = 20
 
-    def judge(answer: Answer) -> None:
+    def judge(answer: WholeAnswer) -> None:
         _, before = result_of(answer, 100)
         numbers = [int(one["params"]["data"].split()[1]) for one in before if "data" in one["params"]]
         if numbers != [*range(1, count + 1)]:
             raise Wrong(f"the events {numbers} where 1 to {count} are due")
 
-    def script(load: Load, number: int) -> Script:
+    def script(load: LoadPlan, number: int) -> Script:
         dialect = load.dialect()
         yield from opened(load, dialect)
         params = {"name": "stamps", "arguments": {"n": count, "pause": 0.005}}
@@ -194,10 +198,10 @@ def going_round(ports: Sequence[int], count: int) -> Scenario:
     """Each connection stays at its worker, as those of a balancer do, and carries the calls of all sessions in turn."""
     dialects: list[Dialect] = []
 
-    def script(load: Load, number: int) -> Script:
+    def script(load: LoadPlan, number: int) -> Script:
         if not dialects:
             for index in range(count):
-                line = Line(Load(SCENARIOS["call"], ports[index % len(ports)]), Reader())
+                line = Line(LoadPlan(SCENARIOS["call"], ports[index % len(ports)]), AnswerReader())
                 dialects.append(load.dialect())
                 shake_hands(opened(load, dialects[-1]), line)
                 line.close()
@@ -240,14 +244,14 @@ def latencies(up: Up, names: Sequence[str], rounds: int, count: int, found: Foun
 
 def watched(port: int, other: int, count: int) -> list[float]:
     """The latencies of one call's events; read at `other`, where that is another worker, after the first of them."""
-    load = Load(SCENARIOS["call"], port)
-    dialect, line = load.dialect(), Line(load, Reader())
+    load = LoadPlan(SCENARIOS["call"], port)
+    dialect, line = load.dialect(), Line(load, AnswerReader())
     shake_hands(opened(load, dialect), line)
     line.close()
     dialect.headers = {"Connection": "close"}
     arguments_ = {"n": count + 1, "pause": PAUSE}
     request = dialect.request(7, "tools/call", {"name": "stamps", "arguments": arguments_}, progress=True)
-    with contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=ANSWER_LIMIT)) as sock:
+    with contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=SILENCE_LIMIT)) as sock:
         sock.sendall(request)
         data = b""
         if port == other:
@@ -255,7 +259,7 @@ def watched(port: int, other: int, count: int) -> list[float]:
         while not SPOT.search(data):
             data += received(sock)
     last = EVENT_ID.findall(data.partition(b"stamp 1 ")[0])[-1].decode()
-    with contextlib.closing(socket.create_connection(("127.0.0.1", other), timeout=ANSWER_LIMIT)) as sock:
+    with contextlib.closing(socket.create_connection(("127.0.0.1", other), timeout=SILENCE_LIMIT)) as sock:
         sock.sendall(dialect.listen(last))
         return timed(sock, b"", 2, count + 1)
 
@@ -277,7 +281,7 @@ def timed(sock: socket.socket, data: bytes, first: int, last: int) -> list[float
 
 
 def received(sock: socket.socket) -> bytes:
-    data = sock.recv(READ)
+    data = sock.recv(READ_AT_ONCE)
     if not data or data.startswith(b"HTTP/1.1 4"):
         raise Wrong(f"the stream ended: {data[-200:]!r}")
     return data.replace(b"\r\n", b"\n")
@@ -301,8 +305,8 @@ def sizes(up: Up, stores: Sequence[str], sessions: int, found: Found, progress: 
             process.stop(server)
 
 
-def sized(server: Server, held: Callable[[], int], sessions: int) -> Figures:
-    load, reader = Load(SCENARIOS["session"], server.port), Reader()
+def sized(server: StartedServer, held: Callable[[], int], sessions: int) -> Figures:
+    load, reader = LoadPlan(SCENARIOS["session"], server.port), AnswerReader()
     line = Line(load, reader)
     dialects, streams, marks = [], [], []
 
@@ -320,7 +324,7 @@ def sized(server: Server, held: Callable[[], int], sessions: int) -> Figures:
         if number + 1 in (few, sessions):
             mark()
     for number, dialect in enumerate(dialects):
-        streams.append(listening(load, dialect, reader))
+        streams.append(stream_opened(load, dialect, reader))
         if number + 1 in (few, sessions):
             mark()
     for dialect in dialects[:few]:
@@ -363,11 +367,11 @@ def stored(up: Up, store: str, name: str) -> int:
 def roams(up: Up, name: str) -> str:
     """The answer to a call at another process of the same server."""
     servers = [up.of(name)[0], up._made(name)[0]]
-    load = Load(SCENARIOS["call"], servers[0].port)
-    dialect, line = load.dialect(), Line(load, Reader())
+    load = LoadPlan(SCENARIOS["call"], servers[0].port)
+    dialect, line = load.dialect(), Line(load, AnswerReader())
     shake_hands(opened(load, dialect), line)
     request, judge = adding(load, dialect, 1)[0]
-    answer = Line(Load(SCENARIOS["call"], servers[1].port), Reader()).ask(request)
+    answer = Line(LoadPlan(SCENARIOS["call"], servers[1].port), AnswerReader()).ask(request)
     if answer.framing.status == 200:
         judge(answer)
         return "answered"

@@ -526,7 +526,7 @@ def growth(samples: list[dict[str, Any]]) -> list[str]:
 
 
 async def drive(store: Any, redis: Any, folder: Path, options: argparse.Namespace) -> list[str]:
-    import process
+    from mcp_h11.bench import process
 
     chance = random.Random(options.seed)
     workers = [Worker(store.url, folder / f"worker-{number}.log", process.free_port()) for number in range(WORKERS)]

@@ -24,15 +24,20 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # this clone, installed or not
-    sys.path.insert(0, str(ROOT))
+for place in (ROOT / "bench", ROOT):  # this clone, installed or not
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
 
 import h11
+from far_ends import JSON as ANSWERS_IN_JSON
+from far_ends import ClientCase, client_cases, without_a_kernel
 
-from mcp_h11 import Context, MCPServer, listening
+from mcp_h11 import Context, MCPServer, ProxyHandler, ServerHandler, Url, listening
+from mcp_h11.bench.heads import Traffic
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import Limits
 from mcp_h11.http.reply import Reply
@@ -43,6 +48,8 @@ from mcp_h11.server.connection import Connection
 
 BATCH = 20  # connections that are busy at once
 EVENTS = 100
+ECHOED = 20  # calls in whose place one echo is measured
+PROXIED = 2_000  # requests behind proxies that are made before the measuring, and then go round with new ids
 ROUNDS = 30
 REQUESTS = 200  # of each case in a round
 DATE = b"Thu, 01 Jan 1970 00:00:00 GMT"
@@ -65,6 +72,7 @@ def message(method: str, params: dict[str, Any], id: int | None = 100) -> bytes:
 
 CALL = message("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
 MODERN = message("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": META})
+WAITS = {n: message("tools/call", {"name": "waits", "arguments": {"a": 1, "b": 2, "times": n}}) for n in (0, 1, 4)}
 TICKS = message("tools/call", {"name": "ticks", "arguments": {"n": EVENTS}, "_meta": {"progressToken": "t"}})
 INITIALIZE = message(
     "initialize",
@@ -163,8 +171,9 @@ class Bench:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._stack = listening(server(), port=0, max_requests=None, max_sessions_peer=None)
-        self.server = self.loop.run_until_complete(self._stack.__aenter__())
+        without_a_kernel()
+        self._stacks = []
+        self.server = self._entered(server())
         self._serial = 0
         self.cases: dict[str, Run] = {
             FLOOR: self._plain(),
@@ -182,13 +191,32 @@ class Bench:
             "call": self._calls(CALL),
             "call, new head": self._calls(CALL, fresh=b"X-Serial"),
             "call, new request id": self._calls(CALL, fresh=b"X-Request-Id"),
+            "call, behind proxy": self._behind_proxies(),
             "call, modern": self._calls(MODERN, modern=True),
+            "call, waits never": self._calls(WAITS[0]),
+            "call, waits once": self._calls(WAITS[1]),
+            "call, waits four times": self._calls(WAITS[4]),
+            "call, new connection": self._connects(),
+            "echo, 64 KiB": self._echoes(64),
+            "echo, 1 MiB": self._echoes(1024),
             "event": self._events(),
             "session": self._sessions(),
+            **client_cases(self.loop),
+            "bridge call": self._bridge(CALL),
+            "bridge call, modern": self._bridge(MODERN, modern=True),
         }
 
+    def _entered(self, handler: ServerHandler) -> Any:
+        stack = listening(handler, port=0, max_requests=None, max_sessions_peer=None)
+        self._stacks.append(stack)
+        return self.loop.run_until_complete(stack.__aenter__())
+
     def close(self) -> None:
-        self.loop.run_until_complete(self._stack.__aexit__(None, None, None))
+        for run in self.cases.values():
+            if isinstance(run, ClientCase):
+                run.close()
+        for stack in reversed(self._stacks):
+            self.loop.run_until_complete(stack.__aexit__(None, None, None))
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
@@ -286,6 +314,53 @@ class Bench:
         self._prove(batches, lines, b'"text":"3"')
         return lambda count: self.loop.run_until_complete(batches(count))
 
+    def _bridge(self, body: bytes, modern: bool = False) -> Run:
+        """A call through a bridge: both its ends are HTTP."""
+        own = self.server
+        # Of one revision at both ends, as most bridges are.
+        backend = Url(f"http://127.0.0.1:{ANSWERS_IN_JSON}/mcp", revision="2026-07-28" if modern else "2025-11-25")
+        self.server = self._entered(ProxyHandler(backend))
+        try:
+            return self._calls(body, modern=modern)
+        finally:
+            self.server = own
+
+    def _behind_proxies(self) -> Run:
+        """Calls of many clients, through connections of proxies: no head is sent twice, most of its lines are."""
+        lines = [self._connected() for _ in range(BATCH)]
+        sessions = [self._session(connection, sink) for connection, sink in lines]
+        made: list[tuple[bytes, bytes]] = []
+
+        def pool() -> None:
+            traffic, random = Traffic(host="127.0.0.1:8000"), Random(1)
+            for number in range(PROXIED):
+                arguments = {"name": "add", "arguments": {"a": 1, "b": 2}}
+                body = message("tools/call", arguments, random.randrange(10 ** random.randint(1, 9)))
+                fields = {name.replace("_", "-"): value for name, value in sessions[number % BATCH].items()}
+                before, _, after = _cut_at_id(traffic.request(body, fields))
+                made.append((before, after))
+
+        async def batches(count: int) -> None:
+            every = made
+            for _ in range(max(1, count // BATCH)):
+                first = self._serial
+                self._serial += BATCH
+                requests = [every[n % PROXIED] for n in range(first, first + BATCH)]
+                serial = [b"%b%08x%b" % (before, first + n, after) for n, (before, after) in enumerate(requests)]
+                self.loop.call_soon(partial(self._deliver, lines, serial))
+                while not all(sink.out for _, sink in lines):
+                    await asyncio.sleep(0)
+                for _, sink in lines:
+                    sink.out.clear()
+
+        def run(count: int) -> None:
+            if not made:  # no other case waits for this
+                pool()
+                self._prove(batches, lines, b'"text":"3"')
+            self.loop.run_until_complete(batches(count))
+
+        return run
+
     def _deliver(self, lines: Sequence[tuple[Connection, Sink]], requests: Sequence[bytes], fresh: bytes = b"") -> None:
         for (connection, _), data in zip(lines, requests, strict=True):
             connection.data_received(self._fresh(data, 1, fresh)[0] if fresh else data)
@@ -300,6 +375,47 @@ class Bench:
         wrong = [data for data in seen if want not in data or not data.startswith(b"HTTP/1.1 200")]
         assert len(seen) == len(lines) and not wrong, wrong or seen
 
+    def _connects(self) -> Run:
+        """A connection, a call on it, and its end by the client."""
+        data = request(CALL, **self._session(*self._connected()))
+
+        async def connects(count: int) -> None:
+            for _ in range(count):
+                connection, sink = self._connected()
+                self.loop.call_soon(connection.data_received, data)
+                while not sink.out:
+                    await asyncio.sleep(0)
+                connection.eof_received()
+                connection.connection_lost(None)
+
+        return lambda count: self.loop.run_until_complete(connects(count))
+
+    def _echoes(self, size: int) -> Run:
+        """A text of so many KiB there and back, read as the event loop reads it: into the buffers it is given."""
+        connection, sink = self._connected()
+        text = ("a" * 63 + " ") * (size * 16)
+        body = message("tools/call", {"name": "echo", "arguments": {"text": text}})
+        data = memoryview(request(body, **self._session(connection, sink)))
+
+        def deliver() -> None:
+            at = 0
+            while at < len(data):
+                room = connection.get_buffer(-1)
+                part = data[at : at + len(room)]
+                room[: len(part)] = part
+                connection.buffer_updated(len(part))
+                at += len(part)
+
+        async def calls(count: int) -> None:
+            for _ in range(max(1, count // ECHOED)):
+                self.loop.call_soon(deliver)
+                while not sink.out:
+                    await asyncio.sleep(0)
+                assert len(sink.out[-1]) > size * 1024
+                sink.out.clear()
+
+        return lambda count: self.loop.run_until_complete(calls(count))
+
     def _events(self) -> Run:
         """One progress notification of a call that sends many; the call itself is spread over them."""
         connection, sink = self._connected()
@@ -310,7 +426,7 @@ class Bench:
                 self.loop.call_soon(connection.data_received, data)
                 while not sink.out or not sink.out[-1].endswith(b"0\r\n\r\n"):
                     await asyncio.sleep(0)
-                assert sum(b"notifications/progress" in part for part in sink.out) == EVENTS
+                assert b"".join(sink.out).count(b"notifications/progress") == EVENTS
                 sink.out.clear()
 
         return lambda count: self.loop.run_until_complete(calls(count))
@@ -333,6 +449,14 @@ class Bench:
 
 
 CODEC = JSON()
+_PROXY_ID = re.compile(rb"(?im)^(?:x-amzn-trace-id: .*?=1-[0-9a-f]{8}-|cf-ray: |x-request-id: )([0-9a-f]{8})")
+
+
+def _cut_at_id(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A request, cut before and behind the first digits of the id that its proxy gave it."""
+    found = _PROXY_ID.search(data)
+    assert found is not None, data
+    return data[: found.start(1)], found[1], data[found.end(1) :]
 
 
 class NullLink:
@@ -357,6 +481,20 @@ def server() -> MCPServer:
         return a + b
 
     @made.tool(structured_output=False)
+    async def echo(text: str) -> str:
+        return text
+
+    @made.tool(structured_output=False)
+    async def waits(a: int, b: int, times: int) -> int:
+        """As a tool waits for the answer of another server: the loop completes a future."""
+        loop = asyncio.get_running_loop()
+        for _ in range(times):
+            future = loop.create_future()
+            loop.call_soon(future.set_result, None)
+            await future
+        return a + b
+
+    @made.tool(structured_output=False)
     async def ticks(n: int, ctx: Context) -> str:
         for i in range(1, n + 1):
             await ctx.report_progress(i, n)
@@ -365,7 +503,8 @@ def server() -> MCPServer:
     return made
 
 
-PER = {"session": 4}  # a cycle is four requests, and is reported as one
+# A session is four requests, and an echo has the time of many calls; each is reported as one.
+PER = {"session": 4, "echo, 64 KiB": ECHOED, "echo, 1 MiB": ECHOED}
 
 
 # ------------------------------------------------------------------ measuring

@@ -28,11 +28,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 import micro
-import process
-from drive import measure
 from micro import ANSWER, BATCH, CALL, DATE, HEADERS, RESULT, Bench, request
-from scenarios import SCENARIOS, Load
 
+from mcp_h11.bench import process
+from mcp_h11.bench.measuring import measure
+from mcp_h11.bench.scenarios import SCENARIOS, LoadPlan
 from mcp_h11.http.heads import HeadCache
 from mcp_h11.http.messages import Limits
 from mcp_h11.http.server import ServerConnection
@@ -62,7 +62,7 @@ def on_sockets(seconds: float) -> tuple[float, float]:
     env = {"PYTHONPATH": os.pathsep.join((str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])))}
     command = [sys.executable, str(HERE / "subjects" / "ours.py"), "{port}"]
     with process.running(command, env) as server:
-        load = Load(SCENARIOS["call"], server.port, concurrency=BATCH, duration=seconds)
+        load = LoadPlan(SCENARIOS["call"], server.port, concurrency=BATCH, duration=seconds)
         before = kernel_share(server.group.leader)
         result = measure(load, server.group)
         after = kernel_share(server.group.leader)

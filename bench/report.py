@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a run of compare.py says: a table for the terminal, and tables and a chart for bench/README.md.
+"""What a run of compare.py says: a table for the terminal; the first part of bench/README.md, scenarios.md, charts.
 
-    python bench/report.py          write bench/README.md anew from bench/results/latest.json
+    python bench/report.py          write them anew from bench/results/latest.json
 
-Everything between the markers of the README comes from here; nothing there is typed by hand.
+Everything between the markers of the two pages comes from here; nothing there is typed by hand.
 """
 
 from __future__ import annotations
@@ -12,72 +12,32 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import budget
+import clone  # noqa: F401  the clone goes first on the path
+import figures
 import subjects
-from scenarios import SCENARIOS
+from figures import ROWS, Cell, cells, noise
+
+from mcp_h11.bench.scenarios import SCENARIOS
 
 BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
-CALM = 0.10  # of a core that others may use, and
-STEADY = 0.15  # spread that the floor may have, before a run is called noisy
-
-
-class Cell:
-    """One subject in one scenario at one concurrency: the rounds, and their medians."""
-
-    def __init__(self, runs: Sequence[dict[str, Any]]) -> None:
-        self.runs = runs
-
-    def median(self, key: str) -> float:
-        return statistics.median(run[key] for run in self.runs)
-
-    @property
-    def ratio(self) -> float:
-        return self.median("ratio")
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        ratios = [run["ratio"] for run in self.runs]
-        return min(ratios), max(ratios)
-
-    @property
-    def limited(self) -> bool:
-        return self.median("generator_share") > 0.9
-
-
-def cells(found: dict[str, Any]) -> dict[tuple[str, int], dict[str, Cell]]:
-    """By scenario and concurrency, then by subject; in the order they were measured."""
-    grouped: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = {}
-    for run in found["runs"]:
-        grouped.setdefault((run["scenario"], run["concurrency"]), {}).setdefault(run["subject"], []).append(run)
-    return {key: {name: Cell(runs) for name, runs in row.items()} for key, row in grouped.items()}
-
-
-# ------------------------------------------------------------------ noise
-
-
-def noise(found: dict[str, Any]) -> tuple[bool, str]:
-    """Whether the machine was too busy to trust the figures, and a sentence that says how it was."""
-    runs = found["runs"]
-    if not runs:
-        return False, "Nothing was measured."
-    others = statistics.median(run["others_share"] or 0.0 for run in runs)
-    spreads = []
-    for concurrency in {run["concurrency"] for run in runs}:
-        floors = sorted({run["floor_us"] for run in runs if run["concurrency"] == concurrency})
-        if len(floors) >= 3:
-            low, high = floors[len(floors) // 10], floors[-1 - len(floors) // 10]
-            spreads.append((high - low) / statistics.median(floors))
-    spread = max(spreads, default=0.0)
-    noisy = others > CALM or spread > STEADY
-    verdict = "NOISY: do not quote these figures" if noisy else "quiet"
-    return noisy, (
-        f"The machine was {verdict}. Everything else on it used {others:.0%} of a core (median of all runs); the plain "
-        f"h11 loop itself varied by {spread:.0%} of its median (the middle four fifths of its runs)."
-    )
+# The columns of the first table: the scenario, its name there.  README.md says under the table what each one is.
+COLUMNS = (
+    ("call", "a call"),
+    ("behind-proxy", "behind a proxy"),
+    ("modern", "2026-07-28"),
+    ("session", "a session"),
+    ("list", "100 tools"),
+    ("stream", "100 events"),
+    ("echo-64k", "64 KiB"),
+    ("echo-1m", "1 MiB"),
+    ("connect", "new connection"),
+)
+CHARTS = {"chart": "", "payloads": "How the size of a payload counts", "memory": "Memory"}
 
 
 # ------------------------------------------------------------------ terminal
@@ -125,10 +85,114 @@ def title_of(name: str) -> str:
     return subjects.SUBJECTS[name].title
 
 
+def where(found: dict[str, Any]) -> Iterator[str]:
+    """When, on which machine, and how noisy it was."""
+    machine, plan = found["machine"], found["plan"]
+    tools = ", ".join(
+        f"{name} {machine[key]}"
+        for key, name in (("python", "CPython"), ("node", "Node.js"), ("go", "Go"), ("rust", "Rust"))
+        if machine[key]
+    )
+    yield (
+        f"Run on {machine['date']} of commit {machine['commit']}, {machine['minutes']:.0f} minutes, on "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}; {tools}. "
+        f"Medians of {plan['pairs']} rounds of {plan['duration']:g} s. {noise(found)[1]}"
+    )
+    yield ""
+
+
+def headline(found: dict[str, Any]) -> Iterator[str]:
+    """Microseconds of the subjects and scenarios that most readers ask for."""
+    table = cells(found)
+    keys = {key[0]: key for key in figures.columns(table)}
+    shown = [(keys[scenario], name) for scenario, name in COLUMNS if scenario in keys]
+    present = [name for name in ROWS if any(name in table[key] for key, _ in shown)]
+    cheapest = {key: min(table[key][n].ratio for n in present if n in table[key] and n != "h11") for key, _ in shown}
+    yield "| µs of server CPU | " + " | ".join([*(name for _, name in shown), "start, ms", "memory, MiB"]) + " |"
+    yield "|---|" + "--:|" * (len(shown) + 2)
+    for name in sorted(present, key=lambda name: rank(table, name)):
+        row = []
+        for key, _ in shown:
+            cell = table[key].get(name)
+            text = "–" if cell is None else f"{figures.us(found, cell):,.0f}"
+            row.append(f"**{text}**" if cell is not None and cell.ratio == cheapest[key] else text)
+        start = found["start"].get(name, {})
+        row += [f"{start[key]:.0f}" if key in start else "–" for key in ("start_ms", "rss_mib")]
+        yield "| " + " | ".join([title_of(name), *row]) + " |"
+    yield ""
+
+
+def not_first(found: dict[str, Any]) -> Iterator[str]:
+    """Wherever a peer needs less than the cheapest of ours."""
+    rows = list(figures.behind(found))
+    if not rows:
+        if found["runs"]:
+            yield "**Where ours is not the cheapest:** in none of the scenarios of this run."
+            yield ""
+        return
+    yield "**Where ours is not the cheapest** (all scenarios, each of ours and each peer in its cheapest form):"
+    yield ""
+    for what, peer, theirs, own, value, unit in rows:
+        scenario = SCENARIOS.get(what)
+        name = f"`{what}`, {scenario.title}" if scenario else what
+        yield (
+            f"- {name}: {title_of(peer)} {number(theirs)} {unit}, {title_of(own)} {number(value)} {unit}, "
+            f"{value / theirs:.2f} times as much."
+        )
+    yield ""
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def growth(found: dict[str, Any] | None) -> Iterator[str]:
+    """What more and more idle sessions cost, of a run of growth.py."""
+    rows = figures.grown(found)
+    if found is None or not rows:
+        return
+    yield "### Growth"
+    yield ""
+    yield f"![{figures.growth_alternative(found)}](results/growth.svg)"
+    yield ""
+    yield (
+        f"Each session has an open stream and says nothing. Run on {found['machine']['date']} of commit "
+        f"{found['machine']['commit']}; `python bench/growth.py --write` makes these figures."
+    )
+    yield ""
+    yield "| idle sessions | | % of a core when idle | a call beside them, µs | longest call, ms | memory, MiB |"
+    yield "|--:|---|--:|--:|--:|--:|"
+    for _, title, sizes in rows:
+        for row in sizes:
+            yield (
+                f"| {row['sessions']:,} | {title} | {row['idle_share']:.2%} | {row['call_us']:,.0f} "
+                f"| {row['longest_ms']:.1f} | {row['rss_mib']:,.0f} |"
+            )
+    yield ""
+
+
+def first(found: dict[str, Any], grown: dict[str, Any] | None = None) -> str:
+    """The generated part of README.md: a chart, a table, where ours is behind, and the other charts."""
+    said = dict(figures.alternatives(found))
+    lines = [f"![{said['chart']}](results/chart.svg)", "", *where(found), *headline(found)]
+    if found["errors"]:
+        lines += ["**Errors of this run** (the figures of these are missing or of fewer rounds):", ""]
+        lines += [*(f"- {error}" for error in found["errors"]), ""]
+    lines += not_first(found)
+    for name, title in CHARTS.items():
+        if title:
+            lines += [f"### {title}", "", f"![{said[name]}](results/{name}.svg)", ""]
+    lines += growth(grown)
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ scenarios.md
+
+
 def overview(found: dict[str, Any]) -> Iterator[str]:
     """Ratios to the plain h11 loop, subjects by scenarios."""
     table = cells(found)
-    columns = [key for key in table if key[1] == 20 or key[0] != "call"]
+    columns = figures.columns(table)
     names = [name for name in found["subjects"] if any(name in table[key] for key in columns)]
     yield "| " + " | ".join(["server CPU, x plain h11", *(key[0] for key in columns)]) + " |"
     yield "|---|" + "--:|" * len(columns)
@@ -142,23 +206,34 @@ def rank(table: dict[tuple[str, int], dict[str, Cell]], name: str) -> float:
     return row[name].ratio if name in row else 1e9
 
 
-def detail(key: tuple[str, int], row: dict[str, Cell]) -> Iterator[str]:
+def detail(key: tuple[str, int], row: dict[str, Cell], spread: float | None) -> Iterator[str]:
     scenario = SCENARIOS[key[0]]
     per = f", {scenario.events} events each" if scenario.events else ""
-    yield f"#### `{key[0]}`, concurrency {key[1]}: {scenario.title}{per}"
+    yield f"### `{key[0]}`, concurrency {key[1]}: {scenario.title}{per}"
     yield ""
-    yield "| | CPU µs | x plain h11 | lowest–highest | a second | p50 µs | p95 µs | p99 µs | answers | generator |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|---|--:|"
-    for name, cell in sorted(row.items(), key=lambda item: item[1].ratio):
+    if spread is not None:
+        yield f"In these minutes the loop varied by {spread:.0%} (the middle four fifths of its turns)."
+        yield ""
+    yield "<details><summary>The table</summary>"
+    yield ""
+    heads = ("CPU µs", "x plain h11", "lowest–highest", "rounds", "a second", "p50 µs", "p95 µs", "p99 µs", "answers",
+             "generator")  # fmt: skip
+    yield "| | " + " | ".join(heads) + " |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|"
+    for subject, cell in sorted(row.items(), key=lambda item: item[1].ratio):
         low, high = cell.spread
-        figures = [cell.median(k) for k in ("cpu_us", "throughput", "p50_us", "p95_us", "p99_us")]
+        values = [cell.median(k) for k in ("cpu_us", "throughput", "p50_us", "p95_us", "p99_us")]
         bound = "\\*" if cell.limited else ""
         form = cell.runs[0]["answers"]
+        apart = cell.runs[0].get("beside_us")
+        name = title_of(subject) + ("" if apart is None else f" (and {cell.median('beside_us'):.1f} µs of its store's)")
         yield (
-            f"| {title_of(name)} | {figures[0]:.1f} | **{cell.ratio:.2f}** | {low:.2f}–{high:.2f} "
-            f"| {figures[1]:,.0f}{bound} | {figures[2]:,.0f} | {figures[3]:,.0f} | {figures[4]:,.0f} "
+            f"| {name} | {values[0]:.1f} | **{cell.ratio:.2f}** | {low:.2f}–{high:.2f} | {len(cell.runs)} "
+            f"| {values[1]:,.0f}{bound} | {values[2]:,.0f} | {values[3]:,.0f} | {values[4]:,.0f} "
             f"| {form} | {cell.median('generator_share'):.0%} |"
         )
+    yield ""
+    yield "</details>"
     yield ""
 
 
@@ -171,9 +246,9 @@ def sizes(found: dict[str, Any]) -> Iterator[str]:
     for name in found["subjects"]:
         start, held = found["start"].get(name, {}), found["idle"].get(name)
         if start or held:
-            figures = [f"{start[key]:.0f}" if key in start else "–" for key in ("start_ms", "rss_mib", "import_ms")]
+            values = [f"{start[key]:.0f}" if key in start else "–" for key in ("start_ms", "rss_mib", "import_ms")]
             idle = f"{statistics.median(held):.1f}" if held else "–"
-            yield "| " + " | ".join([title_of(name), *figures, idle]) + " |"
+            yield "| " + " | ".join([title_of(name), *values, idle]) + " |"
     yield ""
 
 
@@ -186,43 +261,26 @@ def budgets(found: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def markdown(found: dict[str, Any]) -> str:
-    machine, plan = found["machine"], found["plan"]
-    tools = ", ".join(
-        f"{name} {machine[key]}"
-        for key, name in (("python", "CPython"), ("node", "Node.js"), ("go", "Go"), ("rust", "Rust"))
-        if machine[key]
-    )
-    lines = [
-        f"Run on {machine['date']} of commit {machine['commit']}, {machine['minutes']:.0f} minutes, on "
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}; {tools}. "
-        f"Medians of {plan['pairs']} rounds of {plan['duration']:g} s.",
-        "",
-        noise(found)[1],
-        "",
-        "Bridges are compared in [bridges.md](bridges.md), clients in [clients.md](clients.md), stores and workers in",
-        "[fleet.md](fleet.md).",
-        "",
-        "![CPU of one call](results/chart.svg)",
-        "",
-        *overview(found),
-        "",
-    ]
+def scenarios(found: dict[str, Any]) -> str:
+    """The generated part of scenarios.md: every figure of the run."""
+    lines = [*where(found), "## Every subject, as ratios", ""]
+    lines += [*overview(found), ""]
+    lines += ["## Start and memory", "", *sizes(found)]
+    lines += ["## Budgets", "", *budgets(found)]
     versions = {s["title"]: s["version"] for s in found["subjects"].values() if s["version"]}
-    lines += ["Versions: " + "; ".join(f"{title}: {version}" for title, version in versions.items()) + ".", ""]
+    lines += ["## Versions", "", *(f"- {title}: {version}" for title, version in versions.items()), ""]
     if found["missing"]:
         lines += ["Could not run on this machine:", ""]
         lines += [f"- {title_of(name)}: {reason}" for name, reason in found["missing"].items()]
         lines.append("")
     if found["errors"]:
         lines += ["**Errors:**", "", *(f"- {error}" for error in found["errors"]), ""]
-    lines += sizes(found)
-    lines += budgets(found)
-    lines += ["<details><summary>Every scenario in full</summary>", ""]
+    lines += ["## Every scenario in full", ""]
+    spreads = figures.spreads(found)
     for key, row in cells(found).items():
-        lines += detail(key, row)
+        lines += detail(key, row, spreads.get(key))
     lines += ["\\* The load generator took more than 90 % of a core: throughput and latency are its own.", ""]
-    lines += [*left_out(found), "</details>"]
+    lines += left_out(found)
     return "\n".join(lines)
 
 
@@ -248,19 +306,22 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
-    """The README's tables and the chart."""
-    readme = folder / "README.md"
-    old = readme.read_text()
-    before, _, rest = old.partition(BEGIN)
+def put(page: Path, text: str) -> None:
+    """Between the markers of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{markdown(found)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+
+
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Both pages and the charts."""
+    put(folder / "README.md", first(found, figures.read("growth")))
+    put(folder / "scenarios.md", scenarios(found))
     try:
         python = subjects.python_with("chart.txt", lambda text: print(text, file=sys.stderr))
-    except subjects.Missing as error:
-        print(f"no chart: {error}", file=sys.stderr)
-        return
-    subprocess.run([python, str(folder / "chart.py")], check=True, timeout=300)
+        subprocess.run([python, str(folder / "chart.py")], check=True, timeout=300)
+    except (subjects.Missing, OSError, subprocess.SubprocessError) as error:
+        print(f"no charts: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

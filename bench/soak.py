@@ -712,6 +712,7 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="the server in Python's development mode: slow, says more")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fuzz", action="store_true", help="the codecs instead, in this process")
+    parser.add_argument("--only", default="", help="one target of --fuzz, such as heads")
     parser.add_argument("--share", type=float, default=1.0, help="of a core, for --fuzz")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -721,7 +722,7 @@ def main() -> int:
     if options.fuzz:
         import fuzzing
 
-        return int(fuzzing.run_for(options.minutes * 60, options.seed, options.share))
+        return int(fuzzing.run_for(options.minutes * 60, options.seed, options.share, options.only))
     warnings.simplefilter("ignore", wire.SchemaUnavailable)  # it judges what it can
     with tempfile.TemporaryFile() as log:
         mode = ["-X", "dev"] if options.dev else []

@@ -7,19 +7,25 @@ cannot.  Nothing is skipped in silence: whoever cannot run is named in the table
 
 from __future__ import annotations
 
+import atexit
 import compileall
+import functools
 import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.append(str(ROOT / "tests" / "support"))
+
+from made_once import made_once
+
 CACHE = ROOT / ".cache" / "bench"
-MARKER = "complete"
 INSTALL_LIMIT = 1200  # seconds; a cold cargo build takes minutes
 
 
@@ -47,6 +53,8 @@ class Subject:
     imports: str = ""  # python: what a user of it imports
     quick: bool = True  # part of --quick
     notes: str = ""  # why it cannot resume
+    interpreter: str = ""  # python: another one than that of this process, as "3.13"
+    redis: bool = False  # its last word is the URL of a Redis that the run starts
 
     def why_not(self, scenario: str) -> str | None:
         """Why it has no figure in a scenario, or None where it has one."""
@@ -75,20 +83,24 @@ class Subject:
 
     def version(self) -> str:
         """What is measured, as its package manager names it."""
+        if self.name in FLOORS:
+            return "h11 0.16.0" if self.name == FLOOR else "asyncio"
         return VERSIONS.get(self.pins or self.program, "")
 
 
 VERSIONS = {
-    "ours.txt": "this clone",
-    "ours-speed.txt": "this clone, uvloop 0.23.0, orjson 3.13.0",
-    "ours-asgi.txt": "this clone, uvicorn 0.54.0",
+    "ours.txt": "this clone, h11 0.16.0",
+    "ours-speed.txt": "this clone, h11 0.16.0, uvloop 0.23.0, orjson 3.13.0",
+    "ours-asgi.txt": "this clone, h11 0.16.0, uvicorn 0.54.0",
+    "ours-granian.txt": "this clone, granian 2.8.9, uvloop 0.23.0",
+    "ours-redis.txt": "this clone, h11 0.16.0, redis 8.1.0",
     "mcp.txt": "mcp 2.3.0",
-    "fastmcp.txt": "fastmcp 4.1.2",
+    "fastmcp.txt": "fastmcp 4.2.3 (with mcp 2.3.0)",
     "zeromcp.txt": "zeromcp 1.10.3",
     "sdk.mjs": "@modelcontextprotocol/sdk 1.32.2",
     "server.mjs": "@modelcontextprotocol/server 2.4.0",
     "go": "go-sdk 1.8.0",
-    "rust": "rmcp 3.9.0",
+    "rust": "rmcp 3.11.0",
     "mcp-proxy.txt": "mcp-proxy 0.13.0 (with mcp 1.30.0)",
     "supergateway": "supergateway 4.0.0",
 }
@@ -96,6 +108,8 @@ VERSIONS = {
 OURS = "mcp_h11"
 FLOOR = "h11"
 FLOORS = (FLOOR, "asyncio")
+ELSEWHERE = ("call", "call-new-head", "behind-proxy", "modern", "session", "list", "stream", "echo-64k")
+STORED = ("call", "session", "stream", "resume")
 
 SUBJECTS = {
     one.name: one
@@ -111,7 +125,17 @@ SUBJECTS = {
                 sessions=False, quick=False),
         Subject("ours-sse", "mcp_h11, SSE", "python", "ours.py", ("sse",), pins="ours.txt", modern=True, resume=True),
         Subject("ours-asgi", "mcp_h11 as an ASGI application, in uvicorn", "python", "ours.py", ("asgi",),
-                pins="ours-asgi.txt", modern=True, resume=True, quick=False),
+                pins="ours-asgi.txt", modern=True, resume=True, only=ELSEWHERE, quick=False),
+        Subject("ours-granian", "mcp_h11 as an ASGI application, in granian", "python", "ours.py", ("granian",),
+                pins="ours-granian.txt", modern=True, resume=True, only=ELSEWHERE, quick=False),
+        Subject("ours-sqlite", "mcp_h11, sessions in SQLite", "python", "ours.py", ("store=sqlite",),
+                pins="ours.txt", modern=True, resume=True, only=STORED, quick=False),
+        Subject("ours-redis", "mcp_h11, sessions in Redis", "python", "ours.py", pins="ours-redis.txt", modern=True,
+                resume=True, only=STORED, quick=False, redis=True),
+        Subject("ours-313", "mcp_h11, Python 3.13", "python", "ours.py", pins="ours.txt", modern=True, resume=True,
+                only=ELSEWHERE, quick=False, interpreter="3.13"),
+        Subject("ours-313-speed", "mcp_h11, speed extra, Python 3.13", "python", "ours.py", ("speed",),
+                pins="ours-speed.txt", modern=True, resume=True, only=ELSEWHERE, quick=False, interpreter="3.13"),
         Subject("mcp", "mcp (Python SDK), SSE", "python", "python_sdk.py", pins="mcp.txt",
                 imports="mcp.server.mcpserver"),
         Subject("mcp-json", "mcp (Python SDK), JSON", "python", "python_sdk.py", ("json",), pins="mcp.txt",
@@ -147,22 +171,19 @@ SUBJECTS = {
 
 def prepare(subject: Subject, say: Callable[[str], None] = print) -> str:
     """Make what it needs; the interpreter for Python subjects, else an empty string.  Raises Missing."""
+    if subject.redis:
+        tool("redis-server")
     if subject.kind == "python":
-        return python_with(subject.pins, say)
+        return python_with(subject.pins, say, subject.interpreter)
     {"node": node, "go": go, "rust": rust}[subject.kind](say)
     return ""
 
 
 def made(name: str, recipe: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    """`.cache/bench/<name>`, made by `make` unless it was made from the very same recipe."""
+    """`.cache/bench/<name>`, made by `make` unless it was made from the very same files."""
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in recipe)).hexdigest()
     folder = CACHE / name
-    marker = folder / MARKER
-    if not marker.exists() or marker.read_text() != digest:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        make(folder)
-        marker.write_text(digest)
+    made_once(folder, digest, make)
     return folder
 
 
@@ -186,16 +207,43 @@ def tool(name: str) -> str:
     return found
 
 
-def python_with(pins: str, say: Callable[[str], None]) -> str:
-    """An interpreter that has exactly what a file of pins/ names."""
+def interpreter_of(version: str) -> str:
+    """The program of a Python, from the path or from pyenv.  Raises Missing."""
+    found = shutil.which(f"python{version}")
+    kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    if found is not None and works(found):
+        return found
+    if kept:
+        return str(kept[-1])
+    raise Missing(f"no Python {version} is installed")
+
+
+@functools.cache
+def works(program: str) -> bool:
+    """A shim of pyenv is there for each version, and fails for one that is not chosen."""
+    try:
+        return subprocess.run([program, "-c", ""], capture_output=True, timeout=30).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def files_of(recipe: Path) -> list[Path]:
+    """A file of pins/ and those that it names with `-r`."""
+    named = [line[3:].strip() for line in recipe.read_text().splitlines() if line.startswith("-r ")]
+    return [recipe, *(path for name in named for path in files_of(recipe.parent / name))]
+
+
+def python_with(pins: str, say: Callable[[str], None], version: str = "") -> str:
+    """An interpreter that has exactly what a file of pins/ names; of another Python where `version` names one."""
     recipe = HERE / "pins" / pins
+    program = interpreter_of(version) if version else sys.executable
 
     def make(folder: Path) -> None:
-        run([sys.executable, "-m", "venv", str(folder)], folder, say)
+        run([program, "-m", "venv", str(folder)], folder, say)
         run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(recipe)], folder, say)
 
-    tag = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    return str(made(f"py{tag}-{recipe.stem}", [recipe], make) / "bin" / "python")
+    tag = version or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return str(made(f"py{tag}-{recipe.stem}", files_of(recipe), make) / "bin" / "python")
 
 
 def node(say: Callable[[str], None], name: str = "node") -> Path:
@@ -212,20 +260,20 @@ def node(say: Callable[[str], None], name: str = "node") -> Path:
     return made(name, recipe, make)
 
 
-def go(say: Callable[[str], None]) -> Path:
+def go(say: Callable[[str], None], name: str = "go") -> Path:
     program = tool("go")
-    source = HERE / "go"
+    source = HERE / name
     recipe = sorted(source.glob("*.go")) + [source / "go.mod", source / "go.sum"]
 
     def make(folder: Path) -> None:
         run([program, "build", "-o", str(folder / "subject"), "."], source, say)
 
-    return made("go", recipe, make)
+    return made(name, recipe, make)
 
 
-def rust(say: Callable[[str], None]) -> Path:
+def rust(say: Callable[[str], None], name: str = "rust", package: str = "subject") -> Path:
     program = tool("cargo")
-    source = HERE / "rust"
+    source = HERE / name
     recipe = [source / "Cargo.toml", source / "src" / "main.rs"]
 
     def make(folder: Path) -> None:
@@ -233,22 +281,26 @@ def rust(say: Callable[[str], None]) -> Path:
         shutil.copytree(source, folder / "source")
         target = CACHE / "rust-target"
         run([program, "build", "--release", "--target-dir", str(target)], folder / "source", say)
-        shutil.copy(target / "release" / "subject", folder / "subject")
+        shutil.copy(target / "release" / package, folder / "subject")
 
-    return made("rust", recipe, make)
+    return made(name, recipe, make)
 
 
-def freeze() -> None:
-    """Copy the package, so that a long run measures one state of it even where somebody goes on working.
+@functools.cache
+def frozen() -> Path:
+    """A folder with a copy of the package for this process, which takes it away when it ends.
 
-    Its bytecode is written, as an installer writes that of the peers.
+    So a long run measures one state of the package even where its files change meanwhile.  The bytecode is written, as
+    an installer writes that of the peers.
     """
-    copy = CACHE / "frozen" / OURS
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / OURS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    compileall.compile_dir(copy, quiet=1)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="frozen-", dir=CACHE))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.copytree(ROOT / OURS, folder / OURS, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(folder / OURS, quiet=1)
+    return folder
 
 
 def environment(subject: Subject) -> dict[str, str]:
-    """What its process needs to find the package."""
-    return {"PYTHONPATH": str(CACHE / "frozen")} if subject.kind == "python" else {}
+    """The variables that its process needs to find the package."""
+    return {"PYTHONPATH": str(frozen())} if subject.kind == "python" else {}

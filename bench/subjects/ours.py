@@ -1,25 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""This library: `ours.py PORT [stateless] [sse] [speed] [stdio] [asgi]`; on pipes it has no use for the port.
+"""This library: `ours.py PORT [stateless] [sse] [many] [speed] [stdio] [asgi] [granian] [store=URL]`, or without PORT.
 
 Two defaults are set otherwise: a connection is not closed after its thousandth request, and one address may hold more
-than a thousand sessions, since all load comes from one.
+than a thousand sessions, since all load comes from one.  `store=sqlite` keeps its file in a folder that goes with the
+process.
 """
 
 import asyncio
 import sys
+import tempfile
 
 from counting import server
 
 from mcp_h11 import run
-
-port, words = int(sys.argv[1]), sys.argv[2:]
-options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
-if "sse" in words:
-    options["response"] = "sse"
-if "speed" in words:
-    import orjson
-
-    options["json"] = orjson
 
 
 @server.tool(structured_output=False)
@@ -43,15 +36,44 @@ for number in range(96):
 
     server.tool(name=f"extra_{number}", structured_output=False)(extra)
 
-if "stdio" in words:
-    from mcp_h11 import run_stdio
 
-    run_stdio(server)
-    sys.exit()
-if "asgi" in words:
-    import uvicorn
+def application():
+    """For servers of ASGI; granian calls it in a process of its own."""
+    return server.asgi(max_sessions_peer=None)
 
-    options.pop("max_requests")
-    uvicorn.run(server.asgi(**options), port=port, log_level="critical", loop="asyncio", http="h11", ws="none")
-    sys.exit()
-run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)
+
+def main(port, words):
+    options = {"max_requests": None, "max_sessions_peer": None, "stateless": "stateless" in words}
+    if "many" in words:  # as many sessions as there are descriptors
+        options.update(max_sessions=None, max_connections=None)
+    if "sse" in words:
+        options["response"] = "sse"
+    if "speed" in words:
+        import orjson
+
+        options["json"] = orjson
+    for word in words:
+        if word.startswith("store="):
+            options["store"] = word[len("store=") :]
+    if "stdio" in words:
+        from mcp_h11 import run_stdio
+
+        run_stdio(server)
+    elif "asgi" in words:
+        import uvicorn
+
+        uvicorn.run(application(), port=port, log_level="critical", loop="asyncio", http="h11", ws="none")
+    elif "granian" in words:
+        from granian import Granian
+
+        Granian("__main__:application", port=port, interface="asgi", factory=True, websockets=False, log_enabled=False,
+                backlog=1024).serve()  # fmt: skip
+    elif options.get("store") == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            run(server, port=port, **{**options, "store": f"sqlite://{folder}/sessions.db"})
+    else:
+        run(server, port=port, loop="uvloop" if "speed" in words else "asyncio", **options)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The least that answers our load: JSON in, JSON out, no sessions and no checks.  Two subjects, the floors, use it."""
+"""The least that answers our load: JSON in, JSON out, no sessions and no checks.  The floors use it."""
 
 import json
 
@@ -25,6 +25,12 @@ def text(id, value):
     return result(id, {"content": [{"type": "text", "text": value}]})
 
 
+def opened(id, params):
+    """The answer to `initialize`."""
+    info = {"name": "plain", "version": "0"}
+    return result(id, {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": info})
+
+
 def respond(body):
     """(status, body), or an iterator of events where the answer is a stream."""
     message = json.loads(body)
@@ -41,10 +47,7 @@ def respond(body):
         return ticks(id, params["_meta"]["progressToken"], arguments["n"])
     if method == "tools/list":
         return 200, result(id, {"tools": TOOLS})
-    info = {"name": "plain", "version": "0"}
-    return 200, result(
-        id, {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": info}
-    )
+    return 200, opened(id, params)
 
 
 def ticks(id, token, count):
