@@ -85,10 +85,32 @@ def test_a_peer_is_judged_against_ours_in_the_same_mode() -> None:
     def run(subject: str, ratio: float, number: int = 0) -> dict[str, object]:
         return {"subject": subject, "scenario": "call", "concurrency": 20, "round": number, "ratio": ratio}
 
-    runs = [run("ours", 0.4), run("ours-stateless", 0.5), run("ours-sse", 0.8), run("rmcp", 0.6), run("go-json", 2.0)]
-    runs += [run("rmcp-stateless", 0.5), run("rmcp-stateless", 9.0, number=1)]  # a round that we have no figure of
+    runs = [run("ours", 0.4), run("ours-stateless", 0.5), run("ours-sse", 0.8), run("rmcp", 0.6), run("go-json", 4.0)]
+    runs += [run("rmcp-stateless", 0.6), run("rmcp-stateless", 9.0, number=1)]  # a round that we have no figure of
     met = {what: (figure, ok) for what, figure, _, ok in budget.rows({"runs": runs, "start": {}, "idle": {}})}
-    assert met["CPU of a call of go-json, x ours"] == ("5.00", True)
+    assert met["CPU of a call of go-json, x ours"] == ("10.00", True)
     assert met["CPU of a call of rmcp, x ours-sse"] == ("0.75", False)
-    assert met["CPU of a call of rmcp-stateless, x ours-stateless"] == ("1.00", True)
+    assert met["CPU of a call of rmcp-stateless, x ours-stateless"] == ("1.20", True)
     assert not any("mcp-json" in what for what in met)
+
+
+def of(subject: str, table: str, number: int, **figures: float) -> dict[str, object]:
+    return {"subject": subject, "table": table, "concurrency": 20, "round": number, **figures}
+
+
+def test_our_client_is_judged_by_the_server_that_it_called_in_the_same_run() -> None:
+    runs = [of("ours", "json", n, cpu_us=cpu, behind_us=30.0) for n, cpu in enumerate((60.0, 90.0, 900.0))]
+    runs += [of("ours", "pipes", 0, cpu_us=91.0, behind_us=30.0), of("sdk", "json", 0, cpu_us=900.0, behind_us=30.0)]
+    assert [(what, figure, met) for what, figure, _, met in budget.ends({"runs": runs})] == [
+        ("client over server, json, 20 at a time", "3.00", True),
+        ("client over server, pipes, 20 at a time", "3.03", False),
+    ]
+
+
+def test_our_bridge_is_judged_by_one_client_and_one_server_of_its_round() -> None:
+    parts = {"http": ("client", "plain"), "stdio": ("client-stdio", "plain-stdio")}
+    runs = [of("client", "http", 0, ratio=0.3), of("client", "http", 1, ratio=0.1), of("client", "http", 2, ratio=9.0)]
+    runs += [of("plain", "http", 0, ratio=0.2), of("plain", "http", 1, ratio=0.4)]  # and no third round
+    assert [row[1::2] for row in budget.both({"runs": runs}, parts)] == [("2.00", True)]
+    runs += [of("client-stdio", "stdio", 0, ratio=0.2), of("plain-stdio", "stdio", 0, ratio=0.2)]
+    assert [row[1::2] for row in budget.both({"runs": runs}, parts)] == [("2.00", True), ("2.50", False)]

@@ -303,7 +303,7 @@ def test_the_lines_for_a_client_are_those_that_install_writes(
 def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
     text = (DOCS / "performance.md").read_text("utf-8").split("## Why it is fast")[0]
     said = re.findall(r"\| ([\d.]+)[^|\d]*\| ([\d.]+)[^|\d]*\|$", text, re.M)
-    table = (ROOT / "bench" / "README.md").read_text("utf-8")
+    table = (ROOT / "bench" / "scenarios.md").read_text("utf-8")
     rows = (
         "call on a repeated head, x plain h11", "call on a new head, x plain h11", "one SSE event, x plain h11",
         "start to listening, ms", "RSS at start, MiB", "idle session with a stream, KiB",
@@ -342,6 +342,7 @@ async def test_the_server_of_the_tutorial_does_what_the_tutorial_says() -> None:
             assert "There is no note" in await text_of(client, "read_note", name="bread")
 
 
+@pytest.mark.long
 def test_the_file_of_the_page_about_tests_passes(tmp_path: Path) -> None:
     (source,) = blocks(DOCS / "testing.md", "python")
     (tmp_path / "test_shop.py").write_text(source, "utf-8")
