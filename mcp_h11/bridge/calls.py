@@ -25,6 +25,7 @@ from typing import Any
 import anyio
 
 from ..handler.context import Context, exchange_of
+from ..handler.deadlines import take_back_cancellation
 from ..handler.questions import InputRequired, Question, as_question
 from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
 from ..protocol.jsonrpc import JSON
@@ -94,7 +95,8 @@ class BridgedCall:
         self.ctx: Context | None = ctx
         self.method = method
         self.owner = owner
-        self.scope = anyio.CancelScope()  # around its part at the backend
+        self.is_cut = False
+        self._running: asyncio.Task[Any] | None = None  # its part at the backend, while there is one
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[Inquiry] = set()
@@ -110,6 +112,20 @@ class BridgedCall:
         """Whether a question of the backend waits for an answer of this call's client."""
         return bool(self._asking)
 
+    def begin(self) -> None:
+        """Its part at the backend begins, in this task; `end` follows."""
+        self._running = asyncio.current_task()
+
+    def cut(self) -> None:
+        """End its part at the backend, because that backend goes."""
+        if self._running is not None and not self.is_cut:
+            self.is_cut = True
+            self._running.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether `cut` alone cancelled it, as its task asks that has a CancelledError."""
+        return self.is_cut and self._running is not None and take_back_cancellation(self._running)
+
     def end(self, successor: BridgedCall | None = None) -> None:
         """The call is over, and so are its questions.
 
@@ -119,6 +135,7 @@ class BridgedCall:
             if successor is None or inquiry.is_exact or not successor.adopt(inquiry):
                 inquiry.scope.cancel()
         self._untold.clear()
+        self._running = None
 
     def adopt(self, inquiry: Inquiry) -> bool:
         """Go on with a question of another call of this client.  Returns whether this call can."""
@@ -265,6 +282,10 @@ class ParkedCall(BridgedCall):
         self.leave()
         if self._task is not None:
             self._task.cancel()
+
+    def cut(self) -> None:
+        super().cut()
+        self.leave()
 
     @property
     def state(self) -> str:

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -102,8 +103,12 @@ class Forwarding:
         token = generation.forwarded.set(self._passed_on(ctx)) if self.headers else None
         generation.began(backend, call)
         try:
-            with call.scope:
-                return await self._ask_backend(generation, backend, call, params, ctx)
+            return await self._ask_backend(generation, backend, call, params, ctx)
+        except asyncio.CancelledError:
+            if call.was_cut():
+                # `Generation.finish` ends the calls that outlast the drain time.
+                raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran") from None
+            raise
         except MCPError as exc:
             if isinstance(exc, HeaderMismatch) and call.method not in METHODS:
                 # Those headers were the client's: the bridge only passed on what it had.
@@ -113,8 +118,6 @@ class Forwarding:
             generation.over(backend, call)
             if token is not None:
                 generation.forwarded.reset(token)
-        # `call.scope` was cancelled: `Generation.finish` ends the calls that outlast the drain time.
-        raise MCPError(INTERNAL_ERROR, f"The backend {backend.name} was replaced while this call ran")
 
     async def _ask_backend(
         self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context

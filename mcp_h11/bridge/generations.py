@@ -30,7 +30,7 @@ from ..runtime.fairness import Shares
 from ..version import __version__
 from .backends import DRAIN_TIME, START_TIME, Backend, BackendHooks, BackendSpec, Identity, Tenant
 from .callers import CARRIED, Caller
-from .calls import BridgedCall, ParkedCall, asker
+from .calls import BridgedCall, asker
 from .interests import Interests
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ class Generation:
         """A call begins at a backend of this generation; `over` follows."""
         self.running += 1
         self.begun += 1
+        call.begin()
         self._calls.add(call)
         backend.runs[call] = None
 
@@ -211,9 +212,7 @@ class Generation:
                 await self._idle.wait()
         left = list(self._calls)
         for call in left:
-            call.scope.cancel()
-            if isinstance(call, ParkedCall):
-                call.cancel()
+            call.cut()
         return len(left)
 
     async def stop(self) -> None:

@@ -117,6 +117,7 @@ class ProxyHandler(ServerHandler):
         self.filter = ToolFilter(allow, deny, precedence)
         self.per_session = per_session
         headers = forwardable(forward_headers)
+        self.heeds_cancellation = type(self).request is ProxyHandler.request
         # Mistakes of the operator are errors here, and not when serving begins.
         self._spec = self._spec_of(backend)
         self._server_info: ServerInfo | None = None
@@ -158,6 +159,8 @@ class ProxyHandler(ServerHandler):
         spec = None if target is None else spec_of(target)
         if self.per_session and spec is not None and not isinstance(spec, (Command, Url, ServerHandler)):
             raise ValueError("a Transport is one connection, and per_session needs one for each session")
+        if spec is not None and not isinstance(spec, (Command, Url, ServerHandler)):
+            self.heeds_cancellation = False  # calls wait in the `send` of that transport, which others wrote
         return spec
 
     # --- the offer -------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 """The time that a call may take.  A call that takes longer is cancelled, and if it ignores that it is left running.
 
 A call with a deadline runs in a task of its own, because a function can ignore its cancellation, and the client must
-have an answer all the same.  Calls without a deadline never come here.
+have an answer all the same.  A handler that is known to end when it is cancelled needs no such task (`run_in_time`).
+Calls without a deadline never come here.
 
 Rule: progress gives a call its whole time again, and nothing gives it more than its ceiling (2025-11-25
 basic/lifecycle, Timeouts: "SHOULD always enforce a maximum timeout, regardless of progress notifications").
@@ -27,13 +28,14 @@ class TimedOut(Exception):
 class Deadline:
     """The time of one call.  `expired` is True when it is over; `close` ends its timer."""
 
-    __slots__ = ("_at", "_ceiling", "_ends", "_held", "_loop", "_timer", "_waiter", "expired", "timeout")
+    __slots__ = ("_at", "_ceiling", "_ends", "_held", "_loop", "_task", "_timer", "_waiter", "expired", "timeout")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, ceiling: float | None) -> None:
         now = loop.time()
         self.timeout = timeout
         self.expired = False
         self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         # A tool's own timeout may be longer than the ceiling: it was written for that tool, so it holds.
         self._ceiling = math.inf if ceiling is None else max(ceiling, timeout)
         # Fixed here: neither progress nor questions move the ceiling.
@@ -65,6 +67,11 @@ class Deadline:
 
     def close(self) -> None:
         self._timer.cancel()
+        self._task = None
+
+    def cancels(self, task: asyncio.Task[Any]) -> None:
+        """Cancel this task when the time is over."""
+        self._task = task
 
     def wait(self) -> asyncio.Future[None]:
         """A future that `wake` completes, as the end of the time does.  Half the cost of `asyncio.wait`."""
@@ -93,6 +100,8 @@ class Deadline:
         else:
             self.expired = True
             self.wake()
+            if self._task is not None:
+                self._task.cancel()
 
 
 async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Callable[[asyncio.Task[T]], None]) -> T:
@@ -128,3 +137,27 @@ async def run_within(job: Coroutine[Any, Any, T], deadline: Deadline, leave: Cal
         raise TimedOut(deadline.reason())
     finally:
         deadline.close()
+
+
+async def run_in_time(job: Coroutine[Any, Any, T], deadline: Deadline) -> T:
+    """As `run_within`, in the task of the caller: for a job that ends as soon as it is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    deadline.cancels(task)
+    try:
+        return await job
+    except asyncio.CancelledError:
+        if deadline.expired and take_back_cancellation(task):
+            raise TimedOut(deadline.reason()) from None
+        raise
+    finally:
+        deadline.close()
+
+
+def take_back_cancellation(task: asyncio.Task[Any]) -> bool:
+    """Undo one cancellation of the running task, which has raised its CancelledError.
+
+    Returns False where other code cancelled the task as well.  Python 3.10 cannot tell, and it is True there.
+    """
+    uncancel: Callable[[], int] | None = getattr(task, "uncancel", None)
+    return uncancel is None or uncancel() == 0

@@ -14,7 +14,7 @@ from ..protocol.content import text
 from ..protocol.errors import InternalError, MCPError, ToolError
 from ..protocol.methods import METHODS
 from .context import Context, exchange_of
-from .deadlines import Deadline, TimedOut, run_within
+from .deadlines import Deadline, TimedOut, run_in_time, run_within
 from .handler import Params, Result, ServerHandler, check_progress_token, logger
 from .questions import InputRequired, taken
 
@@ -51,7 +51,8 @@ async def _answer_within(
 
     deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
     try:
-        return await run_within(answer(handler, method, params, ctx), deadline, leave)
+        job = answer(handler, method, params, ctx)
+        return await (run_in_time(job, deadline) if handler.heeds_cancellation else run_within(job, deadline, leave))
     except TimedOut as exc:
         logger.warning("%s: %s", what, exc)
         exchange.failed("timeout")

@@ -63,6 +63,9 @@ class ServerHandler:
     # A number that rises when the handler replaces its content, as a bridge does with a new backend.  A session keeps
     # the number that it began under (see `serves`).
     generation = 0
+    # Whether each call ends as soon as it is cancelled, whatever runs in it.  Functions of users need not, so a call
+    # with a time limit has a task of its own, which the server can leave behind.
+    heeds_cancellation = False
 
     # --- what is offered ---------------------------------------------------------------------------------
 
