@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A body of known length while it arrives: each byte is written where it stays, and copied once, into the whole body.
 
+A body that comes at once is that copy.  Of a longer one, what comes before the first block is copied once more.
+
 Rule: memory follows what has arrived, not what was announced.  A block for bytes to come is at most as large as the
 bytes that are here, and at most `BLOCK`.
 """
@@ -62,24 +64,26 @@ class ArrivingBody:
         self.size += count
         self.missing -= count
 
-    def add(self, data: bytes) -> None:
-        """At most `missing` bytes."""
-        at = 0
-        while at < len(data):
+    def add(self, data: bytes | memoryview) -> None:
+        """At most `missing` bytes; they are copied, unless they are `bytes` and the first."""
+        while data:
             room = self.room()
             if room is None:
-                part = data[at : at + FIRST_BLOCK]
-                if type(self._first) is bytes:
-                    self._first = bytearray(self._first)
-                self._first += part
-                self.size += len(part)
-                self.missing -= len(part)
-                at += len(part)
-            else:
-                part = data[at : at + len(room)]
-                room[: len(part)] = part
-                self.fill(len(part))
-                at += len(part)
+                count = len(data)
+                if not self.size:
+                    self._first = bytes(data)  # most bodies come in one read, and this is the whole body then
+                else:
+                    if type(self._first) is bytes:
+                        self._first = bytearray(self._first)
+                    self._first += data
+                self.size += count
+                self.missing -= count
+                return
+            data = memoryview(data)
+            count = min(len(data), len(room))
+            room[:count] = data[:count]
+            self.fill(count)
+            data = data[count:]
 
     def take(self) -> bytes:
         """The whole body."""

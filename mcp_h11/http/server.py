@@ -85,16 +85,14 @@ class ServerConnection:
         # The bytes from _start on have arrived and are not consumed.  The buffer is the `bytes` of a read, and becomes
         # a bytearray when more is appended: appending to `bytes` would make many small reads quadratic.
         self._buffer: bytes | bytearray = b""
-        self._start = 0
-        self._scanned = 0
-        # The head that `receive_whole` found at the beginning of the buffer, and where its body begins.
+        self._start = self._scanned = 0
+        # The head that `receive_whole` or `receive_view` found, and where its body begins in the buffer.
         self._foreseen: Head | None = None
         self._start_of_body = 0
         self._blank_lines = 0
         self._body: ArrivingBody | None = None
         self._chunks: ChunkedBody | None = None
-        # The h11 connection of a request that expects 100 (Continue).
-        self._waiting: h11.Connection | None = None
+        self._waiting: h11.Connection | None = None  # of a request that expects 100 (Continue)
         self._state = _READY
         self._answer = _NOTHING
         self._close = False
@@ -140,6 +138,18 @@ class ServerConnection:
         self.receive_data(data)
         return None
 
+    def receive_view(self, view: memoryview) -> None:
+        """`receive_data` of a place that the caller uses again after this.  A body in it is copied once."""
+        if self._state == _BODY:
+            return self._receive_body(view)
+        if self._state == _READY and not self._buffer and len(view) > self._max_cached:
+            begin = bytes(view[: self._max_cached])  # as `receive_whole`; a head that is known is not kept
+            begin = begin[: begin.rfind(b"\r\n\r\n") + 4]
+            self._foreseen, self._start_of_body = self._heads.get(begin) or self._cache.read_by_lines(begin), 0
+            if self._foreseen is not None:
+                view = view[len(begin) :]
+        self.receive_data(bytes(view))
+
     def _append(self, data: bytes) -> None:
         buffer = self._buffer
         if type(buffer) is bytearray:
@@ -150,12 +160,11 @@ class ServerConnection:
         buffer += data
         self._start = 0
 
-    def _receive_body(self, data: bytes) -> None:
+    def _receive_body(self, data: bytes | memoryview) -> None:
         body = self._body
         assert body is not None
         if len(data) > body.missing:
-            # The rest belongs to the next request.
-            self._append(data[body.missing :])
+            self._append(bytes(data[body.missing :]))  # of the next request
             data = data[: body.missing]
         body.add(data)
 
@@ -255,7 +264,7 @@ class ServerConnection:
         if buffer[start] < 0x21:
             if available == 1 and buffer[start] == 0x0D and self._blank_lines < MAX_LEADING_CRLF:
                 return CLOSED if self.eof else NEED_DATA
-            # h11 gives up here too: most often it is TLS, spoken to a plain port.
+            # As h11; most often it is TLS, spoken to a plain port.
             raise self._refused(HTTPError(400, "Illegal request line"))
         # Both limits are tested against the bytes that have arrived, so that a head cannot grow past them, and the
         # result does not depend on the cuts between reads.
@@ -346,11 +355,8 @@ class ServerConnection:
         if status in BODILESS:
             out = self._write_head(status, headers, close, False, date)
         else:
-            dated = bool(date)
-            template = self._templates.get((status, headers, close, True, False, dated)) or self._cache.template(
-                status, headers, close, True, False, dated
-            )
-            before_date, before_length, rest = template
+            key = status, headers, close, True, False, bool(date)
+            before_date, before_length, rest = self._templates.get(key) or self._cache.template(*key)
             head = self.head
             sent = b"" if apart or (head is not None and head.method == "HEAD") else body
             out = b"%b%b%b%d%b%b" % (before_date, date, before_length, len(body), rest, sent)
@@ -435,15 +441,12 @@ class ServerConnection:
             raise RuntimeError("the request has been answered")
         self._answer = answer
         if close:
-            # Drop the rest of this request's body; the connection closes after the answer.
-            self._drain()
+            self._drain()  # the rest of this request's body; the connection closes after the answer
 
     def _write_head(self, status: int, headers: Headers, close: bool, chunked: bool, date: bytes) -> bytes:
         """A head without Content-Length."""
-        dated = bool(date)
-        template = self._templates.get((status, headers, close, False, chunked, dated)) or self._cache.template(
-            status, headers, close, False, chunked, dated
-        )
+        key = status, headers, close, False, chunked, bool(date)
+        template = self._templates.get(key) or self._cache.template(*key)
         return template[0] + date + template[2]
 
     # -- where it is

@@ -116,12 +116,12 @@ class Connection(Intake):
                 return
         else:
             http.receive_data(data)
-        if phase == NEW or phase == IDLE:
-            self._phase, self.since = HEAD, self.server.now
         self._pump_or_pause()
 
     def _pump_or_pause(self) -> None:
         http = self._http
+        if self._phase == NEW or self._phase == IDLE:
+            self._phase, self.since = HEAD, self.server.now
         if self._phase == ANSWERING or not self.writable:
             if self._reading and http.buffered > self.server.settings.read_ahead and self._transport is not None:
                 self._reading = False

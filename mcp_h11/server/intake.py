@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from ..http.server import ServerConnection
-from .deadlines import BODY
+from .deadlines import BODY, LINGERING
 from .owner import ConnectionOwner
 from .writing import WritingProtocol
 
 # Bytes taken from a socket at once; of a large body up to `http.bodies.BLOCK`.  A text of 64 KiB, as programs often cut
 # theirs, comes in one read with the head and the message around it.
 READ_SIZE = 72 * 1024
+# A body that comes in one read of so many bytes, with its head, is not copied with the head first.  For less the copy
+# costs less than what saves it, which is the longer way through the parser.
+LARGE_READ = 32 * 1024
 
 
 class Intake(WritingProtocol):
@@ -24,7 +27,7 @@ class Intake(WritingProtocol):
         WritingProtocol.__init__(self, server, ServerConnection(server.heads, server.settings.limits))
         # A loop that reads ahead in the background (Windows) needs a buffer for each connection.
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
-        self._room: memoryview | None = None  # of a large body: the loop was told to read into it
+        self._room: memoryview | None = None  # of a body: the loop was told to read into it
         self.received = 0  # bytes
 
     def data_received(self, data: bytes) -> None:
@@ -35,25 +38,31 @@ class Intake(WritingProtocol):
         raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._phase == BODY:
-            room = self._room = self._http.body_room()
-            if room is not None:
-                return room
         # All connections share one buffer: `buffer_updated` copies the bytes out before the loop reads again.  Without
         # a buffer of ours asyncio allocates 256 KiB for each read; where malloc maps such blocks, that is three system
         # calls.
-        return self.server.buffer if self._own_buffer is None else self._own_buffer
+        buffer = self.server.buffer if self._own_buffer is None else self._own_buffer
+        if self._phase != BODY:
+            return buffer
+        room = self._http.body_room()
+        self._room = buffer if room is None else room
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
+        buffer = self.server.buffer if self._own_buffer is None else self._own_buffer
         room = self._room
         if room is None:
-            buffer = self.server.buffer if self._own_buffer is None else self._own_buffer
-            self.data_received(bytes(buffer[:nbytes]))
-            return
+            if nbytes < LARGE_READ:
+                self.data_received(bytes(buffer[:nbytes]))
+                return
+            room = buffer
         self._room = None
-        if self._phase == BODY:
-            self.received += nbytes
-            self._http.fill_body(nbytes)
-            self._pump_or_pause()
-        else:  # the request was refused in the meantime
+        if self._phase >= LINGERING:  # the request was refused in the meantime
             self.data_received(bytes(room[:nbytes]))
+            return
+        self.received += nbytes
+        if room is buffer:
+            self._http.receive_view(room[:nbytes])
+        else:
+            self._http.fill_body(nbytes)
+        self._pump_or_pause()

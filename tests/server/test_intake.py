@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -122,6 +123,39 @@ async def test_bytes_that_were_on_their_way_when_the_body_was_refused_are_droppe
             pass
         await turns()
         assert transport.written.count(b"HTTP/1.1") == 1
+        connection.close()
+        await turns()
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["with its head", "behind its head"])
+async def test_a_body_that_comes_in_one_read_is_copied_once(monkeypatch: pytest.MonkeyPatch, apart: bool) -> None:
+    text = "x" * (READ_SIZE - 8 * 1024)
+    most: list[int] = []
+
+    def taken(connection: Connection, request: Any) -> None:
+        most.append(tracemalloc.get_traced_memory()[1])
+        assert text in request.body.decode()
+
+    async with served() as server:
+        data = echo(text)
+        end = data.index(b"\r\n\r\n") + 4
+        connection, transport = connected(server)
+        for _ in read(connection, data):  # once before, for what is made once
+            pass
+        await answer(transport)
+        monkeypatch.setattr(Connection, "_hand_over", taken)
+        connection, _ = connected(server)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for part in (data[:end], data[end:]) if apart else (data,):
+                for _ in read(connection, part):
+                    pass
+        finally:
+            tracemalloc.stop()
+        # The slices of the test and its `decode` are no part of it.
+        own = len(data) if apart else 0
+        assert most[0] - before - own < 1.25 * len(text)
         connection.close()
         await turns()
 
