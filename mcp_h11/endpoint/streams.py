@@ -290,10 +290,8 @@ class Stream:
             await self.resume(reply, await self._oldest())
 
     async def _oldest(self) -> int:
-        """The smallest index after which no event is missing.
-
-        It is found by bisection, because a store only tells whether the events after a given index are complete.
-        """
+        """The smallest index after which no event is missing."""
+        # By bisection, because a store only tells whether the events after a given index are complete.
         low, high = self.cursor, self.last
         while high - low > 1:
             middle = (low + high) // 2
@@ -322,15 +320,19 @@ class Stream:
 
     async def _catch_up(self, reply: Reply, events: list[tuple[int, bytes]]) -> None:
         while True:
-            frames = ((index, self._frame(index, payload)) for index, payload in events)
-            for index, piece in in_pieces(frames, REPLAYED_BYTES):
+            for piece in in_pieces(events, REPLAYED_BYTES):
                 if self.reply is not reply:
                     return
                 if not reply.writable:
                     await self._room(reply)
                     if self.reply is not reply:
                         return
-                self._hand_over(reply, index, piece, self.finished and index == self.last)
+                index, payload = piece[-1]
+                last = self.finished and index == self.last
+                if len(piece) == 1:
+                    self._write(reply, index, payload, last)
+                else:
+                    self._hand_over(reply, index, b"".join(self._frame(*event) for event in piece), last)
             if self.reply is not reply:
                 return
             while self.buffer and self.buffer[0][0] <= self.cursor:
@@ -342,8 +344,7 @@ class Stream:
             try:
                 events = await self._events(self.cursor)
             except Exception as exc:
-                # The events have expired before this slow client read them, or the store failed.  The connection ends.
-                # A client that reconnects is told the reason.
+                # The events expired before this slow client read them, or the store failed: a new connection is told.
                 if not isinstance(exc, EventsExpired):
                     logger.exception("the event store failed")
                 self.detach(reply)

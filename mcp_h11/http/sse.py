@@ -84,21 +84,22 @@ def encode_numbered(data: bytes, stream: str, index: int) -> bytes:
     return b"id: %b.%d\ndata: %b\n\n" % (stream.encode(), index, data)
 
 
-def in_pieces(events: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
-    """Encoded events with their indexes, joined to pieces of `size` bytes or a little more; the last may be shorter.
+def in_pieces(events: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Events with their indexes, in pieces with `size` bytes of payload or a little more; the last may be shorter.
 
-    A piece comes with the index of its newest event.
+    A large payload is a piece by itself, so that it need not be copied to its neighbours.
     """
-    frames: list[bytes] = []
-    length = newest = 0
-    for newest, frame in events:
-        frames.append(frame)
-        length += len(frame)
-        if length >= size:
-            yield newest, b"".join(frames)
-            frames, length = [], 0
-    if frames:
-        yield newest, b"".join(frames)
+    piece: list[tuple[int, bytes]] = []
+    length = 0
+    for event in events:
+        large = len(event[1]) >= LARGE_PAYLOAD
+        if piece and (large or length >= size):
+            yield piece
+            piece, length = [], 0
+        piece.append(event)
+        length = size if large else length + len(event[1])
+    if piece:
+        yield piece
 
 
 def encode_comment(text: str = "") -> bytes:

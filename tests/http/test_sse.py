@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_h11.http.sse import (
+    LARGE_PAYLOAD,
     MAX_RETRY_DIGITS,
     Event,
     EventDecoder,
@@ -16,6 +17,7 @@ from mcp_h11.http.sse import (
     encode_event,
     encode_numbered,
     event_parts,
+    in_pieces,
 )
 
 
@@ -77,6 +79,25 @@ def test_a_comment_is_a_line_with_a_colon() -> None:
     assert encode_comment() == b":\n\n"
     assert encode_comment("ping") == b": ping\n\n"
     assert read(encode_comment() + encode_comment("data: x")) == []
+
+
+SIZES = st.sampled_from([0, 1, 700, 9_000, LARGE_PAYLOAD - 1, LARGE_PAYLOAD, 3 * LARGE_PAYLOAD])
+
+
+@given(st.lists(SIZES, max_size=20), st.sampled_from([1, 1_000, 2 * LARGE_PAYLOAD]))
+def test_a_piece_is_full_or_stands_before_a_large_payload_which_is_a_piece_by_itself(
+    sizes: list[int], full: int
+) -> None:
+    events = [(index, b"x" * size) for index, size in enumerate(sizes)]
+    pieces = [*in_pieces(events, full)]
+    assert [event for piece in pieces for event in piece] == events
+    for piece in pieces:
+        lengths = [len(payload) for _, payload in piece]
+        assert len(piece) == 1 or max(lengths) < LARGE_PAYLOAD
+        assert sum(lengths[:-1]) < full
+    for piece, behind in zip(pieces, pieces[1:], strict=False):
+        lengths = [len(payload) for _, payload in (*piece, behind[0])]
+        assert sum(lengths[:-1]) >= full or lengths[-1] >= LARGE_PAYLOAD or lengths[0] >= LARGE_PAYLOAD
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -70,6 +70,12 @@ def texts() -> MCPServer:
         await ctx.info(TEXT[:size])
         return TEXT[:size]
 
+    @handler.tool(structured_output=False)
+    async def mixed(sizes: list[int], ctx: Context) -> str:
+        for size in sizes:
+            await ctx.info(TEXT[:size])
+        return "end"
+
     return handler
 
 
@@ -273,3 +279,36 @@ async def test_a_large_answer_is_in_memory_as_text_and_as_bytes_and_not_once_mor
     # The encoder's text and its bytes.  The log of a resumable session keeps the bytes themselves.
     assert most < 2.2 * len(TEXT)
     assert left < (1.1 if form == "resumable session" else 0.1) * len(TEXT)
+
+
+async def test_events_of_all_sizes_are_sent_again_in_their_order(in_parts: list[int]) -> None:
+    sizes = [1, 20_000, 30_000, 31_000, LARGE_PAYLOAD, 2, 3, 2 * LARGE_PAYLOAD, LARGE_PAYLOAD, *[900] * 100]
+    async with served(texts()) as server, Legacy(server.port, LEGACY) as session, RawClient(server.port) as client:
+        message = session.request("tools/call", call("mixed", sizes=sizes), id="asked")
+        await client.send(request(encode(message), **{**fields_of(session, message), "Accept": SSE_TYPE}))
+        events = (await client.receive("POST")).events()
+        assert len(events) == len(sizes) + 2  # the priming event and the answer
+        for begun in (0, 1, 4, 5, 8, len(sizes)):
+            in_parts.clear()
+            async with session.get_stream(events[begun].id, in_reply_to="tools/call") as stream:
+                again = [event async for event in stream]
+            assert [(event.id, event.data) for event in again if event.data] == [
+                (event.id, event.data) for event in events[begun + 1 :]
+            ]
+            assert len(in_parts) == sum(size >= LARGE_PAYLOAD for size in sizes[begun:])
+
+
+async def test_a_large_event_that_is_sent_again_is_not_copied(in_parts: list[int]) -> None:
+    async with served(texts()) as server, Legacy(server.port, LEGACY) as session, RawClient(server.port) as client:
+        await client.send(asked(session, "text", len(TEXT)))
+        begun = (await client.receive("POST")).events()[0].id
+        fields = {**session.headers_for(None), "Accept": SSE_TYPE, "Last-Event-ID": begun, "Content-Type": None}
+        connection = Connection(server)
+        transport = Counting(connection)
+        connection.connection_made(transport)
+        in_parts.clear()
+        most, left = await traced(server, connection, transport, client.head("GET", "/mcp", fields))
+        connection.close()
+        await turns()
+    assert len(in_parts) == 2
+    assert most < 0.1 * len(TEXT) and left < 0.1 * len(TEXT)
