@@ -42,7 +42,7 @@ class Wheel(Generic[T]):
 
     def __init__(self, step: float, early: float = 0.0) -> None:
         self._step = step
-        self._early = early
+        self._early = int(early / step)  # whole beats: a look at the beat that is begun would be too early
         self.beat = 0  # the beats up to this one have passed
         # Dicts serve as sets that keep their order, so that a run can be repeated.
         self._buckets: dict[int, dict[T, None]] = {}
@@ -61,11 +61,13 @@ class Wheel(Generic[T]):
         if when == inf:
             return
         next_beat = self.beat + 1
-        beat = max(next_beat, int(when / self._step))
+        beat = int(when / self._step)
+        if beat < next_beat:
+            beat = next_beat
         bucket = self._buckets.get(beat)
         if bucket is not None and len(bucket) >= CROWD:
             # Two buckets are compared and not all between them: that is enough for the crowd to spread in a few rounds.
-            sooner = max(next_beat, int((when - self._early) / self._step))
+            sooner = max(next_beat, beat - self._early)
             other = self._buckets.get(sooner)
             if other is None or len(other) < len(bucket):
                 beat, bucket = sooner, other
@@ -92,11 +94,11 @@ class Wheel(Generic[T]):
         # There are few buckets: no item is put further ahead than the shortest wait of a server.
         while self._buckets and (first := min(self._buckets)) <= self.beat:
             bucket = self._buckets[first]
-            while bucket:
-                if len(taken) == most:
-                    return taken
-                item, _ = bucket.popitem()
+            for _ in range(min(len(bucket), most - len(taken))):
+                item = bucket.popitem()[0]
                 item.beat = 0
                 taken.append(item)
+            if bucket:
+                break
             del self._buckets[first]
         return taken

@@ -364,7 +364,7 @@ class Connection(Intake):
 
     def comment(self) -> None:
         self.since = self.server.now
-        self.write_events(COMMENT)
+        self.write(self._http.send_chunk(COMMENT))
 
     def _end_stream(self, data: bytes) -> None:
         # One write: a client that closes on the last event must not make the terminator fail.
@@ -377,6 +377,8 @@ class Connection(Intake):
 
     def forget_head(self) -> None:
         self._http.forget_head()
+        if (wait := self.server.settings.keep_alive) is not None:  # no look at the stream before its first comment
+            self.server.wheel.put(self, self.since + wait)
 
     def _answered(self, idle: bool) -> None:
         """Go on after a whole answer.  `idle`: no byte of a next request has arrived."""
@@ -445,9 +447,10 @@ class Connection(Intake):
 
     def tick(self, now: float) -> None:
         """Enforce the deadlines; the wheel calls it when one may be over."""
-        transport, phase, settings, reply = self._transport, self._phase, self.server.settings, self.reply
+        server, transport, phase, reply = self.server, self._transport, self._phase, self.reply
         if transport is None:
             return
+        settings = server.settings
         when: float | None = now  # while bytes wait to leave, each tick looks at them
         unsent = transport.get_write_buffer_size()
         if unsent and self.is_stalled(now, self.written - unsent, settings.write_timeout):
@@ -456,7 +459,7 @@ class Connection(Intake):
             left = reply.tick(now - self.since, settings.patience, settings.keep_alive)
             when = now if unsent else now + left
             if reply.state == STREAMING and when < inf:
-                self.server.wheel.put(self, when)
+                server.wheel.put(self, when)
                 return
         elif unsent and (phase >= IDLE or not self.writable):
             self.since = now  # its answer is still leaving; `is_stalled` limits the time for that
@@ -465,7 +468,7 @@ class Connection(Intake):
         if when is None:
             self._expire(phase)
             when = now
-        self.server.wheel.put(self, min(when, now + self.server.rest))
+        server.wheel.put(self, min(when, now + server.rest))
 
     def _expire(self, phase: int) -> None:
         if phase == HEAD or phase == BODY:

@@ -96,6 +96,21 @@ def test_the_items_of_one_moment_spread_over_the_time_by_which_they_may_be_early
     assert counts[6] == counts[10] == 10 * CROWD  # one more round halves each of the two again
 
 
+@pytest.mark.parametrize("early", [0.5, 1.0, 1.9, 4.7])
+@pytest.mark.parametrize("begun", [0.0, 0.3, 0.95])
+def test_an_item_of_a_crowd_is_early_by_no_more_than_that(early: float, begun: float) -> None:
+    """Wherever in a beat the ticks come: an item that is looked at too soon is looked at twice."""
+    wheel = Wheel[Item](1.0, early)
+    wheel.turn(100.0 + begun)
+    for number in range(3 * CROWD):
+        wheel.put(Item(number), 115.0 + begun)
+    counts = {tick: len(due(wheel, 100.0 + tick + begun)) for tick in range(1, 17)}
+    sooner = 15 - int(early)
+    assert {tick: count for tick, count in counts.items() if count} == (
+        {15: 3 * CROWD} if sooner == 15 else {sooner: 3 * CROWD // 2, 15: 3 * CROWD // 2}
+    )
+
+
 def test_few_items_are_not_early() -> None:
     wheel = Wheel[Item](1.0, early=4.0)
     for number in range(CROWD):

@@ -268,16 +268,20 @@ def test_ten_thousand_idle_connections_are_looked_at_once_in_their_shortest_wait
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("begins", [0.25, 0.95])
 def test_the_comments_of_streams_that_opened_together_spread(
-    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch, begins: float
 ) -> None:
     async def run() -> None:
         count = 2_000
+        await until(loop, int(loop.time()) + 1 + begins)
         async with bare() as server:
             peers = [await listening(server) for _ in range(count)]
             looks = counted(server, monkeypatch)
             await asyncio.sleep(300)
             assert max(looks.values()) <= LOOKS_PER_TURN
+            comments = sum(data == KEPT for peer in peers for _, data in peer.each)
+            assert sum(looks.values()) <= comments
             late: Counter[int] = Counter()
             for peer in peers:
                 times = [at for at, data in peer.each if data == KEPT]
