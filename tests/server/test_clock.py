@@ -315,6 +315,38 @@ def test_between_two_parts_of_a_pass_other_callbacks_have_their_turn(
     loop.run_until_complete(run())
 
 
+def test_an_answer_leaves_before_the_next_part_of_a_pass(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with bare(keep_alive=2.0) as server:
+            peers = [await listening(server) for _ in range(5 * LOOKS_PER_TURN)]
+            caller = Peer(server)
+            body = encode({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": {"_meta": {}}})
+            looks = 0
+            answered: list[int] = []
+            tick, write = Connection.tick, caller.write
+
+            def ticked(self: Connection, now: float) -> None:
+                nonlocal looks
+                looks += 1
+                if looks == 1:  # its request is read in the turn after this one
+                    loop.call_soon(caller.send, head(Content_Length=str(len(body)), Mcp_Session_Id=session) + body)
+                tick(self, now)
+
+            def written(data: bytes) -> None:
+                answered.append(looks)
+                write(data)
+
+            session = next(iter(server.endpoint.legacy.sessions))
+            monkeypatch.setattr(caller, "write", written)
+            monkeypatch.setattr(Connection, "tick", ticked)
+            while looks < len(peers):
+                await asyncio.sleep(0.1)
+            assert b'"id":7' in caller.written
+            assert answered == [LOOKS_PER_TURN]
+
+    loop.run_until_complete(run())
+
+
 def test_sessions_that_are_overdue_at_one_moment_end_in_turns_of_the_loop(
     loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
