@@ -636,6 +636,37 @@ def test_a_server_starts_without_what_only_some_servers_need(compiled: Callable[
     assert not [name for name in loaded if name.startswith(("mcp_h11.stores", "mcp_h11.endpoint.fleet_"))]
 
 
+def test_a_file_is_served_without_what_only_other_commands_need(compiled: Callable[[str], Any]) -> None:
+    loaded = compiled("""
+        import asyncio, sys
+        sys.modules["uvloop"] = sys.modules["orjson"] = None  # which bring modules of their own
+        before = set(sys.modules)
+        with open("small.py", "w") as file:
+            file.write('''if True:
+                import json, sys
+                from contextlib import asynccontextmanager
+                from __main__ import before
+                from mcp_h11 import MCPServer
+
+                @asynccontextmanager
+                async def lifespan(server):
+                    print(json.dumps(sorted(set(sys.modules) - before)))
+                    raise RuntimeError("it has said all")
+                    yield
+
+                server = MCPServer("small", lifespan=lifespan)
+            ''')
+        from mcp_h11.cli.main import main
+        assert main(["small.py", "--port", "0"]) == 2
+    """)
+    assert "mcp_h11.cli.serving" in loaded
+    # argparse asks `shutil` for the width of the terminal, and that brings three compressors: half a megabyte.
+    assert not set(loaded) & {
+        "bz2", "datetime", "difflib", "fnmatch", "hashlib", "ipaddress", "lzma", "pathlib", "random", "shutil",
+        "urllib.parse", "uuid", "zlib",
+    }  # fmt: skip
+
+
 def test_the_modern_side_works_without_the_legacy_one(compiled: Callable[[str], Any]) -> None:
     assert compiled(
         """

@@ -14,7 +14,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..http.addresses import on_loopback
@@ -71,7 +70,7 @@ def http_banner(name: str, url: str, options: argparse.Namespace) -> str:
 
 def _root(module: str) -> str:
     found = sys.modules[module.partition(".")[0]].__file__
-    return str(Path(found).resolve().parents[1]) if found else ""
+    return os.path.dirname(os.path.dirname(os.path.realpath(found))) if found else ""
 
 
 def python_path_of(target: str | None) -> str:
@@ -88,7 +87,7 @@ def stdio_banner(name: str, options: argparse.Namespace) -> str:
     arguments = [*STARTED_BY]
     if options.target:
         where, attribute = split_target(options.target)
-        where = str(Path(where).resolve()) if is_file(where) else where
+        where = os.path.realpath(where) if is_file(where) else where
         arguments.append(f"{where}:{attribute}" if attribute else where)
     arguments.append("--stdio")
     if options.log_level != "info":

@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..protocol.shown import escaped
 from .banner import print_text
@@ -20,7 +19,7 @@ from .colours import RED, coloured
 from .commands import COMMANDS, main_of, parser_of
 from .parser import ENVIRONMENT_PREFIX, OK, PACKAGE, PROG, UsageError, closest, did_you_mean
 from .parser import INTERRUPTED as INTERRUPTED
-from .target import may_be_target
+from .target import may_be_target, python_files
 
 _FORMAT = "--access-log-format"
 _FORMAT_VARIABLE = f"{ENVIRONMENT_PREFIX}ACCESS_LOG_FORMAT"
@@ -45,7 +44,7 @@ def _check_word(word: str, following: str = "") -> None:
     if following in COMMANDS:
         raise UsageError(f"the command comes first: {PROG} {following} {word} ...")
     if not may_be_target(word):
-        files = {path.stem: path.name for path in Path().glob("*.py")}
+        files = python_files(os.curdir)
         if word in _LEFT_OUT:
             raise UsageError(f"{word!r} is no command; to serve, name a file or a module: {PROG} tools.py")
         meant = closest(word, [*COMMANDS, *files])

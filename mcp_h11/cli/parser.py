@@ -9,6 +9,7 @@ Rule: a message names the option or variable that the user wrote, and says what 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -52,11 +53,22 @@ def did_you_mean(word: str) -> str:
     return f"; did you mean {word}?" if word else ""
 
 
+def _columns() -> int:
+    """The width of the terminal, for which argparse would load `shutil`, with three compressors half a megabyte."""
+    text = os.environ.get("COLUMNS", "")
+    if text.isdecimal() and int(text):
+        return int(text)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # no stdout, a closed one, no terminal
+        return 80
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Raw, since the examples in an epilog have lines of their own.  A switch is one word: `--[no-]stdio`."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26)
+        super().__init__(prog, max_help_position=26, width=_columns() - 2)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, argparse.BooleanOptionalAction):

@@ -22,7 +22,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
@@ -89,22 +88,35 @@ def _on_path(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
-def _load_file(path: Path) -> ModuleType:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file in it, or a package by its module name")
+def _stem(path: str) -> str:
+    """The name of a file without its suffix."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def python_files(folder: str) -> dict[str, str]:
+    """The Python files in a folder, by their names without the suffix."""
     try:
-        path.open("rb").close()
+        return {_stem(file): file for file in os.listdir(folder) if file.endswith(".py")}
+    except OSError:
+        return {}
+
+
+def _load_file(path: str) -> ModuleType:
+    if os.path.isdir(path):
+        raise UsageError(f"{os.path.normpath(path)} is a folder: name a file in it, or a package by its module name")
+    try:
+        open(path, "rb").close()
     except OSError as exc:
-        names = {one.stem: one.name for one in path.parent.glob("*.py")}
-        meant = did_you_mean(names.get(closest(path.stem, names), ""))
-        raise UsageError(f"cannot read {path}: {exc.strerror}{meant}") from None
-    path = path.resolve()
-    _on_path(str(path.parent))
+        names = python_files(os.path.dirname(path) or os.curdir)
+        meant = did_you_mean(names.get(closest(_stem(path), names), ""))
+        raise UsageError(f"cannot read {os.path.normpath(path)}: {exc.strerror}{meant}") from None
+    path = os.path.realpath(path)
+    _on_path(os.path.dirname(path))
     # Under its own name, so that annotations are found and helpers beside it can import it; not so where that would
     # replace a module that others rely on (a json.py).
-    name = path.stem if path.stem not in sys.modules else f"{path.stem} ({path})"
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path))
+    name = _stem(path) if _stem(path) not in sys.modules else f"{_stem(path)} ({path})"
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=path)
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -115,11 +127,12 @@ def _load_file(path: Path) -> ModuleType:
         except ImportError as exc:
             if not _is_relative(exc, path):
                 raise
-            return UsageError(f"{path.name} imports from its package, which a file alone has not: {_by_module(path)}")
+            file = os.path.basename(path)
+            return UsageError(f"{file} imports from its package, which a file alone has not: {_by_module(path)}")
         return None
 
     try:
-        refusal = _call(f"import of {path.name}", load)
+        refusal = _call(f"import of {os.path.basename(path)}", load)
         if refusal is not None:
             raise refusal
     except UsageError:
@@ -128,19 +141,21 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _is_relative(exc: ImportError, path: Path) -> bool:
+def _is_relative(exc: ImportError, path: str) -> bool:
     """Whether this file itself has the relative import that failed."""
     frames = traceback.extract_tb(exc.__traceback__)
-    return str(exc).startswith("attempted relative import") and frames[-1].filename == str(path)
+    return str(exc).startswith("attempted relative import") and frames[-1].filename == path
 
 
-def _by_module(path: Path) -> str:
+def _by_module(path: str) -> str:
     """How to serve a file of a package by the name of its module."""
-    names, folder = [path.stem, path.parent.name], path.parent
-    while (folder.parent / "__init__.py").is_file():
-        folder = folder.parent
-        names.append(folder.name)
-    go = "" if folder.parent == Path.cwd() else f"cd {folder.parent}; "
+    folder = os.path.dirname(path)
+    names = [_stem(path), os.path.basename(folder)]
+    while os.path.isfile(os.path.join(os.path.dirname(folder), "__init__.py")):
+        folder = os.path.dirname(folder)
+        names.append(os.path.basename(folder))
+    above = os.path.dirname(folder)
+    go = "" if above == os.getcwd() else f"cd {above}; "
     return f"{go}{PROG} {'.'.join(reversed(names))}"
 
 
@@ -186,7 +201,7 @@ def may_be_target(word: str) -> bool:
 
     Nothing is imported.
     """
-    if not word or re.search(r"[.:/\\]", word) or Path(word).exists():
+    if not word or re.search(r"[.:/\\]", word) or os.path.exists(word):
         return True
     try:
         return importlib.util.find_spec(word) is not None or (
@@ -278,7 +293,7 @@ def _from_functions(module: ModuleType, where: str) -> MCPServer:
         raise UsageError(f"{where} has no MCPServer, no ServerHandler and no public function")
     version = getattr(module, "__version__", None)
     server = MCPServer(
-        Path(where).stem if is_file(where) else where.rpartition(".")[2],
+        _stem(where) if is_file(where) else where.rpartition(".")[2],
         instructions=inspect.getdoc(module),
         version=version if isinstance(version, str) else "0",
     )
@@ -300,7 +315,7 @@ def load_target(target: str) -> ServerHandler:
         UsageError: it does not exist, cannot be imported, or cannot be served.
     """
     where, name = split_target(target)
-    return _served(_load_file(Path(where)) if is_file(where) else _load_module(where), where, name)
+    return _served(_load_file(where) if is_file(where) else _load_module(where), where, name)
 
 
 def load_bundled(target: str) -> ServerHandler:

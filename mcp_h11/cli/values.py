@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 from ..http.addresses import checked_prefix
 from ..runtime.request_state import MIN_KEY
@@ -127,7 +126,7 @@ def read_keys(value: str) -> list[bytes]:
     """Keys that seal the state of requests: separated by commas, or, after an @, the name of a file with one a line."""
     if value.startswith("@"):
         try:
-            with Path(value[1:]).open("rb") as file:
+            with open(value[1:], "rb") as file:
                 data = file.read(MAX_KEYS + 1)
         except OSError as exc:
             raise bad_value(f"names a file that cannot be read: {value[1:]}: {exc.strerror}") from None

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import fields
 
 import pytest
@@ -11,6 +14,7 @@ from mcp_h11 import Limits, Settings
 from mcp_h11.cli import commands
 from mcp_h11.cli.main import main
 from mcp_h11.cli.options import OPTIONS
+from mcp_h11.cli.parser import CommandParser
 
 # Settings that no text can give.
 OBJECTS = {"authorize", "verifier", "scope_includes", "ssl", "call_in", "session_manager", "event_store"}
@@ -72,3 +76,41 @@ def test_each_command_follows_the_convention_of_the_table() -> None:
         assert parser.prog == f"python -m mcp_h11 {word}".rstrip()
         # A shell completes by these, so each has a word to say of it.
         assert [action.dest for action in parser._actions if not action.help and action.dest != "target"] == []
+
+
+def fills(columns: int) -> bool:
+    """Whether a long help is cut into lines for a screen of this width."""
+    parser = CommandParser(prog="p")
+    parser.add_argument("--option", help="word " * 100)
+    most = columns - 2
+    return most - len("word ") < max(map(len, parser.format_help().splitlines())) <= most
+
+
+@pytest.mark.parametrize("text", ["60", "100", "0", "-5", "wide", "", None])
+def test_the_help_is_as_wide_as_the_terminal(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if text is None:
+        monkeypatch.delenv("COLUMNS")
+    else:
+        monkeypatch.setenv("COLUMNS", text)
+    assert fills(shutil.get_terminal_size().columns)
+    monkeypatch.setattr(sys, "__stdout__", None)  # pythonw
+    assert fills(shutil.get_terminal_size().columns)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="a terminal of POSIX")
+@pytest.mark.parametrize("columns", [70, 0])  # a terminal may not know
+def test_a_terminal_tells_its_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    monkeypatch.delenv("COLUMNS")
+    ours, theirs = os.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+        with open(theirs, "w", closefd=False) as screen:
+            monkeypatch.setattr(sys, "__stdout__", screen)
+            assert fills(columns or 80)
+    finally:
+        os.close(ours)
+        os.close(theirs)
