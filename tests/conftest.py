@@ -47,7 +47,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if parameters is None:
         return
     backend = parameters.params.get("anyio_backend")
-    on_uvloop = isinstance(backend, tuple) and any(map(backend[1].get, ("use_uvloop", "loop_factory")))
+    on_uvloop = isinstance(backend, tuple) and backend[1].get("use_uvloop")
     if on_uvloop or "redis" in [value for value in parameters.params.values() if isinstance(value, str)]:
         item.add_marker(pytest.mark.long)
 
