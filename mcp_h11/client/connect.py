@@ -152,9 +152,25 @@ class Connecting:
             await self._start(False)
             negotiated = None
         if negotiated is None:
-            await self.handshake()
-        else:
+            negotiated = await self._shake_hands_unless_late(duplex)
+        if negotiated is not None:
             self.settle(negotiated)
+
+    async def _shake_hands_unless_late(self, duplex: bool) -> Negotiated | None:
+        """Makes the handshake; or gives the answer of a modern server that began after the time for the first one.
+
+        On pipes that server has read `server/discover` before `initialize`, and has refused the latter.
+        """
+        try:
+            await self.handshake()
+        except MCPError as error:
+            if not duplex or not probe.refuses_handshake(error):
+                raise
+            late = await self.discover(silence_is_legacy=True)
+            if late is None:
+                raise
+            return late
+        return None
 
     async def discover(self, *, silence_is_legacy: bool, revision: Revision = LATEST_MODERN) -> Negotiated | None:
         """Sends `server/discover`; see `probe.discover`."""

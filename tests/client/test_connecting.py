@@ -16,7 +16,9 @@ from certificates import certified, trusting
 from provision import EVERYTHING
 
 from mcp_h11 import Client, ConnectionLost, Context, MCPServer, detect, listening
+from mcp_h11.client import probe
 from mcp_h11.client.http.urls import origin_of
+from mcp_h11.client.transports.base import Outgoing
 from mcp_h11.client.transports.memory import MemoryTransport
 from mcp_h11.client.transports.stdio import StdioTransport
 
@@ -43,6 +45,23 @@ for line in sys.stdin:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": no}), flush=True)
         continue
     print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": said}), flush=True)
+"""
+
+# A server of 2026-07-28 on pipes that begins so late that `initialize` is there before it answers the first request.
+LATE = """
+import json, sys
+first, second = (json.loads(sys.stdin.readline()) for _ in range(2))
+assert (first["method"], second["method"]) == ("server/discover", "initialize")
+found = {"supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private",
+         "resultType": "complete"}
+def say(id, **said):
+    print(json.dumps({"jsonrpc": "2.0", "id": id, **said}), flush=True)
+say(first["id"], result=found)
+say(second["id"], error={"code": -32022, "message": "no handshake here", "data": {"supported": ["2026-07-28"]}})
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" in message:
+        say(message["id"], result=found if message["method"] == "server/discover" else {"resultType": "complete"})
 """
 
 
@@ -94,6 +113,22 @@ async def test_an_old_server_that_knows_nothing_but_initialize(what: str) -> Non
             with anyio.move_on_after(0.05) as waited:
                 await client.wait_closed()
             assert waited.cancelled_caught
+
+
+async def test_a_new_server_that_begins_after_the_time_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT", 0.05)
+    send = StdioTransport.send
+
+    async def slowly(transport: StdioTransport, out: Outgoing) -> None:
+        if out.method == "initialize":  # from then on it answers
+            monkeypatch.setattr(probe, "PROBE_TIMEOUT", LIMIT)
+        await send(transport, out)
+
+    monkeypatch.setattr(StdioTransport, "send", slowly)
+    with anyio.fail_after(LIMIT):
+        async with Client([sys.executable, "-c", LATE]) as client:
+            assert client.revision.name == "2026-07-28"
+            assert (await client.request("x/y")) == {"resultType": "complete"}
 
 
 async def test_a_function_that_makes_a_transport_is_called_again_where_the_server_is_started_again() -> None:
