@@ -715,7 +715,7 @@ async def test_anothers_session_takes_no_longer_to_refuse_than_none() -> None:
                     await client.send(data)
                     assert (await client.receive("POST")).status == 404
                     taken.append(time.perf_counter() - began)
-            mine, none = (sorted(taken)[len(taken) // 4] for taken in times.values())
+            mine, none = map(min, times.values())  # what else the machine does only adds to a time
             # A coarse bound: a request to a store, or a wait, would take ten times as long.
             assert mine < 5 * none and none < 5 * mine
             verifier.found = ANN

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -848,5 +847,5 @@ async def test_a_session_of_somebody_else_takes_no_longer_to_refuse_than_one_tha
                     response = await client.request("POST", "/mcp", headers, body)
                     seen.append(time.perf_counter() - began)
                     assert response.status == 404
-    foreign, unknown = (statistics.median(seen) for seen in times.values())
+    foreign, unknown = map(min, times.values())  # what else the machine does only adds to a time
     assert 0.5 < foreign / unknown < 2
