@@ -23,7 +23,7 @@ from serving import served
 from mcp_h11 import Context, MCPServer, Principal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.interop]
-LIMIT = 20.0
+LIMIT = 60.0
 CALLBACK = "http://localhost:1/callback"
 
 
