@@ -52,7 +52,7 @@ class LocalBus:
     def __init__(
         self,
         directory: str,
-        blocking: Callable[..., Awaitable[list[socket.socket]]],
+        blocking: Callable[..., Awaitable[object]],
         woken: Callable[[], None],
         died: Callable[[str], None],
     ) -> None:
@@ -78,20 +78,23 @@ class LocalBus:
         if not 0 < len(_encoded(worker)) <= MAX_WORKER_ID:
             raise ValueError(f"the id of a worker has at most {MAX_WORKER_ID} bytes")
         self._worker = worker
-        listening = _listen(self.directory, worker)
+        listening, found = _listen(self.directory, worker), _Found()
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_unix_server(lambda: _Link(self), sock=listening, backlog=MAX_LINKS)
-            found = await self._blocking(_connect_to_all, self.directory, file_of(worker))
-        except BaseException:
+            await self._blocking(_connect_to_all, self.directory, file_of(worker), found)
+            while found.connections:
+                connection = found.connections.pop()
+                await loop.create_unix_connection(lambda: _Link(self, calls=True), sock=connection)
+            waiting = {link.greeted for link in self._links if link.calls}
+            if waiting:
+                await asyncio.wait(waiting, timeout=HELLO_TIME)
+        except BaseException:  # also where it took too long, and is opened again later
+            found.give_up()
+            await self.close()
             listening.close()
             self._remove()
             raise
-        for connection in found:
-            await loop.create_unix_connection(lambda: _Link(self, calls=True), sock=connection)
-        waiting = {link.greeted for link in self._links if link.calls}
-        if waiting:
-            await asyncio.wait(waiting, timeout=HELLO_TIME)
         for link in self._links:
             link.late = True  # from now on, a worker that greets may have published before
 
@@ -375,14 +378,30 @@ def _connect(directory: str, name: str) -> socket.socket:
     return connection
 
 
-def _connect_to_all(directory: str, own: str) -> list[socket.socket]:
+class _Found:
+    """The connections that a thread makes; the loop, which wants them, may give up meanwhile."""
+
+    def __init__(self) -> None:
+        self.connections: list[socket.socket] = []
+        self._given_up = False
+
+    def add(self, connection: socket.socket) -> None:
+        self.connections.append(connection)
+        if self._given_up:
+            connection.close()
+
+    def give_up(self) -> None:
+        self._given_up = True
+        for connection in self.connections:
+            connection.close()
+
+
+def _connect_to_all(directory: str, own: str, found: _Found) -> None:
     """Connect to every worker that listens in the directory, and remove the sockets of dead ones."""
-    found: list[socket.socket] = []
     for name in sorted(os.listdir(directory)):
         if name != own and name.endswith(SUFFIX):
             with contextlib.suppress(OSError):
-                found.append(_connect(directory, name))
-    return found
+                found.add(_connect(directory, name))
 
 
 def _encoded(worker: str) -> bytes:

@@ -7,8 +7,10 @@ import asyncio
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stores_support import LIMIT, opened, run, until
@@ -381,7 +383,7 @@ def test_no_socket_is_left_where_a_directory_cannot_be_written(tmp_path: Path) -
 
 
 def test_a_store_that_cannot_find_the_others_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> list[socket.socket]:
+    def fail(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(local_bus, "_connect_to_all", fail)
@@ -390,6 +392,59 @@ def test_a_store_that_cannot_find_the_others_does_not_open(tmp_path: Path, monke
         with pytest.raises(StoreError, match="Permission denied"):
             await SQLiteStore(tmp_path / "store.db").open("w")
         assert [*(tmp_path / "store.db-bus").iterdir()] == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("slow", ["the directory", "another worker"])
+def test_a_store_that_opens_too_slowly_leaves_nothing_and_opens_later(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[socket.socket] = []
+    go_on, reached = threading.Event(), threading.Event()
+    connect, connect_to_all = local_bus._connect, local_bus._connect_to_all
+
+    def connecting(*arguments: Any) -> socket.socket:
+        made.append(connect(*arguments))
+        return made[-1]
+
+    def connecting_to_all(*arguments: Any) -> None:
+        reached.set()
+        assert slow != "the directory" or go_on.wait(LIMIT)
+        connect_to_all(*arguments)
+
+    async def test() -> None:
+        folder = tmp_path / "store.db-bus"
+        async with opened(tmp_path / "store.db", "there"):
+            monkeypatch.setattr(local_bus, "_connect", connecting)
+            monkeypatch.setattr(local_bus, "_connect_to_all", connecting_to_all)
+            monkeypatch.setattr(local_bus, "HELLO_TIME", LIMIT)
+            mute = socket.socket(socket.AF_UNIX)
+            with mute:  # a worker that never greets
+                mute.bind(str(folder / file_of("mute")))
+                mute.listen()
+                store = SQLiteStore(tmp_path / "store.db")
+                opening = asyncio.ensure_future(store.open("w"))
+
+                async def far_enough() -> bool:
+                    return reached.is_set() if slow == "the directory" else len(store.bus._links) == 2
+
+                await until(far_enough)
+                opening.cancel()
+                await asyncio.sleep(0)
+                go_on.set()
+                with pytest.raises(asyncio.CancelledError):
+                    await opening
+                assert len(made) == 2
+
+                async def all_closed() -> bool:
+                    return {connection.fileno() for connection in made} == {-1}
+
+                await until(all_closed)
+                assert {path.name for path in folder.iterdir()} == {file_of("there"), file_of("mute")}
+            (folder / file_of("mute")).unlink()
+            await store.open("w")
+            await store.close()
 
     run(test)
 
