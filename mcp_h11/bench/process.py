@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 START_LIMIT = 30.0  # seconds until a server listens
+OWN_PORTS = range(15_000, 32_000)  # Linux gives others the ports from 32,768 on, other systems from 49,152
 STOP_LIMIT = 5.0  # seconds until it has ended after SIGTERM
 PS_LIMIT = 5.0  # seconds for `ps`
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -212,9 +214,12 @@ def _has_open(pid: str, inodes: set[str]) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that no system gives to clients, or to servers that ask for any: one might take it before our server."""
+    while True:
+        port = secrets.choice(OWN_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

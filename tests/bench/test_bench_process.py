@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_without_ps_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process.ps_table() == {}
     with pytest.raises(Failed):
         Group(os.getpid(), whole=False).usage()
+
+
+@linux
+def test_a_port_for_a_server_is_none_that_the_system_gives_to_others_meanwhile() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not [port for port in (process.free_port() for _ in range(50)) if first <= port <= last]
 
 
 @linux

@@ -99,9 +99,9 @@ async def test_localhost_is_both_families_on_one_port() -> None:
 async def test_a_port_that_only_one_family_has_is_not_half_taken() -> None:
     with socket.socket(socket.AF_INET6) as other:
         other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        other.bind(("::1", 0))
+        port = free_port()  # which is served a moment later
+        other.bind(("::1", port))
         other.listen()
-        port = other.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
             async with listening(Held(), host="localhost", port=port):
                 pass
