@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 
 from mcp_h11 import MCPServer, listening
 from mcp_h11.client import client as client_client
@@ -242,6 +243,7 @@ async def test_a_progress_callback_that_fails_is_logged_and_the_call_goes_on(cap
     assert len([record for record in caplog.records if "progress callback" in record.message]) == 2
 
 
+@on_a_still_clock
 async def test_a_timeout_is_told_and_the_late_answer_is_dropped() -> None:
     wire = Wire()
     async with on(wire, revision="2025-11-25") as client:
@@ -256,6 +258,7 @@ async def test_a_timeout_is_told_and_the_late_answer_is_dropped() -> None:
         await client.ping()
 
 
+@on_a_still_clock
 async def test_the_caller_who_leaves_tells_the_server() -> None:
     wire = Wire()
     async with on(wire, revision="2025-11-25") as client:
@@ -274,6 +277,7 @@ async def test_a_handshake_is_never_cancelled() -> None:
 
 
 @pytest.mark.parametrize("id", ["1", 999, 1.0, True])
+@on_a_still_clock
 async def test_only_the_id_that_was_given_out_is_an_id(id: Any) -> None:
     wire = Wire()
     async with on(wire, revision="2025-11-25") as client:
@@ -488,6 +492,7 @@ async def test_the_pages_of_a_list_have_one_budget_of_time(own: bool, monkeypatc
         assert await client.list_resources(timeout=None) == []
 
 
+@on_a_still_clock
 async def test_a_page_that_never_comes_ends_with_the_time_of_the_list() -> None:
     wire = Wire({"prompts/list": paged({"prompts": []}, 2)})
     answer = wire.answers["prompts/list"]
@@ -680,6 +685,7 @@ async def test_a_question_is_for_the_call_that_it_came_with() -> None:
     assert heard == ["notifications/message"]
 
 
+@on_a_still_clock
 async def test_the_clock_of_a_call_stands_still_while_its_question_is_answered() -> None:
     async def slow(params: dict[str, Any]) -> dict[str, Any]:
         await anyio.sleep(0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from hurrying import STILL
+from hurrying import on_a_still_clock
 from scripted import LIMIT, SESSION, Peer, Seen, modern_server, scripted, session_server
 
 from mcp_h11 import AuthorizationRequired, ConnectionLost, Detected, MCPServer, RequestTimeout, detect, listening
@@ -48,7 +48,7 @@ async def test_our_own_server_has_no_session_more_than_before(stateless: bool) -
         assert not running.endpoint.legacy.sessions
 
 
-@pytest.mark.parametrize("anyio_backend", [STILL], ids=["still"])
+@on_a_still_clock
 @pytest.mark.parametrize("silent", ["POST", "initialize", "GET", "DELETE"])
 async def test_it_takes_no_longer_than_it_was_given(silent: str) -> None:
     usual = session_server(nothing)
@@ -72,7 +72,7 @@ async def test_it_takes_no_longer_than_it_was_given(silent: str) -> None:
             assert script.of("DELETE")
 
 
-@pytest.mark.parametrize("anyio_backend", [STILL], ids=["still"])
+@on_a_still_clock
 async def test_a_session_that_begins_too_late_is_deleted_too() -> None:
     usual = session_server(nothing)
 

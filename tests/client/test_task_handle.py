@@ -354,7 +354,7 @@ async def test_notices_without_an_end_do_not_make_a_client_ask_without_a_pause(m
 
     async def send(handle: TaskHandle, method: str, params: Any) -> dict[str, Any]:
         asked.append(method)
-        return {"taskId": "x", "status": "working"}
+        return {"taskId": "x", "status": "working", "pollIntervalMs": 3_600_000}
 
     monkeypatch.setattr(TaskHandle, "_send", send)
     async with served(Jobs()) as server, Client(server.url) as client, anyio.create_task_group() as group:

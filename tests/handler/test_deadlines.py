@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hurrying import STILL
+from hurrying import on_a_still_clock
 from rawclient import LIMIT, Legacy, Modern
 from serving import LEGACY, call, served, turns
 
@@ -23,8 +23,6 @@ from mcp_h11.runtime.runtime import Runtime
 from mcp_h11.server.stdio import Pipe
 
 pytestmark = pytest.mark.anyio
-# Of a call that has to be done before its time is over: a machine that stands still takes none of it.
-on_a_still_clock = pytest.mark.parametrize("anyio_backend", [STILL], ids=["still"])
 
 SHORT = 0.05
 LONG = 20 * LIMIT

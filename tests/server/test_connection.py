@@ -666,7 +666,7 @@ async def test_a_large_last_answer_is_read_to_its_end_however_slowly(
     monkeypatch.setattr(deadlines, "LINGER_TIME", 0.05)
     size = 24 * 1024 * 1024
     options: dict[str, Any] = {"max_requests": 1} if last == "max_requests" else {}
-    async with served(first_byte_timeout=SHORT, **options) as server, RawClient(server.port) as client:
+    async with served(first_byte_timeout=1.0, **options) as server, RawClient(server.port) as client:
         fields = {} if options else {"Connection": "close"}
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(modern("tools/call", call("big", size=size), **fields))

@@ -889,14 +889,18 @@ async def test_one_stall_is_one_warning_and_warnings_are_rare(
 
 async def test_a_call_that_waits_blocks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     handler = Blocking()
+    handler.unblocked.set()
     async with served(handler, lag_warning=0.25) as server, RawClient(server.port) as client:
+        # A call that starts a thread waits for its first step, which a busy machine may hold up.
+        await Modern(server.port).call("tools/call", call("block"))
+        handler.unblocked.clear()
         await client.send(modern("tools/call", call("hold")))
-        await handler.until(started=1)
+        await handler.until(started=2)
         await asyncio.sleep(0.4)
         handler.released.set()
         await client.receive("POST")
         blocked = asyncio.ensure_future(Modern(server.port).call("tools/call", call("block")))
-        await handler.until(started=2)
+        await handler.until(started=3)
         await asyncio.sleep(0.3)
         handler.unblocked.set()
         await blocked

@@ -12,6 +12,8 @@ import asyncio
 import selectors
 from typing import Any
 
+import pytest
+
 SETTLE = 0.002  # seconds, for the kernel to carry what was written to a socket on loopback
 
 
@@ -42,3 +44,5 @@ class StillLoop(HurryingLoop):
 
 
 STILL = ("asyncio", {"loop_factory": StillLoop})  # for `anyio_backend`
+# Of a test in which something has to be done before a time is over: a machine that stands still takes none of it.
+on_a_still_clock = pytest.mark.parametrize("anyio_backend", [STILL], ids=["still"])

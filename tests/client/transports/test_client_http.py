@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 from patience import heard
 from scripted import (
     LIMIT,
@@ -827,6 +828,7 @@ async def test_a_404_to_the_get_means_a_new_session() -> None:
 # --- cancellation ---------------------------------------------------------------------------------------------------
 
 
+@on_a_still_clock
 async def test_a_session_is_told_of_a_cancellation_and_the_late_answer_finds_nobody() -> None:
     cancelled = asyncio.Event()
 
@@ -848,6 +850,7 @@ async def test_a_session_is_told_of_a_cancellation_and_the_late_answer_finds_nob
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancelled"])
+@on_a_still_clock
 async def test_a_session_is_not_told_of_a_cancellation_by_a_connection_that_closes(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -880,6 +883,7 @@ async def test_a_session_is_not_told_of_a_cancellation_by_a_connection_that_clos
         assert 0.2 < closed_at - told.at < 1.5
 
 
+@on_a_still_clock
 async def test_closing_the_exchange_is_the_cancellation_of_2026_07_28() -> None:
     closed = asyncio.Event()
 
@@ -901,6 +905,7 @@ async def test_closing_the_exchange_is_the_cancellation_of_2026_07_28() -> None:
         assert not script.of("notifications/cancelled")
 
 
+@on_a_still_clock
 async def test_initialize_is_never_cancelled() -> None:
     async def serve(seen: Seen, peer: Peer) -> None:
         if seen.method == "initialize":
@@ -916,6 +921,7 @@ async def test_initialize_is_never_cancelled() -> None:
 
 
 @pytest.mark.parametrize("leave", ["cancelled", "timed out"])
+@on_a_still_clock
 async def test_who_leaves_during_the_handshake_leaves_no_session_behind(leave: str) -> None:
     left = asyncio.Event()
     usual = session_server(done)
@@ -948,6 +954,7 @@ async def test_who_leaves_during_the_handshake_leaves_no_session_behind(leave: s
         assert ended.headers["mcp-session-id"] == SESSION
 
 
+@on_a_still_clock
 async def test_a_handshake_that_is_never_answered_does_not_hold_up_the_end() -> None:
     async def serve(seen: Seen, peer: Peer) -> None:
         await peer.gone()
@@ -1224,6 +1231,7 @@ async def test_a_notification_that_is_refused_or_not_understood_is_an_error_of_i
         await client.notify("notifications/other")
 
 
+@on_a_still_clock
 async def test_a_notification_that_nobody_takes_is_a_timeout_also_at_the_handshake() -> None:
     silent: set[str] = set()
     usual = session_server(done)
@@ -1243,6 +1251,7 @@ async def test_a_notification_that_nobody_takes_is_a_timeout_also_at_the_handsha
                 await client.notify("notifications/mine")
 
 
+@on_a_still_clock
 async def test_who_is_cancelled_while_listening_takes_back_what_was_subscribed_to() -> None:
     async with connected(session_server(done), **LEGACY) as (client, script):
         with anyio.move_on_after(0.1):

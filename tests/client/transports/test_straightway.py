@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 from scripted import LIMIT, Answers, Peer, Script, Seen, event, result, scripted, session_server
 
 from mcp_h11.client.client import Client
@@ -201,6 +202,7 @@ async def test_a_fault_of_this_package_ends_one_call_and_is_logged(
         assert await client.call_tool("a") == TEXT
 
 
+@on_a_still_clock
 async def test_a_cancelled_request_may_still_be_answered_and_its_connection_is_kept() -> None:
     cancelled = asyncio.Event()
 
@@ -225,6 +227,7 @@ async def test_a_cancelled_request_may_still_be_answered_and_its_connection_is_k
         assert len(transport._http._idle) == 2
 
 
+@on_a_still_clock
 async def test_a_cancelled_request_whose_answer_begins_has_no_longer_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(straightway, "AFTER_CANCEL", 0.2)
     closed = asyncio.Event()
