@@ -15,7 +15,7 @@ from serving import ASYNCIO
 from mcp_h11.bridge.groups import in_one_task
 
 pytestmark = pytest.mark.anyio
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 
 
 @pytest.fixture

@@ -967,7 +967,7 @@ def test_the_log_goes_to_stderr_at_the_level_asked_for(
 
 # --- a process of its own --------------------------------------------------------------------------------------------
 
-LIMIT = 20  # seconds until a process that does not do what is waited for is killed
+LIMIT = 60  # seconds until a process that does not do what is waited for is killed
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,

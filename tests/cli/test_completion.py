@@ -22,7 +22,7 @@ from mcp_h11.cli import commands, completion
 from mcp_h11.cli.main import main
 from mcp_h11.cli.parser import UsageError
 
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 bash, zsh, fish = (
     pytest.mark.skipif(shutil.which(shell) is None, reason=f"there is no {shell} here") for shell in completion.SHELLS
 )

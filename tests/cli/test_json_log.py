@@ -25,7 +25,7 @@ from mcp_h11.cli.main import main
 pytestmark = pytest.mark.long
 
 ROOT = Path(mcp_h11.__file__).resolve().parents[1]
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 JSON = ("--access-log-format", "json")
 
 TOOLS = """\

@@ -26,7 +26,7 @@ from mcp_h11.cli.target import load_target
 
 ROOT = Path(mcp_h11.__file__).resolve().parents[1]
 PROG = "python -m mcp_h11"
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 
 TOOLS = """\
 from mcp_h11 import MCPServer

@@ -24,7 +24,7 @@ from mcp_h11.client.transports.stdio import StdioTransport
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 20.0
+LIMIT = 60.0
 REVISIONS = [None, "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 
 # A server of sessions on pipes; what it does before `initialize` is said by its argument.
