@@ -35,13 +35,11 @@ class Caller:
         alone: the backend under that key works for this client alone.
         piped: the call came on pipes, which have one client.
         pipe: the session of the pipes, where the client began one.
-        party: the client that the limits count the call for.
     """
 
     def __init__(self, ctx: Context) -> None:
         exchange = exchange_of(ctx)
         self._ctx = ctx
-        self.party = exchange.party
         session: Session | None = exchange.carrying_session
         self.session = session if session is not None and session.id else None
         self.owner: Hashable
@@ -59,6 +57,11 @@ class Caller:
             self.alone = is_one_client(ctx.principal)
             # Any number of clients may come without a name: each such call is a client of its own.
             self.owner = self.backend_key if self.alone else object()
+
+    @property
+    def party(self) -> str:
+        """The client that the limits count the call for."""
+        return exchange_of(self._ctx).party
 
     @property
     def info(self) -> dict[str, Any]:

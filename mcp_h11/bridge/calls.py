@@ -28,7 +28,6 @@ from ..handler.context import Context, exchange_of
 from ..handler.deadlines import take_back_cancellation
 from ..handler.questions import InputRequired, Question, as_question
 from ..protocol.errors import INTERNAL_ERROR, InvalidParams, MCPError, MethodNotFound, ToolError
-from ..protocol.jsonrpc import JSON
 from ..protocol.methods import (
     ACKNOWLEDGED,
     CANCELLED,
@@ -42,6 +41,7 @@ from ..protocol.methods import (
     TASK_NOTIFICATIONS,
 )
 from ..runtime.fairness import Shares
+from .states import read_state
 
 MAX_UNTOLD = 1_000  # notifications of one call that wait for a slow client; beyond that the oldest are dropped
 MAX_PARKED = 100  # calls that wait for their client to come back; each client has a share of them
@@ -90,7 +90,8 @@ class BridgedCall:
     """
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
-        self.party: str = exchange_of(ctx).party
+        self._party: str | None = None  # until it is asked for: most calls ask nothing
+        self._loop = exchange_of(ctx).runtime.loop
         self._parking = parking
         self.ctx: Context | None = ctx
         self.method = method
@@ -100,6 +101,14 @@ class BridgedCall:
         self._untold: deque[tuple[str, dict[str, Any]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[Inquiry] = set()
+
+    @property
+    def party(self) -> str:
+        """The client that the limits count the questions of this call for."""
+        if self._party is None:
+            assert self.ctx is not None
+            self._party = exchange_of(self.ctx).party
+        return self._party
 
     @property
     def may_ask(self) -> bool:
@@ -114,7 +123,7 @@ class BridgedCall:
 
     def begin(self) -> None:
         """Its part at the backend begins, in this task; `end` follows."""
-        self._running = asyncio.current_task()
+        self._running = asyncio.current_task(self._loop)
 
     def cut(self) -> None:
         """End its part at the backend, because that backend goes."""
@@ -184,6 +193,11 @@ class BridgedCall:
                     continue
             await ctx.notify(method, params)
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether notifications wait for the client: `flush` has to be awaited before the answer."""
+        return self._telling is not None and not self._telling.done()
+
     async def flush(self) -> None:
         """Wait until the client has all notifications: none may follow the answer."""
         if self._telling is not None and not self._telling.done():
@@ -248,6 +262,7 @@ class ParkedCall(BridgedCall):
 
     def __init__(self, ctx: Context, method: str, owner: Hashable, parking: Parking) -> None:
         super().__init__(ctx, method, owner, parking)
+        self._party = exchange_of(ctx).party  # now, since it outlives this exchange
         # Sealed in the state; random all the same, so that no client can guess another's call.
         self.id = secrets.token_urlsafe(16)
         self._round = 0
@@ -410,17 +425,6 @@ def asker(runs: Iterable[BridgedCall]) -> BridgedCall | None:
     calls = list(runs)
     able = [call for call in calls if call.may_ask] or calls
     return next((call for call in reversed(able) if call.ctx is not None), able[-1] if able else None)
-
-
-def read_state(state: str) -> dict[str, Any]:
-    """The object that a bridge wrote into a state.  Raises InvalidParams for any other state."""
-    try:
-        said = JSON().loads(state.encode("utf-8"))
-    except (MCPError, ValueError):
-        said = None
-    if not isinstance(said, dict):
-        raise InvalidParams("Invalid or expired requestState")
-    return said
 
 
 class Parking:

@@ -47,6 +47,8 @@ class ToolFilter:
         """Whether clients may see and call a tool of this name.  A name that is no string does not pass."""
         if not isinstance(name, str):
             return False
+        if not self._allow and not self._deny:
+            return True
         allowed, denied = _matches(self._allow, name), _matches(self._deny, name)
         if self.precedence == "allow" and self._deny:
             return allowed or not denied

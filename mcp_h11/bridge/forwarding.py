@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
+from ..client.conversation.request import ClientRequest
 from ..handler.context import Context, exchange_of
+from ..handler.exchange import Exchange
 from ..handler.handler import Params
 from ..handler.questions import InputRequired
 from ..http.headers import decode_value
@@ -33,13 +35,16 @@ from ..protocol.methods import (
 )
 from .backends import Backend
 from .callers import Caller, declared_capabilities, wanted_log_level
-from .calls import BridgedCall, ParkedCall, Parking, read_state
+from .calls import BridgedCall, ParkedCall, Parking
 from .generations import Generation, Generations
+from .states import read_state
 from .tasks import at_client
 from .troubles import as_answer
 
 # Members of `_meta` that concern the hop between client and bridge.  The bridge's own client writes its own.
 _ENVELOPE = frozenset((META_VERSION, META_CLIENT, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"))
+# Members of the params that concern that hop, as far as they are not written anew for the next one.
+_OF_THE_HOP = frozenset(("_meta", "inputResponses", "requestState"))
 # RFC 9110 and the protocol's own fields: they belong to one connection, one endpoint, or one server's trust in a
 # client, and would be wrong or dangerous at another server.
 _NOT_FORWARDED = frozenset(
@@ -75,26 +80,26 @@ class Forwarding:
         self._parking = parking
         self.headers = headers
 
-    async def request(self, method: str, params: Params, ctx: Context) -> Any:
-        """The backend's answer, or an `InputRequired`.  Raises MCPError."""
+    def request(self, method: str, params: Params, ctx: Context) -> Coroutine[Any, Any, Any]:
+        """The backend's answer, or an `InputRequired`, to be awaited.  Both raise MCPError."""
         # A client that answers a parked question goes on with its call; any other request begins one.
         parked = self._parking.find(ctx.request_state) if ctx.request_state is not None else None
         if parked is not None:
-            return await parked.turn(ctx, ctx.input_responses)
+            return parked.turn(ctx, ctx.input_responses)
         caller = Caller(ctx)
         generation = self._generations.serving(caller)
         backend = self._generations.backend_of(caller, generation)
         if not exchange_of(ctx).revision.modern:
             call = BridgedCall(ctx, method, caller.owner, self._parking)
-            return await self._on_backend(generation, backend, call, params, ctx)
+            return self._on_backend(generation, backend, call, params, ctx)
         parked = ParkedCall(ctx, method, caller.owner, self._parking)
         job = self._on_backend(generation, backend, parked, params, ctx)
         entry = METHODS.get(method)
         if backend.client is not None and (backend.client.modern or entry is None or not entry.input_required):
             # This backend cannot ask by a request during this method, so the call needs no task of its own.
-            return await job
+            return job
         parked.start(job)
-        return await parked.turn(ctx)
+        return parked.turn(ctx)
 
     async def _on_backend(
         self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context
@@ -122,12 +127,14 @@ class Forwarding:
     async def _ask_backend(
         self, generation: Generation, backend: Backend, call: BridgedCall, params: Params, ctx: Context
     ) -> Any:
-        client = await backend.connected()
-        exchange, said = exchange_of(ctx), ctx.meta
-        meta = {key: value for key, value in said.items() if key not in _ENVELOPE}
-        sent = {key: value for key, value in params.items() if key not in ("_meta", "inputResponses", "requestState")}
-        answers = _answers(generation, ctx)
-        if client.modern:
+        client = backend.client or await backend.connected()
+        exchange, said, method = exchange_of(ctx), ctx.meta, call.method
+        modern, duplex = client.modern, client.transport.duplex
+        meta = {key: value for key, value in said.items() if key not in _ENVELOPE} if said else {}
+        sent = {key: value for key, value in params.items() if key not in _OF_THE_HOP}
+        answers = _answers(generation, exchange)
+        levels = backend.interests.levels
+        if modern:
             # 2026-07-28 basic, _meta: each request carries the client's capabilities, name and log level.
             meta[META_CAPABILITIES] = declared_capabilities(ctx)
             info = ctx.client_info
@@ -137,30 +144,32 @@ class Forwarding:
             if level is not None:
                 meta[META_LOG_LEVEL] = level
             sent.update(answers)
-        elif exchange.revision.modern and META_LOG_LEVEL in said:
+        elif META_LOG_LEVEL in said and exchange.revision.modern:
             # An earlier backend has one level for its whole connection: this call's level counts while it runs.
-            backend.interests.levels[call] = log_rank(said[META_LOG_LEVEL])
+            levels[call] = log_rank(said[META_LOG_LEVEL])
             await backend.apply_level()
         # Progress also moves the call's deadline, so a call with a deadline wants it even without a token.
-        wants_progress = ctx.progress_token is not None or exchange.deadline is not None
+        wants_progress = exchange.deadline is not None or ctx.progress_token is not None
+        request = ClientRequest(
+            method,
+            sent,
+            progress=call.on_progress if wants_progress else None,
+            # On one channel for all calls a message does not say which call it is for: `Attribution` decides.
+            on_notification=None if duplex else backend.hearing(call),
+            on_request=None if modern or duplex else call.on_request,
+            rounds=False,
+            meta=meta or None,
+            owner=None if self._generations.is_alone(backend) else call.owner,
+            mirrored=None if method in METHODS else _mirrored(ctx, sent),
+        )
         try:
-            result = await client.request(
-                call.method,
-                sent,
-                progress=call.on_progress if wants_progress else None,
-                timeout=None,
-                # On one channel for all calls a message does not say which call it is for: `Attribution` decides.
-                on_notification=None if client.transport.duplex else backend.hearing(call),
-                on_request=None if client.modern or client.transport.duplex else call.on_request,
-                rounds=False,
-                meta=meta or None,
-                owner=None if self._generations.is_alone(backend) else call.owner,
-                mirrored=None if call.method in METHODS else _mirrored(ctx, sent),
-            )
+            result = await client._request(request)
         finally:
-            backend.interests.levels.pop(call, None)
-        await call.flush()
-        return at_client(call.method, sent, _as_result(generation, result), ctx, backend)
+            if call in levels:
+                del levels[call]
+        if call.is_telling:
+            await call.flush()
+        return at_client(method, sent, _as_result(generation, result), ctx, backend)
 
     def _passed_on(self, ctx: Context) -> Mapping[str, str]:
         headers = ctx.headers
@@ -205,13 +214,13 @@ def _as_result(generation: Generation, result: dict[str, Any]) -> Any:
         raise MCPError(INTERNAL_ERROR, "The backend asks for something that no client answers") from None
 
 
-def _answers(generation: Generation, ctx: Context) -> dict[str, Any]:
+def _answers(generation: Generation, exchange: Exchange) -> dict[str, Any]:
     """The members by which a client answers the questions of this generation.  Raises InvalidParams for another's."""
     answers: dict[str, Any] = {}
-    if ctx.input_responses is not None:
-        answers["inputResponses"] = ctx.input_responses
-    if ctx.request_state is not None:
-        state = read_state(ctx.request_state)
+    if exchange.input_responses is not None:
+        answers["inputResponses"] = exchange.input_responses
+    if exchange.request_state is not None:
+        state = read_state(exchange.request_state)
         if state.get("g") != generation.number:
             raise InvalidParams("Invalid or expired requestState")
         if state.get("s") is not None:

@@ -324,7 +324,9 @@ class Generations:
 
     def find(self, number: int) -> Generation | None:
         """The generation that serves sessions of this number; None where they are outdated."""
-        return next((generation for generation in self.all if generation.covers(number)), None)
+        if self.now is not None and self.now.low <= number <= self.now.number:  # nearly always
+            return self.now
+        return next((generation for generation in self.draining if generation.covers(number)), None)
 
     def answering(self, number: int | None) -> Generation | None:
         """The generation that answers a session of this number, or a client without a session (None)."""

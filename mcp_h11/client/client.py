@@ -9,7 +9,7 @@ Rule: results and params are plain dicts in the wire's own words; errors are exc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -363,6 +363,10 @@ class Client(TaskCalls):
             mirrored=mirrored,
         )
         return await self._watch.request(request)
+
+    def _request(self, request: ClientRequest) -> Coroutine[Any, Any, dict[str, Any]]:
+        """As `request`, for a bridge, which makes the `ClientRequest` itself, with callbacks of its own."""
+        return self._watch.request(request)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Sends the notification `method` with `params`.  Raises MCPError where it is not there within `timeout`."""

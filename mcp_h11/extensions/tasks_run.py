@@ -245,7 +245,7 @@ class TaskRun:
             logger.warning("a task ignores its cancellation; its result will be dropped")
             runtime.leave(task, self.party)
 
-        deadline = exchange.deadline = Deadline(runtime.loop, limit, limit)
+        deadline = exchange.deadline = Deadline(runtime.loop, limit, limit, runtime.timer)
         try:
             return await run_within(self._play(), deadline, leave)
         except TimedOut as exc:

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Coroutine
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..protocol.errors import InternalError, MCPError, ToolError
 from ..protocol.methods import METHODS
 from .context import Context, exchange_of
 from .deadlines import Deadline, TimedOut, run_in_time, run_within
+from .exchange import Exchange
 from .handler import Params, Result, ServerHandler, check_progress_token, logger
 from .questions import InputRequired, taken
 
@@ -42,19 +44,14 @@ async def _answer_within(
 ) -> Result | InputRequired:
     exchange = exchange_of(ctx)
     runtime = exchange.runtime
-    # The name is a client's text, so it is cut and quoted for the log.
-    what = f"tools/call {str(params.get('name'))[:100]!r}" if method == "tools/call" else method
-
-    def leave(task: asyncio.Task[Any]) -> None:
-        logger.warning("%s ignores its cancellation; its answer will be dropped", what)
-        runtime.leave(task, exchange.party)
-
-    deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling)
+    deadline = exchange.deadline = Deadline(runtime.loop, timeout, runtime.settings.call_ceiling, runtime.timer)
     try:
         job = answer(handler, method, params, ctx)
-        return await (run_in_time(job, deadline) if handler.heeds_cancellation else run_within(job, deadline, leave))
+        if handler.heeds_cancellation:
+            return await run_in_time(job, deadline)
+        return await run_within(job, deadline, partial(_leave, exchange))
     except TimedOut as exc:
-        logger.warning("%s: %s", what, exc)
+        logger.warning("%s: %s", _what(exchange), exc)
         exchange.failed("timeout")
         # A model can act on a timeout of a tool; for any other method it is an error of the protocol.
         if method == "tools/call":
@@ -62,6 +59,17 @@ async def _answer_within(
         raise InternalError(str(exc)) from None
     finally:
         exchange.deadline = None
+
+
+def _leave(exchange: Exchange, task: asyncio.Task[Any]) -> None:
+    logger.warning("%s ignores its cancellation; its answer will be dropped", _what(exchange))
+    exchange.runtime.leave(task, exchange.party)
+
+
+def _what(exchange: Exchange) -> str:
+    """The call, for the log.  The name of a tool is a client's text, so it is cut and quoted."""
+    method = exchange.method
+    return f"tools/call {str(exchange.params.get('name'))[:100]!r}" if method == "tools/call" else method
 
 
 async def answer(handler: ServerHandler, method: str, params: Params, ctx: Context) -> Result | InputRequired:

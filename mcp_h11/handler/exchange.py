@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..protocol.jsonrpc import Request
 from ..protocol.revisions import Revision
-from .deadlines import Deadline
+from .deadlines import CallTimer, Deadline
 from .questions import Question
 from .sessions import ServerSession
 
@@ -37,6 +37,7 @@ class Services(Protocol):
     lifespan: Any
     loop: asyncio.AbstractEventLoop
     settings: Any  # Settings
+    timer: CallTimer  # of calls with a deadline
 
     def leave(self, task: asyncio.Task[Any], party: str) -> None:
         """Count a task of a client's that still runs although its call is answered."""

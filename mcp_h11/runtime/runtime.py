@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..handler.deadlines import CallTimer
 from ..handler.dispatch import answer
 from ..handler.handler import ServerHandler
 from ..handler.notices import EXTENDED, Notice
@@ -115,6 +116,7 @@ class Runtime:
         self.spans: ServerSpans | None = None  # of each request, where the program wants them
         self._watchdog: Watchdog | None = None
         self.loop: asyncio.AbstractEventLoop
+        self.timer: CallTimer
         self._threads: Threads
         self.eager: Eager | None = None
         self.outbox: Outbox | None = None
@@ -123,6 +125,7 @@ class Runtime:
 
     async def __aenter__(self) -> Runtime:
         self.loop = asyncio.get_running_loop()
+        self.timer = CallTimer(self.loop)
         self._threads = Threads(self.loop, self.settings.max_threads)
         self.eager = Eager(self.loop) if self.settings.eager else None
         self.outbox = outbox_of(self.loop) if self.settings.eager else None
@@ -154,6 +157,7 @@ class Runtime:
         if self._watchdog is not None:
             self._watchdog.close()
         self._threads.close()
+        self.timer.close()
         if self.eager is not None:
             await self.eager.close()
         await self._stack.aclose()
