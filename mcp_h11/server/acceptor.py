@@ -18,7 +18,8 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,24 @@ NEVER = 365 * 86_400.0  # seconds; asyncio would read None as a minute
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 logger = escaping(logging.getLogger(__name__))
+
+
+def last_of(sock: socket.socket, limit: int) -> Iterator[tuple[socket.socket, Any]]:
+    """The connections, with their addresses, that wait on a listening socket, at most `limit`; then it is closed.
+
+    The system resets a connection that waits on a socket when that is closed.  So nothing comes between the look that
+    finds no connection and the close.  On Windows there is none, because its loop has an `accept` under way.
+    """
+    with sock:
+        for _ in range(limit if sys.platform != "win32" else 0):
+            try:
+                peer, address = sock.accept()
+            except ConnectionAbortedError:  # that peer has left
+                continue
+            except OSError:  # none waits, or the system has no descriptor for one
+                return
+            peer.setblocking(False)
+            yield peer, address
 
 
 class Acceptor:
@@ -88,6 +107,16 @@ class Acceptor:
             self._sock.close()
         if self._retry is not None:
             self._retry.cancel()
+
+    def stop_after(self, limit: int) -> None:
+        """Accept the connections that wait already, at most `limit`, and no more.
+
+        It is for a socket from which no other process accepts.
+        """
+        last = self._sock.dup()
+        self.stop()
+        for peer, address in last_of(last, limit):
+            self._begin(peer, address)
 
     def close(self) -> None:
         """Accept no more, and cancel the handshakes under way."""

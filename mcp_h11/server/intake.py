@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..http.server import ServerConnection
-from .deadlines import BODY, LINGERING
+from .deadlines import ANSWERING, BODY, LINGERING
 from .owner import ConnectionOwner
 from .writing import WritingProtocol
 
@@ -29,6 +29,11 @@ class Intake(WritingProtocol):
         self._own_buffer = None if server.shares_buffer else memoryview(bytearray(READ_SIZE))
         self._room: memoryview | None = None  # of a body: the loop was told to read into it
         self.received = 0  # bytes
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether nothing of the next request has arrived on a new connection, or a part of it on any."""
+        return self._phase < ANSWERING
 
     def data_received(self, data: bytes) -> None:
         """Take the bytes of one read."""

@@ -31,7 +31,7 @@ from ..protocol.shown import escaping
 from ..runtime.fairness import Crowd, address_party
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
-from .acceptor import Acceptor
+from .acceptor import Acceptor, last_of
 from .access import Recorder, recorder_of
 from .clock import Ticking
 from .connection import Connection
@@ -41,6 +41,7 @@ from .ops import OpsListener, endpoint_of
 from .owner import TOLD_WHY
 from .sockets import (
     close_all,
+    hold_handshakes,
     host_policy,
     open_ops_sockets,
     open_sockets,
@@ -59,6 +60,9 @@ FLUSH_TIME = 0.5  # seconds for the last bytes to leave, and then for aborted co
 NOTICE_TIME = 1.0  # seconds for the last notices of a server that is replaced by other code
 SPARED_OF = 1_024  # connections of one client that are compared to find one that can be spared
 ACCEPT_TURNS = 3  # turns of the loop for connections that were accepted before the sockets were closed
+HANDSHAKE_TIME = 0.01  # seconds for the last handshakes; a connection that begins then waits a second
+LAST_REQUESTS = 0.5  # seconds for the first request of a connection that came just before the port was closed
+LAST_LOOK = 0.01  # seconds between two looks whether all of them have come
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -98,6 +102,7 @@ class Server(Ticking):
         self.sockets: list[socket.socket] = []
         self._addresses: list[Any] = []
         self._bind = (host, port, uds, fd, sock)
+        self._has_port_alone = fd is None and sock is None  # no other process accepts, now or after this one
         self._uds = uds
         self._servers: list[asyncio.Server | Acceptor] = []
         self._stopping = asyncio.Event()
@@ -319,6 +324,7 @@ class Server(Ticking):
             self._close_after_answers()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._forced.wait(), self.settings.drain_delay)
+            await self._serve_last_requests()
         self.draining = self.runtime.draining = True
         for server in self._servers:
             server.close()
@@ -342,6 +348,31 @@ class Server(Ticking):
             self.ops.close()
             remove_socket_file(self.settings.ops_uds)
         await self.runtime.__aexit__(None, None, None)
+
+    async def _serve_last_requests(self) -> None:
+        """Close the port, and serve the requests that are on their way: a load balancer cannot know of that moment."""
+        held = [hold_handshakes(sock) for sock in self.sockets if self._has_port_alone]
+        if any(held):
+            await asyncio.sleep(HANDSHAKE_TIME)
+        making = []
+        for server, sock in zip(self._servers, self.sockets, strict=True):
+            if isinstance(server, Acceptor):
+                server.stop_after(self.settings.backlog)
+            else:
+                last = sock.dup()
+                server.close()
+                for peer, _ in last_of(last, self.settings.backlog):
+                    making.append(self.loop.connect_accepted_socket(self._connected, peer))
+        await asyncio.gather(*making, return_exceptions=True)  # an error means that the peer has left
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        ends = self.loop.time() + LAST_REQUESTS
+        while self._awaits_requests() and self.loop.time() < ends and not self._forced.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._forced.wait(), LAST_LOOK)
+
+    def _awaits_requests(self) -> bool:
+        return bool(self.handshakes) or any(one.awaits_request for one in self.connections)
 
     async def _wait_deserted(self, limit: float) -> None:
         if self.connections:

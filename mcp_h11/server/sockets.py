@@ -8,7 +8,9 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
+from array import array
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,6 +22,7 @@ from ..runtime.settings import Settings
 RESERVED_DESCRIPTORS = 64
 PORT_TRIES = 8  # to find one port that is free on both families
 OPTIONS_PASS_ON = sys.platform == "linux"  # an accepted socket has the options of the listening one
+SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
 PROBE_TIME = 1.0  # seconds for a Unix socket to show whether a server listens on it
 
 
@@ -199,6 +202,26 @@ def bind_unix(path: str, mode: int | None) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def hold_handshakes(sock: socket.socket) -> bool:
+    """Have Linux drop what would begin a connection to a listening TCP socket; handshakes under way go on.
+
+    The peer's system tries again after a second, and is refused then if the socket is closed.  So nothing is lost by
+    closing it, which would reset each connection that the server has not accepted.  False where that cannot be had.
+    It holds for each process that has the socket, and for as long as one has it.
+    """
+    if sys.platform != "linux" or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    # A filter of packets, which see the TCP header (man 7 socket, SO_ATTACH_FILTER; linux/filter.h).
+    lines = (0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+    #       load the flags;   of SYN and ACK,     SYN alone is        dropped,         and all else taken
+    code = array("B", b"".join(struct.pack("HBBI", *line) for line in lines))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(lines), code.buffer_info()[0]))
+    except OSError:  # a kernel without filters
+        return False
+    return True
 
 
 def send_at_once(sock: Any) -> None:

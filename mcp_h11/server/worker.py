@@ -67,12 +67,14 @@ class Charge:
         state_keys: for `Settings.state_keys`, where those are empty.
         store: the URL of the store of all workers, for `Settings.store`, where that is None; None for none.
         hidden: options with their values, which must not stand on a command line.
+        bound: whether the parent has bound the sockets, so that nobody accepts when the workers have ended.
     """
 
     def __init__(self, line: bytes) -> None:
         said = json.loads(line)
         self.index: int = said["index"]
         self.store: str | None = said["store"]
+        self.bound: bool = said["bound"]
         self.hidden: dict[str, str] = said["hidden"]
         self.state_keys = [bytes.fromhex(key) for key in said["state_keys"]]
         self.sockets = [_inherited(descriptor) for descriptor in said["sockets"]]
@@ -166,6 +168,7 @@ class WorkerServer(Server):
     ) -> None:
         super().__init__(handler, channel.charge.shared(settings or Settings()), **at)
         self._channel = channel
+        self._has_port_alone = channel.charge.bound
         self._pages: Pages
         self._retiring: asyncio.Task[None] | None = None
         self._asked: asyncio.Future[str] | None = None  # the metrics of all workers

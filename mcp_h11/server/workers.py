@@ -243,14 +243,12 @@ class Workers:
         finally:
             theirs.close()
         charge = {
-            "index": index,
-            "count": self.count,
+            "index": index, "count": self.count,
             "spread": self._memory,
             "sockets": [sock.fileno() for sock in self.sockets],
             "state_keys": [key.hex() for key in self._keys],
-            "store": self._store,
-            "hidden": self._hidden,
-        }
+            "store": self._store, "bound": self._at[3] is None, "hidden": self._hidden,
+        }  # fmt: skip
         ours.sendall(json.dumps(charge).encode("ascii") + b"\n")
         worker = WorkerProcess(index, process, ours)
         self._all.add(worker)
