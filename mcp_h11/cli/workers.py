@@ -10,6 +10,7 @@ Rule: a secret on the command line of the parent is on that of no worker.  It go
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -114,6 +115,7 @@ def _serve(ours: Channel, options: argparse.Namespace, load: Callable[[], Server
     def on_start(_: object) -> None:
         nonlocal started
         started = True
+        gc.freeze()  # as `serve_over_http`
 
     try:
         run(
@@ -129,6 +131,8 @@ def _serve(ours: Channel, options: argparse.Namespace, load: Callable[[], Server
         if started:
             raise
         raise not_started(address_of(options)[1], exc) from None
+    finally:
+        gc.unfreeze()
 
 
 def parents_settings(options: argparse.Namespace) -> Settings:

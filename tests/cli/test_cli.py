@@ -7,6 +7,7 @@ Most of it runs `main([...])` beside a fake `run`; what only a process has (sign
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -714,6 +715,23 @@ def test_a_unix_socket_is_passed_on(served: Served, capsys: pytest.CaptureFixtur
     assert (
         capsys.readouterr().out == f"mcp_h11 {__version__} serves 'demo' on the socket s.sock (stop it with Ctrl+C)\n\n"
     )
+
+
+def test_while_it_serves_what_was_loaded_is_left_out_of_collections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def run(*args: Any, **options: Any) -> None:
+        counts.append(gc.get_freeze_count())
+        served.run(*args, **options)
+        counts.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(serving, "run", run)
+    assert cli_main.main(["--port", "0"]) == 0
+    before, during = counts
+    assert during > before + 1_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_an_inherited_descriptor_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:

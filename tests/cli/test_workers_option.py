@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rawclient import Legacy
@@ -20,6 +23,7 @@ from redis_servers import fresh_prefix
 from serving import LEGACY, call
 from worker_processes import LIMIT, ROOT, Fleet
 
+from mcp_h11 import MCPServer
 from mcp_h11.cli import workers as cli_workers
 from mcp_h11.cli.main import main
 from mcp_h11.server.server import MAX_WORKERS
@@ -113,6 +117,22 @@ async def test_an_object_of_a_module_and_the_demo_are_served(tmp_path: Path) -> 
             await fleet.started(1)
             name = "fleet" if target else "demo"
             assert f"serves '{name}' at http://127.0.0.1:{fleet.port}/mcp" in fleet.said
+
+
+def test_a_worker_leaves_what_was_loaded_out_of_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def run(handler: Any, *, on_start: Any, **options: Any) -> None:
+        counts.append(gc.get_freeze_count())
+        on_start(None)
+        counts.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(cli_workers, "run", run)
+    channel: Any = SimpleNamespace(charge=SimpleNamespace(sockets=[]))
+    cli_workers._serve(channel, cli_workers.worker_options(["--port", "0"], {}), lambda: MCPServer("x"))
+    before, during = counts
+    assert during > before + 1_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_workers_are_loaded_only_where_they_are_asked_for() -> None:
