@@ -154,7 +154,8 @@ class ToolEntry(Entry):
         self.bind = self._bind_own if own_input else function.signature.bind
         self._own_output = own_output
         self._unstructured = not own_output and function.signature.output_schema is None
-        self._check_input = checker(definition["inputSchema"]) or _nothing_wrong
+        # The readers of the signature check what they read, so its own schema is not compiled: 3 KiB for each tool.
+        self._check_input = (checker(definition["inputSchema"]) if own_input else None) or _nothing_wrong
         self._check_output = checker(definition.get("outputSchema", {})) or _nothing_wrong
         # 2026-07-28 streamable-http, Schema Extension: clients drop a tool with a bad annotation, so refuse it here.
         self.param_headers = header_map(definition["inputSchema"])
