@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from ..handler.handler import ServerHandler
 from ..protocol.shown import escaped
 from ..runtime.settings import Settings
+from .selecting import fair_loop
 from .server import DEFAULT_HOST, DEFAULT_PORT, FLUSH_TIME, Server
 from .signals import END_SIGNALS, handle_signals
 
@@ -179,4 +180,4 @@ def _new_loop(loop: str) -> asyncio.AbstractEventLoop:
                 raise
         else:
             return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
+    return fair_loop()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The order in which a turn of the loop reads its connections, on real sockets, and which loops have it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mcp_h11 import MCPServer, run
+from mcp_h11.server import selecting
+from mcp_h11.server.selecting import FEW_READY, FairSelector, fair_loop
+from mcp_h11.server.server import Server
+
+LIMIT = 60.0  # seconds
+
+
+@pytest.fixture
+def selector() -> Iterator[FairSelector]:
+    with FairSelector() as selector:
+        yield selector
+
+
+@pytest.fixture
+def pairs(selector: FairSelector) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Both ends of connections whose first end is registered."""
+    pairs = [socket.socketpair() for _ in range(4 * FEW_READY)]
+    for ours, _ in pairs:
+        selector.register(ours, selectors.EVENT_READ)
+    yield pairs
+    for pair in pairs:
+        for one in pair:
+            one.close()
+
+
+def order(selector: FairSelector) -> list[object]:
+    found = selector.select(LIMIT)
+    assert {events for _, events in found} == {selectors.EVENT_READ}
+    return [key.fileobj for key, _ in found]
+
+
+def test_descriptors_that_the_last_turn_read_come_last(
+    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+) -> None:
+    half = len(pairs) // 2
+    early, late = [ours for ours, _ in pairs[:half]], [ours for ours, _ in pairs[half:]]
+    for _, theirs in pairs[:half]:
+        theirs.send(b"x")
+    first = order(selector)
+    assert {*first} == {*early}
+    for _, theirs in pairs[half:]:
+        theirs.send(b"x")
+    second = order(selector)  # those of the first turn have sent again: their bytes are still there
+    assert {*second[:half]} == {*late} and second[half:] == first
+    assert order(selector) == second  # all were read in the last turn, and stay in the order of it
+
+
+def test_a_turn_with_few_is_left_as_the_system_gives_it(
+    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+) -> None:
+    for _, theirs in pairs[:FEW_READY]:
+        theirs.send(b"x")
+    assert {*order(selector)} == {ours for ours, _ in pairs[:FEW_READY]}
+    assert selector._places == {}
+    for ours, _ in pairs[:FEW_READY]:
+        ours.recv(1)
+    assert selector.select(0) == []
+
+
+def test_a_descriptor_that_is_gone_is_not_reported(
+    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+) -> None:
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    gone = order(selector)[:FEW_READY]
+    for one in gone:
+        selector.unregister(one)  # type: ignore[arg-type]
+    left = order(selector)
+    assert len(left) == len(pairs) - FEW_READY and not {*left} & {*gone}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio has another loop there")
+def test_run_reads_in_that_order() -> None:
+    seen: list[type] = []
+
+    def on_start(server: Server) -> None:
+        seen.append(type(server.loop._selector))  # type: ignore[attr-defined]
+        server.stop()
+
+    def serve() -> None:
+        run(MCPServer("x", version="1"), port=0, loop="asyncio", on_start=on_start, signals=False, quiet=True)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    assert seen == [FairSelector] and not thread.is_alive()
+
+
+def test_a_loop_of_another_kind_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(asyncio.SelectorEventLoop):
+        """Of a policy."""
+
+    own = Own()
+    monkeypatch.setattr(selecting.asyncio, "new_event_loop", lambda: own)  # type: ignore[attr-defined]
+    try:
+        assert fair_loop() is own and not own.is_closed()
+    finally:
+        own.close()
