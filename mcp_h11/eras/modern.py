@@ -307,6 +307,7 @@ class Modern:
             else:
                 logger.error("the result of %s cannot be sent", call.method, exc_info=exc)
                 error = InternalError("The result cannot be encoded as JSON")
+            error.__traceback__ = None  # refers to this frame and thereby to the request; the error is in it
             call.failed(error.code, error.message)
             if isinstance(error, Refusal):
                 call.on_refusal(error)

@@ -306,6 +306,7 @@ class Session(ValueKeeper):
                 payload = json.result(call.request_id, tool_error(exc.message))
             else:
                 error = self.as_error(exc, call.method)
+                error.__traceback__ = None  # refers to this frame and thereby to the request; the error is in it
                 call.failed(error.code, error.message)
                 payload = encode_error(json, call.request_id, error, call.method)
         if not call.done and not call.cancelled_by_client:  # else it was cancelled, and ignored that

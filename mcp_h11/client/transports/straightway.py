@@ -120,6 +120,8 @@ class Straightway:
 
     def _over(self, exchange: HTTPExchange, error: Exception | None) -> None:
         """Nothing more comes of an exchange."""
+        # They refer to each other, and would wait for the garbage collector with the body and the caller's context.
+        exchange.straight = None
         if self._exchanges.get(exchange.id) is exchange:
             del self._exchanges[exchange.id]
         if exchange.timer is not None:
