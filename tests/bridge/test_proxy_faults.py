@@ -337,25 +337,38 @@ async def test_a_question_that_may_be_of_either_client_is_refused_and_nobody_hea
             tasks.cancel_scope.cancel()
 
 
-async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_client() -> None:
+def withdrawing(seen: Path) -> dict[str, Any]:
+    """A call that asks, takes its question back when there is this file, and ends when there is one more."""
+    question = {"mode": "form", "message": "?", "requestedSchema": {"type": "object", "properties": {}}}
+    return call("emit", method="elicitation/create", params=question, question=True, withdrawn=str(seen))
+
+
+async def test_a_question_that_the_backend_takes_back_is_taken_back_from_the_client(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
     async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
-        async with c.raw.posting(c.raw.request("tools/call", call("withdraw"))) as stream:
+        async with c.raw.posting(c.raw.request("tools/call", withdrawing(seen))) as stream:
             asked = await stream.next_message()
             assert asked["method"] == "elicitation/create"
+            seen.touch()
             cancelled = await stream.next_message()
             assert cancelled["method"] == "notifications/cancelled"
             assert cancelled["params"]["requestId"] == asked["id"]
+            seen.with_name("seen.told").touch()
             assert (await stream.next_message())["result"]["content"][0]["text"] == "withdrawn"
 
 
-async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_its_client_runs() -> None:
+async def test_a_question_outlives_the_call_it_was_taken_for_while_another_of_its_client_runs(tmp_path: Path) -> None:
+    go, end = tmp_path / "go", tmp_path / "end"
     async with bridge_for_one() as front, client(front, LEGACY, **ABLE) as c:
         await c.call("logging/setLevel", {"level": "info"})
         # On pipes the bridge cannot tell which of two calls asks.  It takes the newer one, which ends first here.
-        async with c.raw.posting(c.raw.request("tools/call", call("ask", delay=0.2))) as asks:
+        async with c.raw.posting(c.raw.request("tools/call", call("ask", after=str(go)))) as asks:
             assert (await asks.next_message())["params"]["data"] == "asking soon"
-            async with c.raw.posting(c.raw.request("tools/call", call("hold", seconds=0.5))) as holds:
-                seen: list[Any] = []
+            async with c.raw.posting(c.raw.request("tools/call", call("hold", until=str(end)))) as holds:
+                seen: list[Any] = [await holds.next_message()]
+                go.touch()
+                seen.append(await holds.next_message())
+                end.touch()
                 while (message := await holds.next_message()) is not None:
                     seen.append(message)
                 assert [m.get("method") for m in seen] == ["notifications/message", "elicitation/create", None]
@@ -408,21 +421,31 @@ async def test_a_question_whose_call_ended_last_is_void_on_the_sessions_stream()
         assert (void["method"], void["params"]["requestId"]) == ("notifications/cancelled", question["id"])
 
 
-async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() -> None:
+async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer(tmp_path: Path) -> None:
+    go, end = tmp_path / "go", tmp_path / "end"
     async with bridge_for_one() as front, client(front, MODERN, **ABLE) as c:
-        ask, hold = call("ask", delay=0.2), call("hold", seconds=0.4)
+        ask, hold = call("ask", after=str(go)), call("hold", until=str(end))
         answers: list[Any] = []
 
         async def asks() -> None:
             answers.append((await c.call("tools/call", ask, yes)).result)
 
+        async def running(count: int) -> None:
+            with anyio.fail_after(LIMIT):
+                while runs(front) < count:
+                    await anyio.sleep(0.01)
+
+        async def asks_once_both_run() -> None:
+            await running(2)
+            go.touch()
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asks)
-            with anyio.fail_after(LIMIT):
-                while not runs(front):
-                    await anyio.sleep(0.01)
+            await running(1)
+            tasks.start_soon(asks_once_both_run)
             parked = (await c.raw.call("tools/call", hold)).result
             assert parked["resultType"] == "input_required"
+            end.touch()
             # No client resumes the parked call until it has ended.
             while runs(front):
                 await anyio.sleep(0.01)
@@ -433,11 +456,14 @@ async def test_without_sessions_both_calls_of_one_client_may_bring_the_answer() 
         assert not len(front.runtime.handler._parking)
 
 
-async def test_who_comes_back_late_gets_what_became_of_the_call() -> None:
+async def test_who_comes_back_late_gets_what_became_of_the_call(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
     async with bridge_for_one() as front, client(front, MODERN, **ABLE) as c:
-        params = call("withdraw")
+        params = withdrawing(seen)
         first = (await c.raw.call("tools/call", params)).result
         handler = front.runtime.handler
+        seen.touch()
+        seen.with_name("seen.told").touch()
         with anyio.fail_after(LIMIT):
             while runs(front):
                 await anyio.sleep(0.01)

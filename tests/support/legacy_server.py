@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 TOOLS = ["echo", "pid", "state", "hold", "ask", "sample", "roots", "log", "progress", "touch", "change", "die",
-         "close_stdout", "garbage", "flood", "fork", "big", "withdraw", "emit", "arm", "hidden"]  # fmt: skip
+         "close_stdout", "garbage", "flood", "fork", "big", "emit", "arm", "hidden"]  # fmt: skip
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 
 
@@ -180,29 +180,25 @@ class Server:
         return json.dumps({name: getattr(self, name) for name in names})
 
     def hold_tool(self, arguments: dict[str, Any], params: dict[str, Any], request_id: Any) -> str:
+        """Until it is cancelled, for so many seconds, or until there is a file with the name `until`."""
         self.say("info", f"holding {arguments.get('label', '')}")
-        self.stopped[request_id].wait(arguments.get("seconds", 60))
+        end, until = time.monotonic() + arguments.get("seconds", 60), arguments.get("until", "")
+        while not self.stopped[request_id].wait(0.005 if until else end - time.monotonic()):
+            if time.monotonic() >= end or os.path.exists(until):
+                break
         return "held"
 
     def ask_tool(self, arguments: dict[str, Any], *_: Any) -> str:
-        if "delay" in arguments:  # so that another call can begin meanwhile
+        if "after" in arguments:  # there is a file with that name: so that another call can begin before
             self.say("info", "asking soon")
-            time.sleep(arguments["delay"])
+            while not os.path.exists(arguments["after"]):
+                time.sleep(0.005)
         said = self.ask("elicitation/create", {"mode": "form", "message": arguments.get("text", "?"),
                                                "requestedSchema": FORM, **arguments.get("more", {})})  # fmt: skip
         if arguments.get("twice"):
             again = self.ask("elicitation/create", {"mode": "form", "message": "again?", "requestedSchema": FORM})
             return json.dumps([said, again])
         return json.dumps(said)
-
-    def withdraw_tool(self, *_: Any) -> str:
-        """Asks, and takes the question back."""
-        question = {"mode": "form", "message": "?", "requestedSchema": FORM}
-        threading.Thread(target=self.ask, args=("elicitation/create", question), daemon=True).start()
-        time.sleep(0.2)
-        self.notify("notifications/cancelled", {"requestId": f"ask-{self.asked}"})
-        time.sleep(0.2)
-        return "withdrawn"
 
     def sample_tool(self, *_: Any) -> str:
         return json.dumps(self.ask("sampling/createMessage", {"messages": [], "maxTokens": 1}))
