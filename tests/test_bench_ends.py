@@ -22,7 +22,7 @@ from provision import everything_required
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 LIMIT = 300  # seconds; an installation, or the wait for that of another test, comes before the first run
-QUICK = ("--quick", "--duration", "0.1", "--only", "ours", "--strict")
+QUICK = ("--quick", "--duration", "1", "--only", "ours", "--strict")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 

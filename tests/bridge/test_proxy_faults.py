@@ -27,6 +27,7 @@ from test_proxy import ABLE, ERAS, MODERN, client, yes
 from mcp_h11.bridge.proxy import ProxyHandler
 from mcp_h11.bridge.supervisor import Supervisor
 from mcp_h11.client.targets import Command
+from mcp_h11.client.transports import process
 from mcp_h11.client.transports.errors import ConnectionLost
 from mcp_h11.protocol.errors import MCPError
 
@@ -82,7 +83,11 @@ async def until_gone(pid: int, limit: float = LIMIT) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("tool", ["die", "close_stdout"])
-async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_child(era: str, tool: str) -> None:
+async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_child(
+    era: str, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tool == "die":
+        monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with bridge() as front, client(front, era) as c:
         before = await c.text("pid")
         with anyio.fail_after(SOON):
@@ -96,8 +101,9 @@ async def test_a_call_in_flight_gets_its_error_at_once_and_the_next_one_a_new_ch
 
 @pytest.mark.parametrize("per_session", [False, True])
 async def test_its_last_words_are_for_the_log_and_for_no_client(
-    per_session: bool, caplog: pytest.LogCaptureFixture
+    per_session: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     slow = {"supervisor": lambda: Supervisor(restart_min=20.0), "per_session": per_session}
     async with bridge(**slow) as front, client(front, LEGACY) as a, client(front, MODERN) as b:
         await a.text("flood", lines=20)

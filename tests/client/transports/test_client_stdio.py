@@ -20,6 +20,7 @@ import pytest
 
 from mcp_h11.client.client import Client
 from mcp_h11.client.conversation import pending
+from mcp_h11.client.transports import process
 from mcp_h11.client.transports.base import Outgoing
 from mcp_h11.client.transports.errors import ConnectionLost, InvalidAnswer
 from mcp_h11.client.transports.lenient import beginning, id_at_the_end
@@ -377,7 +378,10 @@ for r in requests():
 # --- the end of the child -------------------------------------------------------------------------------------------
 
 
-async def test_a_child_that_is_killed_in_mid_call_is_an_error_at_once(script: Script) -> None:
+async def test_a_child_that_is_killed_in_mid_call_is_an_error_at_once(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     code = "os.write(2, b'working on it\\n')\n" + "for r in requests():\n    if r['id'] == 1: answer(1)\n"
     async with connected(script(code)) as (transport, recorder):
         await transport.send(request(1))
@@ -398,7 +402,8 @@ async def test_a_child_that_is_killed_in_mid_call_is_an_error_at_once(script: Sc
         assert transport._waiting == {2}  # what was not sent is not waited for
 
 
-async def test_every_call_of_a_client_hears_of_it(script: Script) -> None:
+async def test_every_call_of_a_client_hears_of_it(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     code = """
 for r in requests():
     if r["method"] == "initialize":
@@ -439,7 +444,8 @@ async def test_a_child_that_closes_its_stdout_and_lives_is_the_end_and_is_stoppe
             assert await transport.child.stop() == -signal.SIGKILL  # nobody has called aclose
 
 
-async def test_a_child_that_ends_at_once_says_why(script: Script) -> None:
+async def test_a_child_that_ends_at_once_says_why(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with connected(script("sys.exit('usage: server FILE')")) as (_, recorder):
         await recorder.until(lambda: recorder.ends)
         assert "exited with code 1" in str(recorder.ends[0]) and "usage: server FILE" in str(recorder.ends[0])

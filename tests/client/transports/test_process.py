@@ -142,7 +142,8 @@ def descriptors() -> int:
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 
-async def test_lines_go_in_and_come_out(script: Command) -> None:
+async def test_lines_go_in_and_come_out(script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script(ECHO)) as child:
         for line in (b'{"a":1}', "ü\u2028".encode(), b"x" * 1_000_000):
             await child.write(line)
@@ -275,7 +276,8 @@ async def test_a_child_that_closed_its_stdin_takes_no_line(script: Command) -> N
 # --- its end --------------------------------------------------------------------------------------------------------
 
 
-async def test_one_that_is_killed_ends_its_lines_at_once(script: Command) -> None:
+async def test_one_that_is_killed_ends_its_lines_at_once(script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script("sys.stderr.write('about to\\n'); sys.stderr.flush()\nsay('up')\nwait()")) as child:
         await first(child)
         os.kill(child.pid, signal.SIGKILL)
@@ -311,7 +313,8 @@ async def test_one_that_closes_its_stdout_and_lives_ends_its_lines(script: Comma
         held.let_go()
 
 
-async def test_one_that_ends_at_once_says_why(script: Command) -> None:
+async def test_one_that_ends_at_once_says_why(script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script("sys.exit('no such database')")) as child:
         assert await rest(child) == []
         assert (child.returncode, child.stderr_tail) == (1, "no such database\n")
