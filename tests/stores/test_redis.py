@@ -82,8 +82,8 @@ def test_each_key_carries_the_prefix_and_ends_with_what_it_belongs_to(shared_red
         async with opened(shared_redis, prefix) as store:
             await store.inbox.take(0)
             for n in range(3):
-                await store.records.create("space", f"k{n}", b"v", 0.3, group="g", limit=9, group_limit=9)
-                await store.logs.open(f"session{n}", "stream", 0.3)
+                await store.records.create("space", f"k{n}", b"v", 3.0, group="g", limit=9, group_limit=9)
+                await store.logs.open(f"session{n}", "stream", 3.0)
                 await store.logs.append(f"session{n}", "stream", 1, b"x")
             found = shared_redis.keys(prefix)
             for key in (f"{prefix}:r:{{space}}:k0", f"{prefix}:u:{{space}}", f"{prefix}:e:{{session0}}:stream"):
@@ -182,9 +182,9 @@ def test_the_index_of_a_session_follows_a_log_that_goes_on(shared_redis: RedisSe
 
     async def main() -> None:
         async with opened(shared_redis, fresh_prefix()) as store:
-            await store.logs.open("s", "long", 0.6)
+            await store.logs.open("s", "long", 2.0)
             index, started = 0, time.monotonic()
-            while time.monotonic() - started < 1.5:
+            while time.monotonic() - started < 4.5:
                 index += 1
                 await store.logs.append("s", "long", index, b"")
                 await asyncio.sleep(0.01)
