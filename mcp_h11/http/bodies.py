@@ -41,10 +41,10 @@ class ArrivingBody:
     def __init__(self, first: bytes, missing: int) -> None:
         self.size = len(first)
         self.missing = missing
-        # Up to FIRST_BLOCK one growing buffer: many slow clients hold little more than their bytes.
-        self._first: bytes | bytearray = first
+        self._first = first
         self._blocks: list[bytearray] = []
-        self._block = bytearray()  # the last of them
+        # The last of them.  Up to FIRST_BLOCK it grows: many slow clients hold little more than their bytes.
+        self._block = bytearray()
         self._filled = 0  # bytes of it
 
     def room(self) -> memoryview | None:
@@ -73,9 +73,10 @@ class ArrivingBody:
                 if not self.size:
                     self._first = bytes(data)  # most bodies come in one read, and this is the whole body then
                 else:
-                    if type(self._first) is bytes:
-                        self._first = bytearray(self._first)
-                    self._first += data
+                    if not self._blocks:
+                        self._blocks.append(self._block)
+                    self._block += data
+                    self._filled += count
                 self.size += count
                 self.missing -= count
                 return
@@ -88,6 +89,6 @@ class ArrivingBody:
     def take(self) -> bytes:
         """The whole body."""
         if not self._blocks:
-            return bytes(self._first)
+            return self._first
         whole = memoryview(self._block)[: self._filled]
         return b"".join((self._first, *self._blocks[:-1], whole))
