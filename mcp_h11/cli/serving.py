@@ -284,7 +284,7 @@ def serve_over_http(
     def on_start(server: Server) -> None:
         nonlocal started
         started = True
-        gc.freeze()  # modules, tools and schemas stay: a full collection would look at each of them, for 8 ms and more
+        spare_what_is_loaded()
         print_start(options, handler.name, server.addresses, banner)
 
     address, what = address_of(options)
@@ -300,6 +300,18 @@ def serve_over_http(
             raise
         raise not_started(what, exc) from None
     finally:
+        spare_nothing()
+
+
+def spare_what_is_loaded() -> None:
+    """Have full collections not look at modules, tools and schemas: they stay, and a look takes 8 ms and more."""
+    if hasattr(gc, "freeze"):  # not every interpreter has such a collector
+        gc.freeze()
+
+
+def spare_nothing() -> None:
+    """Undo `spare_what_is_loaded`."""
+    if hasattr(gc, "unfreeze"):
         gc.unfreeze()
 
 

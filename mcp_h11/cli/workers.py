@@ -10,7 +10,6 @@ Rule: a secret on the command line of the parent is on that of no worker.  It go
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import os
 import sys
@@ -34,6 +33,8 @@ from .serving import (
     make_settings,
     not_started,
     parser_of,
+    spare_nothing,
+    spare_what_is_loaded,
     start_logging,
 )
 
@@ -115,7 +116,7 @@ def _serve(ours: Channel, options: argparse.Namespace, load: Callable[[], Server
     def on_start(_: object) -> None:
         nonlocal started
         started = True
-        gc.freeze()  # as `serve_over_http`
+        spare_what_is_loaded()
 
     try:
         run(
@@ -132,7 +133,7 @@ def _serve(ours: Channel, options: argparse.Namespace, load: Callable[[], Server
             raise
         raise not_started(address_of(options)[1], exc) from None
     finally:
-        gc.unfreeze()
+        spare_nothing()
 
 
 def parents_settings(options: argparse.Namespace) -> Settings:

@@ -734,6 +734,15 @@ def test_while_it_serves_what_was_loaded_is_left_out_of_collections(
     assert gc.get_freeze_count() == 0
 
 
+def test_an_interpreter_whose_collector_leaves_nothing_out_serves_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(gc, "freeze")
+    monkeypatch.delattr(gc, "unfreeze")
+    assert cli_main.main(["--port", "0"]) == 0
+    assert served.over == "http"
+
+
 def test_an_inherited_descriptor_is_passed_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.addresses = [("127.0.0.1", 7777)]
     assert cli_main.main(["--fd", "7"]) == 0
