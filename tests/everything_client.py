@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 
+from mcp_h11.client import probe
 from mcp_h11.client.client import Client
 from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
 from mcp_h11.client.oauth.grants import ClientCredentials, EnterpriseIdentity, JWTBearer
@@ -187,13 +188,20 @@ async def play(name: str, url: str, revision: str) -> None:
     login = login_for(name) if name.startswith("auth/") else None
     with anyio.fail_after(LIMIT):
         async with Client(
-            url, name="everything-client", version="1.0", revision=revision, on_elicitation=accept, auth=login
+            url,
+            name="everything-client",
+            version="1.0",
+            revision=revision,
+            on_elicitation=accept,
+            auth=login,
+            timeout=LIMIT,
         ) as client:
             await (SCENARIOS.get(name) or use_with_login)(client)
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    probe.PROBE_TIMEOUT = LIMIT
     scenario = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
     if scenario not in SCENARIOS and not scenario.startswith("auth/"):
         return NOT_PLAYED
