@@ -55,17 +55,6 @@ def cost(clock: Callable[[], float] = time.process_time) -> Iterator[Cost]:
 
 
 @contextmanager
-def untraced() -> Iterator[None]:
-    """The block runs without the measurement of coverage, which slows Python's code and leaves C's as it is."""
-    before = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-@contextmanager
 def cheap(seconds: float) -> Iterator[None]:
     """The block costs this process, with all its threads, less than so many seconds of processor time."""
     limit = seconds if sys.gettrace() is None else TRACED * seconds
