@@ -198,9 +198,9 @@ class Workers:
 
     def roll(self) -> None:
         """Replace the workers, one after the other.  A call while that goes on makes it begin once more afterwards."""
-        if self._rolling is not None and not self._rolling.done():
-            self._roll_again = True
-        elif self._keepers and not self.stopping.is_set():
+        if not self._keepers or (self._rolling is not None and not self._rolling.done()):
+            self._roll_again = True  # without keepers the first worker begins, and may have read the code of before
+        elif not self.stopping.is_set():
             self._rolling = self._spawn(self._roll())
 
     # --- the sockets ---------------------------------------------------------------------------------------------
@@ -294,6 +294,8 @@ class Workers:
         if self._on_start is not None:
             self._on_start(self)
         self._keepers = [self._spawn(self._keep(index)) for index in range(self.count)]
+        if self._roll_again:
+            self.roll()
         await asyncio.gather(*self._keepers)
 
     async def _first(self) -> WorkerProcess:

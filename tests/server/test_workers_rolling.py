@@ -71,6 +71,23 @@ async def test_a_second_hangup_replaces_all_once_more(tmp_path: Path) -> None:
 
 
 @posix
+async def test_a_hangup_while_the_first_worker_begins_replaces_it(tmp_path: Path) -> None:
+    waits = (
+        "import os, time; print('begins', os.getpid(), flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)"
+    )
+    (tmp_path / "prelude.py").write_text(waits)
+    with Fleet.of_class(tmp_path, 2) as fleet:
+        first = int((await fleet.line(r"begins (\d+)"))[1])
+        fleet.process.send_signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        await fleet.line(rf"replaces worker {first}\n")
+        await fleet.until(lambda: not is_alive(first), f"end of {first}")
+        await fleet.line("replaces worker", 2)  # and then the second, as ever
+        await fleet.started(0)
+        assert first not in await fleet.workers()
+
+
+@posix
 @pytest.mark.parametrize(
     ("prelude", "reason"),
     [
