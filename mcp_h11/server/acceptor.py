@@ -36,12 +36,22 @@ _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 logger = escaping(logging.getLogger(__name__))
 
 
-def last_of(sock: socket.socket, limit: int) -> Iterator[tuple[socket.socket, Any]]:
+def second_descriptor(sock: socket.socket) -> socket.socket | None:
+    """Another descriptor of the same socket, for `last_of`; None where the system has none left."""
+    try:
+        return sock.dup()
+    except OSError:
+        return None
+
+
+def last_of(sock: socket.socket | None, limit: int) -> Iterator[tuple[socket.socket, Any]]:
     """The connections, with their addresses, that wait on a listening socket, at most `limit`; then it is closed.
 
     The system resets a connection that waits on a socket when that is closed.  So nothing comes between the look that
     finds no connection and the close.  On Windows there is none, because its loop has an `accept` under way.
     """
+    if sock is None:
+        return
     with sock:
         for _ in range(limit if sys.platform != "win32" else 0):
             try:
@@ -113,7 +123,7 @@ class Acceptor:
 
         It is for a socket from which no other process accepts.
         """
-        last = self._sock.dup()
+        last = second_descriptor(self._sock)
         self.stop()
         for peer, address in last_of(last, limit):
             self._begin(peer, address)

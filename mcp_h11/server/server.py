@@ -31,7 +31,7 @@ from ..protocol.shown import escaping
 from ..runtime.fairness import Crowd, address_party
 from ..runtime.runtime import Runtime
 from ..runtime.settings import Settings
-from .acceptor import Acceptor, last_of
+from .acceptor import Acceptor, last_of, second_descriptor
 from .access import Recorder, recorder_of
 from .clock import Ticking
 from .connection import Connection
@@ -359,7 +359,7 @@ class Server(Ticking):
             if isinstance(server, Acceptor):
                 server.stop_after(self.settings.backlog)
             else:
-                last = sock.dup()
+                last = second_descriptor(sock)
                 server.close()
                 for peer, _ in last_of(last, self.settings.backlog):
                     making.append(self.loop.connect_accepted_socket(self._connected, peer))

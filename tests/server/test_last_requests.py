@@ -136,6 +136,19 @@ async def test_a_second_stop_ends_that_time(monkeypatch: pytest.MonkeyPatch) -> 
         await is_closed(silent)
 
 
+@LOOPS
+async def test_a_server_without_a_free_descriptor_ends_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(sock: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with served(drain_delay=DELAY) as server:
+        address = server.addresses[0]
+        with monkeypatch.context() as patch, anyio.fail_after(LIMIT):
+            patch.setattr(socket.socket, "dup", full)
+            await server.aclose()
+        await is_refused(address)
+
+
 async def test_a_socket_that_another_process_has_goes_on_to_take_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as kept:
         async with served(drain_delay=DELAY, sock=kept.dup()) as server:
