@@ -69,7 +69,13 @@ class RedisCluster:
 
     async def connect(self, key: str) -> Any:
         self._stale = True  # a connection of its own is seldom made, and mostly after the old one broke
-        return await self.connections.connect(await self._find(slot_of(key)))
+        # The table comes from the node that answered first, and it may be the one that has not heard of a move: a
+        # command finds the node that serves the key.  An error of Redis says no more about that, so it is left to the
+        # caller's own command.
+        reply = await self.ask(key, (b"EXISTS", key))
+        if isinstance(reply, RedisAway):
+            raise RedisAway(str(reply))
+        return await self.connections.connect(self._slots[slot_of(key)])
 
     async def _find(self, slot: int) -> RedisAddress:
         """The node that has a slot.  Raises RedisAway."""

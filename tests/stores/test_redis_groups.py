@@ -80,16 +80,33 @@ def test_a_cluster_without_its_name_in_the_url_says_so(nodes: list[RedisServer])
     asyncio.run(main())
 
 
-def own_slots(node: RedisServer, slot: int) -> list[str]:
-    """The slot as text, where the node answers for it."""
-    identity = str(node.ask("CLUSTER", "MYID"))
-    for line in str(node.ask("CLUSTER", "NODES")).splitlines():
+def owner_of(slot: int, asked: RedisServer) -> str:
+    """The identity of the node that has a slot, as the asked node knows it; "" where none has it."""
+    for line in str(asked.ask("CLUSTER", "NODES")).splitlines():
         name, *_, ranges = line.split(" ", 8)
-        for part in ranges.split() if name == identity else ():
+        for part in ranges.split():
             first, _, last = part.partition("-")
             if first.isdecimal() and int(first) <= slot <= int(last or first):
-                return [str(slot)]
-    return []
+                return name
+    return ""
+
+
+def owns(node: RedisServer, slot: int) -> bool:
+    """Whether the node answers for the slot."""
+    return owner_of(slot, node) == node.ask("CLUSTER", "MYID")
+
+
+def move(slot: int, source: RedisServer, target: RedisServer) -> None:
+    """Give an empty slot to another node, which all nodes hear of.
+
+    A node that imports a slot gets a higher epoch with it.  Without one, a node that hears late goes on to name the old
+    owner, and the new owner may believe it.
+    """
+    identities = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[source])
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identities[target])
+    for node in (target, source):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", identities[target])
 
 
 def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
@@ -102,7 +119,7 @@ def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
         async with opened(cluster_url(nodes, prefix)) as store:
             await store.logs.open(session, "a", LONG)
             assert await store.logs.append(session, "a", 1, b"1") == ""
-            source = next(node for node in nodes if own_slots(node, slot))
+            source = next(node for node in nodes if owns(node, slot))
             target = next(node for node in nodes if node is not source)
             identities = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
             target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[source])
@@ -136,7 +153,7 @@ def test_a_bus_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) 
         store.bus.subscribe(heard.append, lambda: gaps.append(1))
         await store.open("w")
         async with opened(cluster_url(nodes, prefix)) as other:
-            source = next(node for node in nodes if own_slots(node, slot))
+            source = next(node for node in nodes if owns(node, slot))
             target = next(node for node in nodes if node is not source)
             for node in (target, source):
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
@@ -150,6 +167,50 @@ def test_a_bus_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) 
         await store.close()
 
     asyncio.run(main())
+
+
+def epoch_of(node: RedisServer, asked: RedisServer) -> int:
+    """The epoch of a node, as the asked node knows it."""
+    identity = str(node.ask("CLUSTER", "MYID"))
+    return next(int(line.split()[6]) for line in str(asked.ask("CLUSTER", "NODES")).splitlines() if identity in line)
+
+
+def test_a_bus_is_found_by_a_node_that_has_not_heard_of_its_move() -> None:
+    slot = slot_of("{bus}")
+    with redis_cluster() as nodes:
+        source = next(node for node in nodes if owns(node, slot))
+        late = next(node for node in nodes if owns(node, slot_of("{inbox}")))
+        (target,) = (node for node in nodes if node not in (source, late))
+        # The late node believes no claim of a slot whose epoch is lower than that of its old owner.
+        source.wait_until(lambda: source.ask("CLUSTER", "BUMPEPOCH") is not None and newest(source, nodes))
+        late.wait_until(lambda: epoch_of(source, late) == epoch_of(source, source))
+        for node in (source, target):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
+        # The store asks the late node alone: it has all keys that a store reads before it looks for the bus.
+        prefix = next(name for name in iter(fresh_prefix, "") if owns(late, slot_of(f"{name}:v")))
+
+        async def main() -> None:
+            heard: list[bytes] = []
+            store = RedisStore.from_url(cluster_url([late], prefix))
+            store.bus.subscribe(heard.append, lambda: None)
+            await store.open("w")
+            async with opened(cluster_url([late], prefix)) as other:
+
+                async def told() -> None:
+                    await other.bus.publish(b"there")
+                    await asyncio.sleep(0.02)
+                    assert b"there" in heard
+
+                await eventually(told)
+            await store.close()
+
+        asyncio.run(main())
+        assert owner_of(slot, late) == source.ask("CLUSTER", "MYID"), "the late node has heard of the move"
+
+
+def newest(node: RedisServer, nodes: list[RedisServer]) -> bool:
+    """Whether no other node has so high an epoch."""
+    return all(epoch_of(node, node) > epoch_of(one, one) for one in nodes if one is not node)
 
 
 def test_a_slot_that_no_node_has_is_away_and_the_others_are_there() -> None:
@@ -172,7 +233,7 @@ def test_the_replica_of_a_node_that_died_goes_on(tag: str) -> None:
     """The bus tells of the gap; workers are alive with their next heartbeat; the other nodes are not concerned."""
     with redis_cluster(replica_of=slot_of(tag) // (16_384 // 3)) as nodes:
         master = nodes[slot_of(tag) // (16_384 // 3)]
-        sessions = {bool(own_slots(master, slot_of(f"{{s{n}}}"))): f"s{n}" for n in range(100)}
+        sessions = {owns(master, slot_of(f"{{s{n}}}")): f"s{n}" for n in range(100)}
 
         async def main() -> None:
             gaps: list[int] = []
