@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..http.server import ServerConnection
-from .deadlines import ANSWERING, BODY, LINGERING
+from .deadlines import ANSWERING, BODY, IDLE, LINGERING
 from .owner import ConnectionOwner
 from .writing import WritingProtocol
 
@@ -32,8 +32,8 @@ class Intake(WritingProtocol):
 
     @property
     def awaits_request(self) -> bool:
-        """Whether nothing of the next request has arrived on a new connection, or a part of it on any."""
-        return self._phase < ANSWERING
+        """Whether a request may be on its way, or a part of it: no answer said that the connection ends."""
+        return self._phase <= IDLE and self._phase != ANSWERING
 
     def data_received(self, data: bytes) -> None:
         """Take the bytes of one read."""

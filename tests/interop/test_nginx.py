@@ -47,7 +47,7 @@ OVER_HTTP = (
 )
 REPLICAS = 3
 CALLERS = 6
-DRAIN_DELAY = 3  # seconds; above nginx's keepalive_timeout of the page
+DRAIN_DELAY = 4  # seconds, as in the command of the page
 
 
 @dataclass(frozen=True)

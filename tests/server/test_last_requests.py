@@ -111,12 +111,32 @@ async def test_a_request_that_has_not_wholly_come_when_the_port_closes_is_answer
             await closing
 
 
+@LOOPS
+async def test_a_request_on_a_kept_connection_after_the_port_closed_is_answered() -> None:
+    """A proxy keeps it for less than drain_delay, but a proxy that stood still uses it later."""
+    async with served(drain_delay=DELAY) as server, RawClient(server.port) as client:
+        await client.send(REQUEST)
+        assert (await client.receive("POST")).status == 200
+        closing = asyncio.ensure_future(server.aclose())
+        await is_refused(server.addresses[0])
+        await turns()
+        await client.send(REQUEST)
+        answer = await client.receive("POST")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        with anyio.fail_after(LIMIT):
+            await closing
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["new", "kept"])
 async def test_a_connection_without_a_request_delays_the_end_for_a_limited_time(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     monkeypatch.setattr(server_module, "LAST_REQUESTS", 0.05)
     async with served(drain_delay=DELAY) as server, RawClient(server.port) as silent:
         await turns()
+        for _ in range(before):
+            await silent.send(REQUEST)
+            assert (await silent.receive("POST")).status == 200
         with anyio.fail_after(LIMIT):
             await server.aclose()
         await is_closed(silent)
