@@ -6,8 +6,9 @@
     python bench/growth.py --only ours,ours-speed --sizes 1,1000
 
 For each number of sessions: CPU of the idle server (a share of one core, over one interval of its keep-alive comments),
-then calls one after the other on one connection: their CPU, and the longest of them, which is the longest time for
-which the server did nothing else.  Memory is the slope of what is resident, between a size and the one before.
+then calls one after the other on one connection: their CPU, the longest of them by the client's clock, and the longest
+pause: what a thread of the server worked while one call waited (`pauses`).  The longest call has the machine's noise in
+it, and the pause has not.  Memory is the slope of what is resident, between a size and the one before.
 Only our own server is asked for as many sessions as descriptors.  Linux: CPU and memory come from /proc.
 """
 
@@ -23,11 +24,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import clone  # noqa: F401  the clone goes first on the path
 import subjects
 from compare import machine
+from pauses import Watch
 from subjects import SUBJECTS, Missing, Subject
 
 from mcp_h11.bench import process
@@ -56,7 +58,8 @@ class Row:
     calls: int
     p50_us: float
     p99_us: float
-    longest_ms: float  # the slowest of the calls
+    longest_ms: float  # the slowest of the calls, by the client's clock
+    pause_ms: float | None  # the most that one thread of the server worked within a call; None: the kernel does not say
     rss_mib: float
     kib_each: float | None  # between the size before and this one; None for the first
 
@@ -104,28 +107,52 @@ class Crowd:
             sock.close()
 
 
-def calls(load: LoadPlan, group: Group, seconds: float) -> tuple[float, list[float]]:
-    """CPU of the server for one call, and how long each took, in seconds."""
+class Asked(NamedTuple):
+    """Calls one after the other, in seconds."""
+
+    cpu: float  # of the server, for one of them
+    times: list[float]  # sorted
+    pause: float | None
+
+
+def calls(load: LoadPlan, group: Group, seconds: float) -> Asked:
+    """Ask for so long."""
     dialect = load.dialect()
     line = Line(load, AnswerReader())
+    watch: Watch | None = None
     try:
         shake_hands(opened(load, dialect), line)
         turns = adding(load, dialect, 1)
         for request, judge in turns:
             judge(line.ask(request))
-        times: list[float] = []
         pids = group.pids()
-        before, now = group.cpu(pids), time.perf_counter()
+        watch = watching(pids)
+        times: list[float] = []
+        cpu, now = group.cpu(pids), time.perf_counter()
         end = now + seconds
         while now < end:
+            began = time.perf_counter()
             answer = line.ask(turns[len(times) % len(turns)][0])
+            now = time.perf_counter()
             if answer.framing.status != 200:
                 raise Wrong(f"a call was answered with {answer.framing.status}")
-            began, now = now, time.perf_counter()
             times.append(now - began)
-        return (group.cpu(pids) - before) / len(times), sorted(times)
+            if watch is not None:
+                watch.lap()
+        cpu = (group.cpu(pids) - cpu) / len(times)
+        return Asked(cpu, sorted(times), None if watch is None else watch.longest())
     finally:
         line.close()
+        if watch is not None:
+            watch.close()
+
+
+def watching(pids: Sequence[int]) -> Watch | None:
+    """A watch of these processes; None where the kernel does not count what it needs."""
+    try:
+        return Watch(pids)
+    except OSError:
+        return None
 
 
 def measured(load: LoadPlan, group: Group, sizes: Sequence[int], seconds: float) -> Iterator[Row]:
@@ -142,18 +169,20 @@ def measured(load: LoadPlan, group: Group, sizes: Sequence[int], seconds: float)
             took = time.perf_counter() - began
             idle = group.cpu(pids) - cpu
             others = process.machine_busy() - busy - idle
-            each, times = calls(load, group, min(seconds, CALLS))
+            asked = calls(load, group, min(seconds, CALLS))
+            times = asked.times
             if ended := crowd.drain():
                 raise Wrong(f"{ended} of {size} streams have ended")
             row = Row(
                 sessions=size,
                 idle_share=idle / took,
                 others_share=max(0.0, others / took),
-                call_us=each * 1e6,
+                call_us=asked.cpu * 1e6,
                 calls=len(times),
                 p50_us=times[len(times) // 2] * 1e6,
                 p99_us=times[len(times) * 99 // 100] * 1e6,
                 longest_ms=times[-1] * 1e3,
+                pause_ms=None if asked.pause is None else asked.pause * 1e3,
                 rss_mib=rss / 2**20,
                 kib_each=None if before is None else (rss / 1024 - before.rss_mib * 1024) / (size - before.sessions),
             )
@@ -176,14 +205,15 @@ def command_of(subject: Subject, python: str) -> list[str]:
     return [*subject.command(python), *(["many"] if is_ours(subject) else [])]
 
 
-TITLE = f"{'sessions':>9} {'idle':>8} {'call us':>8} {'p50 us':>8} {'p99 us':>8} {'longest':>9}  RSS MiB KiB each"
+TITLE = f" sessions     idle {'call us':>8} {'p50 us':>8} {'p99 us':>8} {'longest':>9} {'pause':>9}  RSS MiB KiB each"
 
 
 def line_of(row: Row) -> str:
     each = "" if row.kib_each is None else f"{row.kib_each:8.2f}"
+    pause = "" if row.pause_ms is None else f"{row.pause_ms:6.1f} ms"
     return (
         f"{row.sessions:9,d} {row.idle_share:8.2%} {row.call_us:8.1f} {row.p50_us:8.0f} {row.p99_us:8.0f} "
-        f"{row.longest_ms:6.1f} ms {row.rss_mib:8.1f} {each:>8}  others {row.others_share:.0%}"
+        f"{row.longest_ms:6.1f} ms {pause:>9} {row.rss_mib:8.1f} {each:>8}  others {row.others_share:.0%}"
     )
 
 

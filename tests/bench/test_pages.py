@@ -117,12 +117,13 @@ def test_pages_are_written_between_their_markers(bench: Any, tmp_path: Path) -> 
 
 def test_growth_is_shown_where_it_was_measured(bench: Any) -> None:
     row = {"sessions": 1, "idle_share": 0.001, "call_us": 30.4, "longest_ms": 1.26, "rss_mib": 24.0}
-    rows = [row, {**row, "sessions": 10_000, "idle_share": 0.0071, "rss_mib": 64.0}]
+    rows = [row, {**row, "sessions": 10_000, "idle_share": 0.0071, "rss_mib": 64.0, "pause_ms": 0.62}]
     subjects = {"ours": {"title": "mcp_h11", "rows": rows}, "go-json": {"title": "Go SDK", "rows": [], "error": "no"}}
     grown = {"machine": {"date": "2026-01-01", "commit": "abc"}, "subjects": subjects}
     report, found = bench("report"), found_with(run_of("ours", "call", 0.3))
     text = report.first(found, grown)
-    assert "| 10,000 | mcp_h11 | 0.71% | 30 | 1.3 | 64 |" in text and "Go SDK" not in text
+    assert "| 10,000 | mcp_h11 | 0.71% | 30 | 1.3 | 0.6 | 64 |" in text and "Go SDK" not in text
+    assert "| 1 | mcp_h11 | 0.10% | 30 | 1.3 | – | 24 |" in text  # of a run before pauses were measured
     assert "mcp_h11 at 10,000 0.7% of a core when idle, 30 µs a call and 64 MiB" in text
     assert "Growth" not in report.first(found, None)
 
