@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from rawclient import INFO, Legacy, encode
-from redis_groups import redis_sentinel
+from redis_groups import redis_sentinel, replicated
 from redis_servers import RedisServer
 from replicas import LIMIT, REPLY_LIMIT, STEP, Replicas, SharedStore, replicas
 from serving import call
@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 @pytest.fixture
-def failing() -> Iterator[tuple[Replicas, RedisServer]]:
-    """Two workers, and the master of their store."""
-    with redis_sentinel() as (master, _, sentinel):
+def failing() -> Iterator[tuple[Replicas, RedisServer, RedisServer]]:
+    """Two workers, the master of their store, and its replica."""
+    with redis_sentinel() as (master, replica, sentinel):
         store = SharedStore(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
         with replicas(store, count=2, health=True) as fleet:
-            yield fleet, master
+            yield fleet, master, replica
 
 
 async def begun(port: int) -> int:
@@ -44,9 +44,9 @@ async def said(client: Any, number: int, tool: str, **arguments: Any) -> str:
 
 
 async def test_a_failover_costs_new_sessions_some_seconds_and_the_others_nothing(
-    failing: tuple[Replicas, RedisServer],
+    failing: tuple[Replicas, RedisServer, RedisServer],
 ) -> None:
-    fleet, master = failing
+    fleet, master, replica = failing
     async with fleet.roaming() as client, client.client() as raw:
         assert await said(client, 1, "echo", text="at 1") == "at 1"  # both have the session at hand
         assert await said(client, 1, "keep", key="k", value="kept") == "kept"
@@ -55,10 +55,11 @@ async def test_a_failover_costs_new_sessions_some_seconds_and_the_others_nothing
         stream = await raw.open_stream("POST", client.path, client.headers_for(None), body)
         first = await stream.next_message()
         assert first["params"]["data"] == 0
-        master.ask("WAIT", 1, 5000)
-        master.kill()
+        replicated(master)
         killed = time.monotonic()
-        found: list[int] = []
+        with replica.stopped():  # it has no master's place before the first of them asks
+            master.kill()
+            found = [await begun(fleet[0].port)]
         with anyio.fail_after(2 * LIMIT):
             while found[-2:] != [200, 200]:
                 for number in range(2):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 import wire
-from redis_groups import SLOTS, cluster_url, redis_cluster
+from redis_groups import SLOTS, cluster_url, redis_cluster, replicated
 from redis_servers import RedisServer
 from replicas import LIMIT, STEP, Replicas, SharedStore, replicas
 from serving import call
@@ -25,12 +25,12 @@ FIRST = 10  # the id of the first call
 
 
 @pytest.fixture
-def failing() -> Iterator[tuple[Replicas, RedisServer]]:
-    """Two workers, and the node with their inboxes, which has a replica."""
+def failing() -> Iterator[tuple[Replicas, RedisServer, RedisServer]]:
+    """Two workers, the node with their inboxes, and its replica."""
     number = slot_of("{inbox}") // (SLOTS // MASTERS)
     with redis_cluster(MASTERS, replica_of=number) as nodes:
         with replicas(SharedStore(cluster_url(nodes)), count=2, legacy_sse=True, health=True) as fleet:
-            yield fleet, nodes[number]
+            yield fleet, nodes[number], nodes[-1]
 
 
 async def echoed(peer: Peer, number: int) -> int:
@@ -40,9 +40,9 @@ async def echoed(peer: Peer, number: int) -> int:
 
 
 async def test_a_post_is_taken_or_refused_and_what_was_taken_is_answered_once(
-    failing: tuple[Replicas, RedisServer],
+    failing: tuple[Replicas, RedisServer, RedisServer],
 ) -> None:
-    fleet, master = failing
+    fleet, master, replica = failing
     async with connected(fleet[0].port) as peer:
         await peer.initialize(wire.A)
         taken: list[int] = []
@@ -56,10 +56,11 @@ async def test_a_post_is_taken_or_refused_and_what_was_taken_is_answered_once(
             return status
 
         assert [await post(FIRST, 0), await post(FIRST + 1, 1)] == [202, 202]
-        master.ask("WAIT", 1, 5000)
-        master.kill()
-        killed, number = time.monotonic(), FIRST + 2
-        statuses: list[int] = []
+        replicated(master)
+        killed, number = time.monotonic(), FIRST + 3
+        with replica.stopped():  # it has no master's place before the first of them is posted
+            master.kill()
+            statuses = [await post(number - 1, 0)]
         with anyio.fail_after(LIMIT):
             while statuses[-4:] != [202] * 4:
                 statuses.append(await post(number, number % 2))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from ports import free_port
-from redis_groups import cluster_url, redis_cluster, redis_sentinel
+from redis_groups import cluster_url, identity, redis_cluster, redis_sentinel, replicated, table
 from redis_servers import RedisServer, fresh_prefix
 from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again
 
@@ -82,7 +82,7 @@ def test_a_cluster_without_its_name_in_the_url_says_so(nodes: list[RedisServer])
 
 def owner_of(slot: int, asked: RedisServer) -> str:
     """The identity of the node that has a slot, as the asked node knows it; "" where none has it."""
-    for line in str(asked.ask("CLUSTER", "NODES")).splitlines():
+    for line in table(asked).splitlines():
         name, *_, ranges = line.split(" ", 8)
         for part in ranges.split():
             first, _, last = part.partition("-")
@@ -93,7 +93,7 @@ def owner_of(slot: int, asked: RedisServer) -> str:
 
 def owns(node: RedisServer, slot: int) -> bool:
     """Whether the node answers for the slot."""
-    return owner_of(slot, node) == node.ask("CLUSTER", "MYID")
+    return owner_of(slot, node) == identity(node)
 
 
 def move(slot: int, source: RedisServer, target: RedisServer) -> None:
@@ -102,11 +102,10 @@ def move(slot: int, source: RedisServer, target: RedisServer) -> None:
     A node that imports a slot gets a higher epoch with it.  Without one, a node that hears late goes on to name the old
     owner, and the new owner may believe it.
     """
-    identities = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
-    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[source])
-    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identities[target])
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
     for node in (target, source):
-        node.ask("CLUSTER", "SETSLOT", slot, "NODE", identities[target])
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(target))
 
 
 def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
@@ -121,9 +120,8 @@ def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
             assert await store.logs.append(session, "a", 1, b"1") == ""
             source = next(node for node in nodes if owns(node, slot))
             target = next(node for node in nodes if node is not source)
-            identities = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
-            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[source])
-            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identities[target])
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
             assert await store.logs.append(session, "a", 2, b"2") == ""
             source.ask("MIGRATE", "127.0.0.1", target.port, log, 0, 5000)
             await fails(store.logs.append(session, "a", 3, b"3"), "moves this key")  # one of two keys is gone
@@ -133,7 +131,7 @@ def test_a_slot_that_moves_loses_no_operation(nodes: list[RedisServer]) -> None:
             )
             assert results == ["", None, None, None, None, None]
             for node in (target, source):
-                node.ask("CLUSTER", "SETSLOT", slot, "NODE", identities[target])
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(target))
             for n in range(4, 8):
                 assert await store.logs.append(session, "a", n, b"%d" % n) == ""
             assert (await store.logs.read(session, "a", 0)).last == 7
@@ -155,8 +153,7 @@ def test_a_bus_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) 
         async with opened(cluster_url(nodes, prefix)) as other:
             source = next(node for node in nodes if owns(node, slot))
             target = next(node for node in nodes if node is not source)
-            for node in (target, source):
-                node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
+            move(slot, source, target)
 
             async def again() -> None:
                 await other.bus.publish(b"after")
@@ -169,10 +166,15 @@ def test_a_bus_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) 
     asyncio.run(main())
 
 
-def epoch_of(node: RedisServer, asked: RedisServer) -> int:
-    """The epoch of a node, as the asked node knows it."""
-    identity = str(node.ask("CLUSTER", "MYID"))
-    return next(int(line.split()[6]) for line in str(asked.ask("CLUSTER", "NODES")).splitlines() if identity in line)
+def epochs(asked: RedisServer) -> dict[str, int]:
+    """The epoch of each node, as the asked node knows it."""
+    return {line.split()[0]: int(line.split()[6]) for line in table(asked).splitlines()}
+
+
+def agree(nodes: list[RedisServer]) -> bool:
+    """Whether all know the epochs of all, which differ: two nodes that find theirs alike change one of them."""
+    known = [epochs(node) for node in nodes]
+    return all(one == known[0] for one in known) and len({*known[0].values()}) == len(nodes)
 
 
 def test_a_bus_is_found_by_a_node_that_has_not_heard_of_its_move() -> None:
@@ -181,11 +183,14 @@ def test_a_bus_is_found_by_a_node_that_has_not_heard_of_its_move() -> None:
         source = next(node for node in nodes if owns(node, slot))
         late = next(node for node in nodes if owns(node, slot_of("{inbox}")))
         (target,) = (node for node in nodes if node not in (source, late))
-        # The late node believes no claim of a slot whose epoch is lower than that of its old owner.
-        source.wait_until(lambda: source.ask("CLUSTER", "BUMPEPOCH") is not None and newest(source, nodes))
-        late.wait_until(lambda: epoch_of(source, late) == epoch_of(source, source))
+        # The late node believes no claim of a slot whose epoch is lower than that of its old owner.  All have to know
+        # that epoch before the slot moves: the new owner would give the slot back when it hears of it.
+        source.wait_until(lambda: agree(nodes))
+        source.ask("CLUSTER", "BUMPEPOCH")
+        source.wait_until(lambda: agree(nodes))
+        assert max(epochs(late).values()) == epochs(late)[identity(source)]
         for node in (source, target):
-            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(target))
         # The store asks the late node alone: it has all keys that a store reads before it looks for the bus.
         prefix = next(name for name in iter(fresh_prefix, "") if owns(late, slot_of(f"{name}:v")))
 
@@ -205,12 +210,7 @@ def test_a_bus_is_found_by_a_node_that_has_not_heard_of_its_move() -> None:
             await store.close()
 
         asyncio.run(main())
-        assert owner_of(slot, late) == source.ask("CLUSTER", "MYID"), "the late node has heard of the move"
-
-
-def newest(node: RedisServer, nodes: list[RedisServer]) -> bool:
-    """Whether no other node has so high an epoch."""
-    return all(epoch_of(node, node) > epoch_of(one, one) for one in nodes if one is not node)
+        assert owner_of(slot, late) == identity(source), "the late node has heard of the move"
 
 
 def test_a_slot_that_no_node_has_is_away_and_the_others_are_there() -> None:
@@ -245,10 +245,11 @@ def test_the_replica_of_a_node_that_died_goes_on(tag: str) -> None:
             for session in sessions.values():
                 await store.logs.open(session, "a", LONG)
                 await store.logs.append(session, "a", 1, b"1")
-            master.ask("WAIT", 1, 5000)
+            replicated(master)
             async with opened(cluster_url(nodes[1:])) as other:
-                master.kill()
-                await fails(store.logs.append(sessions[True], "a", 2, b"2"), "away|broke|no node")
+                with nodes[-1].stopped():  # it is not there before the store has asked
+                    master.kill()
+                    await fails(store.logs.append(sessions[True], "a", 2, b"2"), "away|broke|no node")
 
                 async def others() -> None:
                     assert (await store.logs.read(sessions[False], "a", 0)).last == 1
@@ -282,9 +283,10 @@ def test_the_successor_that_a_sentinel_names_goes_on() -> None:
             await store.inbox.take(0)
             await store.logs.open("s", "a", LONG)
             await store.logs.append("s", "a", 1, b"1")
-            master.ask("WAIT", 1, 5000)
-            master.kill()
-            await fails(store.logs.append("s", "a", 2, b"2"), "away|broke")
+            replicated(master)
+            with replica.stopped():  # it has no master's place before the store has asked
+                master.kill()
+                await fails(store.logs.append("s", "a", 2, b"2"), "away|broke")
 
             async def again() -> None:
                 await store.logs.append("s", "a", 2, b"2")
