@@ -79,6 +79,7 @@ class Function:
         structured: bool | None = False,
         each: bool = False,
         reading: Reading | None = None,
+        texts: bool = True,
     ) -> None:
         fn = callable_of(fn, name)
         reading = reading or Reading()
@@ -97,6 +98,7 @@ class Function:
             strict=reading.strict,
             refuse_extra=reading.refuse_extra,
             ignored=partial(_log_ignored, name),
+            texts=texts,
         )
         # An async function without a context needs nothing of `call`, so a caller may call it directly.  That saves a
         # frame for each call.

@@ -222,12 +222,12 @@ class MCPServer(Publisher):
         # With an output schema of the user's that of the annotation is not needed.
         structured, each = self._structured_as(structured_output if output_schema is None else False)
         reading = self._reading.but(strict, extra_arguments)
-        function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading)
+        function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading, texts=False)
         if input_schema is None and any(len(path) > 1 for path in header_map(function.signature.input_schema)):
             # A gateway that routes by `Mcp-Param-*` headers relies on them, and they are compared with the members of
             # objects.  An object that is written as a text would hide its members from that comparison.
             reading = reading.but(True, None)
-            function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading)
+            function = Function(fn, name, thread=thread, structured=structured, each=each, reading=reading, texts=False)
         signature = function.signature
         definition = defined(
             name=name,

@@ -24,14 +24,14 @@ class BadArguments(ValueError):
         self.problems = problems
 
 
-def make_readers(
+def json_reader(
     parameters: Parameters,
     *,
     strict: bool,
     refuse_extra: bool,
     ignored: Callable[[list[str]], None] | None,
-) -> tuple[Reader, Reader]:
-    """The reader of JSON arguments, and that of values that are texts by protocol."""
+) -> Reader:
+    """The reader of JSON arguments."""
     fields, extra = parameters.fields, parameters.extra
     # `**kwargs` takes every further argument, so there is none to refuse.
     closed = refuse_extra and extra is None
@@ -39,14 +39,20 @@ def make_readers(
     second = {name: _parameter_reader(field.shape, strict) for name, field in fields.items()}
     read_extra = first_of(extra.read, _parameter_reader(extra, strict)) if extra is not None else None
     read = object_reader(fields, closed=closed, extra=read_extra, second=second, ignored=ignored)
+    shapes = [field.shape for field in fields.values()]
+    return counted(read, shapes if extra is None else [*shapes, extra])
+
+
+def texts_reader(parameters: Parameters, *, refuse_extra: bool, ignored: Callable[[list[str]], None] | None) -> Reader:
+    """The reader of values that are texts by protocol."""
+    fields, extra = parameters.fields, parameters.extra
     texts = {
         name: field._replace(shape=field.shape._replace(read=_text_reader(field.shape)))
         for name, field in fields.items()
     }
     text_extra = _text_reader(extra) if extra is not None else None
-    read_text = object_reader(texts, closed=closed, extra=text_extra, ignored=ignored)
-    shapes = [field.shape for field in fields.values()]
-    return counted(read, shapes if extra is None else [*shapes, extra]), functools.partial(within, ON_LOOP, read_text)
+    closed = refuse_extra and extra is None
+    return functools.partial(within, ON_LOOP, object_reader(texts, closed=closed, extra=text_extra, ignored=ignored))
 
 
 def counted(read: Reader, shapes: Iterable[Shape]) -> Reader:
@@ -67,14 +73,16 @@ def _parameter_reader(shape: Shape, strict: bool) -> Reader:
     if strict:
         return read
     scalar = all(arm.get("type") in _SCALARS for arm in shape.schema.get("anyOf", [shape.schema]))
+    return functools.partial(_read_scalar if scalar else _read_container, read)
 
-    def read_parameter(value: Any) -> Any:
-        if scalar:
-            # The JSON of a list or an object in a text fits no scalar, so the text is not parsed.
-            return read(None if value == "null" else value)
-        return read(_container(value))
 
-    return read_parameter
+def _read_scalar(read: Reader, value: Any) -> Any:
+    # The JSON of a list or an object in a text fits no scalar, so the text is not parsed.
+    return read(None if value == "null" else value)
+
+
+def _read_container(read: Reader, value: Any) -> Any:
+    return read(_container(value))
 
 
 def _container(value: Any) -> Any:

@@ -1336,3 +1336,13 @@ def test_a_schema_that_is_not_flat_is_refused(form: Any) -> None:
 
 def test_base64_is_what_bytes_are_written_and_read_as() -> None:
     assert read(bytes, to_json(b"\xff" * 5)) == base64.b64decode(to_json(b"\xff" * 5))
+
+
+def test_a_function_that_takes_no_texts_has_no_reader_of_them() -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    signature = describe(add, texts=False)
+    assert signature.bind({"a": 1, "b": "2"}) == {"a": 1, "b": 2}
+    with pytest.raises(TypeError, match="add was described as one that takes no texts"):
+        signature.bind_text({"a": "1", "b": "2"})
