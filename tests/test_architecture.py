@@ -95,6 +95,8 @@ LATER = {
     ("endpoint.endpoint", "extensions.card"),
     ("cli.serving", "extensions.skills"),
     ("endpoint.endpoint", "endpoint.fleet_sse"),
+    ("endpoint.endpoint", "endpoint.legacy_sse"),
+    ("endpoint.sessions", "endpoint.batches"),
     ("endpoint.endpoint", "endpoint.fleet_rates"),
     ("endpoint.sessions", "endpoint.fleet_stores"),
     ("server.ops", "runtime.store_metrics"),
@@ -634,6 +636,11 @@ def test_a_server_starts_without_what_only_some_servers_need(compiled: Callable[
         "uuid", "mcp_h11.protocol.uritemplate", "mcp_h11.runtime.fleet",
     }  # fmt: skip
     assert not [name for name in loaded if name.startswith(("mcp_h11.stores", "mcp_h11.endpoint.fleet_"))]
+    # HTTP+SSE, batches, blocking functions.
+    assert not set(loaded) & {
+        "mcp_h11.endpoint.batches", "mcp_h11.endpoint.legacy_sse", "mcp_h11.eras.batches", "mcp_h11.eras.channel",
+        "queue",
+    }  # fmt: skip
 
 
 def test_a_file_is_served_without_what_only_other_commands_need(compiled: Callable[[str], Any]) -> None:

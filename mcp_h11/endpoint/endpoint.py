@@ -17,7 +17,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..eras.modern import claimed_version
 from ..handler.handler import ServerHandler
@@ -43,11 +43,13 @@ from ..runtime.fairness import address_party, json_memory
 from ..runtime.runtime import Runtime
 from .expiring import ExpiringStreams
 from .guard import Guard, expiry
-from .legacy_sse import LegacySSE
 from .modern import ModernPosts
 from .ratelimit import RateLimiter
 from .sessions import Legacy
 from .verdicts import CARD_PATH, CATALOG, MESSAGES, METADATA, PAGE, PUBLIC, SSE, Examiner, Verdict
+
+if TYPE_CHECKING:
+    from .legacy_sse import LegacySSE
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -70,7 +72,10 @@ class Endpoint:
         self.runtime = runtime
         self.modern = ModernPosts(runtime)
         self.legacy = Legacy(runtime)
-        self.legacy_sse = legacy_sse_of(runtime)
+        self._has_sse = settings.legacy_sse and not settings.stateless
+        self._sse: LegacySSE | None = None
+        if self._has_sse:
+            _ = self.legacy_sse  # made at once: in a fleet letters come for it
         self._examiner = Examiner(settings, hosts)
         self._proxies = self._examiner.proxies
         self._guard = Guard(settings, runtime.now)
@@ -82,6 +87,21 @@ class Endpoint:
         self._required = runtime.handler.required_scopes
         self._expiring = ExpiringStreams()  # listen streams with a token
         self._settings = settings
+
+    @property
+    def legacy_sse(self) -> LegacySSE:
+        """HTTP+SSE, that of a fleet if there is one.  A server that has it switched off neither makes nor loads it."""
+        if self._sse is not None:
+            return self._sse
+        if self.runtime.fleet is None:
+            from .legacy_sse import LegacySSE
+
+            self._sse = LegacySSE(self.runtime)
+        else:
+            from .fleet_sse import FleetSSE
+
+            self._sse = FleetSSE(self.runtime, self.runtime.fleet)
+        return self._sse
 
     @property
     def asks_who(self) -> bool:
@@ -213,7 +233,7 @@ class Endpoint:
             self.legacy_sse.open(verdict, reply, principal)
         elif verdict.method == "DELETE":
             self.legacy.delete(verdict, reply, principal)
-        elif self._is_bare(verdict):
+        elif self._has_sse and verdict.is_bare:
             self.legacy_sse.open(verdict, reply, principal)
         else:
             self.legacy.listen(verdict, reply, principal)
@@ -281,12 +301,6 @@ class Endpoint:
                 code=INTERNAL_ERROR,
                 headers=(("Retry-After", str(math.ceil(wait))),),
             )
-
-    def _is_bare(self, verdict: Verdict) -> bool:
-        # A client of 2024-11-05 with the URL of the endpoint.  Clients of later revisions GET with their session.
-        settings = self._settings
-        bare = verdict.session_id is None and verdict.version is None and verdict.last_event_id is None
-        return bare and settings.legacy_sse and not settings.stateless
 
     def _post(self, verdict: Verdict, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         message: Message | Batch | None = None
@@ -417,7 +431,8 @@ class Endpoint:
     def sweep(self) -> None:
         """End the sessions that are idle or outdated, and the streams of expired tokens."""
         self.legacy.sweep()
-        self.legacy_sse.sweep()
+        if self._sse is not None:
+            self._sse.sweep()
         for reply in self._expiring.due(self.runtime.now()) if self._expiring else ():
             # The client reconnects, gets 401, and may then get a new token.
             if not self.modern.expire(reply):
@@ -427,7 +442,8 @@ class Endpoint:
         """Shutting down: end the streams on which nothing runs, each as its revision wants."""
         self.modern.end_idle_streams()
         self.legacy.end_idle_streams()
-        self.legacy_sse.end_idle_streams()
+        if self._sse is not None:
+            self._sse.end_idle_streams()
 
     def close(self) -> None:
         """End everything that is left."""
@@ -461,12 +477,3 @@ def _limiter(runtime: Runtime) -> RateLimiter | None:
 def _bucket(principal: Any, peer: str) -> str:
     # The prefixes keep the two apart, since a principal may have the name of an address.
     return f"peer {address_party(peer)}" if principal is None else f"principal {subject(principal)}"
-
-
-def legacy_sse_of(runtime: Runtime) -> LegacySSE:
-    """HTTP+SSE for a server: on every worker of its fleet, if it has one."""
-    if runtime.fleet is None:
-        return LegacySSE(runtime)
-    from .fleet_sse import FleetSSE  # only a server with a store needs it
-
-    return FleetSSE(runtime, runtime.fleet)

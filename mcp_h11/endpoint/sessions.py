@@ -43,7 +43,6 @@ from ..protocol.shown import escaping
 from ..runtime.request_state import new_id
 from ..runtime.runtime import Runtime
 from ..runtime.storage import MemoryEventStore, SessionState
-from .batches import BatchedCall, Gathering
 from .calls import PostedCall
 from .error_answers import answer_error
 from .session_stores import SessionStores
@@ -200,6 +199,8 @@ class Legacy:
             return
         for forwarding in elsewhere:
             self.runtime.spawn(forwarding)
+        from .batches import BatchedCall, Gathering  # only clients of one revision send them
+
         gathering = Gathering(session, reply, [one.id for one in requests], wrong)
         if not requests:
             self.runtime.spawn(gathering.finish())

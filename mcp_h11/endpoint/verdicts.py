@@ -137,6 +137,11 @@ class Verdict:
     def last_event_id(self) -> str | None:
         return self.facts.last_event_id
 
+    @property
+    def is_bare(self) -> bool:
+        """A client of 2024-11-05 GETs the URL of the endpoint so; clients of later revisions do with their session."""
+        return self.session_id is None and self.version is None and self.last_event_id is None
+
 
 class Examiner:
     """Examines heads.  `hosts` is the policy for the addresses that the server is bound to."""

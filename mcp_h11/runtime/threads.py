@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .admission import FairGate
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 T = TypeVar("T")
 
@@ -28,15 +30,19 @@ class Threads:
         self._loop = loop
         self._gate = FairGate(limit)
         self._count = 0
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] | None = None
 
     async def run(self, fn: Callable[[], T], party: str) -> T:
         """Run it in its turn.  A thread cannot be stopped: a cancelled call counts until its function ends."""
         await self._gate.wait(party)
         job = ThreadJob(self._loop, copy_context(), fn, partial(self._gate.leave, party))
+        if self._jobs is None:
+            from queue import SimpleQueue  # a server whose functions never block does not load it
+
+            self._jobs = SimpleQueue()
         try:
             if self._gate.inside > self._count:
-                Thread(target=self._work, name="mcp_h11 tool", daemon=True).start()
+                Thread(target=_work, args=(self._jobs,), name="mcp_h11 tool", daemon=True).start()
                 self._count += 1
         except BaseException:  # the system has no more threads
             self._gate.leave(party)
@@ -46,13 +52,15 @@ class Threads:
 
     def close(self) -> None:
         """Each thread ends when it has nothing to do any more."""
-        for _ in range(self._count):
-            self._jobs.put(None)
+        if self._jobs is not None:
+            for _ in range(self._count):
+                self._jobs.put(None)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job  # or this thread keeps the result alive until the next job comes
+
+def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # or this thread keeps the result alive until the next job comes
 
 
 class ThreadJob:
