@@ -8,7 +8,6 @@ repeat are read by their lines (`headlines`).  `ask_h11` refuses more than h11 d
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from sys import maxsize
 from typing import Any
 
@@ -232,7 +231,23 @@ def ask_h11(raw: bytes, max_fields: int) -> tuple[Head, h11.Connection, bool]:
 
 _ANY_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
 _ANY_REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+# The statuses that this package answers with by itself.
+_PHRASES = {
+    200: "OK", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
+    404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout", 409: "Conflict",
+    413: "Content Too Large", 415: "Unsupported Media Type", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 502: "Bad Gateway",
+    503: "Service Unavailable", 505: "HTTP Version Not Supported",
+}  # fmt: skip
+
+
+def _phrase(status: int) -> str:
+    """The words of a status line; none for a status that nobody has named."""
+    if status in _PHRASES:
+        return _PHRASES[status]
+    from http import HTTPStatus  # its members take 76 KiB, and few servers send another status
+
+    return HTTPStatus(status).phrase if status in {known.value for known in HTTPStatus} else ""
 
 
 def _write_head(
@@ -258,7 +273,7 @@ def _write_head(
         connection.receive_data(_ANY_REQUEST)
         connection.next_event()
     try:
-        response = h11.Response(status_code=status, headers=lines, reason=_PHRASES.get(status, ""))
+        response = h11.Response(status_code=status, headers=lines, reason=_phrase(status))
         out = connection.send(response)
     except h11.LocalProtocolError as error:
         raise ValueError(str(error)) from None

@@ -8,6 +8,7 @@ second time, from what h11 reports.  The connection under test runs against it c
 import sys
 import time
 import tracemalloc
+from http import HTTPStatus
 
 import h11
 import pytest
@@ -1455,3 +1456,15 @@ def test_a_body_in_tiny_pieces_is_held_in_its_own_size():
             tracemalloc.stop()
         assert 40_000 <= connection.buffered < 50_000
         assert held < 200_000
+
+
+def test_a_status_line_has_the_words_that_its_status_has_everywhere() -> None:
+    for status in range(200, 600):
+        connection = ServerConnection(HeadCache(), Limits())
+        connection.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert isinstance(connection.next_event(), HTTPRequest)
+        line = connection.respond(status, (), b"").partition(b"\r\n")[0].decode()
+        known = {one.value: one.phrase for one in HTTPStatus}
+        # RFC 9110 has given this one another name than RFC 7231, which older Pythons know.
+        words = "Content Too Large" if status == 413 else known.get(status, "")
+        assert line == f"HTTP/1.1 {status} {words}"
