@@ -109,6 +109,11 @@ class Head:
         head.size = 0
         return head
 
+    def forget_verdict(self) -> None:
+        """Let go of the verdict where the head is not kept: it knows its head, and no cycle is to be left."""
+        if not self.cached:
+            self.verdict = None
+
     @property
     def repeats(self) -> bool:
         """Whether a name stands in several fields."""

@@ -99,8 +99,7 @@ class ServerConnection:
         self._framing = _CHUNKED
         self.head: Head | None = None
         self.requests = self.decoded = 0
-        self.eof = False
-        self.closing = False
+        self.eof = self.closing = False
 
     # -- in
 
@@ -404,7 +403,8 @@ class ServerConnection:
 
     def forget_head(self) -> None:
         """Let go of the request's head: a stream that has begun is written without it, and may last for days."""
-        if self._answer == _STREAM and self._framing != _UNWRITTEN:
+        if self.head is not None and self._answer == _STREAM and self._framing != _UNWRITTEN:
+            self.head.forget_verdict()
             self.head = None
 
     def end_stream(self) -> bytes:
@@ -420,7 +420,7 @@ class ServerConnection:
         Without a whole answer (a call that was given up, a stream that broke off) the connection cannot go on.
         """
         if self.head is not None and not self.head.cached:
-            self.head.verdict = None  # it knows its head, and no cycle is left of a head that is not kept
+            self.head.verdict = None  # as `forget_verdict`
         self.head = None
         if self._state == _RESPONDING and self._answer == _WHOLE and not self._close:
             self._state = _READY

@@ -97,7 +97,10 @@ class Carrier(Coroutine[Any, Any, Any]):
             cancel = getattr(first, "cancel", None)
             if cancel is not None:
                 cancel()
-        return self._step(job.throw, exc, *more)
+        try:
+            return self._step(job.throw, exc, *more)
+        finally:
+            del exc, more  # what is raised knows this frame, and would be in a cycle with it
 
     def _step(self, *step: Any) -> Any:
         try:
@@ -107,6 +110,7 @@ class Carrier(Coroutine[Any, Any, Any]):
             ended, self.ended = self.ended, None
             if ended is not None:
                 ended(exc)
+            del step, ended  # as in `throw`: the task keeps what is raised if it is a cancellation
             raise
 
     def close(self) -> None:

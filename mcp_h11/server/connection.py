@@ -159,6 +159,7 @@ class Connection(Intake):
             if reply.records:
                 self.server.recorder.finished(reply, self.server.loop.time())
             reply.gone()
+        self._forget_verdict()
 
     def pause_writing(self) -> None:
         WritingProtocol.pause_writing(self)

@@ -35,6 +35,12 @@ class Intake(WritingProtocol):
         """Whether a request may be on its way, or a part of it: no answer said that the connection ends."""
         return self._phase <= IDLE and self._phase != ANSWERING
 
+    def _forget_verdict(self) -> None:
+        """The connection is lost, maybe before the whole answer, at which the parser does this."""
+        head = self._http.head
+        if head is not None:
+            head.forget_verdict()
+
     def data_received(self, data: bytes) -> None:
         """Take the bytes of one read."""
         raise NotImplementedError

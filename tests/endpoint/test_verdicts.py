@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import gc
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from fleets import until
 from rawclient import JSON_TYPE, SSE_TYPE, Legacy, RawClient, Response
 from serving import ASYNCIO, LEGACY, Held, call, head, lives, modern, request, served, still_serves
 
@@ -479,6 +481,46 @@ async def test_heads_that_come_once_leave_nothing_for_the_garbage_collector() ->
         finally:
             gc.enable()
         assert len(left) <= 1  # the last one, until its reply has ended
+
+
+async def test_open_streams_leave_nothing_for_the_garbage_collector() -> None:
+    async with served() as server, AsyncExitStack() as stack:
+        try:
+            for number in range(13):
+                if number == 3:
+                    gc.collect()
+                    gc.disable()
+                client = await stack.enter_async_context(Legacy(server.port, LEGACY))
+                await stack.enter_async_context(client.get_stream())
+            left = [one for one in gc.get_objects(generation=0) if type(one) in (Verdict, Head)]
+        finally:
+            gc.enable()
+        assert len(left) <= 2  # of the last one, until the task that opened the stream has ended
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_connections_that_end_without_an_answer_leave_nothing_for_the_garbage_collector(refused: bool) -> None:
+    held = Held()
+    async with served(held) as server:
+        try:
+            for number in range(13):
+                if number == 3:
+                    gc.collect()
+                    gc.disable()
+                client = await RawClient(server.port).connect()
+                if refused:  # before its body arrives
+                    await client.send(head(Host="evil.example", Content_Length="9", X_Serial=str(number)))
+                    assert (await client.receive("POST")).status == 403
+                else:
+                    await client.send(modern("tools/call", call("hold"), X_Serial=str(number)))
+                    await held.until(started=number + 1)
+                client.abort()
+                await until(lambda: not server.connections)
+                await held.until(cancelled=0 if refused else number + 1)
+            left = [one for one in gc.get_objects(generation=0) if type(one) in (Verdict, Head)]
+        finally:
+            gc.enable()
+        assert len(left) <= 2  # of the last one, until its task has ended
 
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
