@@ -81,6 +81,7 @@ async def test_the_rounds_of_a_call_are_played_at_any_worker_each_once(fleet: Re
     for client in clients:
         again = await client.call("tools/call", second)
         assert (again.status, again.error["code"]) == (400, -32602)
+    await fleet[0].line("reserved")
     await fleet[1].line("charged")
     assert [said(fleet, "reserved"), said(fleet, "charged")] == [count + 1 for count in before]
 

@@ -29,10 +29,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mcp_h11 import Context, MCPServer, Principal, run
+from mcp_h11.runtime import fleet
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 WATCHED = "test://watched"
+# Seconds for the others to hear: a test finds what one worker answered at each other one, also where that stood still.
+fleet.HEAR_LIMIT = 5.0
 
 
 def say(*words: object) -> None:
