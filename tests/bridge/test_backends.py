@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 from ports import free_port
 from rawclient import LIMIT, Legacy, Modern, ProtocolError
 from serving import LEGACY, Held, call, served
@@ -90,6 +91,7 @@ async def test_invalidated_sessions_are_404_and_their_clients_come_back(modern: 
         assert await who(again) == "two"
 
 
+@on_a_still_clock
 async def test_draining_sessions_keep_the_old_backend_for_their_time_and_no_longer() -> None:
     async with bridge(Named("one"), drain_time=0.3) as front:
         c = await initialized(front)

@@ -613,10 +613,10 @@ async def test_a_cancelled_call_is_told_to_the_child_by_its_own_id() -> None:
 async def test_pings_that_are_not_answered_show_and_start_the_child_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from mcp_h11.bridge import backends
 
-    monkeypatch.setattr(backends, "PING_TIMEOUT", 0.2)
     async with bridge(ping_every=0.1) as front, Legacy(front.port, LEGACY) as c:
         answer = await c.call("tools/call", call("pid"))
         pid = int(answer.result["content"][0]["text"])
+        monkeypatch.setattr(backends, "PING_TIMEOUT", 0.2)  # not before: a child that starts is slow on a busy machine
         os.kill(pid, signal.SIGSTOP)
         handler = front.runtime.handler
         with anyio.fail_after(LIMIT):

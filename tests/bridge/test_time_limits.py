@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 from rawclient import LIMIT, Legacy, Modern
 from serving import LEGACY, Held, call, served, turns
 from test_proxy import ERAS, client
@@ -42,6 +43,7 @@ async def bridged(held: Held, over: str, timeout: float, **options: Any) -> Asyn
 
 @pytest.mark.parametrize("over", ["memory", "http"])
 @pytest.mark.parametrize("era", ERAS)
+@on_a_still_clock
 async def test_a_call_that_its_backend_holds_ends_at_its_time(era: str, over: str) -> None:
     held = Held()
     async with bridged(held, over, SHORT) as front, client(front, era) as c:

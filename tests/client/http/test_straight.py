@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hurrying import on_a_still_clock
 
 from mcp_h11.client.http import httpclient
 from mcp_h11.client.http.httpclient import HTTPCall, HTTPClient
@@ -268,6 +269,7 @@ async def test_a_server_that_reads_nothing_is_left_after_a_while(reads: bool, mo
             assert isinstance((await far.news()).error, AnswerTimeout)
 
 
+@on_a_still_clock
 async def test_an_answer_before_the_request_has_left_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     async with ends(monkeypatch, write_timeout=0.02) as far:
         far.small = True
