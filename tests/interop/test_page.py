@@ -398,6 +398,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(tab: Browser, shop: Shop)
         tab.press("#tab-connect")
         assert "s3cret" not in tab.text() and "MCP_TOKEN" in tab.text()
         assert all("401" in line for line in tab.log())
+        tab.driver.get("about:blank")  # it would miss its server, and say so in the console of the next test
     finally:
         guarded.stop()
 

@@ -60,7 +60,7 @@ class Browser:
         self.driver = driver
 
     def until(self, found: Callable[[], T], what: str) -> T:
-        """The first result that is true."""
+        """The first result that is true.  `found` may act on an element: one that is drawn anew is looked for again."""
         from selenium.common.exceptions import StaleElementReferenceException
 
         end = time.monotonic() + LIMIT
@@ -95,21 +95,39 @@ class Browser:
 
     def press(self, selector: str, text: str = "") -> None:
         """Click it; a browser scrolls to it first, as a person does."""
-        element = self.see(selector, text)
-        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+
+        def clicked() -> bool:
+            for element in self.find(selector, text)[:1]:
+                self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+                element.click()
+                return True
+            return False
+
+        self.until(clicked, f"{selector} {text!r}")
 
     def enter(self, selector: str, text: str, at: int = 0) -> None:
         """Replace the text of the field."""
-        field = self.until(lambda: self.find(selector)[at:], selector)[0]
-        field.clear()
-        field.send_keys(text)
+
+        def entered() -> bool:
+            for field in self.find(selector)[at:][:1]:
+                field.clear()
+                field.send_keys(text)
+                return True
+            return False
+
+        self.until(entered, selector)
 
     def choose(self, selector: str, option: str) -> None:
         """Choose an option by its text."""
         from selenium.webdriver.support.ui import Select
 
-        Select(self.see(selector)).select_by_visible_text(option)
+        def chosen() -> bool:
+            for element in self.find(selector)[:1]:
+                Select(element).select_by_visible_text(option)
+                return True
+            return False
+
+        self.until(chosen, selector)
 
     def keys(self, *keys: str) -> None:
         """Type where the focus is."""
