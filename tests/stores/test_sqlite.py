@@ -108,6 +108,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_is_dead_at_once(
 ) -> None:
     # Only its socket can tell that it is dead.
     monkeypatch.setattr(sqlite, "ALIVE_TIME", 3600.0)
+    monkeypatch.setattr(sqlite_thread, "BUSY_TIME", LIMIT)  # it writes all the time, and may stand still with the lock
 
     async def test() -> None:
         async with opened(tmp_path / "store.db") as store:
@@ -135,7 +136,11 @@ def test_a_worker_that_is_killed_loses_nothing_and_is_dead_at_once(
     assert rows(tmp_path / "store.db", "SELECT count(*) FROM inbox") == [(0,)]
 
 
-def test_a_worker_that_is_killed_in_a_transaction_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_in_a_transaction_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_thread, "BUSY_TIME", LIMIT)  # until it is killed
+
     async def test() -> None:
         async with opened(tmp_path / "store.db") as store:
             version = await store.records.create("s", "k", b"v", None)

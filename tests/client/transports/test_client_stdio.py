@@ -124,7 +124,7 @@ def request(id: int | str, method: str = "ping") -> Outgoing:
 async def test_a_real_server_is_spoken_to(revision: str | None) -> None:
     command = [sys.executable, str(ROOT / "tests" / "everything_server.py"), "--stdio"]
     with anyio.fail_after(LIMIT):
-        transport = StdioTransport(command, env={"PYTHONPATH": str(ROOT)})
+        transport = StdioTransport(command, env={"PYTHONPATH": str(ROOT)}, eof=LIMIT)  # a busy machine ends it later
         async with Client(transport, revision=revision) as client:
             assert client.revision.name == (revision or REVISIONS[-1])
             result = await client.call_tool("test_simple_text", {})

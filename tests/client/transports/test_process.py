@@ -151,7 +151,7 @@ async def test_lines_go_in_and_come_out(script: Command, monkeypatch: pytest.Mon
         with pytest.raises(ValueError, match="line feed"):
             await child.write(b"a\nb")
         await child.write(b"last")
-        assert await child.stop() == 0
+        assert await child.stop(eof=LIMIT) == 0
         assert await rest(child) == [b"last"]
         assert child.returncode == 0 and "exited with code 0" in child.why
 
@@ -399,7 +399,7 @@ async def test_one_that_ignores_sigterm_is_killed(script: Command, held: Held) -
 async def test_what_it_started_ends_with_it(script: Command, held: Held, deaf: str) -> None:
     async with running(script(GRANDCHILD.format(deaf) + "sys.stdin.read()\n")) as child:
         assert await first(child) == b"here"
-        assert await child.stop(term=0.1 if deaf else 5.0) == 0
+        assert await child.stop(eof=LIMIT, term=0.1 if deaf else 5.0) == 0
         held.let_go()
 
 
@@ -438,7 +438,7 @@ sys.stdin.read()
     async with running(script(code)) as child:
         daemon = int(bytes(await first(child)))  # type: ignore[arg-type]
         try:
-            assert await child.stop() == 0
+            assert await child.stop(eof=LIMIT) == 0
             assert descriptors() == before
         finally:
             os.kill(daemon, signal.SIGKILL)
@@ -542,7 +542,7 @@ async def test_a_group_that_may_not_be_signalled_is_left_after_its_time(script: 
             raise PermissionError
 
         monkeypatch.setattr(os, "killpg", refused)
-        assert await child.stop(term=0.05) == 0
+        assert await child.stop(eof=LIMIT, term=0.05) == 0
 
 
 async def test_without_groups_the_child_ends_alone(script: Command, held: Held, monkeypatch: Any) -> None:
