@@ -43,11 +43,14 @@ class RedisCluster:
         return list(self._lines.values())
 
     async def ask(self, key: str, command: RedisCommand) -> Any:
-        slot = slot_of(key)
+        return (await self._ask(slot_of(key), command))[0]
+
+    async def _ask(self, slot: int, command: RedisCommand) -> tuple[Any, RedisAddress | None]:
+        """The reply, and the node that gave it."""
         try:
             address = await self._find(slot)
         except RedisAway as error:
-            return error
+            return error, None
         asking = False
         for _ in range(MAX_MOVES):
             line = self._line(address)
@@ -65,17 +68,17 @@ class RedisCluster:
             reply = RedisFailed("TRYAGAIN", "")  # the nodes do not agree yet
         if isinstance(reply, RedisAway) or isinstance(reply, RedisFailed) and reply.word == "CLUSTERDOWN":
             self._stale = True
-        return reply
+        return reply, address
 
     async def connect(self, key: str) -> Any:
         self._stale = True  # a connection of its own is seldom made, and mostly after the old one broke
         # The table comes from the node that answered first, and it may be the one that has not heard of a move: a
         # command finds the node that serves the key.  An error of Redis says no more about that, so it is left to the
-        # caller's own command.
-        reply = await self.ask(key, (b"EXISTS", key))
-        if isinstance(reply, RedisAway):
+        # caller's own command.  The table may be another one by now: other commands read it too.
+        reply, address = await self._ask(slot_of(key), (b"EXISTS", key))
+        if address is None or isinstance(reply, RedisAway):
             raise RedisAway(str(reply))
-        return await self.connections.connect(self._slots[slot_of(key)])
+        return await self.connections.connect(address)
 
     async def _find(self, slot: int) -> RedisAddress:
         """The node that has a slot.  Raises RedisAway."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from ports import free_port
@@ -15,7 +16,9 @@ from redis_stores import LIMIT, LONG, eventually, fails, opened, works_again
 
 from mcp_h11.stores.base import Store
 from mcp_h11.stores.redis import RedisStore
-from mcp_h11.stores.redis_cluster import slot_of
+from mcp_h11.stores.redis_cluster import SLOTS, RedisCluster, slot_of
+from mcp_h11.stores.redis_link import RedisCommand
+from mcp_h11.stores.redis_url import RedisAddress, parse_redis_url
 from mcp_h11.stores.testing import CHECKS, StoreCheck
 
 pytestmark = pytest.mark.long
@@ -211,6 +214,31 @@ def test_a_bus_is_found_by_a_node_that_has_not_heard_of_its_move() -> None:
 
         asyncio.run(main())
         assert owner_of(slot, late) == identity(source), "the late node has heard of the move"
+
+
+def test_a_bus_is_made_at_the_node_that_answered_whatever_table_another_command_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the same turn of the loop, another command has read a table that does not have the slot."""
+    served, reached = ("127.0.0.1", 2), list[RedisAddress]()
+    cluster = RedisCluster(parse_redis_url("redis+cluster://127.0.0.1:1"))
+
+    class Line:
+        async def ask(self, command: RedisCommand) -> Any:
+            cluster._slots = {}
+            return 0
+
+    async def connect(address: RedisAddress) -> None:
+        reached.append(address)
+
+    async def table(address: RedisAddress) -> dict[int, RedisAddress]:
+        return dict.fromkeys(range(SLOTS), served)
+
+    monkeypatch.setattr(cluster, "_table", table)
+    monkeypatch.setattr(cluster, "_line", lambda address: Line())
+    monkeypatch.setattr(cluster.connections, "connect", connect)
+    asyncio.run(cluster.connect("{bus}"))
+    assert reached == [served]
 
 
 def test_a_slot_that_no_node_has_is_away_and_the_others_are_there() -> None:
