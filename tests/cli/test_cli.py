@@ -1236,7 +1236,7 @@ def test_stdout_carries_protocol_alone_and_the_end_of_stdin_is_the_end() -> None
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stdio_ends_cleanly_on_a_signal(signum: int) -> None:
-    with Process("--stdio", limit=5) as process:
+    with Process("--stdio") as process:
         assert process.child.stdin is not None
         process.child.stdin.write(json.dumps(INITIALIZE) + "\n")
         process.child.stdin.flush()
