@@ -79,12 +79,13 @@ class HeadCache:
         """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadLines`)."""
         head = self._lines.read(raw)
         if head is not None:
-            mark = hash(raw)
-            slot = mark % MARKS
-            if self._marks[slot] == mark:
+            # A mark has two slots: two heads that come in turns and share one would put each other's mark out for ever.
+            mark, marks = hash(raw), self._marks
+            slot, other = mark % MARKS, mark // MARKS % MARKS
+            if marks[slot] == mark or marks[other] == mark:
                 self._keep(raw, head)
             else:
-                self._marks[slot] = mark
+                marks[slot] = marks[other] = mark
         return head
 
     def add_head(self, raw: bytes, head: Head) -> None:

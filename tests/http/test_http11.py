@@ -586,6 +586,25 @@ def test_a_head_that_is_read_by_its_lines_is_kept_when_it_comes_again(asked_h11)
     assert len(asked_h11) == 1 and len(cache.heads) == 2
 
 
+def slots_of(request):
+    mark = hash(request[: request.index(b"\r\n\r\n") + 4])
+    return mark % MARKS, mark // MARKS % MARKS
+
+
+def test_heads_that_come_in_turns_and_whose_marks_share_a_slot_are_kept(asked_h11):
+    cache = HeadCache()
+    fed(POST, cache).next_event()
+    seen: dict[int, bytes] = {}
+    for number in range(10 * MARKS):
+        other = of_session(b"s-%d" % number)
+        one = seen.setdefault(slots_of(other)[0], other)
+        if len({*slots_of(one), *slots_of(other)}) == 3:
+            break
+    for _ in range(2):
+        heads = [fed(turn, cache).next_event().head for turn in (one, other)]
+    assert all(head.cached for head in heads)
+
+
 def test_heads_that_come_once_put_no_other_head_out(asked_h11):
     cache = HeadCache(max_heads=2)
     kept = fed(of_session(b"kept"), cache).next_event().head
