@@ -34,7 +34,8 @@ from mcp_h11.runtime import fleet
 PAGE = os.sysconf("SC_PAGE_SIZE")
 FORM = {"type": "object", "properties": {"it": {"type": "string"}}}
 WATCHED = "test://watched"
-HEAR_LIMIT = 5.0  # seconds for the others to hear: a test finds an answer of one worker at each, also one that stood still
+# Seconds for the others to hear: a test finds what one worker answered at each other one, also where that stood still.
+HEAR_LIMIT = 5.0
 
 
 def say(*words: object) -> None:
