@@ -243,12 +243,15 @@ _PHRASES = {
 
 
 def _phrase(status: int) -> str:
-    """The words of a status line; none for a status that nobody has named."""
+    """The words of a status line; "" for a status without a name."""
     if status in _PHRASES:
         return _PHRASES[status]
     from http import HTTPStatus  # its members take 76 KiB, and few servers send another status
 
-    return HTTPStatus(status).phrase if status in {known.value for known in HTTPStatus} else ""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def _write_head(
