@@ -101,6 +101,9 @@ class SharedStream(BurstStream):
             raise
         if self.id != name:
             raise StoreError("the store has lost this log, which was begun anew meanwhile")
+        if self.session.streams.get(name, self) is not self:
+            # This worker has heard meanwhile that its session's own stream has this id: notices go into that object.
+            raise StoreError("the store has lost its data, and this worker knew this stream by another id")
         if not tail.writer and not self.is_standalone:
             raise EventsExpired(name)  # the session's own stream, before or after this worker notices a loss of data
         claims.pop(name, None)

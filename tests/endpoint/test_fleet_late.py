@@ -15,7 +15,7 @@ from serving import Held, turns
 
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import StoreError
-from mcp_h11.stores.memory import Hub, MemoryRecords, MemoryStore
+from mcp_h11.stores.memory import Hub, MemoryLogs, MemoryRecords, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +50,27 @@ class LateAnswer:
             return answer
 
         monkeypatch.setattr(MemoryRecords, name, late)
+
+    async def come(self) -> None:
+        with anyio.fail_after(LIMIT):
+            await self.reached.wait()
+
+
+class LateLog:
+    """What the first reader of a log asks a worker for, and what it is given only when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, worker: Any) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        read, of = MemoryLogs.read, worker.runtime.fleet.store._store.logs
+
+        async def late(logs: Any, *names: Any, reader: str | None = None) -> Any:
+            tail = await read(logs, *names, reader=reader)
+            if logs is of and reader is not None and not self.reached.is_set():
+                self.reached.set()
+                await self.go_on.wait()
+            return tail
+
+        monkeypatch.setattr(MemoryLogs, "read", late)
 
     async def come(self) -> None:
         with anyio.fail_after(LIMIT):
@@ -130,6 +151,54 @@ async def test_a_record_of_another_worker_that_was_read_before_the_next_loss_cou
         assert one.state.stream == other.state.stream == name
         record = await workers[0].runtime.fleet.records.load("session", key_of(client.session))
         assert record is not None and name.encode() in record.value and record.version == one.version
+
+
+@pytest.mark.parametrize("first", ["the client has its stream", "the worker knows the id"])
+async def test_a_stream_that_is_resumed_before_its_worker_knows_its_new_id_is_to_be_resumed_again(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The worker takes it for the stream of a call at another worker, and writes no notice of its own into it."""
+    hub = Hub()
+    async with sharing(hub) as workers, roaming(workers[0]) as client:
+        await client.at(workers[1]).call("ping")
+        one, other = (session_at(worker, client) for worker in workers.servers)
+        before = one.state.stream
+        own = one.standalone
+        records = [LateAnswer(monkeypatch, workers[0], name) for name in ("create", "load")]
+        lose_memory(hub)
+        assert await workers[1].runtime.fleet.lost_data()
+        await until(lambda: other.state.stream != before and other.version)
+        async with client.at(workers[1]).get_stream() as stream:
+            workers.handlers[1].notify_tools_changed()
+            last = (await until_told(stream, TOOLS)).id
+        log = LateLog(monkeypatch, workers[0])
+        ended = asyncio.Event()
+
+        async def resume() -> None:
+            async with client.at(workers[0]).get_stream(last) as resumed:
+                assert resumed.status == (200 if first == "the client has its stream" else 503)
+                while await resumed.next_event(LIMIT) is not None:
+                    pass
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(resume)
+            await log.come()
+            async with own.lock:
+                assert own.id == one.state.stream == before, "the worker is to hear of it later"
+                for late in records:
+                    late.go_on.set()
+                await until(lambda: one.state.stream == other.state.stream)
+                if first == "the client has its stream":
+                    log.go_on.set()
+                    await until(lambda: any(known.reply is not None for known in one.streams.values()))
+            await until(lambda: own.id == other.state.stream)
+            log.go_on.set()
+            with anyio.fail_after(LIMIT):
+                await ended.wait()
+        workers.handlers[0].notify_prompts_changed()
+        async with client.at(workers[0]).get_stream(last) as resumed:
+            await until_told(resumed, PROMPTS)
 
 
 async def test_a_change_that_was_saved_before_a_loss_is_saved_again_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
