@@ -187,6 +187,7 @@ ACTS: dict[str, Callable[[Reply], None]] = {
     "end": lambda r: r.end(EVENT),
     "send_parts": lambda r: r.send_parts(event_parts(b"{}"), False),
     "the last send_parts": lambda r: r.send_parts(event_parts(b"{}"), True),
+    "expire": lambda r: r.expire(),
     "gone": lambda r: r.gone(),
 }
 REACH: dict[int, Callable[[Reply], None]] = {
@@ -197,10 +198,10 @@ REACH: dict[int, Callable[[Reply], None]] = {
 }
 # The table of the module's docstring; None where nothing happens.
 TABLE = {
-    UNDECIDED: (DONE, DONE, STREAMING, None, None, STREAMING, DONE, GONE),
-    STREAMING: (None, None, None, STREAMING, DONE, STREAMING, DONE, GONE),
-    DONE: (None,) * 8,
-    GONE: (None,) * 8,
+    UNDECIDED: (DONE, DONE, STREAMING, None, None, STREAMING, DONE, None, GONE),
+    STREAMING: (None, None, None, STREAMING, DONE, STREAMING, DONE, DONE, GONE),
+    DONE: (None,) * 9,
+    GONE: (None,) * 9,
 }
 
 

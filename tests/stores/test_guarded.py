@@ -9,9 +9,10 @@ import time
 import pytest
 from stores_support import LIMIT, run
 
-from mcp_h11.stores.base import Full, StoreError
-from mcp_h11.stores.guarded import StoreGuard
+from mcp_h11.stores.base import MAX_BUS_BYTES, Full, StoreError
+from mcp_h11.stores.guarded import GuardedStore, StoreGuard
 from mcp_h11.stores.limits import LOOP_LATE
+from mcp_h11.stores.memory import Hub, MemoryStore
 
 SOON = 0.05  # seconds: the limit of an operation, and the rest after it
 TURNS = 20  # of the loop
@@ -99,5 +100,19 @@ def test_a_cancelled_operation_is_cancelled_and_not_late() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert one.works
+
+    run(test)
+
+
+def test_a_signal_has_a_limit_that_is_no_fault_of_the_store() -> None:
+    async def test() -> None:
+        store, states = MemoryStore(Hub()), list[bool]()
+        guarded = GuardedStore(store, guard(states), "test")
+        await guarded.open("worker")
+        await guarded.bus.publish(b"x" * MAX_BUS_BYTES)
+        with pytest.raises(ValueError, match=f"at most {MAX_BUS_BYTES} bytes"):
+            await guarded.bus.publish(b"x" * (MAX_BUS_BYTES + 1))
+        assert not states and guarded.guard.counters["publish"].operations == 1
+        await guarded.close()
 
     run(test)

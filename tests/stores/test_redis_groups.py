@@ -256,6 +256,25 @@ def test_a_slot_that_no_node_has_is_away_and_the_others_are_there() -> None:
         asyncio.run(main())
 
 
+def test_a_slot_of_which_two_nodes_name_each_other_is_an_error_after_so_many_moves() -> None:
+    with redis_cluster(masters=2) as nodes:
+        first, second = nodes
+        slot = slot_of("{lost}")
+
+        async def main() -> None:
+            async with opened(cluster_url(nodes)) as store:
+                for node, other in ((first, second), (second, first)):
+                    node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(other))
+                assert owner_of(slot, first) == identity(second) and owner_of(slot, second) == identity(first)
+                await fails(store.logs.open("lost", "a", LONG), "moves this key")
+                await store.logs.open("other", "a", LONG)
+                for node in nodes:
+                    node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(first))
+                await eventually(lambda: store.logs.open("lost", "a", LONG))
+
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize("tag", ["bus", "inbox"])
 def test_the_replica_of_a_node_that_died_goes_on(tag: str) -> None:
     """The bus tells of the gap; workers are alive with their next heartbeat; the other nodes are not concerned."""
