@@ -39,9 +39,10 @@ async def test_the_result_and_the_error_of_the_work_come_back() -> None:
 
 async def test_work_that_is_given_up_ends_in_silence() -> None:
     free, seen = threading.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, threads = asyncio.get_running_loop(), list[threading.Thread]()
 
     def work() -> None:
+        threads.append(threading.current_thread())
         loop.call_soon_threadsafe(seen.set)
         free.wait(LIMIT)
 
@@ -52,10 +53,35 @@ async def test_work_that_is_given_up_ends_in_silence() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         free.set()
-        (thread,) = [one for one in threading.enumerate() if one.name == "mcp_h11 login"] or [None]
-        while thread is not None and thread.is_alive():
+        while threads[0].is_alive():
             await anyio.sleep(0.01)
         await anyio.sleep(0)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("too late")])
+def test_work_that_ends_after_its_loop_ends_in_silence(
+    monkeypatch: pytest.MonkeyPatch, error: ValueError | None
+) -> None:
+    free, began = threading.Event(), threading.Event()
+    threads, failures = list[threading.Thread](), list[object]()
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        began.set()
+        free.wait(LIMIT)
+        if error is not None:
+            raise error
+
+    async def main() -> None:
+        task = asyncio.ensure_future(in_daemon(work))
+        await asyncio.to_thread(began.wait, LIMIT)
+        task.cancel()
+
+    asyncio.run(main())
+    free.set()
+    threads[0].join(LIMIT)
+    assert not threads[0].is_alive() and failures == []
 
 
 async def test_a_program_ends_before_its_work() -> None:
