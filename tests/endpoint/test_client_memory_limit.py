@@ -69,13 +69,16 @@ HOSTILE = {
 @pytest.mark.long  # it measures, 10 s in all
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_no_json_takes_more_memory_than_it_is_counted_for(data: bytes) -> None:
-    gc.collect()
-    tracemalloc.start()
-    try:
-        value = json.loads(data)
-        current, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    for _ in range(3):  # another thread, such as that of pytest-xdist, may take memory meanwhile
+        gc.collect()
+        tracemalloc.start()
+        try:
+            value = json.loads(data)
+            current, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        if json_memory(data) >= len(data) + peak and held_memory([value]) >= 0.95 * current:
+            break
     assert json_memory(data) >= len(data) + peak
     assert held_memory([value]) >= 0.95 * current  # spare places at the end of a list are not in its size
 

@@ -127,6 +127,9 @@ async def test_bytes_that_were_on_their_way_when_the_body_was_refused_are_droppe
         await turns()
 
 
+ROUNDS = 3  # the least counts: another thread, such as that of pytest-xdist, may take memory meanwhile
+
+
 @pytest.mark.parametrize("apart", [False, True], ids=["with its head", "behind its head"])
 async def test_a_body_that_comes_in_one_read_is_copied_once(monkeypatch: pytest.MonkeyPatch, apart: bool) -> None:
     text = "x" * (READ_SIZE - 8 * 1024)
@@ -144,20 +147,23 @@ async def test_a_body_that_comes_in_one_read_is_copied_once(monkeypatch: pytest.
             pass
         await answer(transport)
         monkeypatch.setattr(Connection, "_hand_over", taken)
-        connection, _ = connected(server)
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for part in (data[:end], data[end:]) if apart else (data,):
-                for _ in read(connection, part):
-                    pass
-        finally:
-            tracemalloc.stop()
         # The slices of the test and its `decode` are no part of it.
         own = len(data) if apart else 0
-        assert most[0] - before - own < 1.25 * len(text)
-        connection.close()
-        await turns()
+        took: list[int] = []
+        for _ in range(ROUNDS):
+            connection, _ = connected(server)
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                for part in (data[:end], data[end:]) if apart else (data,):
+                    for _ in read(connection, part):
+                        pass
+            finally:
+                tracemalloc.stop()
+            took.append(most.pop() - before - own)
+            connection.close()
+            await turns()
+        assert not most and min(took) < 1.25 * len(text), took
 
 
 @pytest.mark.parametrize(("piece", "encrypted"), [(10_000, False), (1 << 30, False), (1 << 30, True)])

@@ -192,9 +192,8 @@ async def test_on_pipes_the_session_goes_on_in_the_new_code(tmp_path: Path) -> N
             for number in (1, 2):
                 assert (await client.call_tool("version"))["structuredContent"] == {"result": number}
                 save(tmp_path, f"VERSION = {number + 1}\n")
-                assert await told.receive() == "tools"
-                while told.statistics().current_buffer_used:
-                    told.receive_nowait()
+                while await told.receive() != "tools":
+                    pass  # the notices about prompts and resources follow it, those of the last reload too
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
