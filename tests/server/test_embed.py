@@ -57,11 +57,16 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())  # other tests of this process may have left some
+
+    def left() -> list[str]:
+        return [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("mcp_h11")]
+
     yield
     end = time.monotonic() + LIMIT
-    while any(t.name.startswith("mcp_h11") for t in threading.enumerate()) and time.monotonic() < end:
+    while left() and time.monotonic() < end:
         time.sleep(0.005)
-    assert [t.name for t in threading.enumerate() if t.name.startswith("mcp_h11")] == []
+    assert left() == []
 
 
 class Host:

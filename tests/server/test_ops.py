@@ -988,8 +988,10 @@ async def test_a_call_wakes_all_that_rest_at_its_gate(soon_at_rest: None) -> Non
 
 
 async def test_nobody_watches_where_it_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
+    before = set(threading.enumerate())  # other tests of this process may have left some
+
     def watching() -> int:
-        return sum(thread.name == "mcp_h11 watchdog" for thread in threading.enumerate())
+        return sum(thread.name == "mcp_h11 watchdog" for thread in set(threading.enumerate()) - before)
 
     async with served(Blocking(), lag_warning=None) as server:
         assert watching() == 0

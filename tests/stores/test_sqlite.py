@@ -554,9 +554,10 @@ def test_the_thread_outlives_its_loop_and_a_defect_of_its_own(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs, goes_on = threading.Event(), threading.Event()
-    store = SQLiteStore(tmp_path / "store.db")
+    store, threads = SQLiteStore(tmp_path / "store.db"), list[threading.Thread]()
 
     def hang() -> None:
+        threads.append(threading.current_thread())
         hangs.set()
         goes_on.wait(LIMIT)
 
@@ -576,11 +577,10 @@ def test_the_thread_outlives_its_loop_and_a_defect_of_its_own(
         hanging.cancel()
 
     run(test)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "mcp_h11 sqlite"]
     goes_on.set()
     store._thread._queue.put(None)
-    thread.join(LIMIT)
-    assert not thread.is_alive()
+    threads[0].join(LIMIT)
+    assert not threads[0].is_alive()
 
 
 def test_the_end_comes_while_a_write_waits_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
