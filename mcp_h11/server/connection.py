@@ -167,8 +167,8 @@ class Connection(Intake):
 
     def resume_writing(self) -> None:
         WritingProtocol.resume_writing(self)
-        if self.reply is None and self._phase < LINGERING and not self._http.idle:
-            # Requests that came meanwhile are answered in a later turn, because a write may be calling this method.
+        if self.reply is None and self._phase < LINGERING and (self._http.eof or not self._http.idle):
+            # What came meanwhile, requests or the end, is met in a later turn, because a write may call this method.
             self.server.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:

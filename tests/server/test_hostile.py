@@ -848,9 +848,12 @@ class Counting(Held):
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def big(self, size: int) -> str:
         self.calls += 1
+        await self.may_answer.wait()
         return "x" * size
 
 
@@ -897,6 +900,31 @@ async def test_who_does_not_read_its_answers_is_given_no_more_of_them(ends: bool
                 await is_closed(client)
             else:
                 await lives(client)
+
+
+@both_loops
+async def test_who_half_closes_and_reads_its_last_answer_late_sees_the_end_of_the_connection() -> None:
+    """Its end has come while the answer waits to be sent; then nothing else comes that makes the server look for it."""
+    handler = Counting()
+    async with (
+        guarded(handler, write_timeout=None, idle_timeout=None) as server,
+        Legacy(server.port, LEGACY) as session,
+        RawClient(server.port) as client,
+    ):
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        handler.may_answer.clear()
+        message = session.request("tools/call", call("big", size=20 * MEGABYTE))
+        await client.send(request(encode(message), **fields_of(session)))
+        await client.send_eof()
+        with anyio.fail_after(LIMIT):
+            while not any(one._http.eof for one in server.connections):
+                await asyncio.sleep(0)
+            handler.may_answer.set()
+            while all(one.writable for one in server.connections):
+                await asyncio.sleep(0)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await client.receive("POST")).status == 200
+        await is_closed(client)
 
 
 async def test_who_does_not_read_its_answers_is_dropped_in_the_end_and_is_no_slow_head() -> None:
