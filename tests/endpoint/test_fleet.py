@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from fleets import LIMIT, Roaming, Stores, fleet, roaming, until, vanish
+from fleets import LIMIT, Roaming, Stores, fleet, roaming, session_at, until, vanish
 from rawclient import encode
 from serving import Held
 from sse_support import connected
@@ -53,7 +53,7 @@ async def test_a_change_is_known_everywhere_once_it_is_answered(stores: Stores) 
     async with fleet(Held, stores) as workers, roaming(workers[0]) as client:
         for worker in workers.servers:
             await client.at(worker).call("ping")
-        sessions = [one.endpoint.legacy.sessions[client.session] for one in workers.servers]
+        sessions = [session_at(one, client) for one in workers.servers]
         await client.at(workers[1]).call("resources/subscribe", {"uri": uri})
         assert [uri in session.state.subscriptions for session in sessions] == [True] * 3
         await client.at(workers[2]).call("logging/setLevel", {"level": "error"})

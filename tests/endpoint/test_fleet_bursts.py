@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, fleet, roaming, stream_at, until
+from fleets import LIMIT, begun, fleet, roaming, session_at, stream_at, until
 from moody import Mood, MoodyStore
 from rawclient import Stream, encode
 from serving import Held, call, turns
@@ -54,17 +54,6 @@ def talking(mood: Mood | None = None, count: int = 2) -> Any:
     return fleet(Talking, lambda: MoodyStore(hub, mood), count=count)
 
 
-async def begun(stack: AsyncExitStack, client: Roaming, **arguments: Any) -> tuple[Stream, str]:
-    """The stream of a call that has said its first word, and the id of that event."""
-    connection = await stack.enter_async_context(client.client())
-    body = encode(client.request("tools/call", call("talk", **arguments), id="c"))
-    stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
-    while not (event := await stream.next_event()).data:  # type: ignore[union-attr]
-        pass
-    assert event is not None and event.id
-    return stream, event.id
-
-
 async def rest(stream: Stream) -> list[tuple[str, str]]:
     """The event ids and texts up to the end."""
     found = []
@@ -88,7 +77,7 @@ def numbered(event: str, texts: list[str]) -> list[tuple[str, str]]:
 
 async def test_what_a_call_says_at_once_is_one_operation() -> None:
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=[0] * 40)
+        stream, event = await begun(stack, client, "talk", sizes=[0] * 40)
         before = asked(workers[0])
         workers.handlers[0].released.set()
         wanted = numbered(event, [*map(str, range(40)), "talked"])
@@ -104,7 +93,7 @@ async def test_a_call_waits_where_too_much_waits_for_the_store(kind: str, monkey
     room, size, mood, free = 3, 100, Mood(), asyncio.Event()
     monkeypatch.setattr(fleet_bursts, "MAX_QUEUED_EVENTS", room if kind == "events" else 1_000)
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=[size] * 7)
+        stream, event = await begun(stack, client, "talk", sizes=[size] * 7)
         if kind == "bytes":
             message = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": ""}}
             monkeypatch.setattr(fleet_bursts, "MAX_QUEUED_BYTES", room * (len(encode(message)) + size + 1))
@@ -132,7 +121,7 @@ def test_the_limits_are_below_those_of_a_log() -> None:
 async def test_events_that_were_kept_without_an_answer_are_told_to_their_reader_elsewhere(sizes: list[int]) -> None:
     """The store has done the operation and fails all the same; when it is back, they are not kept again."""
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=sizes)
+        stream, event = await begun(stack, client, "talk", sizes=sizes)
         stream.abort()
         client.at(workers[1])
         reader = await stack.enter_async_context(client.get_stream(event, in_reply_to="tools/call"))
@@ -159,7 +148,7 @@ async def test_events_that_a_reader_beside_the_call_found_in_the_log_are_kept_al
 ) -> None:
     """The store has done the operation, the reader has its events, and only then the operation fails."""
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=sizes, then="wait")
+        stream, event = await begun(stack, client, "talk", sizes=sizes, then="wait")
         at_writer, writer, failed = stream_at(workers[0], client, event), workers[0].runtime.fleet, asyncio.Event()
         part, newest = writer.logs._logs, at_writer.last + len(sizes)
 
@@ -193,7 +182,7 @@ async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved
     monkeypatch.setattr(fleet_bursts, "MAX_QUEUED_EVENTS", 2)
     mood, texts = Mood(), ["0", "1", "2", "3", "talked"]
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=[0] * 4)
+        stream, event = await begun(stack, client, "talk", sizes=[0] * 4)
 
         async def away(name: str) -> None:
             if name in ("append", "take"):
@@ -203,7 +192,7 @@ async def test_events_that_the_store_did_not_take_come_without_ids_and_are_saved
         workers.handlers[0].released.set()
         assert await rest(stream) == [("", text) for text in texts]
         mood.of = None
-        await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+        await until(lambda: not session_at(workers[0], client).unsaved_streams)
         async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as again:
             assert await rest(again) == numbered(event, texts)
 
@@ -218,7 +207,7 @@ async def test_a_call_that_begins_with_several_events_has_all_of_them_in_its_log
 async def test_events_after_the_end_of_the_log_or_of_the_stream_are_dropped() -> None:
     """A worker that was taken for dead may find its log ended by another one."""
     async with talking() as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        _, event = await begun(stack, client, sizes=[0, 0])
+        _, event = await begun(stack, client, "talk", sizes=[0, 0])
         at_writer, logs = stream_at(workers[0], client, event), workers[1].runtime.fleet.logs
         await logs.finish(at_writer.session.key, at_writer.id, 60.0)
         workers.handlers[0].released.set()
@@ -238,7 +227,7 @@ async def test_what_a_call_said_before_it_was_cancelled_is_sent_and_kept() -> No
             await free.wait()
 
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, event = await begun(stack, client, sizes=[0, 0], then="wait")
+        stream, event = await begun(stack, client, "talk", sizes=[0, 0], then="wait")
         mood.of = slow
         workers.handlers[0].released.set()
         with anyio.fail_after(LIMIT):
@@ -261,7 +250,7 @@ async def test_a_session_that_ends_does_not_wait_for_the_store() -> None:
             await free.wait()
 
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
-        stream, _ = await begun(stack, client, sizes=[0, 0], then="wait")
+        stream, _ = await begun(stack, client, "talk", sizes=[0, 0], then="wait")
         mood.of = slow
         workers.handlers[0].released.set()
         with anyio.fail_after(LIMIT):

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from fleets import LIMIT, Roaming, fleet, in_memory, roaming, until, vanish_first
+from fleets import LIMIT, Roaming, fleet, in_memory, roaming, session_at, until, vanish_first
 from rawclient import Answer, encode
 from serving import Held, call
 from sessions_support import Tools
@@ -213,7 +213,7 @@ async def test_an_owner_without_a_place_refuses_calls_and_drops_notifications(
             tasks.start_soon(hold, client, workers[0], "runs", answers)
             await bridge.backend.until(started=1)
             tasks.start_soon(hold, client, workers[1], "waits", answers)
-            await until(lambda: len(workers[0].endpoint.legacy.sessions[client.session].calls) == 2)
+            await until(lambda: len(session_at(workers[0], client).calls) == 2)
             refused = await client.at(workers[2]).call("tools/call", call("hold"))
             assert refused.error["message"] == "Server is busy"
             assert (await client.at(workers[2]).notify(ROOTS)).status == 202

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, Workers, fleet, lose_memory, roaming, until, until_told
+from fleets import LIMIT, Roaming, Workers, fleet, lose_memory, roaming, session_at, until, until_told
+from late_answers import late_answer, late_read
 from rawclient import Stream
 from serving import Held, turns
 
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import StoreError
-from mcp_h11.stores.memory import Hub, MemoryLogs, MemoryRecords, MemoryStore
+from mcp_h11.stores.memory import Hub, MemoryRecords, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -24,57 +24,6 @@ TOOLS, PROMPTS, RESOURCES = (f"notifications/{kind}/list_changed" for kind in ("
 
 def sharing(hub: Hub, count: int = 2) -> Any:
     return fleet(Held, lambda: MemoryStore(hub), count=count)
-
-
-def session_at(server: Any, client: Roaming) -> Any:
-    return server.endpoint.legacy.sessions[client.session]
-
-
-class LateAnswer:
-    """The first answer of an operation of a worker on the record of a session comes only when the test says so.
-
-    `fits` is asked when the operation is done.
-    """
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, worker: Any, name: str, fits: Callable[[], bool] = lambda: True
-    ) -> None:
-        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
-        operation, of = getattr(MemoryRecords, name), worker.runtime.fleet.store._store.records
-
-        async def late(records: Any, space: str, *rest: Any, **options: Any) -> Any:
-            answer = await operation(records, space, *rest, **options)
-            if records is of and space.endswith(" session") and not self.reached.is_set() and fits():
-                self.reached.set()
-                await self.go_on.wait()
-            return answer
-
-        monkeypatch.setattr(MemoryRecords, name, late)
-
-    async def come(self) -> None:
-        with anyio.fail_after(LIMIT):
-            await self.reached.wait()
-
-
-class LateLog:
-    """What the first reader of a log asks a worker for, and what it is given only when the test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, worker: Any) -> None:
-        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
-        read, of = MemoryLogs.read, worker.runtime.fleet.store._store.logs
-
-        async def late(logs: Any, *names: Any, reader: str | None = None) -> Any:
-            tail = await read(logs, *names, reader=reader)
-            if logs is of and reader is not None and not self.reached.is_set():
-                self.reached.set()
-                await self.go_on.wait()
-            return tail
-
-        monkeypatch.setattr(MemoryLogs, "read", late)
-
-    async def come(self) -> None:
-        with anyio.fail_after(LIMIT):
-            await self.reached.wait()
 
 
 async def until_one_id(workers: Workers, client: Roaming, before: str) -> None:
@@ -99,7 +48,7 @@ async def test_a_record_that_was_kept_before_the_next_loss_gives_the_stream_no_o
         first, second = (worker.runtime.fleet for worker in workers.servers)
         before = session_at(workers[0], client).state.stream
         async with client.at(workers[0]).get_stream() as stream:
-            late = LateAnswer(monkeypatch, workers[0], "create")
+            late = late_answer(monkeypatch, workers[0], "create")
             lose_memory(hub)
             assert await first.lost_data()
             await late.come()
@@ -136,7 +85,7 @@ async def test_a_record_of_another_worker_that_was_read_before_the_next_loss_cou
             return version
 
         monkeypatch.setattr(MemoryRecords, "create", after_the_other)
-        late = LateAnswer(monkeypatch, workers[0], "load", refused.is_set)
+        late = late_answer(monkeypatch, workers[0], "load", refused.is_set)
         lose_memory(hub)
         assert await workers[0].runtime.fleet.lost_data()
         await late.come()
@@ -164,14 +113,15 @@ async def test_a_stream_that_is_resumed_before_its_worker_knows_its_new_id_is_to
         one, other = (session_at(worker, client) for worker in workers.servers)
         before = one.state.stream
         own = one.standalone
-        records = [LateAnswer(monkeypatch, workers[0], name) for name in ("create", "load")]
+        records = [late_answer(monkeypatch, workers[0], name) for name in ("create", "load")]
         lose_memory(hub)
         assert await workers[1].runtime.fleet.lost_data()
         await until(lambda: other.state.stream != before and other.version)
         async with client.at(workers[1]).get_stream() as stream:
             workers.handlers[1].notify_tools_changed()
             last = (await until_told(stream, TOOLS)).id
-        log = LateLog(monkeypatch, workers[0])
+        reader = workers[0].runtime.fleet.worker
+        log = late_read(monkeypatch, lambda _, by: by == reader)
         ended = asyncio.Event()
 
         async def resume() -> None:
@@ -214,7 +164,7 @@ async def test_a_change_that_was_saved_before_a_loss_is_saved_again_after_it(mon
 
     async with sharing(hub, count=1) as workers, roaming(workers[0]) as client:
         own = workers[0].runtime.fleet
-        late = LateAnswer(monkeypatch, workers[0], "save")
+        late = late_answer(monkeypatch, workers[0], "save")
         setting = asyncio.ensure_future(client.call("logging/setLevel", {"level": "debug"}))
         await late.come()
         monkeypatch.setattr(MemoryRecords, "create", fail_once)
@@ -236,7 +186,7 @@ async def test_a_session_that_begins_as_the_store_loses_its_data_is_refused(monk
     async with sharing(hub) as workers:
         client = Roaming(workers[0].port, "2025-11-25")
         params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "n", "version": "1"}}
-        late = LateAnswer(monkeypatch, workers[0], "create")
+        late = late_answer(monkeypatch, workers[0], "create")
         asked = asyncio.ensure_future(client.post(client.request("initialize", params)))
         await late.come()
         lose_memory(hub)

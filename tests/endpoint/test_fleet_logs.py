@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fleets import Roaming, fleet, messages_of, roaming, stream_at, until, vanish
+from fleets import begun, fleet, messages_of, roaming, session_at, stream_at, until, vanish
 from moody import Mood, MoodyStore, failing
-from rawclient import Stream, encode
+from rawclient import encode
 from serving import Held, call
 
 from mcp_h11 import Context
@@ -49,17 +49,6 @@ class Talking(Held):
 def talking(mood: Mood | None = None, hub: Hub | None = None, count: int = 2) -> Any:
     hub, mood = hub or Hub(), mood or Mood()
     return fleet(Talking, lambda: MoodyStore(hub, mood), count=count)
-
-
-async def begun(stack: AsyncExitStack, client: Roaming, tool: str, **arguments: Any) -> tuple[Stream, str]:
-    """The stream of a call, and the id of its first event that has one."""
-    connection = await stack.enter_async_context(client.client())
-    body = encode(client.request("tools/call", call(tool, **arguments), id="c"))
-    stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
-    while not (event := await stream.next_event()).data:  # type: ignore[union-attr]
-        pass
-    assert event is not None and event.id
-    return stream, event.id
 
 
 async def test_a_call_waits_for_its_slow_reader_and_loses_nothing() -> None:
@@ -116,7 +105,7 @@ async def test_a_log_that_is_lost_while_its_events_wait_for_the_store_is_not_mad
         logs, key, name = workers[1].runtime.fleet.logs, key_of(client.session), event.partition(".")[0]  # type: ignore[arg-type]
         await logs.discard(key, name)
         mood.of = None
-        await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+        await until(lambda: not session_at(workers[0], client).unsaved_streams)
         for worker in workers.servers:
             async with client.at(worker).get_stream(event) as late:
                 assert late.status == 400
@@ -135,7 +124,7 @@ async def test_a_call_that_goes_away_while_the_store_is_away_is_found_when_it_is
         assert await messages_of(stream) == []
         assert "goes on without its store" in caplog.text
         await workers.handlers[0].until(started=1)
-        (name,) = workers[0].endpoint.legacy.sessions[client.session].streams
+        (name,) = session_at(workers[0], client).streams
         workers.handlers[0].released.set()
         mood.of = None
         logs = workers[0].runtime.fleet.logs
@@ -165,7 +154,7 @@ async def test_a_log_has_a_limit_of_events_that_wait_for_the_store(more: int, mo
         # Its reader has them all; a client that comes back gets them up to the limit, and one past it has a gap.
         assert len(events) == 3 + more and events[-1].json()["id"] == "c"
         mood.of = cannot_discard
-        await until(lambda: not workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+        await until(lambda: not session_at(workers[0], client).unsaved_streams)
         name = event.partition(".")[0]
         tail = await workers[0].runtime.fleet.logs.read(key_of(client.session), name, 0)  # type: ignore[arg-type]
         if more:
@@ -185,7 +174,7 @@ async def test_a_reader_elsewhere_hears_that_its_log_has_a_gap(monkeypatch: pyte
         async with elsewhere.get_stream(event) as reader:
             mood.of = failing("append", "take")
             workers.handlers[0].released.set()
-            await until(lambda: workers[0].endpoint.legacy.sessions[client.session].unsaved_streams)
+            await until(lambda: session_at(workers[0], client).unsaved_streams)
             mood.of = None
             # Its end, and no answer: the events behind the first did not find room.
             assert [one for one in await messages_of(reader) if "id" in one] == []
@@ -200,7 +189,7 @@ async def test_a_notice_that_never_finds_a_free_place_waits_for_the_store(
     mood = Mood()
     async with talking(mood) as workers, roaming(workers[0]) as client, AsyncExitStack() as stack:
         own = await stack.enter_async_context(client.get_stream())
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         logs, key, name = workers[0].runtime.fleet.logs, session.key, session.state.stream
         taken = 0
 
@@ -278,7 +267,7 @@ async def test_of_two_that_come_back_at_once_the_newer_one_reads() -> None:
 
 async def test_a_client_that_names_no_event_begins_at_the_oldest_that_is_left() -> None:
     async with talking() as workers, roaming(workers[0]) as client:
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         async with client.get_stream():
             pass
         logs = workers[0].runtime.fleet.logs
@@ -305,7 +294,7 @@ async def test_a_stream_of_a_dead_worker_that_was_to_answer_nothing_just_ends() 
 
 async def test_a_worker_that_hears_of_itself_as_the_reader_goes_on_reading() -> None:
     async with talking() as workers, roaming(workers[0]) as client, client.get_stream() as stream:
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         one, other = (server.runtime.fleet for server in workers.servers)
         await other.tell("reader", session=session.key, stream=session.state.stream, by=one.worker)
         workers.handlers[0].notify_tools_changed()

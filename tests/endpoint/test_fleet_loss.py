@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fleets import KINDS, LIMIT, Roaming, Workers, fleet, in_sqlite, lose_memory, roaming, until, until_told
+from fleets import KINDS, LIMIT, Roaming, Workers, fleet, in_sqlite, lose_memory, roaming, session_at, until, until_told
 from rawclient import Modern, Response, Stream
 from redis_servers import RedisServer, fresh_prefix
 from serving import Held, call
@@ -154,7 +154,7 @@ async def test_two_workers_that_have_a_session_at_hand_keep_one_record_with_the_
                 one.session, one.initialized = client.session, client.initialized
                 tasks.start_soon(one.call, "resources/subscribe", {"uri": uris[2 + n]})
         assert (await ping(client, workers[2])).status == 200
-        sessions = [worker.endpoint.legacy.sessions[client.session] for worker in workers.servers]
+        sessions = [session_at(worker, client) for worker in workers.servers]
         await until(lambda: all({*uris} == {*one.state.subscriptions} for one in sessions))
         assert len({one.state.stream for one in sessions}) == 1
         assert await workers[2].runtime.fleet.records.count("session") == 1
@@ -168,7 +168,7 @@ async def test_a_session_that_no_worker_has_at_hand_is_gone_after_a_moment(
 ) -> None:
     monkeypatch.setattr(fleet_module, "MEND_TIME", SOON)
     async with fleet(Kept, store.make, count=2) as workers, roaming(workers[0]) as client, roaming(workers[1]) as other:
-        workers[0].endpoint.legacy.table.end(workers[0].endpoint.legacy.sessions[client.session], forget=False)
+        workers[0].endpoint.legacy.table.end(session_at(workers[0], client), forget=False)
         store.lose()
         first = await client.at(workers[0]).post(client.request("ping"))
         assert first.status == 503 and first.headers["retry-after"]
@@ -313,7 +313,7 @@ async def test_a_log_of_the_sessions_own_stream_under_an_id_of_before_is_read_by
         async with client.at(workers[0]).get_stream() as stream:
             workers.handlers[0].notify_tools_changed()
             old = await until_told(stream, "notifications/tools/list_changed")
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         for _ in range(2):  # twice, so that the record does not name it any more
             memory.lose()
             assert await workers[0].runtime.fleet.lost_data()
@@ -461,7 +461,7 @@ async def test_a_store_that_is_set_back_to_an_earlier_time_gets_what_the_workers
         for worker in workers.servers:
             worker.runtime.fleet.on_missed()  # as after each new connection
         await until(lambda: b"debug" in record.value and URI.encode() in record.value)
-        sessions = [worker.endpoint.legacy.sessions[client.session] for worker in workers.servers]
+        sessions = [session_at(worker, client) for worker in workers.servers]
         for one in sessions:
             assert ({*one.state.subscriptions}, one.state.log_level) == ({URI}, "debug")
         assert (await client.at(workers[1]).delete()).status == 204
@@ -471,7 +471,7 @@ async def test_a_worker_that_begins_while_others_mend_calls_no_session_gone(memo
     async with fleet(Kept, memory.make, count=1) as workers, roaming(workers[0]) as client:
         memory.lose()
         assert await workers[0].runtime.fleet.lost_data()
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         async with fleet(Kept, memory.make, count=1) as late:
             await workers[0].runtime.fleet.records.delete("session", session.key)  # as if it was slow
             session.version = 0

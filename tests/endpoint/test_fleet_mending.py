@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from fleets import LIMIT, Roaming, fleet, lose_memory, roaming, until, until_told, vanish
+from fleets import LIMIT, Roaming, fleet, lose_memory, roaming, session_at, until, until_told, vanish
+from late_answers import late_read
 from moody import Mood, MoodyStore, failing
 from rawclient import SSE_TYPE
 from serving import Held, call, turns
@@ -17,7 +17,7 @@ from serving import Held, call, turns
 from mcp_h11.endpoint import fleet_links, fleet_streams
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import ALIVE_TIME, StoreError
-from mcp_h11.stores.memory import Hub, MemoryLogs, MemoryRecords
+from mcp_h11.stores.memory import Hub, MemoryRecords
 
 pytestmark = pytest.mark.anyio
 
@@ -37,35 +37,10 @@ class Moods:
         return fleet(Held, lambda: next(stores), count=2, **self.options)
 
 
-def session_at(server: Any, client: Roaming) -> Any:
-    return server.endpoint.legacy.sessions[client.session]
-
-
 async def asked_for(client: Roaming, raw: Any, event: str | None) -> None:
     """Send a GET, and do not wait for the answer."""
     heads = {**client.headers_for(None), "Accept": SSE_TYPE, "Content-Type": None}
     await raw.send_request("GET", client.path, {**heads, "Last-Event-ID": event})
-
-
-class LateRead:
-    """The first answer of `Logs.read` for which `fits` holds comes only when the test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: Callable[[str, str | None], bool]) -> None:
-        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
-        read = MemoryLogs.read
-
-        async def late(logs: Any, session: str, stream: str, after: Any, *, reader: str | None = None) -> Any:
-            tail = await read(logs, session, stream, after, reader=reader)
-            if fits(stream, reader) and not self.reached.is_set():
-                self.reached.set()
-                await self.go_on.wait()
-            return tail
-
-        monkeypatch.setattr(MemoryLogs, "read", late)
-
-    async def come(self) -> None:
-        with anyio.fail_after(LIMIT):
-            await self.reached.wait()
 
 
 # --- sessions ---------
@@ -203,7 +178,7 @@ async def test_a_client_that_comes_back_while_the_sessions_own_stream_moves_to_a
             event = (await until_told(stream, TOOLS)).id
         session, one = session_at(workers[0], client), workers[0].runtime.fleet
         name = session.state.stream
-        late = LateRead(monkeypatch, lambda stream, reader: stream == name and reader is not None)
+        late = late_read(monkeypatch, lambda stream, reader: stream == name and reader is not None)
         async with client.client() as raw:
             await asked_for(client, raw, event)
             await late.come()
@@ -228,7 +203,7 @@ async def test_a_reader_at_hand_goes_on_where_an_answer_of_the_store_comes_after
         await until_told(stream, TOOLS)
         session, one = session_at(workers[0], client), workers[0].runtime.fleet
         name = session.state.stream
-        late = LateRead(monkeypatch, lambda stream, reader: stream == name and reader is None)
+        late = late_read(monkeypatch, lambda stream, reader: stream == name and reader is None)
         one.on_missed()  # so that it looks at the log
         await late.come()
         lose_memory(at.hub)
@@ -247,7 +222,7 @@ async def test_a_reader_of_a_stream_whose_session_ends_meanwhile_gets_404(monkey
             event = (await until_told(stream, "notifications/message")).id
         await client.at(workers[1]).call("ping")
         other = workers[1].runtime.fleet.worker
-        late = LateRead(monkeypatch, lambda _, reader: reader == other)
+        late = late_read(monkeypatch, lambda _, reader: reader == other)
         async with client.client() as raw:
             await asked_for(client, raw, event)
             await late.come()

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fleets import fleet, handshake_lost, in_memory, roaming, until
+from fleets import fleet, handshake_lost, in_memory, roaming, session_at, until
 from rawclient import SSE_TYPE, Stream
 from sessions_support import Tools
 
@@ -103,7 +103,7 @@ async def test_a_notice_that_meets_the_move_of_a_stream_comes_once(heard: str, m
 async def test_a_notice_that_no_reader_was_given_waits_for_the_first_one_at_any_worker() -> None:
     async with fleet(Tools, in_memory()) as workers, roaming(workers[0]) as client:
         workers[2].runtime.handler.notify_tools_changed()
-        home = workers[0].endpoint.legacy.sessions[client.session]
+        home = session_at(workers[0], client)
         await until(lambda: home.has_standalone and home.standalone.last == 1)
         async with client.at(workers[1]).get_stream() as stream:
             assert await methods_of(stream, 1) == ["notifications/tools/list_changed"]
@@ -111,7 +111,7 @@ async def test_a_notice_that_no_reader_was_given_waits_for_the_first_one_at_any_
 
 async def test_what_a_worker_remembers_of_notices_has_a_limit() -> None:
     async with fleet(Tools, in_memory(), count=1) as workers, roaming(workers[0]) as client:
-        recent = workers[0].endpoint.legacy.sessions[client.session].recent
+        recent = session_at(workers[0], client).recent
         for number in range(MAX_RECENT + 1):
             workers[0].runtime.handler.notify_resource_updated(f"test://{number}")
         uris = [one.uri for one in recent.since(0)]
@@ -134,7 +134,7 @@ async def test_a_notice_of_the_moment_in_which_the_worker_that_has_the_stream_di
             await client.at(workers[1]).call("ping")  # which drops what it hears: it does not have the stream
             monkeypatch.setattr(MemoryBus, "hear", hear_nothing_when_dead)
             workers[2].runtime.handler.notify_tools_changed()
-            recent = workers[1].endpoint.legacy.sessions[client.session].recent
+            recent = session_at(workers[1], client).recent
             await until(lambda: any(recent.since(0)))
         async with client.at(workers[1]).get_stream() as stream:
             assert "notifications/tools/list_changed" in await methods_of(stream, 2)

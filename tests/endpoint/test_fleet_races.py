@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from fleets import Roaming, fleet, in_memory, roaming, until
+from fleets import Roaming, fleet, in_memory, roaming, session_at, until
 from moody import Mood, MoodyStore
 from rawclient import INFO, Response
 from serving import LEGACY, Held
@@ -99,7 +99,7 @@ async def test_a_change_that_others_overtake_each_time_is_saved_later(caplog: py
         assert (await client.call("resources/subscribe", {"uri": "test://a"})).status == 200
         assert (await client.call("logging/setLevel", {"level": "alert"})).result == {}
         assert (await client.at(workers[1]).call("ping")).result == {}
-        assert workers[1].endpoint.legacy.sessions[client.session].state.log_level == "alert"
+        assert session_at(workers[1], client).state.log_level == "alert"
 
 
 async def test_a_session_that_others_change_at_each_look_is_503_and_never_404() -> None:

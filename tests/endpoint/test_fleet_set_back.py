@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from fleets import fleet, roaming, until, until_told
+from fleets import fleet, roaming, session_at, until, until_told
 from serving import Held, call
 
 from mcp_h11.stores.memory import Hub, MemoryStore
@@ -55,7 +55,7 @@ async def test_the_answer_of_a_call_can_be_read_again_although_its_log_was_set_b
             workers.handlers[0].released.set()
             answer = await stream.next_message()
             assert answer["id"] == "s"
-        session = workers[0].endpoint.legacy.sessions[client.session]
+        session = session_at(workers[0], client)
         await until(lambda: not session.unsaved_streams)
         async with client.at(workers[1]).get_stream(first.id, in_reply_to="tools/call") as rest:
             assert await rest.next_message() == answer

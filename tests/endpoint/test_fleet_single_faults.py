@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fleets import LIMIT, fleet, messages_of, roaming, said, until, until_ready, until_told
+from fleets import begun, fleet, messages_of, roaming, said, session_at, until, until_ready, until_told
 from moody import Mood, MoodyStore, failing
-from rawclient import encode
-from serving import Held, call, turns
+from serving import Held, turns
 
 from mcp_h11.runtime.fleet import key_of
 from mcp_h11.stores.base import StoreError
@@ -44,13 +44,10 @@ async def test_a_stream_that_has_ended_is_204_for_a_client_that_has_all_of_it() 
     """A 204 ends the attempts of a client to come back (HTML Standard, 9.2 Server-sent events); so at each worker."""
     async with moody(Mood(), Hub()) as workers, roaming(workers[0]) as client:
         workers.handlers[0].released.set()
-        async with client.client() as connection:
-            body = encode(client.request("tools/call", call("stream"), id="s"))
-            stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
-            events = []
-            while (event := await stream.next_event(LIMIT)) is not None:
-                events.append(event)
-        last = [event.id for event in events if event.id][-1]
+        async with AsyncExitStack() as stack:
+            stream, _ = await begun(stack, client, "stream")
+            assert len(await messages_of(stream)) == 1
+            last = stream.seen[-1].id
         for worker in reversed(workers.servers):
             async with client.at(worker).get_stream(last) as rest:
                 assert rest.status == 204 and await messages_of(rest) == []
@@ -79,20 +76,16 @@ async def test_a_use_of_a_session_that_the_store_could_not_be_told_is_told_in_th
 async def test_a_reader_at_another_worker_gets_the_rest_when_the_store_can_be_read_again() -> None:
     mood = Mood()
     async with moody(mood, Hub(), health=True) as workers, roaming(workers[0]) as client:
-        held = workers.handlers[0]
-        async with client.client() as connection:
-            body = encode(client.request("tools/call", call("stream"), id="s"))
-            stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
-            while not (event := await stream.next_event(LIMIT)).data:  # type: ignore[union-attr]
-                pass
-            async with client.at(workers[1]).get_stream(event.id, in_reply_to="tools/call") as rest:
-                await until(lambda: event.id.partition(".")[0] in session_at(workers[1], client).streams)
+        async with AsyncExitStack() as stack:
+            _, event = await begun(stack, client, "stream")
+            async with client.at(workers[1]).get_stream(event, in_reply_to="tools/call") as rest:
+                await until(lambda: event.partition(".")[0] in session_at(workers[1], client).streams)
                 mood.of = failing("read")
-                held.released.set()
+                workers.handlers[0].released.set()
                 await until(lambda: not workers[1].runtime.fleet.works)
                 mood.of = None
                 answer = (await messages_of(rest))[-1]
-                assert answer["id"] == "s" and answer["result"]["content"][0]["text"] == "stream released"
+                assert answer["id"] == "c" and answer["result"]["content"][0]["text"] == "stream released"
 
 
 async def test_a_reader_of_notices_that_leaves_while_the_store_fails_is_followed_by_the_next() -> None:
@@ -110,7 +103,3 @@ async def test_a_reader_of_notices_that_leaves_while_the_store_fails_is_followed
             workers.handlers[1].notify_prompts_changed()
             second = await until_told(stream, "notifications/prompts/list_changed")
         assert int(second.id.rpartition(".")[2]) > int(first.id.rpartition(".")[2])
-
-
-def session_at(server: Any, client: Any) -> Any:
-    return server.endpoint.legacy.sessions[client.session]

@@ -12,8 +12,9 @@ from typing import Any
 import anyio
 import pytest
 import wire
-from rawclient import Legacy, RawClient, Stream
+from rawclient import Legacy, RawClient, Stream, encode
 from redis_servers import fresh_prefix
+from serving import call
 
 from mcp_h11 import MCPServer, listening
 from mcp_h11.stores.base import Store, StoreError
@@ -157,9 +158,25 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
     return sum(text in record.getMessage() for record in caplog.records)
 
 
+async def begun(stack: AsyncExitStack, client: Roaming, tool: str, **arguments: Any) -> tuple[Stream, str]:
+    """The stream of a call, whose id is "c", and the id of its first event that has one."""
+    connection = await stack.enter_async_context(client.client())
+    body = encode(client.request("tools/call", call(tool, **arguments), id="c"))
+    stream = await connection.open_stream("POST", client.path, client.headers_for(None), body)
+    while not (event := await stream.next_event()).data:  # type: ignore[union-attr]
+        pass
+    assert event is not None and event.id
+    return stream, event.id
+
+
+def session_at(server: Any, client: Legacy) -> Any:
+    """What a worker knows of the session of this client."""
+    return server.endpoint.legacy.sessions[client.session]
+
+
 def stream_at(server: Any, client: Roaming, event_id: str) -> Any:
     """What a worker knows of the stream that this event came from."""
-    return server.endpoint.legacy.sessions[client.session].streams[event_id.partition(".")[0]]
+    return session_at(server, client).streams[event_id.partition(".")[0]]
 
 
 async def until_told(stream: Stream, method: str) -> Any:
