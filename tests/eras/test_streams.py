@@ -472,6 +472,11 @@ async def test_after_the_write_timeout_only_the_connection_goes_and_the_rest_can
     options = {"event_store": store, "write_timeout": 0.2}
     async with served(Tools(pour=pour), **options) as client:
         heard: list[str] = []
+
+        async def hear(stream: Stream) -> None:
+            while (message := await stream.next_message()) is not None:
+                heard.append(said(message).partition(" ")[0])
+
         async with client.posting(call("pour")) as stream:
             writer = stream._client.writer
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -480,15 +485,13 @@ async def test_after_the_write_timeout_only_the_connection_goes_and_the_rest_can
                     await anyio.lowlevel.checkpoint()
             writer.transport.resume_reading()  # type: ignore[attr-defined]
             with pytest.raises((AssertionError, OSError)):  # the connection is cut in the middle of an event
-                while (message := await stream.next_message()) is not None:
-                    heard.append(said(message).partition(" ")[0])
+                await hear(stream)
             assert len(heard) < count
             last_id = stream.seen[-1].id
         for _ in range(RESUMES):
             async with client.get_stream(last_id, in_reply_to="tools/call") as stream:
                 with suppress(Closed):
-                    while (message := await stream.next_message()) is not None:
-                        heard.append(said(message).partition(" ")[0])
+                    await hear(stream)
             if "done" in heard:
                 break
             last_id = stream.seen[-1].id if stream.seen else last_id
