@@ -425,7 +425,7 @@ class ServerConnection:
         if self._state == _RESPONDING and self._answer == _WHOLE and not self._close:
             self._state = _READY
             self._answer = _NOTHING
-            return not self._buffer
+            return not (self._buffer or self.eof)
         self._drain()
         self._state = _CLOSED
         self._answer = _NOTHING
@@ -471,8 +471,8 @@ class ServerConnection:
 
     @property
     def idle(self) -> bool:
-        """No request is being received or answered, and no byte of a next one is here."""
-        return self._state == _READY and not self._buffer
+        """No request is being received or answered, and neither a byte of a next one nor the peer's end is here."""
+        return self._state == _READY and not (self._buffer or self.eof)
 
     @property
     def buffered(self) -> int:

@@ -167,7 +167,7 @@ class Connection(Intake):
 
     def resume_writing(self) -> None:
         WritingProtocol.resume_writing(self)
-        if self.reply is None and self._phase < LINGERING and (self._http.eof or not self._http.idle):
+        if self.reply is None and self._phase < LINGERING and not self._http.idle:
             # What came meanwhile, requests or the end, is met in a later turn, because a write may call this method.
             self.server.loop.call_soon(self._go_on)
 
@@ -382,7 +382,7 @@ class Connection(Intake):
             self.server.wheel.put(self, self.since + wait)
 
     def _answered(self, idle: bool) -> None:
-        """Go on after a whole answer.  `idle`: no byte of a next request has arrived."""
+        """Go on after a whole answer.  `idle`: no next request has begun to arrive, and no end."""
         server, http, reply = self.server, self._http, self.reply
         assert reply is not None, "it was answered"
         self.reply = None
@@ -396,10 +396,10 @@ class Connection(Intake):
         self.since = server.now
         if not self._reading and self.writable:
             self._resume_reading()
-        if idle and not http.eof:
+        if idle:
             self._phase = IDLE
             return  # no request has arrived: most clients wait for one answer before they ask again
-        self._phase = IDLE if idle else HEAD
+        self._phase = HEAD
         self._pump()
 
     def _end(self) -> None:
