@@ -26,6 +26,7 @@ READ_AT_ONCE = 256 * 1024
 SILENCE_LIMIT = 30.0  # seconds without any byte from the server
 FINISH_LIMIT = 5.0  # seconds for the answers that are under way at the end, where errors are counted
 MAX_CONNECTS = 4000  # a run: each leaves a port in TIME_WAIT
+WARM_SHARE = 4  # of a run's connections, one in so many may be made in its warm-up
 TICK_SECONDS = 0.25  # between two looks at the deadlines, and two lines of progress
 RETRY_PAUSE = 0.1  # seconds until a connection that failed begins again
 MAX_EXAMPLE = 300  # characters of an error that are kept
@@ -84,11 +85,23 @@ class Driver:
         self._stopping = False
         self._left = len(self._all)
         self._connects = 0
+        self._may_connect = MAX_CONNECTS // WARM_SHARE
+        self._warming = True
         self._looked = time.perf_counter()
 
     def begin(self) -> None:
         for peer in self._all:
             self._start(peer)
+
+    def warmed(self) -> None:
+        """The warm-up is over: latencies and connections are counted from here."""
+        del self.latencies[:]
+        self.reconnects = 0
+        self._connects = len(self.peers)  # those that are open are of the run
+        self._may_connect = MAX_CONNECTS
+        self._warming = False
+        if self.ended == "connections":
+            self.ended = ""
 
     def run(self, seconds: float, least: int = 0, most: int | None = None, finish: bool = False) -> int:
         """Go on for so long, and for `least` operations; how many there were.
@@ -133,7 +146,7 @@ class Driver:
         full = most is not None and done >= most
         if full:
             self.ended = self.ended or "operations"
-        over = late or full or self.ended in ("errors", "interrupted")
+        over = late or full or self.ended in ("errors", "interrupted", "connections")
         return over and (done >= least or self._counts)
 
     def cold(self) -> bool:
@@ -360,8 +373,8 @@ class Driver:
                 self._count(request)
             if self.load.scenario.reconnect:
                 self._disconnect(peer)
-                if self._connects >= MAX_CONNECTS:
-                    self._stopping = True
+                if self._connects >= self._may_connect:
+                    self._stopping = not self._warming
                     self.ended = self.ended or "connections"
             if self._stopping:
                 self._left -= 1

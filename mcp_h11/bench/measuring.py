@@ -90,10 +90,9 @@ def drive(
     try:
         driver.begin()
         driver.run(load.warmup)
-        while load.all_warm and driver.cold():
+        while load.all_warm and driver.cold() and not driver.ended:
             driver.run(WARM_STEP)
-        del driver.latencies[:]
-        driver.reconnects = 0
+        driver.warmed()
         ready()
         began, cpu = time.perf_counter(), time.process_time()
         # Two turns of each connection at the least: an operation that is half done at either end must not weigh much.

@@ -184,6 +184,19 @@ def test_a_run_of_new_connections_ends_before_it_has_used_too_many_ports(monkeyp
         assert server.connections <= 12 + 3  # of the connections that were under way, and the one that ends sessions
 
 
+@pytest.mark.parametrize("errors_allowed", [0, 100])
+def test_a_warm_up_leaves_most_of_the_new_connections_to_the_run(
+    monkeypatch: pytest.MonkeyPatch, errors_allowed: int
+) -> None:
+    monkeypatch.setattr(driving, "MAX_CONNECTS", 40)
+    with Answering(legacy(lambda message, head: text(message))) as server:
+        # Both last longer than a server that answers at once takes for so many connections.
+        load = plan(server.port, "connect", warmup=30.0, duration=30.0, most=1_000, errors_allowed=errors_allowed)
+        found = measure(load, None)
+        assert found.ended == "connections" and 30 <= found.operations <= 40
+        assert server.connections <= 10 + 40 + 2 * load.concurrency + 1  # of each end, and of the end of sessions
+
+
 def test_a_tick_that_is_true_ends_the_run_with_the_figures_that_there_are() -> None:
     seen: list[int] = []
 
