@@ -118,6 +118,27 @@ def growth(found, text):
     save(figure, "growth", "Cost of idle sessions", text)
 
 
+def side_by_side(found, text):
+    rows = list(figures.paired(found))
+    keys = list(dict.fromkeys((row.name, row.peer) for row in rows))[::-1]
+    labels = [name if peer.startswith("rmcp") else f"{name} (beside Go)" for name, peer in keys]
+    figure, axes = pyplot.subplots(figsize=(9, 0.3 * len(keys) + 1.4))
+    for shift, name in ((0.12, "ours-speed"), (-0.12, "ours")):
+        those = [(keys.index((row.name, row.peer)) + shift, row) for row in rows if row.ours == name]
+        places = [place for place, _ in those]
+        values = [row.ratio for _, row in those]
+        reach = [[row.ratio - row.low for _, row in those], [row.high - row.ratio for _, row in those]]
+        axes.errorbar(values, places, xerr=reach, fmt="o", ms=4, lw=1.4, color=LINES[name],
+                      label=figures.title(found, name))  # fmt: skip
+    axes.axvline(1, color=INK, lw=0.8)
+    axes.set_yticks(range(len(keys)), labels)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("our CPU over that of the peer: left of 1, ours is cheaper")
+    axes.legend(frameon=False, fontsize=8)
+    bare(axes)
+    save(figure, "side_by_side", "Server CPU of ours over that of the cheapest peer", text)
+
+
 DRAWN = {"chart": cost, "payloads": payloads, "memory": memory}
 
 
@@ -130,6 +151,9 @@ def main():
     grown = figures.read("growth")
     if figures.grown(grown):
         growth(grown, figures.growth_alternative(grown))
+    beside = figures.read("side_by_side")
+    if beside and beside["rows"]:
+        side_by_side(beside, figures.side_by_side_alternative(beside))
     print("drawn", file=sys.stderr)
 
 

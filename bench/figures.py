@@ -8,8 +8,10 @@ the loop's median of the whole run, so that the order of subjects is that of the
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ FLOORS = ("h11", "asyncio")
 OURS = "ours"  # how the names of our own subjects begin
 CALM = 0.10  # of a core that others may use, and
 STEADY = 0.15  # spread that the floor may have, before a run is called noisy
+VERDICTS = ("cheaper", "not decided", "dearer")  # of ours beside a peer
 ENOUGH = 4  # turns of the loop, before their spread says anything
 PAYLOADS = (("call", 100), ("echo-1k", 1024), ("echo-64k", 64 * 1024), ("echo-1m", 1024 * 1024))  # bytes of a body
 # The rows of the first table: the two ways to run ours, and each peer as it is cheapest; scenarios.md has all.
@@ -153,6 +156,75 @@ def noise(found: Run) -> tuple[bool, str]:
         f"The machine was {verdict}. Everything else on it used {others:.0%} of a core (median of all runs). The plain "
         f"h11 loop itself varied {said}."
     )
+
+
+# ------------------------------------------------------------------ two servers side by side
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One of ours and the peer that needs least, in one scenario: our CPU over that of the peer."""
+
+    scenario: str
+    concurrency: int
+    ours: str
+    peer: str
+    ratio: float  # the median of the rounds
+    low: float  # the true median is between them, with a confidence of 95 %
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        return VERDICTS[(self.high >= 1) + (self.low > 1)]
+
+    @property
+    def name(self) -> str:
+        return f"{self.scenario}, {self.concurrency}" if self.scenario == "call" else self.scenario
+
+
+def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, float]:
+    """The interval of the median by order statistics: the true one is outside with this probability at most.
+
+    Each value is above the true median or below it like a coin, whatever the distribution is.  The widest of fewer than
+    six values is outside more often.
+    """
+    ordered, count = sorted(values), len(values)
+    cut, tail = 0, 2 / 2**count
+    while tail <= outside:
+        cut += 1
+        tail += 2 * math.comb(count, cut) / 2**count
+    cut = max(cut - 1, 0)
+    return ordered[cut], ordered[-1 - cut]
+
+
+def paired(found: Run) -> Iterator[Paired]:
+    """A row for each of ours in each scenario, of a run of side_by_side.py."""
+    for row in found["rows"]:
+        costs = row["cpu_us"]
+        others = [name for name in peers(costs) if costs[name]]
+        peer = min(others, key=lambda name: sum(costs[name]), default=None)
+        for ours in own(costs) if peer else ():
+            ratios = [one / other for one, other in zip(costs[ours], costs[peer], strict=True)]
+            yield Paired(row["scenario"], row["concurrency"], ours, peer, statistics.median(ratios), *interval(ratios))
+
+
+def side_by_side_text(found: Run) -> Iterator[str]:
+    """A table for the terminal."""
+    yield f"{'':18} {'ours':12} {'the cheapest peer':18} {'ratio':>6} {'95 % of':>11}"
+    for one in paired(found):
+        reach = f"{one.low:.2f}-{one.high:.2f}"
+        yield f"{one.name:18} {one.ours:12} {one.peer:18} {one.ratio:6.2f} {reach:>11} {one.verdict}"
+
+
+def side_by_side_alternative(found: Run) -> str:
+    said = [
+        f"{title(found, name)} "
+        + ", ".join(
+            f"{one.name} {one.ratio:.2f} ({one.low:.2f} to {one.high:.2f})" for one in paired(found) if one.ours == name
+        )
+        for name in own(found["subjects"])
+    ]
+    return f"Points with intervals: our CPU over that of the cheapest peer. {'; '.join(said)}."
 
 
 # ------------------------------------------------------------------ rows of charts

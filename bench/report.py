@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,44 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def side_by_side(found: dict[str, Any] | None) -> Iterator[str]:
+    """Ours over the cheapest peer, of a run of side_by_side.py."""
+    rows = list(figures.paired(found)) if found else []
+    if found is None or not rows:
+        return
+    machine, plan = found["machine"], found["plan"]
+    verdicts = {
+        name: Counter(one.verdict for one in rows if one.ours == name) for name in figures.own(found["subjects"])
+    }
+    yield "### Beside the Rust SDK, in short turns"
+    yield ""
+    yield f"![{figures.side_by_side_alternative(found)}](results/side_by_side.svg)"
+    yield ""
+    yield (
+        "A machine that others share changes its speed within seconds, and a ratio of two figures that were measured a "
+        f"minute apart has that in it. Here both servers take turns of {plan['duration']:g} s, side by side, "
+        f"{plan['rounds']} times. Each cell is the median of our CPU over that of the peer, with the interval of that "
+        "median in brackets (95 %, by order statistics). The peer is the Rust SDK in the mode that costs less, and for "
+        f"`resume`, which it cannot do, the Go SDK. Run on {machine['date']} of commit {machine['commit']}, "
+        f"{machine['minutes']:.0f} minutes, by "
+        "`python bench/side_by_side.py --write`."
+    )
+    yield ""
+    for name, said in verdicts.items():
+        yield f"- {title_of(name)}: " + ", ".join(f"{verdict} in {said[verdict]}" for verdict in figures.VERDICTS) + "."
+    yield ""
+    names = list(verdicts)
+    yield "| CPU of ours over that of | | " + " | ".join(title_of(name) for name in names) + " |"
+    yield "|---|---|" + "--:|" * len(names)
+    for key in dict.fromkeys((one.name, one.peer) for one in rows):
+        those = {one.ours: one for one in rows if (one.name, one.peer) == key}
+        said_of = [
+            f"{one.ratio:.2f} ({one.low:.2f}–{one.high:.2f})" if (one := those.get(name)) else "–" for name in names
+        ]
+        yield f"| `{key[0]}` | {title_of(key[1])} | " + " | ".join(said_of) + " |"
+    yield ""
+
+
 def growth(found: dict[str, Any] | None) -> Iterator[str]:
     """What more and more idle sessions cost, of a run of growth.py."""
     rows = figures.grown(found)
@@ -180,7 +219,7 @@ def growth(found: dict[str, Any] | None) -> Iterator[str]:
     yield ""
 
 
-def first(found: dict[str, Any], grown: dict[str, Any] | None = None) -> str:
+def first(found: dict[str, Any], grown: dict[str, Any] | None = None, beside: dict[str, Any] | None = None) -> str:
     """The generated part of README.md: a chart, a table, where ours is behind, and the other charts."""
     said = dict(figures.alternatives(found))
     lines = [f"![{said['chart']}](results/chart.svg)", "", *where(found), *headline(found)]
@@ -188,6 +227,7 @@ def first(found: dict[str, Any], grown: dict[str, Any] | None = None) -> str:
         lines += ["**Errors of this run** (the figures of these are missing or of fewer rounds):", ""]
         lines += [*(f"- {error}" for error in found["errors"]), ""]
     lines += not_first(found)
+    lines += side_by_side(beside)
     for name, title in CHARTS.items():
         if title:
             lines += [f"### {title}", "", f"![{said[name]}](results/{name}.svg)", ""]
@@ -324,7 +364,7 @@ def put(page: Path, text: str) -> None:
 
 def write(found: dict[str, Any], folder: Path) -> None:
     """Both pages and the charts."""
-    put(folder / "README.md", first(found, figures.read("growth")))
+    put(folder / "README.md", first(found, figures.read("growth"), figures.read("side_by_side")))
     put(folder / "scenarios.md", scenarios(found))
     try:
         python = subjects.python_with("chart.txt", lambda text: print(text, file=sys.stderr))
