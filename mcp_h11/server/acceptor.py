@@ -98,7 +98,8 @@ class Acceptor:
         self._retry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._plain = context is None and fits(self._loop)
-        # As numbers: `accept` of `socket` makes them members of an enum for each connection.
+        # `accept` of `socket` makes an object with a file's methods, and members of two enums, for each connection.
+        self._type = socket.SocketType if self._plain else socket.socket
         self._kind = int(sock.family), int(sock.type), sock.proto
         sock.listen(backlog)
         try:
@@ -157,7 +158,7 @@ class Acceptor:
         """Accept one connection; False where none waits, or the system has no room for one."""
         try:
             descriptor, address = self._sock._accept()  # type: ignore[attr-defined]
-            peer = socket.socket(*self._kind, fileno=descriptor)
+            peer: Any = self._type(*self._kind, fileno=descriptor)
         except BlockingIOError:
             return False
         except OSError as exc:

@@ -74,6 +74,12 @@ class PlainTransport(_Base):  # type: ignore[misc]
             return self._sock
         return default
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high and low is None and not self._buffer:  # asyncio's rule, and nothing waits that could be too much
+            self._high_water, self._low_water = high, high // 4
+        else:
+            super().set_write_buffer_limits(high, low)
+
     def close(self) -> None:
         if self._buffer:
             super().close()  # when the rest has left
@@ -83,7 +89,12 @@ class PlainTransport(_Base):  # type: ignore[misc]
 
     def _end(self) -> None:
         self._closing, self._conn_lost = True, self._conn_lost + 1
-        self._loop._remove_reader(self._sock_fd)
+        # Nothing waits to be sent, so the reader is all that is registered; the loop's own way looks it up three times.
+        # A read that is due in this turn finds the connection lost.
+        try:
+            self._loop._selector.unregister(self._sock_fd)
+        except KeyError:  # reading is paused
+            pass
 
     def _read_ready__on_eof(self) -> None:
         try:

@@ -110,6 +110,11 @@ async def resets(peer: Peer, protocol: Recorder) -> Any:
     peer[1].transport.abort()
 
 
+async def sends_much(peer: Peer, protocol: Recorder) -> Any:
+    peer[1].write(MUCH)
+    return await asyncio.wait_for(peer[0].read(), LIMIT)
+
+
 async def reads_to_the_end(peer: Peer, protocol: Recorder) -> Any:
     peer[1].write(b"a question")
     data = await asyncio.wait_for(peer[0].read(), LIMIT)
@@ -134,6 +139,15 @@ def reads_later(transport: Any) -> None:
     asyncio.get_running_loop().call_soon(transport.resume_reading)
 
 
+def closes_before_the_next_read(transport: Any) -> None:
+    asyncio.get_running_loop().call_soon(transport.close)
+
+
+def pauses_and_closes(transport: Any) -> None:
+    transport.pause_reading()
+    transport.close()
+
+
 def fails(transport: Any) -> None:
     raise RuntimeError("a mistake")
 
@@ -151,6 +165,8 @@ CASES: dict[str, tuple[Any, dict[str, Callable[[Any], Any]]]] = {
     "aborted when it is made": (reads_to_the_end, {"made": lambda t: t.abort()}),
     "closed when it is lost": (leaves, {"lost": lambda t: t.close()}),
     "paused when it is made": (leaves, {"made": reads_later}),
+    "closed while more can be read": (sends_much, {"bytes": closes_before_the_next_read}),
+    "paused and closed when it is made": (leaves, {"made": pauses_and_closes}),
     "a mistake at the end of the bytes": (leaves, {"eof": fails}),
     "a mistake in a read": (leaves, {"bytes": fails}),
 }
@@ -191,6 +207,18 @@ async def test_it_has_all_that_the_transport_of_asyncio_has() -> None:
         assert own.get_write_buffer_limits() == theirs.get_write_buffer_limits()
         assert own.get_extra_info("socket").fileno() == own._sock_fd
         assert own.get_extra_info("cipher", "none") == "none"
+
+
+@pytest.mark.parametrize("limits", [(1000, None), (None, 10), (None, None), (0, None), (5, 3), (5, 0)])
+async def test_its_write_limits_follow_the_rules_of_asyncio(limits: tuple[int | None, int | None]) -> None:
+    protocols = Recorder(), Recorder()
+    async with joined(True, protocols[0]), joined(False, protocols[1]):
+        both = [protocol.transport for protocol in protocols]
+        for transport in both:
+            transport.set_write_buffer_limits(*limits)
+        assert both[0].get_write_buffer_limits() == both[1].get_write_buffer_limits()
+        with pytest.raises(ValueError):
+            both[0].set_write_buffer_limits(1, 2)
 
 
 async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
