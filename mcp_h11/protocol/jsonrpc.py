@@ -41,6 +41,10 @@ MAX_MESSAGE_VALUES = 150_000
 LARGE = 64 * 1024
 
 
+# A fast codec writes a body of up to this size again sooner than the checks have looked through it (`_canonical`).
+REWRITTEN = 2048
+
+
 class Request:
     """A call that wants an answer.  `id` keeps the type it came with: 1 and "1" are two ids."""
 
@@ -270,7 +274,7 @@ class JSON(StrictJSON):
             InvalidRequest: JSON but no message, an empty array, one longer than MAX_BATCH, or more values than
                 `max_values`; `request_id` is the id of the request where it is readable.
         """
-        if self._codec_loads is not None and len(body) <= SMALL:
+        if self._codec_loads is not None and len(body) <= REWRITTEN:
             request = self._canonical(body)
             if request is not None:
                 return request

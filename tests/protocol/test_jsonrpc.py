@@ -20,12 +20,14 @@ from mcp_h11.protocol.errors import InvalidParams, InvalidRequest, MCPError, Par
 from mcp_h11.protocol.jsonrpc import (
     JSON,
     MAX_BATCH,
+    REWRITTEN,
     ErrorResponse,
     Notification,
     Request,
     Response,
 )
 from mcp_h11.protocol.lines import KEPT_OF_LONG, LineDecoder, LineTooLong, encode_line
+from mcp_h11.protocol.outlines import OUTLINED
 
 STANDARD = JSON()
 FAST = JSON(orjson)
@@ -340,6 +342,38 @@ def test_names_of_the_envelope_may_come_again_inside(codec: JSON) -> None:
         assert plain(message) == plain(Request(1, "x", inner))
         answer = codec.decode(body({"jsonrpc": "2.0", "id": 1, "result": inner}).encode())
         assert plain(answer) == plain(Response(1, inner))
+
+
+FAULTS = {
+    "none": "1",
+    "a member that comes twice": '1,"id":2',
+    "an integer past 64 bits": "12345678901234567890",
+    "an id that is no integer": "1.0",
+    "a member that is not of a request": '1,"result":1',
+    "depth": f'1,"x":{"[" * 128}{"]" * 128}',
+    "a byte that is no UTF-8": '1,"x":"\xff"',  # as Latin-1
+}
+
+
+def judged(codec: JSON, body: bytes) -> Any:
+    """The message, or what is wrong."""
+    try:
+        return plain(codec.decode(body))
+    except MCPError as exc:
+        return type(exc).__name__, exc.message
+
+
+@pytest.mark.parametrize("size", [REWRITTEN, REWRITTEN + 1, OUTLINED, OUTLINED + 1])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_body_is_judged_alike_by_both_codecs_on_both_sides_of_each_size(fault: str, size: int) -> None:
+    def body(text: str) -> bytes:
+        return f'{{"jsonrpc":"2.0","id":{FAULTS[fault]},"method":"x","params":{{"text":"{text}"}}}}'.encode("latin-1")
+
+    data = body("a" * (size - len(body(""))))
+    assert len(data) == size
+    verdict = judged(STANDARD, data)
+    assert verdict == judged(FAST, data)
+    assert (verdict[0] == "Request") == (fault in ("none", "an integer past 64 bits"))
 
 
 # --- batches ----------------------------------------------------------------------------------------------------
