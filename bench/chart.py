@@ -18,8 +18,8 @@ import matplotlib.pyplot as pyplot
 
 OURS, FLOOR, OTHERS, INK = "#1f6f8b", "#888888", "#c9a26b", "#444444"
 LINES = {
-    "ours-speed": "#0b4f6c", "ours": "#2a9bc1", "rmcp-stateless": "#b7410e", "go-json": "#6a994e",
-    "zeromcp": "#8e7cc3", "ts-sdk-json": "#c9a227", "mcp-json": "#7f7f7f",
+    "ours-speed": "#0b4f6c", "ours": "#2a9bc1", "ours-orjson": "#e07a5f", "rmcp-stateless": "#b7410e",
+    "go-json": "#6a994e", "zeromcp": "#8e7cc3", "ts-sdk-json": "#c9a227", "mcp-json": "#7f7f7f",
 }  # fmt: skip
 
 
@@ -122,8 +122,9 @@ def side_by_side(found, text):
     rows = list(figures.paired(found))
     keys = list(dict.fromkeys((row.name, row.peer) for row in rows))[::-1]
     labels = [name if peer.startswith("rmcp") else f"{name} (beside Go)" for name, peer in keys]
-    figure, axes = pyplot.subplots(figsize=(9, 0.3 * len(keys) + 1.4))
-    for shift, name in ((0.12, "ours-speed"), (-0.12, "ours")):
+    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(keys) + 1.4))
+    shifts = {"ours-speed": 0.2, "ours-orjson": 0, "ours": -0.2}
+    for name, shift in shifts.items():
         those = [(keys.index((row.name, row.peer)) + shift, row) for row in rows if row.ours == name]
         places = [place for place, _ in those]
         values = [row.ratio for _, row in those]

@@ -25,10 +25,10 @@ STEADY = 0.15  # spread that the floor may have, before a run is called noisy
 VERDICTS = ("cheaper", "not decided", "dearer")  # of ours beside a peer
 ENOUGH = 4  # turns of the loop, before their spread says anything
 PAYLOADS = (("call", 100), ("echo-1k", 1024), ("echo-64k", 64 * 1024), ("echo-1m", 1024 * 1024))  # bytes of a body
-# The rows of the first table: the two ways to run ours, and each peer as it is cheapest; scenarios.md has all.
+# The rows of the first table: the three ways to run ours, and each peer as it is cheapest; scenarios.md has all.
 ROWS = (
-    "ours-speed", "ours", "rmcp-stateless", "rmcp", "go-json", "zeromcp", "ts-sdk-json", "ts-server", "mcp-json", "mcp",
-    "fastmcp-json", "h11",
+    "ours-speed", "ours-orjson", "ours", "rmcp-stateless", "rmcp", "go-json", "zeromcp", "ts-sdk-json", "ts-server",
+    "mcp-json", "mcp", "fastmcp-json", "h11",
 )  # fmt: skip
 SIZED = ("ours-speed", "ours", "rmcp-stateless", "go-json", "zeromcp", "ts-sdk-json", "mcp-json")
 

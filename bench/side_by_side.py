@@ -32,7 +32,14 @@ from mcp_h11.bench.scenarios import SCENARIOS
 
 ROUNDS = 60  # of each scenario; the interval of the median becomes narrower with their square root
 DURATION, WARMUP = 0.1, 0.05  # seconds of a turn
-NAMES = ("ours-speed", "ours", "rmcp-stateless", "rmcp", "go-store")  # go-store where a stream is resumed
+NAMES = (
+    "ours-speed",
+    "ours-orjson",
+    "ours",
+    "rmcp-stateless",
+    "rmcp",
+    "go-store",
+)  # go-store where a stream is resumed
 RESULTS = figures.RESULTS / "side_by_side.json"
 
 

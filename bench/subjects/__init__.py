@@ -11,6 +11,7 @@ import atexit
 import compileall
 import functools
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,8 @@ SUBJECTS = {
         Subject("ours", "mcp_h11", "python", "ours.py", pins="ours.txt", modern=True, resume=True, imports=OURS),
         Subject("ours-speed", "mcp_h11, speed extra", "python", "ours.py", ("speed",), pins="ours-speed.txt",
                 modern=True, resume=True),
+        Subject("ours-orjson", "mcp_h11, orjson without uvloop", "python", "ours.py", ("orjson",),
+                pins="ours-speed.txt", modern=True, resume=True, quick=False),
         Subject("ours-stateless", "mcp_h11, stateless", "python", "ours.py", ("stateless",), pins="ours.txt",
                 sessions=False, quick=False),
         Subject("ours-sse", "mcp_h11, SSE", "python", "ours.py", ("sse",), pins="ours.txt", modern=True, resume=True),
@@ -242,7 +245,7 @@ def python_with(pins: str, say: Callable[[str], None], version: str = "") -> str
         run([program, "-m", "venv", str(folder)], folder, say)
         run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(recipe)], folder, say)
 
-    tag = version or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    tag = version or platform.python_version()  # builds of one version may differ in speed, those of two Pythons do
     return str(made(f"py{tag}-{recipe.stem}", files_of(recipe), make) / "bin" / "python")
 
 

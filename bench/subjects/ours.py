@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""This library: `ours.py PORT [stateless] [sse] [many] [speed] [stdio] [asgi] [granian] [store=URL]`, or without PORT.
+"""This library: `ours.py PORT [stateless] [sse] [many] [speed] [orjson] [stdio] [asgi] [granian] [store=URL]`.
 
 Two defaults are set otherwise: a connection is not closed after its thousandth request, and one address may hold more
 than a thousand sessions, since all load comes from one.  `store=sqlite` keeps its file in a folder that goes with the
@@ -47,7 +47,7 @@ def main(port, words):
         options.update(max_sessions=None, max_connections=None)
     if "sse" in words:
         options["response"] = "sse"
-    if "speed" in words:
+    if "speed" in words or "orjson" in words:
         import orjson
 
         options["json"] = orjson
