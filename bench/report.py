@@ -158,7 +158,7 @@ def side_by_side(found: dict[str, Any] | None) -> Iterator[str]:
     }
     yield "### Beside the Rust SDK, in short turns"
     yield ""
-    yield f"![{figures.side_by_side_alternative(found)}](results/side_by_side.svg)"
+    yield "![Points with intervals: the figures of the table below.](results/side_by_side.svg)"
     yield ""
     yield (
         "A machine that others share changes its speed within seconds, and a ratio of two figures that were measured a "

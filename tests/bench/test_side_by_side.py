@@ -81,7 +81,7 @@ def test_the_page_has_a_table_a_chart_and_the_number_of_each_verdict(bench: Any)
     lines = "\n".join(bench("report").side_by_side(beside)).splitlines()
     assert "| `call, 20` | rmcp (Rust SDK), SSE | 0.80 (0.80–0.80) | 0.50 (0.50–0.50) |" in lines
     assert "- mcp_h11, speed extra: cheaper in 1, not decided in 0, dearer in 0." in lines
-    assert any(line.startswith("![Points with intervals: ") and "0.50 (0.50 to 0.50)" in line for line in lines)
+    assert "T ours-speed call, 20 0.50 (0.50 to 0.50)" in bench("figures").side_by_side_alternative(beside)
     assert list(bench("report").side_by_side(None)) == []
 
 
