@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -18,18 +17,7 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
 SUBJECTS = BENCH / "subjects"
-MODULES = ("figures", "report", "compare", "budget", "subjects", "clone", "tmdevlab", "ends", "subjects.shop_service")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module of bench/ by its name."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    known = [name for name in MODULES if name not in sys.modules]
-    yield importlib.import_module
-    for name in known:
-        sys.modules.pop(name, None)
 
 
 def run_of(subject: str, scenario: str, ratio: float, concurrency: int = 20, number: int = 0) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 import sys
@@ -13,19 +12,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-
-BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
-MODULES = ("figures", "report", "compare", "budget", "subjects", "clone", "side_by_side")
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module of bench/ by its name."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    known = [name for name in MODULES if name not in sys.modules]
-    yield importlib.import_module
-    for name in known:
-        sys.modules.pop(name, None)
 
 
 def found_with(**costs: list[float]) -> dict[str, Any]:
