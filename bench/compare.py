@@ -357,7 +357,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
-        "python": f"{platform.python_version()} ({build_of(sys.executable)})",
+        "python": python_of(sys.executable),
         "node": version_of("node", "--version"),
         "go": version_of("go", "version"),
         "rust": version_of("rustc", "--version"),
@@ -377,17 +377,21 @@ def version_of(*command: str) -> str:
 
 
 # A build that was optimized by a profile answers a call in some 0.9 of the time of one that was not.
-BUILD = """
-import sys, sysconfig
-print("of the distribution" if sys.base_prefix == "/usr" else "optimized by a profile"
-      if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "not optimized by a profile")
+PYTHON = """
+import platform, sys, sysconfig
+build = "not optimized by a profile"
+if sys.base_prefix == "/usr":
+    build = "of the distribution"
+elif "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+    build = "optimized by a profile"
+print(f"{platform.python_version()} ({build})")
 """
 
 
 @functools.cache
-def build_of(python: str) -> str:
-    """How this Python was made: distributions and images optimize it by a profile, pyenv does not unless told to."""
-    done = subprocess.run([python, "-c", BUILD], capture_output=True, text=True, timeout=30, check=True)
+def python_of(program: str) -> str:
+    """Version and build: distributions and images optimize it by a profile, pyenv does not unless told to."""
+    done = subprocess.run([program, "-c", PYTHON], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
 
 
@@ -406,9 +410,7 @@ def named(subject: Subject, python: str, machine: dict[str, Any]) -> str:
     """The versions of its packages, of this clone and of the language under it."""
     version = subject.version().replace("this clone", f"mcp_h11 {OWN} ({machine['commit']})")
     names = {"python": "CPython", "node": "Node.js", "go": "Go", "rust": "Rust"}
-    under = machine[subject.kind]
-    if subject.kind == "python":
-        under = f"{version_of(python, '--version')} ({build_of(python)})"
+    under = python_of(python) if subject.kind == "python" else machine[subject.kind]
     return f"{version}, {names[subject.kind]} {under}"
 
 

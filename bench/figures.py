@@ -22,8 +22,8 @@ FLOORS = ("h11", "asyncio")
 OURS = "ours"  # how the names of our own subjects begin
 CALM = 0.10  # of a core that others may use, and
 STEADY = 0.15  # spread that the floor may have, before a run is called noisy
-VERDICTS = ("cheaper", "not decided", "dearer")  # of ours beside a peer
 ENOUGH = 4  # turns of the loop, before their spread says anything
+VERDICTS = ("cheaper", "not decided", "dearer")  # of ours beside a peer
 PAYLOADS = (("call", 100), ("echo-1k", 1024), ("echo-64k", 64 * 1024), ("echo-1m", 1024 * 1024))  # bytes of a body
 # The rows of the first table: the three ways to run ours, and each peer as it is cheapest; scenarios.md has all.
 ROWS = (

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Which of two servers is cheaper, on a machine that does not keep its speed: many short turns, next to each other.
 
-    python bench/side_by_side.py             ours and the Rust SDK in every scenario, some 20 minutes
+    python bench/side_by_side.py             ours and the Rust SDK in every scenario, 17 minutes
     python bench/side_by_side.py --write     the same, kept for bench/README.md; then `python bench/report.py`
     python bench/side_by_side.py --scenario call,connect --rounds 20
 
