@@ -85,7 +85,6 @@ class Driver:
         self._stopping = False
         self._left = len(self._all)
         self._connects = 0
-        self._may_connect = MAX_CONNECTS // WARM_SHARE
         self._warming = True
         self._looked = time.perf_counter()
 
@@ -98,7 +97,6 @@ class Driver:
         del self.latencies[:]
         self.reconnects = 0
         self._connects = len(self.peers)  # those that are open are of the run
-        self._may_connect = MAX_CONNECTS
         self._warming = False
         if self.ended == "connections":
             self.ended = ""
@@ -373,7 +371,7 @@ class Driver:
                 self._count(request)
             if self.load.scenario.reconnect:
                 self._disconnect(peer)
-                if self._connects >= self._may_connect:
+                if self._connects >= (MAX_CONNECTS // WARM_SHARE if self._warming else MAX_CONNECTS):
                     self._stopping = not self._warming
                     self.ended = self.ended or "connections"
             if self._stopping:

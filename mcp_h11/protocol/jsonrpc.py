@@ -39,8 +39,6 @@ MAX_MESSAGE_VALUES = 150_000
 # While a body of this size or more is read, the garbage collector waits.  No part of the new message can be garbage
 # yet, and for a million empty arrays the collector's runs are most of the time that the event loop stands still.
 LARGE = 64 * 1024
-
-
 # A fast codec writes a body of up to this size again sooner than the checks have looked through it (`_canonical`).
 REWRITTEN = 2048
 
