@@ -44,6 +44,7 @@ _AUTHORIZATION = b"authorization"
 _JUDGED = (
     b"accept", b"access-control-request-headers", b"content-type", b"host", b"last-event-id", b"origin", _VERSION,
 )  # fmt: skip
+JUDGED = frozenset(_JUDGED)
 _COUNTED = (_SESSION, _AUTHORIZATION)  # of these the number of values is looked at, and no value
 _WANTED = frozenset((*_JUDGED, *_COUNTED))
 # The fields by which a proxy speaks for a client (`http.forwarded`).
@@ -110,8 +111,8 @@ class Verdict:
     def __init__(self, head: Head, facts: Facts, peer: str = "") -> None:
         self.facts = facts
         self.head = head
-        session_id = head.fields.get(_SESSION)
-        self.session_id = None if session_id is None else session_id.decode("latin-1")
+        session_id = head.private.get(_SESSION)
+        self.session_id = None if session_id is None else session_id.strip().decode("latin-1")
         self.peer = peer  # the client that a trusted proxy names
         self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
         # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
@@ -172,6 +173,9 @@ class Examiner:
 
     def examine(self, head: Head, proxied: bool = False) -> Verdict:
         """The verdict on a head; never raises.  `proxied`: a trusted proxy sent it and names the client."""
+        shape = None if proxied else head.shape
+        if shape is not None and shape.verdict is not None:
+            return Verdict(head, shape.verdict)
         said = NOT_FORWARDED
         if proxied and self.proxies is not None:
             try:
@@ -189,12 +193,15 @@ class Examiner:
         key = (head.method, head.path, head.prefix, head.scheme, said.host, said.scheme, said.prefix, values)
         known = self._facts.get(key)
         if known is not None:
-            return Verdict(head, known, said.peer)
-        facts = self._examine(head, said, None)
-        if facts.refusal is None:
-            if len(self._facts) >= MAX_FACTS:
-                self._facts.clear()
-            self._facts[key] = facts
+            facts = known
+        else:
+            facts = self._examine(head, said, None)
+            if facts.refusal is None:
+                if len(self._facts) >= MAX_FACTS:
+                    self._facts.clear()
+                self._facts[key] = facts
+        if shape is not None and facts.refusal is None:
+            shape.verdict = facts
         return Verdict(head, facts, said.peer)
 
     def _forwarded(self, head: Head, proxies: Proxies) -> Forwarded:

@@ -12,53 +12,73 @@ h11 judges a head line by line, and then as a whole by a few fields.  `HeadLines
 `read` gives None for every other head, and for one that passes a limit: h11 reads it and `ask_h11` decides.  So nothing
 is refused here, and a property test holds that no head is read otherwise than h11 would.
 
-A line that was read is kept, which saves half of the work on it and no more; so a client that sends new lines for ever
-takes little from its neighbours.  The lines of one name are kept up to `LINES_OF_A_NAME`, some of each head only, and
-none of a name with secret values.  All is dropped after `HEADS_REMEMBERED` heads, so that no line of a client stays.
+A line that was read is kept, and of a name with many values the name alone: of the next head only the new lines are
+looked at, and of those only the names.  Lines of weight are those of the fields that frame a message and of those that
+a verdict depends on.  Heads with the same lines of weight have one `HeadShape`, and then one verdict holds for all.
+
+A client that sends new lines for ever takes little from its neighbours: the lines of one name are kept up to
+`LINES_OF_A_NAME`, some of each head only, and none of a name with secret values.  For lines of weight there is always
+room, since a head pays most where one of them is not known.  All is dropped from time to time, so
+that no line of a client stays (`HeadCache`).
 """
 
 from __future__ import annotations
 
 import re
+from itertools import filterfalse
 from sys import maxsize
-from typing import Any
 
 from .addresses import is_host_field
-from .messages import Head, Limits
+from .messages import CLIENT_FIELDS, Head, HeadShape, Limits
 
 MAX_STARTS = 64  # request lines
-MAX_START = 256  # bytes of one
-KNOWN_LINES = 1024  # lines that are kept
+MAX_START = 256  # bytes of one, with its CR
+KNOWN_LINES = 1024  # lines that are kept, beside those of weight
 KNOWN_LINE_SIZE = 256  # bytes of one
-KNOWN_NAMES = 128  # names with lines that are kept, and as many that have no room for more
-LINES_OF_A_NAME = 32  # lines of one name
+KNOWN_NAMES = 128  # names with lines that are kept, and as many of which none is
+LINES_OF_A_NAME = 32  # lines of one name; of a name with weight the next puts them all out
 LEARNT_AT_ONCE = 8  # lines of one head
-HEADS_REMEMBERED = 1 << 16
+MAX_SHAPES = 512  # each takes some 300 bytes
+MAX_SIZES = 256  # values of Content-Length
 LENGTH_DIGITS = 18  # of a Content-Length
 NO_FIELDS = 3  # parts of a head between its line ends that are no field: the first, and two at the blank line
 
-Pair = tuple[bytes, bytes]
-
 _is_name = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch  # token of RFC 9110 5.6.2
+_LENGTH = b"content-length"
 # h11 or `ask_h11` read the values of these fields.
-_FRAMING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
-# Their values differ from client to client and are secrets: they are looked at and not kept.
-_SECRET = frozenset((b"authorization", b"cookie", b"mcp-session-id", b"proxy-authorization"))
-_BLANKS = b" \t\r"
+_FRAMING = frozenset((b"connection", _LENGTH, b"expect", b"host", b"transfer-encoding", b"upgrade"))
+# Their values differ from head to head: they are looked at and not kept.
+_PRIVATE = CLIENT_FIELDS | {_LENGTH}
+
+Shapes = dict[tuple[bytes, ...], HeadShape]  # by the lines of weight, and the names of the secrets
 
 
 class HeadLines:
-    """Reads heads by their lines, for one server.  `learn` a head that h11 has accepted; then `read` others."""
+    """Reads heads by their lines, for one server.  `learn` a head that h11 has accepted; then `read` others.
 
-    __slots__ = ("_free", "_left", "_max_head", "_max_lines", "_rooms", "_starts", "lines")
+    Args:
+        judged: names in lower case of the fields whose values a verdict depends on.  It may depend on the presence of
+            the `CLIENT_FIELDS` as well, but not on their values.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_is_known", "_max_head", "_max_lines", "_rooms", "_shapes", "_sizes", "_starts", "_weights", "_weighty",
+        "lines", "names",
+    )  # fmt: skip
+
+    def __init__(self, judged: frozenset[bytes] = frozenset()) -> None:
         self._max_head = self._max_lines = maxsize
-        self.lines: dict[bytes, Pair] = {}  # a line with its CR: the name in lower case, the value
-        self._free: dict[bytes, bytes] = {}  # names without room for lines, and the same in lower case
-        self._rooms: dict[bytes, int] = {}  # lines that may still be kept, by the name in lower case
-        self._starts: dict[bytes, Head] = {}  # a request line with its CR: a head without fields
-        self._left = HEADS_REMEMBERED
+        self._weighty = (_FRAMING | judged) - _PRIVATE  # the names of the lines of weight
+        self._starts: dict[bytes, tuple[Head, Shapes]] = {}  # by the request line: a head without fields, its shapes
+        self._shapes = 0  # of all request lines
+        self.lines: dict[bytes, bytes] = {}  # a line of weight: the same; another line: b""
+        self._is_known = self.lines.__contains__
+        # Names, as they were written, of which no line is kept.  Values that are private: the name in lower case; names
+        # that have no room for more lines: b"".
+        self.names: dict[bytes, bytes] = {}
+        self._rooms: dict[bytes, int] = {}  # lines without weight that may still be kept, by the name in lower case
+        self._weights: dict[bytes, list[bytes]] = {}  # lines of weight, by the name in lower case
+        self._sizes: dict[bytes, int] = {}  # values of Content-Length
 
     def limit(self, limits: Limits) -> None:
         """Take the limits of the connections; a longer request line was never learnt."""
@@ -70,99 +90,134 @@ class HeadLines:
         start = raw[: raw.index(b"\n")]
         if len(start) > MAX_START or not start.endswith(b"\r") or not head.target.startswith("/"):
             return
+        if start[:-1] in self._starts:
+            return  # its shapes stay
         if len(self._starts) >= MAX_STARTS:
             self._starts.clear()
-        self._starts[start] = Head(head.method, head.target, head.target, head.version, ())
+            self._shapes = 0
+        self._starts[start[:-1]] = Head(head.method, head.target, head.target, head.version, ()), {}
 
     def forget(self) -> None:
         """Drop the lines that are kept."""
         self.lines.clear()
-        self._free.clear()
+        self.names.clear()
         self._rooms.clear()
-        self._left = HEADS_REMEMBERED
+        self._weights.clear()
+        self._sizes.clear()
+        self.forget_shapes()
+
+    def forget_shapes(self) -> None:
+        """Drop the shapes, and the verdicts that they keep."""
+        for _, shapes in self._starts.values():
+            shapes.clear()
+        self._shapes = 0
 
     def read(self, raw: bytes) -> Head | None:
         """The head, as h11 reads it; None where h11 has to be asked.  It is plain (see `ask_h11`)."""
-        lines = raw.split(b"\n")
-        start = self._starts.get(lines[0])
-        if (
-            start is None
-            or lines[-2] != b"\r"
-            or len(raw) > self._max_head
-            or len(lines) > self._max_lines
-            or raw.find(b"\0") >= 0
-            or raw.find(b"\v") >= 0
-            or raw.find(b"\f") >= 0
-        ):
+        lines = raw.split(b"\r\n")
+        known = self._starts.get(lines[0])
+        if known is None or lines[-2] or lines[-1] or len(raw) > self._max_head or len(lines) > self._max_lines:
             return None
+        start, shapes = known
         del lines[0], lines[-2:]
-        found: list[Any] = [*map(self.lines.get, lines)]
-        free = self._free.get
-        learnt = 0
-        for place, pair in enumerate(found):
-            if pair is None:
-                line = lines[place]
-                name, _, value = line.partition(b":")
-                known = free(name)
-                if known is None:
-                    learnt += 1
-                    judged = self._judge(line, name, value, learnt <= LEARNT_AT_ONCE)
-                    if judged is None:
-                        return None
-                    found[place] = judged
-                else:
-                    value, end, rest = value.partition(b"\r")
-                    if rest or not end:
-                        return None
-                    # The whole head has no other white space than blanks and line ends.
-                    found[place] = known, value.strip()
-        return self._whole(start, tuple(found))
-
-    def _whole(self, start: Head, pairs: tuple[Pair, ...]) -> Head | None:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):  # a name repeats
-            names = [name for name, _ in pairs]
-            if names.count(b"host") > 1 or names.count(b"content-length") > 1:
-                return None
-            fields = dict(reversed(pairs))
-        if b"host" not in fields:
+        new = [*filterfalse(self._is_known, lines)]
+        text = b"".join(new)
+        if 13 in text or 10 in text or 0 in text or 11 in text or 12 in text:  # CR, LF, NUL, VT, FF
             return None
-        self._left -= 1
-        if not self._left:
-            self.forget()
-        head = start.with_headers(pairs, fields)
-        length = fields.get(b"content-length")
+        private: dict[bytes, bytes] = {}
+        repeats, learnt = False, 0
+        private_name = self.names.get
+        for line in new:
+            name, colon, value = line.partition(b":")
+            use = private_name(name)
+            if use is None or not colon:
+                learnt += 1
+                use = self._judge(line, name, value, learnt <= LEARNT_AT_ONCE)
+                if use is None:
+                    return None
+            if use:
+                repeats = repeats or use in private
+                private[use] = value
+        key = (*filter(None, map(self.lines.get, lines)), *private)
+        shape = None if repeats else shapes.get(key)
+        head = start.with_lines(lines, private, shape)
+        if shape is None and not self._is_whole(head, shapes, key):
+            return None
+        length = private.get(_LENGTH)
         if length is not None:
-            head.size = head.content_length = int(length)
+            size = self._sizes.get(length)
+            if size is None:
+                size = self._size(length)
+            if size < 0:
+                return None
+            head.size = head.content_length = size
         return head
 
-    def _judge(self, line: bytes, name: bytes, value: bytes, learn: bool) -> Pair | None:
-        """The field in a line that is not known, as h11 reads it; None where h11 has to be asked."""
-        if line.find(b"\r") + 1 != len(line):
+    def _judge(self, line: bytes, name: bytes, value: bytes, learn: bool) -> bytes | None:
+        """Look at a line that is not known, and keep it or its name if there is room.
+
+        Gives the name in lower case where the value is private or has a weight, b"" for other fields, and None where
+        h11 has to be asked.
+        """
+        known = name.lower()
+        if len(name) == len(line) or not _is_name(name) or not _is_ordinary(known, value.strip()):
             return None
-        known, value = name.lower(), value.strip(_BLANKS)
-        framing = known in _FRAMING
-        if not (_is_ordinary(known, value) if framing else _is_name(name)):
-            return None
+        if known in self._weighty:
+            self._keep_weighty(line, known)
+            return known
+        use = known if known in _PRIVATE else b""
         if learn:
-            room = (
-                0
-                if known in _SECRET
-                else self._rooms.get(known, LINES_OF_A_NAME if len(self._rooms) < KNOWN_NAMES else -1)
-            )
+            room = 0 if use else self._rooms.get(known, LINES_OF_A_NAME if len(self._rooms) < KNOWN_NAMES else -1)
             if room > 0:
                 self._rooms[known] = room - 1
                 if len(line) <= KNOWN_LINE_SIZE and len(self.lines) < KNOWN_LINES:
-                    self.lines[line] = known, value
-            elif room == 0 and not framing and len(self._free) < KNOWN_NAMES:
-                self._free[name] = known
-        return known, value
+                    self.lines[line] = b""
+            elif room == 0 and len(self.names) < KNOWN_NAMES:
+                self.names[name] = use
+        return use
+
+    def _keep_weighty(self, line: bytes, name: bytes) -> None:
+        """Keep a line of weight, for which there is always room: heads without one that is known have no shape."""
+        if len(line) > KNOWN_LINE_SIZE:
+            return
+        kept = self._weights.setdefault(name, [])
+        if len(kept) >= LINES_OF_A_NAME:
+            for old in kept:
+                del self.lines[old]
+            kept.clear()
+        kept.append(line)
+        self.lines[line] = line
+
+    def _is_whole(self, head: Head, shapes: Shapes, key: tuple[bytes, ...]) -> bool:
+        """Look at a head as a whole, each line of which is right.  The next one like it has its shape, if it can."""
+        names = [name for name, _ in head.headers]
+        if names.count(b"host") != 1 or names.count(_LENGTH) > 1:
+            return False
+        weights = [name for name in names if name in self._weighty or name in _PRIVATE]
+        # A name of `_weighty` in `private` is that of a line that was not known, so the key says nothing of its value.
+        if len(set(weights)) == len(weights) and self._weighty.isdisjoint(head.private):
+            if self._shapes >= MAX_SHAPES:
+                self.forget_shapes()
+            self._shapes += 1
+            head.shape = shapes[key] = HeadShape()
+        head.private = head.fields
+        return True
+
+    def _size(self, value: bytes) -> int:
+        """The Content-Length with this value; -1 where h11 has to be asked."""
+        digits = value.strip()
+        if not digits.isdigit() or len(digits) > LENGTH_DIGITS:
+            return -1
+        if len(self._sizes) >= MAX_SIZES:
+            self._sizes.clear()
+        size = self._sizes[value] = int(digits)
+        return size
 
 
 def _is_ordinary(name: bytes, value: bytes) -> bool:
-    """Whether a field of `_FRAMING` says nothing beyond the usual."""
+    """Whether a field that frames or routes a message says nothing beyond the usual; True for other fields."""
     if name == b"host":
         return is_host_field(value)
-    if name == b"content-length":
-        return value.isdigit() and len(value) <= LENGTH_DIGITS
-    return name == b"connection" and b"close" not in value.lower()
+    if name == b"connection":
+        return b"close" not in value.lower()
+    return name == _LENGTH or name not in _FRAMING

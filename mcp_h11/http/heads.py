@@ -20,6 +20,11 @@ from .messages import MAX_CACHED_HEAD, OWN_FIELDS, Head, HTTPError, Limits, toke
 MAX_CACHED_HEADS = 1024
 MAX_TEMPLATES = 256
 MARKS = 1024  # heads read by lines of which it is known that they came, so that they are kept when they come again
+FORGOTTEN_AFTER = 16  # times that the marks were dropped: then the lines are dropped too
+
+# A connection that had some new heads in a row is taken for that of a proxy: of its next heads most are not looked for.
+NEW_IN_A_ROW = 3
+UNLOOKED = 6
 
 Template = tuple[bytes, bytes, bytes]
 
@@ -38,6 +43,7 @@ class HeadCache:
 
     Args:
         id_fields: names of fields whose ids differ from answer to answer: an answer head is written once for all ids.
+        judged: names in lower case of the request fields whose values a verdict depends on (see `HeadLines`).
 
     A head that is not known is read by its lines where that is certain to give what h11 would (see `HeadLines`), else
     by h11.  The latter is kept at once, the former when it comes again: behind a proxy no head does, and then none is
@@ -47,13 +53,16 @@ class HeadCache:
         ValueError: a field of `id_fields` is one of `_FRAMING_FIELDS`.
     """
 
-    __slots__ = ("_id_fields", "_lines", "_marks", "heads", "limits", "max_head_bytes", "max_heads", "templates")
+    __slots__ = (
+        "_cleared", "_id_fields", "_marks", "heads", "limits", "lines", "max_head_bytes", "max_heads", "templates",
+    )  # fmt: skip
 
     def __init__(
         self,
         max_heads: int = MAX_CACHED_HEADS,
         max_head_bytes: int = MAX_CACHED_HEAD,
         id_fields: tuple[str, ...] = (),
+        judged: frozenset[bytes] = frozenset(),
     ) -> None:
         for name in id_fields:
             if name.lower() in _FRAMING_FIELDS:
@@ -64,33 +73,34 @@ class HeadCache:
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.limits: Limits | None = None
         self._id_fields = id_fields
-        self._lines = HeadLines()
-        self._marks = [0] * MARKS
+        self.lines = HeadLines(judged)
+        self._marks: set[int] = set()
+        self._cleared = 0
 
     def limit(self, limits: Limits) -> None:
         """Take the limits of a connection.  Raises ValueError where another connection has others."""
         if self.limits is None:
             self.limits = limits
-            self._lines.limit(limits)
+            self.lines.limit(limits)
         elif self.limits is not limits and self.limits != limits:
             raise ValueError("connections that share a HeadCache need equal limits")
 
     def read_by_lines(self, raw: bytes) -> Head | None:
         """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadLines`)."""
-        head = self._lines.read(raw)
+        head = self.lines.read(raw)
         if head is not None:
-            # A mark has two slots: two heads that come in turns and share one would put each other's mark out for ever.
             mark, marks = hash(raw), self._marks
-            slot, other = mark % MARKS, mark // MARKS % MARKS
-            if marks[slot] == mark or marks[other] == mark:
+            if mark in marks:
                 self._keep(raw, head)
             else:
-                marks[slot] = marks[other] = mark
+                marks.add(mark)
+                if len(marks) > MARKS:
+                    self._forget_marks()
         return head
 
     def add_head(self, raw: bytes, head: Head) -> None:
         """Keep a plain head that h11 has accepted, and its request line for heads that are read by lines."""
-        self._lines.learn(raw, head)
+        self.lines.learn(raw, head)
         self._keep(raw, head)
 
     def _keep(self, raw: bytes, head: Head) -> None:
@@ -101,9 +111,17 @@ class HeadCache:
         head.cached = True
         self.heads[raw] = head
 
+    def _forget_marks(self) -> None:
+        self._marks.clear()
+        self._cleared += 1
+        if self._cleared == FORGOTTEN_AFTER:
+            self._cleared = 0
+            self.lines.forget()
+
     def forget(self) -> None:
         """Drop all request heads and their verdicts: a setting that the verdicts depend on has changed."""
         self.heads.clear()
+        self.lines.forget_shapes()
 
     def template(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool
@@ -138,6 +156,25 @@ class HeadCache:
 
 # h11's own definition of the end of a head: a line end may lack its CR (RFC 9112 2.2 allows a reader to take that).
 BLANK_LINE = re.compile(rb"\n\r?\n")
+
+
+def end_of_head(buffer: bytes | bytearray, start: int, scanned: int, limits: Limits) -> int:
+    """Where the head ends that begins at `start`; 0 if its end has not arrived.  `scanned` of its bytes are known.
+
+    Both limits are tested against the bytes that have arrived, so that a head cannot grow past them, and the result
+    does not depend on the cuts between reads.  Raises HTTPError for a head past one.
+    """
+    available = len(buffer) - start
+    max_head = limits.max_head or maxsize
+    max_line = min(limits.max_request_line or maxsize, max_head)
+    if available >= max_line and buffer.find(b"\n", start, start + max_line) < 0:
+        raise HTTPError(414, "Request line too long")
+    blank = BLANK_LINE.search(buffer, start + max(0, scanned - 2), start + min(max_head, available))
+    if blank is None and available >= max_head:
+        raise HTTPError(431, "Request head too large")
+    return 0 if blank is None else blank.end()
+
+
 _OBS_FOLD = re.compile(rb"\n[ \t]")
 _CONTENT_LENGTH = re.compile(rb"(?i:\ncontent-length:)[ \t]*([^\r\n]*)")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)

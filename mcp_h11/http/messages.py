@@ -17,6 +17,14 @@ from ..protocol.errors import Refusal
 # Heads larger than this are rare and rarely repeat; an ordinary MCP head is 300 to 600 bytes.
 MAX_CACHED_HEAD = 4 * 1024
 
+Pair = tuple[bytes, bytes]  # a field: the name in lower case, the value
+# Their values belong to one client and are secrets.
+CLIENT_FIELDS = frozenset((b"authorization", b"cookie", b"mcp-session-id", b"proxy-authorization"))
+
+# The framing of a chunk with less data than this counts as overhead.  It is at least 5 bytes, so that `Limits` has room
+# for 3,276 such chunks in a body; without this rule 4 MiB in chunks of one byte would be 12 s of CPU.
+TINY_CHUNK = 64
+
 
 class Signal(Enum):
     """The results of `next_event` when there is no request and no piece of an answer to return."""
@@ -61,18 +69,31 @@ class Limits:
                 raise ValueError(f"{field.name} must be positive, or None for no limit")
 
 
+class HeadShape:
+    """The heads that differ in nothing that a verdict depends on.  They share the object of this class.
+
+    `verdict` belongs to the floors above, as that of a `Head` does.
+    """
+
+    __slots__ = ("verdict",)
+
+    def __init__(self) -> None:
+        self.verdict: Any = None
+
+
 class Head:
     """One request head as h11 read it.  All requests that repeat the head share the object: treat it as read-only.
 
-    `headers` are its fields in order, `fields` the first value of each name; names are in lower case.
+    `headers` are its fields in order, `fields` the first value of each name; names are in lower case.  A head that was
+    read by its lines makes both when one is asked for: `private` has the few that most requests ask for.
 
     `verdict` belongs to the floors above.  They keep there the result of checks that depend on the head alone, so that
-    the checks are made once for all requests that repeat it.
+    the checks are made once for all requests that repeat it.  The `shape`, if there is one, keeps it for more heads.
     """
 
     __slots__ = (
-        "cached", "chunked", "content_length", "expect_continue", "fields", "headers", "keep_alive",
-        "method", "path", "query", "size", "target", "verdict", "version",
+        "_fields", "_headers", "_lines", "cached", "chunked", "content_length", "expect_continue", "keep_alive",
+        "method", "path", "private", "query", "shape", "size", "target", "verdict", "version",
     )  # fmt: skip
 
     # The scheme of the request, and the prefix of its path that was stripped on the way here, where a server around
@@ -80,15 +101,17 @@ class Head:
     scheme: str = ""
     prefix: str = ""
 
-    def __init__(
-        self, method: str, target: str, path: str, version: str, headers: tuple[tuple[bytes, bytes], ...]
-    ) -> None:
+    def __init__(self, method: str, target: str, path: str, version: str, headers: tuple[Pair, ...]) -> None:
         self.method = method
         self.target = target
         self.path, _, self.query = path.partition("?")
         self.version = version
-        self.headers = headers
-        self.fields = dict(reversed(headers))
+        self._lines: list[bytes] = []
+        self._headers: tuple[Pair, ...] | None = headers
+        # The fields of `CLIENT_FIELDS` at least.
+        self._fields: dict[bytes, bytes] | None
+        self._fields = self.private = dict(reversed(headers))
+        self.shape: HeadShape | None = None
         self.content_length: int | None = None
         self.chunked = False
         self.keep_alive = True
@@ -98,16 +121,30 @@ class Head:
         # The length of the body behind the head in bytes; -1 for a chunked body, which h11 decodes.
         self.size = 0
 
-    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...], fields: dict[bytes, bytes]) -> Head:
-        """A plain head without a body that has this one's request line."""
+    def with_lines(self, lines: list[bytes], private: dict[bytes, bytes], shape: HeadShape | None) -> Head:
+        """A plain head without a body that has this one's request line, and these lines, each of which is a field."""
         head = Head.__new__(Head)
         head.method, head.target, head.path, head.query = self.method, self.target, self.path, self.query
-        head.version, head.headers, head.fields = self.version, headers, fields
-        head.content_length = head.verdict = None
+        head._lines, head.private, head.shape, head.version = lines, private, shape, self.version
+        head._headers = head._fields = head.content_length = head.verdict = None
         head.chunked = head.expect_continue = head.cached = False
         head.keep_alive = True
         head.size = 0
         return head
+
+    @property
+    def headers(self) -> tuple[Pair, ...]:
+        if self._headers is None:
+            parts = [line.partition(b":") for line in self._lines]
+            self._headers = tuple([(name.lower(), value.strip()) for name, _, value in parts])
+            self._lines = []
+        return self._headers
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        if self._fields is None:
+            self._fields = dict(reversed(self.headers))
+        return self._fields
 
     def forget_verdict(self) -> None:
         """Let go of the verdict where the head is not kept: it knows its head, and no cycle is to be left."""

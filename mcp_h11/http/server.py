@@ -25,15 +25,12 @@ import h11
 from .bodies import ArrivingBody
 from .chunked import ChunkedBody
 from .headers import Headers
-from .heads import BLANK_LINE, HeadCache, ask_h11
-from .messages import BODILESS, CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits, Signal
+from .heads import NEW_IN_A_ROW, UNLOOKED, HeadCache, ask_h11, end_of_head
+from .messages import BODILESS, CLOSED, NEED_DATA, PAUSED, TINY_CHUNK, Head, HTTPError, HTTPRequest, Limits, Signal
 from .sse import Parts
 
 # RFC 9112 2.2: "a server ... SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
 MAX_LEADING_CRLF = 2
-# The framing of a chunk with less data than this counts as overhead.  It is at least 5 bytes, so that `Limits` has room
-# for 3,276 such chunks in a body; without this rule 4 MiB in chunks of one byte would be 12 s of CPU.
-TINY_CHUNK = 64
 
 # Where the connection is.  The order matters to receive_data: bytes are kept up to _RESPONDING, dropped from
 # _DRAINING on.
@@ -70,14 +67,16 @@ class ServerConnection:
 
     __slots__ = (
         "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_foreseen", "_framing", "_heads",
-        "_limits", "_max_body", "_max_cached", "_scanned", "_start", "_start_of_body", "_state", "_templates",
-        "_waiting", "closing", "decoded", "eof", "head", "requests",
+        "_limits", "_max_body", "_max_cached", "_read_lines", "_scanned", "_start", "_start_of_body", "_state",
+        "_templates", "_unknown", "_waiting", "closing", "decoded", "eof", "head", "requests",
     )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
         cache.limit(limits)
         self._cache = cache
         self._heads = cache.heads
+        self._read_lines = cache.lines.read
+        self._unknown = -NEW_IN_A_ROW  # rises with each new head; above 0: heads that are not looked for
         self._templates = cache.templates
         self._max_cached = cache.max_head_bytes
         self._limits = limits
@@ -125,7 +124,17 @@ class ServerConnection:
             # the connection alive, and its body, if any, has a length.
             end = data.rfind(b"\r\n\r\n", 0, self._max_cached) + 4
             raw = data[:end]
-            head = self._heads.get(raw) or self._cache.read_by_lines(raw)
+            unknown = self._unknown
+            if unknown > 0:
+                self._unknown = unknown - 1
+                head = self._read_lines(raw)
+            else:
+                head = self._heads.get(raw)
+                if head is not None:
+                    self._unknown = -NEW_IN_A_ROW
+                else:
+                    head = self._cache.read_by_lines(raw)
+                    self._unknown = unknown + 1 if unknown else UNLOOKED
             if head is not None:
                 if end + head.size == len(data) and head.size <= self._max_body:
                     self.head = head  # as `_deliver`
@@ -198,7 +207,11 @@ class ServerConnection:
             if end != 3:
                 head = self._heads.get(bytes(buffer[start:end]))
         if head is None:
-            found = self._read_head()
+            try:
+                found = self._read_head()
+            except HTTPError:
+                self._drain()
+                raise
             if type(found) is not Head:
                 return found
             head = found
@@ -206,7 +219,8 @@ class ServerConnection:
         self.head = head
         size = head.size
         if size > self._max_body:
-            raise self._refused(HTTPError(413, "Request body too large"))
+            self._drain()
+            raise HTTPError(413, "Request body too large")
         if size < 0:
             self._state = _CHUNKS
             return self._read_chunks() or (CLOSED if self.eof and not self.more else head)
@@ -264,19 +278,11 @@ class ServerConnection:
             if available == 1 and buffer[start] == 0x0D and self._blank_lines < MAX_LEADING_CRLF:
                 return CLOSED if self.eof else NEED_DATA
             # As h11; most often it is TLS, spoken to a plain port.
-            raise self._refused(HTTPError(400, "Illegal request line"))
-        # Both limits are tested against the bytes that have arrived, so that a head cannot grow past them, and the
-        # result does not depend on the cuts between reads.
-        max_head = self._limits.max_head or maxsize
-        max_line = min(self._limits.max_request_line or maxsize, max_head)
-        if available >= max_line and buffer.find(b"\n", start, start + max_line) < 0:
-            raise self._refused(HTTPError(414, "Request line too long"))
-        blank = BLANK_LINE.search(buffer, start + max(0, self._scanned - 2), start + min(max_head, available))
-        if blank is not None:
-            self._start = blank.end()
-            return self._judge(bytes(buffer[start : self._start]))
-        if available >= max_head:
-            raise self._refused(HTTPError(431, "Request head too large"))
+            raise HTTPError(400, "Illegal request line")
+        end = end_of_head(buffer, start, self._scanned, self._limits)
+        if end:
+            self._start = end
+            return self._judge(bytes(buffer[start:end]))
         self._scanned = available
         return CLOSED if self.eof else NEED_DATA
 
@@ -284,10 +290,7 @@ class ServerConnection:
         head = self._heads.get(raw) or self._cache.read_by_lines(raw)
         if head is not None:
             return head
-        try:
-            head, connection, plain = ask_h11(raw, self._limits.max_fields or maxsize)
-        except HTTPError as error:
-            raise self._refused(error) from None
+        head, connection, plain = ask_h11(raw, self._limits.max_fields or maxsize)
         if plain:
             self._cache.add_head(raw, head)
         elif head.chunked:
@@ -304,8 +307,9 @@ class ServerConnection:
         assert chunks is not None and head is not None
         try:
             ended, self._start = chunks.read(self._buffer, self._start)
-        except HTTPError as error:
-            raise self._refused(error) from None
+        except HTTPError:
+            self._drain()
+            raise
         self.decoded += chunks.decoded
         if self._start < 0:
             self._buffer = chunks.behind[: -self._start] + self._buffer
@@ -320,10 +324,6 @@ class ServerConnection:
     def _forget_buffer(self) -> None:
         self._buffer = b""
         self._start = 0
-
-    def _refused(self, error: HTTPError) -> HTTPError:
-        self._drain()
-        return error
 
     def _drain(self) -> None:
         """Drop all bytes that arrive from now on; the answer is the last one of this connection."""

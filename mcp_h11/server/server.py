@@ -22,7 +22,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..endpoint.endpoint import Endpoint
-from ..endpoint.verdicts import ID_FIELDS
+from ..endpoint.verdicts import ID_FIELDS, JUDGED
 from ..handler.handler import ServerHandler
 from ..http.bodies import keep_heap
 from ..http.heads import HeadCache
@@ -90,7 +90,7 @@ class Server(Ticking):
         self.runtime = Runtime(handler, self.settings, self.settings.max_values)
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.shares_buffer = True
-        self.heads = HeadCache(id_fields=ID_FIELDS)
+        self.heads = HeadCache(id_fields=ID_FIELDS, judged=JUDGED)
         self.connections: set[Connection] = set()
         self._peers = Crowd[Connection]()  # the same connections by client, without those of proxies
         self.handshakes: set[Any] = set()  # of TLS, under way

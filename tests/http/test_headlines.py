@@ -15,15 +15,15 @@ from headlines_support import Reader, line_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_h11.http import headlines
 from mcp_h11.http.headlines import (
-    HEADS_REMEMBERED,
     KNOWN_LINE_SIZE,
     KNOWN_LINES,
     KNOWN_NAMES,
     LEARNT_AT_ONCE,
     LENGTH_DIGITS,
     LINES_OF_A_NAME,
+    MAX_SHAPES,
+    MAX_SIZES,
     MAX_START,
     HeadLines,
 )
@@ -155,6 +155,41 @@ def test_the_first_of_repeated_fields_is_found_by_name_and_all_are_in_order() ->
     assert (read.get("X"), read.get_all("X"), read.get_all("Z")) == ("a", ["a", "c"], [])
 
 
+def shape(reader: Reader, *lines: bytes) -> object:
+    """The shape of a head with these lines once they are known."""
+    for _ in range(2):
+        assert reader.agrees(head(*lines)) == "lines"
+    read = reader.lines.read(head(*lines))
+    assert read is not None
+    return read.shape
+
+
+def test_heads_that_a_verdict_does_not_tell_apart_have_one_shape() -> None:
+    reader = known()
+    usual = shape(reader, b"Accept: a", b"Cookie: x", b"X: 1")
+    assert usual is not None
+    for lines in (
+        [b"Accept: a", b"Cookie: y", b"X: 2"], [b"Accept: a", b"cookie:z"], [b"Accept: a", b"Cookie: x", b"Y: 1"],
+        [b"Accept: a", b"X: 1", b"X: 2", b"Cookie: x"],
+    ):  # fmt: skip
+        assert shape(reader, *lines) is usual, lines
+    for lines in (
+        [b"Accept: b", b"Cookie: x"], [b"Accept: a"], [b"Cookie: x"], [b"accept: a", b"Cookie: x"], [b"X: 1"],
+        [b"Accept: a", b"Cookie: x", b"Authorization: y"], [b"Accept: a", b"Cookie: x", b"X-Id: 1"],
+    ):  # fmt: skip
+        assert shape(reader, *lines) not in (usual, None), lines
+
+
+def test_a_head_of_which_not_all_that_weighs_is_known_has_no_shape() -> None:
+    reader = known()
+    for lines in ([b"Accept: a", b"accept: b"], [b"Accept: a", b"Accept: a"], [b"Cookie: a", b"Cookie: b"]):
+        assert shape(reader, *lines) is None, lines
+    assert shape(reader, b"X-Id: ".ljust(KNOWN_LINE_SIZE, b"x")) is not None
+    assert shape(reader, b"X-Id: ".ljust(KNOWN_LINE_SIZE + 1, b"x")) is None
+    read = reader.lines.read(head(b"Accept: new"))  # kept now, and its shape from the next on
+    assert read is not None and read.shape is None
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 
@@ -184,46 +219,77 @@ def test_request_lines_are_known_up_to_their_size() -> None:
 def test_a_long_line_is_read_and_not_kept() -> None:
     for size, kept in ((KNOWN_LINE_SIZE, 1), (KNOWN_LINE_SIZE + 1, 0)):
         reader = known()
-        line = b"X: ".ljust(size - 1, b"x")
+        line = b"X: ".ljust(size, b"x")
         assert reader.agrees(head(line)) == "lines"
-        assert (line + b"\r" in reader.lines.lines) == kept
+        assert (line in reader.lines.lines) == kept
 
 
 def test_secrets_are_read_and_not_kept() -> None:
     secrets = [b"Authorization: Bearer s3cret", b"cookie: a=s3cret", b"Mcp-Session-Id: s3cret"]
     reader = known(*secrets, b"Proxy-Authorization: s3cret", b"X: kept")
-    assert b"X: kept\r" in reader.lines.lines and not any(b"s3cret" in line for line in reader.lines.lines)
+    assert b"X: kept" in reader.lines.lines and not any(b"s3cret" in line for line in reader.lines.lines)
 
 
 def test_a_name_has_a_number_of_lines_that_are_kept() -> None:
     reader = known()
     for number in range(LINES_OF_A_NAME + 1):
-        assert reader.agrees(head(b"X-Id: %d" % number)) == "lines"
-    assert b"X-Id: %d\r" % (LINES_OF_A_NAME - 1) in reader.lines.lines
-    assert b"X-Id: %d\r" % LINES_OF_A_NAME not in reader.lines.lines
-    assert reader.agrees(head(b"Y-Id: 1")) == "lines" and b"Y-Id: 1\r" in reader.lines.lines
+        assert reader.agrees(head(b"X-No: %d" % number)) == "lines"
+    assert b"X-No: %d" % (LINES_OF_A_NAME - 1) in reader.lines.lines
+    assert b"X-No: %d" % LINES_OF_A_NAME not in reader.lines.lines
+    assert reader.agrees(head(b"Y-Id: 1")) == "lines" and b"Y-Id: 1" in reader.lines.lines
 
 
 def test_a_head_teaches_some_lines_at_once() -> None:
     reader = known(*[b"X-%d: a" % number for number in range(LEARNT_AT_ONCE + 1)])  # Host was the first line
     assert len(reader.lines.lines) == LEARNT_AT_ONCE
-    assert b"X-%d: a\r" % (LEARNT_AT_ONCE - 2) in reader.lines.lines
+    assert b"X-%d: a" % (LEARNT_AT_ONCE - 2) in reader.lines.lines
 
 
-def test_what_is_kept_is_bounded_and_dropped_after_a_number_of_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert HEADS_REMEMBERED >= 1 << 12
-    monkeypatch.setattr(headlines, "HEADS_REMEMBERED", 3_000)
+def test_what_is_kept_is_bounded() -> None:
     reader = known()
-    reader.lines.forget()
     lines = reader.lines
-    most = 0
     for number in range(3_000):
         new = [b"X-%d-%d: %d" % (number % 40, n, number) for n in range(LEARNT_AT_ONCE)]
-        assert lines.read(head(*new)) is not None
-        most = max(most, len(lines.lines))
-        assert len(lines._rooms) <= KNOWN_NAMES and len(lines._free) <= KNOWN_NAMES and len(lines.lines) <= KNOWN_LINES
-    assert most == KNOWN_LINES
-    assert len(lines.lines) <= LEARNT_AT_ONCE + 1  # those of the head that came after all were dropped
+        assert lines.read(head(*new, b"Content-Length: %d" % number)) is not None
+        assert len(lines._rooms) <= KNOWN_NAMES and len(lines.names) <= KNOWN_NAMES and len(lines.lines) <= KNOWN_LINES
+        assert len(lines._sizes) <= MAX_SIZES
+    assert len(lines.lines) == KNOWN_LINES
+    lines.forget()
+    assert not (lines.lines or lines.names or lines._rooms or lines._weights or lines._sizes)
+    assert reader.agrees(head(b"X: a")) == "lines"
+
+
+def test_shapes_are_bounded() -> None:
+    reader = known()
+    shapes = set()
+    for path in range(MAX_SHAPES // LINES_OF_A_NAME + 1):
+        start = b"POST /%d HTTP/1.1" % path
+        for number in range(LINES_OF_A_NAME):
+            for _ in range(3):
+                reader.agrees(head(b"Accept: %d" % number, start=start))
+            read = reader.lines.read(head(b"Accept: %d" % number, start=start))
+            shapes.add(None if read is None else read.shape)
+            assert reader.lines._shapes == sum(len(kept) for _, kept in reader.lines._starts.values()) <= MAX_SHAPES
+    assert None not in shapes and len(shapes) > MAX_SHAPES
+
+
+def test_a_request_line_that_h11_reads_again_keeps_its_shapes() -> None:
+    reader = known()
+    usual = shape(reader, b"Accept: a")
+    assert reader.agrees(head(b"Accept: a\nX: b")) == "h11"
+    assert shape(reader, b"Accept: a") is usual
+
+
+def test_lines_of_weight_put_the_older_ones_of_their_name_out() -> None:
+    reader = known()
+    for number in range(LINES_OF_A_NAME):
+        assert shape(reader, b"Accept: %d" % number) is not None
+    kept = {line for line in reader.lines.lines if line.startswith(b"Accept")}
+    assert len(kept) == LINES_OF_A_NAME
+    assert shape(reader, b"Accept: x") is not None  # whatever was sent before it
+    assert {line for line in reader.lines.lines if line.startswith(b"Accept")} == {b"Accept: x"}
+    assert b"Host: a" in reader.lines.lines
+    assert shape(reader, b"Accept: 1") is not None
 
 
 def test_names_that_no_room_is_left_for_are_read_all_the_same() -> None:
@@ -231,7 +297,7 @@ def test_names_that_no_room_is_left_for_are_read_all_the_same() -> None:
     for number in range(2 * KNOWN_NAMES):
         assert reader.agrees(head(b"X-%d: a" % number)) == "lines"
     assert len(reader.lines._rooms) == KNOWN_NAMES
-    assert b"X-%d: a\r" % (2 * KNOWN_NAMES - 1) not in reader.lines.lines
+    assert b"X-%d: a" % (2 * KNOWN_NAMES - 1) not in reader.lines.lines
 
 
 def test_memory_stays_where_it_is_under_lines_that_are_always_new() -> None:

@@ -5,6 +5,7 @@
 second time, from what h11 reports.  The connection under test runs against it cold and with a warm cache.
 """
 
+import itertools
 import sys
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ from http import HTTPStatus
 import h11
 import pytest
 from examples import examples
+from headlines_support import COMPARED
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import cost
@@ -22,9 +24,9 @@ from mcp_h11.http import heads as http_heads
 from mcp_h11.http import server
 from mcp_h11.http.chunked import MAX_CHUNKS
 from mcp_h11.http.headlines import MAX_STARTS
-from mcp_h11.http.heads import MARKS, MAX_TEMPLATES, HeadCache
-from mcp_h11.http.messages import CLOSED, NEED_DATA, PAUSED, Head, HTTPError, HTTPRequest, Limits
-from mcp_h11.http.server import MAX_LEADING_CRLF, TINY_CHUNK, ServerConnection
+from mcp_h11.http.heads import FORGOTTEN_AFTER, MARKS, MAX_TEMPLATES, NEW_IN_A_ROW, UNLOOKED, HeadCache
+from mcp_h11.http.messages import CLOSED, NEED_DATA, PAUSED, TINY_CHUNK, Head, HTTPError, HTTPRequest, Limits
+from mcp_h11.http.server import MAX_LEADING_CRLF, ServerConnection
 
 POST = b"POST /mcp HTTP/1.1\r\nHost: localhost:8000\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 JSON = (("Content-Type", "application/json"),)
@@ -586,23 +588,47 @@ def test_a_head_that_is_read_by_its_lines_is_kept_when_it_comes_again(asked_h11)
     assert len(asked_h11) == 1 and len(cache.heads) == 2
 
 
-def slots_of(request):
-    mark = hash(request[: request.index(b"\r\n\r\n") + 4])
-    return mark % MARKS, mark // MARKS % MARKS
-
-
-def test_heads_that_come_in_turns_and_whose_marks_share_a_slot_are_kept(asked_h11):
+def test_heads_that_come_in_turns_are_kept(asked_h11):
     cache = HeadCache()
     fed(POST, cache).next_event()
-    seen: dict[int, bytes] = {}
-    for number in range(10 * MARKS):
-        other = of_session(b"s-%d" % number)
-        one = seen.setdefault(slots_of(other)[0], other)
-        if len({*slots_of(one), *slots_of(other)}) == 3:
-            break
     for _ in range(2):
-        heads = [fed(turn, cache).next_event().head for turn in (one, other)]
+        heads = [fed(of_session(b"s-%d" % number), cache).next_event().head for number in range(MARKS // 2)]
     assert all(head.cached for head in heads)
+
+
+def test_the_lines_of_heads_that_came_once_are_dropped_after_some_time():
+    cache = HeadCache()
+    fed(POST, cache).next_event()
+    fed(of_session(b"s").replace(b"localhost", b"elsewhere"), cache).next_event()
+    assert b"Host: elsewhere" in cache.lines.lines
+    for number in range(FORGOTTEN_AFTER * (MARKS + 1)):
+        fed(of_session(b"s-%d" % number), cache).next_event()
+    assert b"Host: elsewhere" not in cache.lines.lines
+
+
+def test_a_connection_with_new_heads_alone_does_not_look_for_most_of_them():
+    cache = HeadCache()
+    fed(POST, cache).next_event()
+    connection = connect(cache)
+
+    def looks(requests):
+        """For each request: whether its head was looked for, which leaves a mark if it was not found."""
+        found = []
+        for request in requests:
+            before = len(cache._marks)
+            assert connection.receive_whole(request) is not None
+            found.append(len(cache._marks) != before or connection.head.cached)
+            connection.respond(200, JSON, b"{}")
+            connection.response_done()
+        return found
+
+    new = (of_session(b"s-%d" % number) for number in itertools.count())
+    assert looks(itertools.islice(new, NEW_IN_A_ROW + 1)) == [True] * (NEW_IN_A_ROW + 1)
+    for _ in range(3):
+        assert looks(itertools.islice(new, UNLOOKED + 1)) == [False] * UNLOOKED + [True]
+    # A head that comes again is found all the same, and from then on each is looked for.
+    again = [of_session(b"again"), of_session(b"too")] * (3 * UNLOOKED)
+    assert not all(looks(again)) and all(looks(again))
 
 
 def test_heads_that_come_once_put_no_other_head_out(asked_h11):
@@ -621,7 +647,7 @@ def test_a_head_read_by_its_lines_has_each_field_that_h11_would_have_read(asked_
     made = [fed(other, cache).next_event().head for _ in range(2)][1]
     assert len(asked_h11) == 1
     read = fed(other, HeadCache()).next_event().head
-    for name in Head.__slots__:
+    for name in COMPARED:
         assert getattr(made, name) == getattr(read, name), name
 
 

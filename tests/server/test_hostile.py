@@ -27,7 +27,7 @@ from sse_support import connected
 from mcp_h11 import Context, MCPServer
 from mcp_h11.eras.modern import MAX_STREAM_ID
 from mcp_h11.http.chunked import MAX_CHUNKS
-from mcp_h11.http.server import TINY_CHUNK
+from mcp_h11.http.messages import TINY_CHUNK
 from mcp_h11.runtime.storage import MAX_CLIENT_SIZE, MAX_SUBSCRIBED_SIZE
 from mcp_h11.server.intake import READ_SIZE
 

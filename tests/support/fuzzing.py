@@ -177,7 +177,8 @@ def heads(random: Random) -> str:
         if random.random() < 0.1:
             random.shuffle(lines)
         raw = b"\r\n".join(lines)
-        reader.agrees(raw)
+        for _ in range(3):  # learnt, then with a shape, which what follows may have too
+            reader.agrees(raw)
         for _ in range(5):
             found = reader.agrees(changed(random, raw, 2))
     return found

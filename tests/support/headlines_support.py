@@ -7,23 +7,27 @@ from collections.abc import Sequence
 
 from mcp_h11.http.headlines import HeadLines
 from mcp_h11.http.heads import BLANK_LINE, ask_h11
-from mcp_h11.http.messages import Head, HTTPError
+from mcp_h11.http.messages import CLIENT_FIELDS, Head, HeadShape, HTTPError
 
 MAX_FIELDS = 100
-COMPARED = [name for name in Head.__slots__ if name not in ("cached", "verdict")]
+OWN = ("_fields", "_headers", "_lines", "cached", "private", "shape", "verdict")  # not read from the bytes
+COMPARED = ["fields", "headers", *(name for name in Head.__slots__ if name not in OWN)]
+JUDGED = frozenset((b"accept", b"host", b"x-id"))
 
 
 class Reader:
     """Lines that are learnt as a server learns them."""
 
     def __init__(self) -> None:
-        self.lines = HeadLines()
+        self.lines = HeadLines(JUDGED)
+        self.said: dict[HeadShape, object] = {}  # of the first head of each shape: all that a verdict may depend on
 
     def agrees(self, raw: bytes) -> str:
         """How a head was read: by its "lines", or by "h11", which may have refused it.
 
         Raises AssertionError where the lines give another head than h11, or a head that h11 refuses or that is not
-        plain.  `raw` is whatever ends with a blank line: what stands before an earlier one is a head for h11.
+        plain, or one whose shape has heads that a verdict tells apart.  `raw` is whatever ends with a blank line: what
+        stands before an earlier one is a head for h11.
         """
         read = self.lines.read(raw) if raw.endswith(b"\n") else None
         end = BLANK_LINE.search(raw)
@@ -41,12 +45,23 @@ class Reader:
             return "h11"
         if read is not None:
             assert plain, raw
-            for name in COMPARED:
-                assert getattr(read, name) == getattr(asked, name), (name, raw)
+            self._compare(read, asked, raw)
             return "lines"
         if plain:
             self.lines.learn(raw, asked)
         return "h11"
+
+    def _compare(self, read: Head, asked: Head, raw: bytes) -> None:
+        for name in COMPARED:
+            assert getattr(read, name) == getattr(asked, name), (name, raw)
+        for field in CLIENT_FIELDS:
+            value = read.private.get(field)
+            assert (None if value is None else value.strip()) == asked.fields.get(field), (field, raw)
+        if read.shape is not None:
+            judged = [(name, value) for name, value in asked.headers if name in JUDGED]
+            secrets = [name for name, _ in asked.headers if name in CLIENT_FIELDS]
+            said = asked.method, asked.target, sorted(judged), sorted(secrets)
+            assert self.said.setdefault(read.shape, said) == said, raw
 
 
 def line_of(lines: Sequence[bytes], number: int) -> bytes:
