@@ -6,6 +6,10 @@ are a quarter of the whole cost.  So a job takes its first step here at once, an
 as its `asyncio.current_task()`.  If that step ends the job, the task serves the next job.  If the job waits, it keeps
 the task to its end, so that the timeouts, cancel scopes and task groups that it opened before still work.
 
+A job that waits for a future takes its next step in that future's callback, where its task would take it.  The task
+itself is parked all the time, and a cancellation of it goes to the future that the job waits for.  Where a job waits
+for something else, or was cancelled while nothing could be, the task runs the rest of it.
+
 A task is not lent again once it was cancelled, was given a callback, or has a reference that other code kept: that task
 ends, as the task of an ended call does.
 
@@ -39,47 +43,126 @@ _current_task: Callable[[Any], Any] = (
 )
 logger = escaping(logging.getLogger(__name__))
 
+MAX_FREE = 64  # tasks that are kept for calls that wait, beside the one for calls that do not: 1 KiB each
+
 _NOTHING: Any = object()
 
 
+class Parked(asyncio.Future[None]):
+    """What a task waits for that does not run a job."""
+
+    def __init__(self, carrier: Carrier, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._carrier = carrier
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel what the job waits for, as `Task.cancel` does; the task itself while no job waits."""
+        first = self._carrier.waits_for
+        if first is None:
+            return super().cancel(msg)
+        self._carrier.was_cancelled = True
+        return first.cancel(msg)
+
+
 class Carrier(Coroutine[Any, Any, Any]):
-    """The coroutine of a lent task: it waits for a job that has taken its first step, and then runs the rest of it."""
+    """The coroutine of a lent task: it waits while a job has its first step, and runs the rest of the job."""
 
-    __slots__ = ("_first", "_job", "_loop", "_over", "_run", "ended", "parked")
+    __slots__ = (
+        "_eager", "_first", "_job", "_loop", "_outcome", "_over", "_run", "ended", "parked", "task", "waits_for",
+        "was_cancelled",
+    )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.parked: asyncio.Future[None] | None = None  # the task waits for it while it has no job
+    def __init__(self, eager: Eager) -> None:
+        self.parked: Parked | None = None
         self.ended: Callable[[BaseException], None] | None = None  # is given what the job's last step raised
-        self._loop = loop
+        self.task: asyncio.Task[Any] | None = None  # while callbacks step the job
+        self.waits_for: asyncio.Future[Any] | None = None  # that the job waits for while callbacks step it
+        self.was_cancelled = False
+        self._eager = eager
+        self._loop = eager.loop
         self._job: Coroutine[Any, Any, Any] | None = None
         self._run: Callable[..., Any]
-        self._first: Any = _NOTHING  # the future that the job waits for since its first step
+        self._first: Any = _NOTHING  # that the job waits for, and its task is about to
         self._over = False
+        self._outcome: BaseException | None = None  # of a job that callbacks stepped: its task raises it, once
 
-    def take(self, job: Coroutine[Any, Any, Any], run: Callable[..., Any], first: Any) -> None:
+    def take(self, task: asyncio.Task[Any], job: Coroutine[Any, Any, Any], run: Callable[..., Any], first: Any) -> None:
         """Go on with a job that waits for `first`; `run` steps it in its context."""
-        self._job, self._run, self._first = job, run, first
-        if getattr(first, "_asyncio_future_blocking", None) is not None:
-            first._asyncio_future_blocking = False  # other tasks may begin to wait for it before this task does
-        self._wake()
+        self.task, self._job, self._run = task, job, run
+        self._wait(first)
 
-    def end(self) -> None:
-        """Let the task end without a job."""
-        self._over = True
+    def end(self, outcome: BaseException | None = None) -> None:
+        """Let the task end, as by the outcome of a job."""
+        self.task, self._outcome, self._over = None, outcome, True
         self._wake()
 
     def _wake(self) -> None:
         if self.parked is not None and not self.parked.done():
             self.parked.set_result(None)
 
+    # --- a job that callbacks step -----------------------------------------------------------------------------
+
+    def _wait(self, first: Any) -> None:
+        if isinstance(first, asyncio.Future) and first._asyncio_future_blocking and first.get_loop() is self._loop:
+            first._asyncio_future_blocking = False
+            self.waits_for = first
+            first.add_done_callback(self._go_on, context=self._eager.context)
+        else:
+            self._hand_over(first)  # the task knows how to wait for this, and how to refuse it
+
+    def _hand_over(self, first: Any) -> None:
+        """Let the task run the job, which waits for `first`."""
+        self._first, self.task = first, None
+        if getattr(first, "_asyncio_future_blocking", None) is not None:
+            first._asyncio_future_blocking = False  # other tasks may begin to wait for it before this task does
+        self._wake()
+
+    def _go_on(self, first: asyncio.Future[Any]) -> None:
+        """Take the next step of the job, in the name of its task."""
+        task: Any = self.task
+        if task is None or first is not self.waits_for:
+            return  # the task runs the job
+        if task._must_cancel or (self.parked is not None and self.parked.done()):
+            self.waits_for = None
+            self._hand_over(_NOTHING)  # the task's next step cancels the job
+            return
+        job: Any = self._job
+        self.waits_for = None
+        outcome = None
+        _enter_task(self._loop, task)
+        try:
+            waits = self._run(job.send, None)
+        except BaseException as exc:
+            # As a task does: what ends the process is raised, and all else is the outcome of the task.
+            outcome, ended = exc, self.ended
+            self.ended, self._job, self._run = None, None, _NOTHING
+            if ended is not None:
+                ended(exc)
+            del ended  # it knows the task
+            if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                self.end()
+                raise
+        finally:
+            _leave_task(self._loop, task)
+            del task  # `keeps` counts its references
+        if outcome is None:
+            self._wait(waits)
+        elif not isinstance(outcome, StopIteration) or not self._eager.keeps(self):
+            self.end(outcome)
+        del outcome  # it knows this frame
+
     # --- the methods that a task calls on its coroutine --------------------------------------------------------
 
     def send(self, value: Any) -> Any:
         first, job = self._first, self._job
-        if job is None:
+        if job is None or self.task is not None:
             if self._over:
-                raise StopIteration
-            self.parked = self._loop.create_future()
+                outcome, self._outcome = self._outcome or StopIteration(), None
+                try:
+                    raise outcome
+                finally:
+                    del outcome  # it knows this frame
+            self.parked = Parked(self, self._loop)
             return next(self.parked.__await__())
         if first is _NOTHING:
             return self._step(job.send, value)
@@ -92,12 +175,17 @@ class Carrier(Coroutine[Any, Any, Any]):
         first, job = self._first, self._job
         if job is None:
             raise exc
-        if first is not _NOTHING:  # cancelled before its task could wait for it
-            self._first = _NOTHING
-            cancel = getattr(first, "cancel", None)
-            if cancel is not None:
-                cancel()
+        if self.waits_for is not None:
+            first, self.waits_for = self.waits_for, None
+            first.remove_done_callback(self._go_on)
+        self.task, self._first = None, _NOTHING
         try:
+            if first is not _NOTHING:  # cancelled before its task could wait for it
+                cancel = getattr(first, "cancel", None)
+                if cancel is not None and cancel(*exc.args) and not first.done():
+                    # It cleans up, or will not be cancelled: as any task this one waits for its end.
+                    first._asyncio_future_blocking = True
+                    return first
             return self._step(job.throw, exc, *more)
         finally:
             del exc, more  # what is raised knows this frame, and would be in a cycle with it
@@ -132,17 +220,22 @@ class Eager:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
+        self.context = copy_context()  # of the callbacks that step jobs; each step has the context of its job
         self.spare: asyncio.Task[Any] | None = None  # for the next job
-        self._carrier: Carrier
+        self._carrier: Carrier  # of `spare`
+        self._free: list[tuple[asyncio.Task[Any], Carrier]] = []  # that went through a job that waited
         self._references = 0.0
 
     def lend(self) -> asyncio.Task[Any] | None:
         """The task for one job; None while another task runs, since a loop has one current task at a time."""
-        if _current_task(self._loop) is not None:
+        if _current_task(self.loop) is not None:
             return None
         task: Any = self.spare
-        if task is not None:
+        while task is not None or self._free:
+            if task is None:
+                self.spare, self._carrier = self._free.pop()
+                task = self.spare
             parked = self._carrier.parked
             if (
                 # The count is the same before and after the task has begun: first the loop holds one reference to
@@ -156,13 +249,30 @@ class Eager:
             ):
                 return task  # type: ignore[no-any-return]
             self._carrier.end()
-            self.spare = None
-        if self._loop.get_task_factory() is not None:
+            task = self.spare = None
+        if self.loop.get_task_factory() is not None:
             return None  # the factory expects one coroutine for each task, and may keep the task
-        self._carrier = Carrier(self._loop)
-        task = self.spare = self._loop.create_task(self._carrier)
+        self._carrier = Carrier(self)
+        task = self.spare = self.loop.create_task(self._carrier)
         self._references = getrefcount(task)
         return task  # type: ignore[no-any-return]
+
+    def keeps(self, carrier: Carrier) -> bool:
+        """Take a carrier back with its task; False where other code knows the task, and may wait for its end."""
+        task: Any = carrier.task
+        parked = carrier.parked
+        if (
+            len(self._free) >= MAX_FREE
+            or getrefcount(task) != self._references  # the carrier has the reference that `spare` has in `lend`
+            or getweakrefcount(task) != 1
+            or task._callbacks
+            or carrier.was_cancelled
+            or (parked is not None and parked.done())
+        ):
+            return False
+        self._free.append((task, carrier))
+        carrier.task = None
+        return True
 
     def begin(self, job: Coroutine[Any, Any, Any]) -> Carrier | None:
         """Take the first step of a job, with the task that was just lent; None where the job ended in that step.
@@ -172,7 +282,7 @@ class Eager:
         An exception of the job is logged, as the exception of a task is.  SystemExit and KeyboardInterrupt are raised,
         because they end the process.
         """
-        loop, task, run = self._loop, self.spare, copy_context().run
+        loop, task, run = self.loop, self.spare, copy_context().run
         assert task is not None
         _enter_task(loop, task)
         try:
@@ -187,12 +297,16 @@ class Eager:
         finally:
             _leave_task(loop, task)
         self.spare = None
-        self._carrier.take(job, run, first)
+        self._carrier.take(task, job, run, first)
         return self._carrier
 
     async def close(self) -> None:
-        """Let the task that waits for a job end."""
-        task, self.spare = self.spare, None
-        if task is not None:
-            self._carrier.end()
-            await asyncio.wait({task})
+        """Let the tasks end that wait for a job."""
+        free, self._free = self._free, []
+        if self.spare is not None:
+            free.append((self.spare, self._carrier))
+            self.spare = None
+        for _, carrier in free:
+            carrier.end()
+        if free:
+            await asyncio.wait({task for task, _ in free})

@@ -18,7 +18,7 @@ from rawclient import LIMIT, Legacy, within
 from serving import ASYNCIO, UVLOOP, call, served, turns
 
 from mcp_h11 import Context, MCPServer
-from mcp_h11.runtime.eager import Carrier, Eager
+from mcp_h11.runtime.eager import MAX_FREE, Carrier, Eager
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])]
 
@@ -214,6 +214,206 @@ async def test_a_job_may_survive_its_cancellation(starter: Starter) -> None:
     assert await asyncio.wait_for(task, LIMIT) == "survived"
 
 
+Act = Callable[[asyncio.Task[Any], "asyncio.Future[str]"], object]
+# Things that befall a job that waits for a future, in one turn of the loop.
+BEFALLS: dict[str, Act] = {
+    "a result": lambda task, future: future.set_result("result"),
+    "an error": lambda task, future: future.set_exception(ValueError("error")),
+    "a cancellation": lambda task, future: task.cancel("why"),
+    "two cancellations": lambda task, future: (task.cancel("one"), task.cancel("two")),
+    "a cancellation before a result": lambda task, future: (task.cancel(), future.done() or future.set_result("late")),
+    "a cancellation after a result": lambda task, future: (future.set_result("lost"), task.cancel()),
+    "a cancellation of the future": lambda task, future: future.cancel(),
+}
+
+
+def waits_plainly(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def job() -> str:
+        try:
+            return await future
+        finally:
+            said.append("ended")
+
+    return job()
+
+
+def waits_for_a_task(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def inner() -> str:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            said.append("cleaned up")
+            raise
+
+    async def job() -> str:
+        try:
+            return await asyncio.ensure_future(inner())
+        finally:
+            said.append("ended")
+
+    return job()
+
+
+def waits_for_a_task_that_stays(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def inner() -> str:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            return "stayed"
+
+    async def job() -> str:
+        return await asyncio.ensure_future(inner()) + "!"
+
+    return job()
+
+
+def waits_behind_a_shield(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def job() -> str:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            said.append("the future is cancelled" if future.cancelled() else "the future goes on")
+            raise
+
+    return job()
+
+
+def goes_on_after_it(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def job() -> str:
+        for _ in range(2):
+            try:
+                said.append(await future)
+            except (asyncio.CancelledError, ValueError) as exc:
+                said.append(type(exc).__name__)
+            try:
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                said.append("too late")
+        return "went on"
+
+    return job()
+
+
+def waits_for_many(future: asyncio.Future[str], said: list[str]) -> Job:
+    async def job() -> list[str]:
+        other = asyncio.ensure_future(asyncio.sleep(LIMIT if future.done() else 0.001, "other"))
+        try:
+            return await asyncio.gather(future, other)
+        finally:
+            said.append("other is cancelled" if other.cancelled() else "other")
+
+    return job()
+
+
+JOBS = (
+    waits_plainly,
+    waits_for_a_task,
+    waits_for_a_task_that_stays,
+    waits_behind_a_shield,
+    goes_on_after_it,
+    waits_for_many,
+)
+
+
+@pytest.mark.parametrize("turns_before", [0, 1, 2])
+@pytest.mark.parametrize("befalls", BEFALLS)
+@pytest.mark.parametrize("job", JOBS)
+async def test_a_job_ends_as_a_task_of_its_own_would(
+    starter: Starter, job: Callable[..., Job], befalls: str, turns_before: int
+) -> None:
+    outcomes = []
+    for eager in (True, False):
+        said: list[str] = []
+        future: asyncio.Future[str] = starter.loop.create_future()
+        made = job(future, said)
+        if eager:
+            (task,) = await starter.start(made)
+        else:
+            task = asyncio.ensure_future(made)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # until this test goes on a task that the job has made has begun, as with `start`
+        assert task is not None
+        for _ in range(turns_before):
+            await asyncio.sleep(0)
+        BEFALLS[befalls](task, future)
+        await asyncio.wait({task}, timeout=LIMIT)
+        outcome = "cancelled" if task.cancelled() else repr(task.exception() or task.result())
+        outcomes.append((outcome, said, future.cancelled()))
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_a_future_of_another_loop_is_refused(starter: Starter) -> None:
+    other = asyncio.new_event_loop()
+    try:
+
+        async def job() -> str:
+            try:
+                await other.create_future()
+            except RuntimeError as exc:
+                return str(exc)
+            return ""
+
+        (task,) = await starter.start(job())
+        assert task is not None
+        assert "attached to a different loop" in await asyncio.wait_for(task, LIMIT)
+    finally:
+        other.close()
+
+
+async def test_tasks_of_jobs_that_waited_are_lent_again_up_to_a_number(starter: Starter) -> None:
+    names: list[str] = []
+    release = asyncio.Event()
+
+    async def job() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        names.append(task.get_name())
+        await release.wait()
+
+    async def at_once(count: int) -> set[str]:
+        """The names of the tasks of so many jobs that wait together."""
+        names.clear()
+        release.clear()
+        await starter.start(*[job() for _ in range(count)])
+        release.set()
+        await turns()
+        return set(names)
+
+    first = await at_once(MAX_FREE)
+    assert len(first) == MAX_FREE
+    assert await at_once(MAX_FREE) == first
+    assert len(await at_once(MAX_FREE + 1) & first) == MAX_FREE
+    alive = [task for task in asyncio.all_tasks() if isinstance(task.get_coro(), Carrier)]
+    assert len(alive) == MAX_FREE
+    del alive
+    assert len(await at_once(MAX_FREE)) == MAX_FREE
+
+
+async def test_what_follows_a_job_has_nothing_of_its_context(starter: Starter) -> None:
+    seen: list[str] = []
+    future: asyncio.Future[None] = starter.loop.create_future()
+
+    async def job() -> None:
+        variable.set("the job's")
+        await future
+        seen.append(variable.get())
+
+    def begin() -> None:
+        assert starter.eager.lend() is not None
+        carrier = starter.eager.begin(job())
+        assert carrier is not None
+        carrier.ended = lambda exc: seen.append(variable.get())
+
+    starter.loop.call_soon(begin)
+    await turns()
+    future.set_result(None)
+    await turns()
+    assert seen == ["the job's", "nobody's"]
+
+
 async def test_scopes_opened_in_the_first_step_hold_after_it(starter: Starter) -> None:
     async def scope() -> bool:
         with anyio.move_on_after(0.01) as opened:
@@ -306,7 +506,7 @@ async def _nothing() -> None:
 
 async def test_what_a_lent_task_runs_is_nobody_elses_to_await(starter: Starter) -> None:
     with pytest.raises(RuntimeError, match="belongs to a task"):
-        await Carrier(starter.loop)
+        await Carrier(starter.eager)
 
 
 async def test_a_carrier_may_be_closed_with_a_job_and_without(starter: Starter) -> None:
@@ -319,10 +519,11 @@ async def test_a_carrier_may_be_closed_with_a_job_and_without(starter: Starter) 
             ended.append("closed")
 
     begun = job()
-    carrier = Carrier(starter.loop)
-    carrier.take(begun, lambda step, *args: step(*args), begun.send(None))
+    carrier, task = Carrier(starter.eager), asyncio.current_task()
+    assert task is not None
+    carrier.take(task, begun, lambda step, *args: step(*args), begun.send(None))
     carrier.close()
-    Carrier(starter.loop).close()
+    Carrier(starter.eager).close()
     assert ended == ["closed"]
 
 
