@@ -68,7 +68,7 @@ class Carrier(Coroutine[Any, Any, Any]):
     """The coroutine of a lent task: it waits while a job has its first step, and runs the rest of the job."""
 
     __slots__ = (
-        "_eager", "_first", "_job", "_loop", "_outcome", "_over", "_run", "ended", "parked", "task", "waits_for",
+        "_eager", "_first", "_job", "_loop", "_over", "_run", "_value", "ended", "parked", "task", "waits_for",
         "was_cancelled",
     )  # fmt: skip
 
@@ -84,16 +84,16 @@ class Carrier(Coroutine[Any, Any, Any]):
         self._run: Callable[..., Any]
         self._first: Any = _NOTHING  # that the job waits for, and its task is about to
         self._over = False
-        self._outcome: BaseException | None = None  # of a job that callbacks stepped: its task raises it, once
+        self._value: Any = None  # that a job returned which callbacks stepped
 
     def take(self, task: asyncio.Task[Any], job: Coroutine[Any, Any, Any], run: Callable[..., Any], first: Any) -> None:
         """Go on with a job that waits for `first`; `run` steps it in its context."""
         self.task, self._job, self._run = task, job, run
         self._wait(first)
 
-    def end(self, outcome: BaseException | None = None) -> None:
-        """Let the task end, as by the outcome of a job."""
-        self.task, self._outcome, self._over = None, outcome, True
+    def end(self, value: Any = None) -> None:
+        """Let the task end, with this result."""
+        self.task, self._value, self._over = None, value, True
         self._wake()
 
     def _wake(self) -> None:
@@ -128,28 +128,43 @@ class Carrier(Coroutine[Any, Any, Any]):
             return
         job: Any = self._job
         self.waits_for = None
-        outcome = None
+        waits = value = _NOTHING
         _enter_task(self._loop, task)
         try:
             waits = self._run(job.send, None)
         except BaseException as exc:
-            # As a task does: what ends the process is raised, and all else is the outcome of the task.
-            outcome, ended = exc, self.ended
-            self.ended, self._job, self._run = None, None, _NOTHING
+            self._job, self._run = None, _NOTHING
+            if isinstance(exc, StopIteration):
+                value = exc.value
+            else:
+                self._fail(exc)
+            ended, self.ended = self.ended, None
             if ended is not None:
                 ended(exc)
             del ended  # it knows the task
             if isinstance(exc, (SystemExit, KeyboardInterrupt)):
-                self.end()
                 raise
         finally:
             _leave_task(self._loop, task)
             del task  # `keeps` counts its references
-        if outcome is None:
+        if waits is not _NOTHING:
             self._wait(waits)
-        elif not isinstance(outcome, StopIteration) or not self._eager.keeps(self):
-            self.end(outcome)
-        del outcome  # it knows this frame
+        elif value is not _NOTHING and not self._eager.keeps(self):
+            self.end(value)
+
+    def _fail(self, exc: BaseException) -> None:
+        """Let the task end with what its job raised: the future that it waits for raises it there.
+
+        What ends the process is raised by the callback, and the task just ends.
+        """
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            self.end()
+            return
+        self.task = None
+        if self.parked is not None and not self.parked.done():
+            self.parked.set_exception(exc)
+        elif not isinstance(exc, asyncio.CancelledError):
+            logger.error("a task failed", exc_info=exc)  # the job had cancelled its task, which ends so
 
     # --- the methods that a task calls on its coroutine --------------------------------------------------------
 
@@ -157,11 +172,7 @@ class Carrier(Coroutine[Any, Any, Any]):
         first, job = self._first, self._job
         if job is None or self.task is not None:
             if self._over:
-                outcome, self._outcome = self._outcome or StopIteration(), None
-                try:
-                    raise outcome
-                finally:
-                    del outcome  # it knows this frame
+                raise StopIteration(self._value)
             self.parked = Parked(self, self._loop)
             return next(self.parked.__await__())
         if first is _NOTHING:

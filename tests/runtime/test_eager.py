@@ -299,7 +299,8 @@ def goes_on_after_it(future: asyncio.Future[str], said: list[str]) -> Job:
 
 def waits_for_many(future: asyncio.Future[str], said: list[str]) -> Job:
     async def job() -> list[str]:
-        other = asyncio.ensure_future(asyncio.sleep(LIMIT if future.done() else 0.001, "other"))
+        other: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: other.done() or other.set_result("other"))
         try:
             return await asyncio.gather(future, other)
         finally:
@@ -343,6 +344,108 @@ async def test_a_job_ends_as_a_task_of_its_own_would(
         outcome = "cancelled" if task.cancelled() else repr(task.exception() or task.result())
         outcomes.append((outcome, said, future.cancelled()))
     assert outcomes[0] == outcomes[1]
+
+
+def cancel_myself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+async def returns_at_once(said: list[str]) -> str:
+    cancel_myself()
+    return "returned"
+
+
+async def gives_up_at_once(said: list[str]) -> str:
+    cancel_myself()
+    raise asyncio.CancelledError
+
+
+async def waits_for_what_has_come(said: list[str]) -> str:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[str] = loop.create_future()
+    loop.call_soon(lambda: future.done() or future.set_result("come"))
+    cancel_myself()
+    return await future
+
+
+async def waits_for_what_cleans_up(said: list[str]) -> str:
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(LIMIT)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            said.append("cleaned up")
+            raise
+
+    task = asyncio.ensure_future(inner())
+    await asyncio.sleep(0.001)
+    cancel_myself()
+    try:
+        await task
+    finally:
+        said.append("ended")
+    return ""
+
+
+@pytest.mark.parametrize("then", [returns_at_once, gives_up_at_once, waits_for_what_has_come, waits_for_what_cleans_up])
+async def test_a_job_that_cancels_its_own_task_ends_as_a_task_of_its_own_would(
+    starter: Starter, then: Callable[[list[str]], Coroutine[Any, Any, str]]
+) -> None:
+    async def job() -> str:
+        await asyncio.sleep(0.001)  # from here on callbacks step it
+        return await then(said)
+
+    outcomes = []
+    for eager in (True, False):
+        said: list[str] = []
+        (task,) = await starter.start(job()) if eager else [asyncio.ensure_future(job())]
+        assert task is not None
+        await asyncio.wait({task}, timeout=LIMIT)
+        outcomes.append((task.cancelled() or task.result(), said))
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_what_a_job_raises_that_cancelled_its_task_is_logged(
+    starter: Starter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def job() -> None:
+        await asyncio.sleep(0.001)
+        cancel_myself()
+        raise ValueError("lost otherwise")
+
+    (task,) = await starter.start(job())
+    assert task is not None
+    await asyncio.wait({task}, timeout=LIMIT)
+    assert task.cancelled() and "lost otherwise" in caplog.text
+
+
+async def test_what_ends_the_process_is_passed_on_by_a_later_step_as_well(starter: Starter) -> None:
+    future: asyncio.Future[None] = starter.loop.create_future()
+
+    async def leaves() -> None:
+        await future
+        raise SystemExit(3)
+
+    (task,) = await starter.start(leaves())
+    assert task is not None
+    carrier: Any = task.get_coro()
+    raised: asyncio.Future[object] = starter.loop.create_future()
+
+    def step() -> None:
+        """In place of the loop, which would end by it."""
+        try:
+            carrier._go_on(future)
+        except SystemExit as exc:
+            raised.set_result(exc.code)
+
+    starter.loop.call_soon(step)
+    future.set_result(None)
+    assert await within(LIMIT, "the step", raised) == 3
+    await asyncio.wait({task}, timeout=LIMIT)
+    assert task.done() and task.exception() is None
+    assert await starter.start(_nothing()) == [None]
 
 
 async def test_a_future_of_another_loop_is_refused(starter: Starter) -> None:
