@@ -128,6 +128,7 @@ class Carrier(Coroutine[Any, Any, Any]):
             return
         job: Any = self._job
         self.waits_for = None
+        del first  # what is raised knows this frame, and the future may know what is raised
         waits = value = _NOTHING
         _enter_task(self._loop, task)
         try:
@@ -185,7 +186,11 @@ class Carrier(Coroutine[Any, Any, Any]):
     def throw(self, exc: Any, *more: Any) -> Any:
         first, job = self._first, self._job
         if job is None:
-            raise exc
+            self.parked = None  # it may know what is raised, as this frame does
+            try:
+                raise exc
+            finally:
+                del exc, more
         if self.waits_for is not None:
             first, self.waits_for = self.waits_for, None
             first.remove_done_callback(self._go_on)
