@@ -22,9 +22,9 @@ MAX_TEMPLATES = 256
 MARKS = 1024  # heads read by lines of which it is known that they came, so that they are kept when they come again
 FORGOTTEN_AFTER = 16  # times that the marks were dropped: then the lines are dropped too
 
-# A connection that had some new heads in a row is taken for that of a proxy: of its next heads most are not looked for.
+# A connection that had more new heads than this in a row is taken for that of a proxy.
 NEW_IN_A_ROW = 3
-UNLOOKED = 6
+UNLOOKED = 6  # of its heads are read by lines at once, before one is looked for again
 
 Template = tuple[bytes, bytes, bytes]
 

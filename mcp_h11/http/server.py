@@ -128,13 +128,10 @@ class ServerConnection:
             if unknown > 0:
                 self._unknown = unknown - 1
                 head = self._read_lines(raw)
-            else:
-                head = self._heads.get(raw)
-                if head is not None:
-                    self._unknown = -NEW_IN_A_ROW
-                else:
-                    head = self._cache.read_by_lines(raw)
-                    self._unknown = unknown + 1 if unknown else UNLOOKED
+            elif (head := self._heads.get(raw)) is not None:
+                self._unknown = -NEW_IN_A_ROW
+            elif (head := self._cache.read_by_lines(raw)) is not None:
+                self._unknown = unknown + 1 if unknown else UNLOOKED
             if head is not None:
                 if end + head.size == len(data) and head.size <= self._max_body:
                     self.head = head  # as `_deliver`

@@ -631,6 +631,20 @@ def test_a_connection_with_new_heads_alone_does_not_look_for_most_of_them():
     assert not all(looks(again)) and all(looks(again))
 
 
+def test_reads_that_bring_no_whole_head_are_no_new_heads():
+    cache = HeadCache()
+    fed(POST, cache).next_event()
+    connection = connect(cache)
+    for _ in range(2 * (NEW_IN_A_ROW + 1)):
+        assert connection.receive_whole(POST[:20]) is None and connection.next_event() is NEED_DATA
+        connection.receive_data(POST[20:])
+        assert connection.next_event().head.cached
+        connection.respond(200, JSON, b"{}")
+        connection.response_done()
+    assert connection.receive_whole(POST) is not None
+    assert connection.head.cached  # it was looked for
+
+
 def test_heads_that_come_once_put_no_other_head_out(asked_h11):
     cache = HeadCache(max_heads=2)
     kept = fed(of_session(b"kept"), cache).next_event().head
