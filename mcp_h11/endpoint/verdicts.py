@@ -41,12 +41,11 @@ Fields = dict[bytes, list[str]]
 _SESSION = SESSION_HEADER.lower().encode("ascii")
 _VERSION = VERSION_HEADER.lower().encode("ascii")
 _AUTHORIZATION = b"authorization"
-_JUDGED = (
+JUDGED = (
     b"accept", b"access-control-request-headers", b"content-type", b"host", b"last-event-id", b"origin", _VERSION,
 )  # fmt: skip
-JUDGED = frozenset(_JUDGED)
 _COUNTED = (_SESSION, _AUTHORIZATION)  # of these the number of values is looked at, and no value
-_WANTED = frozenset((*_JUDGED, *_COUNTED))
+_WANTED = frozenset((*JUDGED, *_COUNTED))
 # The fields by which a proxy speaks for a client (`http.forwarded`).
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
 _ONCE = {name: name.lower().encode("ascii") for name in ONCE}
@@ -181,20 +180,17 @@ class Examiner:
             try:
                 said = self._forwarded(head, self.proxies)
             except Refusal as exc:
-                facts = self._examine(head, said, Denial(exc.status, exc.message, exc.headers))
-                return Verdict(head, facts)
+                return Verdict(head, self._examine(head, said, Denial(exc.status, exc.message, exc.headers)))
         # A verdict depends on these alone, and on the presence of a session id and of a token but not on their values.
         fields, headers = head.fields, head.headers
         values: tuple[Any, ...]
         if len(fields) != len(headers):
             values = tuple([(n, v if n not in _COUNTED else b"") for n, v in headers if n in _WANTED])
         else:
-            values = (_SESSION in fields, _AUTHORIZATION in fields, *map(fields.get, _JUDGED))
+            values = (_SESSION in fields, _AUTHORIZATION in fields, *map(fields.get, JUDGED))
         key = (head.method, head.path, head.prefix, head.scheme, said.host, said.scheme, said.prefix, values)
-        known = self._facts.get(key)
-        if known is not None:
-            facts = known
-        else:
+        facts = self._facts.get(key)
+        if facts is None:
             facts = self._examine(head, said, None)
             if facts.refusal is None:
                 if len(self._facts) >= MAX_FACTS:

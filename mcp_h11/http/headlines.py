@@ -18,8 +18,8 @@ a verdict depends on.  Heads with the same lines of weight have one `HeadShape`,
 
 A client that sends new lines for ever takes little from its neighbours: the lines of one name are kept up to
 `LINES_OF_A_NAME`, some of each head only, and none of a name with secret values.  For lines of weight there is always
-room, since a head pays most where one of them is not known.  All is dropped from time to time, so
-that no line of a client stays (`HeadCache`).
+room, since a head pays most where one of them is not known.  All is dropped from time to time, so that no line of a
+client stays (`HeadCache`).
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class HeadLines:
         "lines", "names",
     )  # fmt: skip
 
-    def __init__(self, judged: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, judged: tuple[bytes, ...] = ()) -> None:
         self._max_head = self._max_lines = maxsize
-        self._weighty = (_FRAMING | judged) - _PRIVATE  # the names of the lines of weight
+        self._weighty = _FRAMING.union(judged) - _PRIVATE  # the names of the lines of weight
         self._starts: dict[bytes, tuple[Head, Shapes]] = {}  # by the request line: a head without fields, its shapes
         self._shapes = 0  # of all request lines
         self.lines: dict[bytes, bytes] = {}  # a line of weight: the same; another line: b""

@@ -62,7 +62,7 @@ class HeadCache:
         max_heads: int = MAX_CACHED_HEADS,
         max_head_bytes: int = MAX_CACHED_HEAD,
         id_fields: tuple[str, ...] = (),
-        judged: frozenset[bytes] = frozenset(),
+        judged: tuple[bytes, ...] = (),
     ) -> None:
         for name in id_fields:
             if name.lower() in _FRAMING_FIELDS:

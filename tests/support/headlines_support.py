@@ -12,7 +12,7 @@ from mcp_h11.http.messages import CLIENT_FIELDS, Head, HeadShape, HTTPError
 MAX_FIELDS = 100
 OWN = ("_fields", "_headers", "_lines", "cached", "private", "shape", "verdict")  # not read from the bytes
 COMPARED = ["fields", "headers", *(name for name in Head.__slots__ if name not in OWN)]
-JUDGED = frozenset((b"accept", b"host", b"x-id"))
+JUDGED = (b"accept", b"host", b"x-id")
 
 
 class Reader:
