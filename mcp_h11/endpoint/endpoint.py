@@ -77,6 +77,7 @@ class Endpoint:
         if self._has_sse:
             _ = self.legacy_sse  # made at once: in a fleet letters come for it
         self._examiner = Examiner(settings, hosts)
+        self._verdict_on = self._examiner.verdict
         self._proxies = self._examiner.proxies
         self._guard = Guard(settings, runtime.now)
         self._open = self._guard.open
@@ -166,7 +167,7 @@ class Endpoint:
 
     def respond(self, request: HTTPRequest, reply: Reply) -> None:
         """Answer a whole request, now or later; never raises."""
-        verdict: Verdict = request.head.verdict or self._verdict(request.head, False)
+        verdict: Verdict = request.head.verdict or self._verdict_on(request.head)
         if self._proxies is not None and reply.proxied:
             verdict = self._verdict(request.head, True)
             reply.client = verdict.peer
@@ -203,9 +204,7 @@ class Endpoint:
             self._fail(reply)
 
     def _verdict(self, head: Head, proxied: bool) -> Verdict:
-        verdict: Verdict | None = head.verdict
-        if verdict is None:
-            verdict = head.verdict = self._examiner.examine(head)
+        verdict: Verdict = head.verdict or self._verdict_on(head)
         if not proxied:
             return verdict
         # From a trusted proxy the same head also names the client, so it has a verdict of its own.

@@ -110,8 +110,7 @@ class Verdict:
     def __init__(self, head: Head, facts: Facts, peer: str = "") -> None:
         self.facts = facts
         self.head = head
-        session_id = head.private.get(_SESSION)
-        self.session_id = None if session_id is None else session_id.strip().decode("latin-1")
+        self.session_id = None if head.session is None else head.session.strip().decode("latin-1")
         self.peer = peer  # the client that a trusted proxy names
         self.proxied: Verdict | None = None  # the verdict on the same head where a trusted proxy sent it
         # Version, method and name in the body of a 2026-07-28 request that these headers were found to repeat.
@@ -170,11 +169,17 @@ class Examiner:
             self._routes[settings.path.rstrip("/") + CARD_PATH] = CARD
             self._routes[CATALOG_PATH] = CATALOG
 
+    def verdict(self, head: Head) -> Verdict:
+        """The verdict on a head, which keeps it; never raises."""
+        shape = head.shape
+        if shape is None or shape.verdict is None:
+            verdict = head.verdict = self.examine(head)
+        else:
+            verdict = head.verdict = Verdict(head, shape.verdict)
+        return verdict
+
     def examine(self, head: Head, proxied: bool = False) -> Verdict:
         """The verdict on a head; never raises.  `proxied`: a trusted proxy sent it and names the client."""
-        shape = None if proxied else head.shape
-        if shape is not None and shape.verdict is not None:
-            return Verdict(head, shape.verdict)
         said = NOT_FORWARDED
         if proxied and self.proxies is not None:
             try:
@@ -196,8 +201,8 @@ class Examiner:
                 if len(self._facts) >= MAX_FACTS:
                     self._facts.clear()
                 self._facts[key] = facts
-        if shape is not None and facts.refusal is None:
-            shape.verdict = facts
+        if head.shape is not None and facts.refusal is None and not proxied:
+            head.shape.verdict = facts
         return Verdict(head, facts, said.peer)
 
     def _forwarded(self, head: Head, proxies: Proxies) -> Forwarded:

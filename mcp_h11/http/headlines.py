@@ -29,7 +29,7 @@ from itertools import filterfalse
 from sys import maxsize
 
 from .addresses import is_host_field
-from .messages import CLIENT_FIELDS, Head, HeadShape, Limits
+from .messages import CLIENT_FIELDS, SESSION, Head, HeadShape, Limits
 
 MAX_STARTS = 64  # request lines
 MAX_START = 256  # bytes of one, with its CR
@@ -44,11 +44,11 @@ LENGTH_DIGITS = 18  # of a Content-Length
 NO_FIELDS = 3  # parts of a head between its line ends that are no field: the first, and two at the blank line
 
 _is_name = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch  # token of RFC 9110 5.6.2
-_LENGTH = b"content-length"
+LENGTH = b"content-length"
 # h11 or `ask_h11` read the values of these fields.
-_FRAMING = frozenset((b"connection", _LENGTH, b"expect", b"host", b"transfer-encoding", b"upgrade"))
+_FRAMING = frozenset((b"connection", LENGTH, b"expect", b"host", b"transfer-encoding", b"upgrade"))
 # Their values differ from head to head: they are looked at and not kept.
-_PRIVATE = CLIENT_FIELDS | {_LENGTH}
+PRIVATE = CLIENT_FIELDS | {LENGTH}
 
 Shapes = dict[tuple[bytes, ...], HeadShape]  # by the lines of weight, and the names of the secrets
 
@@ -68,7 +68,7 @@ class HeadLines:
 
     def __init__(self, judged: tuple[bytes, ...] = ()) -> None:
         self._max_head = self._max_lines = maxsize
-        self._weighty = _FRAMING.union(judged) - _PRIVATE  # the names of the lines of weight
+        self._weighty = _FRAMING.union(judged) - PRIVATE  # the names of the lines of weight
         self._starts: dict[bytes, tuple[Head, Shapes]] = {}  # by the request line: a head without fields, its shapes
         self._shapes = 0  # of all request lines
         self.lines: dict[bytes, bytes] = {}  # a line of weight: the same; another line: b""
@@ -96,6 +96,15 @@ class HeadLines:
             self._starts.clear()
             self._shapes = 0
         self._starts[start[:-1]] = Head(head.method, head.target, head.target, head.version, ()), {}
+
+    def start_of(self, line: bytes) -> Head | None:
+        """The head without fields that has this request line, if it was learnt."""
+        known = self._starts.get(line)
+        return None if known is None else known[0]
+
+    def is_weighty(self, name: bytes) -> bool:
+        """Whether lines of this name, in lower case, are lines of weight."""
+        return name in self._weighty
 
     def forget(self) -> None:
         """Drop the lines that are kept."""
@@ -140,14 +149,12 @@ class HeadLines:
                 private[use] = value
         key = (*filter(None, map(self.lines.get, lines)), *private)
         shape = None if repeats else shapes.get(key)
-        head = start.with_lines(lines, private, shape)
-        if shape is None and not self._is_whole(head, shapes, key):
+        head = start.with_fields(raw, private.get(SESSION), shape)
+        if shape is None and not self._is_whole(head, private, shapes, key):
             return None
-        length = private.get(_LENGTH)
+        length = private.get(LENGTH)
         if length is not None:
-            size = self._sizes.get(length)
-            if size is None:
-                size = self._size(length)
+            size = self.size(length)
             if size < 0:
                 return None
             head.size = head.content_length = size
@@ -165,7 +172,7 @@ class HeadLines:
         if known in self._weighty:
             self._keep_weighty(line, known)
             return known
-        use = known if known in _PRIVATE else b""
+        use = known if known in PRIVATE else b""
         if learn:
             room = 0 if use else self._rooms.get(known, LINES_OF_A_NAME if len(self._rooms) < KNOWN_NAMES else -1)
             if room > 0:
@@ -188,23 +195,26 @@ class HeadLines:
         kept.append(line)
         self.lines[line] = line
 
-    def _is_whole(self, head: Head, shapes: Shapes, key: tuple[bytes, ...]) -> bool:
+    def _is_whole(self, head: Head, private: dict[bytes, bytes], shapes: Shapes, key: tuple[bytes, ...]) -> bool:
         """Look at a head as a whole, each line of which is right.  The next one like it has its shape, if it can."""
         names = [name for name, _ in head.headers]
-        if names.count(b"host") != 1 or names.count(_LENGTH) > 1:
+        if names.count(b"host") != 1 or names.count(LENGTH) > 1:
             return False
-        weights = [name for name in names if name in self._weighty or name in _PRIVATE]
+        weights = [name for name in names if name in self._weighty or name in PRIVATE]
         # A name of `_weighty` in `private` is that of a line that was not known, so the key says nothing of its value.
-        if len(set(weights)) == len(weights) and self._weighty.isdisjoint(head.private):
+        if len(set(weights)) == len(weights) and self._weighty.isdisjoint(private):
             if self._shapes >= MAX_SHAPES:
                 self.forget_shapes()
             self._shapes += 1
             head.shape = shapes[key] = HeadShape()
-        head.private = head.fields
+        head.session = head.fields.get(SESSION)
         return True
 
-    def _size(self, value: bytes) -> int:
+    def size(self, value: bytes) -> int:
         """The Content-Length with this value; -1 where h11 has to be asked."""
+        known = self._sizes.get(value)
+        if known is not None:
+            return known
         digits = value.strip()
         if not digits.isdigit() or len(digits) > LENGTH_DIGITS:
             return -1
@@ -220,4 +230,4 @@ def _is_ordinary(name: bytes, value: bytes) -> bool:
         return is_host_field(value)
     if name == b"connection":
         return b"close" not in value.lower()
-    return name == _LENGTH or name not in _FRAMING
+    return name == LENGTH or name not in _FRAMING

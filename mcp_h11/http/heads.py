@@ -2,7 +2,8 @@
 """A cache of h11's work on heads: of request heads that come again, and of answer heads, each of which it writes once.
 
 Clients and servers repeat their heads byte for byte, and h11 is most of the cost of a small request.  Heads that do not
-repeat are read by their lines (`headlines`).  `ask_h11` refuses more than h11 does, for every head that it reads.
+repeat are read by their forms or lines (`headforms`, `headlines`).  `ask_h11` refuses more than h11 does, for every
+head that it reads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import h11
 
 from .addresses import is_host_field
+from .headforms import HeadForms
 from .headlines import HeadLines
 from .messages import MAX_CACHED_HEAD, OWN_FIELDS, Head, HTTPError, Limits, tokens_of, translated
 
@@ -54,7 +56,8 @@ class HeadCache:
     """
 
     __slots__ = (
-        "_cleared", "_id_fields", "_marks", "heads", "limits", "lines", "max_head_bytes", "max_heads", "templates",
+        "_cleared", "_id_fields", "_marks", "forms", "heads", "limits", "lines", "max_head_bytes", "max_heads",
+        "templates",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,7 @@ class HeadCache:
         self.limits: Limits | None = None
         self._id_fields = id_fields
         self.lines = HeadLines(judged)
+        self.forms = HeadForms(self.lines)
         self._marks: set[int] = set()
         self._cleared = 0
 
@@ -82,12 +86,15 @@ class HeadCache:
         if self.limits is None:
             self.limits = limits
             self.lines.limit(limits)
+            self.forms.limit(limits)
         elif self.limits is not limits and self.limits != limits:
             raise ValueError("connections that share a HeadCache need equal limits")
 
     def read_by_lines(self, raw: bytes) -> Head | None:
         """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadLines`)."""
-        head = self.lines.read(raw)
+        head, end = self.forms.read(raw, len(raw))
+        if end != len(raw):
+            return None  # it ends at a blank line before
         if head is not None:
             mark, marks = hash(raw), self._marks
             if mark in marks:
@@ -117,11 +124,13 @@ class HeadCache:
         if self._cleared == FORGOTTEN_AFTER:
             self._cleared = 0
             self.lines.forget()
+            self.forms.forget_shapes()
 
     def forget(self) -> None:
         """Drop all request heads and their verdicts: a setting that the verdicts depend on has changed."""
         self.heads.clear()
         self.lines.forget_shapes()
+        self.forms.forget_shapes()
 
     def template(
         self, status: int, headers: tuple[tuple[str, str], ...], close: bool, sized: bool, chunked: bool, dated: bool

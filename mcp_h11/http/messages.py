@@ -19,7 +19,8 @@ MAX_CACHED_HEAD = 4 * 1024
 
 Pair = tuple[bytes, bytes]  # a field: the name in lower case, the value
 # Their values belong to one client and are secrets.
-CLIENT_FIELDS = frozenset((b"authorization", b"cookie", b"mcp-session-id", b"proxy-authorization"))
+SESSION = b"mcp-session-id"
+CLIENT_FIELDS = frozenset((b"authorization", b"cookie", SESSION, b"proxy-authorization"))
 
 # The framing of a chunk with less data than this counts as overhead.  It is at least 5 bytes, so that `Limits` has room
 # for 3,276 such chunks in a body; without this rule 4 MiB in chunks of one byte would be 12 s of CPU.
@@ -85,15 +86,16 @@ class Head:
     """One request head as h11 read it.  All requests that repeat the head share the object: treat it as read-only.
 
     `headers` are its fields in order, `fields` the first value of each name; names are in lower case.  A head that was
-    read by its lines makes both when one is asked for: `private` has the few that most requests ask for.
+    read by its lines makes both when one is asked for.  `session` is the value of Mcp-Session-Id, which most requests
+    ask for; there may be blanks around it.
 
     `verdict` belongs to the floors above.  They keep there the result of checks that depend on the head alone, so that
     the checks are made once for all requests that repeat it.  The `shape`, if there is one, keeps it for more heads.
     """
 
     __slots__ = (
-        "_fields", "_headers", "_lines", "cached", "chunked", "content_length", "expect_continue", "keep_alive",
-        "method", "path", "private", "query", "shape", "size", "target", "verdict", "version",
+        "_fields", "_headers", "_raw", "cached", "chunked", "content_length", "expect_continue", "keep_alive", "method",
+        "path", "query", "session", "shape", "size", "target", "verdict", "version",
     )  # fmt: skip
 
     # The scheme of the request, and the prefix of its path that was stripped on the way here, where a server around
@@ -106,11 +108,10 @@ class Head:
         self.target = target
         self.path, _, self.query = path.partition("?")
         self.version = version
-        self._lines: list[bytes] = []
+        self._raw = b""
         self._headers: tuple[Pair, ...] | None = headers
-        # The fields of `CLIENT_FIELDS` at least.
-        self._fields: dict[bytes, bytes] | None
-        self._fields = self.private = dict(reversed(headers))
+        self._fields: dict[bytes, bytes] | None = dict(reversed(headers))
+        self.session = self._fields.get(SESSION)
         self.shape: HeadShape | None = None
         self.content_length: int | None = None
         self.chunked = False
@@ -121,11 +122,11 @@ class Head:
         # The length of the body behind the head in bytes; -1 for a chunked body, which h11 decodes.
         self.size = 0
 
-    def with_lines(self, lines: list[bytes], private: dict[bytes, bytes], shape: HeadShape | None) -> Head:
-        """A plain head without a body that has this one's request line, and these lines, each of which is a field."""
+    def with_fields(self, raw: bytes, session: bytes | None, shape: HeadShape | None) -> Head:
+        """A plain head without a body that has this one's request line, and the fields of `raw`, a whole head."""
         head = Head.__new__(Head)
         head.method, head.target, head.path, head.query = self.method, self.target, self.path, self.query
-        head._lines, head.private, head.shape, head.version = lines, private, shape, self.version
+        head._raw, head.session, head.shape, head.version = raw, session, shape, self.version
         head._headers = head._fields = head.content_length = head.verdict = None
         head.chunked = head.expect_continue = head.cached = False
         head.keep_alive = True
@@ -135,9 +136,9 @@ class Head:
     @property
     def headers(self) -> tuple[Pair, ...]:
         if self._headers is None:
-            parts = [line.partition(b":") for line in self._lines]
+            parts = [line.partition(b":") for line in self._raw.split(b"\r\n")[1:-2]]
             self._headers = tuple([(name.lower(), value.strip()) for name, _, value in parts])
-            self._lines = []
+            self._raw = b""
         return self._headers
 
     @property

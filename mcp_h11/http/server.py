@@ -4,9 +4,9 @@
 Rule: **h11 is the authority on syntax, and it sees each request line once.**  Clients repeat the same head byte for
 byte, so a plain head (HTTP/1.1, keep-alive, a Content-Length or no body, no Expect, no Upgrade) of at most 4 KiB is
 kept in a `HeadCache` under its exact bytes and used again.  A plain head that is new, with a request line that h11 has
-accepted, is read by its lines (`HeadLines` says why that gives what h11 would).  h11 reads every other head each time,
-and decodes chunked bodies.  h11 writes answer heads, once for each status and set of headers; only the length and the
-date are put in afterwards.
+accepted, is read by its form or its lines (`HeadForms` and `HeadLines` say why that gives what h11 would).  h11 reads
+every other head each time, and decodes chunked bodies.  h11 writes answer heads, once for each status and set of
+headers; only the length and the date are put in afterwards.
 
 Where h11 is laxer than a server on the open internet may be, this module refuses, on both paths alike:
 Content-Length beside Transfer-Encoding, repeated Content-Length, Transfer-Encoding on HTTP/1.0, versions other than
@@ -67,7 +67,7 @@ class ServerConnection:
 
     __slots__ = (
         "_answer", "_blank_lines", "_body", "_buffer", "_cache", "_chunks", "_close", "_foreseen", "_framing", "_heads",
-        "_limits", "_max_body", "_max_cached", "_read_lines", "_scanned", "_start", "_start_of_body", "_state",
+        "_limits", "_max_body", "_max_cached", "_read_new", "_scanned", "_start", "_start_of_body", "_state",
         "_templates", "_unknown", "_waiting", "closing", "decoded", "eof", "head", "requests",
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ class ServerConnection:
         cache.limit(limits)
         self._cache = cache
         self._heads = cache.heads
-        self._read_lines = cache.lines.read
+        self._read_new = cache.forms.read
         self._unknown = -NEW_IN_A_ROW  # rises with each new head; above 0: heads that are not looked for
         self._templates = cache.templates
         self._max_cached = cache.max_head_bytes
@@ -120,18 +120,20 @@ class ServerConnection:
         Most reads are like that.  Else the result is None: the data is received, and `next_event` comes next.
         """
         if self._state == _READY and not self._buffer:
-            # From behind, since most bodies are short; no head that is found here has a second blank line.  It keeps
-            # the connection alive, and its body, if any, has a length.
-            end = data.rfind(b"\r\n\r\n", 0, self._max_cached) + 4
-            raw = data[:end]
+            # A head that is found here keeps the connection alive, and its body, if any, has a length.
             unknown = self._unknown
             if unknown > 0:
                 self._unknown = unknown - 1
-                head = self._read_lines(raw)
-            elif (head := self._heads.get(raw)) is not None:
-                self._unknown = -NEW_IN_A_ROW
-            elif (head := self._cache.read_by_lines(raw)) is not None:
-                self._unknown = unknown + 1 if unknown else UNLOOKED
+                head, end = self._read_new(data)
+            else:
+                # From behind, since most bodies are short; no head that is found so has a second blank line.
+                end = data.rfind(b"\r\n\r\n", 0, self._max_cached) + 4
+                raw = data[:end]
+                head = self._heads.get(raw)
+                if head is not None:
+                    self._unknown = -NEW_IN_A_ROW
+                elif (head := self._cache.read_by_lines(raw)) is not None:
+                    self._unknown = unknown + 1 if unknown else UNLOOKED
             if head is not None:
                 if end + head.size == len(data) and head.size <= self._max_body:
                     self.head = head  # as `_deliver`

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from headlines_support import Reader
+from headlines_support import FormReader
 from rawclient import EventParser, Legacy, Modern, encode
 
 from mcp_h11 import Context, MCPServer, listening
@@ -167,8 +167,8 @@ FRAMING = [
 
 
 def heads(random: Random) -> str:
-    """Heads as proxies send them, one after the other and changed: their lines give what h11 gives, or nothing."""
-    traffic, reader, found = Traffic(random.getrandbits(32), host="localhost", clients=2), Reader(), "h11"
+    """Heads as proxies send them, one after the other and changed: lines and forms give what h11 gives, or nothing."""
+    traffic, reader, found = Traffic(random.getrandbits(32), host="localhost", clients=2), FormReader(), "h11"
     for _ in range(random.randint(1, 4)):
         fields = {"Mcp-Session-Id": f"{random.getrandbits(64):x}"}
         lines = traffic.head(random.choice((None, 2, random.randrange(10**9))), fields).split(b"\r\n")
@@ -177,7 +177,7 @@ def heads(random: Random) -> str:
         if random.random() < 0.1:
             random.shuffle(lines)
         raw = b"\r\n".join(lines)
-        for _ in range(3):  # learnt, then with a shape, which what follows may have too
+        for _ in range(5):  # learnt, then with a shape, then with a form, which what follows may have too
             reader.agrees(raw)
         for _ in range(5):
             found = reader.agrees(changed(random, raw, 2))
