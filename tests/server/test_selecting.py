@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,16 +20,20 @@ from mcp_h11.server.selecting import FEW_READY, FairSelector, fair_loop
 from mcp_h11.server.server import Server
 
 LIMIT = 60.0  # seconds
+KINDS: list[type[selectors.BaseSelector]] = [FairSelector]
+if hasattr(selecting, "EpollSelector"):
+    KINDS.append(selecting.EpollSelector)
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-@pytest.fixture
-def selector() -> Iterator[FairSelector]:
-    with FairSelector() as selector:
+@pytest.fixture(params=KINDS)
+def selector(request: pytest.FixtureRequest) -> Iterator[selectors.BaseSelector]:
+    with request.param() as selector:
         yield selector
 
 
 @pytest.fixture
-def pairs(selector: FairSelector) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+def pairs(selector: selectors.BaseSelector) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     """Both ends of connections whose first end is registered."""
     pairs = [socket.socketpair() for _ in range(4 * FEW_READY)]
     for ours, _ in pairs:
@@ -38,14 +44,14 @@ def pairs(selector: FairSelector) -> Iterator[list[tuple[socket.socket, socket.s
             one.close()
 
 
-def order(selector: FairSelector) -> list[object]:
+def order(selector: selectors.BaseSelector) -> list[object]:
     found = selector.select(LIMIT)
     assert {events for _, events in found} == {selectors.EVENT_READ}
     return [key.fileobj for key, _ in found]
 
 
 def test_descriptors_that_the_last_turn_read_come_last(
-    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+    selector: selectors.BaseSelector, pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
     half = len(pairs) // 2
     early, late = [ours for ours, _ in pairs[:half]], [ours for ours, _ in pairs[half:]]
@@ -61,19 +67,19 @@ def test_descriptors_that_the_last_turn_read_come_last(
 
 
 def test_a_turn_with_few_is_left_as_the_system_gives_it(
-    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+    selector: selectors.BaseSelector, pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
     for _, theirs in pairs[:FEW_READY]:
         theirs.send(b"x")
     assert {*order(selector)} == {ours for ours, _ in pairs[:FEW_READY]}
-    assert selector._places == {}
+    assert selector._turns._last == {}  # type: ignore[attr-defined]
     for ours, _ in pairs[:FEW_READY]:
         ours.recv(1)
     assert selector.select(0) == []
 
 
 def test_a_descriptor_that_is_gone_is_not_reported(
-    selector: FairSelector, pairs: list[tuple[socket.socket, socket.socket]]
+    selector: selectors.BaseSelector, pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
     for _, theirs in pairs:
         theirs.send(b"x")
@@ -82,6 +88,71 @@ def test_a_descriptor_that_is_gone_is_not_reported(
         selector.unregister(one)  # type: ignore[arg-type]
     left = order(selector)
     assert len(left) == len(pairs) - FEW_READY and not {*left} & {*gone}
+
+
+# --- the methods, as the standard library's selectors have them -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_events_are_reported_to_those_who_asked_for_them(kind: type[selectors.BaseSelector]) -> None:
+    ours, theirs = socket.socketpair()
+    with kind() as selector, ours, theirs:
+        assert selector.select(0) == [] and selector.select(-1) == []
+        key = selector.register(ours, READ | WRITE, "a")
+        assert key == (ours, ours.fileno(), READ | WRITE, "a") == selector.get_key(ours)
+        assert [events for _, events in selector.select()] == [WRITE]
+        theirs.send(b"x")
+        assert [events for _, events in selector.select()] == [READ | WRITE]
+        assert selector.modify(ours, READ, "b").data == "b"
+        assert selector.select(LIMIT) == [(selector.get_key(ours), READ)]
+        selector.modify(ours, WRITE)
+        assert [events for _, events in selector.select()] == [WRITE]
+        theirs.close()
+        selector.modify(ours, READ)
+        assert [events for _, events in selector.select()] == [READ]
+        assert selector.unregister(ours).fileobj is ours
+        assert selector.select(0) == [] and len(selector.get_map()) == 0
+
+
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_what_cannot_be_done_is_said(kind: type[selectors.BaseSelector]) -> None:
+    ours, theirs = socket.socketpair()
+    with kind() as selector, theirs:
+        selector.register(ours.fileno(), READ)
+        for wrong in (ours.fileno(), ours):
+            with pytest.raises(KeyError):
+                selector.register(wrong, READ)
+        for unknown in (theirs, theirs.fileno()):
+            for act in (selector.unregister, selector.get_key, lambda one: selector.modify(one, READ)):
+                with pytest.raises(KeyError):
+                    act(unknown)
+        with pytest.raises(ValueError, match="events"):
+            selector.register(theirs, 0)
+        with pytest.raises(ValueError, match="file descriptor"):
+            selector.register(-1, READ)
+        selector.unregister(ours)
+        selector.register(ours, READ)
+        ours.close()
+        assert selector.unregister(ours).fileobj is ours  # closed before
+        with pytest.raises(ValueError, match="file descriptor"):
+            selector.register(ours, READ)
+
+
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_it_never_wakes_too_early(kind: type[selectors.BaseSelector]) -> None:
+    with kind() as selector:
+        began = time.monotonic()
+        assert selector.select(0.0101) == []
+        assert time.monotonic() - began >= 0.0101
+
+
+@pytest.mark.skipif(not hasattr(selecting, "EpollSelector"), reason="no epoll")
+def test_its_descriptor_is_that_of_epoll() -> None:
+    selector = selecting.EpollSelector()
+    os.fstat(selector.fileno())
+    selector.close()
+    with pytest.raises(ValueError):
+        selector.fileno()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio has another loop there")
@@ -98,7 +169,7 @@ def test_run_reads_in_that_order() -> None:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     thread.join(LIMIT)
-    assert seen == [FairSelector] and not thread.is_alive()
+    assert seen == [KINDS[-1]] and not thread.is_alive()
 
 
 def test_a_loop_of_another_kind_stays(monkeypatch: pytest.MonkeyPatch) -> None:
