@@ -72,7 +72,8 @@ class ServerConnection:
     )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
-        cache.limit(limits)
+        if cache.limits is not limits:
+            cache.limit(limits)
         self._cache = cache
         self._heads = cache.heads
         self._read_new = cache.forms.read

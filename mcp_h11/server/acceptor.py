@@ -137,25 +137,28 @@ class Acceptor:
 
     def _accept(self) -> None:
         leaves = self._leaves
-        for _ in range(ACCEPTS_PER_TURN):
+        for taken in range(ACCEPTS_PER_TURN):
             if leaves is not None and leaves():
                 self._pause(YIELD_TIME, self._accept_what_is_left)
                 return
-            if not self._accept_one():
+            if not self._accept_one(taken > 0):
                 return
 
     def _accept_what_is_left(self) -> None:
         self._loop.add_reader(self._sock, self._accept)
         for _ in range(YIELDED_ACCEPTS):
-            if not self._accept_one():
+            if not self._accept_one(True):
                 return
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._sock)
         self._retry = self._loop.call_later(seconds, then)
 
-    def _accept_one(self) -> bool:
-        """Accept one connection; False where none waits, or the system has no room for one."""
+    def _accept_one(self, waited: bool = False) -> bool:
+        """Accept one connection; False where none waits, or the system has no room for one.
+
+        `waited`: for a turn that others had, so its first bytes are likely to be here.
+        """
         try:
             descriptor, address = self._sock._accept()  # type: ignore[attr-defined]
             peer: Any = self._type(*self._kind, fileno=descriptor)
@@ -167,7 +170,7 @@ class Acceptor:
             self._pause(RETRY_AFTER, partial(self._loop.add_reader, self._sock, self._accept))
             return False
         peer.setblocking(False)
-        self._begin(peer, address)
+        self._begin(peer, address, waited)
         return True
 
     async def _accept_each(self) -> None:
@@ -190,7 +193,7 @@ class Acceptor:
         logger.error("no connection can be accepted: %s", exc)
         return False
 
-    def _begin(self, peer: socket.socket, address: Any) -> None:
+    def _begin(self, peer: socket.socket, address: Any, waited: bool = False) -> None:
         if self._full(str(address[0]) if isinstance(address, tuple) else ""):
             peer.close()
             return
@@ -202,7 +205,7 @@ class Acceptor:
                 peer.close()
                 return
             try:
-                transport.begin()
+                transport.begin(waited)
             except Exception:
                 logger.exception("a connection could not be made")
                 transport.abort()

@@ -72,7 +72,7 @@ class Connection(Intake):
         if self.on_made is not None:
             self.on_made(transport)
             self.on_made = None
-        self.since = now = server.now  # again: this object was made before the TLS handshake
+            self.since = server.now  # again: this object was made before the TLS handshake
         transport.set_write_buffer_limits(high=settings.write_high)
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
@@ -80,7 +80,7 @@ class Connection(Intake):
             if not OPTIONS_PASS_ON:
                 send_at_once(transport.get_extra_info("socket"))
         self.proxied = server.endpoint.trusts(self.peer)
-        server.wheel.put(self, now + server.rest)
+        server.wheel.put(self, self.since + server.rest)
         server.connections.add(self)
         over = -1 if limit is None else others - limit
         if not self.proxied:
@@ -135,7 +135,7 @@ class Connection(Intake):
         # The peer may have stopped sending only (`nc` does), and then it still gets its answers.  It counts as gone on
         # a stream, and where a client cancels a call by leaving, since most peers that stop sending are gone.  TLS has
         # no half-close.
-        if transport is not None and transport.can_write_eof() and self._phase < LINGERING:
+        if transport is not None and self._phase < LINGERING and self._phase != IDLE and transport.can_write_eof():
             if reply is None and http.buffered:
                 self._pump()  # answers all requests that have arrived, and then closes
                 return True

@@ -21,7 +21,7 @@ from typing import Any
 FEW_READY = 8  # descriptors that a turn reads in any order: the last of them waits for little
 
 
-class Turns:
+class TurnOrder:
     """The order of the descriptors that are ready in one turn: those that the last turn read come last, as it did."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class FairSelector(DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
-        self._turns = Turns()
+        self._turns = TurnOrder()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = DefaultSelector.select(self, timeout)
@@ -74,7 +74,7 @@ if hasattr(select, "epoll"):
         def __init__(self) -> None:
             self._epoll = select.epoll()
             self._keys: dict[int, SelectorKey] = {}
-            self._turns = Turns()
+            self._turns = TurnOrder()
 
         def fileno(self) -> int:
             return self._epoll.fileno()

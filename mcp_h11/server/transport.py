@@ -60,12 +60,14 @@ class PlainTransport(_Base):  # type: ignore[misc]
         self._high_water, self._low_water = ASYNCIO_LIMITS
         self._buffer: Any = bytearray() if sys.version_info < (3, 12) else deque()
 
-    def begin(self) -> None:
-        """Hand itself to the protocol, and read."""
+    def begin(self, waited: bool = False) -> None:
+        """Hand itself to the protocol, and read; at once where the connection `waited`, so that bytes may be here."""
         self._protocol.connection_made(self)
         if not self._closing and not self._paused:
             loop = self._loop
             loop._selector.register(self._sock_fd, EVENT_READ, (asyncio.Handle(self._read_ready, (), loop), None))
+            if waited:
+                self._read_ready()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peername":

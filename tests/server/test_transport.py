@@ -16,6 +16,7 @@ import pytest
 from rawclient import LIMIT, RawClient
 from serving import ASYNCIO, lives, served
 
+from mcp_h11.server.acceptor import Acceptor
 from mcp_h11.server.connection import Connection
 from mcp_h11.server.transport import KNOWN, PlainTransport, fits
 
@@ -71,15 +72,16 @@ Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def joined(own: bool, protocol: Recorder) -> AsyncIterator[Peer]:
-    """A connection: one end with the transport in question, the other with streams of asyncio."""
+async def joined(own: bool, protocol: Recorder, sent: bytes = b"", waited: bool = False) -> AsyncIterator[Peer]:
+    """A connection: one end with the transport in question, the other with streams of asyncio; `sent` comes first."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.create_connection(listener.getsockname())
         near, _ = listener.accept()
     near.setblocking(False)
+    far.sendall(sent)
     if own:
-        PlainTransport(loop, near, PEER, protocol).begin()
+        PlainTransport(loop, near, PEER, protocol).begin(waited)
     else:
         loop._make_socket_transport(near, protocol, extra={"peername": PEER})  # type: ignore[attr-defined]
     reader, writer = await asyncio.open_connection(sock=far)
@@ -180,10 +182,10 @@ async def test_it_does_what_the_transport_of_asyncio_does(case: str, debug: bool
     loop = asyncio.get_running_loop()
     loop.set_debug(debug)
     loop.set_exception_handler(lambda loop, context: found[-1].append(context["message"]))
-    for own in (True, False):
+    for own, waited in ((True, False), (True, True), (False, False)):
         protocol = Recorder(**does)
         found.append([])
-        async with joined(own, protocol) as ends:
+        async with joined(own, protocol, waited=waited) as ends:
             try:
                 found[-1].append(await peer(ends, protocol))
             except ConnectionError:
@@ -191,8 +193,36 @@ async def test_it_does_what_the_transport_of_asyncio_does(case: str, debug: bool
             if "unsent" not in case:
                 await asyncio.wait_for(asyncio.shield(protocol.over), LIMIT)
         found[-1].append(protocol.told)
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0][-1], "something happened"
+
+
+async def test_of_connections_that_come_together_all_but_the_first_are_read_at_once() -> None:
+    protocols = [Recorder(), Recorder()]
+    coming = iter(protocols)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        acceptor = Acceptor(
+            sock.dup(), None, lambda made: next(coming), lambda peer: False, set(), timeout=None, backlog=10
+        )
+        clients = [socket.create_connection(sock.getsockname(), LIMIT) for _ in protocols]
+        for client in clients:
+            client.sendall(b"a question")
+        acceptor._accept()
+        assert [len(protocol.told) for protocol in protocols] == [1, 2]
+        for client in clients:
+            client.close()
+        await asyncio.wait_for(asyncio.gather(*[protocol.over for protocol in protocols]), LIMIT)
+        acceptor.close()
+    for protocol in protocols:
+        assert protocol.told == ["made False", "bytes b'a question'", "eof", "lost NoneType True"]
+
+
+async def test_a_connection_that_is_closed_when_it_is_made_is_not_read() -> None:
+    protocol = Recorder(made=lambda transport: transport.close())
+    async with joined(True, protocol, b"a question", waited=True):
+        await asyncio.wait_for(asyncio.shield(protocol.over), LIMIT)
+    assert protocol.told == ["made True", "lost NoneType True"]
 
 
 async def test_it_has_all_that_the_transport_of_asyncio_has() -> None:
