@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import ceil
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector, SelectorKey
 from typing import Any
@@ -25,7 +25,7 @@ class TurnOrder:
     """The order of the descriptors that are ready in one turn: those that the last turn read come last, as it did."""
 
     def __init__(self) -> None:
-        self._last: dict[int, Any] = {}  # of the last turn with many, in the order in which they were read
+        self._last: dict[int, None] = {}  # of the last turn with many, in the order in which they were read
 
     def order(self, ready: dict[int, Any]) -> dict[int, Any]:
         """`ready`, by descriptor, in the order of this turn."""
@@ -36,7 +36,7 @@ class TurnOrder:
         for fd in last:
             if fd in ready:
                 ordered[fd] = ready[fd]
-        self._last = ordered
+        self._last = dict.fromkeys(ordered)
         return ordered
 
 
@@ -50,6 +50,33 @@ class FairSelector(DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = DefaultSelector.select(self, timeout)
         return [*self._turns.order({one[0].fd: one for one in ready}).values()]
+
+
+class _Registered(Mapping[Any, SelectorKey]):
+    """The keys of a selector, by descriptor or by the object that has it: asyncio asks for both."""
+
+    def __init__(self, keys: dict[int, SelectorKey]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def get(self, fileobj: Any, default: Any = None) -> Any:
+        if isinstance(fileobj, int):
+            return self._keys.get(fileobj, default)
+        fd = fileobj.fileno()
+        if fd >= 0:
+            return self._keys.get(fd, default)
+        return next((key for key in self._keys.values() if key.fileobj is fileobj), default)  # it was closed
+
+    def __getitem__(self, fileobj: Any) -> SelectorKey:
+        key: SelectorKey | None = self.get(fileobj)
+        if key is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return key
 
 
 if hasattr(select, "epoll"):
@@ -74,6 +101,7 @@ if hasattr(select, "epoll"):
         def __init__(self) -> None:
             self._epoll = select.epoll()
             self._keys: dict[int, SelectorKey] = {}
+            self._map = _Registered(self._keys)
             self._turns = TurnOrder()
 
         def fileno(self) -> int:
@@ -88,10 +116,12 @@ if hasattr(select, "epoll"):
             return key
 
         def unregister(self, fileobj: Any) -> SelectorKey:
-            key = self.get_key(fileobj)
-            del self._keys[key.fd]
+            fd = fileobj if isinstance(fileobj, int) else self.get_key(fileobj).fd
+            key = self._keys.pop(fd, None)
+            if key is None:
+                raise KeyError(f"{fileobj!r} is not registered")
             try:
-                self._epoll.unregister(key.fd)
+                self._epoll.unregister(fd)
             except OSError:  # it was closed before
                 pass
             return key
@@ -126,20 +156,10 @@ if hasattr(select, "epoll"):
             return ready
 
         def get_map(self) -> Mapping[Any, SelectorKey]:
-            """The keys by descriptor: asyncio asks for no other."""
-            return self._keys
+            return self._map
 
         def get_key(self, fileobj: Any) -> SelectorKey:
-            key = self._keys.get(fileobj) if isinstance(fileobj, int) else self._key_of(fileobj)
-            if key is None:
-                raise KeyError(f"{fileobj!r} is not registered")
-            return key
-
-        def _key_of(self, fileobj: Any) -> SelectorKey | None:
-            fd = fileobj.fileno()
-            if fd >= 0:
-                return self._keys.get(fd)
-            return next((key for key in self._keys.values() if key.fileobj is fileobj), None)  # it was closed
+            return self._map[fileobj]
 
         def close(self) -> None:
             self._epoll.close()

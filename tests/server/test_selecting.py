@@ -100,6 +100,9 @@ def test_events_are_reported_to_those_who_asked_for_them(kind: type[selectors.Ba
         assert selector.select(0) == [] and selector.select(-1) == []
         key = selector.register(ours, READ | WRITE, "a")
         assert key == (ours, ours.fileno(), READ | WRITE, "a") == selector.get_key(ours)
+        known = selector.get_map()
+        assert key == known[ours] == known.get(ours) == known[ours.fileno()] == known.get(ours.fileno())
+        assert [*known] == [ours.fileno()] and known.get(theirs) is None and theirs not in known
         assert [events for _, events in selector.select()] == [WRITE]
         theirs.send(b"x")
         assert [events for _, events in selector.select()] == [READ | WRITE]
@@ -133,6 +136,7 @@ def test_what_cannot_be_done_is_said(kind: type[selectors.BaseSelector]) -> None
         selector.unregister(ours)
         selector.register(ours, READ)
         ours.close()
+        assert selector.get_map()[ours].fileobj is ours
         assert selector.unregister(ours).fileobj is ours  # closed before
         with pytest.raises(ValueError, match="file descriptor"):
             selector.register(ours, READ)
