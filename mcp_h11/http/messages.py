@@ -6,6 +6,7 @@ Nothing here reads or writes bytes, but for the values of a head, which are lati
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Final
@@ -159,15 +160,29 @@ class Head:
 
     def get(self, name: str) -> str | None:
         """The first value of the header `name`, latin-1, or None."""
+        if self._headers is None:
+            return next(self._find(name), None)
         value = self.fields.get(name.lower().encode("ascii"))
         return None if value is None else value.decode("latin-1")
 
     def get_all(self, name: str) -> list[str]:
         """All values of the header `name`, latin-1, in order."""
+        if self._headers is None:
+            return [*self._find(name)]
         wanted = name.lower().encode("ascii")
         if wanted not in self.fields:
             return []
         return [value.decode("latin-1") for found, value in self.headers if found == wanted]
+
+    def _find(self, name: str) -> Iterator[str]:
+        """Look for a name in the bytes: to make all fields costs three times as much."""
+        mark = b"\r\n%b:" % name.lower().encode("ascii")
+        lowered = self._raw.lower()
+        at = lowered.find(mark)
+        while at >= 0:
+            begin, at = at + len(mark), lowered.find(b"\r\n", at + len(mark))
+            yield self._raw[begin:at].strip().decode("latin-1")
+            at = lowered.find(mark, at)
 
 
 class HTTPRequest:

@@ -53,6 +53,10 @@ class Reader:
         return "h11"
 
     def _compare(self, read: Head, asked: Head, raw: bytes) -> None:
+        for field in {*asked.fields, b"x-none", *CLIENT_FIELDS}:  # before the fields are made
+            name = field.decode("ascii")
+            assert read.get_all(name) == asked.get_all(name), (name, raw)
+            assert read.get(name) == asked.get(name), (name, raw)
         for name in COMPARED:
             assert getattr(read, name) == getattr(asked, name), (name, raw)
         assert (None if read.session is None else read.session.strip()) == asked.session, raw
