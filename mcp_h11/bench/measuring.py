@@ -187,7 +187,7 @@ def drive_processes(load: LoadPlan, watch: UsageWatch, tick: Tick | None = None,
         watch.stop()
     except BrokenBarrierError:  # a worker failed; it says how
         barrier.abort()
-    parts = []
+    parts, errors = [], []
     for pipe, worker in zip(pipes, workers, strict=True):
         if not pipe.poll(2 * SILENCE_LIMIT):
             raise Wrong("a process of the generator does not end")
@@ -197,19 +197,22 @@ def drive_processes(load: LoadPlan, watch: UsageWatch, tick: Tick | None = None,
             raise Wrong("a process of the generator is no more") from None
         worker.join(SILENCE_LIMIT)
         if isinstance(found, str):
-            raise Wrong(found)
-        parts.append(found)
+            errors.append(found)
+        else:
+            parts.append(found)
+    if errors:
+        raise Wrong(next(filter(None, errors), "the processes of the generator did not come together in time"))
     return parts
 
 
 def work(load: LoadPlan, numbers: range, barrier: Any, pipe: Any, tick: Tick | None = None) -> None:
-    """One process of the generator: sends its share, or its error as a text."""
+    """One process of the generator: sends its share, or its error as a text; "" where another one failed."""
     try:
         pipe.send(drive(load, numbers, barrier.wait, barrier.wait, tick))
     except Exception as error:
         barrier.abort()
         with suppress(OSError):  # the run has ended with the error of another process
-            pipe.send(f"{type(error).__name__}: {error}")
+            pipe.send("" if isinstance(error, BrokenBarrierError) else f"{type(error).__name__}: {error}")
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

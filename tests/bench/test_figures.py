@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_h11 import MCPServer, start_in_thread
-from mcp_h11.bench import process
+from mcp_h11.bench import measuring, process
 from mcp_h11.bench.anyserver import ANYWHERE
 from mcp_h11.bench.drive import SILENCE_LIMIT
 from mcp_h11.bench.lines import hold_idle
@@ -154,6 +155,27 @@ def test_shares_are_added_and_the_error_of_one_is_that_of_the_run(ours: int) -> 
         drive_processes(load, UsageWatch(None), context=Threads())
     load.tool = "ends"
     with pytest.raises(Wrong, match="no more"):
+        drive_processes(load, UsageWatch(None), context=Threads())
+
+
+@pytest.mark.parametrize(("last", "told"), [("Wrong: x", "Wrong: x"), ("", "did not come together in time")])
+def test_a_process_that_waited_for_one_that_failed_has_no_error_of_its_own(
+    ours: int, last: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = LoadPlan(ANYWHERE["call"], ours, tool="add", any_answer=True, concurrency=2, processes=2)
+    sent: list[Any] = []
+    pipe: Any = SimpleNamespace(send=sent.append)
+    broken = threading.Barrier(2)
+    broken.abort()
+    measuring.work(load, range(1), broken, pipe)
+    assert sent == [""]
+
+    def work(load: LoadPlan, numbers: range, barrier: Any, pipe: Any, tick: Any) -> None:
+        barrier.abort()
+        pipe.send(sent[0] if 0 in numbers else last)
+
+    monkeypatch.setattr(measuring, "work", work)
+    with pytest.raises(Wrong, match=told):
         drive_processes(load, UsageWatch(None), context=Threads())
 
 
