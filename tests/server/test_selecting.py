@@ -143,6 +143,18 @@ def test_what_cannot_be_done_is_said(kind: type[selectors.BaseSelector]) -> None
 
 
 @pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_a_socket_that_lives_on_under_another_descriptor_is_not_reported(kind: type[selectors.BaseSelector]) -> None:
+    ours, theirs = socket.socketpair()
+    with kind() as selector, theirs, ours.dup():
+        selector.register(ours, READ)
+        fd = ours.fileno()
+        ours.close()  # epoll still has the socket, by this number
+        selector.unregister(fd)
+        theirs.send(b"x")
+        assert selector.select(0) == []
+
+
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
 def test_it_never_wakes_too_early(kind: type[selectors.BaseSelector]) -> None:
     with kind() as selector:
         began = time.monotonic()
