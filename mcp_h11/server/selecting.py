@@ -28,9 +28,7 @@ class TurnOrder:
         self._last: dict[int, None] = {}  # of the last turn with many, in the order in which they were read
 
     def order(self, ready: dict[int, Any]) -> dict[int, Any]:
-        """`ready`, by descriptor, in the order of this turn."""
-        if len(ready) <= FEW_READY:
-            return ready
+        """`ready`, by descriptor, in the order of this turn: for a turn with more than `FEW_READY`."""
         last = self._last
         ordered = {fd: one for fd, one in ready.items() if fd not in last}
         for fd in last:
@@ -49,7 +47,12 @@ class FairSelector(DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = DefaultSelector.select(self, timeout)
-        return [*self._turns.order({one[0].fd: one for one in ready}).values()]
+        if len(ready) <= FEW_READY:
+            return ready
+        by_fd: dict[int, list[tuple[SelectorKey, int]]] = {}
+        for one in ready:  # kqueue tells of reading and of writing apart
+            by_fd.setdefault(one[0].fd, []).append(one)
+        return [one for told in self._turns.order(by_fd).values() for one in told]
 
 
 class _Registered(Mapping[Any, SelectorKey]):

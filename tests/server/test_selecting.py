@@ -90,6 +90,18 @@ def test_a_descriptor_that_is_gone_is_not_reported(
     assert len(left) == len(pairs) - FEW_READY and not {*left} & {*gone}
 
 
+def test_reading_and_writing_that_are_told_apart_are_both_reported(
+    pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kqueue tells them."""
+    keys = [selectors.SelectorKey(ours, ours.fileno(), READ | WRITE, None) for ours, _ in pairs]
+    apart = [(key, event) for key in keys for event in (READ, WRITE)]
+    monkeypatch.setattr(selectors.DefaultSelector, "select", lambda self, timeout=None: [*apart])
+    with FairSelector() as fair:
+        for _ in range(2):
+            assert fair.select(0) == apart
+
+
 # --- the methods, as the standard library's selectors have them -----------------------------------------------------
 
 
