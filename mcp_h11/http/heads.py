@@ -47,9 +47,9 @@ class HeadCache:
         id_fields: names of fields whose ids differ from answer to answer: an answer head is written once for all ids.
         judged: names in lower case of the request fields whose values a verdict depends on (see `HeadLines`).
 
-    A head that is not known is read by its lines where that is certain to give what h11 would (see `HeadLines`), else
-    by h11.  The latter is kept at once, the former when it comes again: behind a proxy no head does, and then none is
-    kept that puts another one out.
+    A head that is not known is read by its form or its lines where that is certain to give what h11 would (see
+    `HeadForms`), else by h11.  The latter is kept at once, the former when it comes again: behind a proxy no head does,
+    and then none is kept that puts another one out.
 
     Raises:
         ValueError: a field of `id_fields` is one of `_FRAMING_FIELDS`.
@@ -87,11 +87,11 @@ class HeadCache:
             self.limits = limits
             self.lines.limit(limits)
             self.forms.limit(limits)
-        elif self.limits is not limits and self.limits != limits:
+        elif self.limits != limits:
             raise ValueError("connections that share a HeadCache need equal limits")
 
-    def read_by_lines(self, raw: bytes) -> Head | None:
-        """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadLines`)."""
+    def read_new(self, raw: bytes) -> Head | None:
+        """The head for bytes that are not in `heads`, if it can be read without h11 (see `HeadForms`)."""
         head, end = self.forms.read(raw, len(raw))
         if end != len(raw):
             return None  # it ends at a blank line before

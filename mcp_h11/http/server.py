@@ -72,7 +72,7 @@ class ServerConnection:
     )  # fmt: skip
 
     def __init__(self, cache: HeadCache, limits: Limits) -> None:
-        if cache.limits is not limits:
+        if cache.limits is not limits:  # those of the connection before, most often
             cache.limit(limits)
         self._cache = cache
         self._heads = cache.heads
@@ -133,7 +133,7 @@ class ServerConnection:
                 head = self._heads.get(raw)
                 if head is not None:
                     self._unknown = -NEW_IN_A_ROW
-                elif (head := self._cache.read_by_lines(raw)) is not None:
+                elif (head := self._cache.read_new(raw)) is not None:
                     self._unknown = unknown + 1 if unknown else UNLOOKED
             if head is not None:
                 if end + head.size == len(data) and head.size <= self._max_body:
@@ -153,7 +153,7 @@ class ServerConnection:
         if self._state == _READY and not self._buffer and len(view) > self._max_cached:
             begin = bytes(view[: self._max_cached])  # as `receive_whole`; a head that is known is not kept
             begin = begin[: begin.rfind(b"\r\n\r\n") + 4]
-            self._foreseen, self._start_of_body = self._heads.get(begin) or self._cache.read_by_lines(begin), 0
+            self._foreseen, self._start_of_body = self._heads.get(begin) or self._cache.read_new(begin), 0
             if self._foreseen is not None:
                 view = view[len(begin) :]
         self.receive_data(bytes(view))
@@ -287,7 +287,7 @@ class ServerConnection:
         return CLOSED if self.eof else NEED_DATA
 
     def _judge(self, raw: bytes) -> Head:
-        head = self._heads.get(raw) or self._cache.read_by_lines(raw)
+        head = self._heads.get(raw) or self._cache.read_new(raw)
         if head is not None:
             return head
         head, connection, plain = ask_h11(raw, self._limits.max_fields or maxsize)

@@ -134,7 +134,7 @@ class Connection(Intake):
         http.receive_data(b"")
         # The peer may have stopped sending only (`nc` does), and then it still gets its answers.  It counts as gone on
         # a stream, and where a client cancels a call by leaving, since most peers that stop sending are gone.  TLS has
-        # no half-close.
+        # no half-close.  An idle connection has neither a request nor bytes of one.
         if transport is not None and self._phase < LINGERING and self._phase != IDLE and transport.can_write_eof():
             if reply is None and http.buffered:
                 self._pump()  # answers all requests that have arrived, and then closes
