@@ -207,16 +207,18 @@ def _compiled(files: Files) -> Files:
 def pyz_bytes(files: Files, record: CopyRecord) -> bytes:
     """The bytes of the file."""
     entries = {**files, MANIFEST: record.encoded()}
-    # A folder without __init__.py is a package too, which the importer finds by an entry of its own.
-    folders = {f"{parent}/" for path in entries for parent in PurePosixPath(path).parents if parent.name}
+    # A folder without __init__.py is a package too, also one of data alone, which the importer finds by an entry of its
+    # own.  Other folders have none: each takes a hundred bytes.
+    folders = {parent for path in entries for parent in PurePosixPath(path).parents[:-1]}
+    plain = {f"{folder}/" for folder in folders if f"{folder}/__init__.py" not in entries}
     out = io.BytesIO()
     out.write(_SHEBANG)
     with zipfile.ZipFile(out, "w") as file:
-        for path in sorted({*entries, *folders}):
+        for path in sorted({*entries, *plain}):
             entry = zipfile.ZipInfo(path, _LONG_AGO)
             entry.create_system = 3  # Unix, on every system
-            entry.external_attr = (0o40755 if path in folders else 0o100644) << 16
-            if path not in folders:
+            entry.external_attr = (0o40755 if path in plain else 0o100644) << 16
+            if path not in plain:
                 entry.compress_type = zipfile.ZIP_DEFLATED
             file.writestr(entry, entries.get(path, b""), compresslevel=9)
     return out.getvalue()
