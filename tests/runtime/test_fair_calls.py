@@ -115,9 +115,10 @@ async def test_a_flood_from_one_address_leaves_a_place_for_every_other() -> None
 async def test_the_flood_is_told_that_it_is_too_much_and_nobody_else() -> None:
     handler = Tools()
     async with crowded(handler) as server, AsyncExitStack() as stack:
-        clients = await pour(stack, server.port, "hold", 17, X_Forwarded_For=FLOOD)
+        await pour(stack, server.port, "hold", 16, X_Forwarded_For=FLOOD)
         await settled(server, running=8, waiting=8)
-        answer = await clients[-1].receive("POST")
+        (late,) = await pour(stack, server.port, "hold", 1, X_Forwarded_For=FLOOD)
+        answer = await late.receive("POST")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         # Two more run, and two more wait in line, while the flood's share is spent.
         await pour(stack, server.port, "hold", 4, X_Forwarded_For=OTHER)
