@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 import wire
+from hurrying import on_a_still_clock
 from rawclient import BOTH, INFO, JSON_TYPE, LIMIT, SSE_TYPE, Legacy, RawClient, Response, encode, within
 from sessions_support import LEGACY_HTTP, SOON, GatedStore, Steps, Tools, call, echo, quiet, rest, said, served, updated
 
@@ -521,6 +522,7 @@ async def ended(port: int, session: str | None) -> None:
                 return
 
 
+@on_a_still_clock
 async def test_an_idle_session_expires_and_one_with_a_stream_or_a_call_does_not() -> None:
     steps = Steps()
     async with serving(Tools(steps=steps), session_idle=0.2) as port:
@@ -538,6 +540,7 @@ async def test_an_idle_session_expires_and_one_with_a_stream_or_a_call_does_not(
         await ended(port, reading.session)
 
 
+@on_a_still_clock
 async def test_a_session_that_is_never_initialized_expires_sooner() -> None:
     async with serving(session_initialize=0.2) as port:
         half, whole = Legacy(port, wire.D), Legacy(port, wire.D)
@@ -547,6 +550,7 @@ async def test_a_session_that_is_never_initialized_expires_sooner() -> None:
         assert (await whole.call("ping")).result == {}
 
 
+@on_a_still_clock
 async def test_a_session_that_works_without_initialized_is_left_alone() -> None:
     async with serving(session_initialize=0.1) as port:
         busy, other = Legacy(port, wire.D), Legacy(port, wire.D)

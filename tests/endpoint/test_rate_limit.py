@@ -80,11 +80,10 @@ async def test_it_fills_up_again() -> None:
         assert await statuses(client, modern("server/discover")) == [200]
         seen = []
         with anyio.fail_after(LIMIT):
-            while 200 not in seen:
+            while seen[-2:] != [429, 200]:
                 answer = await one(client, modern("server/discover"))
                 assert answer.headers.get("retry-after") == ("1" if answer.status == 429 else None)
                 seen.append(answer.status)
-        assert set(seen) == {429, 200}
 
 
 @on_sockets

@@ -170,9 +170,9 @@ async def test_protocol_methods_do_not_wait_behind_the_tools_of_their_own_client
 async def test_a_cancellation_is_heard_while_everything_is_taken() -> None:
     handler = Tools()
     async with crowded(handler, max_running=1, max_waiting=1) as server, legacy(server.port, FLOOD) as client:
-        for name in ("first", "second"):
+        for waiting, name in enumerate(("first", "second")):
             await send_and_leave(client, client.request("tools/call", call("hold"), id=name))
-        await settled(server, running=1, waiting=1)
+            await settled(server, running=1, waiting=waiting)
         for name in ("second", "first"):
             assert (await client.notify("notifications/cancelled", {"requestId": name})).status == 202
         await settled(server, running=0, waiting=0)

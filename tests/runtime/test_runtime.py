@@ -75,6 +75,7 @@ async def test_calls_past_max_running_wait_and_past_max_waiting_are_503() -> Non
         clients = [await send(server.port, "hold", label=str(n)) for n in range(2)]
         await handler.until(started=2)
         clients.append(await send(server.port, "hold", label="2"))
+        await _arrived(server, 3)
         await turns()
         assert len(handler.started) == 2
         await is_busy(server.port)
@@ -89,7 +90,7 @@ async def test_a_full_house_is_told_to_legacy_sessions_as_well() -> None:
     handler = Held()
     async with served(handler, max_running=1, max_waiting=1) as server, Legacy(server.port, LEGACY) as session:
         first, second = [await send(server.port, "hold") for _ in range(2)]
-        await handler.until(started=1)
+        await _arrived(server, 2)
         response = await session.post(session.request("tools/call", call("echo", text="x"), id=7))
         assert (response.status, response.headers["retry-after"]) == (503, "1")
         assert (response.json()["id"], response.json()["error"]["code"]) == (7, -32603)

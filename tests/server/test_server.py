@@ -36,6 +36,7 @@ from mcp_h11.server import ending as server_ending
 from mcp_h11.server import server as server_server
 from mcp_h11.server import sockets as server_sockets
 from mcp_h11.server.clock import MIN_TICK
+from mcp_h11.server.deadlines import BODY
 from mcp_h11.server.owner import TOLD_WHY
 
 pytestmark = pytest.mark.anyio
@@ -643,7 +644,7 @@ async def test_new_connections_are_told_while_a_server_drains() -> None:
         await busy.send(modern("tools/call", call("hold")))
         await handler.until(started=1)
         await kept.send(head(Content_Length="2") + b"{")
-        await turns()
+        await until(lambda: any(one._phase == BODY for one in server.connections))
         async with anyio.create_task_group() as group:
             group.start_soon(server.aclose)
             await turns()
