@@ -130,9 +130,15 @@ if hasattr(select, "epoll"):
             return key
 
         def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-            fd = self.get_key(fileobj).fd
-            self._epoll.modify(fd, _mask(events))
-            key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
+            known = self.get_key(fileobj)
+            fd = known.fd
+            if events != known.events:
+                try:
+                    self._epoll.modify(fd, _mask(events))
+                except OSError:  # it was closed before, and the next file with its number is another one
+                    del self._keys[fd]
+                    raise
+            key = self._keys[fd] = SelectorKey(known.fileobj, fd, events, data)
             return key
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -145,7 +151,12 @@ if hasattr(select, "epoll"):
             keys = self._keys
             found = self._epoll.poll(timeout, len(keys) or 1)
             if len(found) > FEW_READY:
-                found = [*self._turns.order(dict(found)).items()]
+                by_fd = dict(found)
+                if len(by_fd) < len(found):  # a file was closed, lives on in a forked process, and its number is in use
+                    by_fd = {}
+                    for fd, event in found:
+                        by_fd[fd] = by_fd.get(fd, 0) | event
+                found = [*self._turns.order(by_fd).items()]
             ready = []
             for fd, event in found:
                 key = keys.get(fd)
@@ -172,7 +183,12 @@ if hasattr(select, "epoll"):
 def fair_loop() -> asyncio.AbstractEventLoop:
     """A loop as asyncio makes it; where that is its own selector loop, it reads in a fair order."""
     loop = asyncio.new_event_loop()
-    if type(loop) is not asyncio.SelectorEventLoop:  # that of a policy, or of Windows
-        return loop
-    loop.close()
-    return asyncio.SelectorEventLoop(EpollSelector() if hasattr(select, "epoll") else FairSelector())
+    if type(loop) is asyncio.SelectorEventLoop:  # not that of another package, or of Windows
+        # The loop itself stays: the program's policy may have given it a handler of errors or a task factory.
+        own: Any = loop
+        fair = EpollSelector() if hasattr(select, "epoll") else FairSelector()
+        for key in own._selector.get_map().values():
+            fair.register(key.fileobj, key.events, key.data)
+        own._selector.close()
+        own._selector = fair
+    return loop

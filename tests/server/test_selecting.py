@@ -166,6 +166,45 @@ def test_a_socket_that_lives_on_under_another_descriptor_is_not_reported(kind: t
         assert selector.select(0) == []
 
 
+@pytest.mark.skipif(not hasattr(selecting, "EpollSelector"), reason="the system forgets what is closed")
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_a_closed_socket_that_cannot_be_modified_is_forgotten(kind: type[selectors.BaseSelector]) -> None:
+    ours, theirs = socket.socketpair()
+    with kind() as selector, theirs:
+        selector.register(ours, READ | WRITE)
+        fd = ours.fileno()
+        ours.close()
+        with pytest.raises(OSError, match="descriptor"):
+            selector.modify(fd, READ)
+        assert fd not in selector.get_map()
+
+
+@pytest.mark.skipif(not hasattr(selecting, "EpollSelector"), reason="epoll alone keeps what lives on elsewhere")
+@pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
+def test_what_is_told_twice_of_a_number_hides_nothing(kind: type[selectors.BaseSelector]) -> None:
+    """A socket is closed and lives on in another process, here as a second descriptor; its number is in use again."""
+    others = [socket.socketpair() for _ in range(2 * FEW_READY)]
+    old, peer = socket.socketpair()
+    with kind() as selector, old.dup(), peer:
+        for number, (ours, theirs) in enumerate(others):
+            selector.register(ours, READ)
+            if number <= FEW_READY:
+                theirs.send(b"x")
+        fd = old.fileno()
+        selector.register(old, WRITE)
+        old.close()
+        selector.unregister(fd)
+        pair = socket.socketpair()
+        new, far = pair if pair[0].fileno() == fd else pair[::-1]
+        assert new.fileno() == fd
+        selector.register(new, READ)
+        far.send(b"x")
+        for _ in range(4):
+            assert READ in [events for key, events in selector.select(LIMIT) if key.fd == fd]
+        for one in (*pair, *(one for both in others for one in both)):
+            one.close()
+
+
 @pytest.mark.parametrize("kind", [selectors.DefaultSelector, *KINDS])
 def test_it_never_wakes_too_early(kind: type[selectors.BaseSelector]) -> None:
     with kind() as selector:
@@ -198,6 +237,24 @@ def test_run_reads_in_that_order() -> None:
     thread.start()
     thread.join(LIMIT)
     assert seen == [KINDS[-1]] and not thread.is_alive()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio has another loop there")
+def test_what_a_policy_gave_its_loop_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = asyncio.SelectorEventLoop()
+    made.set_exception_handler(lambda loop, context: None)
+    given = made.get_exception_handler()
+    monkeypatch.setattr(selecting.asyncio, "new_event_loop", lambda: made)  # type: ignore[attr-defined]
+    loop = fair_loop()
+    try:
+        assert loop is made and loop.get_exception_handler() is given
+        assert type(loop._selector) is KINDS[-1]  # type: ignore[attr-defined]
+        thread = threading.Timer(0.01, loop.call_soon_threadsafe, (loop.stop,))  # it is still woken by other threads
+        thread.start()
+        loop.run_forever()
+        thread.join(LIMIT)
+    finally:
+        loop.close()
 
 
 def test_a_loop_of_another_kind_stays(monkeypatch: pytest.MonkeyPatch) -> None:
