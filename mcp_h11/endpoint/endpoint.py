@@ -17,6 +17,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..eras.modern import claimed_version
@@ -177,31 +178,37 @@ class Endpoint:
         try:
             if facts.is_post and self._open and self._limiter is None:
                 self._post(verdict, request, reply, None)
-                return
-            if facts.refusal is not None:
+            elif facts.refusal is not None:
                 raise facts.refusal.refusal()
-            if self._open or _is_public(verdict):
+            elif self._open or _is_public(verdict):
                 self._admit(verdict, request, reply, None)
-                return
-            try:
-                principal = self._guard.identify(verdict)
-                later = inspect.isawaitable(principal)
-                if not later:
-                    principal = self._guard.known(verdict, principal)
-            except MCPError:
-                self._limit(None, reply.peer)  # failed guesses of a token count against the limit of the address
-                raise
-            if later:
-                if len(request.body) > SMALL_BODY and reply.load is None:
-                    reply.load = self.runtime.load(self.runtime.party_of("", reply.peer), len(request.body))
-                self.runtime.spawn(self._admit_later(verdict, request, reply, principal))
+            elif self._guard.asks:
+                # A context variable that the program's `authorize` sets is for this request alone (PEP 567).
+                copy_context().run(self._identify, verdict, request, reply)
             else:
-                self._admit(verdict, request, reply, principal)
+                self._identify(verdict, request, reply)
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:
             logger.exception("a request could not be answered")
             self._fail(reply)
+
+    def _identify(self, verdict: Verdict, request: HTTPRequest, reply: Reply) -> None:
+        """Find out who asks, and admit the request, now or later."""
+        try:
+            principal = self._guard.identify(verdict)
+            later = inspect.isawaitable(principal)
+            if not later:
+                principal = self._guard.known(verdict, principal)
+        except MCPError:
+            self._limit(None, reply.peer)  # failed guesses of a token count against the limit of the address
+            raise
+        if later:
+            if len(request.body) > SMALL_BODY and reply.load is None:
+                reply.load = self.runtime.load(self.runtime.party_of("", reply.peer), len(request.body))
+            self.runtime.spawn(self._admit_later(verdict, request, reply, principal))
+        else:
+            self._admit(verdict, request, reply, principal)
 
     def _verdict(self, head: Head, proxied: bool) -> Verdict:
         verdict: Verdict = head.verdict or self._verdict_on(head)
@@ -292,14 +299,9 @@ class Endpoint:
         """Count one request of a caller.  Raises a Refusal, 429, if it is one too many."""
         if self._limiter is None:
             return
-        wait = self._limiter.take(_bucket(principal, peer), self.runtime.loop.time())
-        if wait:
-            raise Refusal(
-                429,
-                "Too Many Requests",
-                code=INTERNAL_ERROR,
-                headers=(("Retry-After", str(math.ceil(wait))),),
-            )
+        if wait := self._limiter.take(_bucket(principal, peer), self.runtime.loop.time()):
+            retry = ("Retry-After", str(math.ceil(wait)))
+            raise Refusal(429, "Too Many Requests", code=INTERNAL_ERROR, headers=(retry,))
 
     def _post(self, verdict: Verdict, request: HTTPRequest, reply: Reply, principal: Any) -> None:
         message: Message | Batch | None = None

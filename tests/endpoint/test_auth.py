@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -365,6 +368,64 @@ async def test_a_verifier_that_fails_is_a_500_and_its_token_is_in_no_log(
     async with guarded(verifier=form(InvalidParams("not today"))) as server:
         answer = await ask(server.port, modern("tools/list", Authorization="Bearer good"))
         assert (answer.status, answer.json()["error"]["message"]) == (400, "not today")
+
+
+NAMED: ContextVar[str] = ContextVar("NAMED", default="nobody")
+
+
+class Naming:
+    """Each way to say who asks, which puts the name into a context variable, as programs do for their tools."""
+
+    def verify_token(self, token: str) -> Any:
+        if token == "ann":
+            NAMED.set(token)
+        return Principal(token)
+
+    def authorize(self, head: Any) -> Any:
+        return self.verify_token(head.get("authorization").removeprefix("Bearer "))
+
+
+@pytest.mark.parametrize("way", ["verifier", "authorize"])
+async def test_a_context_variable_of_one_caller_is_not_there_for_the_next(way: str) -> None:
+    server = MCPServer("x", version="1")
+
+    @server.tool
+    async def name() -> str:
+        return NAMED.get()
+
+    def asks(token: str) -> bytes:
+        return modern("tools/call", call("name"), Authorization=f"Bearer {token}")
+
+    naming = Naming()
+    options: dict[str, Any] = {way: naming if way == "verifier" else naming.authorize}
+    async with served(server, **options) as running:
+
+        async def answered(client: RawClient) -> str:
+            return str((await client.receive("POST")).json()["result"]["content"][0]["text"])
+
+        async with RawClient(running.port) as client:
+            for token, known in (("bob", "nobody"), ("ann", "ann"), ("bob", "nobody")):
+                await client.send(asks(token))
+                assert await answered(client) == known
+        # They come together, so that the later ones are read when they are accepted.
+        socks = []
+        for token in ("bob", "ann", "bob"):
+            sock = socket.create_connection(("127.0.0.1", running.port), timeout=LIMIT)
+            sock.sendall(asks(token))
+            sock.setblocking(False)
+            socks.append(sock)
+        found = []
+        for sock in socks:
+            data = b""
+            with anyio.fail_after(LIMIT):
+                while b"resultType" not in data:
+                    data += await asyncio.get_running_loop().sock_recv(sock, 9999)
+            found.append("ann" if b'"text":"ann"' in data else "nobody" if b'"text":"nobody"' in data else data)
+            sock.close()
+        assert found == ["nobody", "ann", "nobody"]
+        async with RawClient(running.port) as client:
+            await client.send(asks("bob"))
+            assert await answered(client) == "nobody"
 
 
 # --- scopes ----------------------------------------------------------------------------------------------------------
