@@ -48,7 +48,7 @@ class PlainTransport(_Base):  # type: ignore[misc]
     _protocol_connected = True
     _server = _empty_waiter = _read_ready_cb = None
     _read_ready: Any = getattr(_Base, "_read_ready__get_buffer", None)
-    _write_ready: Any = getattr(_Base, "_write_sendmsg", getattr(_Base, "_write_ready", None))
+    _write_rest: Any = getattr(_Base, "_write_sendmsg", getattr(_Base, "_write_ready", None))
 
     def __init__(self, loop: Any, sock: socket.socket, peer: Any, protocol: Any) -> None:
         self._loop = loop
@@ -64,10 +64,15 @@ class PlainTransport(_Base):  # type: ignore[misc]
         """Hand itself to the protocol, and read; at once where the connection `waited`, so that bytes may be here."""
         self._protocol.connection_made(self)
         if not self._closing and not self._paused:
-            loop = self._loop
-            loop._selector.register(self._sock_fd, EVENT_READ, (asyncio.Handle(self._read_ready, (), loop), None))
+            loop, fd = self._loop, self._sock_fd
+            reader = asyncio.Handle(self._read_ready, (), loop)
+            try:
+                loop._selector.register(fd, EVENT_READ, (reader, None))
+            except KeyError:  # the program closed a file with this number, and did not tell the loop
+                loop._selector.unregister(fd)
+                loop._selector.register(fd, EVENT_READ, (reader, None))
             if waited:
-                self._read_ready()
+                reader._run()  # in the context of this connection, as the loop would
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peername":
@@ -97,6 +102,18 @@ class PlainTransport(_Base):  # type: ignore[misc]
             self._loop._selector.unregister(self._sock_fd)
         except KeyError:  # reading is paused
             pass
+
+    def write_eof(self) -> None:
+        try:
+            super().write_eof()
+        except OSError as exc:  # the peer has left
+            self._force_close(exc)
+
+    def _write_ready(self) -> None:
+        try:
+            self._write_rest()
+        except OSError as exc:  # the peer has left, and the end of what is sent was due
+            self._force_close(exc)
 
     def _read_ready__on_eof(self) -> None:
         try:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -519,6 +519,36 @@ async def test_one_connection_too_many_is_503_and_a_place_that_is_left_is_free()
                 assert answer.headers["retry-after"] == "1"
             await lives(first)
         await still_serves(server.port)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        head(method="GET", Connection="close"),
+        head("/nowhere", Content_Length="100") + b"abc",
+        modern("server/discover", Connection="close"),
+    ],
+    ids=["nothing", "nonsense", "the last request", "a refused head", "a last call"],
+)
+async def test_who_leaves_before_the_last_answer_is_no_error(
+    sent: bytes, full: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+    async with served(max_connections=1 if full else None) as server, AsyncExitStack() as stack:
+        if full:
+            await lives(await stack.enter_async_context(RawClient(server.port)))
+        for _ in range(5):  # the loop does not turn until each of them has left
+            with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as sock:
+                sock.sendall(sent)
+            await turns(30)
+        await stack.aclose()
+        await still_serves(server.port)
+    assert [record.getMessage() for record in heard(caplog) if record.levelno >= logging.ERROR] == []
+    assert errors == []
 
 
 async def _is_told(client: RawClient) -> bool:

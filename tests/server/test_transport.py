@@ -10,6 +10,7 @@ import struct
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -216,6 +217,65 @@ async def test_of_connections_that_come_together_all_but_the_first_are_read_at_o
         acceptor.close()
     for protocol in protocols:
         assert protocol.told == ["made False", "bytes b'a question'", "eof", "lost NoneType True"]
+
+
+async def test_a_read_that_is_made_at_once_has_a_context_of_its_own() -> None:
+    named: ContextVar[str] = ContextVar("named", default="")
+    protocol = Recorder(bytes=lambda transport: named.set("by the peer"))
+    async with joined(True, protocol, b"a question", waited=True):
+        assert len(protocol.told) == 2 and named.get() == ""
+
+
+@pytest.mark.parametrize("unsent", [False, True])
+async def test_a_peer_that_left_before_the_end_was_said_ends_the_connection_alone(unsent: bool) -> None:
+    errors: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: errors.append(context))
+    protocol = Recorder(eof=lambda transport: True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+    near.setblocking(False)
+    PlainTransport(loop, near, PEER, protocol).begin()
+    if unsent:
+        with suppress(BlockingIOError):
+            while True:
+                near.send(MUCH)
+        protocol.transport.write(b"the rest")
+        protocol.transport.write_eof()
+        far.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                far.recv(len(MUCH))
+        far.close()
+    else:
+        far.close()
+        protocol.transport.write(b"an answer")  # the system of the peer refuses it
+        protocol.transport.write_eof()
+    await asyncio.wait_for(protocol.over, LIMIT)
+    assert protocol.told[-1] == "lost OSError True" and near.fileno() < 0
+    assert errors == []
+
+
+async def test_a_number_that_a_program_left_in_the_selector_is_taken_over() -> None:
+    loop = asyncio.get_running_loop()
+    left, other = socket.socketpair()
+    loop.add_reader(left, print)
+    loop.add_writer(left, print)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        fd = left.fileno()
+        left.close()
+        near, _ = listener.accept()
+    assert near.fileno() == fd
+    near.setblocking(False)
+    protocol = Recorder()
+    PlainTransport(loop, near, PEER, protocol).begin()
+    far.sendall(b"a question")
+    far.close()
+    await asyncio.wait_for(protocol.over, LIMIT)
+    assert protocol.told[1:] == ["bytes b'a question'", "eof", "lost NoneType True"]
+    other.close()
 
 
 async def test_a_connection_that_is_closed_when_it_is_made_is_not_read() -> None:
