@@ -77,7 +77,7 @@ class HeadLines:
         # that have no room for more lines: b"".
         self.names: dict[bytes, bytes] = {}
         self._rooms: dict[bytes, int] = {}  # lines without weight that may still be kept, by the name in lower case
-        self._weights: dict[bytes, list[bytes]] = {}  # lines of weight, by the name in lower case
+        self._weights: dict[bytes, set[bytes]] = {}  # lines of weight, by the name in lower case
         self._sizes: dict[bytes, int] = {}  # values of Content-Length
 
     def limit(self, limits: Limits) -> None:
@@ -187,12 +187,12 @@ class HeadLines:
         """Keep a line of weight, for which there is always room: heads without one that is known have no shape."""
         if len(line) > KNOWN_LINE_SIZE:
             return
-        kept = self._weights.setdefault(name, [])
+        kept = self._weights.setdefault(name, set())
         if len(kept) >= LINES_OF_A_NAME:
             for old in kept:
                 del self.lines[old]
             kept.clear()
-        kept.append(line)
+        kept.add(line)  # once, however often the head has it
         self.lines[line] = line
 
     def _is_whole(self, head: Head, private: dict[bytes, bytes], shapes: Shapes, key: tuple[bytes, ...]) -> bool:

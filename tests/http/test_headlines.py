@@ -297,6 +297,34 @@ def test_lines_of_weight_put_the_older_ones_of_their_name_out() -> None:
     assert shape(reader, b"Accept: 1") is not None
 
 
+WEIGHTY = [b"Host", b"Connection", b"Accept"]
+
+
+@pytest.mark.parametrize("name", WEIGHTY)
+@pytest.mark.parametrize("repeated", [1, 2, 3])
+def test_a_head_that_repeats_a_line_of_weight_harms_no_later_head(name: bytes, repeated: int) -> None:
+    reader = known()
+    for number in range(3 * LINES_OF_A_NAME):
+        line = b"%b: %d" % (name, number)
+        reader.agrees(head(*[line] * repeated))
+        reader.agrees(head(line))
+    assert len([line for line in reader.lines.lines if line.startswith(name)]) <= LINES_OF_A_NAME
+    assert reader.agrees(head(b"X: a")) == "lines"
+
+
+@examples(200)
+@given(st.data())
+def test_a_reader_that_has_read_much_still_reads_as_h11_would(data: st.DataObject) -> None:
+    """Many values of few names, each of which a head may have several times: what is kept goes and comes."""
+    reader = known()
+    random = data.draw(st.randoms(use_true_random=False))
+    for number in range(4 * LINES_OF_A_NAME):
+        lines = [
+            b"%b: %d" % (random.choice(WEIGHTY), number + random.randrange(2)) for _ in range(random.choice((1, 2)))
+        ]
+        reader.agrees(head(*lines, *random.choices(lines, k=random.randrange(3))))
+
+
 def test_names_that_no_room_is_left_for_are_read_all_the_same() -> None:
     reader = known()
     for number in range(2 * KNOWN_NAMES):

@@ -76,6 +76,26 @@ def handshake(size: int) -> dict[str, Any]:
     return {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {**info, "name": "x" * (padding + 1)}}
 
 
+@pytest.mark.parametrize("name", ["Accept", "Origin", "Connection", "Mcp_Protocol_Version", "Host"])
+async def test_many_values_of_a_field_some_of_them_twice_harm_no_later_request(name: str) -> None:
+    field = name.replace("_", "-").encode()
+    async with guarded() as server:
+        await lives_anew(server.port, "0")
+        for number in range(80):
+            line = b"%b: %d\r\n" % (field, number) if number else b""
+            async with RawClient(server.port) as client:
+                await client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n" + line * (1 + number % 2) + b"\r\n")
+                assert 400 <= (await client.receive("GET")).status < 500
+        await lives_anew(server.port, "1")
+
+
+async def lives_anew(port: int, agent: str) -> None:
+    """A head that was never seen is answered."""
+    async with RawClient(port) as client:
+        await client.send(modern("server/discover", User_Agent=agent))
+        assert (await client.receive("POST")).status == 200
+
+
 async def test_what_a_client_says_of_itself_is_bounded() -> None:
     async with guarded() as server:
         for size, opened in ((MAX_CLIENT_SIZE, True), (MAX_CLIENT_SIZE + 1, False)):

@@ -169,6 +169,11 @@ FRAMING = [
 def heads(random: Random) -> str:
     """Heads as proxies send them, one after the other and changed: lines and forms give what h11 gives, or nothing."""
     traffic, reader, found = Traffic(random.getrandbits(32), host="localhost", clients=2), FormReader(), "h11"
+    if random.random() < 0.05:  # one client sends many values of a name, some of them twice: what is kept goes
+        name = random.choice((b"Host", b"Connection", b"Accept"))
+        for number in range(random.randint(30, 80)):
+            values = [b"%b: %d" % (name, number)] * random.choice((1, 1, 2))
+            reader.agrees(b"\r\n".join((b"POST /mcp HTTP/1.1", b"Host: localhost", *values, b"", b"")))
     for _ in range(random.randint(1, 4)):
         fields = {"Mcp-Session-Id": f"{random.getrandbits(64):x}"}
         lines = traffic.head(random.choice((None, 2, random.randrange(10**9))), fields).split(b"\r\n")
