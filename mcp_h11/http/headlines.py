@@ -40,6 +40,7 @@ LINES_OF_A_NAME = 32  # lines of one name; of a name with weight the next puts t
 LEARNT_AT_ONCE = 8  # lines of one head
 MAX_SHAPES = 512  # each takes some 300 bytes
 MAX_SIZES = 256  # values of Content-Length
+MAX_SIZE = 32  # bytes of one, with the blanks around it
 LENGTH_DIGITS = 18  # of a Content-Length
 NO_FIELDS = 3  # parts of a head between its line ends that are no field: the first, and two at the blank line
 
@@ -173,7 +174,7 @@ class HeadLines:
             self._keep_weighty(line, known)
             return known
         use = known if known in PRIVATE else b""
-        if learn:
+        if learn and len(name) <= KNOWN_LINE_SIZE:
             room = 0 if use else self._rooms.get(known, LINES_OF_A_NAME if len(self._rooms) < KNOWN_NAMES else -1)
             if room > 0:
                 self._rooms[known] = room - 1
@@ -218,9 +219,11 @@ class HeadLines:
         digits = value.strip()
         if not digits.isdigit() or len(digits) > LENGTH_DIGITS:
             return -1
-        if len(self._sizes) >= MAX_SIZES:
-            self._sizes.clear()
-        size = self._sizes[value] = int(digits)
+        size = int(digits)
+        if len(value) <= MAX_SIZE:
+            if len(self._sizes) >= MAX_SIZES:
+                self._sizes.clear()
+            self._sizes[value] = size
         return size
 
 

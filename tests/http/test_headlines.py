@@ -23,6 +23,7 @@ from mcp_h11.http.headlines import (
     LENGTH_DIGITS,
     LINES_OF_A_NAME,
     MAX_SHAPES,
+    MAX_SIZE,
     MAX_SIZES,
     MAX_START,
     HeadLines,
@@ -227,6 +228,17 @@ def test_a_long_line_is_read_and_not_kept() -> None:
         line = b"X: ".ljust(size, b"x")
         assert reader.agrees(head(line)) == "lines"
         assert (line in reader.lines.lines) == kept
+
+
+def test_a_name_or_a_length_that_is_long_is_read_and_not_kept() -> None:
+    reader = known()
+    for number in range(3):
+        line = b"X" * KNOWN_LINE_SIZE + b"%d: a" % number
+        assert reader.agrees(head(line, b"Content-Length:" + b" " * MAX_SIZE + b"%d" % number)) == "lines"
+    assert reader.lines._rooms == {} and reader.lines._sizes == {} and reader.lines.names.keys() <= {b"Content-Length"}
+    for blanks in (MAX_SIZE - 1, MAX_SIZE):
+        assert reader.agrees(head(b"Content-Length:" + b" " * blanks + b"7")) == "lines"
+    assert [*reader.lines._sizes] == [b" " * (MAX_SIZE - 1) + b"7"]
 
 
 def test_secrets_are_read_and_not_kept() -> None:
