@@ -63,6 +63,14 @@ class Parked(asyncio.Future[None]):
         self._carrier.was_cancelled = True
         return first.cancel(msg)
 
+    def done(self) -> bool:
+        """Whether what the job waits for is done: anyio leaves a task alone that has something and was not yet told."""
+        first = self._carrier.waits_for
+        return super().done() if first is None else first.done()
+
+
+_is_done = asyncio.Future.done  # of a `Parked`, whatever its job waits for
+
 
 class Carrier(Coroutine[Any, Any, Any]):
     """The coroutine of a lent task: it waits while a job has its first step, and runs the rest of the job."""
@@ -97,13 +105,18 @@ class Carrier(Coroutine[Any, Any, Any]):
         self._wake()
 
     def _wake(self) -> None:
-        if self.parked is not None and not self.parked.done():
+        if self.parked is not None and not _is_done(self.parked):
             self.parked.set_result(None)
 
     # --- a job that callbacks step -----------------------------------------------------------------------------
 
     def _wait(self, first: Any) -> None:
-        if isinstance(first, asyncio.Future) and first._asyncio_future_blocking and first.get_loop() is self._loop:
+        if (
+            isinstance(first, asyncio.Future)
+            and first._asyncio_future_blocking
+            and first.get_loop() is self._loop
+            and first is not self.task
+        ):
             first._asyncio_future_blocking = False
             self.waits_for = first
             first.add_done_callback(self._go_on, context=self._eager.context)
@@ -122,7 +135,7 @@ class Carrier(Coroutine[Any, Any, Any]):
         task: Any = self.task
         if task is None or first is not self.waits_for:
             return  # the task runs the job
-        if task._must_cancel or (self.parked is not None and self.parked.done()):
+        if task._must_cancel or (self.parked is not None and _is_done(self.parked)):
             self.waits_for = None
             self._hand_over(_NOTHING)  # the task's next step cancels the job
             return
@@ -162,7 +175,7 @@ class Carrier(Coroutine[Any, Any, Any]):
             self.end()
             return
         self.task = None
-        if self.parked is not None and not self.parked.done():
+        if self.parked is not None and not _is_done(self.parked):
             self.parked.set_exception(exc)
         elif not isinstance(exc, asyncio.CancelledError):
             logger.error("a task failed", exc_info=exc)  # the job had cancelled its task, which ends so
@@ -258,7 +271,7 @@ class Eager:
                 and not task._callbacks
                 # A task that waits is cancelled through the future that it waits for.  A task that has not begun to
                 # wait only notes that it was cancelled.
-                and not (task._must_cancel or task.done() if parked is None else parked.done())
+                and not (task._must_cancel or task.done() if parked is None else _is_done(parked))
             ):
                 return task  # type: ignore[no-any-return]
             self._carrier.end()
@@ -281,7 +294,7 @@ class Eager:
             or getweakrefcount(task) != 1
             or task._callbacks
             or carrier.was_cancelled
-            or (parked is not None and parked.done())
+            or (parked is not None and _is_done(parked))
         ):
             return False
         self._free.append((task, carrier))
@@ -296,23 +309,31 @@ class Eager:
         An exception of the job is logged, as the exception of a task is.  SystemExit and KeyboardInterrupt are raised,
         because they end the process.
         """
-        loop, task, run = self.loop, self.spare, copy_context().run
-        assert task is not None
+        loop, run = self.loop, copy_context().run
+        task: Any = self.spare
+        first = value = _NOTHING
         _enter_task(loop, task)
         try:
             first = run(job.send, None)
-        except (StopIteration, asyncio.CancelledError):
-            return None
+        except StopIteration as end:
+            value = end.value
+        except asyncio.CancelledError:
+            pass
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             logger.error("a task failed", exc_info=exc)
-            return None
         finally:
             _leave_task(loop, task)
-        self.spare = None
-        self._carrier.take(task, job, run, first)
-        return self._carrier
+        carrier = self._carrier
+        if first is not _NOTHING:
+            self.spare = None
+            carrier.take(task, job, run, first)
+            return carrier
+        if task._callbacks:  # other code waits for its end, and `lend` may not look at it for long
+            self.spare = None
+            carrier.end(None if value is _NOTHING else value)
+        return None
 
     async def close(self) -> None:
         """Let the tasks end that wait for a job."""

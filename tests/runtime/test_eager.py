@@ -150,6 +150,63 @@ async def test_what_a_job_waits_for_reaches_it(starter: Starter) -> None:
     assert await asyncio.wait_for(asyncio.gather(*tasks), LIMIT) == ["slept", 42, 42, "no"]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_job_that_waits_for_its_own_task_is_refused(starter: Starter, later: bool) -> None:
+    async def job() -> None:
+        if later:
+            await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        await task
+
+    (task,) = await starter.start(job())
+    assert task is not None
+    with pytest.raises(RuntimeError, match="await on itself"):
+        await asyncio.wait_for(task, LIMIT)
+
+
+async def test_who_waits_for_the_task_of_a_job_that_never_waits_hears_of_its_end(starter: Starter) -> None:
+    heard: list[Any] = []
+
+    async def job() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda task: heard.append(task.result()))
+        return "done"
+
+    for _ in range(3):
+        await starter.start(job())
+        await turns()
+    assert heard == ["done"] * 3
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_scope_that_is_cancelled_in_the_turn_of_a_result_loses_no_result(starter: Starter, plain: bool) -> None:
+    got: list[str] = []
+    future: asyncio.Future[str] = starter.loop.create_future()
+    scope = anyio.CancelScope()
+
+    async def job() -> None:
+        with scope:
+            got.append(await future)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                got.append("cancelled")
+                raise
+
+    def settle() -> None:
+        future.set_result("a result")
+        scope.cancel()
+
+    task = starter.loop.create_task(job()) if plain else (await starter.start(job()))[0]
+    await turns()
+    starter.loop.call_soon(settle)
+    assert task is not None
+    await asyncio.wait_for(task, LIMIT)
+    assert got == ["a result", "cancelled"]
+
+
 async def test_another_task_may_wait_for_the_same_in_the_same_turn(starter: Starter) -> None:
     future: asyncio.Future[str] = starter.loop.create_future()
 
