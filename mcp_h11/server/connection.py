@@ -169,7 +169,7 @@ class Connection(Intake):
         WritingProtocol.resume_writing(self)
         if self.reply is None and self._phase < LINGERING and not self._http.idle:
             # What came meanwhile, requests or the end, is met in a later turn, because a write may call this method.
-            self.server.loop.call_soon(self._go_on)
+            self.server.loop.call_soon(self._go_on, context=self.server.context.copy())
 
     def _go_on(self) -> None:
         if self.writable and self.reply is None and self._phase < LINGERING:
@@ -245,7 +245,7 @@ class Connection(Intake):
             self._transport.pause_reading()
         if not self._due:
             self._due = True
-            self.server.loop.call_soon(self._read_on)
+            self.server.loop.call_soon(self._read_on, context=self.server.context.copy())
 
     def _read_on(self) -> None:
         self._due = False
@@ -400,7 +400,7 @@ class Connection(Intake):
             self._phase = IDLE
             return  # no request has arrived: most clients wait for one answer before they ask again
         self._phase = HEAD
-        self._pump()
+        self.server.context.copy().run(self._pump)  # what this call has set is not there for the next one
 
     def _end(self) -> None:
         # The last answer was written.  A plain connection can end its sending side and still receive the bytes that
@@ -415,7 +415,7 @@ class Connection(Intake):
         transport = self._transport
         if not self._reading and transport is not None and not transport.is_closing():
             self._reading = True
-            transport.resume_reading()
+            self.server.context.copy().run(transport.resume_reading)  # in which asyncio makes all later reads
 
     @property
     def spare(self) -> int:

@@ -15,6 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from ..handler.handler import ServerHandler
@@ -59,7 +60,7 @@ class Desk:
     def __init__(self, workers: WatchedWorkers, sockets: list[socket.socket]) -> None:
         self.workers = workers
         self.settings = workers.settings
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.context = asyncio.get_running_loop(), copy_context()
         # It is never entered, as the parent runs no call.
         self.runtime = Runtime(ServerHandler(), workers.settings)
         self.runtime.bursts = Bursts(self.loop)

@@ -266,7 +266,7 @@ class OpsListener:
         limits = replace(server.settings.limits, max_body=MAX_OPS_BODY)
         self.settings = replace(server.settings, max_connections=MAX_OPS_CONNECTIONS, limits=limits)
         self.runtime = server.runtime
-        self.loop = server.loop
+        self.loop, self.context = server.loop, server.context
         self.buffer, self.shares_buffer = server.buffer, server.shares_buffer
         self.heads = HeadCache()
         self.connections: set[Connection] = set()

@@ -7,6 +7,7 @@ Rule: a connection reads the members below and calls the methods, and knows noth
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any, Protocol
 
 from ..http.heads import HeadCache
@@ -23,6 +24,7 @@ class ConnectionOwner(Protocol):
 
     Attributes:
         buffer: bytes are read into it where `shares_buffer` says that one buffer serves all connections.
+        context: what a connection does between its calls is done in a copy of it, in which no call has set anything.
         connections: the open connections, as `Connection`s; a type here would close a circle of imports.
         endpoint: answers requests: `trusts`, `check`, `approve`, `refusal_headers`, `respond`.
         heads: the request heads that h11 has seen.
@@ -35,6 +37,7 @@ class ConnectionOwner(Protocol):
 
     buffer: memoryview
     shares_buffer: bool
+    context: Context
     connections: set[Any]
     draining: bool
     endpoint: Any

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
@@ -152,6 +153,7 @@ class Server(Ticking):
         not allow that address.
         """
         self.loop = asyncio.get_running_loop()
+        self.context = copy_context()  # of connections, between their calls
         proactor = getattr(asyncio, "ProactorEventLoop", None)
         self.shares_buffer = proactor is None or not isinstance(self.loop, proactor)
         keep_heap()

@@ -428,6 +428,41 @@ async def test_a_context_variable_of_one_caller_is_not_there_for_the_next(way: s
             assert await answered(client) == "nobody"
 
 
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("much", [False, True])
+async def test_what_a_call_has_set_is_not_there_for_the_next_of_its_connection(eager: bool, much: bool) -> None:
+    server = MCPServer("x", version="1")
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @server.tool
+    async def name(padding: str = "") -> str:
+        if not begun.is_set():
+            begun.set()
+            await go.wait()
+        return NAMED.get()
+
+    def asks(token: str, size: int = 0) -> bytes:
+        params = call("name", padding="x" * size)
+        return modern("tools/call", params, Authorization=f"Bearer {token}")
+
+    async def answered(client: RawClient) -> str:
+        with anyio.fail_after(LIMIT):
+            return str((await client.receive("POST")).json()["result"]["content"][0]["text"])
+
+    async with served(server, authorize=Naming().authorize, eager=eager, read_ahead=1_000) as running:
+        async with RawClient(running.port) as client:
+            # With much behind the first call, reading pauses until its answer.
+            behind = 5 if much else 1
+            await client.send(asks("ann") + asks("bob", 2_000 if much else 0) * behind)
+            await begun.wait()
+            await turns()
+            go.set()
+            assert [await answered(client) for _ in range(1 + behind)] == ["ann", *["nobody"] * behind]
+            for _ in range(2):
+                await client.send(asks("bob"))
+                assert await answered(client) == "nobody"
+
+
 # --- scopes ----------------------------------------------------------------------------------------------------------
 
 
