@@ -245,8 +245,7 @@ class Endpoint:
             self.legacy.listen(verdict, reply, principal)
         if principal is not None and (verdict.method == "GET" or reply.state == STREAMING):
             # A POST that streams at this point is a listen stream, and may stay open for days after its token expires.
-            expires = expiry(principal)
-            if expires is not None:
+            if (expires := expiry(principal)) is not None:
                 self._expiring.add(reply, expires)
 
     def _resource(self, verdict: Verdict) -> str:
@@ -419,6 +418,7 @@ class Endpoint:
                 self._limit(None, reply.peer)
                 raise
             self._admit(verdict, request, reply, principal)
+            reply.heed()  # the client may have left while it was identified
         except MCPError as exc:
             self.refuse(reply, exc, None)
         except Exception:

@@ -247,6 +247,13 @@ class Reply:
         if callback is not None:
             callback()
 
+    def heed(self) -> None:
+        """Call an `on_gone` that was set after the connection was lost."""
+        callback = self.on_gone
+        if callback is not None and self.state == GONE:
+            self.on_gone = self.on_silence = None
+            callback()
+
     def tick(self, quiet: float, patience: float | None, keep_alive: float | None) -> float:
         """Look at the time since the last write, or since the request; `quiet` is in seconds.
 

@@ -463,6 +463,43 @@ async def test_what_a_call_has_set_is_not_there_for_the_next_of_its_connection(e
                 assert await answered(client) == "nobody"
 
 
+LEFT = {
+    "a listen stream": modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}}),
+    "a call": modern("tools/call", call("hold")),
+    "HTTP+SSE": head(method="GET", Accept=SSE_TYPE),
+}
+
+
+@pytest.mark.parametrize("asked", LEFT)
+async def test_a_client_that_leaves_while_it_is_identified_leaves_nothing(asked: str) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def authorize(head: Any) -> Any:
+        begun.set()
+        await go.wait()
+        return "ann"
+
+    handler = Held()
+    async with served(handler, authorize=authorize, legacy_sse=True) as server:
+        for _ in range(3):
+            begun.clear()
+            go.clear()
+            async with RawClient(server.port) as client:
+                await client.send(LEFT[asked])
+                await begun.wait()
+                client.abort()
+            with anyio.fail_after(LIMIT):
+                while server.connections:
+                    await turns(1)
+                go.set()
+                while server.runtime.tasks:
+                    await turns(1)
+        await turns()
+        modern_side, old_side = server.endpoint.modern, server.endpoint.legacy_sse
+        assert (len(modern_side.listeners), modern_side._places.total, len(old_side.sessions)) == (0, 0, 0)
+        assert (server.runtime.gate.total, server.runtime.memory.total) == (0, 0)
+
+
 # --- scopes ----------------------------------------------------------------------------------------------------------
 
 
