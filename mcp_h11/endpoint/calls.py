@@ -87,7 +87,9 @@ class PostedCall(Call):
 
     def silent(self) -> None:
         """Begin the stream, because a proxy may give up on an exchange that has been silent for long."""
-        if self.reply.allow_events and self._begin() is not None and self.stream is not None:
+        if self.stream is None and self.reply.allow_events:
+            self._begin()
+        if self.stream is not None:
             self.stream.open()
 
     def lost(self) -> None:

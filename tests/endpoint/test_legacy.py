@@ -379,6 +379,25 @@ async def test_no_answer_of_a_batch_is_lost_however_its_calls_end(slow: bool) ->
             assert await rest(stream) == []
 
 
+async def test_a_call_whose_first_event_is_kept_slowly_has_one_stream_and_one_reader() -> None:
+    steps, store = Steps(), GatedStore()
+    async with listening(Tools(steps=steps), port=0, event_store=store, patience=0.02) as server:
+        async with Legacy(server.port, wire.D) as client:
+            store.hold()
+            steps.say("1", None)
+            async with client.posting(call("steps")) as stream:  # which begins since the answer was silent for long
+                await store.kept.wait()
+                store.gate.set()
+                assert await rest(stream) == ["1", "done"]
+            assert {str(event.id).rpartition(".")[0] for event in stream.seen if event.id} == {
+                stream.seen[0].id.rpartition(".")[0]  # type: ignore[union-attr]
+            }
+            session = server.endpoint.legacy.sessions[client.session or ""]
+            with anyio.fail_after(LIMIT):
+                while session.busy:
+                    await anyio.sleep(0.001)
+
+
 async def test_a_batch_that_is_cut_can_be_resumed() -> None:
     steps = Steps()
     async with served(Tools(steps=steps, echo=echo), wire.B) as client:
