@@ -173,7 +173,8 @@ class LegacySSE:
 
     def end(self, session: ChannelSession) -> None:
         """End a session: its stream is gone."""
-        del self.sessions[session.id]
+        if self.sessions.pop(session.id, None) is None:
+            return
         self.initialized.discard(session.id)
         self.peers.remove(session.party, session)
         session.close()
@@ -187,8 +188,8 @@ class LegacySSE:
 
     def _finish(self, reply: Reply, session: ChannelSession) -> None:
         reply.on_gone = None
-        reply.end()
         self.end(session)
+        reply.end()
 
     def on_notice(self, notice: Notice) -> None:
         """Send a notice to each session that is to get it."""

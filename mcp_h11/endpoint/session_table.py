@@ -135,7 +135,8 @@ class SessionTable:
 
     def end(self, session: StreamSession, *, forget: bool = True) -> None:
         """End one session: remove its entry first, then end its calls, then its streams, then empty the stores."""
-        del self.sessions[session.id]
+        if self.sessions.pop(session.id, None) is None:
+            return  # what it ends may end it too
         self.by_key.pop(session.key, None)
         self.idle.pop(session.id, None)
         self.uninitialized.pop(session.id, None)

@@ -229,8 +229,7 @@ class Connection(Intake):
     def _weigh(self, load: Load) -> bool:
         """Count the arrived bytes of a body and the bytes of a next read; False where the body was refused for them."""
         head, size = self._http.head, self._http.body_received
-        # As `ArrivingBody` makes room.
-        size += max(FIRST_BLOCK, min(size, BLOCK))
+        size += max(FIRST_BLOCK, min(size, BLOCK))  # as `ArrivingBody` makes room
         if head is not None and head.size >= 0:
             size = min(size, head.size)
         if size <= load.size or load.resize(size):
@@ -270,8 +269,7 @@ class Connection(Intake):
 
     def _begin_body(self, head: Head) -> None:
         """Check a head before its body arrives, so that a client need not send a body that would be refused."""
-        refusal = self.server.endpoint.check(head, self)
-        if refusal is not None:
+        if (refusal := self.server.endpoint.check(head, self)) is not None:
             self._refuse(refusal, self.server.endpoint.refusal_headers(head, self))
             return
         runtime = self.server.runtime
@@ -302,8 +300,7 @@ class Connection(Intake):
     def _refuse(self, refusal: Refusal, extra: Headers = ()) -> None:
         """Answer a request that is not whole with a refusal; then give the peer time to read it."""
         self._load = None
-        recorder = self.server.recorder
-        if recorder is not None:
+        if (recorder := self.server.recorder) is not None:
             head = self._http.head
             recorder.refused(self.server.endpoint.client(head, self), head, refusal.status)
         body = self.server.runtime.json.error(None, refusal)
@@ -400,7 +397,8 @@ class Connection(Intake):
             self._phase = IDLE
             return  # no request has arrived: most clients wait for one answer before they ask again
         self._phase = HEAD
-        self.server.context.copy().run(self._pump)  # what this call has set is not there for the next one
+        # In a turn of its own: the caller may be in the middle of its work, which the next request could undo.
+        (self._pump if self._pumping else self._read_later)()
 
     def _end(self) -> None:
         # The last answer was written.  A plain connection can end its sending side and still receive the bytes that
@@ -436,7 +434,9 @@ class Connection(Intake):
 
     def drain(self) -> None:
         """Prepare for the shutdown: close if no answer is due, else close after the answer that is due."""
-        if self._phase in (NEW, IDLE, HEAD):
+        if self._due:
+            self.server.loop.call_soon(self.drain)  # once a request that has arrived is begun
+        elif self._phase in (NEW, IDLE, HEAD):
             self.close()
         else:
             self._http.close_after()
