@@ -192,7 +192,8 @@ class Carrier(Coroutine[Any, Any, Any]):
         if first is _NOTHING:
             return self._step(job.send, value)
         self._first = _NOTHING
-        if getattr(first, "_asyncio_future_blocking", None) is not None:
+        # The task refuses to wait for itself, and would leave the mark for others that do.
+        if getattr(first, "_asyncio_future_blocking", None) is not None and first is not _current_task(self._loop):
             first._asyncio_future_blocking = True
         return first
 

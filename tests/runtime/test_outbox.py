@@ -114,7 +114,9 @@ def test_one_that_cannot_be_written_to_harms_no_other(loop: Loop, log: list[Any]
 
 
 @pytest.fixture
-def guessing(loop: Loop) -> GuessingOutbox:
+def guessing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> GuessingOutbox:
+    """Its clock stands still: a test that waits for its turn on the machine holds nothing for too long."""
+    monkeypatch.setattr("mcp_h11.runtime.outbox.time.monotonic", lambda: 3.0)
     return GuessingOutbox(loop, ())  # type: ignore[arg-type]
 
 
