@@ -228,9 +228,7 @@ class Reply:
         """End the stream cleanly, after `on_gone` has told its writer that it has no reader any more."""
         if self.state != STREAMING:
             return
-        callback, self.on_gone = self.on_gone, None
-        if callback is not None:
-            callback()
+        self._tell_gone()
         self.end()
 
     def abort(self) -> None:
@@ -243,15 +241,16 @@ class Reply:
         if self.state >= DONE:
             return
         self.state = GONE
-        callback, self.on_gone, self.on_silence = self.on_gone, None, None
-        if callback is not None:
-            callback()
+        self._tell_gone()
 
     def heed(self) -> None:
         """Call an `on_gone` that was set after the connection was lost."""
-        callback = self.on_gone
-        if callback is not None and self.state == GONE:
-            self.on_gone = self.on_silence = None
+        if self.state == GONE:
+            self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        callback, self.on_gone, self.on_silence = self.on_gone, None, None
+        if callback is not None:
             callback()
 
     def tick(self, quiet: float, patience: float | None, keep_alive: float | None) -> float:

@@ -312,7 +312,7 @@ class Eager:
         """
         loop, run = self.loop, copy_context().run
         task: Any = self.spare
-        first = value = _NOTHING
+        first, value = _NOTHING, None
         _enter_task(loop, task)
         try:
             first = run(job.send, None)
@@ -333,7 +333,7 @@ class Eager:
             return carrier
         if task._callbacks:  # other code waits for its end, and `lend` may not look at it for long
             self.spare = None
-            carrier.end(None if value is _NOTHING else value)
+            carrier.end(value)
         return None
 
     async def close(self) -> None:
