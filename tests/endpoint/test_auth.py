@@ -385,6 +385,15 @@ class Naming:
         return self.verify_token(head.get("authorization").removeprefix("Bearer "))
 
 
+def asks(token: str, **arguments: Any) -> bytes:
+    """A call of the tool `name`."""
+    return modern("tools/call", call("name", **arguments), Authorization=f"Bearer {token}")
+
+
+async def answered(client: RawClient) -> str:
+    return str((await client.receive("POST")).json()["result"]["content"][0]["text"])
+
+
 @pytest.mark.parametrize("way", ["verifier", "authorize"])
 async def test_a_context_variable_of_one_caller_is_not_there_for_the_next(way: str) -> None:
     server = MCPServer("x", version="1")
@@ -393,16 +402,9 @@ async def test_a_context_variable_of_one_caller_is_not_there_for_the_next(way: s
     async def name() -> str:
         return NAMED.get()
 
-    def asks(token: str) -> bytes:
-        return modern("tools/call", call("name"), Authorization=f"Bearer {token}")
-
     naming = Naming()
     options: dict[str, Any] = {way: naming if way == "verifier" else naming.authorize}
     async with served(server, **options) as running:
-
-        async def answered(client: RawClient) -> str:
-            return str((await client.receive("POST")).json()["result"]["content"][0]["text"])
-
         async with RawClient(running.port) as client:
             for token, known in (("bob", "nobody"), ("ann", "ann"), ("bob", "nobody")):
                 await client.send(asks(token))
@@ -441,19 +443,11 @@ async def test_what_a_call_has_set_is_not_there_for_the_next_of_its_connection(e
             await go.wait()
         return NAMED.get()
 
-    def asks(token: str, size: int = 0) -> bytes:
-        params = call("name", padding="x" * size)
-        return modern("tools/call", params, Authorization=f"Bearer {token}")
-
-    async def answered(client: RawClient) -> str:
-        with anyio.fail_after(LIMIT):
-            return str((await client.receive("POST")).json()["result"]["content"][0]["text"])
-
     async with served(server, authorize=Naming().authorize, eager=eager, read_ahead=1_000) as running:
         async with RawClient(running.port) as client:
             # With much behind the first call, reading pauses until its answer.
             behind = 5 if much else 1
-            await client.send(asks("ann") + asks("bob", 2_000 if much else 0) * behind)
+            await client.send(asks("ann") + asks("bob", padding="x" * 2_000 * much) * behind)
             await begun.wait()
             await turns()
             go.set()

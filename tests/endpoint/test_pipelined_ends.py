@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 import pytest
-from patience import heard
+from patience import errors
 from rawclient import LIMIT, SSE_TYPE, Legacy, RawClient, encode
 from serving import ASYNCIO, LEGACY, UVLOOP, Held, call, head, modern, request, served, turns
 
@@ -30,10 +29,6 @@ class Gone(Held):
 
     def serves(self, generation: Any) -> bool:
         return not self.old
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in heard(caplog) if record.levelno >= logging.ERROR]
 
 
 async def test_a_call_behind_its_own_stream_does_not_break_the_end_of_the_server(

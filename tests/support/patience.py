@@ -35,6 +35,11 @@ def heard(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if not _REPORT.match(record.getMessage() + "\n")]
 
 
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The messages of these records that tell of an error."""
+    return [record.getMessage() for record in heard(caplog) if record.levelno >= logging.ERROR]
+
+
 TRACED = 2  # times the processor time that the same code takes while its coverage is measured (1.8 in a flood)
 
 
