@@ -75,7 +75,7 @@ async def test_a_state_opens_at_each_worker(tmp_path: Path) -> None:
         client.capabilities = {"elicitation": {}}
         asked = (await client.call("tools/call", call("colour"))).result
         (key,) = asked["inputRequests"]
-        first = next(pid for pid in await fleet.workers() if f"asked by {pid}\n" in fleet.said)
+        first = int((await fleet.line(r"asked by (\d+)\n"))[1])
         os.kill(first, signal.SIGKILL)
         await fleet.line(f"worker {first} was ended by SIGKILL")
         again = {**call("colour"), "requestState": asked["requestState"],
@@ -223,6 +223,7 @@ async def test_workers_end_when_their_parent_is_gone(tmp_path: Path) -> None:
             fleet.process.kill()
             for pid in pids:
                 await fleet.until(lambda pid=pid: not is_alive(pid), f"end of {pid}")
+        await fleet.ended()  # its output is read to the end
         assert fleet.said.count("the parent of this worker is gone") == 2
         with anyio.fail_after(LIMIT):  # a thread of a process that is dead may still hold its descriptors
             while not await is_refused(fleet.port):
