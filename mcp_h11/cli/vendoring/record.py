@@ -6,6 +6,7 @@ Rule: the same files give the same bytes.  It has no time and no name of the mac
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 from ..parser import UsageError
 from .files import MANIFEST, NAME, Dependencies, Files
 
-_FORM = 1
+_FORM = 2
 _OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers write them into any folder
-MAX_RECORD = 1024 * 1024  # bytes of `vendored.json` that are read; those of a copy have some 25,000
+MAX_RECORD = 1024 * 1024  # bytes of `vendored.json` that are read; those of a copy have some 30,000
 
 
 class CopyRecord(NamedTuple):
@@ -26,7 +27,7 @@ class CopyRecord(NamedTuple):
     Attributes:
         python: the lowest version of Python that the copy runs on, such as "3.10".
         dependencies: the version of each, by name.
-        hashes: the SHA-256 of each file in hexadecimal digits, by path.
+        hashes: the `sha256_of` each file, by path.
         target: the module that one file serves, such as "tools:server"; None for a folder.
     """
 
@@ -92,8 +93,8 @@ def _record(said: dict[str, Any]) -> CopyRecord:
 
 
 def sha256_of(data: bytes) -> str:
-    """The SHA-256 of these bytes in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+    """The SHA-256 of these bytes, written as a wheel's RECORD writes it: base64 with - and _, without padding."""
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 class CopyChanges(NamedTuple):

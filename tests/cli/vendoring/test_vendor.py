@@ -6,6 +6,7 @@ What copies do when they run is in `test_vendored`, and one file in `test_pyz`.
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import json
@@ -64,6 +65,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def digest(data: bytes) -> str:
+    """As in the RECORD of a wheel (PyPA's specification of recording installed projects)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().removesuffix("=")
+
+
 def record(folder: Path) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((folder / "vendored.json").read_bytes())
     return read
@@ -81,7 +87,7 @@ def test_a_copy_has_each_file_of_the_package_as_it_is_and_the_licence() -> None:
     assert {key: said[key] for key in ("package", "version", "server_only", "with_deps", "dependencies")} == {
         "package": "mcp_h11", "version": __version__, "server_only": False, "with_deps": False, "dependencies": {},
     }  # fmt: skip
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in {**files, "LICENSE": license_}.items()}
+    hashes = {name: digest(data) for name, data in {**files, "LICENSE": license_}.items()}
     assert said["files"] == hashes
     assert [path.name for path in Path("to/here").iterdir()] == ["mcp_h11"]  # nothing of the work is left
 
@@ -326,7 +332,7 @@ def test_another_version_is_found(
 def test_the_same_version_with_other_files_is_found(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # As a copy of an older checkout is: its record fits its files.
     (copy / "version.py").write_text("# older")
-    rewrite(copy, files={**record(copy)["files"], "version.py": hashlib.sha256(b"# older").hexdigest()})
+    rewrite(copy, files={**record(copy)["files"], "version.py": digest(b"# older")})
     assert said(capsys, "--check", "dest") == (1, [
         f"dest/mcp_h11: this mcp_h11 {__version__} has other files", MEND,
     ])  # fmt: skip
@@ -336,7 +342,7 @@ def test_other_versions_of_dependencies_are_said_and_are_no_fault(capsys: pytest
     run("dest", "--server-only", "--with-deps")
     copy = Path("dest/mcp_h11")
     (copy / "_deps" / "h11" / "_version.py").write_text("# 0.1")
-    older = {"_deps/h11/_version.py": hashlib.sha256(b"# 0.1").hexdigest()}
+    older = {"_deps/h11/_version.py": digest(b"# 0.1")}
     rewrite(copy, dependencies={"h11": "0.1"}, files={**record(copy)["files"], **older})
     capsys.readouterr()
     assert run("--check", "dest") == 0
@@ -351,7 +357,7 @@ def rewrite(copy: Path, **changed: Any) -> None:
 
 
 DAMAGED = [
-    b"", b"[]", b"{", b"[" * 100_000, b"\xff", b'{"form": 1}', b"null",
+    b"", b"[]", b"{", b"[" * 100_000, b"\xff", b'{"form": 2}', b"null",
     b" " * (vendor_record.MAX_RECORD + 1),
 ]  # fmt: skip
 
@@ -372,7 +378,7 @@ def test_a_record_names_no_file_outside_of_the_folder(
     assert "is damaged" in refused(capsys, "--check", "dest")
 
 
-@pytest.mark.parametrize("changed", [{"form": 2}, {"package": "other"}, {"version": 1}, {"files": []}, {"target": 1}])
+@pytest.mark.parametrize("changed", [{"form": 1}, {"package": "other"}, {"version": 1}, {"files": []}, {"target": 1}])
 def test_a_record_of_another_form_is_refused(
     copy: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any]
 ) -> None:
@@ -389,7 +395,7 @@ def older(copy: Path) -> Path:
     old = {"version.py": b"# 0.0.9", "gone.py": b"# gone"}
     for name, data in old.items():
         (copy / name).write_bytes(data)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in old.items()}
+    hashes = {name: digest(data) for name, data in old.items()}
     rewrite(copy, version="0.0.9", files={**record(copy)["files"], **hashes})
     return copy
 
