@@ -4,7 +4,9 @@
 `interests` counts which client wants which resource; this module finds the backend for a client, tells it, and takes
 the wishes of closed clients back.
 
-Rule: no client waits for a backend longer than `SUBSCRIBE_TIME`.
+Rules:
+- No client waits for an answer of a backend longer than `SUBSCRIBE_TIME`, and for those of many no longer than twice.
+- A client is told that it listens to a resource after the backend knows of it: it may change in the next moment.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ..eras.session import Session
 
 logger = escaping(logging.getLogger(__name__))
+Ready = Callable[[Collection[str]], None]  # called with the resources that a client will hear nothing of
 
 
 class InterestRelay:
@@ -95,12 +98,21 @@ class InterestRelay:
 
     # --- clients without a session -----------------------------------------------------------------------------
 
-    def listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
-        """Count a client that opened a listen stream among those that subscribed, while it is `alive`."""
-        if self._tasks is not None:
-            begin_soon(self._tasks, self._listen_for, principal, list(uris), ListenHandle(alive), party)
+    def listened_by(
+        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str, ready: Ready
+    ) -> None:
+        """Count a client that opened a listen stream among those that subscribed, while it is `alive`.
 
-    async def _listen_for(self, principal: Any, uris: list[str], client: ListenHandle, party: str) -> None:
+        Calls `ready` with those of `uris` that the backend has refused: when it has answered for all of them, or for
+        as many as it could within `SUBSCRIBE_TIME`.
+        """
+        client = ListenHandle(list(uris), alive, ready)
+        if self._tasks is None:
+            client.tell(())
+        else:
+            begin_soon(self._tasks, self._listen_for, principal, client, party)
+
+    async def _listen_for(self, principal: Any, client: ListenHandle, party: str) -> None:
         generation, current = None, self._generations
         client.scope = anyio.CancelScope()
         self.walks.add(client)
@@ -109,27 +121,31 @@ class InterestRelay:
                 # Once more after a swap: the client may have come too early for the new generation to know of it.
                 while current.now is not None and current.now is not generation and not client.closed:
                     generation = current.now
-                    await self._subscribe_all(generation, principal, uris, client, party)
+                    await self._subscribe_all(generation, principal, client, party)
         finally:
             self.walks.discard(client)
+            client.tell(())
 
-    async def _subscribe_all(
-        self, generation: Generation, principal: Any, uris: list[str], client: ListenHandle, party: str
-    ) -> None:
+    async def _subscribe_all(self, generation: Generation, principal: Any, client: ListenHandle, party: str) -> None:
+        limit = anyio.current_time() + SUBSCRIBE_TIME
         tenant = Tenant(("principal", subject(principal)), None, party, is_one_client(principal))
-        refused: list[str] = []
+        refused: dict[str, MCPError] = {}
         # One after the other, since a backend may be slow; `closed` ends the walk of a client that has left.
+        uris = client.uris
         for uri in uris:
             if client.closed:
                 return
             try:
                 await self._subscribe(generation.backend_for(tenant), uri, client, party)
             except MCPError as exc:
-                refused.append(f"{uri:.200}: {exc}")
+                refused[uri] = exc
+            if anyio.current_time() > limit:
+                client.tell(refused)
+        client.tell(refused)
         if refused:
-            # The stream is open already, so the client cannot be refused any more: the operator learns of it.
-            logger.info("%d of %d resources are not listened to at the backend; the first one is %s", len(refused),
-                        len(uris), refused[0])  # fmt: skip
+            uri, reason = next(iter(refused.items()))
+            logger.info("%d of %d resources are not listened to at the backend; the first one is %.200s: %s",
+                        len(refused), len(uris), uri, reason)  # fmt: skip
 
     # --- at the backend ----------------------------------------------------------------------------------------
 
@@ -167,19 +183,29 @@ class ListenHandle:
     """A client that listens without a session.
 
     Attributes:
+        uris: the resources that it listens to.
         scope: cancels the task that subscribes for this client at backends.  That task makes it: this object is made
             in a callback of the event loop, where older releases of anyio make no scopes.
     """
 
     scope: anyio.CancelScope
 
-    def __init__(self, alive: Callable[[], bool]) -> None:
+    def __init__(self, uris: list[str], alive: Callable[[], bool], ready: Ready) -> None:
+        self.uris = uris
         self._alive = alive
+        self._ready: Ready | None = ready
 
     @property
     def closed(self) -> bool:
         """Whether the client has stopped listening."""
         return not self._alive()
+
+    def tell(self, refused: Collection[str]) -> None:
+        """Tell the client, once, that it listens to all but `refused`."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self.uris = [uri for uri in self.uris if uri not in refused]
+            ready(refused)
 
 
 async def _subscribed(backend: Backend, uri: str) -> None:

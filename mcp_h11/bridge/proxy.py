@@ -391,5 +391,8 @@ class ProxyHandler(ServerHandler):
         """The last session that leaves a resource makes the bridge unsubscribe at the backend."""
         await self._listening.unsubscribe(uri, ctx)
 
-    def _listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
-        self._listening.listened_by(uris, alive, principal, party)
+    def _listened_by(
+        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str,
+        ready: Callable[[Collection[str]], None],
+    ) -> None:  # fmt: skip
+        self._listening.listened_by(uris, alive, principal, party, ready)

@@ -26,7 +26,7 @@ from ..http.auth import metadata, subject
 from ..http.headers import JSON_HEADERS, Headers, parse_accept
 from ..http.messages import Head, HTTPRequest
 from ..http.origins import HostPolicy
-from ..http.reply import STREAMING, Link, Reply
+from ..http.reply import Link, Reply
 from ..protocol.errors import (
     INTERNAL_ERROR,
     MODERN_STATUS,
@@ -243,8 +243,8 @@ class Endpoint:
             self.legacy_sse.open(verdict, reply, principal)
         else:
             self.legacy.listen(verdict, reply, principal)
-        if principal is not None and (verdict.method == "GET" or reply.state == STREAMING):
-            # A POST that streams at this point is a listen stream, and may stay open for days after its token expires.
+        if principal is not None and (verdict.method == "GET" or reply in self.modern.listeners):
+            # A listen stream may stay open for days after its token expires.
             if (expires := expiry(principal)) is not None:
                 self._expiring.add(reply, expires)
 

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -160,10 +160,14 @@ class PostedListener(Listener):
             reply.send(encode_event(payload))
         self._flushing = False
 
-    def close(self) -> None:
-        """End the stream in good order."""
+    def close(self, honoured: dict[str, Any] | None = None) -> None:
+        """End the stream in good order; one that was not acknowledged yet, with the part of the filter given."""
+        result = encode_event(self._json.result(self.id, self.result()))
         self.reply.on_gone = None
-        self.reply.end(encode_event(self._json.result(self.id, self.result())))
+        if self.reply.state == UNDECIDED:
+            self.reply.stream_once(encode_event(self.acknowledgement(honoured or {})) + result)
+        else:
+            self.reply.end(result)
 
 
 class ModernPosts(Modern):
@@ -171,7 +175,7 @@ class ModernPosts(Modern):
 
     def __init__(self, runtime: Runtime) -> None:
         Modern.__init__(self, runtime)
-        self.listeners: set[PostedListener] = set()
+        self.listeners: dict[Reply, PostedListener] = {}
         self._places = Shares(runtime.settings.max_listeners)
         self._gate = Gate(None)
         runtime.notice_listeners.append(self.on_notice)
@@ -264,52 +268,67 @@ class ModernPosts(Modern):
         listener = PostedListener(self.runtime, message, reply, honoured, subject(principal))
         if not self._places.may(listener.party):
             raise overloaded("Too many listeners")
-        acknowledged = encode_event(listener.acknowledgement(honoured))
         if not honoured or self.runtime.draining:
-            reply.stream_once(acknowledged + encode_event(self.runtime.json.result(message.id, listener.result())))
+            listener.close(honoured)
             return
-        self.listeners.add(listener)
+        self.listeners[reply] = listener
         self._places.add(listener.party)
         if reply.load is not None:
             listener.load = reply.load
             listener.load.resize(held_memory(listener.uris) + held_memory(listener.heard))  # all that is kept of it
+        reply.on_gone, reply.cancel_on_eof = partial(self._left, listener), True
+        ready = partial(self._acknowledge, listener, honoured)
         if listener.uris:
-            alive = partial(self.listeners.__contains__, listener)
-            self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party)
-        reply.on_gone = partial(self._left, listener)
-        reply.open(acknowledged)
+            alive = partial(self.listeners.__contains__, reply)
+            self.runtime.handler._listened_by(listener.uris, alive, principal, listener.party, ready)
+        else:
+            ready(())
+
+    def _acknowledge(self, listener: PostedListener, honoured: dict[str, Any], refused: Collection[str]) -> None:
+        """Begin the stream: from now on the client may rely on notices of all but `refused`."""
+        reply = listener.reply
+        if reply not in self.listeners:
+            return  # it has left, or the server ends
+        honoured = listener.leave_out(refused, honoured)
+        if not honoured:
+            self._left(listener)
+            listener.close()
+            return
+        # basic/patterns/subscriptions, Acknowledgment: it is the first message.  Until here `send` of the reply, which
+        # is not a stream yet, drops notices: the client reads what it listens to after this message.
+        reply.open(encode_event(listener.acknowledgement(honoured)))
         reply.forget()
 
     def _left(self, listener: PostedListener) -> None:
         """Remove a listener that has ended, and give back its place."""
-        self.listeners.discard(listener)
+        del self.listeners[listener.reply]
         self._places.give_back(listener.party)
         listener.load = None
 
     def _on_gap(self) -> None:
         """Notices of other workers may have been lost: tell every listener of all that it asked for."""
-        for listener in list(self.listeners):
+        for listener in list(self.listeners.values()):
             for notice in (*map(Notice, listener.kinds), *(Notice("updated", uri) for uri in listener.uris)):
                 listener.on_notice(notice)
 
     def on_notice(self, notice: Notice) -> None:
         """Pass a notice to every listener; each sends it if its filter has it."""
-        for listener in list(self.listeners):
+        for listener in list(self.listeners.values()):
             if notice.is_for(listener.principal, None):
                 listener.on_notice(notice)
 
     def expire(self, reply: Reply) -> bool:
         """End the listen stream on this reply, if there is one: the token that it was opened with has expired."""
-        for listener in self.listeners:
-            if listener.reply is reply:
-                self._left(listener)
-                listener.close()
-                return True
-        return False
+        listener = self.listeners.get(reply)
+        if listener is None:
+            return False
+        self._left(listener)
+        listener.close()
+        return True
 
     def end_idle_streams(self) -> None:
         """Shutting down: end the listen streams, each with its result."""
-        for listener in list(self.listeners):
+        for listener in list(self.listeners.values()):
             self._left(listener)
             listener.close()
 

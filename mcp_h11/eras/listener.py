@@ -7,6 +7,7 @@ notices.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ..handler.notices import EXTENDED, Notice
@@ -48,6 +49,17 @@ class Listener:
     def acknowledgement(self, honoured: dict[str, Any]) -> bytes:
         """The first message on the stream: the honoured part of the filter."""
         return self.notification(ACKNOWLEDGED, {"notifications": honoured})
+
+    def leave_out(self, refused: Collection[str], honoured: dict[str, Any]) -> dict[str, Any]:
+        """Hear nothing of these resources.  Returns the part of the filter that is still honoured."""
+        if not refused:
+            return honoured
+        self.uris = self.uris.difference(refused)
+        self._spellings = spellings(self.uris)
+        left = {member: value for member, value in honoured.items() if member != "resourceSubscriptions"}
+        if self.uris:
+            left["resourceSubscriptions"] = [uri for uri in honoured["resourceSubscriptions"] if uri in self.uris]
+        return left
 
     def payload(self, notice: Notice) -> bytes | None:
         """The notification for this listener, or None where it did not ask for it."""

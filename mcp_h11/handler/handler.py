@@ -241,9 +241,17 @@ class ServerHandler:
         On the loop, before the client is told; must not raise.
         """
 
-    def _listened_by(self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str) -> None:
-        """As `listened`, which it calls; `party` is the client that limits count the listener for."""
+    def _listened_by(
+        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str,
+        ready: Callable[[Collection[str]], None],
+    ) -> None:  # fmt: skip
+        """As `listened`, which it calls; `party` is the client that limits count the listener for.
+
+        It calls `ready`, now or later and once, with the URIs that the client will hear nothing of: then the client is
+        told that it listens.
+        """
         self.listened(uris, alive, principal)
+        ready(())
 
     async def list_prompts(self, params: Params, ctx: Context) -> Result:
         """``{"prompts": [...]}``"""

@@ -11,6 +11,7 @@ server runs.  The reader never waits for a handler.  The server ends at the end 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
@@ -78,14 +79,26 @@ class PipeSession(ChannelSession):
 class PipeListener(Listener):
     """A listen stream; its notices share the pipe with all other messages."""
 
-    __slots__ = ("_pipe",)
+    __slots__ = ("_pipe", "open")
 
     def __init__(self, runtime: Runtime, message: Request, wanted: dict[str, Any], pipe: Pipe) -> None:
         super().__init__(runtime, message, wanted)
         self._pipe = pipe
+        self.open = False  # once it is acknowledged
+
+    def acknowledge(self, honoured: dict[str, Any]) -> None:
+        self.open = True
+        self._pipe.outlet.post(self.acknowledgement(honoured))
+
+    def close(self) -> None:
+        """End it in good order."""
+        if not self.open:
+            self.acknowledge({})
+        self._pipe.outlet.post(self._json.result(self.id, self.result()))
 
     def on_notice(self, notice: Notice) -> None:
-        payload = self.payload(notice)
+        # basic/patterns/subscriptions, Acknowledgment: it is the first message.
+        payload = self.payload(notice) if self.open else None
         if payload is not None:
             self._pipe.tell(payload)
 
@@ -263,18 +276,30 @@ class Pipe:
         if limit is not None and len(self._listeners) >= limit:
             raise overloaded("Too many listeners")
         listener = PipeListener(self.runtime, message, honoured, self)
-        self.outlet.post(listener.acknowledgement(honoured))
-        if honoured:
-            self._listeners[message.id] = listener
-            if listener.uris:
-                listens = self._listeners
+        if not honoured:
+            listener.close()
+            return
+        self._listeners[message.id] = listener
+        listens = self._listeners
 
-                def alive() -> bool:
-                    return listens.get(listener.id) is listener
+        def alive() -> bool:
+            return listens.get(listener.id) is listener
 
-                self.runtime.handler._listened_by(listener.uris, alive, None, EVERYONE)
+        def ready(refused: Collection[str]) -> None:
+            """From now on the client may rely on notices of all but `refused`."""
+            if not alive():
+                return  # the client has cancelled it, or the server ends
+            left = listener.leave_out(refused, honoured)
+            if left:
+                listener.acknowledge(left)
+            else:
+                del listens[listener.id]
+                listener.close()
+
+        if listener.uris:
+            self.runtime.handler._listened_by(listener.uris, alive, None, EVERYONE, ready)
         else:
-            self.outlet.post(self.runtime.json.result(message.id, listener.result()))
+            ready(())
 
     def _reply_error(self, request_id: str | int | None, error: MCPError) -> None:
         self.outlet.post(self.runtime.json.error(request_id, error))
@@ -294,7 +319,7 @@ class Pipe:
     async def close(self) -> None:
         """End the listen streams, let running calls finish within the grace, then cancel the rest."""
         for listener in self._listeners.values():
-            self.outlet.post(self.runtime.json.result(listener.id, listener.result()))
+            listener.close()
         self._listeners.clear()
         self._session.give_up_questions("The client has gone")
         await self.runtime.wait_idle(self.runtime.settings.grace, self.forced)

@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 import pytest
-from rawclient import LIMIT, Legacy, Modern
-from scripted import Peer, Seen, result, scripted, session_server
-from serving import LEGACY, served, turns
+from pipes_support import piped
+from rawclient import LIMIT, Legacy, Modern, RawClient, encode
+from scripted import Peer, Seen, failure, result, scripted, session_server
+from serving import LEGACY, modern, served, turns
 
+from mcp_h11 import Principal
+from mcp_h11.bridge import listening
 from mcp_h11.bridge.interests import MAX_SUBSCRIBED, Interests
 from mcp_h11.bridge.proxy import ProxyHandler
 from mcp_h11.client.targets import Url
 from mcp_h11.protocol.errors import InvalidParams, MCPError
+from mcp_h11.protocol.methods import META_SUBSCRIPTION
 
 pytestmark = pytest.mark.anyio
 
@@ -224,9 +230,12 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
         async with served(handler) as front:  # type: ignore[arg-type]
             for number in range(9):
                 uris = [f"slow://{number}/{index}" for index in range(1_000)]
-                async with Modern(front.port).listen(resourceSubscriptions=uris) as stream:
-                    await stream.next_message()
+                async with RawClient(front.port) as leaver:
+                    await leaver.send(modern("subscriptions/listen", wanted(uris)))
                     await script.until("resources/subscribe", number + 1)
+                    if number % 2:  # one that stops sending is taken for one that has left
+                        await leaver.send_eof()
+                        assert await leaver.receive_eof() == b""
             assert len(handler._listening.walks) <= 9
             async with Legacy(front.port, LEGACY) as client:
                 for uri in ("quick://1", "quick://2"):
@@ -236,14 +245,162 @@ async def test_listeners_that_have_left_hold_up_no_other_client_and_leave_nothin
                         await anyio.sleep(0.01)
             # For each listener the bridge requested one resource, and requested no other before the answer.
             slow = [seen for seen in script.of("resources/subscribe") if seen.message["params"]["uri"][0] == "s"]
-            assert len(slow) == 9
+            assert len(slow) == 9 and not front.endpoint.modern.listeners
+
+
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+
+
+def wanted(uris: list[str], **more: Any) -> dict[str, Any]:
+    return {"notifications": {"resourceSubscriptions": uris, **more}}
+
+
+class Subscribing:
+    """A backend that answers subscriptions when the test lets it, refuses those to no://, and ignores slow://."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, seen: Seen, peer: Peer) -> None:
+        uri = (seen.message.get("params") or {}).get("uri", "")
+        if seen.method == "resources/subscribe":
+            if uri.startswith("slow:"):
+                await peer.gone()
+                return
+            with anyio.fail_after(LIMIT):
+                await self.may_answer.wait()
+            if uri.startswith("no:"):
+                await peer.answer(failure(seen, -32602))
+                return
+        await peer.answer(result(seen, {"tools": []} if seen.method == "tools/list" else {}))
+
+
+async def open_listening(client: RawClient, notifications: dict[str, Any], **headers: str) -> Any:
+    """The stream, once its head is there."""
+    listener = Modern(client.port)
+    message = listener.request("subscriptions/listen", notifications, id="l")
+    return await client.open_stream("POST", "/mcp", {**listener.headers_for(message), **headers}, encode(message))
+
+
+async def test_a_listener_is_told_that_it_listens_when_the_backend_knows() -> None:
+    """Else a change right after the acknowledgement is lost."""
+    backend = Subscribing()
+    async with scripted(session_server(backend)) as script:
+        handler = ProxyHandler(Url(script.url, revision=LEGACY))
+        async with served(handler) as front, RawClient(front.port) as client:  # type: ignore[arg-type]
+            filters = wanted(["test://x"], toolsListChanged=True)
+            opened = asyncio.ensure_future(open_listening(client, filters))
+            await script.until("resources/subscribe")
+            handler.notify_tools_changed()  # the acknowledgement is the first message all the same
+            assert (await Modern(front.port).call("tools/list")).result["tools"] == []
+            assert not opened.done()
+            backend.may_answer.set()
+            stream = await opened
+            acknowledged = await stream.next_message()
+            assert acknowledged["method"] == ACKNOWLEDGED
+            assert acknowledged["params"]["notifications"] == filters["notifications"]
+            handler.notify_resource_updated("test://x")
+            assert (await stream.next_message())["params"]["uri"] == "test://x"
+
+
+async def test_a_resource_that_the_backend_refuses_is_left_out_of_the_acknowledgement() -> None:
+    backend = Subscribing()
+    backend.may_answer.set()
+    async with scripted(session_server(backend)) as script:
+        handler = ProxyHandler(Url(script.url, revision=LEGACY))
+        async with served(handler, max_listeners=1) as front:  # type: ignore[arg-type]
+            for _ in range(2):  # of which there is but one place
+                async with Modern(front.port).listen("n", resourceSubscriptions=["no://1", "no://2"]) as stream:
+                    assert (await stream.next_message())["params"]["notifications"] == {}
+                    assert (await stream.next_message())["id"] == "n"
+                    assert await stream.next_message() is None
+            uris = ["no://1", "test://x", "no://2"]
+            async with Modern(front.port).listen(resourceSubscriptions=uris, toolsListChanged=True) as stream:
+                honoured = (await stream.next_message())["params"]["notifications"]
+                assert honoured == {"toolsListChanged": True, "resourceSubscriptions": ["test://x"]}
+                for uri in ("no://1", "test://x"):
+                    handler.notify_resource_updated(uri)
+                assert (await stream.next_message())["params"]["uri"] == "test://x"
+
+
+async def test_a_listener_waits_for_a_silent_backend_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "SUBSCRIBE_TIME", 0.05)
+    backend = Subscribing()
+    async with scripted(session_server(backend)) as script:
+        handler = ProxyHandler(Url(script.url, revision=LEGACY))
+        async with served(handler) as front:  # type: ignore[arg-type]
+            uris = ["slow://1", "slow://2", "slow://3"]
+            async with Modern(front.port).listen(resourceSubscriptions=uris) as stream:
+                honoured = (await stream.next_message())["params"]["notifications"]
+            # It did not take the first that it was asked for in time; of the others no more is known then.
+            assert len(honoured["resourceSubscriptions"]) == 2 and {*honoured["resourceSubscriptions"]} < {*uris}
+
+
+async def test_a_listener_that_waits_when_the_server_ends_is_answered() -> None:
+    async with scripted(session_server(Subscribing())) as script, AsyncExitStack() as stack:
+        async with served(ProxyHandler(Url(script.url, revision=LEGACY))) as front:  # type: ignore[arg-type]
+            client = await stack.enter_async_context(RawClient(front.port))
+            opened = asyncio.ensure_future(open_listening(client, wanted(["slow://1"])))
+            await script.until("resources/subscribe")
+        stream = await opened
+        assert (await stream.next_message())["params"]["notifications"] == {}
+        assert (await stream.next_message())["id"] == "l" and await stream.next_message() is None
+
+
+async def test_a_listener_whose_token_expires_while_it_waits_is_ended() -> None:
+    backend, expires = Subscribing(), time.time() + 1.0
+
+    def authorize(head: Any) -> Principal:
+        return Principal("ann", expires_at=expires)
+
+    async with scripted(session_server(backend)) as script:
+        handler = ProxyHandler(Url(script.url, revision=LEGACY))
+        async with served(handler, authorize=authorize, keep_alive=0.2) as front:  # type: ignore[arg-type]
+            async with RawClient(front.port) as client:
+                opened = asyncio.ensure_future(open_listening(client, wanted(["test://x"])))
+                await script.until("resources/subscribe")
+                with anyio.fail_after(LIMIT):
+                    while time.time() <= expires:
+                        await anyio.sleep(0.01)
+                backend.may_answer.set()
+                stream = await opened
+                assert (await stream.next_message())["method"] == ACKNOWLEDGED
+                assert (await stream.next_message())["id"] == "l" and await stream.next_message() is None
+
+
+async def test_on_pipes_a_listener_is_told_when_the_backend_knows() -> None:
+    backend = Subscribing()
+    async with scripted(session_server(backend)) as script:
+        handler = ProxyHandler(Url(script.url, revision=LEGACY))
+        async with piped(handler) as client:  # type: ignore[arg-type]
+            client.request("l", "subscriptions/listen", wanted(["test://x", "no://1"]))
+            client.request("gone", "subscriptions/listen", wanted(["test://y"]))
+            client.request("none", "subscriptions/listen", wanted(["no://2"]))
+            await script.until("resources/subscribe", 3)
+            client.notify("notifications/cancelled", requestId="gone")
+            handler.notify_resource_updated("test://x")
+            client.request(1, "tools/list")
+            assert (await client.result(1))["tools"] == []
+            backend.may_answer.set()
+            answers = [await client.receive() for _ in range(3)]
+            told = {one["params"]["_meta"][META_SUBSCRIPTION]: one["params"]["notifications"]
+                    for one in answers if one.get("method") == ACKNOWLEDGED}  # fmt: skip
+            assert told == {"l": {"resourceSubscriptions": ["test://x"]}, "none": {}}
+            assert [one["id"] for one in answers if "id" in one] == ["none"]
+            for uri in ("test://y", "test://x"):
+                handler.notify_resource_updated(uri)
+            assert (await client.receive())["params"]["uri"] == "test://x"
+            client.request("late", "subscriptions/listen", wanted(["slow://1"]))
+            await script.until("resources/subscribe", 5)
+            client.close()
+            answers = [await client.receive() for _ in range(3)]
+            assert [one.get("id", one.get("method")) for one in answers] == ["l", ACKNOWLEDGED, "late"]
+            assert answers[1]["params"]["notifications"] == {}
 
 
 async def test_a_subscription_that_the_backend_does_not_answer_is_an_error_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mcp_h11.bridge import listening
-
     monkeypatch.setattr(listening, "SUBSCRIBE_TIME", 0.05)
 
     async def answer(seen: Seen, peer: Peer) -> None:
