@@ -117,6 +117,7 @@ async def test_no_call_is_lost_and_none_is_answered_twice(store: SharedStore, tm
         for pid in before:
             await fleet.until(lambda pid=pid: not is_alive(pid), f"end of {pid}")
         assert len(made) >= CALLERS * CALLS and len(opened) >= CALLERS // 5
+        await fleet.until(lambda: fleet.said.count("ran c") >= len(made), "line of each call")
         ran = [line.split()[-1] for line in fleet.said.splitlines() if "ran c" in line]
         assert sorted(ran) == sorted(made)  # each once
         for caller in callers[:5]:

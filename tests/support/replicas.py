@@ -145,10 +145,12 @@ class Replicas:
         for worker in begun:
             worker.port = int(worker.wait_for(r"at (\d+)")[1])
         self.workers += begun
+        line = f"sees {len(self)}"
+        before = [worker.said.count(f"{line}\n") for worker in self.workers]
         for worker in self.workers:
-            worker.tell(f"sees {len(self)}")
-        for worker in self.workers:
-            worker.wait_for(f"sees {len(self)}")
+            worker.tell(line)
+        for worker, lines in zip(self.workers, before, strict=True):
+            worker.wait_for(line, lines + 1)
 
     def launch(self) -> Replica:
         """Start another worker, and do not wait; it is not in the fleet."""

@@ -181,6 +181,11 @@ class Fleet:
         match: re.Match[str] = await self.until(found, f"line {pattern!r}")
         return match
 
+    def forget(self) -> None:
+        """Lines from now on alone are looked at."""
+        with self._changed:
+            self.said = ""
+
     async def started(self, count: int) -> Fleet:
         """Wait until so many workers are ready; then `port` and `ops` are known."""
         self.port = int((await self.line(r"(?:\nat |http://127\.0\.0\.1:|^at )(\d+)"))[1])

@@ -113,7 +113,7 @@ async def test_code_that_cannot_run_is_told_once_and_the_code_before_goes_on(tmp
             assert await fleet.call("version") == "1"
             save(tmp_path, text + "# and again\n")
             await fleet.line(said, 2)
-            fleet.said = ""
+            fleet.forget()
         save(tmp_path, "VERSION = 3\n", "absent.py")  # it was missing, and nothing else changes
         await fleet.line(f" absent.py changed: {SERVED}")
         assert await fleet.call("version") == "3" and "Traceback" not in fleet.said

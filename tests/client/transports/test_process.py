@@ -156,7 +156,8 @@ async def test_lines_go_in_and_come_out(script: Command, monkeypatch: pytest.Mon
         assert child.returncode == 0 and "exited with code 0" in child.why
 
 
-async def test_the_last_line_needs_no_line_end(script: Command) -> None:
+async def test_the_last_line_needs_no_line_end(script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script("os.write(1, b'one\\ntwo')")) as child:
         assert await rest(child) == [b"one", b"two"]
         assert child.returncode == 0
@@ -321,7 +322,8 @@ async def test_one_that_ends_at_once_says_why(script: Command, monkeypatch: pyte
         assert "exited with code 1" in child.why and "no such database" in child.why
 
 
-async def test_a_signal_without_a_name_has_its_number(script: Command) -> None:
+async def test_a_signal_without_a_name_has_its_number(script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script("os.kill(os.getpid(), 40)")) as child:
         assert await rest(child) == []
         assert "killed by signal 40" in child.why
@@ -464,6 +466,7 @@ wait()
 
 async def test_the_number_of_a_group_that_is_gone_is_not_signalled(script: Command, monkeypatch: Any) -> None:
     # It may be somebody else's by then.
+    monkeypatch.setattr(process, "LAST_WORDS_TIME", LIMIT)  # a busy machine tells later how it ended
     async with running(script("say('x')")) as child:
         assert await rest(child) == [b"x"]
         signalled: list[int] = []
