@@ -283,7 +283,7 @@ class Legacy:
         return StreamSession(self.runtime, SessionState(id="", revision=revision.name), revision, None)
 
     async def _restored(
-        self, session_id: str, reply: Reply, principal: Any, then: Callable[[StreamSession], None]
+        self, session_id: str, reply: Reply, principal: Any, then: Callable[[StreamSession], object]
     ) -> None:
         """Go on with a session that is not at hand, if the manager knows it."""
         try:
@@ -302,14 +302,14 @@ class Legacy:
         """GET: the session's own stream, or the rest of one that was cut (2025-11-25 basic/transports, Listening)."""
         if self.runtime.draining:
             raise overloaded("The server is shutting down")
-        self._named(verdict, reply, principal, partial(self._listen, last_event_id=verdict.last_event_id, reply=reply))
-
-    def _listen(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
-        self.runtime.spawn(self._attach(session, last_event_id, reply))
+        last = verdict.last_event_id
+        self._named(verdict, reply, principal, lambda found: self.runtime.spawn(self._attach(found, last, reply)))
 
     async def _attach(self, session: StreamSession, last_event_id: str | None, reply: Reply) -> None:
         session.count_readers(+1)
         try:
+            if session.closed:  # by a DELETE in the turn of this GET
+                raise session_not_found()
             if last_event_id is None:
                 await session.standalone.listen(reply)
             else:
@@ -357,7 +357,7 @@ class Legacy:
             self.table.end(session, forget=False)
         reply.answer(204, b"", ())
 
-    def _named(self, verdict: Verdict, reply: Reply, principal: Any, then: Callable[[StreamSession], None]) -> None:
+    def _named(self, verdict: Verdict, reply: Reply, principal: Any, then: Callable[[StreamSession], object]) -> None:
         """Go on with the session that a GET or DELETE names; stateless servers do not come here."""
         _claimed(verdict)
         session_id = verdict.session_id

@@ -847,6 +847,21 @@ async def test_a_session_store_that_is_away_is_503_and_never_404() -> None:
         assert restored.status == 400
 
 
+@pytest.mark.parametrize("last_event_id", [None, "s.1"])
+async def test_a_session_that_is_deleted_in_the_turn_of_a_get_has_no_stream(last_event_id: str | None) -> None:
+    async with serving() as port:
+        session = Legacy(port, wire.D)
+        await session.initialize()
+        headers = {"Accept": SSE_TYPE, "Mcp-Session-Id": session.session, "Last-Event-ID": last_event_id}
+        async with RawClient(port) as listens, RawClient(port) as deletes:
+            # The server is on this loop: it reads both requests in its next turn, in this order.
+            listens.writer.write(listens.head("GET", "/mcp", headers))
+            deletes.writer.write(deletes.head("DELETE", "/mcp", headers))
+            assert (await deletes.receive("DELETE")).status == 204
+            answer = await listens.receive_stream("GET")
+            assert answer.status == 404 and "id" not in (await answer.read()).json()
+
+
 async def test_a_session_of_somebody_else_takes_no_longer_to_refuse_than_one_that_never_was() -> None:
     def authorize(head: Any) -> str | None:
         return head.get("authorization")
