@@ -260,7 +260,8 @@ class TaskRun:
             result = await answer(self._handler, exchange.method, exchange.params, Context(exchange))
             if not isinstance(result, InputRequired) or not self.begun.done():
                 return result
-            exchange.input_responses = await self.ask(result.questions(), raw=True)
+            questions = result.questions()  # none where there is only a state: the function simply runs again
+            exchange.input_responses = await self.ask(questions, raw=True) if questions else {}
             exchange.request_state = result.state
         raise InternalError(f"The tool still asks for input after {MAX_RETURNED_ROUNDS} rounds")
 

@@ -115,6 +115,12 @@ async def test_questions_that_a_function_returns_are_rounds_of_the_task() -> Non
         assert text_of(await client.until(task_id)) == "in the end B"
 
 
+async def test_a_function_that_returns_a_state_alone_runs_again() -> None:
+    async with served(Jobs()) as server:
+        client = TaskClient(server.port)
+        assert text_of(await client.until(await client.start("stepping"))) == "{} after one"
+
+
 async def test_a_function_that_never_has_enough_fails() -> None:
     async with served(Jobs()) as server:
         client = TaskClient(server.port)

@@ -30,7 +30,7 @@ class Jobs(MCPServer):
         self.add_tool(self.plain)
         for tool in (self.hold, self.big, self.fail, self.refuse, self.leave, self.progress, self.stubborn, self.nan):
             self.add_tool(tool, task="optional")
-        for asking in (self.ask, self.two, self.rounds, self.again):
+        for asking in (self.ask, self.two, self.rounds, self.stepping, self.again):
             self.add_tool(asking, task="required")
         for late in (self.late, self.never):
             self.add_tool(late, task="later")
@@ -105,6 +105,12 @@ class Jobs(MCPServer):
         if ctx.request_state == "two":
             return f"in the end {given}"
         return InputRequired({"name": Elicit(f"After {given}?", NAME)}, state="one" if given is None else "two")
+
+    async def stepping(self, ctx: Context) -> Any:
+        """Has no question, and a second step."""
+        if ctx.request_state is None:
+            return InputRequired(state="one")
+        return f"{ctx.input_responses} after {ctx.request_state}"
 
     async def again(self, ctx: Context) -> Any:
         """Never has enough."""
