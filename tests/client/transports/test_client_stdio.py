@@ -170,7 +170,9 @@ for r in requests():
     async with connected(script(code)) as (transport, recorder):
         for id in (1, 2):
             await transport.send(request(id))
-        await recorder.until(lambda: len(recorder.messages) == 2 and transport.skipped >= 10)
+        await recorder.until(lambda: len(recorder.messages) == 2)
+        while transport.skipped < 10:  # the last line comes after the last message, which alone wakes the recorder
+            await anyio.sleep(0.005)
         assert recorder.losses == []
     assert transport.skipped == 10  # the blank one is no line
     found = [record.getMessage() for record in caplog.records if record.name == "mcp_h11.client.transports.stdio"]
