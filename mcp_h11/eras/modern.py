@@ -185,7 +185,7 @@ class ModernCall(Exchange):
             return
         now = self.runtime.now()
         try:
-            first = await self.runtime.once.claim(nonce, now + self.runtime.sealer.ttl, now)
+            first = await self.runtime.once.claim(nonce, now + self.runtime.sealer.ttl, now, self.party)
         except StoreFull:
             raise overloaded("Too many rounds of calls are remembered") from None
         if not first:

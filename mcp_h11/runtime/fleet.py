@@ -26,7 +26,7 @@ from ..stores.base import ALIVE_TIME, BEAT_EVERY, Full, Records, Store, StoreErr
 from ..stores.guarded import GuardedStore, StoreGuard
 from .fleet_keys import MEND_TIME, FleetKeys
 from .request_state import new_id
-from .storage import MAX_NONCES, StoreFull
+from .storage import MAX_CLIENT_NONCES, MAX_NONCES, StoreFull
 
 logger = escaping(logging.getLogger(__name__))
 
@@ -458,7 +458,7 @@ class FleetOnceStore:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    async def claim(self, nonce: str, until: float, now: float) -> bool:
+    async def claim(self, nonce: str, until: float, now: float, party: str) -> bool:
         """Claim a nonce for the whole fleet; False where a worker claimed it before.
 
         Raises `overloaded` where the store is away: without it, nothing says whether the round was played.
@@ -466,7 +466,8 @@ class FleetOnceStore:
         # A worker opens the state for as long as clocks differ after its end, by a clock that may be as much behind.
         ttl = max(1.0, until - now) + 2 * CLOCKS_DIFFER
         try:
-            made = await self._records.create(ROUNDS, nonce, b"", ttl, limit=MAX_NONCES)
+            share = MAX_CLIENT_NONCES if party else None
+            made = await self._records.create(ROUNDS, nonce, b"", ttl, group=party, limit=MAX_NONCES, group_limit=share)
         except Full:
             raise StoreFull from None
         except StoreError:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..protocol.errors import EventsExpired
-from .fairness import Holdings
+from .fairness import Holdings, Shares
 
-MAX_NONCES = 100_000  # rounds that are remembered in one process; about 150 bytes each
+MAX_NONCES = 100_000  # rounds that are remembered in one process; about 250 bytes each
+MAX_CLIENT_NONCES = MAX_NONCES * 4 // 5  # of one client, in a fleet; in one process the free places decide
 MAX_STREAM_EVENTS = 256
 MAX_SESSION_BYTES = 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
@@ -294,35 +295,39 @@ class OnceStore(Protocol):
     A fleet that shares `state_keys` needs a shared store.
     """
 
-    async def claim(self, nonce: str, until: float, now: float) -> bool:
+    async def claim(self, nonce: str, until: float, now: float, party: str) -> bool:
         """Claim a nonce; False where it was claimed before.  `until` and `now` are seconds since the epoch.
 
-        The nonce is remembered until `until`.  Raises StoreFull where the store has no room for another nonce: to
-        forget one would let its round be played again.
+        The nonce is remembered until `until`, and counts for the client `party`.  Raises StoreFull where the store has
+        no room for another nonce of this client: to forget one would let its round be played again.
         """
         ...
 
 
 class StoreFull(Exception):
-    """The store remembers as many nonces as its limit allows."""
+    """The store remembers as many nonces as its limit, or the share of this client, allows."""
 
 
 class MemoryOnceStore:
     """Nonces of one process, at most `limit`, each until its state has expired."""
 
     def __init__(self, limit: int = MAX_NONCES) -> None:
-        self._limit = limit
-        self._until: dict[str, float] = {}  # nearly in order: all live equally long
+        self._places = Shares(limit)
+        self._claimed: dict[str, tuple[float, str]] = {}  # until when, and for whom; nearly in order of the time
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._claimed)
 
-    async def claim(self, nonce: str, until: float, now: float) -> bool:
-        while self._until and next(iter(self._until.values())) < now:
-            del self._until[next(iter(self._until))]
-        if nonce in self._until:
+    async def claim(self, nonce: str, until: float, now: float, party: str) -> bool:
+        while self._claimed:
+            oldest, (end, owner) = next(iter(self._claimed.items()))
+            if end >= now:
+                break
+            del self._claimed[oldest]
+            self._places.give_back(owner)
+        if nonce in self._claimed:
             return False
-        if len(self._until) >= self._limit:
+        if not self._places.take(party):
             raise StoreFull
-        self._until[nonce] = until
+        self._claimed[nonce] = until, party
         return True

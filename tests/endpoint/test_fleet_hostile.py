@@ -229,7 +229,7 @@ async def test_clocks_that_differ_by_a_minute_end_no_state_early_and_let_no_roun
         with pytest.raises(MCPError, match="Invalid or expired"):
             ahead.sealer.open(state, b"", began + ttl + 61.0)
         # A worker whose clock is behind opens the state for two minutes more: so long the round is remembered.
-        assert await ahead.once.claim("n", began + 60.0 + ttl, began + 60.0)
+        assert await ahead.once.claim("n", began + 60.0 + ttl, began + 60.0, "")
         now = ttl + 119.0
         await until(lambda: one.fleet.works)
-        assert not await one.once.claim("n", began + ttl, began)
+        assert not await one.once.claim("n", began + ttl, began, "")

@@ -176,14 +176,44 @@ async def test_servers_that_share_a_store_and_keys_do_it_once_among_them() -> No
 async def test_the_store_remembers_so_many_and_each_until_its_time() -> None:
     store = MemoryOnceStore(limit=3)
     for number in range(3):
-        assert await store.claim(f"n{number}", 10.0 + number, 0.0)
+        assert await store.claim(f"n{number}", 10.0 + number, 0.0, "")
     with pytest.raises(StoreFull):
-        await store.claim("n3", 20.0, 10.0)
-    assert not await store.claim("n0", 20.0, 10.0)
+        await store.claim("n3", 20.0, 10.0, "")
+    assert not await store.claim("n0", 20.0, 10.0, "")
     # One has expired, and its place is free.
-    assert await store.claim("n3", 20.0, 10.5)
+    assert await store.claim("n3", 20.0, 10.5, "")
     assert len(store) == 3
-    assert not await store.claim("n1", 30.0, 11.0)
-    assert await store.claim("n0", 40.0, 30.0)
+    assert not await store.claim("n1", 30.0, 11.0, "")
+    assert await store.claim("n0", 40.0, 30.0, "")
     assert len(store) == 1
     assert MAX_NONCES >= 10_000
+
+
+async def test_one_client_leaves_room_for_the_rounds_of_another() -> None:
+    store = MemoryOnceStore(limit=10)
+    for number in range(8):
+        assert await store.claim(f"a{number}", 10.0, 0.0, "a")
+    with pytest.raises(StoreFull):
+        await store.claim("a8", 10.0, 0.0, "a")
+    assert await store.claim("b0", 10.0, 0.0, "b")
+    assert not await store.claim("a0", 10.0, 0.0, "b")  # a nonce is claimed once, whoever comes with it
+    # Its rounds expire, and with them its share is free.
+    assert await store.claim("a8", 20.0, 10.5, "a")
+    assert len(store) == 1
+
+
+async def test_the_rounds_of_one_user_count_for_that_user() -> None:
+    shop = Shop()
+
+    def user(head: Any) -> str:
+        return str(head.get("x-user"))
+
+    async with served(shop, authorize=user) as server:
+        server.runtime.once = MemoryOnceStore(limit=10)
+        ada, bob = (Modern(server.port, capabilities=ABLE) for _ in range(2))
+        ada.extra_headers, bob.extra_headers = {"X-User": "ada"}, {"X-User": "bob"}
+        statuses = []
+        for client in [ada] * 9 + [bob]:
+            params = answered("buy", (await client.call("tools/call", call("buy"))).result)
+            statuses.append((await client.call("tools/call", params)).status)
+        assert statuses == [200] * 8 + [503, 200]

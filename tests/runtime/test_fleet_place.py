@@ -121,8 +121,21 @@ async def test_rounds_have_a_limit_for_the_whole_fleet(monkeypatch: pytest.Monke
     monkeypatch.setattr(fleet_module, "MAX_NONCES", 2)
     hub = Hub()
     async with member(MemoryStore(hub)) as first, member(MemoryStore(hub)) as second:
-        assert await first.once.claim("one", 60.0, 0.0)
-        assert await second.once.claim("two", 60.0, 0.0)
-        assert not await second.once.claim("one", 60.0, 0.0)
+        assert await first.once.claim("one", 60.0, 0.0, "")
+        assert await second.once.claim("two", 60.0, 0.0, "")
+        assert not await second.once.claim("one", 60.0, 0.0, "")
         with pytest.raises(StoreFull):
-            await first.once.claim("three", 60.0, 0.0)
+            await first.once.claim("three", 60.0, 0.0, "")
+
+
+async def test_one_client_has_a_share_of_the_rounds_of_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "MAX_NONCES", 4)
+    monkeypatch.setattr(fleet_module, "MAX_CLIENT_NONCES", 2)
+    hub = Hub()
+    async with member(MemoryStore(hub)) as first, member(MemoryStore(hub)) as second:
+        assert await first.once.claim("one", 60.0, 0.0, "a")
+        assert await second.once.claim("two", 60.0, 0.0, "a")
+        with pytest.raises(StoreFull):
+            await second.once.claim("three", 60.0, 0.0, "a")
+        assert await second.once.claim("three", 60.0, 0.0, "b")
+        assert not await first.once.claim("three", 60.0, 0.0, "a")
