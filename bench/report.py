@@ -183,6 +183,11 @@ def side_by_side(found: dict[str, Any] | None) -> Iterator[str]:
         ]
         yield f"| `{key[0]}` | {title_of(key[1])} | " + " | ".join(said_of) + " |"
     yield ""
+    if found["errors"]:
+        yield "Failed; a server that fails twice in a scenario has no figure there:"
+        yield ""
+        yield from (f"- {error}" for error in found["errors"])
+        yield ""
 
 
 def growth(found: dict[str, Any] | None) -> Iterator[str]:

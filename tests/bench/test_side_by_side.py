@@ -69,6 +69,8 @@ def test_the_page_has_a_table_a_chart_and_the_number_of_each_verdict(bench: Any)
     assert "- mcp_h11, speed extra: cheaper in 1, not decided in 0, dearer in 0." in lines
     assert "T ours-speed call, 20 0.50 (0.50 to 0.50)" in bench("figures").side_by_side_alternative(beside)
     assert list(bench("report").side_by_side(None)) == []
+    failed = list(bench("report").side_by_side({**beside, "errors": ["go, resume: 409"]}))
+    assert failed[: len(lines)] == lines and failed[-2:] == ["- go, resume: 409", ""]
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
