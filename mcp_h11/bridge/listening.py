@@ -20,6 +20,7 @@ import anyio
 
 from ..client.transports.jobs import begin_soon
 from ..handler.context import Context
+from ..handler.handler import Ready
 from ..http.auth import subject
 from ..protocol.errors import INTERNAL_ERROR, MCPError
 from ..protocol.methods import log_rank
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ..eras.session import Session
 
 logger = escaping(logging.getLogger(__name__))
-Ready = Callable[[Collection[str]], None]  # called with the resources that a client will hear nothing of
 
 
 class InterestRelay:

@@ -29,7 +29,7 @@ import anyio
 from ..client.targets import Command, Url
 from ..handler.context import Context, exchange_of
 from ..handler.extension import Extension
-from ..handler.handler import Params, ServerHandler
+from ..handler.handler import Params, Ready, ServerHandler
 from ..protocol.errors import InvalidParams, MethodNotFound, overloaded
 from ..protocol.methods import LIST_CHANGED, TASK_METHODS, TASKS
 from .attribution import Attribution
@@ -392,7 +392,6 @@ class ProxyHandler(ServerHandler):
         await self._listening.unsubscribe(uri, ctx)
 
     def _listened_by(
-        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str,
-        ready: Callable[[Collection[str]], None],
-    ) -> None:  # fmt: skip
+        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str, ready: Ready
+    ) -> None:
         self._listening.listened_by(uris, alive, principal, party, ready)

@@ -30,6 +30,8 @@ from .questions import InputRequired
 
 logger = escaping(logging.getLogger(__name__))
 
+Ready = Callable[[Collection[str]], None]  # called with the resources that a listener will hear nothing of
+
 MAX_PROGRESS_TOKEN = 1_024  # bytes of one that is text
 MAX_TOKEN_BITS = 64  # of one that is a number
 
@@ -242,9 +244,8 @@ class ServerHandler:
         """
 
     def _listened_by(
-        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str,
-        ready: Callable[[Collection[str]], None],
-    ) -> None:  # fmt: skip
+        self, uris: Collection[str], alive: Callable[[], bool], principal: Any, party: str, ready: Ready
+    ) -> None:
         """As `listened`, which it calls; `party` is the client that limits count the listener for.
 
         It calls `ready`, now or later and once, with the URIs that the client will hear nothing of: then the client is

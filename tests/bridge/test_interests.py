@@ -275,11 +275,11 @@ class Subscribing:
         await peer.answer(result(seen, {"tools": []} if seen.method == "tools/list" else {}))
 
 
-async def open_listening(client: RawClient, notifications: dict[str, Any], **headers: str) -> Any:
+async def open_listening(client: RawClient, notifications: dict[str, Any]) -> Any:
     """The stream, once its head is there."""
     listener = Modern(client.port)
     message = listener.request("subscriptions/listen", notifications, id="l")
-    return await client.open_stream("POST", "/mcp", {**listener.headers_for(message), **headers}, encode(message))
+    return await client.open_stream("POST", "/mcp", listener.headers_for(message), encode(message))
 
 
 async def test_a_listener_is_told_that_it_listens_when_the_backend_knows() -> None:
